@@ -1,0 +1,1 @@
+# Wraps PDM; every target sets up what it needs in .venv first.

@@ -1,0 +1,1 @@
+"""Composing layers from frames: manifest, archive, index."""

@@ -1,0 +1,106 @@
+"""The manifest of a published layer and the index of all of them.
+
+Both are JSON. The manifest stands beside its archive and describes it; the
+index names, for each layer and platform, the current manifest and older ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackbuild.frames.model import Frame
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import LayerKind
+
+MANIFEST_FORMAT = 1
+INDEX_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainLink:
+    """A lower layer that a published layer was composed for.
+
+    `lock` is that layer's `LayerLock.digest`, so that a consumer finds the
+    published manifest that fits, also when it was published elsewhere.
+    """
+
+    layer: str
+    kind: LayerKind
+    directory: str
+    """The layer's directory in a root: its name, with `@<lock version>` if versioned."""
+    lock: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedFrame:
+    """A frame at its place in the archive."""
+
+    frame: Frame
+    offset: int
+    """Of the first compressed byte, in bytes from the archive's start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """A distribution in the archive, and the wheel it came from."""
+
+    name: str
+    version: str
+    wheel: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """The file that holds the frames. `name` is relative to the manifest."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything a consumer must know of one layer on one platform."""
+
+    layer: str
+    kind: LayerKind
+    platform: Platform
+    directory: str
+    python_version: str
+    """Of the interpreter the layer runs on: the exact one for a runtime that holds
+    it, otherwise the one the spec asks for."""
+    lock: str
+    """`LayerLock.digest` of the layer."""
+    digest: str
+    """sha256 (hex) of the canonical JSON of the manifest without `archive` and itself."""
+    chain: tuple[ChainLink, ...]
+    """The layers below, nearest first, the runtime last."""
+    frames: tuple[PlacedFrame, ...]
+    archive: Archive
+    distributions: tuple[Shipped, ...]
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """How it was made: versions of stackbuild and zstandard, compression level, the
+    runtime's source and the host libraries a stand-in needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexEntry:
+    """A manifest that the index names; `manifest` is a path relative to the index."""
+
+    manifest: str
+    sha256: str
+    """Of the manifest's bytes (hex)."""
+    digest: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """`index.json`: layer, then platform, to its manifests, the current one first."""
+
+    entries: Mapping[str, Mapping[Platform, tuple[IndexEntry, ...]]]

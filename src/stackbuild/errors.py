@@ -1,0 +1,136 @@
+"""Errors that a user can act on, and the exit code of each kind.
+
+Every error that stackbuild foresees is a `StackbuildError`: one sentence, the
+place it concerns, what was expected, what was found, and what to do. The
+command line prints it without a traceback and exits with its `exit_code`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class StackbuildError(Exception):
+    """A foreseen failure.
+
+    `message` is a sentence without a final full stop. The keyword arguments
+    are shown below it, in the order of `Problem`; leave out what is unknown.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        layer: str | None = None,
+        platform: str | None = None,
+        distribution: str | None = None,
+        file: object | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: tuple[tuple[str, str], ...] = tuple(
+            (label, str(value))
+            for label, value in (
+                ("layer", layer),
+                ("platform", platform),
+                ("distribution", distribution),
+                ("file", file),
+                ("expected", expected),
+                ("found", found),
+                ("to fix", remedy),
+            )
+            if value is not None
+        )
+
+    def __str__(self) -> str:
+        """The message and its details, a line each."""
+        return "\n".join([self.message, *(f"  {label}: {text}" for label, text in self.details)])
+
+
+class UsageError(StackbuildError):
+    """The command was called with something it cannot take."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a `venvstacks.toml`.
+
+    `place` is the path of the value, such as ``frameworks[0].requirements[2]``.
+    """
+
+    place: str
+    message: str
+    expected: str | None = None
+    found: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        """`place: message (expected …, found …; hint)`."""
+        notes = [f"expected {self.expected}"] if self.expected else []
+        notes += [f"found {self.found}"] if self.found else []
+        text = f"{self.place}: {self.message}" if self.place else self.message
+        if notes:
+            text += f" ({', '.join(notes)})"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class SpecError(StackbuildError):
+    """A `venvstacks.toml` that cannot be used; holds all its problems."""
+
+    exit_code = 3
+
+    def __init__(self, file: object, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
+        super().__init__(f"{file} has {count}")
+
+    def __str__(self) -> str:
+        """The count, then a line for each problem."""
+        return "\n".join([self.message, *(f"  {problem}" for problem in self.problems)])
+
+
+class LockError(StackbuildError):
+    """A layer cannot be resolved, or its lock is missing, stale or damaged."""
+
+    exit_code = 4
+
+
+class FetchError(StackbuildError):
+    """A file could not be had: network, mirror or index."""
+
+    exit_code = 5
+
+
+class IntegrityError(StackbuildError):
+    """Bytes differ from what a lock, a manifest or a format promises."""
+
+    exit_code = 6
+
+
+class ComposeError(StackbuildError):
+    """A layer cannot be put together from its parts."""
+
+    exit_code = 7
+
+
+class InstallError(StackbuildError):
+    """A layer cannot be installed or run in a root."""
+
+    exit_code = 8
+
+
+class VerifyError(StackbuildError):
+    """A check of installed or published files found differences."""
+
+    exit_code = 9

@@ -1,0 +1,1 @@
+"""Making frames: independent zstd frames, each holding a canonical tar fragment."""

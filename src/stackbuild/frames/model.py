@@ -1,0 +1,69 @@
+"""What is known of a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+FORMAT_VERSION = 1
+"""Part of every frame's key: counts up when the same input gives other bytes."""
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""A frame holds at most this many bytes of files, unless one file alone is larger."""
+
+
+class FrameKind(StrEnum):
+    """Where a frame's files come from."""
+
+    INTERPRETER = "interpreter"
+    DISTRIBUTION = "distribution"
+    BYTECODE = "bytecode"
+    OVERLAY = "overlay"
+    HEAD = "head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One zstd frame (RFC 8878, section 3.1.1) holding tar entries and no end-of-archive."""
+
+    kind: FrameKind
+    subject: str
+    """What it holds: ``numpy 2.2.6``, ``cpython 3.12.10``, an overlay's or layer's name."""
+    sha256: str
+    """Of the compressed bytes, hex."""
+    size: int
+    """Compressed, in bytes."""
+    content_size: int
+    """Uncompressed: the tar fragment with its headers and padding, in bytes."""
+    files: int
+    """How many files and links it holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoint:
+    """A console or GUI script that a distribution declares (entry points specification)."""
+
+    name: str
+    module: str
+    attribute: str
+    gui: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSet:
+    """The frames made of one input, and what composing a layer must know of it.
+
+    It is kept in the frame cache under `key`, the sha256 (hex) of everything
+    that decides the bytes of its frames.
+    """
+
+    key: str
+    frames: tuple[Frame, ...]
+    paths: tuple[str, ...]
+    """Every layer-relative path in the frames, sorted."""
+    entry_points: tuple[EntryPoint, ...] = ()
+    pth: tuple[str, ...] = ()
+    """The lines of the `.pth` files at the top of site-packages, in the order of
+    the files' names (`site` module documentation)."""
+    licence: str | None = None
+    """SPDX expression or free text of the distribution's metadata."""

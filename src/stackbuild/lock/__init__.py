@@ -1,0 +1,1 @@
+"""Locking layers: which files each one consists of, by name, size and sha256."""

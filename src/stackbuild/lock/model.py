@@ -1,0 +1,79 @@
+"""The contents of a layer's lock.
+
+A `LayerLock` is `layers/<layer>/pylock.<platform>.toml` (PEP 751 with a
+`[tool.stackbuild]` table); a `RuntimeLock` is `layers/<runtime>/runtime.toml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Download
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedFile:
+    """A wheel: its file name, size in bytes and sha256 (hex). Never its address."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedDistribution:
+    """A distribution that the layer itself installs."""
+
+    name: NormalizedName
+    version: Version
+    wheel: LockedFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """A distribution that the layer needs and takes from a lower layer."""
+
+    name: NormalizedName
+    version: Version
+    layer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLock:
+    """One layer on one platform."""
+
+    layer: str
+    platform: Platform
+    python_version: Version
+    requirements: tuple[str, ...]
+    """The layer's requirements as they were when it was locked."""
+    inputs: str
+    """sha256 (hex) of everything that decided this lock; another one means stale."""
+    version: int
+    """Counts up by one with every change of the distributions (venvstacks' lock_version)."""
+    locked_at: str
+    """When the distributions last changed, ISO 8601 in UTC."""
+    distributions: tuple[LockedDistribution, ...]
+    """Sorted by name."""
+    inherited: tuple[Inherited, ...]
+    """Sorted by name."""
+    digest: str
+    """sha256 (hex) of what is installed: names, versions and files, for a runtime
+    its interpreter too. Independent of time and of the file's formatting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeLock:
+    """The interpreter of a runtime: one archive for each platform."""
+
+    layer: str
+    python_version: Version
+    archives: Mapping[Platform, Download]

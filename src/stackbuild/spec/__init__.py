@@ -1,0 +1,1 @@
+"""Reading a `venvstacks.toml` into a `Stack` of layers."""

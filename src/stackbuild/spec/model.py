@@ -1,0 +1,168 @@
+"""What a `venvstacks.toml` says, checked and resolved.
+
+Fields follow the file-formats page of venvstacks 0.8; what stackbuild adds
+stands under `[tool.stackbuild]`. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+
+
+class LayerKind(StrEnum):
+    """What a layer is for, from the bottom of a chain to its top."""
+
+    RUNTIME = "runtime"
+    FRAMEWORK = "framework"
+    APPLICATION = "application"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFiles:
+    """One overlay: files of the project copied into a layer (`copy-files`).
+
+    `source` is relative to `overlays/<layer>/`; one that ends in a slash, or
+    names a directory, stands for all files below it. `target` is relative to
+    the layer and may start with the placeholder ``{site-packages}``.
+    """
+
+    source: str
+    target: str
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A file at an address, with the sha256 (hex) it must have."""
+
+    url: str
+    sha256: str
+
+
+RuntimeSource = Literal["pbs", "local"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """Where a runtime's interpreter comes from (`[tool.stackbuild.layers.<runtime>]`)."""
+
+    sources: tuple[RuntimeSource, ...] = ("pbs", "local")
+    mirror: str | None = None
+    """Base address instead of python-build-standalone's releases page."""
+    path: Path | None = None
+    """The interpreter, or its prefix, that the source `local` packs."""
+    downloads: Mapping[Platform, Download] = field(default_factory=dict)
+    """Explicit archives, which come before every other source."""
+    keep: tuple[NormalizedName, ...] = ()
+    """Distributions that stay in the runtime though they are left out by default
+    (`pip`, `setuptools`, `wheel`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSettings:
+    """How frames are made (`[tool.stackbuild.frames]`)."""
+
+    level: int = 9
+    """zstd compression level, 1 to 22."""
+    bytecode: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageIndex:
+    """A `[[tool.uv.index]]`: where distributions are looked up."""
+
+    name: str | None
+    url: str
+    default: bool = False
+    explicit: bool = False
+    format: Literal["simple", "flat"] = "simple"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer as the spec defines it, with all its references resolved by name."""
+
+    name: str
+    kind: LayerKind
+    requirements: tuple[Requirement, ...]
+    platforms: tuple[Platform, ...]
+    """In the order of `Platform`; already narrowed by the lower layers."""
+    runtime: str
+    """The runtime's name; a runtime names itself."""
+    frameworks: tuple[str, ...]
+    """The frameworks below this layer, C3 linearised, nearest first."""
+    versioned: bool = False
+    linux_target: str | None = None
+    """Such as ``glibc@2.28``; None means uv's default."""
+    macosx_target: str | None = None
+    """Such as ``12.0``; None means uv's default."""
+    package_indexes: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to index name, lower layers' merged in."""
+    priority_indexes: tuple[str, ...] = ()
+    launch_module: Path | None = None
+    """Absolute; a module or a package directory (applications only)."""
+    support_modules: tuple[Path, ...] = ()
+    copy_files: tuple[CopyFiles, ...] = ()
+    """Overlays for every platform."""
+    platform_copy_files: Mapping[Platform, tuple[CopyFiles, ...]] = field(default_factory=dict)
+    runtime_settings: RuntimeSettings | None = None
+    """Set for runtimes only."""
+
+    @property
+    def lower(self) -> tuple[str, ...]:
+        """The layers below this one, nearest first, the runtime last."""
+        return () if self.kind is LayerKind.RUNTIME else (*self.frameworks, self.runtime)
+
+    def overlays(self, platform: Platform) -> tuple[CopyFiles, ...]:
+        """The overlays for `platform`: the general ones, then its own."""
+        return (*self.copy_files, *self.platform_copy_files.get(platform, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Everything one `venvstacks.toml` defines."""
+
+    path: Path
+    """The absolute path of the spec file."""
+    layers: Mapping[str, Layer]
+    """By name; runtimes first, then frameworks, then applications, each in the
+    order of the file, so that a layer comes after all those below it."""
+    python_versions: Mapping[str, Version]
+    """Runtime name to the exact version of CPython it asks for, such as 3.12.10."""
+    platforms: tuple[Platform, ...]
+    """The platforms that commands work on unless told otherwise."""
+    frames: FrameSettings
+    indexes: tuple[PackageIndex, ...] = ()
+    uv_settings: Mapping[str, object] = field(default_factory=dict)
+    """What else `[tool.uv]` sets that changes a resolution (`exclude-newer`, …)."""
+
+    @property
+    def directory(self) -> Path:
+        """The project: the directory of the spec file."""
+        return self.path.parent
+
+    def python_version(self, layer: Layer) -> Version:
+        """The exact version of CPython that `layer` runs on."""
+        return self.python_versions[layer.runtime]
+
+    def chain(self, layer: Layer) -> tuple[Layer, ...]:
+        """`layer`, its frameworks in linearised order, its runtime."""
+        return (layer, *(self.layers[name] for name in layer.lower))
+
+    def pairs(self) -> Iterator[tuple[Layer, Platform]]:
+        """Every layer with each of its platforms, lower layers first."""
+        for layer in self.layers.values():
+            for platform in layer.platforms:
+                yield layer, platform

@@ -1,0 +1,7 @@
+"""`python -m stackbuild`."""
+
+import sys
+
+from stackbuild.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,80 @@
+"""Messages and progress bars on stderr."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stackbuild.messages import Silent, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress, TaskID
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, amount: int) -> None:
+        self._progress.advance(self._task, amount)
+
+
+class Console:
+    """Messages as plain lines; progress bars where stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._print(text)
+
+    def warn(self, text: str) -> None:
+        """Print a line that stands out by its first word, not by colour."""
+        self._print(f"warning: {text}")
+
+    def _print(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
+        """A progress bar, or nothing where nobody looks at a terminal."""
+        if not sys.stderr.isatty():
+            with Silent().task(title, total, unit=unit) as silent:
+                yield silent
+            return
+        started = self._progress is None
+        progress = self._progress or _progress()
+        if started:
+            progress.start()
+            self._progress = progress
+        task = progress.add_task(title, total=total, unit=unit)
+        try:
+            yield _Bar(progress, task)
+        finally:
+            progress.remove_task(task)
+            if started:
+                progress.stop()
+                self._progress = None
+
+
+def _progress() -> Progress:
+    # rich takes a tenth of a second to import, which commands with nothing to do never pay.
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        console=RichConsole(stderr=True),
+        transient=True,
+    )

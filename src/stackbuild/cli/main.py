@@ -1,0 +1,147 @@
+"""`stackbuild`: finds the command, runs it, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from stackbuild import __version__
+from stackbuild.errors import StackbuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "show": "print the layers of the stack as a tree",
+    "lock": "choose the distributions of each layer and write its locks",
+    "fetch": "fill the wheelhouse with the files that the locks name",
+    "publish": "compose layers and write archives, manifests and the index",
+    "build": "compose layers and install them into a local root",
+    "install": "install layers, and what they stand on, into a root",
+    "run": "run a command in an installed layer",
+    "list": "list what is installed in a root or published in a place",
+    "uninstall": "remove layers from a root",
+    "verify": "check installed layers against what was published",
+    "clean": "remove caches, build roots and old generations",
+    "runtime": "make archives of interpreters for a mirror",
+}
+"""Each name is a module of this package; the text is its line in `--help`."""
+
+EPILOG = """\
+A stack maintainer:   stackbuild lock; stackbuild publish --platform host
+A consumer:           stackbuild install atls --from exports --root ~/envs
+Then:                 ~/envs/atls/bin/python, or: stackbuild run atls --root ~/envs -- python
+
+Exit codes: 0 done, 1 unforeseen, 2 usage, 3 spec, 4 lock, 5 download, 6 integrity,
+7 composing, 8 installing, 9 verification, 130 interrupted.
+Messages go to stderr, data to stdout.
+"""
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Describe the command's arguments, its help and examples."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do the work; the result is the exit code."""
+
+
+def _command(name: str) -> Command:
+    return cast("Command", importlib.import_module(f"stackbuild.cli.{name}"))
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the `chosen` command is imported, so that starting is quick."""
+    parser = argparse.ArgumentParser(
+        prog="stackbuild",
+        description="Compose Python environments out of shared layers and ship them as archives.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"stackbuild {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=line,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == chosen:
+            _command(name).configure(command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `stackbuild` with `arguments` (those of the process by default)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parsed = _parser(chosen).parse_args(words)
+    try:
+        return _command(parsed.command).run(parsed)
+    except StackbuildError as error:
+        return _report(error, parsed.debug, error.exit_code)
+    except KeyboardInterrupt as error:
+        return _report(error, parsed.debug, 130, "interrupted; what was there before is untouched")
+    except BrokenPipeError:
+        # The reader of stdout has gone (`stackbuild list | head`); keep Python from
+        # complaining about it once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _report(error, parsed.debug, 1, _os_error(error))
+
+
+def _os_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def _report(error: BaseException, debug: bool, code: int, text: str | None = None) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {text or error}", file=sys.stderr)
+    return code
+
+
+def add_spec_argument(parser: argparse.ArgumentParser) -> None:
+    """`--spec`, for the commands that read the stack."""
+    parser.add_argument(
+        "--spec",
+        type=Path,
+        default=Path("venvstacks.toml"),
+        metavar="FILE",
+        help="the stack (default: venvstacks.toml in this directory)",
+    )
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--layer` and `--platform`, for the commands that work on a part of the stack."""
+    parser.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="only this layer, with those below it; may be given several times",
+    )
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        metavar="PLATFORM",
+        help="only this platform, such as linux-x64, or host; may be given several times",
+    )
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """`--json`, for the commands whose answer a script wants."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")

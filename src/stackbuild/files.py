@@ -1,0 +1,180 @@
+"""Files and directories that are there whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # a module or None: what is asked below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stackbuild.messages import Messages
+
+WORK_SUFFIX = ".partial"
+"""Ends the name of everything that is not finished; such leftovers may be removed."""
+
+
+def work_path(path: Path) -> Path:
+    """A free name beside `path`, on the same file system, for work that ends in a rename."""
+    return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{WORK_SUFFIX}")
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Replace the file `path` by one with `data` (text as UTF-8), so that no reader sees half.
+
+    Missing parent directories are made. The mode follows the umask. Raises OSError.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = work_path(path)
+    try:
+        # Without O_BINARY Windows would turn each \n into \r\n.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(work, flags, 0o666), "wb") as file:
+            file.write(content)
+            file.flush()
+            # A rename may reach the disk before the data does; after a power cut
+            # the file would be there and empty.
+            os.fsync(file.fileno())
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A new directory beside `path` that becomes `path` when the block ends well.
+
+    When it does not, the directory is removed. When another process has made
+    `path` meanwhile, theirs stays and this one is removed: it is for content
+    that is the same whoever makes it. Missing parents are made. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = work_path(path)
+    work.mkdir()
+    try:
+        yield work
+        try:
+            work.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        remove_tree(work)
+
+
+@contextmanager
+def locked(path: Path, messages: Messages) -> Iterator[None]:
+    """Hold the lock file `path`; tell when another process has it, and wait.
+
+    The system gives the lock back when the process ends, however it ends. It
+    is not reentrant. Missing parent directories are made; the file stays, for
+    removing it would let a third process lock another one. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = f"waiting for another stackbuild that works in {path.parent}"
+    with _flocked(path, messages, waiting) if fcntl else _filelocked(path, messages, waiting):
+        yield
+
+
+@contextmanager
+def _flocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
+    # filelock does the same, but importing it takes 50 ms, a sixth of what a
+    # command with nothing to do may take in all.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            messages.note(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _filelocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
+    import filelock
+
+    lock = filelock.FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        messages.note(waiting)
+        lock.acquire(poll_interval=0.1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path`, whatever it is, links not followed; nothing there is fine.
+
+    Read-only files and directories go too. Raises OSError.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        path.unlink(missing_ok=True)
+    elif sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=_make_writable)
+    else:
+        shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: Callable[[str], object], name: str, _error: object) -> None:
+    # POSIX asks for a writable directory, Windows for a writable file. On POSIX the
+    # file keeps its mode, which it shares with all its hard links.
+    removing = function in {os.unlink, os.rmdir}
+    parent = Path(name).parent
+    try:
+        parent.chmod(0o700)
+        if os.name == "nt" or not removing:
+            Path(name).chmod(0o700)
+        if removing:
+            function(name)
+        else:
+            shutil.rmtree(name)
+    except FileNotFoundError:
+        return
+
+
+def tree_size(path: Path) -> int:
+    """Bytes of all regular files below `path`, hard links of one file counted once.
+
+    Nothing there counts as nothing. Raises OSError for what cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    pending = [os.fspath(path)]
+    while pending:
+        try:
+            entries = os.scandir(pending.pop())
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    if status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                        total += status.st_size
+                        seen.add((status.st_dev, status.st_ino))
+    return total

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from stackbuild.files import atomic_directory, atomic_write, locked, remove_tree, tree_size
+from stackbuild.messages import Silent
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    atomic_write(target, "grüße\n")
+    atomic_write(target, b"second")
+    assert target.read_bytes() == b"second"
+    assert names(target.parent) == ["file"]
+
+
+def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        atomic_write(target, b"x")
+    assert names(tmp_path) == ["file"]
+
+
+def test_atomic_write_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_atomic_directory_appears_at_once(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "a" / "d") as work:
+        (work / "x").write_text("1")
+        assert not (tmp_path / "a" / "d").exists()
+    assert (tmp_path / "a" / "d" / "x").read_text() == "1"
+    assert names(tmp_path / "a") == ["d"]
+
+
+def test_atomic_directory_leaves_nothing_when_the_block_fails(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_directory(tmp_path / "d") as work:
+            (work / "x").write_text("1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert names(tmp_path) == []
+
+
+def test_atomic_directory_gives_way_to_one_that_was_quicker(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "d") as work:
+        (work / "x").write_text("mine")
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d" / "x").write_text("theirs")
+    assert (tmp_path / "d" / "x").read_text() == "theirs"
+    assert names(tmp_path) == ["d"]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from stackbuild.files import locked
+from stackbuild.messages import Silent
+with locked(Path(sys.argv[1]), Silent()):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_process_is_waited_for_and_a_killed_one_is_not(tmp_path: Path) -> None:
+    lock = tmp_path / "root" / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    class Release(Heard):
+        def note(self, text: str) -> None:
+            super().note(text)
+            holder.kill()
+
+    messages = Release()
+    with locked(lock, messages):
+        assert messages.notes == [f"waiting for another stackbuild that works in {lock.parent}"]
+    holder.wait()
+    holder.stdin.close()
+    holder.stdout.close()
+    quiet = Heard()
+    with locked(lock, quiet):
+        assert quiet.notes == []
+
+
+def test_remove_tree_takes_whatever_is_there(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").touch(mode=0o444)
+    (tree / "link").symlink_to(outside)
+    (tree / "sub").chmod(0o555)
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (outside / "kept").exists()
+    remove_tree(tree)
+    link = tmp_path / "link"
+    link.symlink_to(outside)
+    remove_tree(link)
+    assert not link.is_symlink()
+    assert (outside / "kept").exists()
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from stackbuild.files import remove_tree
+if os.getuid() == 0:
+    os.setuid(65534)
+tree = Path(sys.argv[1])
+(tree / "a" / "b").mkdir(parents=True)
+(tree / "a" / "b" / "file").touch()
+(tree / "a" / "b").chmod(0o555)
+(tree / "a").chmod(0o555)
+remove_tree(tree)
+sys.exit(tree.exists())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX accounts")
+def test_remove_tree_takes_read_only_directories_of_an_ordinary_user() -> None:
+    # A directory that every account can reach: pytest's own is its maker's alone.
+    with tempfile.TemporaryDirectory() as reachable:
+        Path(reachable).chmod(0o777)
+        subprocess.run([sys.executable, "-c", READ_ONLY, f"{reachable}/tree"], check=True)
+
+
+def test_tree_size_counts_hard_links_once(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    os.link(tmp_path / "a", tmp_path / "d" / "b")
+    (tmp_path / "d" / "c").write_bytes(b"x" * 11)
+    (tmp_path / "link").symlink_to("a")
+    assert tree_size(tmp_path) == 111
+    assert tree_size(tmp_path / "nothing") == 0

@@ -1,0 +1,1 @@
+"""Places that hold published layers: one interface, one file for each kind of place."""

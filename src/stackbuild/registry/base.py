@@ -1,0 +1,82 @@
+"""What every kind of registry offers, and what they share."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from typing import TYPE_CHECKING, Protocol
+
+from stackbuild.errors import FetchError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+
+INDEX_NAME = "index.json"
+
+
+class Registry(Protocol):
+    """A place that holds an index, manifests and archives."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, as a user may read it: without a password."""
+
+    def index(self) -> Index:
+        """What is published here. Raises FetchError, IntegrityError."""
+
+    def manifest(self, entry: IndexEntry) -> Manifest:
+        """The manifest of `entry`; its sha256 is checked. Raises FetchError, IntegrityError."""
+
+    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
+        """The archive's bytes from `start` up to and without `stop`, in pieces.
+
+        Raises FetchError, also where the archive is shorter.
+        """
+
+
+def archive_path(entry: IndexEntry, manifest: Manifest) -> str:
+    """The archive of `manifest`, relative to the index, with forward slashes."""
+    return posixpath.join(posixpath.dirname(entry.manifest), manifest.archive.name)
+
+
+def parse_index(data: bytes, location: str) -> Index:
+    """The index in `data`. Raises IntegrityError."""
+    from stackbuild.compose.serialize import index_from_json
+
+    return index_from_json(data, f"{location}/{INDEX_NAME}")
+
+
+def parse_manifest(data: bytes, entry: IndexEntry, location: str) -> Manifest:
+    """The manifest in `data`, if it is the one that `entry` names. Raises IntegrityError."""
+    from stackbuild.compose.serialize import manifest_from_json
+
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise IntegrityError(
+            "the manifest is not the one that the index names",
+            file=f"{location}/{entry.manifest}",
+            expected=f"sha256 {entry.sha256}",
+            found=f"sha256 {found}",
+            remedy="publish again, and find out who changed the file",
+        )
+    manifest = manifest_from_json(data, f"{location}/{entry.manifest}")
+    if manifest.digest != entry.digest or manifest.lock != entry.lock:
+        raise IntegrityError(
+            "the index says something else of the manifest than the manifest itself",
+            file=f"{location}/{entry.manifest}",
+            expected=f"digest {entry.digest}, lock {entry.lock}",
+            found=f"digest {manifest.digest}, lock {manifest.lock}",
+            remedy="publish again",
+        )
+    return manifest
+
+
+def no_index(location: str) -> FetchError:
+    """What to say where there is no index."""
+    return FetchError(
+        f"nothing is published in {location}",
+        expected=f"a file {INDEX_NAME}",
+        remedy="name the place that `stackbuild publish` wrote to",
+    )

@@ -1,0 +1,87 @@
+"""Published layers in a directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import FetchError
+from stackbuild.registry.base import (
+    INDEX_NAME,
+    archive_path,
+    no_index,
+    parse_index,
+    parse_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+
+CHUNK = 1 << 20
+
+
+class DirectoryRegistry:
+    """A directory as `stackbuild publish` fills it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @property
+    def location(self) -> str:
+        """The directory."""
+        return str(self._directory)
+
+    def index(self) -> Index:
+        """What is published here."""
+        try:
+            data = (self._directory / INDEX_NAME).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise no_index(self.location) from error
+        return parse_index(data, self.location)
+
+    def manifest(self, entry: IndexEntry) -> Manifest:
+        """The manifest of `entry`; its sha256 is checked."""
+        path = self._file(entry.manifest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise _missing("manifest", path) from error
+        return parse_manifest(data, entry, self.location)
+
+    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
+        """The archive's bytes from `start` up to and without `stop`, in pieces."""
+        path = self._file(archive_path(entry, manifest))
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise _missing("archive", path) from error
+        with file:
+            file.seek(start)
+            left = stop - start
+            while left > 0:
+                piece = file.read(min(CHUNK, left))
+                if not piece:
+                    raise FetchError(
+                        "the archive is shorter than its manifest says",
+                        layer=manifest.layer,
+                        platform=manifest.platform,
+                        file=path,
+                        expected=f"{manifest.archive.size} bytes",
+                        found=f"{path.stat().st_size} bytes",
+                        remedy="publish or copy it again",
+                    )
+                left -= len(piece)
+                yield piece
+
+    def _file(self, relative: str) -> Path:
+        return self._directory / relative
+
+
+def _missing(what: str, path: Path) -> FetchError:
+    return FetchError(
+        f"the {what} that the index names is missing",
+        file=path,
+        remedy="publish again, or copy the whole directory",
+    )

@@ -1,0 +1,94 @@
+"""Finding the manifests of layers in an index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import InstallError, UsageError
+from stackbuild.platforms import nearest
+
+if TYPE_CHECKING:
+    from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
+    from stackbuild.platforms import Platform
+    from stackbuild.registry.base import Registry
+
+
+class Published:
+    """What a registry holds for one platform; each manifest is read once."""
+
+    def __init__(self, registry: Registry, platform: Platform) -> None:
+        self.registry = registry
+        self.platform = platform
+        self._index = registry.index()
+        self._manifests: dict[str, Manifest] = {}
+        self._entries: dict[str, IndexEntry] = {}
+
+    @property
+    def location(self) -> str:
+        """Where it is, as a user may read it."""
+        return self.registry.location
+
+    def entry(self, manifest: Manifest) -> IndexEntry:
+        """The index entry that `manifest` was read from. Raises KeyError for any other."""
+        return self._entries[manifest.digest]
+
+    def current(self, layer: str) -> Manifest:
+        """The current manifest of `layer`.
+
+        Raises UsageError for a layer that is not published, or not for the platform.
+        """
+        return self._read(self._entries_of(layer)[0])
+
+    def find_current(self, layer: str) -> Manifest | None:
+        """The current manifest of `layer`, if there is one for the platform."""
+        entries = self._index.entries.get(layer, {}).get(self.platform)
+        return self._read(entries[0]) if entries else None
+
+    def fitting(self, link: ChainLink) -> Manifest | None:
+        """The newest manifest of a lower layer that is the one `link` names, if there is one."""
+        for entry in self._index.entries.get(link.layer, {}).get(self.platform, ()):
+            if entry.lock == link.lock:
+                return self._read(entry)
+        return None
+
+    def not_published(self, upper: Manifest, link: ChainLink) -> InstallError:
+        """What to say where `fitting` finds none."""
+        others = self._index.entries.get(link.layer, {}).get(self.platform, ())
+        return InstallError(
+            f"{upper.layer} needs {link.layer}, which is not published as it needs it",
+            layer=upper.layer,
+            platform=self.platform,
+            file=self.location,
+            expected=f"{link.layer} with lock {link.lock[:12]}",
+            found=", ".join(f"lock {entry.lock[:12]}" for entry in others) or "none",
+            remedy=f"publish {link.layer} there: "
+            f"stackbuild publish --layer {link.layer} --platform {self.platform}",
+        )
+
+    def _entries_of(self, layer: str) -> tuple[IndexEntry, ...]:
+        platforms = self._index.entries.get(layer)
+        if not platforms:
+            guess = nearest(layer, self._index.entries)
+            raise UsageError(
+                f"no layer {layer!r} is published in {self.location}",
+                expected=", ".join(sorted(self._index.entries)) or "nothing is published there",
+                remedy=f"did you mean {guess!r}?" if guess else None,
+            )
+        entries = platforms.get(self.platform)
+        if not entries:
+            raise UsageError(
+                f"{layer} is not published for {self.platform} in {self.location}",
+                layer=layer,
+                expected=", ".join(sorted(platforms)),
+                remedy=f"publish it: stackbuild publish --layer {layer} "
+                f"--platform {self.platform}; or name one of those platforms with --platform",
+            )
+        return entries
+
+    def _read(self, entry: IndexEntry) -> Manifest:
+        manifest = self._manifests.get(entry.digest)
+        if manifest is None:
+            manifest = self.registry.manifest(entry)
+            self._manifests[entry.digest] = manifest
+            self._entries[entry.digest] = entry
+        return manifest

@@ -1,0 +1,58 @@
+"""Published layers behind a web server; any that gives out files will do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from stackbuild.registry.base import (
+    INDEX_NAME,
+    archive_path,
+    no_index,
+    parse_index,
+    parse_manifest,
+)
+from stackbuild.transfer import NotFoundError, read_bytes, read_range, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+
+
+class HttpRegistry:
+    """The files of a published directory below an http or https address.
+
+    Parts of archives are asked for by Range (RFC 9110, section 14); of a server that
+    knows none the beginning of the archive is read and dropped.
+    """
+
+    def __init__(self, url: str) -> None:
+        base, mark, query = url.partition("?")
+        self._base = base.removesuffix(INDEX_NAME).rstrip("/")
+        # Some stores sign their addresses with a query, which each request must carry.
+        self._query = mark + query
+
+    @property
+    def location(self) -> str:
+        """The address, without a password."""
+        return redact(self._base)
+
+    def index(self) -> Index:
+        """What is published here."""
+        try:
+            data = read_bytes(self._url(INDEX_NAME))
+        except NotFoundError as error:
+            raise no_index(self.location) from error
+        return parse_index(data, self.location)
+
+    def manifest(self, entry: IndexEntry) -> Manifest:
+        """The manifest of `entry`; its sha256 is checked."""
+        return parse_manifest(read_bytes(self._url(entry.manifest)), entry, self.location)
+
+    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
+        """The archive's bytes from `start` up to and without `stop`, in pieces."""
+        return read_range(self._url(archive_path(entry, manifest)), start, stop)
+
+    def _url(self, relative: str) -> str:
+        return f"{self._base}/{quote(relative)}{self._query}"

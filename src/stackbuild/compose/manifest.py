@@ -7,7 +7,7 @@ index names, for each layer and platform, the current manifest and older ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MANIFEST_FORMAT = 1
 INDEX_FORMAT = 1
+
+ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +58,16 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """The file that holds the frames. `name` is relative to the manifest."""
+    """The file that holds the layer. `name` is relative to the manifest.
+
+    Only in the format ``tar.zst`` are the frames found at their offsets; the
+    other formats hold the same files, compressed anew.
+    """
 
     name: str
     size: int
     sha256: str
+    format: ArchiveFormat = "tar.zst"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,7 @@ class Manifest:
     distributions: tuple[Shipped, ...]
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
-    runtime's source and the host libraries a stand-in needs."""
+    runtime's source and the host libraries a stand-in needs. JSON values only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

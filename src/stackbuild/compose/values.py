@@ -1,0 +1,173 @@
+"""Values of a JSON file that know their place in it, for strict reading.
+
+Every method checks what it returns and raises IntegrityError naming the file
+and the value's path, such as ``frames[3].offset``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from stackbuild.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from enum import StrEnum
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[^\x00-\x1f/\\:]{1,255}")
+"""One component of a path on every system, `.` and `..` apart."""
+
+_Enum = TypeVar("_Enum", bound="StrEnum")
+_Text = TypeVar("_Text", bound=str)
+
+
+def read_json(data: bytes, source: str) -> Value:
+    """The outermost value of the JSON in `data`; `source` is what messages call the file.
+
+    Raises IntegrityError where `data` is no JSON, or says one thing twice.
+    """
+    try:
+        found = json.loads(data, object_pairs_hook=_without_doubles, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{source} is damaged",
+            expected="JSON",
+            found=f"{len(data)} bytes that are none ({error})",
+        ) from None
+    return Value(source, "", found)
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What stands at `place` of the file `source`."""
+
+    source: str
+    place: str
+    found: object
+
+    def error(self, problem: str, expected: str) -> IntegrityError:
+        """The error that says what is wrong with this value."""
+        return IntegrityError(
+            f"{self.source} is damaged: {self.place or 'it'} {problem}",
+            expected=expected,
+            found=_shown(self.found),
+        )
+
+    def _wrong(self, expected: str) -> IntegrityError:
+        return self.error(f"is not {expected}", expected)
+
+    def table(self) -> dict[str, object]:
+        """An object."""
+        if not isinstance(self.found, dict):
+            raise self._wrong("an object")
+        return self.found
+
+    def fields(self, keys: Sequence[str], *, format_version: int | None = None) -> None:
+        """Check that this is an object with exactly `keys`.
+
+        With `format_version`, its `format` must be that; this is looked at
+        first, so that a newer file is called newer and not damaged.
+        """
+        table = self.table()
+        if format_version is not None:
+            self._check_format(table.get("format"), format_version)
+        for key in table:
+            if key not in keys:
+                raise self[key].error("is not known", f"one of {', '.join(keys)}")
+        for key in keys:
+            if key not in table:
+                raise Value(self.source, self._below(key), None).error("is missing", "a value")
+
+    def _check_format(self, found: object, known: int) -> None:
+        if type(found) is int and found > known:
+            raise IntegrityError(
+                f"{self.source} was written by a newer stackbuild",
+                expected=f"format {known}",
+                found=f"format {found}",
+                remedy="use the stackbuild it was published with, or a newer one",
+            )
+        if type(found) is not int or found != known:
+            raise Value(self.source, self._below("format"), found).error("is wrong", str(known))
+
+    def _below(self, key: str) -> str:
+        return f"{self.place}.{key}" if self.place else key
+
+    def __getitem__(self, key: str) -> Value:
+        """The value at `key` of this object."""
+        return Value(self.source, self._below(key), self.table()[key])
+
+    def pairs(self) -> Iterator[tuple[Value, Value]]:
+        """The keys, as values themselves, and the values of this object."""
+        for key in self.table():
+            yield Value(self.source, self._below(key), key), self[key]
+
+    def items(self) -> Iterator[Value]:
+        """The values of this array."""
+        if not isinstance(self.found, list):
+            raise self._wrong("an array")
+        for number, item in enumerate(self.found):
+            yield Value(self.source, f"{self.place}[{number}]", item)
+
+    def text(self) -> str:
+        """A string that is not empty."""
+        if not isinstance(self.found, str) or not self.found:
+            raise self._wrong("a string")
+        return self.found
+
+    def name(self) -> str:
+        """A string that is one component of a path, so that it cannot leave a directory."""
+        text = self.text()
+        if not _NAME.fullmatch(text) or text in {".", ".."}:
+            raise self._wrong("the name of a file")
+        return text
+
+    def relative_path(self) -> str:
+        """A path with forward slashes that cannot leave the directory it is relative to."""
+        text = self.text()
+        parts = text.split("/")
+        if not all(_NAME.fullmatch(part) and part not in {".", ".."} for part in parts):
+            raise self._wrong("a relative path")
+        return text
+
+    def sha256(self) -> str:
+        """A sha256 in hex."""
+        text = self.text()
+        if not _SHA256.fullmatch(text):
+            raise self._wrong("a sha256 (64 digits, 0-9 and a-f)")
+        return text
+
+    def count(self) -> int:
+        """A whole number, not negative."""
+        if type(self.found) is not int or self.found < 0:
+            raise self._wrong("a whole number")
+        return self.found
+
+    def choice(self, kind: type[_Enum]) -> _Enum:
+        """A member of `kind`."""
+        return kind(self.one_of([str(member) for member in kind]))
+
+    def one_of(self, allowed: Sequence[_Text]) -> _Text:
+        """One of the strings `allowed`."""
+        if self.found not in allowed:
+            raise self.error("has an unknown value", " or ".join(allowed))
+        return cast("_Text", self.found)
+
+
+def _shown(found: object) -> str:
+    text = "nothing" if found is None else json.dumps(found, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -1,0 +1,246 @@
+"""Manifests and the index as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stackbuild.compose.manifest import (
+    Archive,
+    ChainLink,
+    Index,
+    IndexEntry,
+    Manifest,
+    PlacedFrame,
+    Shipped,
+)
+from stackbuild.compose.serialize import (
+    body_digest,
+    index_from_json,
+    index_to_json,
+    manifest_from_json,
+    manifest_to_json,
+)
+from stackbuild.errors import IntegrityError
+from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.platforms import Platform
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
+names = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\:"),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: name not in {".", ".."})
+counts = st.integers(min_value=0, max_value=2**50)
+links = st.builds(
+    ChainLink, layer=names, kind=st.sampled_from(LayerKind), directory=names, lock=sha256s
+)
+frames = st.builds(
+    Frame,
+    kind=st.sampled_from(FrameKind),
+    subject=names,
+    sha256=sha256s,
+    size=counts,
+    content_size=counts,
+    files=counts,
+)
+shipped = st.builds(Shipped, name=names, version=names, wheel=names, sha256=sha256s)
+
+
+def _placed(parts: list[Frame]) -> tuple[PlacedFrame, ...]:
+    offset = 0
+    result = []
+    for frame in parts:
+        result.append(PlacedFrame(frame=frame, offset=offset))
+        offset += frame.size
+    return tuple(result)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    placed = _placed(draw(st.lists(frames, max_size=4)))
+    manifest = Manifest(
+        layer=draw(names),
+        kind=draw(st.sampled_from(LayerKind)),
+        platform=draw(st.sampled_from(Platform)),
+        directory=draw(names),
+        python_version=draw(names),
+        lock=draw(sha256s),
+        digest="",
+        chain=tuple(draw(st.lists(links, max_size=3))),
+        frames=placed,
+        archive=Archive(
+            name=draw(names), size=sum(item.frame.size for item in placed), sha256=draw(sha256s)
+        ),
+        distributions=tuple(draw(st.lists(shipped, max_size=3))),
+        provenance={"level": draw(counts), "zstandard": draw(names)},
+    )
+    return replace(manifest, digest=body_digest(manifest))
+
+
+def _example() -> Manifest:
+    frame = Frame(
+        kind=FrameKind.DISTRIBUTION,
+        subject="numpy 2.2.6",
+        sha256="ab" * 32,
+        size=10,
+        content_size=512,
+        files=1,
+    )
+    manifest = Manifest(
+        layer="framework",
+        kind=LayerKind.FRAMEWORK,
+        platform=Platform.LINUX_X64,
+        directory="framework",
+        python_version="3.12.10",
+        lock="cd" * 32,
+        digest="",
+        chain=(
+            ChainLink(
+                layer="cpython-3.12",
+                kind=LayerKind.RUNTIME,
+                directory="cpython-3.12",
+                lock="ef" * 32,
+            ),
+        ),
+        frames=_placed([frame, replace(frame, kind=FrameKind.HEAD, subject="framework")]),
+        archive=Archive(name="framework-0123456789ab.tar.zst", size=20, sha256="01" * 32),
+        distributions=(
+            Shipped(name="numpy", version="2.2.6", wheel="numpy-2.2.6.whl", sha256="23" * 32),
+        ),
+    )
+    return replace(manifest, digest=body_digest(manifest))
+
+
+@given(manifests())
+def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
+    data = manifest_to_json(manifest)
+    assert manifest_from_json(data) == manifest
+    assert manifest_to_json(manifest_from_json(data)) == data
+
+
+@given(
+    st.builds(
+        Index,
+        entries=st.dictionaries(
+            names,
+            st.dictionaries(
+                st.sampled_from(Platform),
+                st.lists(
+                    st.builds(
+                        IndexEntry,
+                        manifest=st.lists(names, min_size=1, max_size=3).map("/".join),
+                        sha256=sha256s,
+                        digest=sha256s,
+                        lock=sha256s,
+                    ),
+                    max_size=3,
+                ).map(tuple),
+                max_size=3,
+            ),
+            max_size=3,
+        ),
+    )
+)
+def test_the_index_survives_the_way_through_json(index: Index) -> None:
+    assert index_from_json(index_to_json(index)) == index
+
+
+def test_the_json_is_canonical() -> None:
+    text = manifest_to_json(_example()).decode()
+    assert text.endswith("}\n")
+    assert text.startswith('{\n  "archive": {\n    "format": "tar.zst"')
+    assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_the_digest_covers_everything_but_the_archive() -> None:
+    example = _example()
+    archive = Archive(name="other.tar.xz", size=3, sha256="99" * 32, format="tar.xz")
+    assert body_digest(replace(example, archive=archive)) == example.digest
+    assert body_digest(replace(example, lock="00" * 32)) != example.digest
+    assert body_digest(replace(example, frames=example.frames[:1])) != example.digest
+
+
+def _set(*path: str | int, to: object) -> Callable[[object], None]:
+    def change(value: object) -> None:
+        for step in path[:-1]:
+            value = value[step]  # type: ignore[index]  # JSON of any shape
+        value[path[-1]] = to  # type: ignore[index]  # JSON of any shape
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("format", to=2), "the manifest was written by a newer stackbuild"),
+        (_set("format", to="1"), "the manifest is damaged: format is wrong"),
+        (_set("layer", to="../x"), "the manifest is damaged: layer is not the name of a file"),
+        (_set("directory", to=".."), "the manifest is damaged: directory is not the name of a"),
+        (_set("kind", to="thing"), "the manifest is damaged: kind has an unknown value"),
+        (_set("platform", to=1), "the manifest is damaged: platform has an unknown value"),
+        (_set("colour", to="red"), "the manifest is damaged: colour is not known"),
+        (_set("frames", 1, "offset", to=9), "frames[1].offset does not follow the frame before"),
+        (_set("frames", 0, "size", to=-1), "frames[0].size is not a whole number"),
+        (_set("frames", 0, "size", to=True), "frames[0].size is not a whole number"),
+        (_set("frames", 0, "sha256", to="AB" * 32), "frames[0].sha256 is not a sha256"),
+        (_set("frames", to={}), "the manifest is damaged: frames is not an array"),
+        (_set("chain", 0, to=[]), "the manifest is damaged: chain[0] is not an object"),
+        (_set("chain", 0, "lock", to=None), "chain[0].lock is not a string"),
+        (_set("archive", "size", to=21), "archive.size is not the sum of the frames' sizes"),
+        (_set("archive", "format", to="rar"), "archive.format has an unknown value"),
+        (_set("archive", "name", to="a/b"), "archive.name is not the name of a file"),
+        (_set("frames", 0, "sha256", to="00" * 32), "digest is not the digest of this manifest"),
+        (_set("distributions", 0, "version", to="3"), "digest is not the digest of this manifest"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused_with_the_place(
+    change: Callable[[object], None], message: str
+) -> None:
+    value = json.loads(manifest_to_json(_example()))
+    change(value)
+    with pytest.raises(IntegrityError) as caught:
+        manifest_from_json(json.dumps(value).encode())
+    assert message in str(caught.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    value = json.loads(manifest_to_json(_example()))
+    del value["frames"][1]["files"]
+    with pytest.raises(IntegrityError, match=r"frames\[1\]\.files is missing"):
+        manifest_from_json(json.dumps(value).encode(), "atls.json")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"NaN",
+        b'{"format": 1, "format": 1}',
+        b"[" * 100_000,
+        manifest_to_json(_example())[:-30],
+    ],
+)
+def test_what_is_no_json_is_refused(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match="the index is damaged"):
+        index_from_json(data)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.json", "a//b", "a/../b", "C:\\x", ""])
+def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
+    entry = IndexEntry(manifest=path, sha256="00" * 32, digest="00" * 32, lock="00" * 32)
+    data = index_to_json(Index(entries={"cpython-3.12": {Platform.LINUX_X64: (entry,)}}))
+    with pytest.raises(IntegrityError) as caught:
+        index_from_json(data)
+    assert "layers.cpython-3.12.linux-x64[0].manifest is not" in str(caught.value)

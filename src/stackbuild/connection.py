@@ -236,7 +236,12 @@ def _first_contact(
     patience: Patience,
 ) -> urllib3.BaseHTTPResponse:
     """Send to a host that has not answered yet: twice at most, and no longer than `reach`."""
-    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+    from urllib3.exceptions import (
+        ConnectTimeoutError,
+        NewConnectionError,
+        ProxyError,
+        ReadTimeoutError,
+    )
 
     deadline = time.monotonic() + patience.reach
     for last in (False, True):
@@ -245,7 +250,7 @@ def _first_contact(
         except (ConnectTimeoutError, NewConnectionError, ProxyError) as error:
             if last or time.monotonic() + patience.backoff >= deadline:
                 raise UnreachableError(host, url, reason_of(error)) from error
-        except TimeoutError as error:
+        except (TimeoutError, ReadTimeoutError) as error:
             reason = f"no answer within {patience.reach:g} seconds"
             raise UnreachableError(host, url, reason) from error
         time.sleep(patience.backoff)
@@ -274,14 +279,15 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, without the addresses that urllib3 puts into its messages."""
     from urllib3 import exceptions
 
-    for kind, words in (
-        (exceptions.NameResolutionError, "the host's name cannot be resolved"),
-        (exceptions.ConnectTimeoutError, "no connection in time"),
-        (exceptions.ReadTimeoutError, "the server fell silent"),
-        (exceptions.IncompleteRead, "the connection broke off before the end"),
-    ):
-        if isinstance(error, kind):
-            return words
+    # By the exact class: a refused connection is a kind of ConnectTimeoutError as well.
+    words = {
+        exceptions.NameResolutionError: "the host's name cannot be resolved",
+        exceptions.ConnectTimeoutError: "no connection in time",
+        exceptions.ReadTimeoutError: "the server fell silent",
+        exceptions.IncompleteRead: "the connection broke off before the end",
+    }.get(type(error))
+    if words is not None:
+        return words
     if isinstance(error, exceptions.ProxyError):
         return f"the proxy: {reason_of(error.original_error)}"
     if isinstance(error, OSError) and error.strerror:

@@ -1,0 +1,200 @@
+"""`[[runtimes]]`, `[[frameworks]]` and `[[applications]]`: the layers themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.platforms import DEFAULT_PLATFORMS
+from stackbuild.spec.fields import Item
+from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
+from stackbuild.spec.modules import read_modules
+from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
+from stackbuild.spec.uv_table import check_index_name
+from stackbuild.spec.values import (
+    check_layer_name,
+    in_order,
+    read_linux_target,
+    read_macosx_target,
+    read_platforms,
+    read_python,
+    read_requirement,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.spec.references import Indexes
+    from stackbuild.spec.uv_table import UvTable
+
+KEYS = {
+    "runtimes": LayerKind.RUNTIME,
+    "frameworks": LayerKind.FRAMEWORK,
+    "applications": LayerKind.APPLICATION,
+}
+"""The arrays of tables of a spec."""
+
+_PLURALS = {kind: key for key, kind in KEYS.items()}
+_FIELDS_OF = {
+    "python_implementation": (LayerKind.RUNTIME,),
+    "fully_versioned_name": (LayerKind.RUNTIME,),
+    "runtime": (LayerKind.FRAMEWORK, LayerKind.APPLICATION),
+    "frameworks": (LayerKind.FRAMEWORK, LayerKind.APPLICATION),
+    "launch_module": (LayerKind.APPLICATION,),
+    "support_modules": (LayerKind.APPLICATION,),
+}
+"""The fields that not every kind of layer has."""
+
+
+class LayerReader:
+    """Reads the layers of one file, from the bottom up.
+
+    A layer can only refer to those before it, so one pass is enough.
+    """
+
+    def __init__(self, directory: Path, uv: UvTable, problems: Problems) -> None:
+        self.layers: dict[str, Layer] = {}
+        """The layers whose references are right; all of them if there is no problem."""
+        self.kinds: dict[str, LayerKind] = {}
+        """Every name of the file."""
+        self.python_versions: dict[str, Version] = {}
+        self._directory = directory
+        self._uv = uv
+        self._problems = problems
+        self._places: dict[str, str] = {}
+        self._passed: set[str] = set()
+        self._indexes_of: dict[str, Indexes] = {}
+
+    def read(self, spec: Table) -> None:
+        """Read all layers of the file whose top is `spec`."""
+        tables = [(kind, table) for key, kind in KEYS.items() for table in spec.tables(key)]
+        for kind, table in tables:
+            name = table.values.get("name")
+            if isinstance(name, str):
+                self.kinds.setdefault(name, kind)
+        for kind, table in tables:
+            self._read_layer(kind, table)
+
+    def _read_layer(self, kind: LayerKind, table: Table) -> None:
+        name = self._read_name(kind, table)
+        lower = self._read_lower(kind, name, table)
+        indexes = read_package_indexes(table, lower, self._indexes_of, self._uv.index_names)
+        launch, support = (
+            read_modules(table, self._directory) if kind is LayerKind.APPLICATION else (None, ())
+        )
+        _refuse_fields(kind, table)
+        layer = Layer(
+            name=name or "",
+            kind=kind,
+            requirements=_read_requirements(table),
+            platforms=self._read_platforms(table, lower),
+            runtime=lower.runtime if lower else "",
+            frameworks=lower.frameworks if lower else (),
+            versioned=table.flag("versioned", default=False),
+            linux_target=read_linux_target(table),
+            macosx_target=read_macosx_target(table),
+            package_indexes={**self._uv.sources, **indexes},
+            priority_indexes=self._read_priority_indexes(table),
+            launch_module=launch,
+            support_modules=support,
+            runtime_settings=RuntimeSettings() if kind is LayerKind.RUNTIME else None,
+        )
+        table.done()
+        if name is None:
+            return
+        self._passed.add(name)
+        if lower is not None:
+            self.layers[name] = layer
+            self._indexes_of[name] = indexes
+
+    def _read_name(self, kind: LayerKind, table: Table) -> str | None:
+        """The name; None where it is missing or another layer has it."""
+        name = table.text("name", required=True)
+        if name is None:
+            return None
+        item = Item(table.place_of("name"), name)
+        check_layer_name(item, self._problems, runtime=kind is LayerKind.RUNTIME)
+        # Layers are directories beside each other, also where case is ignored.
+        holder = self._places.setdefault(name.lower(), item.place)
+        if holder != item.place:
+            self._problems.add(
+                item.place,
+                f"{holder} has the same name",
+                expected="names that differ by more than upper and lower case",
+                found=name,
+            )
+            return None
+        return name
+
+    def _read_lower(self, kind: LayerKind, name: str | None, table: Table) -> Lower | None:
+        if kind is LayerKind.RUNTIME:
+            self._read_python(name, table)
+            return Lower(runtime=name or "", frameworks=())
+        known = Known(kinds=self.kinds, layers=self.layers, passed=self._passed)
+        return read_lower(table, name, known)
+
+    def _read_python(self, name: str | None, table: Table) -> None:
+        key, former = "python_implementation", "fully_versioned_name"
+        if table.has(key):
+            table.refuse(former, f"the name of {key} before venvstacks 0.2, set as well")
+        elif table.has(former):
+            key = former
+        text = table.text(key, required=True)
+        version = text and read_python(Item(table.place_of(key), text), self._problems)
+        if version and name:
+            self.python_versions[name] = version
+
+    def _read_platforms(self, table: Table, lower: Lower | None) -> tuple[Platform, ...]:
+        """The platforms a layer is made for: at most those of every layer below it."""
+        names = (*lower.frameworks, lower.runtime) if lower else ()
+        below = [self.layers[name] for name in names if name in self.layers]
+        items = read_platforms(table, "platforms")
+        if items is None:
+            possible = [
+                platform
+                for platform in (below[0].platforms if below else DEFAULT_PLATFORMS)
+                if all(platform in layer.platforms for layer in below)
+            ]
+            if not possible and all(layer.platforms for layer in below):
+                self._problems.add(
+                    table.place,
+                    "the layers below have no platform in common: "
+                    + "; ".join(f"{layer.name}: {', '.join(layer.platforms)}" for layer in below),
+                )
+            return in_order(possible)
+        for item in items:
+            without = [layer.name for layer in below if item.value not in layer.platforms]
+            if without:
+                self._problems.add(
+                    item.place,
+                    f"{item.value} is not a platform of {', '.join(without)}, below this layer",
+                )
+        return in_order(item.value for item in items)
+
+    def _read_priority_indexes(self, table: Table) -> tuple[str, ...]:
+        items = table.texts("priority_indexes") or ()
+        return tuple(
+            item.value
+            for item in items
+            if check_index_name(item, self._uv.index_names, self._problems)
+        )
+
+
+def _read_requirements(table: Table) -> tuple[Requirement, ...]:
+    items = table.texts("requirements", required=True) or ()
+    found = (read_requirement(item, table.problems) for item in items)
+    return tuple(requirement for requirement in found if requirement)
+
+
+def _refuse_fields(kind: LayerKind, table: Table) -> None:
+    """Report fields of other kinds, of former versions of venvstacks, and of later ones of ours."""
+    for key, kinds in _FIELDS_OF.items():
+        if kind not in kinds:
+            table.refuse(key, f"not a field of {_PLURALS[kind]}")
+    table.refuse("build_requirements", "without effect since venvstacks 0.1; leave it out")
+    if table.texts("dynlib_exclude"):
+        table.problems.add(table.place_of("dynlib_exclude"), "not supported yet")

@@ -1,0 +1,68 @@
+"""Launch and support modules of an application: source files of the project itself."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from stackbuild.spec.fields import Item, why
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.spec.fields import Problems, Table
+
+_TAKEN = "sitecustomize"
+"""The module by which a layer finds those below it."""
+
+
+def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path, ...]]:
+    """The launch module and the support modules, which must exist below `directory`.
+
+    A module is a Python file, or a directory that is an import package; it is
+    imported by the name it has there. Names must differ, also on file systems
+    that do not tell upper case from lower.
+    """
+    launch_text = table.text("launch_module")
+    launch = launch_text and _module(
+        Item(table.place_of("launch_module"), launch_text), directory, table.problems
+    )
+    if launch and launch.is_dir() and not (launch / "__main__.py").is_file():
+        table.problems.add(
+            table.place_of("launch_module"),
+            "a package without a __main__.py, which `python -m` needs",
+            found=launch_text,
+        )
+    names = {launch.stem.lower(): "launch_module"} if launch else {}
+    support = []
+    # venvstacks sorts them too, so their order in the file has no meaning.
+    for item in sorted(table.texts("support_modules") or (), key=lambda item: item.value):
+        module = _module(item, directory, table.problems)
+        if module is None:
+            continue
+        holder = names.setdefault(module.stem.lower(), item.place)
+        if holder != item.place:
+            table.problems.add(item.place, f"{holder} has the same module name", found=item.value)
+        support.append(module)
+    return launch or None, tuple(support)
+
+
+def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None:
+    path = directory / item.value
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        problems.add(item.place, why(error), found=item.value)
+        return None
+    is_directory = stat.S_ISDIR(mode)
+    if not is_directory and not (stat.S_ISREG(mode) and path.suffix == ".py"):
+        problems.add(
+            item.place, "not a module", expected="a .py file or a directory", found=item.value
+        )
+    elif not (path.name if is_directory else path.stem).isidentifier():
+        problems.add(item.place, "not a name that can be imported", found=item.value)
+    elif path.stem.lower() == _TAKEN:
+        problems.add(item.place, f"{_TAKEN} is stackbuild's own in every layer", found=item.value)
+    else:
+        return path
+    return None

@@ -1,0 +1,89 @@
+"""`copy-files`: which files of the project go where in a layer."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.spec.fields import Item, did_you_mean, why
+from stackbuild.spec.model import CopyFiles
+
+if TYPE_CHECKING:
+    from stackbuild.spec.fields import Problems, Table
+
+SITE_PACKAGES = "{site-packages}"
+"""The placeholder for the directory of distributions, at the beginning of a `to`."""
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+
+
+def read_copy_files(table: Table, directory: Path) -> tuple[CopyFiles, ...]:
+    """The entries of `copy-files`, whose sources must exist below `directory`."""
+    found = (_entry(entry, directory) for entry in table.tables("copy-files"))
+    return tuple(entry for entry in found if entry)
+
+
+def _entry(table: Table, directory: Path) -> CopyFiles | None:
+    source = table.text("from", required=True)
+    target = table.text("to", required=True)
+    overwrite = table.flag("overwrite", default=False)
+    table.done()
+    if source is not None:
+        _check_source(Item(table.place_of("from"), source), directory, table.problems)
+    if target is not None:
+        _check_target(Item(table.place_of("to"), target), table.problems)
+    if source is None or target is None:
+        return None
+    return CopyFiles(source=source, target=target, overwrite=overwrite)
+
+
+def _check_relative(item: Item[str], base: str, problems: Problems) -> bool:
+    """Whether `item` is a path below `base`, as far as its words tell."""
+    path = item.value
+    if "\\" in path:
+        problems.add(item.place, "a backslash", expected="/ between directories", found=path)
+    elif path.startswith("/") or _DRIVE.match(path):
+        problems.add(item.place, "an absolute path", expected=f"one relative to {base}", found=path)
+    elif ".." in path.split("/"):
+        problems.add(item.place, f"leaves {base}", expected="a path without ..", found=path)
+    else:
+        return True
+    return False
+
+
+def _check_source(item: Item[str], directory: Path, problems: Problems) -> None:
+    base = f"overlays/{directory.name}/"
+    if not _check_relative(item, base, problems):
+        return
+    source = directory / item.value
+    try:
+        real = Path(os.path.realpath(source, strict=True))
+    except OSError as error:
+        problems.add(item.place, f"{base}{item.value} {why(error)}")
+        return
+    if not real.is_relative_to(os.path.realpath(directory)):
+        problems.add(item.place, f"leads out of {base} through a link", found=item.value)
+    elif item.value.endswith("/") and not real.is_dir():
+        problems.add(item.place, f"{base}{item.value} is not a directory")
+
+
+def _check_target(item: Item[str], problems: Problems) -> None:
+    path = item.value.removeprefix(SITE_PACKAGES)
+    placeholder = _PLACEHOLDER.search(path)
+    if placeholder:
+        problems.add(
+            item.place,
+            "unknown placeholder, or one that does not stand first",
+            expected=f"{SITE_PACKAGES} at the beginning, or none",
+            found=item.value,
+            hint=did_you_mean(placeholder[0], [SITE_PACKAGES]),
+        )
+    elif path == item.value:
+        _check_relative(item, "the layer", problems)
+    elif path and not path.startswith("/"):
+        problems.add(item.place, f"no / after {SITE_PACKAGES}", found=item.value)
+    else:
+        _check_relative(Item(item.place, path.lstrip("/")), "the layer", problems)

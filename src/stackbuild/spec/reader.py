@@ -1,0 +1,116 @@
+"""From a `venvstacks.toml` to a `Stack`, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import tomli
+
+from stackbuild.errors import Problem, SpecError
+from stackbuild.spec.fields import Problems, Table, did_you_mean, why
+from stackbuild.spec.layers import KEYS, LayerReader
+from stackbuild.spec.model import Stack
+from stackbuild.spec.tool_table import read_tool_table
+from stackbuild.spec.uv_table import CONFIG_FILE, UvTable, read_uv_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def load_stack(path: Path) -> Stack:
+    """Read and check the spec file at `path`.
+
+    Raises SpecError with all problems of the file; also where it is missing
+    or no TOML at all.
+    """
+    path = path.absolute()
+    settings_file = path.parent / CONFIG_FILE
+    uv_settings = _parse(settings_file) if os.path.lexists(settings_file) else None
+    return read_stack(_parse(path), path, uv_settings)
+
+
+def read_stack(
+    data: Mapping[str, object], path: Path, uv_settings: Mapping[str, object] | None = None
+) -> Stack:
+    """Check the contents of a spec file.
+
+    `data` is the parsed file and `path` its absolute path, which others in it
+    are relative to; `uv_settings` is the parsed `venvstacks.uv.toml` beside
+    it. Raises SpecError with all problems.
+    """
+    problems = Problems()
+    spec = Table(data, "", problems)
+    tool = spec.table("tool") or Table({}, "tool", problems)
+    uv = _read_uv(tool, uv_settings)
+    reader = LayerReader(path.parent, uv, problems)
+    reader.read(spec)
+    spec.done()
+    if not reader.kinds and not problems.found:
+        expected = " or ".join(f"[[{key}]]" for key in KEYS)
+        problems.add("", "defines no layer", expected=expected)
+    own = tool.table("stackbuild") or Table({}, tool.place_of("stackbuild"), problems)
+    settings = read_tool_table(own, reader.layers, reader.kinds, path.parent / "overlays")
+    _check_tools(tool)
+    if problems.found:
+        raise SpecError(path, problems.found)
+    return Stack(
+        path=path,
+        layers=settings.layers,
+        python_versions=reader.python_versions,
+        platforms=settings.platforms,
+        frames=settings.frames,
+        indexes=uv.indexes,
+        uv_settings=uv.settings,
+    )
+
+
+def _read_uv(tool: Table, beside: Mapping[str, object] | None) -> UvTable:
+    inline = tool.table("uv")
+    if beside is None:
+        return read_uv_table(inline) if inline else UvTable()
+    if tool.has("uv"):
+        tool.problems.add(
+            tool.place_of("uv"),
+            f"{CONFIG_FILE} beside this file has settings as well",
+            expected="one of the two",
+        )
+        return read_uv_table(inline) if inline else UvTable()
+    found = Problems()
+    settings = read_uv_table(Table(beside, "", found))
+    tool.problems.found += [
+        replace(problem, place=f"{CONFIG_FILE}: {problem.place}") for problem in found.found
+    ]
+    return settings
+
+
+def _check_tools(tool: Table) -> None:
+    """Report a misspelt `[tool.stackbuild]`; the tables of other tools are theirs."""
+    for key in tool.values:
+        hint = did_you_mean(key, ["stackbuild"])
+        if hint and key != "stackbuild":
+            tool.problems.add(tool.place_of(key), "unknown key", hint=hint)
+
+
+def _parse(path: Path) -> dict[str, object]:
+    """The TOML file at `path`. Raises SpecError where it is none."""
+    try:
+        text = path.read_bytes().decode()
+        return tomli.loads(text.replace("\r\n", "\n"))
+    except FileNotFoundError:
+        hint = did_you_mean(path.name, [other.name for other in path.parent.glob("*.toml")])
+        problem = Problem(place="", message="the file does not exist", hint=hint)
+    except OSError as error:
+        problem = Problem(place="", message=f"the file {why(error)}")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        problem = Problem(place="", message="not text in UTF-8", found=found)
+    except tomli.TOMLDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        problem = Problem(place=place, message=f"not TOML: {error.msg}")
+    except (ValueError, RecursionError) as error:
+        # Numbers with thousands of digits, and brackets nested as deep.
+        problem = Problem(place="", message=f"not TOML that can be read: {error}")
+    raise SpecError(path, [problem])

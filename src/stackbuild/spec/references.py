@@ -1,0 +1,204 @@
+"""What a layer stands on: its runtime, its frameworks in order, their package indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.spec.fields import Item, did_you_mean, join
+from stackbuild.spec.linearize import LinearizeError, linearize
+from stackbuild.spec.model import LayerKind
+from stackbuild.spec.uv_table import check_index_name
+from stackbuild.spec.values import read_distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.spec.model import Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What has been read before a layer."""
+
+    kinds: Mapping[str, LayerKind]
+    """The name of every layer of the file, also of those further down."""
+    layers: Mapping[str, Layer]
+    """The layers above this one in the file whose own references are right."""
+    passed: Collection[str]
+    """The names above this one in the file, right or wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lower:
+    """The layers below one layer, by name."""
+
+    runtime: str
+    frameworks: tuple[str, ...]
+    """Linearised, nearest first."""
+
+
+def read_lower(table: Table, name: str | None, known: Known) -> Lower | None:
+    """What the layer `name` stands on; None where a problem hides it, told here or before."""
+    runtime = table.text("runtime")
+    frameworks = table.texts("frameworks")
+    if table.has("runtime") and table.has("frameworks"):
+        table.problems.add(
+            table.place,
+            "sets both runtime and frameworks",
+            expected="one of them; frameworks bring their runtime along",
+        )
+    elif table.has("runtime"):
+        item = Item(table.place_of("runtime"), runtime) if runtime else None
+        found = item and _resolve(item, LayerKind.RUNTIME, name, known, table.problems)
+        return Lower(runtime=found.name, frameworks=()) if found else None
+    elif table.values.get("frameworks", []) == []:
+        table.problems.add(
+            table.place, "stands on nothing", expected="a runtime, or at least one framework"
+        )
+    elif frameworks:
+        return _from_frameworks(table, frameworks, name, known)
+    return None
+
+
+def _resolve(
+    item: Item[str], kind: LayerKind, name: str | None, known: Known, problems: Problems
+) -> Layer | None:
+    value = item.value
+    actual = known.kinds.get(value)
+    if actual is None:
+        valid = [other for other, other_kind in known.kinds.items() if other_kind is kind]
+        problems.add(
+            item.place,
+            f"unknown {kind}",
+            expected=f"one of {', '.join(valid)}" if valid else f"the name of a {kind}",
+            found=value,
+            hint=did_you_mean(value, valid),
+        )
+    elif value == name:
+        problems.add(item.place, "the layer stands on itself", found=value)
+    elif actual is not kind:
+        article = "an" if actual is LayerKind.APPLICATION else "a"
+        problems.add(item.place, f"not a {kind}", found=value, hint=f"it is {article} {actual}")
+    elif value not in known.passed:
+        problems.add(
+            item.place,
+            "stands further down in the file",
+            found=value,
+            hint="move it above the layers that stand on it",
+        )
+    else:
+        return known.layers.get(value)
+    return None
+
+
+def _from_frameworks(
+    table: Table, items: Sequence[Item[str]], name: str | None, known: Known
+) -> Lower | None:
+    found: dict[str, Layer | None] = {}
+    for item in items:
+        if item.value in found:
+            table.problems.add(item.place, "named twice", found=item.value)
+        else:
+            found[item.value] = _resolve(item, LayerKind.FRAMEWORK, name, known, table.problems)
+    layers = [layer for layer in found.values() if layer]
+    if len(layers) < len(found):
+        return None
+    if len({layer.runtime for layer in layers}) > 1:
+        runtimes = ", ".join(f"{layer.name} on {layer.runtime}" for layer in layers)
+        table.problems.add(
+            table.place_of("frameworks"),
+            f"the frameworks stand on different runtimes: {runtimes}",
+            expected="one runtime below a layer",
+        )
+        return None
+    mro = {name: (name, *layer.frameworks) for name, layer in known.layers.items()}
+    try:
+        order = linearize([layer.name for layer in layers], mro)
+    except LinearizeError as error:
+        table.problems.add(
+            table.place_of("frameworks"),
+            "the frameworks cannot be put in one order",
+            hint=_contradiction(error),
+        )
+        return None
+    return Lower(runtime=layers[0].runtime, frameworks=order)
+
+
+def _contradiction(error: LinearizeError) -> str:
+    orders = (" before ".join(map(str, order)) for order in error.orders if len(order) > 1)
+    return "contradicting orders: " + "; ".join(dict.fromkeys(orders))
+
+
+Indexes = Mapping["NormalizedName", str]
+"""Distribution to the name of the index it must come from."""
+
+
+def read_package_indexes(
+    table: Table,
+    lower: Lower | None,
+    indexes_of: Mapping[str, Indexes],
+    index_names: Collection[str],
+) -> Indexes:
+    """`package_indexes`, with those of the lower layers merged in.
+
+    A layer may name another index for a distribution than a layer below it,
+    or than another framework beside it, only where its `index_overrides` say
+    that the one index may stand in for the other. `indexes_of` holds what
+    this function gave for the lower layers.
+    """
+    overrides = _read_overrides(table, index_names)
+    declared = _read_declared(table, index_names)
+    merged: dict[NormalizedName, str] = {}
+    # Nearest first: the framework that is imported first also decides on the index.
+    # A runtime's are in those of the frameworks on it, which may have replaced them.
+    layers = (lower.frameworks or (lower.runtime,)) if lower else ()
+    for layer in layers:
+        for distribution, index in indexes_of.get(layer, {}).items():
+            chosen = merged.setdefault(distribution, index)
+            if overrides.get(index, index) != chosen:
+                table.problems.add(
+                    table.place,
+                    f"lower layers take {distribution} from different indexes, "
+                    f"{chosen} and {index}",
+                    hint=_accept(index, chosen),
+                )
+    for distribution, item in declared.items():
+        index = merged.get(distribution, item.value)
+        if overrides.get(index, index) != item.value:
+            table.problems.add(
+                item.place,
+                f"a lower layer takes {distribution} from another index, {index}",
+                found=item.value,
+                hint=_accept(index, item.value),
+            )
+        merged[distribution] = item.value
+    return merged
+
+
+def _accept(index: str, instead: str) -> str:
+    return f'index_overrides = {{ {join("", index)} = "{instead}" }} accepts {instead}'
+
+
+def _read_overrides(table: Table, index_names: Collection[str]) -> dict[str, str]:
+    overrides = {}
+    for name, item in table.pairs("index_overrides"):
+        known = check_index_name(Item(item.place, name), index_names, table.problems)
+        if check_index_name(item, index_names, table.problems) and known:
+            overrides[name] = item.value
+    return overrides
+
+
+def _read_declared(table: Table, index_names: Collection[str]) -> dict[NormalizedName, Item[str]]:
+    declared: dict[NormalizedName, Item[str]] = {}
+    for name, item in table.pairs("package_indexes"):
+        distribution = read_distribution(Item(item.place, name), table.problems)
+        if distribution in declared:
+            table.problems.add(item.place, f"{distribution} has an index already", found=name)
+        elif check_index_name(item, index_names, table.problems) and distribution:
+            declared[distribution] = item
+    return declared

@@ -1,0 +1,230 @@
+"""The words of a spec that have a form of their own: names, versions, addresses."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stackbuild.platforms import Platform
+from stackbuild.spec.fields import Item, did_you_mean, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.spec.fields import Problems, Table
+
+_PLATFORMS = {str(platform): platform for platform in Platform} | {
+    platform.venvstacks_name: platform for platform in Platform
+}
+
+_LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+_LONGEST_LAYER_NAME = 100
+# Names of devices, with and without an extension: "Naming Files, Paths, and Namespaces",
+# Microsoft's Win32 documentation.
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+# What an installed root keeps beside its layers.
+_NAMES_OF_THE_ROOT = ("current", "generations")
+_PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
+
+_PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+_LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
+_MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+_ADDRESS = re.compile(r"https?://([^/\s]*@)?[^/\s@:]+(:[0-9]+)?(/\S*)?|file:///\S+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_INDEX_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def check_layer_name(item: Item[str], problems: Problems, *, runtime: bool) -> None:
+    """Report a name that cannot be a directory on every platform, or that is taken."""
+    name, place = item.value, item.place
+    if not _LAYER_NAME.fullmatch(name):
+        problems.add(
+            place,
+            "not a name for a layer, which becomes a directory",
+            expected="letters, digits, '.', '_', '-' and '@', a letter or digit first",
+            found=name,
+        )
+    elif name.endswith("."):
+        problems.add(place, "ends with a dot, which Windows drops", found=name)
+    elif len(name) > _LONGEST_LAYER_NAME:
+        problems.add(place, f"longer than {_LONGEST_LAYER_NAME} characters", found=name)
+    elif _WINDOWS_DEVICE.fullmatch(name):
+        problems.add(place, "the name of a device on Windows", found=name)
+    elif name.lower() in _NAMES_OF_THE_ROOT:
+        problems.add(place, "a name that an installed root keeps for itself", found=name)
+    elif runtime and name.lower().startswith(_PREFIXES_OF_VENVSTACKS):
+        problems.add(
+            place, "a prefix that venvstacks keeps for frameworks and applications", found=name
+        )
+
+
+def read_platforms(table: Table, key: str) -> list[Item[Platform]] | None:
+    """The platforms of an array, each once, by either naming scheme; None without one."""
+    items = table.texts(key)
+    if items is None:
+        return None
+    found: dict[Platform, Item[Platform]] = {}
+    for item in items:
+        platform = read_platform(item, table.problems)
+        if platform in found:
+            table.problems.add(item.place, "named twice", found=item.value)
+        elif platform is not None:
+            found[platform] = Item(item.place, platform)
+    return list(found.values())
+
+
+def read_platform(item: Item[str], problems: Problems) -> Platform | None:
+    """The platform that a text names; its value `host` would depend on the machine."""
+    platform = _PLATFORMS.get(item.value)
+    if platform is None:
+        problems.add(
+            item.place,
+            "unknown platform",
+            expected=f"one of {', '.join(Platform)}",
+            found=item.value,
+            hint=did_you_mean(item.value, _PLATFORMS),
+        )
+    return platform
+
+
+def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
+    """`platforms` in the order of `Platform`."""
+    wanted = set(platforms)
+    return tuple(platform for platform in Platform if platform in wanted)
+
+
+def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
+    """A requirement in the form of PEP 508, without an address."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(item.value)
+    except InvalidRequirement as error:
+        reason = redacted(str(error).partition("\n")[0])
+        problems.add(
+            item.place,
+            f"not a requirement: {reason}",
+            expected="a name and versions, such as 'numpy>=2'",
+            found=item.value,
+        )
+        return None
+    if requirement.url is not None:
+        problems.add(
+            item.place,
+            f"{requirement.name} is asked for by its address, which is not supported yet",
+            expected="a name and versions, such as 'numpy>=2'",
+        )
+        return None
+    return requirement
+
+
+def read_python(item: Item[str], problems: Problems) -> Version | None:
+    """The version in a `python_implementation` such as ``cpython@3.12.10``."""
+    from packaging.version import Version
+
+    implementation, _, version = item.value.partition("@")
+    hint = None
+    if implementation == "pypy":
+        message = "PyPy is not supported yet"
+    elif implementation != "cpython":
+        message = "not an implementation of Python"
+        hint = did_you_mean(implementation.lower(), ["cpython"])
+    elif _PYTHON.fullmatch(version):
+        return Version(version)
+    elif _PYTHON.fullmatch(f"{version}.0"):
+        message = "the version lacks its patch number"
+    else:
+        message = "not a version of CPython 3"
+    problems.add(
+        item.place,
+        message,
+        expected="cpython@ and three numbers, such as cpython@3.12.10",
+        found=item.value,
+        hint=hint,
+    )
+    return None
+
+
+def read_linux_target(table: Table) -> str | None:
+    """`linux_target`, such as ``glibc@2.28``; plain ``glibc`` is the default, None."""
+    text = table.text("linux_target")
+    if text is None or text == "glibc":
+        return None
+    if _LINUX_TARGET.fullmatch(text):
+        return text
+    musl = text.partition("@")[0] == "musl"
+    table.problems.add(
+        table.place_of("linux_target"),
+        "musl is not supported yet" if musl else "not a C library and its version",
+        expected="glibc@ and a version, such as glibc@2.28",
+        found=text,
+    )
+    return None
+
+
+def read_macosx_target(table: Table) -> str | None:
+    """`macosx_target`, such as ``12.0``."""
+    text = table.text("macosx_target")
+    if text is None or _MACOSX_TARGET.fullmatch(text):
+        return text
+    table.problems.add(
+        table.place_of("macosx_target"),
+        "not a version of macOS",
+        expected="a version such as 12.0",
+        found=text,
+    )
+    return None
+
+
+def read_distribution(item: Item[str], problems: Problems) -> NormalizedName | None:
+    """The normalised name of a distribution (PEP 503)."""
+    from packaging.utils import InvalidName, canonicalize_name
+
+    try:
+        return canonicalize_name(item.value, validate=True)
+    except InvalidName:
+        problems.add(item.place, "not the name of a distribution", found=item.value)
+        return None
+
+
+def read_address(table: Table, key: str, *, required: bool = False) -> str | None:
+    """An address of the schemes that stackbuild fetches from."""
+    text = table.text(key, required=required)
+    if text is None or _ADDRESS.fullmatch(text):
+        return text
+    table.problems.add(
+        table.place_of(key),
+        "not an address",
+        expected="https://…, http://… or file:///…",
+        found=text,
+    )
+    return None
+
+
+def read_sha256(table: Table, key: str) -> str | None:
+    """A required sha256 in hexadecimal, in lower case."""
+    text = table.text(key, required=True)
+    if text is None or _SHA256.fullmatch(text.lower()):
+        return text and text.lower()
+    table.problems.add(
+        table.place_of(key), "not a sha256", expected="64 hexadecimal digits", found=text
+    )
+    return None
+
+
+def read_index_name(table: Table) -> str | None:
+    """The name of a package index, as uv allows it."""
+    text = table.text("name")
+    if text is None or _INDEX_NAME.fullmatch(text):
+        return text
+    table.problems.add(
+        table.place_of("name"),
+        "not a name for a package index",
+        expected="letters, digits, '-', '_' and '.'",
+        found=text,
+    )
+    return None

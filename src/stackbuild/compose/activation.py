@@ -1,0 +1,119 @@
+"""What makes a layer see the layers below it: pyvenv.cfg, links, and code that runs at start.
+
+The code is `layer_site.py`, started by a `.pth` file and not by a
+`sitecustomize.py`: of that name only one is run, and a directory in
+`PYTHONPATH` comes before site-packages, so a `sitecustomize` of the user's (as
+tracing tools bring one) would cut the layer off from all layers below it. A
+`.pth` line is run in any case, and every `sitecustomize` stays the user's own.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.frames.files import FileContent, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from packaging.version import Version
+
+    from stackbuild.layout import Layout
+    from stackbuild.platforms import Platform
+
+_TEMPLATE = Path(__file__).with_name("layer_site.py")
+_SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
+
+_PTH = "zzz_stackbuild.pth"
+"""The last of a directory's `.pth` files by name: what the layer's own ones add comes first."""
+
+
+def installer_writes_home(platform: Platform, python: Version) -> bool:
+    """Whether pyvenv.cfg needs a `home`, an absolute path that only the installer knows.
+
+    On Windows the launcher in `Scripts` needs it, and the installer writes the
+    whole file. CPython 3.14.0 takes an environment without `home` for none
+    (cpython pull request 135831 restored it); every other version finds the runtime
+    through the link `bin/python`.
+    """
+    return platform.os == "windows" or python.release[:3] == (3, 14, 0)
+
+
+def pyvenv_cfg(name: str, python: Version, *, home: str | None = None) -> str:
+    """The pyvenv.cfg of the layer `name` (PEP 405).
+
+    `home` is the absolute path of the directory that holds the runtime's
+    interpreter, given where `installer_writes_home` says so.
+    """
+    lines = [f"home = {home}"] if home else []
+    lines += [
+        "include-system-site-packages = false",
+        f"version = {python}",
+        f"prompt = {name}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def interpreter_links(layout: Layout, runtime_directory: str) -> dict[str, Link]:
+    """The links that start the runtime's interpreter in this layer."""
+    first = f"{layout.scripts}/python"
+    others = (f"{layout.scripts}/python3", f"{layout.scripts}/python{layout.python}")
+    target = f"../../{runtime_directory}/{layout.runtime_interpreter}"
+    return {first: Link(target), **{path: Link("python") for path in others}}
+
+
+def site_files(
+    layer: str,
+    layout: Layout,
+    runtime_directory: str,
+    lower: Sequence[tuple[str, Iterable[str]]],
+) -> dict[str, FileContent]:
+    """The module that runs when `layer` starts, and the `.pth` that starts it.
+
+    `lower` are the directories of the layers below, nearest first, each with the
+    lines of its `.pth` files.
+    """
+    # Layers that see each other, through PYTHONPATH, have modules of different names.
+    module = "_stackbuild_" + re.sub(r"\W", "_", layer, flags=re.ASCII)
+    paths, imports = _lower_paths(layout, lower)
+    settings = {
+        "SITE_PACKAGES": repr(layout.site_packages),
+        "RUNTIME": repr(runtime_directory),
+        "INTERPRETER": repr(layout.runtime_interpreter),
+        "PATHS: tuple[str, ...]": repr(paths),
+        "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
+    }
+    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    code = _SETTINGS.sub(lambda _: text, _TEMPLATE.read_text(encoding="utf-8"))
+    files = {f"{module}.py": code, _PTH: f"import {module}; {module}.activate()\n"}
+    return {
+        f"{layout.site_packages}/{name}": FileContent(data=content.encode())
+        for name, content in files.items()
+    }
+
+
+def _lower_paths(
+    layout: Layout, lower: Sequence[tuple[str, Iterable[str]]]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Paths relative to the root, and lines to execute with the directory they stand in.
+
+    A path that leaves the root has no meaning on another machine and is left out.
+    """
+    paths: dict[str, None] = {}
+    imports: list[tuple[str, str]] = []
+    for directory, lines in lower:
+        site = f"{directory}/{layout.site_packages}"
+        paths[site] = None
+        for line in lines:
+            text = line.strip()
+            if line.startswith(("import ", "import\t")):
+                imports.append((site, text))
+            elif text and not text.startswith("#"):
+                path = posixpath.normpath(posixpath.join(site, text.replace("\\", "/")))
+                if not path.startswith(("/", "../")) and ":" not in path:
+                    paths[path] = None
+    return tuple(paths), tuple(imports)

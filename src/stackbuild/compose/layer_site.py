@@ -1,0 +1,97 @@
+"""What a layer does when its interpreter starts.
+
+`stackbuild` copies this file into the site-packages of each framework and
+application, with the settings below filled in. The `site` module runs
+`activate` through the `.pth` file beside it, also with `-I`, and whatever
+`PYTHONPATH` holds.
+
+It is written for every CPython that a runtime may be (3.10 and later), and
+imports nothing that is not loaded by then.
+"""
+
+# pathlib is not loaded by then, and `sys` has no public names for what is set here.
+# ruff: noqa: PTH110, PTH118, PTH119, PTH120, SLF001
+
+import os
+import sys
+
+# stackbuild fills in from here
+SITE_PACKAGES = "lib/python3.12/site-packages"
+RUNTIME = "cpython-3.12"
+INTERPRETER = "bin/python3.12"
+PATHS: tuple[str, ...] = ("framework/lib/python3.12/site-packages",)
+IMPORTS: tuple[tuple[str, str], ...] = ()
+# to here
+
+_done = False
+
+
+def activate() -> None:
+    """See what the lower layers hold, and stay in the generation that was started.
+
+    `site` calls this twice in a virtual environment, where it reads each `.pth`
+    twice; the second time corrects what it added in between.
+    """
+    global _done  # noqa: PLW0603 - what tells the two calls apart
+    prefix = os.path.realpath(sys.prefix)
+    here = os.path.dirname(os.path.realpath(__file__))
+    if here != os.path.join(prefix, *SITE_PACKAGES.split("/")):
+        return  # seen from another environment: through its `.pth` or `PYTHONPATH`
+    root = os.path.dirname(prefix)
+    _stay(prefix, root)
+    if _done:
+        return
+    _done = True
+    if os.name == "posix":
+        # What `venv` and others start to make an environment of their own. Without a
+        # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
+        interpreter = os.path.join(root, RUNTIME, *INTERPRETER.split("/"))
+        sys._base_executable = interpreter  # type: ignore[attr-defined]  # CPython's own
+    for path in [os.path.join(root, *path.split("/")) for path in PATHS]:
+        if path not in sys.path and os.path.exists(path):
+            sys.path.append(path)
+    for path, line in IMPORTS:
+        _run(line, os.path.join(root, *path.split("/")))
+
+
+def _stay(prefix: str, root: str) -> None:
+    """Replace the way through `current` by the generation it leads to now.
+
+    Otherwise a process that imports something after an upgrade would take it
+    from the new generation, and mix the two. Where no such link was followed,
+    all names stay as the user wrote them.
+    """
+    base = os.path.normpath(sys.base_prefix)
+    if sys.prefix != prefix and os.path.basename(os.path.dirname(root)) == "generations":
+        runtime = os.path.join(root, RUNTIME)
+        moves = [(sys.base_prefix, runtime), (base, runtime), (sys.prefix, prefix)]
+    elif sys.base_prefix != base:
+        moves = [(sys.base_prefix, base)]  # CPython 3.10: …/atls/bin/../../cpython-3.10
+    elif len(sys.path) != len(set(sys.path)):
+        moves = []
+    else:
+        return
+    for name in ("prefix", "exec_prefix", "base_prefix", "base_exec_prefix", "executable"):
+        setattr(sys, name, _moved(getattr(sys, name), moves))
+    if hasattr(sys, "_stdlib_dir"):
+        sys._stdlib_dir = _moved(sys._stdlib_dir, moves)
+    sys.path[:] = dict.fromkeys([_moved(path, moves) for path in sys.path])
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__path__", None)
+        if isinstance(path, list):
+            path[:] = [_moved(entry, moves) for entry in path]
+
+
+def _moved(path: str, moves: list[tuple[str, str]]) -> str:
+    for old, new in moves:
+        if path == old or path.startswith(old + os.sep):
+            return new + path[len(old) :]
+    return path
+
+
+def _run(line: str, sitedir: str) -> None:
+    # Old namespace packages look for `sitedir` in the frame that runs their line.
+    try:
+        exec(line)  # noqa: S102 - what `site` does with such a line
+    except Exception as error:  # noqa: BLE001 - as in `site`: it stops nothing else
+        print(f"{sitedir}: {line!r} failed: {error!r}", file=sys.stderr)

@@ -15,6 +15,7 @@ from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -85,6 +86,14 @@ def why(error: OSError) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist"
     return f"cannot be read: {error.strerror}"
+
+
+def mode_of(path: Path) -> int:
+    """The `st_mode` of what is at `path`; 0 where that is nothing, or cannot be known."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def join(place: str, key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import Item, why
+from stackbuild.spec.fields import Item, mode_of, why
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path
     launch = launch_text and _module(
         Item(table.place_of("launch_module"), launch_text), directory, table.problems
     )
-    if launch and launch.is_dir() and not (launch / "__main__.py").is_file():
+    if launch and launch.suffix != ".py" and not mode_of(launch / "__main__.py"):
         table.problems.add(
             table.place_of("launch_module"),
             "a package without a __main__.py, which `python -m` needs",

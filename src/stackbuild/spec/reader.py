@@ -44,7 +44,7 @@ def read_stack(
     problems = Problems()
     spec = Table(data, "", problems)
     tool = spec.table("tool") or Table({}, "tool", problems)
-    uv = _read_uv(tool, uv_settings)
+    uv = _read_uv(tool, uv_settings, path.parent)
     reader = LayerReader(path.parent, uv, problems)
     reader.read(spec)
     spec.done()
@@ -67,19 +67,19 @@ def read_stack(
     )
 
 
-def _read_uv(tool: Table, beside: Mapping[str, object] | None) -> UvTable:
+def _read_uv(tool: Table, beside: Mapping[str, object] | None, directory: Path) -> UvTable:
     inline = tool.table("uv")
     if beside is None:
-        return read_uv_table(inline) if inline else UvTable()
+        return read_uv_table(inline, directory) if inline else UvTable()
     if tool.has("uv"):
         tool.problems.add(
             tool.place_of("uv"),
             f"{CONFIG_FILE} beside this file has settings as well",
             expected="one of the two",
         )
-        return read_uv_table(inline) if inline else UvTable()
+        return read_uv_table(inline, directory) if inline else UvTable()
     found = Problems()
-    settings = read_uv_table(Table(beside, "", found))
+    settings = read_uv_table(Table(beside, "", found), directory)
     tool.problems.found += [
         replace(problem, place=f"{CONFIG_FILE}: {problem.place}") for problem in found.found
     ]

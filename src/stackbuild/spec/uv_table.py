@@ -7,16 +7,18 @@ is refused: a setting that is ignored would make a lock that nobody asked for.
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, get_args
 
-from stackbuild.spec.fields import Item, Table, did_you_mean
+from stackbuild.spec.fields import Item, Table, did_you_mean, mode_of
 from stackbuild.spec.model import PackageIndex
 from stackbuild.spec.values import read_address, read_distribution, read_index_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from packaging.utils import NormalizedName
 
@@ -78,9 +80,9 @@ class UvTable:
         return [index.name for index in self.indexes if index.name]
 
 
-def read_uv_table(table: Table) -> UvTable:
-    """Read and check the settings of uv in `table`."""
-    indexes = _indexes(table)
+def read_uv_table(table: Table, directory: Path) -> UvTable:
+    """Read and check the settings of uv in `table`; `directory` is that of the file."""
+    indexes = _indexes(table, directory)
     names = [index.name for index in indexes if index.name]
     sources = _sources(table, names)
     settings: dict[str, object] = {}
@@ -120,11 +122,11 @@ def choice(table: Table, key: str, valid: Collection[str]) -> str | None:
     return None
 
 
-def _indexes(table: Table) -> tuple[PackageIndex, ...]:
+def _indexes(table: Table, directory: Path) -> tuple[PackageIndex, ...]:
     indexes: list[PackageIndex] = []
     names: set[str] = set()
     for entry in table.tables("index"):
-        index = _index(entry)
+        index = _index(entry, directory)
         if index is None:
             continue
         if index.name in names:
@@ -139,9 +141,9 @@ def _indexes(table: Table) -> tuple[PackageIndex, ...]:
     return tuple(indexes)
 
 
-def _index(table: Table) -> PackageIndex | None:
+def _index(table: Table, directory: Path) -> PackageIndex | None:
     name = read_index_name(table)
-    url = read_address(table, "url", required=True)
+    url = _location(table, directory)
     default = table.flag("default", default=False)
     explicit = table.flag("explicit", default=False)
     layout = choice(table, "format", get_args(PackageIndex.__annotations__["format"])) or "simple"
@@ -161,6 +163,19 @@ def _index(table: Table) -> PackageIndex | None:
         explicit=explicit,
         format="flat" if layout == "flat" else "simple",
     )
+
+
+def _location(table: Table, directory: Path) -> str | None:
+    """The address of an index, or its directory."""
+    if "://" in str(table.values.get("url")):
+        return read_address(table, "url")
+    text = table.text("url", required=True)
+    if text is None or stat.S_ISDIR(mode_of(directory / text)):
+        return text
+    table.problems.add(
+        table.place_of("url"), "neither an address nor a directory that exists", found=text
+    )
+    return None
 
 
 def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, str]:

@@ -1,0 +1,157 @@
+"""`stackbuild show`: the layers of the stack as a tree."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.spec.model import LayerKind
+from stackbuild.spec.reader import load_stack
+from stackbuild.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import CopyFiles, Layer, Stack
+    from stackbuild.workspace import Workspace
+
+EXAMPLES = """\
+Each layer stands below the nearest layer that it stands on. A layer on several
+frameworks shows its whole chain, in the order in which it looks for modules.
+
+Examples:
+  stackbuild show
+  stackbuild show --spec other/venvstacks.toml --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `show`."""
+    parser.description = "Print the layers of the stack as a tree."
+    parser.epilog = EXAMPLES
+    add_spec_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the stack."""
+    stack = load_stack(arguments.spec)
+    workspace = open_workspace(stack.directory)
+    if arguments.json:
+        print(json.dumps(describe(stack, workspace), indent=2))
+    else:
+        for line in tree(stack, workspace):
+            _print(line)
+    return 0
+
+
+def describe(stack: Stack, workspace: Workspace) -> dict[str, object]:
+    """The stack for a script: plain values that JSON can hold."""
+    return {
+        "spec": str(stack.path),
+        "platforms": list(stack.platforms),
+        "layers": [_describe_layer(stack, layer, workspace) for layer in stack.layers.values()],
+    }
+
+
+def _describe_layer(stack: Stack, layer: Layer, workspace: Workspace) -> dict[str, object]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "python": str(stack.python_version(layer)),
+        "chain": [member.name for member in stack.chain(layer)],
+        "platforms": {
+            platform: lock_state(layer, platform, workspace) for platform in layer.platforms
+        },
+        "requirements": [str(requirement) for requirement in layer.requirements],
+        "overlays": [
+            {
+                "platform": platform,
+                "from": entry.source,
+                "to": entry.target,
+                "overwrite": entry.overwrite,
+            }
+            for platform, entry in _overlays(layer)
+        ],
+        "launch_module": str(layer.launch_module) if layer.launch_module else None,
+        "support_modules": [str(module) for module in layer.support_modules],
+        "versioned": layer.versioned,
+    }
+
+
+def _overlays(layer: Layer) -> Iterator[tuple[Platform | None, CopyFiles]]:
+    """Each overlay with its platform; None for all platforms."""
+    for entry in layer.copy_files:
+        yield None, entry
+    for platform, entries in layer.platform_copy_files.items():
+        for entry in entries:
+            yield platform, entry
+
+
+def lock_state(layer: Layer, platform: Platform, workspace: Workspace) -> str:
+    """``locked`` or ``not locked``."""
+    path = workspace.layers / layer.name / f"pylock.{platform}.toml"
+    return "locked" if path.is_file() else "not locked"
+
+
+def tree(stack: Stack, workspace: Workspace) -> Iterator[str]:
+    """The stack as lines of text, each layer below the nearest one it stands on."""
+    yield f"{stack.path} for {', '.join(stack.platforms) or 'no platform'}"
+    above: dict[str | None, list[Layer]] = {}
+    for layer in stack.layers.values():
+        above.setdefault(next(iter(layer.lower), None), []).append(layer)
+    # Not recursive, for the depth of a stack is not limited.
+    pending = [(layer, "", "") for layer in reversed(above[None])]
+    while pending:
+        layer, first, rest = pending.pop()
+        upper = above.get(layer.name, [])
+        yield f"{first}{layer.name} ({_kind(stack, layer)})"
+        bar = "│     " if upper else "      "
+        for line in _details(stack, layer, workspace):
+            yield f"{rest}{bar}{line}"
+        branches = [(child, f"{rest}├── ", f"{rest}│   ") for child in upper[:-1]] + [
+            (child, f"{rest}└── ", f"{rest}    ") for child in upper[-1:]
+        ]
+        pending += reversed(branches)
+
+
+def _kind(stack: Stack, layer: Layer) -> str:
+    if layer.kind is LayerKind.RUNTIME:
+        return f"{layer.kind}, CPython {stack.python_version(layer)}"
+    return str(layer.kind)
+
+
+def _details(stack: Stack, layer: Layer, workspace: Workspace) -> Iterator[str]:
+    """What is worth a line of its own; what is empty is left out."""
+    if len(layer.frameworks) > 1:
+        yield f"chain: {', '.join(member.name for member in stack.chain(layer))}"
+    by_state: dict[str, list[str]] = {}
+    for platform in layer.platforms:
+        by_state.setdefault(lock_state(layer, platform, workspace), []).append(platform)
+    for state, platforms in by_state.items():
+        yield f"{state}: {', '.join(platforms)}"
+    if not layer.platforms:
+        yield "switched off: its list of platforms is empty"
+    if layer.requirements:
+        yield f"requirements: {', '.join(map(str, layer.requirements))}"
+    for only, entry in _overlays(layer):
+        where = f" on {only}" if only else ""
+        overwriting = ", overwriting" if entry.overwrite else ""
+        yield f"overlay: {entry.source} to {entry.target}{where}{overwriting}"
+
+
+_ASCII = str.maketrans("│├└─", "|+`-")
+
+
+def _print(line: str) -> None:
+    """Print `line`, whatever the encoding of stdout is."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    print(line)

@@ -68,6 +68,9 @@ class LayerLock:
     digest: str
     """sha256 (hex) of what is installed: names, versions and files, for a runtime
     its interpreter too. Independent of time and of the file's formatting."""
+    interpreter: str | None = None
+    """sha256 (hex) of the interpreter's archive; None for layers that are no
+    runtimes, and for runtimes that are only ever packed from a local one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

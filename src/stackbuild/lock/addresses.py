@@ -1,0 +1,51 @@
+"""Where files were found, and their sizes: a cache that spares questions to an index.
+
+An entry never holds credentials; they are taken from the index settings when
+the file is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.files import atomic_write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a file was, without credentials, and how many bytes it has."""
+
+    url: str
+    size: int
+
+
+class Addresses:
+    """The entries in a directory, a file for each sha256 (hex)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, sha256: str) -> Address | None:
+        """What is remembered of a file, or None; a damaged entry counts as none."""
+        try:
+            entry = json.loads(self._path(sha256).read_bytes())
+            url, size = entry["url"], entry["size"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        if isinstance(url, str) and type(size) is int and size >= 0:
+            return Address(url=url, size=size)
+        return None
+
+    def remember(self, sha256: str, address: Address) -> None:
+        """Keep an entry for the next time."""
+        if self.get(sha256) != address:
+            entry = {"url": address.url, "size": address.size}
+            atomic_write(self._path(sha256), json.dumps(entry))
+
+    def _path(self, sha256: str) -> Path:
+        return self._directory / sha256[:2] / f"{sha256}.json"

@@ -1,0 +1,60 @@
+"""What a lock is made from and what it holds, each as one sha256 (hex)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stackbuild.lock.model import LayerLock, LockedDistribution
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Stack
+
+RESOLUTION = 1
+"""Goes up when the way of resolving changes, so that all locks become stale."""
+
+
+def content_digest(distributions: Iterable[LockedDistribution], interpreter: str | None) -> str:
+    """The digest of what is installed (`LayerLock.digest`)."""
+    files = [
+        [item.name, str(item.version), item.wheel.name, item.wheel.size, item.wheel.sha256]
+        for item in distributions
+    ]
+    return _digest([files, interpreter])
+
+
+def inputs_digest(
+    stack: Stack,
+    layer: Layer,
+    platform: Platform,
+    lower: Sequence[LayerLock],
+    interpreter: str | None,
+) -> str:
+    """The digest of everything that decides the lock of `layer` (`LayerLock.inputs`).
+
+    `lower` are the locks of the layers below, nearest first; `interpreter` is
+    the sha256 of a runtime's archive. Credentials of indexes do not count.
+    """
+    from stackbuild.lock.indexes import index_settings
+
+    target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
+    return _digest(
+        {
+            "resolution": RESOLUTION,
+            "requirements": sorted(map(str, layer.requirements)),
+            "platform": platform,
+            "target": target,
+            "python": str(stack.python_version(layer)),
+            "indexes": index_settings(stack, layer).described(),
+            "lower": [[lock.layer, content_digest(lock.distributions, None)] for lock in lower],
+            "interpreter": interpreter,
+        }
+    )
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

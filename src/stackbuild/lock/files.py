@@ -1,0 +1,277 @@
+"""Reading and writing the committed lock files, strictly and byte for byte the same.
+
+`pylock.<platform>.toml` is a PEP 751 lock whose wheels are named by a path in
+the wheelhouse, never by an address; what PEP 751 has no place for stands in
+`[tool.stackbuild]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tomli
+
+from stackbuild.errors import LockError
+from stackbuild.files import atomic_write
+from stackbuild.lock.digests import content_digest
+from stackbuild.lock.model import (
+    Inherited,
+    LayerLock,
+    LockedDistribution,
+    LockedFile,
+    RuntimeLock,
+)
+from stackbuild.lock.values import DamageError, Reader
+from stackbuild.platforms import Platform
+from stackbuild.spec.model import Download
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.workspace import Workspace
+
+FORMAT = 1
+WHEELHOUSE = "../../wheelhouse/"
+"""The wheelhouse as seen from a lock."""
+RUNTIME_FILE = "runtime.toml"
+
+_LOCK = "run `stackbuild lock`"
+_RESTORE = "restore it from version control, or remove it and run `stackbuild lock`"
+_HEADER = """\
+# Made by `stackbuild lock`; changes by hand are refused. Files are found by sha256:
+# after `stackbuild fetch`, `uv pip install -r {name}` installs them too.
+"""
+_RUNTIME_HEADER = """\
+# Made by `stackbuild lock`: the interpreter's archive for each platform.
+"""
+
+
+def lock_path(workspace: Workspace, layer_name: str, platform: Platform) -> Path:
+    """Where the lock of a layer on a platform is."""
+    return workspace.layers / layer_name / f"pylock.{platform}.toml"
+
+
+def runtime_lock_path(workspace: Workspace, layer_name: str) -> Path:
+    """Where the archives of a runtime are named."""
+    return workspace.layers / layer_name / RUNTIME_FILE
+
+
+def read_lock(path: Path) -> LayerLock:
+    """The lock in the file `path`.
+
+    Raises LockError when it is missing, truncated, edited by hand, of a newer
+    format, or that of another layer or platform.
+    """
+    reader = _load(path)
+    try:
+        lock = _layer_lock(reader)
+    except DamageError as damage:
+        raise _damaged(path, str(damage)) from None
+    expected = path.parent.name, f"pylock.{lock.platform}.toml"
+    if (lock.layer, path.name) != expected:
+        raise LockError(
+            "this is the lock of another layer or platform",
+            file=path,
+            found=f"that of {lock.layer} on {lock.platform}",
+            remedy=_RESTORE,
+        )
+    return lock
+
+
+def write_lock(path: Path, lock: LayerLock) -> None:
+    """Write `lock` to `path`, whole or not at all."""
+    atomic_write(path, lock_text(lock, path.name))
+
+
+def read_runtime_lock(workspace: Workspace, layer_name: str) -> RuntimeLock:
+    """The archives of the runtime `layer_name`. Raises LockError as `read_lock` does."""
+    path = runtime_lock_path(workspace, layer_name)
+    reader = _load(path)
+    try:
+        tool = reader.table("tool").table("stackbuild")
+        _check_format(path, tool)
+        archives = {}
+        for key, entry in reader.table("archives").tables():
+            if key not in {str(platform) for platform in Platform}:
+                raise DamageError(f"archives.{key}: unknown platform")
+            archives[Platform(key)] = Download(url=entry.text("url"), sha256=entry.sha256("sha256"))
+        return RuntimeLock(
+            layer=tool.text("layer"), python_version=tool.version("python"), archives=archives
+        )
+    except DamageError as damage:
+        raise _damaged(path, str(damage)) from None
+
+
+def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
+    """Write `runtime.toml`, whole or not at all."""
+    import tomlkit
+
+    archives = {
+        str(platform): {
+            "url": lock.archives[platform].url,
+            "sha256": lock.archives[platform].sha256,
+        }
+        for platform in Platform
+        if platform in lock.archives
+    }
+    tool = {"format": FORMAT, "layer": lock.layer, "python": str(lock.python_version)}
+    text = tomlkit.dumps({"archives": archives, "tool": {"stackbuild": tool}})
+    atomic_write(runtime_lock_path(workspace, lock.layer), _RUNTIME_HEADER + "\n" + text)
+
+
+def lock_text(lock: LayerLock, name: str) -> str:
+    """The text of the lock file called `name`."""
+    import tomlkit
+    from tomlkit.items import AoT, Array, Trivia
+
+    from stackbuild.lock.targets import marker
+
+    document = tomlkit.document()
+    document["lock-version"] = "1.0"
+    document["environments"] = [marker(lock.platform)]
+    document["requires-python"] = f"=={lock.python_version.major}.{lock.python_version.minor}.*"
+    document["created-by"] = "stackbuild"
+    packages = [_package(item) for item in lock.distributions]
+    document["packages"] = AoT([tomlkit.item(package) for package in packages]) if packages else []
+    tool = tomlkit.table()
+    for key, value in _tool_values(lock).items():
+        if isinstance(value, list):
+            array = Array([], Trivia())
+            for item in value:
+                array.append(_inline(item) if isinstance(item, dict) else item)
+            tool[key] = array.multiline(multiline=True)
+        else:
+            tool[key] = value
+    document["tool"] = tomlkit.table(is_super_table=True)
+    document["tool"]["stackbuild"] = tool
+    return _HEADER.format(name=name) + "\n" + tomlkit.dumps(document)
+
+
+def _tool_values(lock: LayerLock) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "layer": lock.layer,
+        "platform": str(lock.platform),
+        "python": str(lock.python_version),
+        "requirements": list(lock.requirements),
+        "inputs": lock.inputs,
+        "version": lock.version,
+        "locked-at": lock.locked_at,
+        "digest": lock.digest,
+    }
+    if lock.interpreter:
+        values["interpreter"] = lock.interpreter
+    values["inherited"] = [
+        {"name": item.name, "version": str(item.version), "layer": item.layer}
+        for item in lock.inherited
+    ]
+    return values
+
+
+def _package(item: LockedDistribution) -> dict[str, Any]:
+    import tomlkit
+
+    wheel = {
+        "name": item.wheel.name,
+        "path": WHEELHOUSE + item.wheel.name,
+        "size": item.wheel.size,
+        "hashes": {"sha256": item.wheel.sha256},
+    }
+    wheels = tomlkit.array()
+    wheels.append(_inline(wheel))
+    return {"name": str(item.name), "version": str(item.version), "wheels": wheels}
+
+
+def _inline(values: dict[str, Any]) -> Any:
+    import tomlkit
+
+    table = tomlkit.inline_table()
+    for key, value in values.items():
+        table[key] = _inline(value) if isinstance(value, dict) else value
+    return table
+
+
+def _load(path: Path) -> Reader:
+    try:
+        text = path.read_bytes().decode()
+        return Reader("", tomli.loads(text))
+    except FileNotFoundError:
+        raise LockError(
+            "there is no such lock", file=path, remedy="run `stackbuild lock`"
+        ) from None
+    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, found: str) -> LockError:
+    return LockError(
+        "the lock is damaged or was edited by hand", file=path, found=found, remedy=_RESTORE
+    )
+
+
+def _check_format(path: Path, tool: Reader) -> None:
+    found = tool.number("format")
+    if found > FORMAT:
+        raise LockError(
+            "the lock was written by a newer stackbuild",
+            file=path,
+            expected=f"format {FORMAT} or older",
+            found=f"format {found}",
+            remedy="update stackbuild",
+        )
+
+
+def _layer_lock(reader: Reader) -> LayerLock:
+    tool = reader.table("tool").table("stackbuild")
+    interpreter = tool.sha256("interpreter") if "interpreter" in tool.values else None
+    distributions = tuple(_distribution(package) for package in reader.list_of_tables("packages"))
+    digest = content_digest(distributions, interpreter)
+    if digest != tool.sha256("digest"):
+        raise DamageError("tool.stackbuild.digest: the packages are not those that were locked")
+    platform = tool.text("platform")
+    if platform not in {str(item) for item in Platform}:
+        raise DamageError(f"tool.stackbuild.platform: unknown platform {platform!r}")
+    return LayerLock(
+        layer=tool.text("layer"),
+        platform=Platform(platform),
+        python_version=tool.version("python"),
+        requirements=tuple(tool.texts("requirements")),
+        inputs=tool.sha256("inputs"),
+        version=tool.number("version"),
+        locked_at=tool.text("locked-at"),
+        distributions=distributions,
+        inherited=tuple(
+            Inherited(
+                name=item.name("name"), version=item.version("version"), layer=item.text("layer")
+            )
+            for item in tool.list_of_tables("inherited")
+        ),
+        digest=digest,
+        interpreter=interpreter,
+    )
+
+
+def _distribution(package: Reader) -> LockedDistribution:
+    wheels = package.list_of_tables("wheels")
+    if len(wheels) != 1:
+        raise DamageError(f"{package.place}.wheels: expected exactly one wheel")
+    wheel = wheels[0]
+    name = wheel.text("name")
+    if "/" in name or "\\" in name or wheel.text("path") != WHEELHOUSE + name:
+        raise DamageError(f"{wheel.place}.path: expected {WHEELHOUSE}<name of the file>")
+    file = LockedFile(
+        name=name, size=wheel.number("size"), sha256=wheel.table("hashes").sha256("sha256")
+    )
+    return LockedDistribution(
+        name=package.name("name"), version=package.version("version"), wheel=file
+    )
+
+
+def _inherited(item: Reader) -> Inherited:
+    return Inherited(
+        name=item.name("name"), version=item.version("version"), layer=item.text("layer")
+    )
+
+
+def _platform_order(entry: tuple[Platform, Download]) -> int:
+    return list(Platform).index(entry[0])

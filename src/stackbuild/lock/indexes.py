@@ -1,0 +1,122 @@
+"""The package indexes of a layer, in the words of uv.
+
+An index's name, order and `explicit` decide which distributions it answers
+for; nothing is ever looked up in more than the first index that has it,
+unless the spec sets `index-strategy`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.spec.model import Layer, PackageIndex, Stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSettings:
+    """Where uv looks distributions up for one layer."""
+
+    indexes: tuple[PackageIndex, ...]
+    """In order of priority; addresses are absolute and may hold credentials.
+    Without a default one uv's own default comes last."""
+    sources: Mapping[NormalizedName, str]
+    """Distribution to the name of the only index it may come from."""
+    uv_settings: Mapping[str, object] = field(default_factory=dict)
+
+    def tables(self) -> list[dict[str, object]]:
+        """The `[[index]]` tables of uv."""
+        return [
+            {key: value for key, value in _table(index).items() if value not in (None, False)}
+            for index in self.indexes
+        ]
+
+    def described(self) -> list[object]:
+        """What a lock depends on: everything but credentials."""
+        indexes = [
+            {**table, "url": without_credentials(str(table["url"]))} for table in self.tables()
+        ]
+        return [indexes, dict(sorted(self.sources.items())), dict(self.uv_settings)]
+
+    def with_credentials(self, url: str) -> str:
+        """`url` with the user and password of the index on the same host, if it has any."""
+        parts = urlsplit(url)
+        for index in self.indexes:
+            known = urlsplit(index.url)
+            if known.username is None or (known.scheme, _host(known.netloc)) != (
+                parts.scheme,
+                _host(parts.netloc),
+            ):
+                continue
+            userinfo = known.netloc.rpartition("@")[0]
+            return urlunsplit(parts._replace(netloc=f"{userinfo}@{_host(parts.netloc)}"))
+        return url
+
+
+def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) -> IndexSettings:
+    """The indexes of `layer`; `default` is the address of another default index.
+
+    First those of `priority_indexes`, then explicit ones that a distribution
+    of the layer is bound to, then the others in the order of the spec.
+    """
+    named = {index.name: index for index in stack.indexes if index.name}
+    bound = set(layer.package_indexes.values())
+    first = [replace(named[name], explicit=False) for name in layer.priority_indexes]
+    others = [index for index in stack.indexes if index.name not in layer.priority_indexes]
+    chosen = [
+        *first,
+        *(index for index in others if index.explicit and index.name in bound),
+        *(index for index in others if not index.explicit),
+    ]
+    if default is not None:
+        from stackbuild.spec.model import PackageIndex
+
+        chosen = [index for index in chosen if not index.default or index.name in bound]
+        chosen = [replace(index, default=False) for index in chosen]
+        chosen.append(PackageIndex(name=None, url=default, default=True))
+    return IndexSettings(
+        indexes=tuple(
+            replace(index, url=_absolute(index.url, stack.directory)) for index in chosen
+        ),
+        sources=layer.package_indexes,
+        uv_settings=stack.uv_settings,
+    )
+
+
+def without_credentials(url: str) -> str:
+    """`url` without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=_host(parts.netloc)))
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the user and password of each address in it left out."""
+    return re.sub(r"(?<=://)[^/\s@`]*@", "", text)
+
+
+def _host(netloc: str) -> str:
+    return netloc.rpartition("@")[2].lower()
+
+
+def _absolute(url: str, directory: Path) -> str:
+    if "://" in url:
+        return url
+    return (directory / Path(url)).resolve().as_uri()
+
+
+def _table(index: PackageIndex) -> dict[str, object]:
+    return {
+        "name": index.name,
+        "url": index.url,
+        "default": index.default,
+        "explicit": index.explicit,
+        "format": index.format if index.format != "simple" else None,
+    }

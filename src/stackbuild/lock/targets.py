@@ -1,0 +1,146 @@
+"""What a layer is resolved for: a Python version on a platform, at a level of its system.
+
+The level is the oldest glibc or macOS that the layer has to run on; wheels
+made for a newer one do not count (PEP 600, PEP 425).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packaging.tags import Tag
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer
+
+Level = tuple[int, int]
+
+DEFAULT_LEVELS: dict[str, Level] = {"linux": (2, 28), "macos": (13, 0), "windows": (0, 0)}
+"""uv's own defaults, written down so that another version of uv makes the same lock."""
+
+_UV_GLIBC_MINORS = (17, 28, *range(31, 41))
+"""The levels that uv's `--python-platform` can be asked for."""
+_OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
+_LEGACY_MANYLINUX = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+_WINDOWS_TAGS = {"x86_64": "win_amd64", "aarch64": "win_arm64"}
+_MACHINES = {
+    "linux": {"x86_64": "x86_64", "aarch64": "aarch64"},
+    "macos": {"x86_64": "x86_64", "aarch64": "arm64"},
+    "windows": {"x86_64": "AMD64", "aarch64": "ARM64"},
+}
+_SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A Python version on a platform, and the level of the system."""
+
+    platform: Platform
+    python: Version
+    level: Level
+    """(0, 0) on Windows, where wheels know no levels."""
+
+    @property
+    def uv_platform(self) -> str:
+        """Uv's name for it, the nearest one that asks for no newer system."""
+        machine = self.platform.machine
+        if self.platform.os == "linux":
+            minor = max(minor for minor in _UV_GLIBC_MINORS if minor <= self.level[1])
+            return f"{machine}-manylinux_2_{minor}"
+        return f"{machine}-{'apple-darwin' if self.platform.os == 'macos' else 'pc-windows-msvc'}"
+
+    @property
+    def uv_environment(self) -> dict[str, str]:
+        """The variables that tell uv what its platform names cannot."""
+        if self.platform.os == "macos":
+            return {"MACOSX_DEPLOYMENT_TARGET": f"{self.level[0]}.{self.level[1]}"}
+        return {}
+
+    def tags(self) -> frozenset[Tag]:
+        """The tags of all wheels that can be installed there."""
+        return _tags(self.platform, (self.python.major, self.python.minor), self.level)
+
+    def __str__(self) -> str:
+        """For messages: the platform with its level."""
+        system = {"linux": "glibc", "macos": "macOS"}.get(self.platform.os)
+        if system is None:
+            return str(self.platform)
+        return f"{self.platform} ({system} {self.level[0]}.{self.level[1]})"
+
+
+def marker(platform: Platform) -> str:
+    """The environment marker of a lock for `platform` (PEP 751, `environments`)."""
+    system = _SYS_PLATFORMS[platform.os]
+    machine = _MACHINES[platform.os][platform.machine]
+    return f"sys_platform == '{system}' and platform_machine == '{machine}'"
+
+
+def target_of(layer: Layer, platform: Platform, python: Version) -> Target:
+    """The target of `layer` on `platform`. Raises LockError for a level that cannot be met."""
+    return Target(platform=platform, python=python, level=_level(layer, platform))
+
+
+def _level(layer: Layer, platform: Platform) -> Level:
+    if platform.os == "linux" and layer.linux_target:
+        level = _parse(layer, layer.linux_target.removeprefix("glibc@"), "glibc@2.28")
+        if level < (2, _UV_GLIBC_MINORS[0]) or level[0] != 2:
+            raise LockError(
+                "no wheels can be chosen for this `linux_target`",
+                layer=layer.name,
+                expected=f"glibc@2.{_UV_GLIBC_MINORS[0]} or higher",
+                found=layer.linux_target,
+            )
+        return level
+    if platform.os == "macos" and layer.macosx_target:
+        return _parse(layer, layer.macosx_target, "13.0")
+    return DEFAULT_LEVELS[platform.os]
+
+
+def _parse(layer: Layer, text: str, example: str) -> Level:
+    major, _, minor = text.partition(".")
+    if not major.isdecimal() or not (minor or "0").isdecimal():
+        raise LockError(
+            "this is no level of an operating system",
+            layer=layer.name,
+            expected=f"one such as {example}",
+            found=text,
+        )
+    return int(major), int(minor or 0)
+
+
+@functools.cache
+def _tags(platform: Platform, python: Level, level: Level) -> frozenset[Tag]:
+    from packaging.tags import compatible_tags, cpython_tags
+
+    interpreter = f"cp{python[0]}{python[1]}"
+    platforms = list(_platform_tags(platform, level))
+    # The ABI is given, for packaging would ask the Python that runs stackbuild.
+    return frozenset(
+        [
+            *cpython_tags(python, [interpreter], platforms),
+            *compatible_tags(python, interpreter, platforms),
+        ]
+    )
+
+
+def _platform_tags(platform: Platform, level: Level) -> Iterator[str]:
+    if platform.os == "windows":
+        yield _WINDOWS_TAGS[platform.machine]
+    elif platform.os == "macos":
+        from packaging.tags import mac_platforms
+
+        yield from mac_platforms(level, _MACHINES["macos"][platform.machine])
+    else:
+        for minor in range(level[1], _OLDEST_GLIBC[platform.machine] - 1, -1):
+            yield f"manylinux_2_{minor}_{platform.machine}"
+            if legacy := _LEGACY_MANYLINUX.get(minor):
+                yield f"{legacy}_{platform.machine}"
+        yield f"linux_{platform.machine}"

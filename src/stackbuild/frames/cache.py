@@ -1,0 +1,259 @@
+"""The frame cache: frames by the sha256 of their bytes, frame sets by their key.
+
+    frames/<2 digits>/<sha256>.zst    one zstd frame
+    sets/<key>.json                   a FrameSet, written when all its frames are there
+    work/                             files being written
+
+Files appear by renaming, so several processes may make the same frame at once;
+the last one wins and nothing changes, because the names follow from the contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import IntegrityError
+from stackbuild.frames import setjson, tarformat
+from stackbuild.frames.compression import compressor
+from stackbuild.frames.model import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from stackbuild.frames.model import FrameKind, FrameSet
+
+_CHUNK = 1024 * 1024
+_GRACE = 600.0
+
+
+class FrameCache:
+    """A folder of frames. All methods may be called from several threads and processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._frames = directory / "frames"
+        self._sets = directory / "sets"
+        self._work = directory / "work"
+
+    def frame_path(self, sha256: str) -> Path:
+        """Where the frame with this sha256 is kept, whether it is there or not."""
+        return self._frames / sha256[:2] / f"{sha256}.zst"
+
+    def get(self, key: str) -> FrameSet | None:
+        """The frame set of `key`, if it and all its frames are there in full size.
+
+        It then counts as just used, which keeps `prune` off it for a while.
+        """
+        path = self._set_path(key)
+        try:
+            frame_set = setjson.load(path.read_bytes())
+            if frame_set.key != key or not all(self._is_whole(frame) for frame in frame_set.frames):
+                return None
+            os.utime(path)
+        except (OSError, ValueError):
+            return None
+        return frame_set
+
+    def put(self, frame_set: FrameSet) -> None:
+        """Keep `frame_set`, whose frames were made by `new_frame`."""
+        with self.work_file() as path:
+            path.write_bytes(setjson.dump(frame_set))
+            self._move(path, self._set_path(frame_set.key))
+
+    @contextmanager
+    def new_frame(
+        self, kind: FrameKind, subject: str, level: int, *, expected: int
+    ) -> Iterator[FrameWriter]:
+        """A writer for one frame, kept when the `with` block ends without an error.
+
+        `level` is zstd's; `expected` is about how many bytes of files will be added
+        and must follow from the input alone. Afterwards the writer's `frame` is set.
+        """
+        with self.work_file() as path:
+            with path.open("wb") as file:
+                writer = FrameWriter(file.write, kind, subject, level, expected)
+                yield writer
+                writer.close()
+            self._move(path, self.frame_path(writer.frame.sha256))
+
+    def read(self, frame: Frame) -> Iterator[bytes]:
+        """The bytes of `frame`, in pieces, with its size and sha256 checked at the end.
+
+        A damaged frame is removed, so that it is made anew the next time, and
+        IntegrityError is raised.
+        """
+        path = self.frame_path(frame.sha256)
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    yield chunk
+        except FileNotFoundError:
+            raise _lost(frame, "is gone from the cache", path) from None
+        if digest.hexdigest() != frame.sha256:
+            path.unlink(missing_ok=True)
+            raise _lost(frame, "was damaged in the cache", path)
+
+    def sets(self) -> Iterator[FrameSet]:
+        """Every frame set that is complete, sorted by key."""
+        for path in sorted(self._sets.glob("*.json")):
+            try:
+                yield setjson.load(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+
+    def prune(self, keep_keys: Collection[str], *, grace: float = _GRACE) -> int:
+        """Remove frame sets other than `keep_keys`, frames that no set names, and leftovers.
+
+        What was made or used within the last `grace` seconds stays, because another
+        process may be about to use it. Returns how many bytes were freed.
+        """
+        before = time.time() - grace
+        freed = 0
+        for path in self._sets.glob("*.json"):
+            if path.stem not in keep_keys:
+                freed += _remove_if_older(path, before)
+        named = {frame.sha256 for frame_set in self.sets() for frame in frame_set.frames}
+        leftovers = [path for path in self._frames.glob("*/*.zst") if path.stem not in named]
+        for path in (*leftovers, *self._work.glob("*")):
+            freed += _remove_if_older(path, before)
+        return freed
+
+    def total_size(self) -> int:
+        """How many bytes of disk the cache takes."""
+        folders = (self._frames, self._sets, self._work)
+        return sum(_size(path) for folder in folders for path in folder.rglob("*"))
+
+    @contextmanager
+    def work_file(self) -> Iterator[Path]:
+        """An empty file beside the frames, removed afterwards if it is still there."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._work)
+        os.close(handle)
+        path = Path(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _set_path(self, key: str) -> Path:
+        return self._sets / f"{key}.json"
+
+    def _is_whole(self, frame: Frame) -> bool:
+        return self.frame_path(frame.sha256).stat().st_size == frame.size
+
+    def _move(self, path: Path, to: Path) -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o644)
+        try:
+            path.replace(to)
+        except PermissionError:
+            # Windows: another process reads the file that is there, which is the same one.
+            if not to.exists():
+                raise
+
+
+class FrameWriter:
+    """Writes tar entries into one zstd frame. Not for several threads at once."""
+
+    frame: Frame
+    """Set by `close`."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        kind: FrameKind,
+        subject: str,
+        level: int,
+        expected: int,
+    ) -> None:
+        self._write = write
+        self._kind = kind
+        self._subject = subject
+        self._zstd = compressor(level, expected).compressobj()
+        self._sha256 = hashlib.sha256()
+        self._size = self._content_size = self._files = 0
+
+    def add(
+        self,
+        path: str,
+        chunks: Iterable[bytes] = (),
+        *,
+        size: int = 0,
+        executable: bool = False,
+        link: str | None = None,
+    ) -> None:
+        """Add a file of `size` bytes, a symbolic link, or (`path/`) an empty directory.
+
+        Raises IntegrityError when `chunks` are not `size` bytes altogether.
+        """
+        self._compress(tarformat.header(path, size=size, executable=executable, link=link))
+        written = 0
+        for chunk in chunks:
+            written += len(chunk)
+            self._compress(chunk)
+        if written != size:
+            raise IntegrityError(
+                "a file changed while it was read",
+                file=path,
+                expected=f"{size} bytes",
+                found=f"{written} bytes",
+            )
+        self._compress(tarformat.padding(size))
+        self._files += 1
+
+    def end(self) -> None:
+        """Add the end-of-archive blocks: this is the last frame of its archive."""
+        self._compress(tarformat.END)
+
+    def close(self) -> None:
+        """Finish the frame."""
+        self._put(self._zstd.flush())
+        self.frame = Frame(
+            kind=self._kind,
+            subject=self._subject,
+            sha256=self._sha256.hexdigest(),
+            size=self._size,
+            content_size=self._content_size,
+            files=self._files,
+        )
+
+    def _compress(self, data: bytes) -> None:
+        self._content_size += len(data)
+        self._put(self._zstd.compress(data))
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._sha256.update(data)
+            self._size += len(data)
+            self._write(data)
+
+
+def _lost(frame: Frame, what: str, path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"a frame of {frame.subject} {what}", file=path, remedy="run the command again"
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
+
+
+def _remove_if_older(path: Path, before: float) -> int:
+    try:
+        status = path.stat()
+        if status.st_mtime > before:
+            return 0
+        path.unlink()
+    except OSError:
+        return 0
+    return status.st_size

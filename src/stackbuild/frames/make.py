@@ -1,0 +1,162 @@
+"""Many frame sets at once, on a fixed number of threads.
+
+Each job makes one frame set. A job plans its frames and hands them on with
+`run_parts`; the threads that compress take the largest part that waits, of
+whichever job, so that no long part is left for the end and memory is bounded
+by the number of threads.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stackbuild.frames.model import FrameSet
+    from stackbuild.messages import Messages
+
+T = TypeVar("T")
+
+_JOBS_PER_WORKER = 4
+"""Jobs wait for their parts most of the time; planning ahead shows more parts to choose from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part(Generic[T]):
+    """A piece of work that needs no other piece."""
+
+    cost: int
+    """How long it takes, in bytes to compress."""
+    run: Callable[[], T]
+
+
+def make_sets(
+    jobs: Sequence[Callable[[], FrameSet]], workers: int, messages: Messages
+) -> list[FrameSet]:
+    """The frame sets that `jobs` make, in the order of `jobs`, using `workers` threads.
+
+    The first error ends the work: parts that have not begun are dropped, and the
+    error of the first job that failed is raised.
+    """
+    if not jobs:
+        return []
+    with (
+        messages.task("Making frames", len(jobs), unit="sets") as task,
+        _workers(max(1, workers)) as pool,
+        ThreadPoolExecutor(min(len(jobs), _JOBS_PER_WORKER * max(1, workers))) as planners,
+    ):
+
+        def run(job: Callable[[], FrameSet]) -> FrameSet:
+            try:
+                frame_set = job()
+            except BaseException:
+                pool.stop()
+                raise
+            task.advance(1)
+            return frame_set
+
+        futures = [planners.submit(copy_context().run, run, job) for job in jobs]
+        try:
+            return _results(futures)
+        except BaseException:
+            planners.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
+            raise
+
+
+def run_parts(parts: Sequence[Part[T]]) -> list[T]:
+    """What `parts` return, in their order: run by the threads of `make_sets`, or here."""
+    pool = _pool.get()
+    if pool is None:
+        return [part.run() for part in parts]
+    return _results([pool.submit(part) for part in parts])
+
+
+class _StoppedError(Exception):
+    """Another job failed."""
+
+
+def _results(futures: Sequence[Future[T]]) -> list[T]:
+    """The results, once all futures are done; the first error that is an error of its own."""
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, _StoppedError):
+            raise error
+    for error in errors:
+        raise error
+    return [future.result() for future in futures]
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    order: tuple[int, int]
+    part: Part[Any] = field(compare=False)
+    future: Future[Any] = field(compare=False)
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self._heap: list[_Waiting] = []
+        self._count = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def submit(self, part: Part[T]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._changed:
+            if self._open:
+                self._count += 1
+                heapq.heappush(self._heap, _Waiting((-part.cost, self._count), part, future))
+                self._changed.notify()
+            else:
+                future.set_exception(_StoppedError())
+        return future
+
+    def stop(self) -> None:
+        """Begin no more parts."""
+        with self._changed:
+            self._open = False
+            waiting, self._heap = self._heap, []
+            self._changed.notify_all()
+        for item in waiting:
+            item.future.set_exception(_StoppedError())
+
+    def work(self) -> None:
+        """Run parts, in the calling thread, until `stop`."""
+        while True:
+            with self._changed:
+                while self._open and not self._heap:
+                    self._changed.wait()
+                if not self._open:
+                    return
+                item = heapq.heappop(self._heap)
+            try:
+                item.future.set_result(item.part.run())
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                item.future.set_exception(error)
+
+
+_pool: ContextVar[_Pool | None] = ContextVar("pool", default=None)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[_Pool]:
+    pool = _Pool()
+    token = _pool.set(pool)
+    threads = [threading.Thread(target=pool.work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield pool
+    finally:
+        _pool.reset(token)
+        pool.stop()
+        for thread in threads:
+            thread.join()

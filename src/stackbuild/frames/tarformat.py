@@ -1,0 +1,341 @@
+"""The canonical tar fragment that every frame holds, written and read.
+
+The format is ustar (POSIX.1-2001, "ustar Interchange Format") with pax
+extended headers only where ustar cannot say it: names that are long or not
+ASCII, and files of 8 GiB and more. Everything that could differ between two
+makers is fixed: time, owner, modes. The reader takes this format and nothing
+else, so that an archive cannot bring what the maker would never write.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""The end-of-archive blocks; only the last frame of an archive has them."""
+
+MTIME = 315_532_800
+"""1980-01-01 in UTC, the earliest time that zip knows too; seconds since the epoch."""
+
+_MAX_PATH = 4095  # Linux's PATH_MAX without its final NUL
+_MAX_PAX = 64 * 1024
+_MAX_USTAR_SIZE = 8**11 - 1
+_FILE, _LINK, _DIRECTORY, _PAX = b"0", b"2", b"5", b"x"
+_MODES = {_FILE: 0o644, _LINK: 0o777, _DIRECTORY: 0o755, _PAX: 0o644}
+_CHUNK = 1024 * 1024
+_DRIVE = re.compile("[A-Za-z]:")
+
+
+def check_path(path: str) -> None:
+    """Refuse a `path` that could leave its directory, on any system, or name nothing.
+
+    Raises IntegrityError.
+    """
+    if fault := path_fault(path):
+        raise IntegrityError(f"the path {path!r} {fault}", file=ascii(path))
+
+
+def path_fault(path: str) -> str | None:
+    """What `check_path` would refuse `path` for."""
+    fault = _fault(path)
+    if not fault and any(part in ("", ".", "..") for part in path.split("/")):
+        fault = "is absolute, or has an empty, '.' or '..' part"
+    return fault
+
+
+def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
+    """Refuse a symbolic link at `path` whose target `link` leaves the layer.
+
+    `siblings` are the directories beside the layer that links may lead into.
+    ``..`` may only stand at the start: behind a name it could climb out through
+    another link. Raises IntegrityError.
+    """
+    parts = link.split("/")
+    ups = 0
+    while ups < len(parts) and parts[ups] == "..":
+        ups += 1
+    down = parts[ups:]
+    above = ups - path.count("/")
+    fault = _fault(link)
+    if not fault and any(part in ("", ".", "..") for part in down):
+        fault = "is absolute, or has an empty, '.' or inner '..' part"
+    if not fault and above > 0 and not (above == 1 and down and down[0] in siblings):
+        fault = "leads out of the layer"
+    if fault:
+        raise IntegrityError(f"the target {link!r} of a link {fault}", file=ascii(path))
+
+
+def _fault(path: str) -> str | None:
+    if not path:
+        return "is empty"
+    if "\\" in path or "\0" in path or _DRIVE.match(path):
+        return "has a backslash, a NUL or a drive letter"
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return f"is longer than {_MAX_PATH} bytes" if length > _MAX_PATH else None
+
+
+def header(path: str, *, size: int = 0, executable: bool = False, link: str | None = None) -> bytes:
+    """The blocks that come before an entry's data.
+
+    A `path` that ends in a slash is a directory; with `link` the entry is a
+    symbolic link and has no data. `size` is in bytes. Raises IntegrityError
+    for a path that `check_path` refuses.
+    """
+    kind = _LINK if link is not None else _DIRECTORY if path.endswith("/") else _FILE
+    check_path(path.removesuffix("/"))
+    records: list[tuple[str, str]] = []
+    place = _ustar_place(path)
+    if place is None:
+        records.append(("path", path))
+        place = (b"", path.encode("ascii", "replace")[:100].rstrip(b"/"))
+    target = (link or "").encode("ascii", "replace")
+    if link is not None and (len(target) > 100 or not link.isascii()):
+        records.append(("linkpath", link))
+    if size > _MAX_USTAR_SIZE:
+        records.append(("size", str(size)))
+    mode = 0o755 if executable and kind == _FILE else _MODES[kind]
+    short_size = size if size <= _MAX_USTAR_SIZE else 0
+    return _pax(records) + _block(place, kind, mode, short_size, target[:100])
+
+
+def padding(size: int) -> bytes:
+    """The zeros that follow `size` bytes of data."""
+    return bytes(-size % BLOCK)
+
+
+def _ustar_place(path: str) -> tuple[bytes, bytes] | None:
+    """`path` as the prefix and name fields of ustar, None where it does not fit."""
+    if not path.isascii():
+        return None
+    raw = path.encode()
+    if len(raw) <= 100:
+        return b"", raw
+    cut = raw.find(b"/", len(raw) - 101)
+    if cut <= 0 or cut > 155 or cut == len(raw) - 1:
+        return None
+    return raw[:cut], raw[cut + 1 :]
+
+
+def _pax(records: list[tuple[str, str]]) -> bytes:
+    if not records:
+        return b""
+    data = b"".join(_pax_record(key, value) for key, value in records)
+    place = (b"", b"././@PaxHeader")
+    return _block(place, _PAX, _MODES[_PAX], len(data), b"") + data + padding(len(data))
+
+
+def _pax_record(key: str, value: str) -> bytes:
+    rest = f" {key}={value}\n".encode()
+    length = len(rest)
+    while length != len(rest) + len(str(length)):
+        length = len(rest) + len(str(length))
+    return str(length).encode() + rest
+
+
+def _block(place: tuple[bytes, bytes], kind: bytes, mode: int, size: int, target: bytes) -> bytes:
+    prefix, name = place
+    before = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        mode,
+        0,
+        0,
+        size,
+        MTIME,
+    )
+    after = kind + target.ljust(100, b"\0") + b"ustar\x0000" + bytes(64)
+    after += b"%07o\0%07o\0" % (0, 0) + prefix.ljust(155, b"\0") + bytes(12)
+    checksum = sum(before) + sum(after) + 8 * 0x20
+    return before + b"%06o\0 " % checksum + after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One entry of a tar fragment, checked. Its data can be had until the next one is read."""
+
+    path: str
+    size: int
+    mode: int
+    """0o644 or 0o755; of links 0o777."""
+    link: str | None
+    """The target, for a symbolic link."""
+    is_directory: bool
+    """A directory that nothing in the fragment stands in."""
+    reader: TarReader
+
+    def data(self) -> Iterator[bytes]:
+        """The file's bytes, in pieces. Raises IntegrityError when the fragment ends too soon."""
+        return self.reader.data()
+
+
+class TarReader:
+    """The entries of a tar fragment, or of several in a row, in a stream.
+
+    `read(n)` returns at most `n` bytes, and none at the end. Iterating raises
+    IntegrityError for everything that the canonical format does not have: other
+    types of entries, setuid bits, paths or links that leave the layer (links may
+    lead into `siblings`, the directories beside it), a path twice, a path below
+    a file or a link, a wrong checksum, a fragment that is cut off.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], *, siblings: Collection[str] = ()) -> None:
+        self._read = read
+        self._siblings = siblings
+        self._left = 0
+        self._pad = 0
+        self._leaves: set[str] = set()
+        self._directories: set[str] = {""}
+
+    def __iter__(self) -> Iterator[Member]:
+        """Each entry, in order."""
+        while (block := self._next_block()) is not None:
+            records: dict[str, str] = {}
+            if block[156:157] == _PAX:
+                records = self._pax_records(_checked(block))
+                following = self._next_block()
+                if following is None:
+                    raise _damaged("ends behind an extended header")
+                block = following
+            yield self._member(_checked(block), records)
+
+    def data(self) -> Iterator[bytes]:
+        """What is left of the current entry's bytes, in pieces."""
+        while self._left:
+            chunk = self._read(min(self._left, _CHUNK))
+            if not chunk:
+                raise _damaged("ends inside a file")
+            self._left -= len(chunk)
+            yield chunk
+
+    def _next_block(self) -> bytes | None:
+        for _ in self.data():
+            pass
+        self._exactly(self._pad)
+        self._pad = 0
+        block = self._exactly(BLOCK, may_end=True)
+        if block.count(0) == len(block):
+            if block:
+                self._only_zeros()
+            return None
+        return block
+
+    def _only_zeros(self) -> None:
+        while chunk := self._read(_CHUNK):
+            if chunk.count(0) != len(chunk):
+                raise _damaged("goes on behind its end-of-archive blocks")
+
+    def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
+        data = self._read(size) if size else b""
+        while len(data) < size:
+            chunk = self._read(size - len(data))
+            if not chunk:
+                if may_end and not data:
+                    break
+                raise _damaged("is cut off")
+            data += chunk
+        return data
+
+    def _pax_records(self, block: bytes) -> dict[str, str]:
+        size = _number(block, 124, 12)
+        if size > _MAX_PAX:
+            raise _damaged("has an extended header of more than 64 KiB")
+        data = self._exactly(size + -size % BLOCK)[:size]
+        records: dict[str, str] = {}
+        while data:
+            digits, _, rest = data.partition(b" ")
+            length = int(digits) if digits.isdigit() and len(digits) < 6 else 0
+            record = rest[: max(0, length - len(digits) - 1)]
+            key, equals, value = record.partition(b"=")
+            name = key.decode("ascii", "replace")
+            if not equals or not record.endswith(b"\n") or name not in _PAX_KEYS or name in records:
+                raise _damaged("has an extended header that is not understood")
+            records[name] = _text(value[:-1])
+            data = data[length:]
+        return records
+
+    def _member(self, block: bytes, records: dict[str, str]) -> Member:
+        kind = block[156:157]
+        path = records.get("path", _ustar_path(block)).removesuffix("/")
+        size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
+        mode = _number(block, 100, 8)
+        link = records.get("linkpath", _field(block, 157, 100)) if kind == _LINK else None
+        check_path(path)
+        if kind not in (_FILE, _LINK, _DIRECTORY):
+            raise IntegrityError("a tar entry is no file, link or directory", file=path)
+        if mode & ~0o777:
+            raise IntegrityError("a tar entry has setuid, setgid or sticky bits", file=path)
+        if size and kind != _FILE:
+            raise IntegrityError("a tar entry has data, though it is no file", file=path)
+        if link is not None:
+            check_link(path, link, self._siblings)
+        self._place(path, is_directory=kind == _DIRECTORY)
+        self._left, self._pad = size, -size % BLOCK
+        mode = (0o755 if mode & 0o111 else 0o644) if kind == _FILE else _MODES[kind]
+        is_directory = kind == _DIRECTORY
+        return Member(
+            path=path, size=size, mode=mode, link=link, is_directory=is_directory, reader=self
+        )
+
+    def _place(self, path: str, *, is_directory: bool) -> None:
+        parent = path.rpartition("/")[0]
+        while parent not in self._directories:
+            if parent in self._leaves:
+                raise IntegrityError("a tar entry stands below a file or a link", file=path)
+            self._directories.add(parent)
+            parent = parent.rpartition("/")[0]
+        if path in self._leaves or path in self._directories:
+            raise IntegrityError("a path stands twice in a tar fragment", file=path)
+        (self._directories if is_directory else self._leaves).add(path)
+
+
+_PAX_KEYS = ("path", "linkpath", "size")
+
+
+def _damaged(what: str) -> IntegrityError:
+    return IntegrityError(f"a tar fragment {what}", remedy="get or make the archive again")
+
+
+def _checked(block: bytes) -> bytes:
+    summed = sum(block) - sum(block[148:156]) + 8 * 0x20
+    if block[257:265] != b"ustar\x0000" or _number(block, 148, 8) != summed:
+        raise _damaged("has a header that is damaged, or not in ustar format")
+    return block
+
+
+def _field(block: bytes, start: int, length: int) -> str:
+    return _text(block[start : start + length].partition(b"\0")[0])
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _damaged("has a name that is not UTF-8") from None
+
+
+def _number(block: bytes, start: int, length: int) -> int:
+    digits = block[start : start + length].strip(b"\0 ")
+    if digits.strip(b"01234567"):
+        raise _damaged("has a header with a number that is not octal")
+    return int(digits, 8) if digits else 0
+
+
+def _pax_size(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise _damaged("has an extended header with a size that is no number")
+    return int(text)
+
+
+def _ustar_path(block: bytes) -> str:
+    prefix = _field(block, 345, 155)
+    name = _field(block, 0, 100)
+    return f"{prefix}/{name}" if prefix else name

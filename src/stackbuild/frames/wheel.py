@@ -1,0 +1,116 @@
+"""Wheels to frames."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stackbuild.frames.keys import frame_key
+from stackbuild.frames.make import Part, run_parts
+from stackbuild.frames.model import MAX_FILE_BYTES, FrameSet
+from stackbuild.frames.order import plan_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.wheelplan import Wheel, WheelMember
+    from stackbuild.frames.wheelstream import WheelPart
+    from stackbuild.layout import Layout
+    from stackbuild.spec.model import FrameSettings
+
+
+def wheel_key(
+    sha256: str, layout: Layout, settings: FrameSettings, *, machine: str = "x86_64"
+) -> str:
+    """The key of the frame set that `wheel_set` makes of the wheel with this sha256."""
+    launcher = machine if layout.os == "windows" else ""
+    return frame_key("wheel", sha256, layout.os, layout.python, launcher, settings=settings)
+
+
+def wheel_set(
+    wheel: Path,
+    sha256: str,
+    layout: Layout,
+    settings: FrameSettings,
+    cache: FrameCache,
+    *,
+    machine: str = "x86_64",
+) -> FrameSet:
+    """The frames of the distribution in `wheel`, from the cache or made now.
+
+    `machine` (``x86_64`` or ``aarch64``) decides which launchers a layer for
+    Windows gets. Raises IntegrityError when the wheel has another sha256, when
+    one of its files is not what RECORD says, or when it would put a file
+    outside its directories; it names the wheel and the file.
+    """
+    key = wheel_key(sha256, layout, settings, machine=machine)
+    if found := cache.get(key):
+        return found
+    from stackbuild.frames.wheelplan import licence_of, metadata_of, read_wheel, verify_wheel
+    from stackbuild.frames.wheelstream import stream_part
+
+    verify_wheel(wheel, sha256)
+    plan = read_wheel(wheel)
+    parts = _parts(plan)
+    stream = partial(stream_part, plan, layout, machine, settings, cache)
+    results = run_parts(
+        [
+            Part(
+                cost=_size(members),
+                run=partial(stream, members=members, others=_others(parts, index)),
+            )
+            for index, members in enumerate(parts)
+        ]
+    )
+    made = FrameSet(
+        key=key,
+        frames=tuple(result.frame for result in results),
+        paths=_paths(plan, results),
+        entry_points=results[-1].entry_points,
+        pth=tuple(line for _, lines in sorted(_pth(results).items()) for line in lines),
+        licence=licence_of(metadata_of(plan)),
+    )
+    cache.put(made)
+    return made
+
+
+def _parts(wheel: Wheel) -> list[list[WheelMember]]:
+    """The members of each part; the last one has `.dist-info` and scripts that are rewritten."""
+    last: list[WheelMember] = []
+    others: list[WheelMember] = []
+    for member in wheel.members:
+        is_info = member.name.startswith(f"{wheel.info_directory}/")
+        (last if is_info or member.names_python else others).append(member)
+    parts = plan_parts(others, lambda member: (member.name, member.info.file_size))
+    last.sort(key=lambda member: member.name)
+    if parts and _size(parts[-1]) + _size(last) <= MAX_FILE_BYTES:
+        parts[-1] += last
+    else:
+        parts.append(last)
+    return parts
+
+
+def _others(parts: Sequence[Sequence[WheelMember]], index: int) -> list[WheelMember] | None:
+    """For the last part the members of all others, as it writes RECORD."""
+    if index < len(parts) - 1:
+        return None
+    return [member for part in parts[:-1] for member in part]
+
+
+def _size(members: Sequence[WheelMember]) -> int:
+    return sum(member.info.file_size for member in members)
+
+
+def _pth(results: Sequence[WheelPart]) -> dict[str, tuple[str, ...]]:
+    return {name: lines for result in results for name, lines in result.pth.items()}
+
+
+def _paths(wheel: Wheel, results: Sequence[WheelPart]) -> tuple[str, ...]:
+    paths = sorted(path for result in results for path in result.paths)
+    for first, second in itertools.pairwise(paths):
+        if first == second:
+            raise wheel.error("two files of a wheel would be installed at one place", first)
+    return tuple(paths)

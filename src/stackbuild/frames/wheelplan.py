@@ -1,0 +1,334 @@
+"""What a wheel says of itself, checked before any of its files is read.
+
+The wheel's RECORD (binary distribution format, "The .dist-info directory")
+and the zip file's central directory must agree on every file.
+"""
+
+from __future__ import annotations
+
+import csv
+import stat
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import IntegrityError
+from stackbuild.frames.tarformat import path_fault
+from stackbuild.transfer import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from email.message import Message
+    from pathlib import Path
+
+    from installer.records import RecordEntry
+
+SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
+_HASHES = ("sha256", "sha384", "sha512")
+_UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+_MAX_METADATA = 64 * 1024 * 1024
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelMember:
+    """A file of a wheel that will be installed."""
+
+    info: zipfile.ZipInfo
+    record: RecordEntry
+    scheme: str
+    """``root``, or the scheme it has below `.data`."""
+    target: str
+    """Its path in its scheme."""
+    executable: bool
+    names_python: bool
+    """It is a script whose first line is the placeholder ``#!python``."""
+
+    @property
+    def name(self) -> str:
+        """Its path in the wheel."""
+        return self.info.filename
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """A wheel's files, without their contents."""
+
+    path: Path
+    subject: str
+    """Name and version: ``numpy 2.2.6``."""
+    stem: str
+    """Name and version as the `.dist-info` directory spells them: ``numpy-2.2.6``."""
+    data_directory: str
+    members: tuple[WheelMember, ...]
+    """Without RECORD, its signatures, and `__pycache__`."""
+    texts: Mapping[str, str]
+    """The files at the top of `.dist-info` that installing needs, by name."""
+
+    @property
+    def info_directory(self) -> str:
+        """The `.dist-info` directory."""
+        return f"{self.stem}.dist-info"
+
+    def error(self, message: str, name: str, **details: str) -> IntegrityError:
+        """An error about the file `name` of this wheel."""
+        return wheel_error(self.path, self.subject, message, name, **details)
+
+
+def wheel_error(
+    path: Path, subject: str, message: str, name: str | None = None, **details: str
+) -> IntegrityError:
+    """An error about the wheel at `path`, or about the file `name` in it."""
+    file = f"{path.name}: {name}" if name else path
+    return IntegrityError(message, distribution=subject, file=file, **details)
+
+
+def verify_wheel(path: Path, sha256: str) -> None:
+    """Check that the wheel at `path` has this sha256, once for each state of the file.
+
+    Raises IntegrityError when it has another, or is not there.
+    """
+    try:
+        status = path.stat()
+        found = _sha256(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    except FileNotFoundError:
+        raise IntegrityError(
+            "a wheel is not where it was fetched to", file=path, remedy="run stackbuild fetch"
+        ) from None
+    if found != sha256:
+        raise IntegrityError(
+            "a wheel is not the one that was locked",
+            file=path,
+            expected=f"sha256 {sha256}",
+            found=f"sha256 {found}",
+            remedy="remove the file and run stackbuild fetch",
+        )
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _size: int, _modified: int, _inode: int) -> str:
+    return sha256_file(path)
+
+
+@contextmanager
+def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file at `path`; IntegrityError instead of what `zipfile` raises."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise IntegrityError(f"a wheel is no whole zip file: {error}", file=path) from error
+
+
+def read_wheel(path: Path) -> Wheel:
+    """Everything about the wheel at `path` but its files' contents.
+
+    Raises IntegrityError, naming the wheel and the file, for a wheel that is
+    not one: files that RECORD leaves out or that are not there, paths that
+    leave their directory, a path twice, links, encrypted files.
+    """
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        name, version, _, _ = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise IntegrityError(str(error), file=path) from None
+    subject = f"{name} {version}"
+    with open_wheel(path) as archive:
+        infos = _files(archive, path, subject)
+        stem = _stem(infos, path, subject, name)
+        texts = _texts(archive, infos, path, subject, stem)
+        records = _records(texts["RECORD"], path, subject)
+        data = _data_directory(infos, stem)
+        members = tuple(
+            _member(archive, info, _recorded(info, records, path, subject), data, path, subject)
+            for info in infos.values()
+            if not _is_left_out(info.filename, stem)
+        )
+    _check_complete(records, infos, path, subject)
+    return Wheel(
+        path=path, subject=subject, stem=stem, data_directory=data, members=members, texts=texts
+    )
+
+
+def _files(archive: zipfile.ZipFile, path: Path, subject: str) -> dict[str, zipfile.ZipInfo]:
+    files: dict[str, zipfile.ZipInfo] = {}
+    packed = 0
+    for info in archive.infolist():
+        name = info.orig_filename
+        mode = info.external_attr >> 16
+        fault = path_fault(name.removesuffix("/"))
+        if not fault and name in files:
+            fault = "stands in it twice"
+        if not fault and stat.S_ISLNK(mode):
+            fault = "is a symbolic link"
+        if not fault and info.flag_bits & _ENCRYPTED:
+            fault = "is encrypted"
+        if fault:
+            raise wheel_error(path, subject, f"a file of a wheel {fault}", ascii(name))
+        packed += info.compress_size
+        if not info.is_dir():
+            files[name] = info
+    if packed > path.stat().st_size:
+        raise wheel_error(path, subject, "the files of a wheel overlap")
+    return files
+
+
+def _stem(infos: Mapping[str, object], path: Path, subject: str, name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    tops = {top for file in infos if (top := file.partition("/")[0]).endswith(".dist-info")}
+    stems = sorted(top.removesuffix(".dist-info") for top in tops)
+    if len(stems) != 1 or canonicalize_name(stems[0].rpartition("-")[0]) != name:
+        raise wheel_error(
+            path,
+            subject,
+            "a wheel does not hold just the one .dist-info directory of its name",
+            found=", ".join(f"{stem}.dist-info" for stem in stems) or "none",
+        )
+    return stems[0]
+
+
+def _data_directory(infos: Mapping[str, object], stem: str) -> str:
+    """The `.data` directory; some tools spell the name in it otherwise than in `.dist-info`."""
+    from packaging.utils import canonicalize_name
+
+    for top in sorted({file.partition("/")[0] for file in infos}):
+        if top.endswith(".data") and canonicalize_name(top) == canonicalize_name(f"{stem}.data"):
+            return top
+    return f"{stem}.data"
+
+
+def _texts(
+    archive: zipfile.ZipFile,
+    infos: Mapping[str, zipfile.ZipInfo],
+    path: Path,
+    subject: str,
+    stem: str,
+) -> dict[str, str]:
+    texts = {}
+    for name in ("RECORD", "WHEEL", "METADATA", "entry_points.txt"):
+        info = infos.get(f"{stem}.dist-info/{name}")
+        if info is None and name != "entry_points.txt":
+            raise wheel_error(path, subject, "a wheel lacks a file", f"{stem}.dist-info/{name}")
+        if info is None:
+            continue
+        if info.file_size > _MAX_METADATA:
+            raise wheel_error(path, subject, "a file of metadata is too large", info.filename)
+        try:
+            texts[name] = archive.read(info).decode("utf-8")
+        except UnicodeDecodeError:
+            raise wheel_error(path, subject, "a file is not UTF-8", info.filename) from None
+    return texts
+
+
+def _records(text: str, path: Path, subject: str) -> dict[str, RecordEntry]:
+    from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+
+    try:
+        entries = [RecordEntry.from_elements(*row) for row in parse_record_file(text.splitlines())]
+    except (InvalidRecordEntry, csv.Error) as error:
+        raise wheel_error(path, subject, f"RECORD cannot be read: {error}", "RECORD") from None
+    return {entry.path: entry for entry in entries}
+
+
+def _is_left_out(name: str, stem: str) -> bool:
+    """Whether a file is not installed: it is made anew, or must not come from a wheel."""
+    directory, _, last = name.rpartition("/")
+    own = (*_UNRECORDED, "INSTALLER")
+    return (directory == f"{stem}.dist-info" and last in own) or "__pycache__" in name.split("/")
+
+
+def _recorded(
+    info: zipfile.ZipInfo, records: Mapping[str, RecordEntry], path: Path, subject: str
+) -> RecordEntry:
+    record = records.get(info.filename)
+    if record is None or record.hash_ is None or record.hash_.name not in _HASHES:
+        found = "no entry" if record is None else f"hash {record.hash_ and record.hash_.name}"
+        raise wheel_error(
+            path,
+            subject,
+            "RECORD does not vouch for a file of the wheel",
+            info.filename,
+            expected=" or ".join(_HASHES),
+            found=found,
+        )
+    if record.size is not None and record.size != info.file_size:
+        raise wheel_error(
+            path,
+            subject,
+            "a file of a wheel is not the one in RECORD",
+            info.filename,
+            expected=f"{record.size} bytes",
+            found=f"{info.file_size} bytes",
+        )
+    return record
+
+
+def _member(
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    record: RecordEntry,
+    data: str,
+    path: Path,
+    subject: str,
+) -> WheelMember:
+    scheme, target = "root", info.filename
+    if target.startswith(f"{data}/"):
+        scheme, _, target = target.removeprefix(f"{data}/").partition("/")
+        if scheme not in SCHEMES or not target:
+            raise wheel_error(
+                path,
+                subject,
+                "a file below .data is in no known scheme",
+                info.filename,
+                expected=", ".join(SCHEMES),
+            )
+    is_script = scheme == "scripts"
+    mode = info.external_attr >> 16
+    return WheelMember(
+        info=info,
+        record=record,
+        scheme=scheme,
+        target=target,
+        executable=is_script or bool(stat.S_ISREG(mode) and mode & 0o111),
+        names_python=is_script and _names_python(archive, info),
+    )
+
+
+def _names_python(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    with archive.open(info) as stream:
+        return stream.read(8) == b"#!python"
+
+
+def _check_complete(
+    records: Mapping[str, object], infos: Mapping[str, object], path: Path, subject: str
+) -> None:
+    missing = sorted(
+        name for name in records if name not in infos and "__pycache__" not in name.split("/")
+    )
+    if missing:
+        raise wheel_error(path, subject, "a wheel lacks a file that RECORD names", missing[0])
+
+
+def metadata_of(wheel: Wheel) -> Message:
+    """The wheel's METADATA (core metadata specification)."""
+    from installer.utils import parse_metadata_file
+
+    return parse_metadata_file(wheel.texts["METADATA"])
+
+
+def licence_of(metadata: Message) -> str | None:
+    """The licence that `metadata` names, None where it names none.
+
+    Some distributions put the whole text into `License`; then their classifiers say it.
+    """
+    text = str(metadata["License-Expression"] or metadata["License"] or "").strip()
+    if text and text.upper() != "UNKNOWN" and "\n" not in text:
+        return text
+    classifiers = [str(value) for value in metadata.get_all("Classifier") or ()]
+    names = [value.rpartition(" :: ")[2] for value in classifiers if value.startswith("License ::")]
+    return "; ".join(names) or None

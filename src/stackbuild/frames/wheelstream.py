@@ -1,0 +1,291 @@
+"""One part of a wheel into one frame, through `installer`, without a copy on disk.
+
+`installer.install` decides what is installed where; `PartSource` shows it some
+of the wheel's files, checked against RECORD while they are read, and
+`FrameDestination` writes what it installs into a frame. The last part of a
+wheel also holds what installing makes: RECORD, INSTALLER and the scripts.
+"""
+
+from __future__ import annotations
+
+import configparser
+import copy
+import hashlib
+import posixpath
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
+
+from installer import install
+from installer.destinations import WheelDestination
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry
+from installer.sources import WheelSource
+from installer.utils import Scheme, construct_record_file
+
+from stackbuild.frames.model import EntryPoint, Frame, FrameKind
+from stackbuild.frames.scripts import relocatable_script, script_files
+from stackbuild.frames.tarformat import path_fault
+from stackbuild.frames.wheelplan import open_wheel
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from zipfile import ZipFile
+
+    from installer.scripts import ScriptSection
+    from installer.sources import WheelContentElement
+
+    from stackbuild.frames.cache import FrameCache, FrameWriter
+    from stackbuild.frames.wheelplan import Wheel, WheelMember
+    from stackbuild.layout import Layout
+    from stackbuild.spec.model import FrameSettings
+
+_CHUNK = 256 * 1024
+_METADATA = {"INSTALLER": b"stackbuild\n"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelPart:
+    """What one part of a wheel became."""
+
+    frame: Frame
+    paths: tuple[str, ...]
+    entry_points: tuple[EntryPoint, ...]
+    pth: Mapping[str, tuple[str, ...]]
+    """The lines of each `.pth` file at the top of site-packages, without comments."""
+
+
+def stream_part(
+    wheel: Wheel,
+    layout: Layout,
+    machine: str,
+    settings: FrameSettings,
+    cache: FrameCache,
+    *,
+    members: Sequence[WheelMember],
+    others: Sequence[WheelMember] | None,
+) -> WheelPart:
+    """Make one frame of `members`; with `others`, the rest of the wheel, it is the last part.
+
+    Raises IntegrityError for a file that is not what RECORD says.
+    """
+    size = sum(member.info.file_size for member in members)
+    with (
+        open_wheel(wheel.path) as archive,
+        cache.new_frame(
+            FrameKind.DISTRIBUTION, wheel.subject, settings.level, expected=size
+        ) as frame,
+    ):
+        source = PartSource(wheel, archive, members, is_last=others is not None)
+        destination = FrameDestination(wheel, layout, machine, frame, others)
+        try:
+            install(source, destination, _METADATA if others is not None else {})
+        except (AssertionError, AttributeError, configparser.Error) as error:
+            # This is how installer's parser of entry points fails.
+            raise wheel.error(f"entry points cannot be read: {error}", "entry_points.txt") from None
+        except InstallerError as error:
+            raise wheel.error(f"a wheel cannot be installed: {error}", "WHEEL") from None
+    return WheelPart(
+        frame=frame.frame,
+        paths=tuple(destination.paths),
+        entry_points=tuple(destination.entry_points),
+        pth=destination.pth,
+    )
+
+
+class MemberStream:
+    """The bytes of a wheel's file, compared with RECORD when the last one is read."""
+
+    def __init__(self, wheel: Wheel, member: WheelMember, archive: ZipFile) -> None:
+        self.member = member
+        self._wheel = wheel
+        # Asked for one byte more than it should have, a file that has more shows it.
+        info = copy.copy(member.info)
+        info.file_size += 1
+        self._stream: IO[bytes] = archive.open(info)
+
+    def chunks(self) -> Iterator[bytes]:
+        """All bytes, in pieces."""
+        record = self.member.record
+        hash_name, hash_value = (
+            (record.hash_.name, record.hash_.value) if record.hash_ else ("", "")
+        )
+        digest = hashlib.new(hash_name)
+        size = 0
+        with self._stream as stream:
+            while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                if size > self.member.info.file_size:
+                    break
+                digest.update(chunk)
+                yield chunk
+        if size != self.member.info.file_size:
+            expected, found = f"{self.member.info.file_size} bytes", "another number of bytes"
+        else:
+            expected, found = hash_value, _base64(digest.digest())
+        if expected != found:
+            raise self._wheel.error(
+                "a file of a wheel is not the one in RECORD",
+                self.member.name,
+                expected=expected,
+                found=found,
+            )
+
+
+class PartSource(WheelSource):
+    """Some of a wheel's files, as `installer` reads them."""
+
+    def __init__(
+        self, wheel: Wheel, archive: ZipFile, members: Sequence[WheelMember], *, is_last: bool
+    ) -> None:
+        distribution, _, version = wheel.stem.rpartition("-")
+        super().__init__(distribution, version)
+        self._wheel = wheel
+        self._archive = archive
+        self._members = members
+        self._is_last = is_last
+
+    @property
+    def data_dir(self) -> str:
+        """The `.data` directory as the wheel spells it."""
+        return self._wheel.data_directory
+
+    @property
+    def dist_info_filenames(self) -> list[str]:
+        """The files that make `installer` do something; only the last part has entry points."""
+        return list(self._wheel.texts) if self._is_last else []
+
+    def read_dist_info(self, filename: str) -> str:
+        """A file of `.dist-info` that was read beforehand."""
+        return self._wheel.texts[filename]
+
+    def get_contents(self) -> Iterator[WheelContentElement]:
+        """The part's files, in its order."""
+        for member in self._members:
+            record = member.record
+            stream = MemberStream(self._wheel, member, self._archive)
+            # FrameDestination knows what it gets.
+            content = cast("BinaryIO", stream)
+            yield (record.path, str(record.hash_), ""), content, member.executable
+
+
+class FrameDestination(WheelDestination):
+    """Writes what `installer` installs into a frame, at its place in a layer."""
+
+    def __init__(
+        self,
+        wheel: Wheel,
+        layout: Layout,
+        machine: str,
+        frame: FrameWriter,
+        others: Sequence[WheelMember] | None,
+    ) -> None:
+        self.paths: list[str] = []
+        self.entry_points: list[EntryPoint] = []
+        self.pth: dict[str, tuple[str, ...]] = {}
+        self._wheel = wheel
+        self._layout = layout
+        self._machine = machine
+        self._frame = frame
+        self._others = others
+
+    def write_script(
+        self, name: str, module: str, attr: str, section: ScriptSection
+    ) -> RecordEntry:
+        """Write the script of an entry point; returns its entry in RECORD."""
+        if path_fault(name) or "/" in name:
+            raise self._wheel.error(f"an entry point cannot be called {name!r}", "entry_points.txt")
+        point = EntryPoint(name=name, module=module, attribute=attr, gui=section == "gui")
+        self.entry_points.append(point)
+        ((path, data),) = script_files(point, self._layout, self._machine).items()
+        self._write(path, data, executable=True)
+        return _recorded(path.removeprefix(f"{self._layout.scripts}/"), data)
+
+    def write_file(
+        self,
+        scheme: Scheme,
+        path: str | os.PathLike[str],
+        stream: BinaryIO,
+        is_executable: bool,
+    ) -> RecordEntry:
+        """Write a file; returns its entry in RECORD."""
+        target = str(path)
+        place = posixpath.join(self._directory(scheme), target)
+        if not isinstance(stream, MemberStream):
+            data = stream.read()
+            self._write(place, data, executable=is_executable)
+            return _recorded(target, data)
+        member = stream.member
+        if self._is_rewritten(member):
+            data = relocatable_script(b"".join(stream.chunks()))
+            self._write(place, data, executable=True)
+            return _recorded(target, data)
+        chunks: Iterable[bytes] = stream.chunks()
+        if "/" not in target and target.endswith(".pth") and self._is_site(scheme):
+            data = b"".join(chunks)
+            self.pth[target] = self._pth_lines(data, member.name)
+            chunks = [data]
+        self.paths.append(place)
+        self._frame.add(place, chunks, size=member.info.file_size, executable=is_executable)
+        return _entry(member)
+
+    def finalize_installation(
+        self,
+        scheme: Scheme,
+        record_file_path: str,
+        records: Iterable[tuple[Scheme, RecordEntry]],
+    ) -> None:
+        """Write RECORD, if this is the last part: of its own files and all others."""
+        if self._others is None:
+            return
+        rows = [*records, *((Scheme(member.scheme), _entry(member)) for member in self._others)]
+        with construct_record_file(rows, self._prefix) as stream:
+            place = posixpath.join(self._directory(scheme), record_file_path)
+            self._write(place, stream.read(), executable=False)
+
+    def _write(self, path: str, data: bytes, *, executable: bool) -> None:
+        self.paths.append(path)
+        self._frame.add(path, [data], size=len(data), executable=executable)
+
+    def _is_rewritten(self, member: WheelMember) -> bool:
+        return member.names_python and self._layout.os != "windows"
+
+    def _is_site(self, scheme: str) -> bool:
+        return self._directory(scheme) == self._layout.site_packages
+
+    def _directory(self, scheme: str) -> str:
+        """Where the files of an installation scheme stand in a layer (`sysconfig` module)."""
+        if scheme == "scripts":
+            return self._layout.scripts
+        if scheme == "headers":
+            return f"{self._layout.headers}/{self._wheel.stem.rpartition('-')[0]}"
+        return "" if scheme == "data" else self._layout.site_packages
+
+    def _prefix(self, scheme: str) -> str | None:
+        """What RECORD puts before a path of `scheme`: RECORD is relative to site-packages."""
+        if self._is_site(scheme):
+            return None
+        directory = self._directory(scheme) or "."
+        return posixpath.relpath(directory, self._layout.site_packages) + "/"
+
+    def _pth_lines(self, data: bytes, name: str) -> tuple[str, ...]:
+        try:
+            lines = data.decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise self._wheel.error("a .pth file is not UTF-8", name) from None
+        return tuple(line.rstrip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _entry(member: WheelMember) -> RecordEntry:
+    """The entry in RECORD of a file that is installed as it is."""
+    return RecordEntry(member.target, member.record.hash_, member.info.file_size)
+
+
+def _recorded(path: str, data: bytes) -> RecordEntry:
+    return RecordEntry(path, Hash("sha256", _base64(hashlib.sha256(data).digest())), len(data))
+
+
+def _base64(digest: bytes) -> str:
+    """As RECORD writes digests: URL-safe, without padding."""
+    return urlsafe_b64encode(digest).decode("ascii").rstrip("=")

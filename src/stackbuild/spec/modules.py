@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from stackbuild.spec.fields import Item, mode_of, why
@@ -33,10 +34,9 @@ def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path
             "a package without a __main__.py, which `python -m` needs",
             found=launch_text,
         )
-    names = {launch.stem.lower(): "launch_module"} if launch else {}
+    names = {launch.stem.lower(): table.place_of("launch_module")} if launch else {}
     support = []
-    # venvstacks sorts them too, so their order in the file has no meaning.
-    for item in sorted(table.texts("support_modules") or (), key=lambda item: item.value):
+    for item in table.texts("support_modules") or ():
         module = _module(item, directory, table.problems)
         if module is None:
             continue
@@ -44,7 +44,8 @@ def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path
         if holder != item.place:
             table.problems.add(item.place, f"{holder} has the same module name", found=item.value)
         support.append(module)
-    return launch or None, tuple(support)
+    # Their order in the file has no meaning, so it must not change a layer.
+    return launch or None, tuple(sorted(support))
 
 
 def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None:
@@ -59,10 +60,16 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
         problems.add(
             item.place, "not a module", expected="a .py file or a directory", found=item.value
         )
-    elif not (path.name if is_directory else path.stem).isidentifier():
+    elif not _import_name(item.value, is_directory).isidentifier():
         problems.add(item.place, "not a name that can be imported", found=item.value)
     elif path.stem.lower() == _TAKEN:
         problems.add(item.place, f"{_TAKEN} is stackbuild's own in every layer", found=item.value)
     else:
         return path
     return None
+
+
+def _import_name(text: str, is_directory: bool) -> str:
+    """The module's name by the words of its path, so that ``.`` has none."""
+    path = PurePath(text)
+    return path.name if is_directory else path.stem

@@ -58,9 +58,8 @@ def _check_source(item: Item[str], directory: Path, problems: Problems) -> None:
     base = f"overlays/{directory.name}/"
     if not _check_relative(item, base, problems):
         return
-    source = directory / item.value
     try:
-        real = Path(os.path.realpath(source, strict=True))
+        real = Path(os.path.realpath(directory / item.value, strict=True))
     except OSError as error:
         problems.add(item.place, f"{base}{item.value} {why(error)}")
         return

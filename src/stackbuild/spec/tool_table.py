@@ -160,6 +160,11 @@ def _by_platform(table: Table | None, layer: Layer) -> Iterator[tuple[Platform, 
 
 
 def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSettings:
+    sources = _words(table, "sources", _SOURCES)
+    if table.values.get("sources") == []:
+        table.problems.add(
+            table.place_of("sources"), "empty", expected=f"one of {', '.join(_SOURCES)}"
+        )
     path = table.text("path")
     downloads = {
         platform: download
@@ -167,7 +172,7 @@ def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSetti
         if (download := _download(entry))
     }
     return RuntimeSettings(
-        sources=_words(table, "sources", _SOURCES) or RuntimeSettings().sources,
+        sources=sources or RuntimeSettings().sources,
         mirror=read_address(table, "mirror"),
         path=project / path if path else None,
         downloads=downloads,

@@ -10,7 +10,7 @@ import re
 import stat
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from stackbuild.spec.fields import Item, Table, did_you_mean, mode_of
 from stackbuild.spec.model import PackageIndex
@@ -146,7 +146,7 @@ def _index(table: Table, directory: Path) -> PackageIndex | None:
     url = _location(table, directory)
     default = table.flag("default", default=False)
     explicit = table.flag("explicit", default=False)
-    layout = choice(table, "format", get_args(PackageIndex.__annotations__["format"])) or "simple"
+    layout = choice(table, "format", ("simple", "flat"))
     for key in _INDEX_NOT_YET:
         table.refuse(key, "not supported yet")
     table.done()

@@ -1,0 +1,787 @@
+"""What a user reads about each thing that can be wrong in a spec.
+
+Each case is the TOML that is added to a good start, and all messages it gets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from stackbuild.cli.main import main
+from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, problems_of, write_spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLATFORMS = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64, windows-aarch64"
+LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
+REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
+PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
+MOMENT = "expected one such as 2025-10-19T00:00:00Z"
+ADDRESS = "expected https://…, http://… or file:///…"
+
+
+class Case(NamedTuple):
+    spec: str
+    messages: list[str]
+
+
+def runtime(python: str) -> str:
+    return f'[[runtimes]]\nname = "py"\nrequirements = []\npython_implementation = "{python}"\n'
+
+
+def named(name: str, kind: str = "frameworks") -> str:
+    """A layer with `name`, which must not hold a single quote."""
+    below = 'python_implementation = "cpython@3.12.10"' if kind == "runtimes" else 'runtime = "py"'
+    start = "" if kind == "runtimes" else RUNTIME
+    return f"{start}[[{kind}]]\nname = '{name}'\nrequirements = []\n{below}\n"
+
+
+def framework(name: str, *below: str, more: str = "") -> str:
+    return (
+        f'[[frameworks]]\nname = "{name}"\nframeworks = {list(below)}\nrequirements = []\n{more}\n'
+    )
+
+
+INDEXES = """
+[[tool.uv.index]]
+name = "one"
+url = "https://one.example/simple"
+[[tool.uv.index]]
+name = "two"
+url = "https://two.example/simple"
+"""
+
+OWN = "[tool.stackbuild.layers.app]\n"
+OWN_RUNTIME = "[tool.stackbuild.layers.py]\n"
+
+CASES = {
+    # The file as a whole.
+    "empty": Case(
+        "", ["defines no layer (expected [[runtimes]] or [[frameworks]] or [[applications]])"]
+    ),
+    "misspelt array": Case(
+        RUNTIME + FRAMEWORK.replace("frameworks", "framework"),
+        ["framework: unknown key; did you mean 'frameworks'?"],
+    ),
+    "unknown top-level key": Case(
+        RUNTIME + "[project]\n",
+        ["project: unknown key (expected one of applications, frameworks, runtimes, tool)"],
+    ),
+    "array of tables is a table": Case(
+        "[runtimes]\nname = 'py'\n",
+        ["runtimes: wrong type (expected an array of tables, found a table)"],
+    ),
+    "array holds no tables": Case(
+        "runtimes = [1]\n",
+        ["runtimes[0]: wrong type (expected a table, found 1)"],
+    ),
+    "syntax error": Case(
+        "[[runtimes]\n",
+        ["line 1, column 11: not TOML: Expected ']]' at the end of an array declaration"],
+    ),
+    "key set twice": Case(
+        "[[runtimes]]\nname = 'a'\nname = 'b'\n",
+        ["line 3, column 11: not TOML: Cannot overwrite a value"],
+    ),
+    "misspelt tool table": Case(
+        RUNTIME + "[tool.stackbuld]\n[tool.other]\n",
+        ["tool.stackbuld: unknown key; did you mean 'stackbuild'?"],
+    ),
+    "tool is no table": Case(
+        "tool = 1\n" + RUNTIME, ["tool: wrong type (expected a table, found 1)"]
+    ),
+    # Names.
+    "missing name": Case(
+        RUNTIME + "[[frameworks]]\nruntime = 'py'\nrequirements = []\n",
+        ["frameworks[0].name: missing (expected a string)"],
+    ),
+    "empty name": Case(named(" "), ["frameworks[0].name: empty (expected some text)"]),
+    **{
+        f"name {name}": Case(
+            named(name),
+            [
+                "frameworks[0].name: not a name for a layer, which becomes a directory "
+                f"(expected {LAYER_NAME}, found {name!r})"
+            ],
+        )
+        for name in ("..", "a/b", "/a", ".hidden", "-x", "a b", "ä", "a\\b", "c:", "a+b", "{x}")
+    },
+    "name with a trailing dot": Case(
+        named("a."),
+        ["frameworks[0].name: ends with a dot, which Windows drops (found 'a.')"],
+    ),
+    "name with a control character": Case(
+        named("x").replace("'x'", '"a\\u0000b"'),
+        ["frameworks[0].name: holds a control character (found 'a\\x00b')"],
+    ),
+    **{
+        f"name {name}": Case(
+            named(name),
+            [f"frameworks[0].name: the name of a device on Windows (found {name!r})"],
+        )
+        for name in ("nul", "CON", "aux.data", "com1", "LPT9.tar.gz")
+    },
+    **{
+        f"name {name}": Case(
+            named(name),
+            [
+                "frameworks[0].name: a name that an installed root keeps for itself "
+                f"(found {name!r})"
+            ],
+        )
+        for name in ("current", "Generations")
+    },
+    "name too long": Case(
+        named("a" * 101),
+        [f"frameworks[0].name: longer than 100 characters (found '{'a' * 68}…)"],
+    ),
+    "prefix of venvstacks": Case(
+        named("framework-x", "runtimes"),
+        [
+            "runtimes[0].name: a prefix that venvstacks keeps for frameworks and applications "
+            "(found 'framework-x')"
+        ],
+    ),
+    "two layers of one name": Case(
+        ALL + FRAMEWORK,
+        [
+            "frameworks[1].name: frameworks[0].name has the same name (expected names that "
+            "differ by more than upper and lower case, found 'base')"
+        ],
+    ),
+    "one name for two kinds, in another case": Case(
+        ALL + APPLICATION.replace('"app"', '"BASE"'),
+        [
+            "applications[1].name: frameworks[0].name has the same name (expected names that "
+            "differ by more than upper and lower case, found 'BASE')"
+        ],
+    ),
+    # Python.
+    "no Python": Case(
+        "[[runtimes]]\nname = 'py'\nrequirements = []\n",
+        ["runtimes[0].python_implementation: missing (expected a string)"],
+    ),
+    "no patch number": Case(
+        runtime("cpython@3.12"),
+        [
+            "runtimes[0].python_implementation: the version lacks its patch number "
+            f"({PYTHON}, found 'cpython@3.12')"
+        ],
+    ),
+    "PyPy": Case(
+        runtime("pypy@3.10.14"),
+        [
+            "runtimes[0].python_implementation: PyPy is not supported yet "
+            f"({PYTHON}, found 'pypy@3.10.14')"
+        ],
+    ),
+    "misspelt implementation": Case(
+        runtime("CPyton@3.12.10"),
+        [
+            "runtimes[0].python_implementation: not an implementation of Python "
+            f"({PYTHON}, found 'CPyton@3.12.10'); did you mean 'cpython'?"
+        ],
+    ),
+    "no implementation": Case(
+        runtime("3.12.10"),
+        [
+            "runtimes[0].python_implementation: not an implementation of Python "
+            f"({PYTHON}, found '3.12.10')"
+        ],
+    ),
+    **{
+        f"Python {version}": Case(
+            runtime(f"cpython@{version}"),
+            [
+                "runtimes[0].python_implementation: not a version of CPython 3 "
+                f"({PYTHON}, found 'cpython@{version}')"
+            ],
+        )
+        for version in ("", "2.7.18", "3.13.0t", "3.14.0rc1", "3.12.10.1", "3.12.x", "3.012.1", "3")
+    },
+    "Python by its former name as well": Case(
+        RUNTIME + 'fully_versioned_name = "cpython@3.12.10"\n',
+        [
+            "runtimes[0].fully_versioned_name: the name of python_implementation before "
+            "venvstacks 0.2, set as well"
+        ],
+    ),
+    # Fields of every layer.
+    "misspelt key": Case(
+        RUNTIME.replace("requirements", "requirments"),
+        [
+            "runtimes[0].requirements: missing (expected an array of strings)",
+            "runtimes[0].requirments: unknown key; did you mean 'requirements'?",
+        ],
+    ),
+    "keys of other kinds": Case(
+        ALL.replace(
+            "[[frameworks]]", "launch_module = 'x.py'\nruntime = 'py'\n[[frameworks]]"
+        ).replace("[[applications]]", "[[applications]]\npython_implementation = 'cpython@3.1.2'"),
+        [
+            "runtimes[0].runtime: not a field of runtimes",
+            "runtimes[0].launch_module: not a field of runtimes",
+            "applications[0].python_implementation: not a field of applications",
+        ],
+    ),
+    "field of former venvstacks": Case(
+        RUNTIME + "build_requirements = []\n",
+        ["runtimes[0].build_requirements: without effect since venvstacks 0.1; leave it out"],
+    ),
+    "requirements": Case(
+        RUNTIME.replace("[]", '["numpy", "a b", 3, "", "x @ https://u:secret@h/x.whl", "-r x"]'),
+        [
+            "runtimes[0].requirements[2]: wrong type (expected a string, found 3)",
+            "runtimes[0].requirements[3]: empty (expected some text)",
+            "runtimes[0].requirements[1]: not a requirement: Expected semicolon (after name with "
+            f"no version specifier) or end ({REQUIREMENT}, found 'a b')",
+            "runtimes[0].requirements[4]: x is asked for by its address, which is not supported "
+            f"yet ({REQUIREMENT})",
+            "runtimes[0].requirements[5]: not a requirement: Expected package name at the start "
+            f"of dependency specifier ({REQUIREMENT}, found '-r x')",
+        ],
+    ),
+    "requirements are a string": Case(
+        RUNTIME.replace("[]", '"numpy"'),
+        ["runtimes[0].requirements: wrong type (expected an array of strings, found 'numpy')"],
+    ),
+    "versioned": Case(
+        RUNTIME + "versioned = 'yes'\n",
+        ["runtimes[0].versioned: wrong type (expected true or false, found 'yes')"],
+    ),
+    "dynlib_exclude": Case(
+        RUNTIME + "dynlib_exclude = ['triton/**']\n",
+        ["runtimes[0].dynlib_exclude: not supported yet"],
+    ),
+    "linux_target": Case(
+        RUNTIME + "linux_target = 'glibc2.28'\n",
+        [
+            "runtimes[0].linux_target: not a C library and its version "
+            "(expected glibc@ and a version, such as glibc@2.28, found 'glibc2.28')"
+        ],
+    ),
+    "musl": Case(
+        RUNTIME + "linux_target = 'musl@1.2'\n",
+        [
+            "runtimes[0].linux_target: musl is not supported yet "
+            "(expected glibc@ and a version, such as glibc@2.28, found 'musl@1.2')"
+        ],
+    ),
+    "macosx_target": Case(
+        RUNTIME + "macosx_target = 'sonoma'\n",
+        [
+            "runtimes[0].macosx_target: not a version of macOS "
+            "(expected a version such as 12.0, found 'sonoma')"
+        ],
+    ),
+    "macosx_target is a number": Case(
+        RUNTIME + "macosx_target = 12.0\n",
+        ["runtimes[0].macosx_target: wrong type (expected a string, found 12.0)"],
+    ),
+    # Platforms.
+    "unknown platforms": Case(
+        RUNTIME + "platforms = ['linux_x86_46', 'host', 'linux-x64', 'linux_x86_64']\n",
+        [
+            f"runtimes[0].platforms[0]: unknown platform (expected one of {PLATFORMS}, "
+            "found 'linux_x86_46'); did you mean 'linux_x86_64'?",
+            f"runtimes[0].platforms[1]: unknown platform (expected one of {PLATFORMS}, "
+            "found 'host')",
+            "runtimes[0].platforms[3]: named twice (found 'linux_x86_64')",
+        ],
+    ),
+    "platform that a lower layer lacks": Case(
+        RUNTIME
+        + "platforms = ['linux-x64']\n"
+        + FRAMEWORK
+        + "platforms = ['linux-x64', 'win_amd64']\n",
+        [
+            "frameworks[0].platforms[1]: windows-x64 is not a platform of py, below this layer",
+        ],
+    ),
+    "Windows on ARM is asked for at the bottom": Case(
+        RUNTIME + FRAMEWORK + "platforms = ['windows-aarch64']\n",
+        [
+            "frameworks[0].platforms[0]: windows-aarch64 is not a platform of py, below this layer",
+        ],
+    ),
+    "no platform in common": Case(
+        RUNTIME
+        + FRAMEWORK
+        + "platforms = ['linux-x64']\n"
+        + FRAMEWORK.replace("base", "other")
+        + "platforms = ['windows-x64']\n"
+        + framework("both", "base", "other"),
+        [
+            "frameworks[2]: the layers below have no platform in common: base: linux-x64; "
+            "other: windows-x64; "
+            "py: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
+        ],
+    ),
+    # References.
+    "stands on nothing": Case(
+        RUNTIME + "[[frameworks]]\nname = 'x'\nrequirements = []\n" + framework("y"),
+        [
+            "frameworks[0]: stands on nothing (expected a runtime, or at least one framework)",
+            "frameworks[1]: stands on nothing (expected a runtime, or at least one framework)",
+        ],
+    ),
+    "both": Case(
+        RUNTIME + FRAMEWORK + framework("x", "base", more="runtime = 'py'"),
+        [
+            "frameworks[1]: sets both runtime and frameworks "
+            "(expected one of them; frameworks bring their runtime along)"
+        ],
+    ),
+    "unknown references": Case(
+        RUNTIME
+        + FRAMEWORK
+        + FRAMEWORK.replace("base", "x").replace('"py"', '"pyy"')
+        + framework("y", "bse", "zzz"),
+        [
+            "frameworks[1].runtime: unknown runtime (expected one of py, found 'pyy'); "
+            "did you mean 'py'?",
+            "frameworks[2].frameworks[0]: unknown framework (expected one of base, x, y, "
+            "found 'bse'); did you mean 'base'?",
+            "frameworks[2].frameworks[1]: unknown framework (expected one of base, x, y, "
+            "found 'zzz')",
+        ],
+    ),
+    "references to the wrong kind": Case(
+        RUNTIME + framework("x", "py", "app") + APPLICATION.replace("base", "x"),
+        [
+            "frameworks[0].frameworks[0]: not a framework (found 'py'); it is a runtime",
+            "frameworks[0].frameworks[1]: not a framework (found 'app'); it is an application",
+        ],
+    ),
+    "no runtime at all": Case(
+        FRAMEWORK,
+        ["frameworks[0].runtime: unknown runtime (expected the name of a runtime, found 'py')"],
+    ),
+    "circle": Case(
+        RUNTIME + framework("x", "x") + framework("y", "z") + framework("z", "y"),
+        [
+            "frameworks[0].frameworks[0]: the layer stands on itself (found 'x')",
+            "frameworks[1].frameworks[0]: stands further down in the file (found 'z'); "
+            "move it above the layers that stand on it",
+        ],
+    ),
+    "framework named twice": Case(
+        RUNTIME + FRAMEWORK + framework("x", "base", "base"),
+        ["frameworks[1].frameworks[1]: named twice (found 'base')"],
+    ),
+    "different runtimes": Case(
+        RUNTIME
+        + RUNTIME.replace("py", "other", 1)
+        + FRAMEWORK
+        + FRAMEWORK.replace("base", "base2").replace('"py"', '"other"')
+        + framework("x", "base", "base2"),
+        [
+            "frameworks[2].frameworks: the frameworks stand on different runtimes: base on py, "
+            "base2 on other (expected one runtime below a layer)"
+        ],
+    ),
+    "contradicting orders": Case(
+        RUNTIME
+        + FRAMEWORK.replace("base", "a")
+        + FRAMEWORK.replace("base", "b")
+        + framework("ab", "a", "b")
+        + framework("ba", "b", "a")
+        + framework("all", "ab", "ba"),
+        [
+            "frameworks[4].frameworks: the frameworks cannot be put in one order; "
+            "contradicting orders: a before b; b before a"
+        ],
+    ),
+    "a broken layer is told once": Case(
+        RUNTIME.replace("3.12.10", "3.12") + FRAMEWORK.replace('"py"', '"nope"') + APPLICATION,
+        [
+            "runtimes[0].python_implementation: the version lacks its patch number "
+            f"({PYTHON}, found 'cpython@3.12')",
+            "frameworks[0].runtime: unknown runtime (expected one of py, found 'nope')",
+        ],
+    ),
+    # Package indexes.
+    "unknown package indexes": Case(
+        RUNTIME
+        + "package_indexes = {torch = 'oen', 'a b' = 'one'}\n"
+        + "priority_indexes = ['three']\nindex_overrides = {one = 'four', five = 'two'}\n"
+        + INDEXES,
+        [
+            "runtimes[0].index_overrides.one: unknown package index "
+            "(expected one of one, two, found 'four')",
+            "runtimes[0].index_overrides.five: unknown package index "
+            "(expected one of one, two, found 'five')",
+            "runtimes[0].package_indexes.torch: unknown package index "
+            "(expected one of one, two, found 'oen'); did you mean 'one'?",
+            "runtimes[0].package_indexes.\"a b\": not the name of a distribution (found 'a b')",
+            "runtimes[0].priority_indexes[0]: unknown package index "
+            "(expected one of one, two, found 'three')",
+        ],
+    ),
+    "one distribution by two names": Case(
+        RUNTIME + "package_indexes = {A_b = 'one', a-b = 'one'}\n" + INDEXES,
+        ["runtimes[0].package_indexes.a-b: a-b has an index already (found 'a-b')"],
+    ),
+    "other index than below": Case(
+        RUNTIME
+        + "package_indexes = {torch = 'one'}\n"
+        + FRAMEWORK
+        + "package_indexes = {Torch = 'two'}\n"
+        + INDEXES,
+        [
+            "frameworks[0].package_indexes.Torch: a lower layer takes torch from another index, "
+            "one (found 'two'); index_overrides = { one = \"two\" } accepts two"
+        ],
+    ),
+    "frameworks with different indexes": Case(
+        RUNTIME
+        + FRAMEWORK.replace("base", "a")
+        + "package_indexes = {torch = 'one'}\n"
+        + FRAMEWORK.replace("base", "b")
+        + "package_indexes = {torch = 'two'}\n"
+        + framework("x", "a", "b")
+        + INDEXES,
+        [
+            "frameworks[2]: lower layers take torch from different indexes, one and two; "
+            'index_overrides = { two = "one" } accepts one'
+        ],
+    ),
+    # Settings of uv.
+    "index": Case(
+        ALL
+        + "[[tool.uv.index]]\nnam = 'one'\nurl = 'https://u:secret@'\nformat = 'flut'\n"
+        + "[[tool.uv.index]]\nname = 'a b'\nexplicit = true\nauthenticate = 'always'\n"
+        + "[[tool.uv.index]]\nexplicit = true\nurl = 'nowhere/simple'\n",
+        [
+            f"tool.uv.index[0].url: not an address ({ADDRESS}, found 'https://***@')",
+            "tool.uv.index[0].format: unknown value (expected one of simple, flat, found 'flut'); "
+            "did you mean 'flat'?",
+            "tool.uv.index[0].nam: unknown key; did you mean 'name'?",
+            "tool.uv.index[1].name: not a name for a package index "
+            "(expected letters, digits, '-', '_' and '.', found 'a b')",
+            "tool.uv.index[1].url: missing (expected a string)",
+            "tool.uv.index[1].authenticate: not supported yet",
+            "tool.uv.index[2].url: neither an address nor a directory that exists "
+            "(found 'nowhere/simple')",
+            "tool.uv.index[2]: an explicit index without a name, so nothing can refer to it",
+        ],
+    ),
+    "two indexes of one name, two defaults": Case(
+        ALL
+        + INDEXES
+        + "default = true\n[[tool.uv.index]]\nname = 'one'\nurl = 'http://h'\n"
+        + "[[tool.uv.index]]\ndefault = true\nurl = 'http://h:80/x'\n",
+        [
+            "tool.uv.index[2].name: another index has this name (found 'one')",
+            "tool.uv.index[3].default: another index is the default",
+        ],
+    ),
+    "sources": Case(
+        ALL
+        + INDEXES
+        + "[tool.uv.sources]\ntorch = {index = 'thre'}\nTorch = {index = 'one'}\n"
+        + "a = {git = 'https://h/a'}\nb = {}\nc = [{index = 'one'}]\n",
+        [
+            "tool.uv.sources.torch.index: unknown package index "
+            "(expected one of one, two, found 'thre')",
+            "tool.uv.sources.Torch: torch has a source already",
+            "tool.uv.sources.a.git: not supported yet; a source can only name an index",
+            "tool.uv.sources.b.index: missing (expected the name of a package index)",
+            "tool.uv.sources.c: wrong type (expected a table, found an array)",
+        ],
+    ),
+    "settings": Case(
+        ALL
+        + "[tool.uv]\nexclude-newer = '2025-10-19'\nresolution = 'lowst'\nno-build = false\n"
+        + "find-links = []\nfork-strategy = 'fewest'\nprerelase = 'allow'\nlink-mode = 'copy'\n"
+        + "exclude-newer-package = {torch = 2025-10-19T00:00:00Z, b = '2025-13-01T00:00:00Z'}\n",
+        [
+            "tool.uv.exclude-newer: not a moment with its offset from UTC "
+            f"({MOMENT}, found '2025-10-19')",
+            "tool.uv.exclude-newer-package.torch: wrong type "
+            "(expected a string, found a date or time)",
+            "tool.uv.exclude-newer-package.b: not a moment with its offset from UTC "
+            f"({MOMENT}, found '2025-13-01T00:00:00Z')",
+            "tool.uv.resolution: unknown value (expected one of highest, lowest, lowest-direct, "
+            "found 'lowst'); did you mean 'lowest'?",
+            "tool.uv.no-build: source builds are not supported yet (found false)",
+            "tool.uv.find-links: not supported yet; "
+            "write it as [[tool.uv.index]] with format = 'flat'",
+            "tool.uv.fork-strategy: without meaning here; every platform is resolved by itself",
+            "tool.uv.prerelase: unknown key; did you mean 'prerelease'?",
+            "tool.uv.link-mode: unknown key (expected one of exclude-newer, "
+            "exclude-newer-package, index, index-strategy, no-build, prerelease, resolution, "
+            "sources)",
+        ],
+    ),
+    # [tool.stackbuild]
+    "keys of our own": Case(
+        ALL
+        + "[tool.stackbuild]\nplatforms = []\nshared = {}\nframe = {}\n"
+        + "frames = {level = 23, bytecode = 1, levl = 2}\n",
+        [
+            "tool.stackbuild.platforms: empty (expected at least one platform)",
+            "tool.stackbuild.frames.level: out of range "
+            "(expected a whole number from 1 to 22, found 23)",
+            "tool.stackbuild.frames.bytecode: wrong type (expected true or false, found 1)",
+            "tool.stackbuild.frames.levl: unknown key; did you mean 'level'?",
+            "tool.stackbuild.shared: not supported yet",
+            "tool.stackbuild.frame: unknown key; did you mean 'frames'?",
+        ],
+    ),
+    "level is no number": Case(
+        ALL + "[tool.stackbuild.frames]\nlevel = true\n",
+        [
+            "tool.stackbuild.frames.level: wrong type "
+            "(expected a whole number from 1 to 22, found true)"
+        ],
+    ),
+    "platform without layers": Case(
+        ALL + "[tool.stackbuild]\nplatforms = ['linux-x64', 'windows-aarch64']\n",
+        [
+            "tool.stackbuild.platforms[1]: no layer is made for windows-aarch64; "
+            "add it to `platforms` of the layers"
+        ],
+    ),
+    "unknown layer": Case(
+        ALL + "[tool.stackbuild.layers.apq]\n[tool.stackbuild.layers.'zz.1']\n",
+        [
+            "tool.stackbuild.layers.apq: no layer has this name; did you mean 'app'?",
+            'tool.stackbuild.layers."zz.1": no layer has this name',
+        ],
+    ),
+    "settings of a runtime elsewhere": Case(
+        ALL + OWN + "sources = ['pbs']\n",
+        ["tool.stackbuild.layers.app.sources: only for a runtime, and app is not one"],
+    ),
+    "later settings": Case(
+        ALL + OWN + "skip = {}\nno-deps = []\nplatform-specific.linux-x64.dependencies = []\n",
+        [
+            "tool.stackbuild.layers.app.platform-specific.linux-x64.dependencies: "
+            "not supported yet",
+            "tool.stackbuild.layers.app.no-deps: not supported yet",
+            "tool.stackbuild.layers.app.skip: not supported yet",
+        ],
+    ),
+    "settings of a runtime": Case(
+        ALL
+        + OWN_RUNTIME
+        + "sources = ['pbz', 'local', 'local']\nkeep = ['pyp']\nmirror = 'mirror'\n"
+        + "downloads.win_arm64.url = 'https://h/x'\n"
+        + "[tool.stackbuild.layers.py.downloads.linux-x64]\nurl = 'ftp://h/x'\nsha256 = 'abc'\n"
+        + "[tool.stackbuild.layers.py.downloads.linux_x86_64]\n",
+        [
+            "tool.stackbuild.layers.py.sources[0]: unknown value "
+            "(expected one of pbs, local, found 'pbz'); did you mean 'pbs'?",
+            "tool.stackbuild.layers.py.sources[2]: named twice (found 'local')",
+            "tool.stackbuild.layers.py.downloads.win_arm64: py is not made for windows-aarch64",
+            "tool.stackbuild.layers.py.downloads.linux-x64.url: not an address "
+            f"({ADDRESS}, found 'ftp://h/x')",
+            "tool.stackbuild.layers.py.downloads.linux-x64.sha256: not a sha256 "
+            "(expected 64 hexadecimal digits, found 'abc')",
+            "tool.stackbuild.layers.py.downloads.linux_x86_64: linux-x64 has a table already",
+            f"tool.stackbuild.layers.py.mirror: not an address ({ADDRESS}, found 'mirror')",
+            "tool.stackbuild.layers.py.keep[0]: unknown value "
+            "(expected one of pip, setuptools, wheel, found 'pyp'); did you mean 'pip'?",
+        ],
+    ),
+    "no sources": Case(
+        ALL + OWN_RUNTIME + "sources = []\n",
+        ["tool.stackbuild.layers.py.sources: empty (expected one of pbs, local)"],
+    ),
+    # Overlays.
+    "overlays from": Case(
+        ALL
+        + OWN
+        + """copy-files = [
+            { from = "nothing", to = "x" },
+            { from = "../py/x", to = "x" },
+            { from = "/etc/passwd", to = "x" },
+            { from = 'a\\b', to = "x" },
+            { from = "file/", to = "x" },
+            { from = "link", to = "x" },
+            { form = "file", to = "x" },
+        ]\n""",
+        [
+            "tool.stackbuild.layers.app.copy-files[0].from: overlays/app/nothing does not exist",
+            "tool.stackbuild.layers.app.copy-files[1].from: leaves overlays/app/ "
+            "(expected a path without .., found '../py/x')",
+            "tool.stackbuild.layers.app.copy-files[2].from: an absolute path "
+            "(expected one relative to overlays/app/, found '/etc/passwd')",
+            "tool.stackbuild.layers.app.copy-files[3].from: a backslash "
+            "(expected / between directories, found 'a\\\\b')",
+            "tool.stackbuild.layers.app.copy-files[4].from: overlays/app/file/ is not a directory",
+            "tool.stackbuild.layers.app.copy-files[5].from: leads out of overlays/app/ through "
+            "a link (found 'link')",
+            "tool.stackbuild.layers.app.copy-files[6].from: missing (expected a string)",
+            "tool.stackbuild.layers.app.copy-files[6].form: unknown key; did you mean 'from'?",
+        ],
+    ),
+    "overlays to": Case(
+        ALL
+        + OWN
+        + """copy-files = [
+            { from = "file", to = "../x" },
+            { from = "file", to = "{site-packages}/../../../x" },
+            { from = "file", to = "C:/x" },
+            { from = "file", to = "{sitepackages}/x" },
+            { from = "file", to = "lib/{site-packages}" },
+            { from = "file", to = "{site-packages}x" },
+            { from = "file", to = "x", overwrite = "yes" },
+        ]\n""",
+        [
+            "tool.stackbuild.layers.app.copy-files[0].to: leaves the layer "
+            "(expected a path without .., found '../x')",
+            "tool.stackbuild.layers.app.copy-files[1].to: leaves the layer "
+            "(expected a path without .., found '../../../x')",
+            "tool.stackbuild.layers.app.copy-files[2].to: an absolute path "
+            "(expected one relative to the layer, found 'C:/x')",
+            "tool.stackbuild.layers.app.copy-files[3].to: unknown placeholder, or one that does "
+            "not stand first (expected {site-packages} at the beginning, or none, "
+            "found '{sitepackages}/x'); did you mean '{site-packages}'?",
+            "tool.stackbuild.layers.app.copy-files[4].to: unknown placeholder, or one that does "
+            "not stand first (expected {site-packages} at the beginning, or none, "
+            "found 'lib/{site-packages}'); did you mean '{site-packages}'?",
+            "tool.stackbuild.layers.app.copy-files[5].to: no / after {site-packages} "
+            "(found '{site-packages}x')",
+            "tool.stackbuild.layers.app.copy-files[6].overwrite: wrong type "
+            "(expected true or false, found 'yes')",
+        ],
+    ),
+    "overlays for platforms": Case(
+        ALL.replace("[[frameworks]]", "platforms = ['linux-x64']\n[[frameworks]]")
+        + OWN
+        + "[tool.stackbuild.layers.app.platform-specific.win_amd64]\n"
+        + "[tool.stackbuild.layers.app.platform-specific.linux]\n"
+        + "[tool.stackbuild.layers.app.platform-specific.linux-x64]\ncopy_files = []\n",
+        [
+            "tool.stackbuild.layers.app.platform-specific.win_amd64: "
+            "app is not made for windows-x64",
+            "tool.stackbuild.layers.app.platform-specific.linux: unknown platform "
+            f"(expected one of {PLATFORMS}, found 'linux'); did you mean 'linux-x64'?",
+            "tool.stackbuild.layers.app.platform-specific.linux-x64.copy_files: unknown key; "
+            "did you mean 'copy-files'?",
+        ],
+    ),
+    # Modules.
+    "launch module": Case(
+        ALL + "launch_module = 'nothing.py'\n",
+        ["applications[0].launch_module: does not exist (found 'nothing.py')"],
+    ),
+    "launch package without __main__": Case(
+        ALL + "launch_module = 'package'\n",
+        [
+            "applications[0].launch_module: a package without a __main__.py, "
+            "which `python -m` needs (found 'package')"
+        ],
+    ),
+    "modules": Case(
+        ALL
+        + "launch_module = 'notes.txt'\n"
+        + "support_modules = ['not-a-name.py', 'Module.py', 'other/module.py', 'sitecustomize.py',"
+        + " '.', 'module.py/x']\n",
+        [
+            "applications[0].launch_module: not a module "
+            "(expected a .py file or a directory, found 'notes.txt')",
+            "applications[0].support_modules[0]: not a name that can be imported "
+            "(found 'not-a-name.py')",
+            "applications[0].support_modules[2]: applications[0].support_modules[1] has the same "
+            "module name (found 'other/module.py')",
+            "applications[0].support_modules[3]: sitecustomize is stackbuild's own in every layer "
+            "(found 'sitecustomize.py')",
+            "applications[0].support_modules[4]: not a name that can be imported (found '.')",
+            "applications[0].support_modules[5]: does not exist (found 'module.py/x')",
+        ],
+    ),
+    "support module with the name of the launch module": Case(
+        ALL + "launch_module = 'module.py'\nsupport_modules = ['other/module.py']\n",
+        [
+            "applications[0].support_modules[0]: applications[0].launch_module has the same "
+            "module name (found 'other/module.py')",
+        ],
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with the files that the cases refer to."""
+    overlays = tmp_path / "overlays" / "app"
+    overlays.mkdir(parents=True)
+    (overlays / "file").touch()
+    (overlays / "link").symlink_to("../../notes.txt")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("notes.txt", "Module.py", "not-a-name.py", "other/module.py", "sitecustomize.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "module.py").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_messages(project: Path, case: Case) -> None:
+    assert problems_of(project, case.spec) == case.messages
+
+
+def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_spec(tmp_path, RUNTIME)
+    assert main(["show", "--spec", str(tmp_path / "venvstack.toml")]) == 3
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/venvstack.toml has 1 problem\n"
+        "  the file does not exist; did you mean 'venvstacks.toml'?\n"
+    )
+
+
+def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--spec", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path} has 1 problem\n  the file cannot be read: Is a directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# \xff\n", "not text in UTF-8 (found byte 0xff at offset 2)"),
+        (b"x = " + b"[" * 100_000, "not TOML that can be read: "),
+        (b"x = " + b"9" * 10_000, "not TOML that can be read: "),
+        (b"\xef\xbb\xbfx = 1", "line 1, column 1: not TOML: Invalid statement"),
+    ],
+    ids=["bytes", "deep", "long", "byte order mark"],
+)
+def test_unreadable_content(
+    tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "venvstacks.toml"
+    path.write_bytes(content)
+    assert main(["show", "--spec", str(path)]) == 3
+    assert capsys.readouterr().err.startswith(f"error: {path} has 1 problem\n  {message}")
+
+
+def test_settings_of_uv_in_two_places(tmp_path: Path) -> None:
+    (tmp_path / "venvstacks.uv.toml").write_text("resolution = 'highest'\n")
+    assert problems_of(tmp_path, ALL, "[tool.uv]\n") == [
+        "tool.uv: venvstacks.uv.toml beside this file has settings as well "
+        "(expected one of the two)"
+    ]
+
+
+def test_settings_of_uv_beside_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "venvstacks.uv.toml").write_text("resolution = 'x'\n[[index]]\n")
+    assert problems_of(tmp_path, ALL) == [
+        "venvstacks.uv.toml: index[0].url: missing (expected a string)",
+        "venvstacks.uv.toml: resolution: unknown value "
+        "(expected one of highest, lowest, lowest-direct, found 'x')",
+    ]
+
+
+def test_syntax_error_beside_the_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "venvstacks.uv.toml").write_text("[[index]\n")
+    assert main(["show", "--spec", str(write_spec(tmp_path, ALL))]) == 3
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/venvstacks.uv.toml has 1 problem\n"
+        "  line 1, column 8: not TOML: Expected ']]' at the end of an array declaration\n"
+    )

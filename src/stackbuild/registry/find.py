@@ -8,7 +8,7 @@ from stackbuild.errors import InstallError, UsageError
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
-    from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
+    from stackbuild.compose.manifest import ChainLink, Index, IndexEntry, Manifest
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class Published:
     """What a registry holds for one platform; each manifest is read once."""
 
-    def __init__(self, registry: Registry, platform: Platform) -> None:
+    def __init__(self, registry: Registry, platform: Platform, index: Index | None = None) -> None:
         self.registry = registry
         self.platform = platform
-        self._index = registry.index()
+        self._index = registry.index() if index is None else index
         self._manifests: dict[str, Manifest] = {}
         self._entries: dict[str, IndexEntry] = {}
 
@@ -31,6 +31,10 @@ class Published:
     def entry(self, manifest: Manifest) -> IndexEntry:
         """The index entry that `manifest` was read from. Raises KeyError for any other."""
         return self._entries[manifest.digest]
+
+    def has(self, manifest: Manifest) -> bool:
+        """Whether `manifest` was read from here."""
+        return manifest.digest in self._entries
 
     def current(self, layer: str) -> Manifest:
         """The current manifest of `layer`.

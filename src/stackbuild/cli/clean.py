@@ -1,0 +1,77 @@
+"""`stackbuild clean`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.sizes import size_text
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from stackbuild.install.clean import Freed
+
+EXAMPLES = """\
+Examples:
+  stackbuild clean                  the build roots of this project; tells the caches' sizes
+  stackbuild clean --caches         the caches too, which all projects share
+  stackbuild clean --root ~/envs    old generations, and frames that no layer uses
+
+The generation in use, locks, wheelhouse and published layers stay. A process that still
+runs in an old generation loses its files.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Remove what can be made or fetched again."
+    parser.epilog = EXAMPLES
+    parser.add_argument("--root", type=Path, metavar="DIR", help="clean this root")
+    parser.add_argument("--caches", action="store_true", help="remove the caches")
+    add_spec_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Remove, and print what was freed."""
+    from stackbuild.install.clean import caches, clean_builds, clean_caches, clean_root
+    from stackbuild.workspace import open_workspace
+
+    workspace = open_workspace(arguments.spec.absolute().parent)
+    freed: list[Freed] = []
+    kept: list[Freed] = []
+    if arguments.root is not None:
+        freed += clean_root(arguments.root, Console())
+    else:
+        freed += clean_builds(workspace)
+    if arguments.caches:
+        freed += clean_caches(workspace)
+    elif arguments.root is None:
+        kept += caches(workspace)
+    print(_json(freed, kept) if arguments.json else _text(freed, kept))
+    return 0
+
+
+def _json(freed: Sequence[Freed], kept: Sequence[Freed]) -> str:
+    def entries(items: Sequence[Freed]) -> list[dict[str, object]]:
+        return [{"what": item.what, "path": str(item.path), "size": item.size} for item in items]
+
+    return json.dumps(
+        {"freed": entries(freed), "size": sum(item.size for item in freed), "kept": entries(kept)},
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def _text(freed: Sequence[Freed], kept: Sequence[Freed]) -> str:
+    lines = [f"removed  {size_text(item.size):>9}  {item.what}: {item.path}" for item in freed]
+    lines += [
+        f"kept     {size_text(item.size):>9}  {item.what} (--caches removes it): {item.path}"
+        for item in kept
+    ]
+    return "\n".join([*lines, f"freed {size_text(sum(item.size for item in freed))}"])

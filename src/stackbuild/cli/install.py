@@ -1,0 +1,114 @@
+"""`stackbuild install`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument
+from stackbuild.cli.sizes import size_text
+
+if TYPE_CHECKING:
+    import argparse
+
+    from stackbuild.install.change import InstallReport
+
+EXAMPLES = """\
+Examples:
+  stackbuild install atls --from exports --root ~/envs
+  stackbuild install atls pgen --from https://layers.example.org/stack --root /opt/envs
+
+Only what is missing is fetched. Until everything is there, and checked, the root stays as
+it is; after a failure the same command goes on where it stopped.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Install layers, and the layers below them, into a root."
+    parser.epilog = EXAMPLES
+    parser.add_argument("layers", nargs="+", metavar="LAYER")
+    parser.add_argument(
+        "--from",
+        dest="place",
+        required=True,
+        metavar="PLACE",
+        help="where layers are published: a directory, or an http(s) address",
+    )
+    parser.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="the directory to install into"
+    )
+    parser.add_argument(
+        "--platform", metavar="PLATFORM", help="for a new root (default: this machine's)"
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="where frames are unpacked, to be shared by several roots of one file system "
+        "(default: in the root, or the one named before)",
+    )
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Install, and print what the root holds now."""
+    from stackbuild.install.install import install
+    from stackbuild.platforms import parse_platform
+    from stackbuild.registry.open import open_registry
+
+    report = install(
+        arguments.layers,
+        open_registry(arguments.place),
+        arguments.root,
+        parse_platform(arguments.platform) if arguments.platform else None,
+        Console(),
+        store=arguments.store,
+    )
+    print(report_json(report) if arguments.json else report_text(report))
+    return 0
+
+
+def report_json(report: InstallReport) -> str:
+    """An install's or uninstall's report for scripts."""
+    return json.dumps(
+        {
+            "root": str(report.root),
+            "platform": str(report.state.platform),
+            "generation": report.generation,
+            "changed": report.changed,
+            "added": list(report.added),
+            "removed": list(report.removed),
+            "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
+            "layers": [
+                {
+                    "layer": manifest.layer,
+                    "directory": name,
+                    "digest": manifest.digest,
+                    "asked": name in report.state.asked,
+                }
+                for name, manifest in report.state.layers.items()
+            ],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def report_text(report: InstallReport) -> str:
+    """An install's or uninstall's report for people."""
+    if not report.changed:
+        return f"nothing to do: {report.root} is up to date (generation {report.generation})"
+    lines = []
+    for name, manifest in report.state.layers.items():
+        word = "installed" if name in report.added else "kept"
+        lines.append(f"{word:<10} {name} {manifest.digest[:12]}")
+    lines += [f"{'removed':<10} {name}" for name in report.removed]
+    fetched = (
+        f", {report.fetched_frames} frames fetched ({size_text(report.fetched_bytes)})"
+        if report.fetched_frames
+        else ""
+    )
+    return "\n".join([*lines, f"{report.root}: generation {report.generation}{fetched}"])

@@ -1,0 +1,75 @@
+"""`stackbuild run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXAMPLES = """\
+Examples:
+  stackbuild run atls --root ~/envs                        the layer's launch module, or its Python
+  stackbuild run atls --root ~/envs -- python -c 'import openmm'
+  stackbuild run atls --root ~/envs -- f2py --help         a program of the layer
+
+What stands behind `--` is passed on untouched. The exit code is the command's.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Run a command in an installed layer."
+    parser.epilog = EXAMPLES
+    parser.usage = "stackbuild run LAYER [--root DIR] [-- COMMAND ...]"
+    parser.add_argument("layer", metavar="LAYER")
+    _add_root(parser, Path())
+    # argparse would take the command's own options for ours; all behind the layer is
+    # kept as it is and looked at below.
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="where the layer is installed (default: this directory)",
+    )
+
+
+def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
+    """The root and the command out of what stands behind the layer's name."""
+    at = words.index("--") if "--" in words else len(words)
+    parser = argparse.ArgumentParser(
+        prog="stackbuild run",
+        usage="stackbuild run LAYER [--root DIR] [-- COMMAND ...]",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_root(parser, root)
+    options, command = parser.parse_known_args(list(words[:at]))
+    if any(word.startswith("-") for word in command):
+        parser.error(f"put -- before the command: -- {' '.join(command)}")
+    return options.root, [*command, *words[at + 1 :]]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Become the command; on Windows, which cannot do that, wait for it."""
+    from stackbuild.install.run import invocation
+
+    root, command = split(arguments.words, arguments.root)
+    start = invocation(arguments.layer, command, root, os.environ)
+    words = [str(start.executable), *start.arguments]
+    if os.name == "nt":
+        return subprocess.run(words, env=dict(start.environment), check=False).returncode
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(start.executable, words, dict(start.environment))  # noqa: S606 - as asked for
+    return None

@@ -1,0 +1,39 @@
+"""`stackbuild uninstall`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.install import report_json, report_text
+from stackbuild.cli.main import add_json_argument
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+Example:
+  stackbuild uninstall pgen --root ~/envs
+
+Frameworks and runtimes that nothing else needs go too. Disk is freed by
+`stackbuild clean --root ~/envs`, which also removes the generations before.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Remove layers from a root."
+    parser.epilog = EXAMPLES
+    parser.add_argument("layers", nargs="+", metavar="LAYER")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the root")
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Remove, and print what the root holds now."""
+    from stackbuild.install.install import uninstall
+
+    report = uninstall(arguments.layers, arguments.root, Console())
+    print(report_json(report) if arguments.json else report_text(report))
+    return 0

@@ -1,0 +1,1 @@
+"""Bringing published layers into a root, and what can be done with them there."""

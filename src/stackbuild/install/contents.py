@@ -1,0 +1,63 @@
+"""What is installed in a root, and what is published in a place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.install.root import Root
+from stackbuild.registry.find import Published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.platforms import Platform
+    from stackbuild.registry.base import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A layer on one platform, as a listing shows it."""
+
+    manifest: Manifest
+    asked: bool = False
+    """Whether it was asked for itself (installed layers only)."""
+    needed_by: tuple[str, ...] = ()
+    """Installed layers that stand on it."""
+
+    @property
+    def files(self) -> int:
+        """How many files and links the layer has."""
+        return sum(placed.frame.files for placed in self.manifest.frames)
+
+    @property
+    def size(self) -> int:
+        """Of the layer's files with their tar headers, in bytes."""
+        return sum(placed.frame.content_size for placed in self.manifest.frames)
+
+
+def installed(root: Path) -> list[Item]:
+    """The layers that are installed in `root`, lower layers first. Raises InstallError."""
+    state = Root(root).installed_state()
+    return [
+        Item(
+            manifest=manifest,
+            asked=name in state.asked,
+            needed_by=tuple(dict.fromkeys(state.needed_by(name))),
+        )
+        for name, manifest in state.layers.items()
+    ]
+
+
+def published(registry: Registry, platform: Platform | None = None) -> list[Item]:
+    """The current version of each layer in `registry`, by layer and platform."""
+    index = registry.index()
+    found: list[Item] = []
+    shelves: dict[Platform, Published] = {}
+    for layer, platforms in sorted(index.entries.items()):
+        for one, entries in sorted(platforms.items()):
+            if entries and platform in {None, one}:
+                shelf = shelves.setdefault(one, Published(registry, one, index))
+                found.append(Item(manifest=shelf.current(layer)))
+    return found

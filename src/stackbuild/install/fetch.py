@@ -1,0 +1,209 @@
+"""Missing frames from a registry into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, cast
+
+from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.files import atomic_write
+from stackbuild.install.unpack import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Manifest, PlacedFrame
+    from stackbuild.install.store import Store
+    from stackbuild.messages import Messages
+    from stackbuild.registry.find import Published
+
+WORKERS = 2
+"""Threads that unpack. Decompressing and system calls run without Python's lock, the
+rest does not, so more of them gain nothing."""
+
+IN_MEMORY = 16 << 20
+"""Compressed frames larger than this many bytes wait on disk instead of in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Frames of one archive that follow each other."""
+
+    manifest: Manifest
+    frames: tuple[PlacedFrame, ...]
+
+    @property
+    def start(self) -> int:
+        """The first byte's place in the archive."""
+        return self.frames[0].offset
+
+    @property
+    def stop(self) -> int:
+        """The place behind the last byte."""
+        return self.frames[-1].offset + self.frames[-1].frame.size
+
+
+def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[Wanted]:
+    """What the store lacks of `manifests`, in as few ranges as no needless byte allows."""
+    runs: list[Wanted] = []
+    seen: set[str] = set()
+    for manifest in manifests:
+        run: list[PlacedFrame] = []
+        for placed in manifest.frames:
+            sha256 = placed.frame.sha256
+            if sha256 in seen or store.has(sha256):
+                if run:
+                    runs.append(Wanted(manifest=manifest, frames=tuple(run)))
+                run = []
+                continue
+            seen.add(sha256)
+            run.append(placed)
+        if run:
+            runs.append(Wanted(manifest=manifest, frames=tuple(run)))
+    return runs
+
+
+def fetch_frames(
+    runs: Sequence[Wanted], published: Published, store: Store, messages: Messages
+) -> int:
+    """Bring the frames of `runs` into the store, whose lock is held; returns their bytes.
+
+    Each frame's sha256 is checked before anything of it is decompressed. On a
+    failure the frames that are already there stay, so that the next attempt goes
+    on from them. Raises FetchError, IntegrityError, InstallError, OSError.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    _check_format(runs)
+    total = sum(placed.frame.size for run in runs for placed in run.frames)
+    store.sweep()
+    store.staging.mkdir(parents=True)
+    try:
+        with messages.task("fetching", total) as task, ThreadPoolExecutor(WORKERS) as pool:
+            pending: list[Future[None]] = []
+            try:
+                for run, placed, data in _received(runs, published, store.staging):
+                    pending.append(pool.submit(_keep, run.manifest, placed, data, store))
+                    task.advance(placed.frame.size)
+                    # Frames in memory are as many as the threads have work, and one more.
+                    while len(pending) > WORKERS:
+                        pending.pop(0).result()
+                for future in pending:
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    finally:
+        store.sweep()
+    return total
+
+
+def _check_format(runs: Sequence[Wanted]) -> None:
+    for run in runs:
+        if run.manifest.archive.format != "tar.zst":
+            raise InstallError(
+                "the layer is published in a format that cannot be installed in parts",
+                layer=run.manifest.layer,
+                platform=run.manifest.platform,
+                expected="tar.zst",
+                found=run.manifest.archive.format,
+                remedy="publish it as tar.zst",
+            )
+
+
+def _received(
+    runs: Sequence[Wanted], published: Published, staging: Path
+) -> Iterator[tuple[Wanted, PlacedFrame, IO[bytes]]]:
+    """Each frame's compressed bytes, complete and with the right sha256."""
+    for run in runs:
+        entry = published.entry(run.manifest)
+        stream = _Stream(published.registry.read(entry, run.manifest, run.start, run.stop))
+        for placed in run.frames:
+            large = placed.frame.size > IN_MEMORY
+            data = _on_disk(staging) if large else io.BytesIO()
+            digest = hashlib.sha256()
+            for piece in stream.take(placed.frame.size):
+                digest.update(piece)
+                data.write(piece)
+            if digest.hexdigest() != placed.frame.sha256:
+                raise _wrong_frame(run.manifest, placed, digest.hexdigest(), published.location)
+            data.seek(0)
+            yield run, placed, data
+
+
+def _on_disk(staging: Path) -> IO[bytes]:
+    # Closed, and so removed, by the thread that unpacks it.
+    return cast("IO[bytes]", TemporaryFile(dir=staging))
+
+
+class _Stream:
+    """Pieces of any length, cut anew."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def take(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes; fewer where the stream ends."""
+        while size:
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+                if not self._rest:
+                    return
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(piece)
+            yield piece
+
+
+def _keep(manifest: Manifest, placed: PlacedFrame, data: IO[bytes], store: Store) -> None:
+    """Unpack a frame and put it into the store."""
+    frame = placed.frame
+    work = store.staging / frame.sha256
+    work.mkdir()
+    siblings = {manifest.directory, *(link.directory for link in manifest.chain)}
+    try:
+        with data:
+            listing = unpack(data, frame, work / "tree", siblings)
+    except IntegrityError as error:
+        raise _in_layer(error, manifest, frame.subject) from error
+    # A rename would be enough for a killed process, but not for a power cut: a
+    # listing that is empty or cut off must not pass for a frame.
+    atomic_write(work / "files.json", listing.to_json())
+    final = store.directory / frame.sha256
+    # What has the name and is no frame (a listing of another format) goes first.
+    store.discard(frame.sha256)
+    work.rename(final)
+
+
+def _in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> IntegrityError:
+    details = {label: text for label, text in error.details if label != "to fix"}
+    return IntegrityError(
+        error.message,
+        layer=manifest.layer,
+        platform=manifest.platform,
+        distribution=subject,
+        file=details.get("file", manifest.archive.name),
+        expected=details.get("expected"),
+        found=details.get("found"),
+        remedy="do not use this archive; get or make it again",
+    )
+
+
+def _wrong_frame(
+    manifest: Manifest, placed: PlacedFrame, found: str, location: str
+) -> IntegrityError:
+    return IntegrityError(
+        "a frame of the archive is not the one that the manifest names",
+        layer=manifest.layer,
+        platform=manifest.platform,
+        distribution=placed.frame.subject,
+        file=f"{manifest.archive.name} in {location}, from byte {placed.offset}",
+        expected=f"sha256 {placed.frame.sha256}",
+        found=f"sha256 {found}",
+        remedy="publish or copy the archive again",
+    )

@@ -1,0 +1,109 @@
+"""What cannot be in an archive because it depends on where a layer stands.
+
+On Linux and macOS nothing does, for almost every CPython: `bin/python` is a
+relative link and `pyvenv.cfg` has no `home`. On Windows, and for the versions of
+CPython that `needs_home` names, the installer writes `home`; on Windows it also
+copies the launcher, for links need a privilege there (PEP 405, `venv` module).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.layout import layout_for
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.platforms import OsName
+
+CONFIGURATION = "pyvenv.cfg"
+LAUNCHERS = ("python.exe", "pythonw.exe")
+"""Start the interpreter that `home` names; a runtime has them in `Lib/venv/scripts/nt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHome:
+    """Put a line `home = …` before what a layer's `pyvenv.cfg` says."""
+
+    configuration: Path
+    home: Path
+
+    def apply(self) -> None:
+        """Replace the file, which may be a hard link into the store, by a new one."""
+        content = self.content(self.configuration.read_text(encoding="utf-8"))
+        self.configuration.unlink()
+        self.configuration.write_text(content, encoding="utf-8", newline="\n")
+        self.configuration.chmod(0o444)
+
+    def content(self, before: str) -> str:
+        """The new file, from the one in the frame or from one that had another home."""
+        kept = (line for line in before.splitlines(keepends=True) if not line.startswith("home "))
+        return f"home = {self.home}\n{''.join(kept)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLauncher:
+    """Copy the runtime's launcher into a layer."""
+
+    source: Path
+    target: Path
+
+    def apply(self) -> None:
+        """Copy, if the runtime has this launcher."""
+        if self.source.is_file():
+            self.target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(self.source, self.target)
+
+
+Adjustment = WriteHome | CopyLauncher
+
+
+def needs_home(os: OsName, python_version: str) -> bool:
+    """Whether a layer's `pyvenv.cfg` must say where its runtime is.
+
+    CPython 3.14 took a `pyvenv.cfg` without `home` for none until its change
+    135831; which of its first releases lack it is not told by the number alone,
+    so all of them up to 3.14.0 count.
+    """
+    from packaging.version import Version
+
+    if os == "windows":
+        return True
+    return Version("3.14.0a1") <= Version(python_version) <= Version("3.14.0")
+
+
+def adjustments(layers: Iterable[Manifest], built: Path, final: Path) -> tuple[Adjustment, ...]:
+    """What to change in the generation made in `built`, which will stand in `final`."""
+    manifests = tuple(layers)
+    by_directory = {manifest.directory: manifest for manifest in manifests}
+    result: list[Adjustment] = []
+    for manifest in manifests:
+        if manifest.kind is LayerKind.RUNTIME:
+            continue
+        runtime = by_directory[manifest.chain[-1].directory]
+        result += _for_layer(manifest, runtime, built, final)
+    return tuple(result)
+
+
+def _for_layer(manifest: Manifest, runtime: Manifest, built: Path, final: Path) -> list[Adjustment]:
+    from packaging.version import Version
+
+    os = manifest.platform.os
+    if not needs_home(os, runtime.python_version):
+        return []
+    layout = layout_for(manifest.platform, Version(runtime.python_version))
+    interpreter = final / runtime.directory / layout.runtime_interpreter
+    layer = built / manifest.directory
+    result: list[Adjustment] = [WriteHome(layer / CONFIGURATION, interpreter.parent)]
+    if os == "windows":
+        launchers = built / runtime.directory / layout.stdlib / "venv" / "scripts" / "nt"
+        result += [
+            CopyLauncher(launchers / name, layer / layout.scripts / name) for name in LAUNCHERS
+        ]
+    return result

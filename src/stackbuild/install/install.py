@@ -1,0 +1,89 @@
+"""The verbs `install` and `uninstall`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import UsageError
+from stackbuild.install.change import InstallReport, apply, explained
+from stackbuild.install.plan import plan_install, plan_uninstall
+from stackbuild.install.root import Root
+from stackbuild.install.state import State
+from stackbuild.platforms import host_platform
+from stackbuild.registry.find import Published
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.registry.base import Registry
+
+
+def install(
+    layers: Sequence[str],
+    registry: Registry,
+    root: Path,
+    platform: Platform | None,
+    messages: Messages,
+    *,
+    store: Path | None = None,
+) -> InstallReport:
+    """Install `layers` and what they stand on from `registry` into `root`.
+
+    Other layers stay. `platform` is the root's by default, or the host's for a
+    new root. `store` is where frames are unpacked; the root's own by default,
+    or the one that was given before. Whatever happens, the layers in use stay
+    in use until all is there. Raises UsageError, InstallError, FetchError,
+    IntegrityError.
+    """
+    where = Root(root)
+    where.check_free(())
+    before = where.state()
+    target = _platform(platform, before, where)
+    published = Published(registry, target)
+    if before is None:
+        # A new root is made only when the layers exist and nothing is in their way.
+        plan = plan_install(layers, State(platform=target, asked=()), published)
+        where.check_free(plan.state.layers)
+    with explained(where), where.locked(messages):
+        before = where.state() or State(platform=target, asked=())
+        _platform(target, before, where)
+        plan = plan_install(layers, before, published)
+        for layer in plan.brought:
+            messages.note(f"{layer} is brought to its current version: a layer below it changes")
+        # The root's own store is named by None, so that the root can be moved.
+        named = store.expanduser().absolute() if store is not None else before.store
+        named = None if named == where.own_store else named
+        after = replace(plan.state, store=named)
+        where.check_free(after.layers)
+        return apply(where, before, after, published, messages)
+
+
+def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallReport:
+    """Remove `layers` from `root`, and the lower layers that nothing needs any more.
+
+    The frames stay in the store until `clean`. Raises InstallError for layers
+    that are not installed or that others need.
+    """
+    where = Root(root)
+    where.installed_state()
+    with explained(where), where.locked(messages):
+        before = where.installed_state()
+        plan = plan_uninstall(layers, before)
+        where.check_free(plan.state.layers)
+        return apply(where, before, plan.state, None, messages)
+
+
+def _platform(asked: Platform | None, state: State | None, root: Root) -> Platform:
+    if state is None or not state.layers:
+        return asked or host_platform()
+    if asked not in {None, state.platform}:
+        raise UsageError(
+            f"{root.path} holds layers for {state.platform}, and a root belongs to one platform",
+            platform=asked,
+            remedy="name another directory with --root",
+        )
+    return state.platform

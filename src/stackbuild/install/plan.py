@@ -1,0 +1,189 @@
+"""Which layers, in which versions, the next generation holds. Nothing is changed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import InstallError
+from stackbuild.install.state import State
+from stackbuild.platforms import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stackbuild.compose.manifest import ChainLink, Manifest
+    from stackbuild.registry.find import Published
+
+
+@dataclass(slots=True)
+class _Choice:
+    """The layers chosen so far, and who wanted each."""
+
+    state: State
+    published: Published
+    chosen: dict[str, Manifest] = field(default_factory=dict)
+    wanted_by: dict[str, str] = field(default_factory=dict)
+    brought: dict[str, Manifest] = field(default_factory=dict)
+    """By the directory of the version that was there."""
+
+    def add(self, manifest: Manifest) -> None:
+        """Choose `manifest` and what it stands on."""
+        self._put(manifest, manifest.layer)
+        for link in manifest.chain:
+            self._put(self._lower(manifest, link), manifest.layer)
+
+    def _put(self, manifest: Manifest, wanted_by: str) -> None:
+        other = self.chosen.get(manifest.directory)
+        if other is not None and other.lock != manifest.lock:
+            first = self.wanted_by[manifest.directory]
+            raise InstallError(
+                f"{first} and {wanted_by} need different versions of {manifest.layer}, "
+                "and a root holds one",
+                layer=wanted_by,
+                platform=manifest.platform,
+                expected=f"{manifest.layer} with lock {other.lock[:12]} ({first})",
+                found=f"lock {manifest.lock[:12]} ({wanted_by})",
+                remedy=f"publish {first} and {wanted_by} from one state of the stack, "
+                "or install them into two roots",
+            )
+        self.chosen.setdefault(manifest.directory, manifest)
+        self.wanted_by.setdefault(manifest.directory, wanted_by)
+
+    def _lower(self, upper: Manifest, link: ChainLink) -> Manifest:
+        found = self.published.fitting(link)
+        if found is None:
+            found = self.state.layers.get(link.directory)
+        if found is None or found.lock != link.lock:
+            raise self.published.not_published(upper, link)
+        return found
+
+    def fits(self, manifest: Manifest) -> bool:
+        """Whether an installed layer can stay as it is."""
+        return not self.misfits(manifest)
+
+    def misfits(self, manifest: Manifest) -> list[ChainLink]:
+        """The lower layers that would not be the ones `manifest` was composed for."""
+        below = {**self.state.layers, **self.chosen}
+        return [link for link in manifest.chain if below[link.directory].lock != link.lock]
+
+    def bring_along(self, installed: Manifest) -> None:
+        """Choose the current version of an installed layer that cannot stay as it is."""
+        current = self.published.find_current(installed.layer)
+        clash = self.misfits(installed)[0]
+        if current is None or any(
+            link.directory in self.chosen and self.chosen[link.directory].lock != link.lock
+            for link in current.chain
+        ):
+            raise self._refusal(installed, clash)
+        self.add(current)
+        self.brought[installed.directory] = current
+
+    def _refusal(self, installed: Manifest, clash: ChainLink) -> InstallError:
+        asking = self.wanted_by[clash.directory]
+        together = f"stackbuild install {asking} {installed.layer}"
+        return InstallError(
+            f"{asking} needs another {clash.layer} than {installed.layer}, "
+            "which is installed in the same root",
+            layer=installed.layer,
+            platform=installed.platform,
+            expected=f"{clash.layer} with lock {clash.lock[:12]} ({installed.layer})",
+            found=f"lock {self.chosen[clash.directory].lock[:12]} ({asking})",
+            remedy=f"publish {installed.layer} for the new {clash.layer}, then: {together}; "
+            f"or uninstall {installed.layer}; or install {asking} into another root",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The next generation."""
+
+    state: State
+    brought: tuple[str, ...] = ()
+    """Layers that nobody named, brought to their current version because a layer below
+    them changes."""
+
+
+def plan_install(layers: Sequence[str], state: State, published: Published) -> Plan:
+    """The generation that has `layers` in their current version besides what is there.
+
+    Raises UsageError for layers that are not published, InstallError for those
+    that do not fit together.
+    """
+    choice = _Choice(state, published)
+    named = [published.current(layer) for layer in dict.fromkeys(layers)]
+    for manifest in named:
+        choice.add(manifest)
+    kept = [
+        directory
+        for directory in state.asked
+        if state.layers[directory].layer not in {manifest.layer for manifest in named}
+    ]
+    # Bringing one layer along may change what another one stands on: until nothing moves.
+    while misfit := next(
+        (
+            state.layers[directory]
+            for directory in kept
+            if directory not in choice.brought and not choice.fits(state.layers[directory])
+        ),
+        None,
+    ):
+        choice.bring_along(misfit)
+    kept = [
+        choice.brought[directory].directory if directory in choice.brought else directory
+        for directory in kept
+    ]
+    asked = dict.fromkeys([*kept, *(manifest.directory for manifest in named)])
+    return Plan(
+        state=_state(state, tuple(asked), {**state.layers, **choice.chosen}),
+        brought=tuple(manifest.layer for manifest in choice.brought.values()),
+    )
+
+
+def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
+    """The generation without `layers` and without what only they needed.
+
+    Raises InstallError for layers that are not installed, or that others need.
+    """
+    leaving = {find_installed(layer, state).directory for layer in layers}
+    asked = tuple(directory for directory in state.asked if directory not in leaving)
+    after = _state(state, asked, state.layers)
+    for directory in leaving:
+        if directory in after.layers:
+            raise InstallError(
+                f"{state.layers[directory].layer} is needed by "
+                f"{' and '.join(sorted(set(after.needed_by(directory))))}",
+                layer=state.layers[directory].layer,
+                remedy="uninstall the layers above it with it; "
+                "it goes by itself when nothing needs it any more",
+            )
+    return Plan(state=after)
+
+
+def find_installed(layer: str, state: State) -> Manifest:
+    """The installed layer of that name (or directory). Raises InstallError."""
+    for directory, manifest in state.layers.items():
+        if layer == directory:
+            return manifest
+    # Of a versioned layer several may be here; the one that was asked for is meant.
+    found = [manifest for manifest in state.layers.values() if manifest.layer == layer]
+    if found:
+        return next((one for one in found if one.directory in state.asked), found[-1])
+    names = [manifest.layer for manifest in state.layers.values()]
+    guess = nearest(layer, names)
+    raise InstallError(
+        f"{layer} is not installed",
+        expected=", ".join(names) or "nothing is installed",
+        remedy=f"did you mean {guess!r}?" if guess else None,
+    )
+
+
+def _state(before: State, asked: tuple[str, ...], layers: Mapping[str, Manifest]) -> State:
+    """`asked` and what they stand on, lower layers first."""
+    ordered: dict[str, Manifest] = {}
+    for directory in asked:
+        manifest = layers[directory]
+        for link in reversed(manifest.chain):
+            ordered.setdefault(link.directory, layers[link.directory])
+        ordered.setdefault(directory, manifest)
+    return State(platform=before.platform, asked=asked, layers=ordered, store=before.store)

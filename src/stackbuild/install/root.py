@@ -1,0 +1,186 @@
+"""A root: the directory that layers are installed into.
+
+<root>/<layer>               -> current/<layer>
+<root>/current               -> generations/7
+<root>/generations/7/        a whole state: its layers side by side
+<root>/.stackbuild/lock      held while the root is changed
+<root>/.stackbuild/staging/  a generation that is being made
+<root>/.stackbuild/store/    the store, unless another one is named
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import InstallError
+from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
+from stackbuild.install.state import State, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from contextlib import AbstractContextManager
+
+    from stackbuild.messages import Messages
+
+RESERVED = frozenset({"current", "generations", ".stackbuild"})
+"""Names in a root that no layer may have."""
+
+
+class Root:
+    """Paths of a root, and the steps that change it; those want its lock held."""
+
+    def __init__(self, path: Path) -> None:
+        # Not resolved: a root that is reached through a link keeps that name.
+        self.path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - takes `..` away too
+
+    @property
+    def private(self) -> Path:
+        """What is stackbuild's own."""
+        return self.path / ".stackbuild"
+
+    @property
+    def generations(self) -> Path:
+        """Where generations stand, by number."""
+        return self.path / "generations"
+
+    @property
+    def current_link(self) -> Path:
+        """The link that names the generation in use."""
+        return self.path / "current"
+
+    @property
+    def staging(self) -> Path:
+        """Where a generation is made."""
+        return self.private / "staging"
+
+    @property
+    def own_store(self) -> Path:
+        """Where frames go unless another store is named."""
+        return self.private / "store"
+
+    def locked(self, messages: Messages) -> AbstractContextManager[None]:
+        """Keep other processes from changing the root; makes what a root needs."""
+        return locked(self.private / "lock", messages)
+
+    def is_one(self) -> bool:
+        """Whether something was ever installed here."""
+        return self.private.is_dir()
+
+    def current(self) -> Path | None:
+        """The directory of the generation in use, None before the first.
+
+        Raises InstallError for a link that leads nowhere.
+        """
+        try:
+            target = os.readlink(self.current_link)  # noqa: PTH115 - tells a link from a file
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._in_the_way(self.current_link) from error
+        generation = self.path / target
+        if not generation.is_dir():
+            raise InstallError(
+                "the generation in use is missing",
+                file=self.current_link,
+                found=f"a link to {target}",
+                remedy=f"remove {self.current_link} and install the layers again",
+            )
+        return generation
+
+    def state(self) -> State | None:
+        """What is installed; None before the first generation. Raises InstallError."""
+        generation = self.current()
+        return None if generation is None else read_state(generation)
+
+    def installed_state(self) -> State:
+        """What is installed. Raises InstallError where nothing is."""
+        state = self.state()
+        if state is None:
+            raise InstallError(
+                f"nothing is installed in {self.path}",
+                remedy="name the root with --root, or install layers into it: "
+                f"stackbuild install LAYER --from PLACE --root {self.path}",
+            )
+        return state
+
+    def number(self) -> int:
+        """The number of the generation in use, 0 before the first."""
+        generation = self.current()
+        return 0 if generation is None else int(generation.name)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all generations, oldest first."""
+        if not self.generations.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.generations.iterdir() if p.name.isdecimal())
+
+    def check_free(self, directories: Collection[str]) -> None:
+        """Refuse a root where other files have the names that are needed.
+
+        Nothing is changed. Raises InstallError.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InstallError(
+                f"{self.path} is a file, so it cannot be a root",
+                remedy="name another directory with --root",
+            )
+        if reserved := RESERVED.intersection(directories):
+            raise InstallError(f"a layer cannot be installed under the name {min(reserved)!r}")
+        if self.generations.exists() and not self.is_one():
+            raise self._in_the_way(self.generations)
+        if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
+            raise self._in_the_way(self.current_link)
+        for directory in directories:
+            path = self.path / directory
+            if os.path.lexists(path) and not self._is_ours(path):
+                raise self._in_the_way(path)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left."""
+        remove_tree(self.staging)
+        for path in self.path.glob(f".*{WORK_SUFFIX}"):
+            path.unlink()
+
+    def switch(self, generation: Path, directories: Collection[str]) -> None:
+        """Make `generation` the one in use.
+
+        Links for new layers come first and lead nowhere until the one rename
+        that counts; links of layers that are gone are removed after it.
+        """
+        self.link_layers(directories)
+        target = f"{self.generations.name}/{generation.name}"
+        _replace_link(self.current_link, target)
+        for path in self.path.iterdir():
+            if path.name not in directories and self._is_ours(path):
+                path.unlink()
+
+    def link_layers(self, directories: Collection[str]) -> None:
+        """Make the links of `directories` that are missing."""
+        for directory in directories:
+            path = self.path / directory
+            if not self._is_ours(path):
+                _replace_link(path, self._target(directory))
+
+    def _is_ours(self, path: Path) -> bool:
+        return path.is_symlink() and os.readlink(path) == self._target(path.name)  # noqa: PTH115
+
+    def _target(self, directory: str) -> str:
+        return f"{self.current_link.name}/{directory}"
+
+    def _in_the_way(self, path: Path) -> InstallError:
+        return InstallError(
+            f"something that stackbuild did not make is in the way: {path}",
+            remedy="move it away, or name another directory with --root",
+        )
+
+
+def _replace_link(path: Path, target: str) -> None:
+    work = work_path(path)
+    try:
+        work.symlink_to(target, target_is_directory=True)
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise

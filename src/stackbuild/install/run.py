@@ -1,0 +1,111 @@
+"""Commands in an installed layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import InstallError
+from stackbuild.install.plan import find_installed
+from stackbuild.install.root import Root
+from stackbuild.layout import METADATA, layout_for
+from stackbuild.platforms import host_platform, nearest
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.layout import Layout
+
+_LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
+"""What makes an interpreter take another installation's files for its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """A process to start."""
+
+    executable: Path
+    arguments: tuple[str, ...]
+    """Without the program's name."""
+    environment: Mapping[str, str]
+
+
+def invocation(
+    layer: str, command: Sequence[str], root: Path, environment: Mapping[str, str]
+) -> Invocation:
+    """How to start `command` in the installed `layer`, with `environment` around it.
+
+    A program is looked for in the layer first, then on the PATH. Without a
+    command, an application's launch module is run, and any other layer's
+    Python. Raises InstallError.
+    """
+    where = Root(root)
+    state = where.installed_state()
+    manifest = find_installed(layer, state)
+    if state.platform != host_platform():
+        raise InstallError(
+            f"{where.path} holds layers for {state.platform}, which do not run here",
+            layer=manifest.layer,
+            platform=state.platform,
+            expected=f"layers for {host_platform()}",
+        )
+    generation = where.current()
+    assert generation is not None  # noqa: S101 - there is a state, so there is a generation
+    # The generation itself and not the link: a process that goes on while another
+    # version is installed stays with the files it began with, and so do its children.
+    directory = generation / manifest.directory
+    layout = _layout(manifest)
+    bin_directory = directory / layout.scripts
+    inner = _environment(environment, directory, bin_directory)
+    python = directory / (
+        layout.runtime_interpreter if manifest.kind is LayerKind.RUNTIME else layout.interpreter
+    )
+    words = list(command) or _default_command(directory)
+    if words[0] == "python":
+        executable = python
+    else:
+        executable = _find(words[0], manifest, bin_directory, inner["PATH"])
+    return Invocation(executable=executable, arguments=tuple(words[1:]), environment=inner)
+
+
+def _layout(manifest: Manifest) -> Layout:
+    from packaging.version import Version
+
+    return layout_for(manifest.platform, Version(manifest.python_version))
+
+
+def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> dict[str, str]:
+    inner = {name: value for name, value in outer.items() if name not in _LEAKS}
+    inner["VIRTUAL_ENV"] = str(directory)
+    rest = outer.get("PATH", os.defpath)
+    inner["PATH"] = f"{programs}{os.pathsep}{rest}" if rest else str(programs)
+    return inner
+
+
+def _default_command(directory: Path) -> list[str]:
+    """Python, with the launch module where there is one (venvstacks' layer metadata)."""
+    try:
+        found = json.loads((directory / METADATA / "venvstacks_layer.json").read_bytes())
+        module = found.get("app_launch_module")
+    except (FileNotFoundError, ValueError, AttributeError):
+        module = None
+    return ["python", "-m", module] if isinstance(module, str) and module else ["python"]
+
+
+def _find(name: str, manifest: Manifest, programs: Path, path: str) -> Path:
+    if found := shutil.which(name, path=path):
+        return Path(found)
+    here = [entry.name for entry in programs.iterdir()] if programs.is_dir() else []
+    guess = nearest(name, here)
+    raise InstallError(
+        f"there is no program {name!r} in {manifest.layer}, nor on the PATH",
+        layer=manifest.layer,
+        file=programs,
+        remedy=f"did you mean {guess!r}?" if guess else None,
+    )

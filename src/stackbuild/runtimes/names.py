@@ -1,0 +1,56 @@
+"""How python-build-standalone names its archives, and where it publishes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+
+TRIPLES = {"linux": "unknown-linux-gnu", "macos": "apple-darwin", "windows": "pc-windows-msvc"}
+_RELEASE = re.compile(r"/([0-9]{8})/(cpython-[^/]+)$")
+
+
+def archive_name(version: Version, tag: str, platform: Platform) -> str:
+    """``cpython-3.12.1+20240107-x86_64-unknown-linux-gnu-install_only.tar.gz``."""
+    triple = f"{platform.machine}-{TRIPLES[platform.os]}"
+    return f"cpython-{version}+{tag}-{triple}-install_only.tar.gz"
+
+
+def release_path(url: str) -> tuple[str, str] | None:
+    """The release's tag and the file name (as written) of a download's address; None for others."""
+    match = _RELEASE.search(url)
+    return (match[1], match[2]) if match else None
+
+
+def release_tag(version: Version, platform: Platform, built: str) -> str:
+    """The release that a mirror has to have `version` under.
+
+    The one that pbs-installer's table knows; for a version that was never
+    released, the day on which the interpreter was compiled (`built`, in the
+    words of `platform.python_build`).
+    """
+    # Read as data: importing the package builds all its tables and reads an
+    # environment variable on the way.
+    table = resources.files("pbs_installer").joinpath("versions.json").read_text("utf-8")
+    for release in json.loads(table):
+        named = release["python_version"]
+        if (
+            named["implementation"] == "cpython"
+            and not named["freethreaded"]
+            and (named["major"], named["minor"], named["micro"]) == version.release
+        ):
+            for file in release["files"]:
+                same = (file["platform"], file["arch"]) == (platform.os, platform.machine)
+                if same and file["install_only"] and (found := release_path(file["url"])):
+                    return found[0]
+    try:
+        return time.strftime("%Y%m%d", time.strptime(built, "%b %d %Y %H:%M:%S"))
+    except ValueError:
+        return "19800101"

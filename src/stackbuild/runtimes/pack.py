@@ -1,0 +1,184 @@
+"""Packs an interpreter of this machine into an archive that can be moved anywhere."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError, UsageError
+from stackbuild.files import atomic_write, work_path
+from stackbuild.platforms import host_platform
+from stackbuild.runtimes import macho
+from stackbuild.runtimes.contents import Entry, posix_contents, windows_contents
+from stackbuild.runtimes.elf import (
+    C_LIBRARY,
+    Elf,
+    find_needed,
+    read_elf,
+    relative_search,
+    set_search,
+)
+from stackbuild.runtimes.names import archive_name, release_tag
+from stackbuild.runtimes.probe import Facts, objection, probe
+from stackbuild.runtimes.relocate import relocate_texts
+from stackbuild.runtimes.tarball import write_tarball
+from stackbuild.transfer import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+
+PACK_VERSION = 1
+"""Counts up when the same interpreter is packed to other bytes."""
+
+_SYSTEM_LIBRARIES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
+
+
+def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
+    """Pack the interpreter into the mirror `to`; the result is the archive's path.
+
+    It stands at ``<tag>/<name>`` as on python-build-standalone's releases
+    page, with a file `.sha256` beside it. Raises UsageError for a path that
+    has no interpreter, ComposeError for one that cannot be packed.
+    """
+    platform = host_platform()
+    facts = facts_at(prefix_or_executable, platform)
+    tag = release_tag(facts.version, platform, facts.built)
+    path = to / tag / archive_name(facts.version, tag, platform)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with messages.task(f"packing {facts.prefix}", None):
+        libraries = write_archive(facts, platform, (), path)
+    # The form that sha256sum --check reads.
+    atomic_write(path.with_name(f"{path.name}.sha256"), f"{sha256_file(path)}  {path.name}\n")
+    if libraries:
+        messages.note(f"it needs these libraries of the host: {', '.join(libraries)}")
+    return path
+
+
+def facts_at(path: Path, platform: Platform) -> Facts:
+    """The facts of an interpreter, or of the one in a prefix.
+
+    Raises UsageError when there is none, ComposeError when it cannot be packed for `platform`.
+    """
+    inside = ("python.exe",) if platform.os == "windows" else ("bin/python3", "bin/python")
+    tried = [path / name for name in inside] if path.is_dir() else [path]
+    facts = next((found for item in tried if (found := probe(item)) is not None), None)
+    if facts is None:
+        raise UsageError(
+            "this is no interpreter that runs, nor a prefix with one",
+            file=path,
+            expected="a CPython, or the directory it is installed in",
+        )
+    if (reason := objection(facts, platform)) is not None:
+        raise ComposeError(
+            f"the interpreter {facts.executable} cannot be packed",
+            found=reason,
+            remedy="name another one: of pyenv, of uv, or compiled with a prefix of its own",
+        )
+    return facts
+
+
+def write_archive(
+    facts: Facts, platform: Platform, keep: Collection[NormalizedName], path: Path
+) -> tuple[str, ...]:
+    """Write the archive of an interpreter at `path`, at once.
+
+    The result are the shared libraries that it takes from the host, sorted.
+    Raises ComposeError.
+    """
+    windows = platform.os == "windows"
+    minor, prefix = facts.minor, facts.prefix
+    entries = windows_contents(prefix) if windows else posix_contents(prefix, minor)
+    if keep:
+        from stackbuild.runtimes.keep import kept_distributions
+
+        stdlib = "Lib" if windows else f"lib/python{minor}"
+        entries |= kept_distributions(prefix, stdlib, minor, keep)
+    work = work_path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="stackbuild-") as staging:
+            libraries: set[str] = set()
+            if not windows:
+                entries = relocate_texts(entries, minor, [str(prefix)], platform.os)
+                programs = _elf if platform.os == "linux" else _macho
+                libraries = programs(entries, Path(staging))
+            write_tarball(work, entries)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+    return tuple(sorted(libraries))
+
+
+def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
+    """Make the ELF files among the entries relocatable; the result are the host's libraries.
+
+    What they find outside of the prefix by a search of their own, and not in
+    the system's directories, is packed with them.
+    """
+    files: dict[str, Elf] = {}
+    pending = [path for path, entry in entries.items() if _may_be_program(path, entry)]
+    while pending:
+        path = pending.pop()
+        source = entries[path].source
+        elf = read_elf(source) if source else None
+        if source is None or elf is None:
+            continue
+        files[path] = elf
+        for name, found in find_needed(elf, source.parent).items():
+            beside = f"lib/{name}"
+            if beside not in entries and not str(found.resolve()).startswith(_SYSTEM_LIBRARIES):
+                entries[beside] = Entry(source=found.resolve(), executable=True)
+                pending.append(beside)
+    packed = {PurePosixPath(path).name for path in entries}
+    searches: defaultdict[str, list[Path]] = defaultdict(list)
+    for path, elf in files.items():
+        search = relative_search(path)
+        missing = any(f"lib/{name}" in entries for name in elf.needed) and search not in elf.search
+        if missing or any(not item.startswith(("$ORIGIN", "${ORIGIN}")) for item in elf.search):
+            searches[search].append(_staged(entries, path, staging))
+    set_search(searches)
+    needed = {name for elf in files.values() for name in elf.needed}
+    return needed - packed - C_LIBRARY
+
+
+def _macho(entries: dict[str, Entry], staging: Path) -> set[str]:
+    """As `_elf`, for macOS."""
+    libraries: set[str] = set()
+    for path, entry in list(entries.items()):
+        source = entry.source
+        if source is None or not _may_be_program(path, entry):
+            continue
+        with source.open("rb") as file:
+            if not macho.is_macho(file.read(4)):
+                continue
+        found = macho.libraries_of(source)
+        libraries |= macho.host_libraries(found, entries)
+        if arguments := macho.install_name_arguments(path, found, entries):
+            macho.relocate_file(_staged(entries, path, staging), arguments)
+    return libraries
+
+
+def _may_be_program(path: str, entry: Entry) -> bool:
+    name = path.rpartition("/")[2]
+    binary = path.startswith("bin/") or ".so" in name or name.endswith(".dylib")
+    return entry.source is not None and binary
+
+
+def _staged(entries: dict[str, Entry], path: str, staging: Path) -> Path:
+    """A copy of the entry's file that may be changed, and is what will be packed."""
+    entry = entries[path]
+    if entry.source is None:
+        raise ValueError(f"{path} has no file")
+    copy = staging / path
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(entry.source, copy)
+    entries[path] = replace(entry, source=copy)
+    return copy

@@ -1,0 +1,121 @@
+"""What an interpreter on this machine says of itself, and whether it can be packed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+if TYPE_CHECKING:
+    from stackbuild.platforms import Platform
+
+PROBE = """
+import json, platform, sys, sysconfig
+var = sysconfig.get_config_var
+print(json.dumps({
+    "implementation": sys.implementation.name,
+    "version": platform.python_version(),
+    "prefix": sys.base_prefix,
+    "stdlib": sysconfig.get_path("stdlib"),
+    "framework": var("PYTHONFRAMEWORK") or "",
+    "abi": getattr(sys, "abiflags", "") + ("t" if var("Py_GIL_DISABLED") else ""),
+    "soabi": var("SOABI") or "",
+    "wide": sys.maxsize > 2**32,
+    "built": platform.python_build()[1],
+}))
+"""
+LIMIT = 15.0
+"""Seconds within which an interpreter has to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """An interpreter that runs here; of a virtual environment, the one below it."""
+
+    implementation: str
+    version: Version
+    prefix: Path
+    stdlib: Path
+    framework: str
+    abi: str
+    """Letters of an unusual build: d for debug, t for free-threaded."""
+    soabi: str
+    wide: bool
+    """Whether it is a program of 64 bits."""
+    built: str
+    """When it was compiled, as `platform.python_build` tells."""
+    executable: Path
+    """In `prefix`, by the name that names its minor version."""
+
+    @property
+    def minor(self) -> str:
+        """The minor version: ``3.12``."""
+        return f"{self.version.major}.{self.version.minor}"
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment for an interpreter that no setting of the host may change."""
+    kept = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C.UTF-8"}
+
+
+def probe(executable: Path) -> Facts | None:
+    """Ask `executable`. None when it does not run, or is no Python 3."""
+    try:
+        # Without site (-S) no .pth file of the host runs, and the prefix is the base's.
+        done = subprocess.run(
+            [executable, "-I", "-S", "-B", "-c", PROBE],
+            capture_output=True,
+            check=True,
+            timeout=LIMIT,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+        )
+        return facts_from(json.loads(done.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, InvalidVersion):
+        return None
+
+
+def facts_from(answer: dict[str, object]) -> Facts:
+    """The facts in the answer of the probe. Raises KeyError or ValueError when some are missing."""
+    # A development build calls itself 3.14.0+.
+    version = Version(str(answer["version"]).rstrip("+"))
+    prefix = Path(str(answer["prefix"])).resolve()
+    name = "python.exe" if os.name == "nt" else f"bin/python{version.major}.{version.minor}"
+    return Facts(
+        implementation=str(answer["implementation"]),
+        version=version,
+        prefix=prefix,
+        stdlib=Path(str(answer["stdlib"])).resolve(),
+        framework=str(answer["framework"]),
+        abi=str(answer["abi"]),
+        soabi=str(answer["soabi"]),
+        wide=bool(answer["wide"]),
+        built=str(answer["built"]),
+        executable=prefix / name,
+    )
+
+
+def objection(facts: Facts, platform: Platform) -> str | None:
+    """Why this interpreter cannot be packed for `platform`, or None when it can."""
+    library = facts.prefix / ("Lib" if platform.os == "windows" else f"lib/python{facts.minor}")
+    objections = (
+        (facts.implementation != "cpython", f"it is {facts.implementation}, not CPython"),
+        ("t" in facts.abi, "it is a free-threaded build, which has an ABI of its own"),
+        ("d" in facts.abi, "it is a debug build, which has an ABI of its own"),
+        (not facts.wide, "it is a program of 32 bits"),
+        ("musl" in facts.soabi, "it is built for musl, and linux platforms are those of glibc"),
+        (bool(facts.framework), "it is a framework build, whose parts cannot be moved"),
+        (
+            facts.prefix in {Path("/usr"), Path("/")},
+            "it belongs to the operating system, which changes it and spreads it over /usr",
+        ),
+        (facts.stdlib != library, f"its standard library is in {facts.stdlib}, not {library}"),
+        (not facts.executable.exists(), f"there is no {facts.executable}"),
+    )
+    return next((words for applies, words in objections if applies), None)

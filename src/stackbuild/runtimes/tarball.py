@@ -1,0 +1,106 @@
+"""Writes archives that are the same bytes each time, and unpacks those of others safely."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, cast
+
+from stackbuild.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from stackbuild.runtimes.contents import Entry
+
+ROOT = "python"
+"""The directory that everything in an `install_only` archive stands in."""
+MTIME = 315532800
+"""1980-01-01, the earliest time that every archive format can tell."""
+
+
+def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Write a `.tar.gz` whose bytes depend on the entries alone.
+
+    Level 1: it is read once, to make frames of it.
+    """
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
+        tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in sorted(entries):
+            _add(tar, f"{ROOT}/{name}", entries[name])
+
+
+def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
+    info = tarfile.TarInfo(name)
+    info.mtime = MTIME
+    if entry.link is not None:
+        info.type = tarfile.SYMTYPE
+        info.linkname = entry.link
+        info.mode = 0o777
+        tar.addfile(info)
+        return
+    data = entry.read()
+    info.size = len(data)
+    info.mode = 0o755 if entry.executable else 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+def unpack_tarball(archive: Path, to: Path) -> None:
+    """Unpack a `.tar.gz` or `.tar.zst` into the existing directory `to`.
+
+    Raises IntegrityError for a damaged archive and for entries that have no
+    business in it: paths and links that leave it, devices, duplicates, set-user-ID bits.
+    """
+    seen: set[str] = set()
+    try:
+        with _opened(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                _check(member, seen, archive)
+                tar.extract(member, to, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno and not isinstance(error, gzip.BadGzipFile):
+            raise
+        raise IntegrityError(
+            "the archive of an interpreter cannot be unpacked", file=archive, found=str(error)
+        ) from error
+
+
+def _check(member: tarfile.TarInfo, seen: set[str], archive: Path) -> None:
+    name = member.name.rstrip("/")
+    parts = name.split("/")
+    found = None
+    if parts[0] != ROOT or ".." in parts or "" in parts:
+        found = f"{name!r}, which is not below {ROOT}/"
+    elif not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        found = f"{name!r}, which is neither file nor directory nor link"
+    elif member.mode & 0o6000:
+        found = f"{name!r} with a set-user-ID or set-group-ID bit"
+    elif name in seen and not member.isdir():
+        found = f"{name!r} twice"
+    if found is not None:
+        raise IntegrityError(
+            "the archive of an interpreter holds what it must not hold", file=archive, found=found
+        )
+    seen.add(name)
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[IO[bytes]]:
+    with archive.open("rb") as file:
+        if archive.name.endswith(".zst"):
+            import zstandard
+
+            with zstandard.ZstdDecompressor().stream_reader(
+                file, read_across_frames=True
+            ) as stream:
+                yield stream
+        else:
+            with gzip.GzipFile(fileobj=file) as stream:
+                # tarfile asks for nothing but read() of a stream.
+                yield cast("IO[bytes]", stream)

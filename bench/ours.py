@@ -1,0 +1,106 @@
+"""stackbuild, the commands as a user types them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.inputs import APPLICATION, Spec, beside_python, clean_environment
+from bench.measure import Place, Run, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WITHOUT_BYTECODE = ("--spec", "without-bytecode.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """stackbuild at work on the stack in `project`, with a cache of its own."""
+
+    directory: Path
+    spec: Spec
+
+    @property
+    def project(self) -> Path:
+        """Where its copy of the stack is."""
+        return self.directory / "project"
+
+    @property
+    def cache(self) -> Path:
+        """What it keeps from one command to the next."""
+        return self.directory / "cache"
+
+    @property
+    def exports(self) -> Path:
+        """Where it puts what it publishes."""
+        return self.project / "exports"
+
+    @property
+    def place(self) -> Place:
+        """Where its commands run."""
+        return Place(
+            directory=self.project,
+            environment=clean_environment() | {"STACKBUILD_CACHE_DIR": str(self.cache)},
+            log=self.directory / "log.txt",
+        )
+
+    @property
+    def program(self) -> Path:
+        """The console script that `make demo` installs."""
+        return beside_python("stackbuild")
+
+    def _run(self, *words: str | Path, watch: bool = False) -> Run:
+        return run([self.program, *words], self.place, watch=watch)
+
+    def lock(self) -> Run:
+        """Lock all layers for all platforms."""
+        return self._run("lock")
+
+    def fetch(self) -> Run:
+        """Fill the wheelhouse."""
+        return self._run("fetch", "--platform", "host")
+
+    def build(self) -> Run:
+        """Compose all layers and install them into the local root."""
+        return self._run("build", "--platform", "host")
+
+    def publish(self, *words: str) -> Run:
+        """Publish all layers for this platform."""
+        return self._run("publish", "--platform", "host", *words, watch=True)
+
+    def forget_locks(self) -> None:
+        """So that every layer is resolved anew; what uv has cached stays."""
+        shutil.rmtree(self.project / "layers", ignore_errors=True)
+
+    def forget_exports(self) -> None:
+        """So that everything is published anew, out of the frame cache."""
+        shutil.rmtree(self.exports, ignore_errors=True)
+
+    def forget_frames(self) -> None:
+        """So that every frame is made anew; wheels and interpreters stay."""
+        self.forget_exports()
+        shutil.rmtree(self.cache / "frames", ignore_errors=True)
+
+    def archives(self) -> list[Path]:
+        """All archives it published."""
+        return sorted(self.exports.glob("*/*.tar.zst"))
+
+    def size(self) -> int:
+        """Their bytes."""
+        return sum(path.stat().st_size for path in self.archives())
+
+    def chain(self) -> list[Path]:
+        """The archives of the application's chain, lowest first."""
+        names = (self.spec.runtime, *self.spec.frameworks, APPLICATION)
+        return [next(p for p in self.archives() if p.name.startswith(f"{n}-")) for n in names]
+
+    def install(self, root: Path, *words: str | Path) -> Run:
+        """Install the application with its chain from the exports into `root`."""
+        source = ("--from", self.exports)
+        return self._run("install", APPLICATION, *source, "--root", root, *words, watch=True)
+
+    def interpreter(self, root: Path) -> Path:
+        """The application's `python` in `root`."""
+        return root / APPLICATION / "bin/python"

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from stackbuild.lock.indexes import without_credentials, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -56,13 +56,15 @@ class Question:
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
     """Versions to take where nothing speaks against them."""
     no_deps: bool = False
+    every_file: bool = False
+    """Tell the wheels for all platforms instead of the best one for the target."""
     refresh: bool = False
     """Ask the indexes anew, whatever they allow to be remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A distribution that uv chose, and its wheel."""
+    """A distribution that uv chose, and a wheel of it."""
 
     name: NormalizedName
     version: Version
@@ -103,7 +105,7 @@ class Uv:
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
 
     def ask(self, question: Question) -> list[Found]:
-        """The distributions that answer `question`, sorted by name.
+        """The wheels of the distributions that answer `question`, sorted by name.
 
         Raises UnresolvableError when there is no answer.
         """
@@ -144,7 +146,8 @@ class Uv:
         words += ["--config-file", "uv.toml", "--constraints", "constraints.txt"]
         words += ["--output-file", _OUTPUT, "--format", "pylock.toml"]
         words += ["--python-version", str(question.target.python)]
-        words += ["--python-platform", question.target.uv_platform]
+        platform = ["--python-platform", question.target.uv_platform]
+        words += ["--universal"] if question.every_file else platform
         # Any interpreter does, since version and platform are given; looking for
         # one of the version takes ten times as long as the resolution itself.
         words += ["--python", sys.executable, "--no-python-downloads"]
@@ -209,26 +212,21 @@ def _read_answer(path: Path) -> list[Found]:
     import tomli
 
     packages = tomli.loads(path.read_text(encoding="utf-8")).get("packages", [])
-    found = [_found(package, path.parent) for package in packages]
+    found = [item for package in packages for item in _found(package, path.parent)]
     return sorted(found, key=lambda item: item.name)
 
 
-def _found(package: dict[str, Any], directory: Path) -> Found:
+def _found(package: dict[str, Any], directory: Path) -> Iterator[Found]:
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 
-    # A requirement that names an address becomes an `archive` (PEP 751).
-    wheels: Sequence[dict[str, Any]] = package.get("wheels") or [package.get("archive", {})]
-    wheel = wheels[0]
-    url = wheel.get("url") or (directory / wheel.get("path", "")).resolve().as_uri()
-    file = wheel.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]
-    if not file.endswith(".whl") or "version" not in package:
-        raise UnresolvableError(f"{package['name']} has no wheel that uv could choose")
-    return Found(
-        name=canonicalize_name(package["name"]),
-        version=Version(package["version"]),
-        file=file,
-        url=without_credentials(url),
-        sha256=wheel.get("hashes", {}).get("sha256"),
-        size=wheel.get("size"),
-    )
+    for wheel in package["wheels"]:
+        url = wheel.get("url") or (directory / wheel["path"]).resolve().as_uri()
+        yield Found(
+            name=canonicalize_name(package["name"]),
+            version=Version(package["version"]),
+            file=wheel.get("name") or unquote(urlsplit(url).path).rpartition("/")[2],
+            url=without_credentials(url),
+            sha256=wheel.get("hashes", {}).get("sha256"),
+            size=wheel.get("size"),
+        )

@@ -1,0 +1,51 @@
+"""`stackbuild fetch`: fill the wheelhouse with the files that the locks name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_selection_arguments, add_spec_argument
+from stackbuild.lock.current import load_locks
+from stackbuild.lock.fetch import fetch
+from stackbuild.spec.reader import load_stack
+from stackbuild.spec.select import select
+from stackbuild.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+Files are found by their sha256, in whichever index has them. Afterwards
+`uv pip install -r layers/LAYER/pylock.PLATFORM.toml` works as well.
+
+Examples:
+  stackbuild fetch
+  stackbuild fetch --layer atls --platform linux-x64
+  stackbuild fetch --index https://mirror.example/simple
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `fetch`."""
+    parser.description = "Fill the wheelhouse with the files that the locks name."
+    parser.epilog = EXAMPLES
+    add_spec_argument(parser)
+    add_selection_arguments(parser)
+    parser.add_argument(
+        "--index",
+        metavar="URL",
+        help="look files up in this package index instead of the default one",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fetch, and say how much is there."""
+    stack = load_stack(arguments.spec)
+    workspace = open_workspace(stack.directory)
+    pairs = select(stack, arguments.layer, arguments.platform)
+    locks = load_locks(stack, workspace, pairs)
+    console = Console()
+    files = fetch(stack, workspace, locks.values(), console, index=arguments.index)
+    console.note(f"{len(files)} files are in {workspace.wheelhouse}")
+    return 0

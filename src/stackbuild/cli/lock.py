@@ -1,0 +1,117 @@
+"""`stackbuild lock`: choose the distributions of each layer and write its locks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.errors import LockError, UsageError
+from stackbuild.lock.current import describe
+from stackbuild.lock.resolve import lock_stack
+from stackbuild.spec.reader import load_stack
+from stackbuild.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from stackbuild.lock.report import Change, LockReport
+
+EXAMPLES = """\
+Versions that are locked already stay, unless an option or the spec asks for
+others; layers that did not change are not resolved again. Locks name files by
+sha256, so that they hold behind any mirror.
+
+Examples:
+  stackbuild lock
+  stackbuild lock --layer atls --platform linux-x64
+  stackbuild lock --upgrade-package numpy
+  stackbuild lock --check            for CI: exit code 4 where a lock is stale
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `lock`."""
+    parser.description = "Choose the distributions of each layer and write its locks."
+    parser.epilog = EXAMPLES
+    add_spec_argument(parser)
+    add_selection_arguments(parser)
+    parser.add_argument(
+        "--upgrade", action="store_true", help="take the newest versions the requirements allow"
+    )
+    parser.add_argument(
+        "--upgrade-package",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="take the newest version of this distribution; may be given several times",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with 4 where a lock is stale"
+    )
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Lock or check, and print what changed or is stale."""
+    if arguments.check and (arguments.upgrade or arguments.upgrade_package):
+        raise UsageError("--check changes nothing, so there is nothing to upgrade")
+    stack = load_stack(arguments.spec)
+    report = lock_stack(
+        stack,
+        open_workspace(stack.directory),
+        Console(),
+        layers=arguments.layer,
+        platforms=arguments.platform,
+        upgrade=arguments.upgrade,
+        upgrade_packages=arguments.upgrade_package,
+        check=arguments.check,
+    )
+    if arguments.json:
+        print(json.dumps(as_json(report), indent=2))
+    elif arguments.check:
+        print("\n".join(describe(report.stale) or ["all locks are current"]))
+    else:
+        print("\n".join(summary(report.changes)))
+    return LockError.exit_code if report.stale else 0
+
+
+def as_json(report: LockReport) -> dict[str, object]:
+    """The report as plain values."""
+    return {
+        "changes": [asdict(change) for change in report.changes],
+        "stale": [asdict(item) for item in report.stale],
+    }
+
+
+def summary(changes: Sequence[Change]) -> Iterator[str]:
+    """What became of the locks; platforms with the same difference share their lines."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
+    for change in changes:
+        if lines := tuple(_differences(change)):
+            groups.setdefault((change.layer, lines), []).append(change)
+    for (layer, lines), group in groups.items():
+        yield f"{layer} on {', '.join(change.platform for change in group)}"
+        yield from (f"  {line}" for line in lines)
+    counts = [
+        f"{count} {state}"
+        for state in ("new", "changed", "renewed", "current")
+        if (count := sum(change.state == state for change in changes))
+    ]
+    yield f"{len(changes)} locks: {', '.join(counts)}"
+
+
+def _differences(change: Change) -> Iterator[str]:
+    if change.interpreter:
+        yield "interpreter  another archive"
+    for name, version in change.added:
+        yield f"added        {name} {version}"
+    for name, version in change.removed:
+        yield f"removed      {name} {version}"
+    for name, old, new in change.upgraded:
+        yield f"upgraded     {name} {old} -> {new}"
+    for name, version in change.refiled:
+        yield f"other file   {name} {version}"

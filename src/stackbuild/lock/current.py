@@ -1,0 +1,143 @@
+"""Whether the committed locks are those of the spec as it is now; milliseconds, and no uv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError, StackbuildError
+from stackbuild.lock.digests import inputs_digest
+from stackbuild.lock.errors import raise_all
+from stackbuild.lock.files import lock_path, read_lock, read_runtime_lock, runtime_lock_path
+from stackbuild.lock.runtime import is_current
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stackbuild.lock.model import LayerLock, RuntimeLock
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A lock that is missing or was made from something else, and what changed."""
+
+    layer: str
+    platform: Platform
+    reason: str
+
+
+class Locks:
+    """The committed locks of a stack, each read once. Safe in any thread."""
+
+    def __init__(self, stack: Stack, workspace: Workspace) -> None:
+        self._stack = stack
+        self._workspace = workspace
+        self._layers: dict[tuple[str, Platform], LayerLock | None] = {}
+        self._runtimes: dict[str, RuntimeLock | None] = {}
+
+    def get(self, layer: str, platform: Platform) -> LayerLock | None:
+        """The lock of a layer, None where there is none. Raises LockError for a damaged one."""
+        if (layer, platform) not in self._layers:
+            path = lock_path(self._workspace, layer, platform)
+            self._layers[layer, platform] = read_lock(path) if path.exists() else None
+        return self._layers[layer, platform]
+
+    def runtime(self, layer: str) -> RuntimeLock | None:
+        """The archives of a runtime, None where they were never locked."""
+        if layer not in self._runtimes:
+            path = runtime_lock_path(self._workspace, layer)
+            there = path.exists()
+            self._runtimes[layer] = read_runtime_lock(self._workspace, layer) if there else None
+        return self._runtimes[layer]
+
+    def read_all(self, pairs: Iterable[tuple[Layer, Platform]]) -> None:
+        """Read the locks of `pairs`; raises one LockError for all that are damaged."""
+        errors: list[StackbuildError] = []
+        for layer, platform in pairs:
+            try:
+                self.get(layer.name, platform)
+                if layer.kind is LayerKind.RUNTIME:
+                    self.runtime(layer.name)
+            except LockError as error:
+                if str(error) not in map(str, errors):
+                    errors.append(error)
+        raise_all(errors)
+
+    def staleness(self, layer: Layer, platform: Platform) -> str | None:
+        """Why the lock of `layer` is not that of the spec; None when it is."""
+        lock = self.get(layer.name, platform)
+        if lock is None:
+            return "not locked"
+        python = self._stack.python_version(layer)
+        if lock.python_version != python:
+            return f"locked for Python {lock.python_version}, the spec asks for {python}"
+        if sorted(lock.requirements) != sorted(map(str, layer.requirements)):
+            return "its requirements changed"
+        if layer.kind is LayerKind.RUNTIME and not self._has_interpreter(layer, lock):
+            return "its interpreter changed"
+        lower = [self.get(name, platform) for name in layer.lower]
+        present = [item for item in lower if item is not None]
+        inputs = inputs_digest(self._stack, layer, platform, present, lock.interpreter)
+        if len(present) < len(lower) or lock.inputs != inputs:
+            return "a layer below, a package index or the target changed"
+        return None
+
+    def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
+        """Whether `lock` of a runtime was made with the archive that is to be used."""
+        archives = self.runtime(layer.name)
+        python = self._stack.python_version(layer)
+        if archives is None or not is_current(layer, python, lock.platform, archives):
+            return False
+        archive = archives.archives.get(lock.platform)
+        return lock.interpreter == (archive.sha256 if archive else None)
+
+
+def load_locks(
+    stack: Stack, workspace: Workspace, pairs: Iterable[tuple[Layer, Platform]]
+) -> dict[tuple[str, Platform], LayerLock]:
+    """The locks of `pairs` and of the layers below them, by layer and platform.
+
+    Raises LockError that tells all which are missing, stale or damaged.
+    """
+    wanted = {
+        (member.name, platform): member
+        for layer, platform in pairs
+        for member in reversed(stack.chain(layer))
+    }
+    locks = Locks(stack, workspace)
+    members = [(layer, platform) for (_, platform), layer in wanted.items()]
+    locks.read_all(members)
+    stale = find_stale(locks, members)
+    if stale:
+        raise LockError(
+            "the locks are not those of the spec",
+            file=stack.path,
+            found="; ".join(describe(stale)),
+            remedy="run `stackbuild lock`",
+        )
+    found = {(name, platform): locks.get(name, platform) for name, platform in wanted}
+    return {pair: lock for pair, lock in found.items() if lock is not None}
+
+
+def find_stale(locks: Locks, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[Stale, ...]:
+    """Those of `pairs` whose lock is missing or stale, in their order."""
+    return tuple(
+        Stale(layer=layer.name, platform=platform, reason=reason)
+        for layer, platform in pairs
+        if (reason := locks.staleness(layer, platform)) is not None
+    )
+
+
+def describe(stale: Sequence[Stale]) -> list[str]:
+    """`layer on its platforms: reason`, a line for each layer and reason."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for item in stale:
+        grouped.setdefault((item.layer, item.reason), []).append(str(item.platform))
+    return [
+        f"{layer} on {', '.join(platforms)}: {reason}"
+        for (layer, reason), platforms in grouped.items()
+    ]

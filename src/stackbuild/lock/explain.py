@@ -1,0 +1,210 @@
+"""Why a layer cannot be resolved.
+
+uv's own words tell which distribution it stumbled over; whether a layer below
+is the reason is found out by asking again without it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import FetchError
+from stackbuild.lock.problems import Failure, MissingWheel, Problem
+from stackbuild.lock.uv import UnresolvableError, project_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.lock.targets import Target
+    from stackbuild.lock.uv import Found, Question, Uv
+    from stackbuild.spec.model import Layer
+
+_NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?"
+_SPECIFIER = r"[=<>!~][^\s]*[^\s,]"
+_NO_WHEEL = re.compile(
+    rf"(?P<name>{_NAME})(?:=(?P<version>{_SPECIFIER})|{_SPECIFIER})? ha(?:s|ve) no "
+    r"(?:wheels with a matching [A-Za-z ]+ tag|usable wheels)"
+)
+_TAG_HINT = re.compile(
+    rf"`({_NAME})` \(v?[^)]+\) (?:on|with) the following [^:]*: (`[^`]+`(?:, `[^`]+`)*)"
+)
+_UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
+_NETWORK = re.compile(
+    r"Failed to fetch|Could not connect|error sending request|client error|dns error"
+    r"|HTTP status|Request failed|missing or invalid credentials",
+    re.IGNORECASE,
+)
+
+
+def diagnose(
+    uv: Uv, question: Question, error: UnresolvableError, layer: Layer, lower: Sequence[LayerLock]
+) -> Failure:
+    """What keeps `layer` from being resolved, `error` being uv's answer to `question`."""
+    if question.constraints:
+        try:
+            free = replace(question, constraints={}, preferences=question.constraints)
+            clash = _clash(question, uv.ask(free), error, layer, lower)
+        except UnresolvableError as other:
+            # Not the layers below are to blame, and without them uv says it more plainly.
+            error, clash = other, None
+        if clash:
+            return Failure(layer=layer.name, platform=question.target.platform, problem=clash)
+    if match := _NO_WHEEL.search(error.flat):
+        return _missing_wheel(uv, question, error, match, layer)
+    return Failure(
+        layer=layer.name, platform=question.target.platform, problem=_other(error, layer)
+    )
+
+
+def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> Failure | None:
+    """The first of the wheels in `found` that cannot be installed on the target, if any."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    for item in found:
+        distribution = f"{item.name} {item.version}"
+        try:
+            tags = parse_wheel_filename(item.file)[3]
+        except InvalidWheelFilename as error:
+            problem = Problem(
+                message="the index offers a wheel with an impossible name",
+                distribution=distribution,
+                found=str(error),
+            )
+            return Failure(layer=layer.name, platform=target.platform, problem=problem)
+        if tags.isdisjoint(target.tags()):
+            return Failure(
+                layer=layer.name,
+                platform=target.platform,
+                problem=MissingWheel(distribution=distribution, asked=f"needed by {layer.name}"),
+                target=target,
+                tags=tuple(sorted({tag.platform for tag in tags})),
+            )
+    return None
+
+
+def _clash(
+    question: Question,
+    found: Sequence[Found],
+    error: UnresolvableError,
+    layer: Layer,
+    lower: Sequence[LayerLock],
+) -> Problem | None:
+    """The pin of a layer below that `layer` cannot live with; `found` does without it."""
+    for item in found:
+        pin = question.constraints.get(item.name)
+        if pin is None or pin == item.version:
+            continue
+        owner = next(
+            lock for lock in lower if any(own.name == item.name for own in lock.distributions)
+        )
+        wishes = [
+            f"{text!r}, a requirement of it" for text in _excluding(layer, item.name, str(pin))
+        ]
+        wishes = wishes or _askers(error, item.name) or [f"{item.version}, which others need"]
+        reason = [text for text in owner.requirements if _is_for(text, item.name)]
+        because = f", which requires {reason[0]!r}" if reason else ", where others need it"
+        return Problem(
+            message=f"{layer.name} needs another {item.name} than {owner.layer} has",
+            distribution=item.name,
+            expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
+            found=f"{layer.name} asks for {'; '.join(wishes)}",
+            remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
+            f" '{item.name}=={item.version}', with which {layer.name} can be resolved",
+        )
+    return None
+
+
+def _excluding(layer: Layer, name: NormalizedName, version: str) -> list[str]:
+    return [
+        f"'{requirement}' itself"
+        for requirement in layer.requirements
+        if _is_for(requirement, name)
+        and not requirement.specifier.contains(version, prereleases=True)
+    ]
+
+
+def _is_for(requirement: Requirement | str, name: NormalizedName) -> bool:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    parsed = Requirement(requirement) if isinstance(requirement, str) else requirement
+    return canonicalize_name(parsed.name) == name
+
+
+def _askers(error: UnresolvableError, name: NormalizedName) -> list[str]:
+    """Who wants which version of `name`, in uv's words."""
+    pattern = (
+        rf"(?P<asker>{_NAME})(?:{_SPECIFIER})? depends? on (?P<wish>{re.escape(name)}{_SPECIFIER})"
+    )
+    return list(
+        dict.fromkeys(
+            f"{match['wish']} through {match['asker']}"
+            for match in re.finditer(pattern, error.flat)
+            if not match["asker"].startswith("layer-")
+        )
+    )
+
+
+def _missing_wheel(
+    uv: Uv, question: Question, error: UnresolvableError, match: re.Match[str], layer: Layer
+) -> Failure:
+    from packaging.utils import canonicalize_name
+
+    name = canonicalize_name(match["name"])
+    version = (match["version"] or "").lstrip("=")
+    direct = [str(item) for item in layer.requirements if _is_for(item, name)]
+    needed = re.search(rf"({_NAME})(?:{_SPECIFIER})? depends? on {re.escape(name)}\b", error.flat)
+    if direct:
+        asked = f"which {layer.name} requires as {direct[0]!r}"
+    elif needed and needed[1] != project_name(layer.name):
+        asked = f"which {needed[1]} needs"
+    else:
+        asked = f"which {layer.name} needs"
+    tags = [
+        tag.strip("`")
+        for hint in _TAG_HINT.finditer(error.flat)
+        if canonicalize_name(hint[1]) == name
+        for tag in hint[2].split(", ")
+    ]
+    loose = replace(
+        question, requirements=(name,), constraints={}, preferences={}, no_deps=True, refresh=False
+    )
+    try:
+        alternative = next((str(item.version) for item in uv.ask(loose)), None)
+    except UnresolvableError:
+        alternative = None
+    return Failure(
+        layer=layer.name,
+        platform=question.target.platform,
+        problem=MissingWheel(distribution=f"{name} {version}".strip(), asked=asked),
+        target=question.target,
+        tags=tuple(tags),
+        alternative=alternative,
+    )
+
+
+def _other(error: UnresolvableError, layer: Layer) -> Problem:
+    text = error.flat.removeprefix("error: ")
+    text = text.removeprefix("No solution found when resolving dependencies cause: ")
+    text = text.replace(project_name(layer.name), layer.name)
+    if unknown := _UNKNOWN.search(text):
+        return Problem(
+            message=f"no package index has {unknown[1]}",
+            distribution=unknown[1],
+            found=text,
+            remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
+        )
+    if _NETWORK.search(text):
+        return Problem(
+            kind=FetchError,
+            message="the package index cannot be asked",
+            found=text,
+            remedy="check the address and the credentials of the index, and the network",
+        )
+    return Problem(message=f"the requirements of {layer.name} contradict each other", found=text)

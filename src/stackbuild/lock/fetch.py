@@ -1,0 +1,197 @@
+"""Filling the wheelhouse with the files that locks name, by sha256 from any index."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import FetchError, IntegrityError, LockError, StackbuildError
+from stackbuild.lock.addresses import Address, Addresses
+from stackbuild.lock.errors import raise_all
+from stackbuild.lock.indexes import index_settings, without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from stackbuild.lock.indexes import IndexSettings
+    from stackbuild.lock.model import LayerLock, LockedFile
+    from stackbuild.lock.uv import Uv
+    from stackbuild.messages import Messages
+    from stackbuild.spec.model import Stack
+    from stackbuild.workspace import Workspace
+
+_DOWNLOADS = 8
+"""At a time; one connection rarely fills a line."""
+
+
+def fetch(
+    stack: Stack,
+    workspace: Workspace,
+    locks: Iterable[LayerLock],
+    messages: Messages,
+    *,
+    index: str | None = None,
+) -> dict[str, Path]:
+    """The wheel of each file in `locks`, by sha256, downloaded where it is missing.
+
+    A file of the right name and size counts as there. Others are looked up
+    where they were found last, then in the indexes of the spec; with `index`
+    only there, in place of the default index. Raises FetchError and
+    IntegrityError.
+    """
+    wanted = _wanted(locks)
+    paths = {sha256: workspace.wheelhouse / item.name for sha256, (item, _) in wanted.items()}
+    missing = {sha256: wanted[sha256] for sha256 in wanted if not _is_there(paths, wanted, sha256)}
+    if missing:
+        _Fetching(stack, workspace, messages, index).run(missing)
+    return paths
+
+
+def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedFile, LayerLock]]:
+    """Each file once, with one of the locks that name it."""
+    wanted: dict[str, tuple[LockedFile, LayerLock]] = {}
+    names: dict[str, tuple[LockedFile, LayerLock]] = {}
+    for lock in locks:
+        for item in lock.distributions:
+            other, other_lock = names.setdefault(item.wheel.name, (item.wheel, lock))
+            if other.sha256 != item.wheel.sha256:
+                raise LockError(
+                    "two locks name different files of one name",
+                    layer=f"{other_lock.layer}, {lock.layer}",
+                    platform=f"{other_lock.platform}, {lock.platform}",
+                    file=other.name,
+                    remedy="lock both layers with the same package indexes, with --upgrade",
+                )
+            wanted.setdefault(item.wheel.sha256, (item.wheel, lock))
+    return wanted
+
+
+def _is_there(
+    paths: Mapping[str, Path], wanted: Mapping[str, tuple[LockedFile, LayerLock]], sha256: str
+) -> bool:
+    try:
+        return paths[sha256].stat().st_size == wanted[sha256][0].size
+    except FileNotFoundError:
+        return False
+
+
+class _Fetching:
+    """One filling of the wheelhouse."""
+
+    def __init__(
+        self, stack: Stack, workspace: Workspace, messages: Messages, index: str | None
+    ) -> None:
+        self._stack = stack
+        self._workspace = workspace
+        self._messages = messages
+        self._index = index
+        self._addresses = Addresses(workspace.addresses)
+
+    def run(self, missing: Mapping[str, tuple[LockedFile, LayerLock]]) -> None:
+        """Download all of `missing`; what fails is told together."""
+        from stackbuild.files import locked
+
+        with locked(self._workspace.wheelhouse / ".lock", self._messages):
+            unknown = self._download_remembered(missing)
+            if unknown:
+                self._download_found({sha256: missing[sha256] for sha256 in unknown})
+
+    def _download_remembered(
+        self, missing: Mapping[str, tuple[LockedFile, LayerLock]]
+    ) -> list[str]:
+        """Download what was found before; returns the sha256 of what could not be had so."""
+        if self._index is not None:
+            return list(missing)
+        known = {
+            sha256: address.url
+            for sha256 in missing
+            if (address := self._addresses.get(sha256)) is not None
+        }
+        failed = self._download_all(known, missing)
+        return [sha256 for sha256 in missing if sha256 not in known or sha256 in failed]
+
+    def _download_found(self, missing: Mapping[str, tuple[LockedFile, LayerLock]]) -> None:
+        """Ask the indexes where the files are, then download them."""
+        from stackbuild.lock.uv import Uv
+
+        uv = Uv(self._workspace)
+        by_lock: dict[tuple[str, str], list[str]] = {}
+        for sha256, (_, lock) in missing.items():
+            by_lock.setdefault((lock.layer, lock.platform), []).append(sha256)
+        with ThreadPoolExecutor(len(by_lock)) as pool:
+            answers = pool.map(
+                lambda group: self._look_up(uv, missing[group[0]][1], group), by_lock.values()
+            )
+            urls = {sha256: url for answer in answers for sha256, url in answer.items()}
+        errors = [self._not_found(*missing[sha256]) for sha256 in missing if sha256 not in urls]
+        failed = self._download_all(urls, missing)
+        raise_all([*errors, *failed.values()])
+
+    def _look_up(self, uv: Uv, lock: LayerLock, files: Sequence[str]) -> dict[str, str]:
+        """Where the indexes of the lock's layer have `files`, as far as they have them."""
+        from stackbuild.lock.targets import target_of
+        from stackbuild.lock.uv import Question, UnresolvableError
+
+        layer = self._stack.layers[lock.layer]
+        chosen = [item for item in lock.distributions if item.wheel.sha256 in files]
+        question = Question(
+            layer=lock.layer,
+            requirements=(),
+            target=target_of(layer, lock.platform, lock.python_version),
+            indexes=index_settings(self._stack, layer, default=self._index),
+            no_deps=True,
+            # The index may have gained a wheel that suits the target better than the locked one.
+            every_file=True,
+        )
+        pins = [f"{item.name}=={item.version}" for item in chosen]
+        try:
+            found = uv.ask(replace(question, requirements=tuple(pins)))
+        except UnresolvableError:
+            # One that is missing must not keep the others from being found.
+            found = []
+            for pin in pins:
+                try:
+                    found += uv.ask(replace(question, requirements=(pin,)))
+                except UnresolvableError as error:
+                    self._messages.warn(f"{pin}: {error.flat.removeprefix('error: ')}")
+        return {item.sha256: item.url for item in found if item.sha256 and item.sha256 in files}
+
+    def _download_all(
+        self, urls: Mapping[str, str], missing: Mapping[str, tuple[LockedFile, LayerLock]]
+    ) -> dict[str, StackbuildError]:
+        """Download the files at `urls`; returns what failed, by sha256."""
+        from stackbuild.transfer import download
+
+        def run(sha256: str) -> StackbuildError | None:
+            item, lock = missing[sha256]
+            settings = self._settings(lock)
+            path = self._workspace.wheelhouse / item.name
+            url = settings.with_credentials(urls[sha256])
+            try:
+                download(url, path, sha256=sha256, messages=self._messages, size=item.size)
+            except (FetchError, IntegrityError) as error:
+                return error
+            address = Address(url=without_credentials(urls[sha256]), size=item.size)
+            self._addresses.remember(sha256, address)
+            return None
+
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            results = dict(zip(urls, pool.map(run, urls), strict=True))
+        return {sha256: error for sha256, error in results.items() if error is not None}
+
+    def _settings(self, lock: LayerLock) -> IndexSettings:
+        layer = self._stack.layers[lock.layer]
+        return index_settings(self._stack, layer, default=self._index)
+
+    def _not_found(self, item: LockedFile, lock: LayerLock) -> FetchError:
+        return FetchError(
+            "no package index has the file that the lock names",
+            layer=lock.layer,
+            platform=lock.platform,
+            file=item.name,
+            expected=f"sha256 {item.sha256}",
+            remedy=f"copy it to {self._workspace.wheelhouse}, name an index that has it with"
+            " `stackbuild fetch --index URL`, or lock again with --upgrade",
+        )

@@ -1,0 +1,76 @@
+"""What locking changed: the difference of two sets of locks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from stackbuild.lock.current import Stale
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.platforms import Platform
+
+State = Literal["new", "changed", "renewed", "current"]
+"""`renewed`: made from other inputs, with the same distributions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of one lock. Names and versions are text, for printing."""
+
+    layer: str
+    platform: Platform
+    state: State
+    version: int
+    """The lock's counter."""
+    added: tuple[tuple[str, str], ...] = ()
+    """Name and version."""
+    removed: tuple[tuple[str, str], ...] = ()
+    upgraded: tuple[tuple[str, str, str], ...] = ()
+    """Name, former and present version, which may be a lower one."""
+    refiled: tuple[tuple[str, str], ...] = ()
+    """Name and version, unchanged but for the file."""
+    interpreter: bool = False
+    """Whether a runtime's archive is another one than before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockReport:
+    """What `stackbuild lock` did, or with `--check` what it would have to do."""
+
+    changes: tuple[Change, ...] = ()
+    stale: tuple[Stale, ...] = ()
+    """With `check`: the locks that are missing or stale."""
+
+
+def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
+    """The difference between a lock and the one before it."""
+    if old is None:
+        state: State = "new"
+    elif old.digest != lock.digest:
+        state = "changed"
+    else:
+        state = "current" if old == lock else "renewed"
+    before = {item.name: item for item in old.distributions} if old else {}
+    after = {item.name: item for item in lock.distributions}
+    both = [name for name in after if name in before]
+    return Change(
+        layer=lock.layer,
+        platform=lock.platform,
+        state=state,
+        version=lock.version,
+        added=tuple((name, str(after[name].version)) for name in after if name not in before),
+        removed=tuple((name, str(before[name].version)) for name in before if name not in after),
+        upgraded=tuple(
+            (name, str(before[name].version), str(after[name].version))
+            for name in both
+            if before[name].version != after[name].version
+        ),
+        refiled=tuple(
+            (name, str(after[name].version))
+            for name in both
+            if before[name].version == after[name].version
+            and before[name].wheel != after[name].wheel
+        ),
+        interpreter=old is not None and old.interpreter != lock.interpreter,
+    )

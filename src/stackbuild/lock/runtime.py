@@ -1,0 +1,122 @@
+"""Which archive of which interpreter a runtime gets on each platform.
+
+The table of python-build-standalone's releases comes with pbs-installer, so
+that locking needs no download.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError
+from stackbuild.lock.model import RuntimeLock
+from stackbuild.spec.model import Download, RuntimeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from packaging.version import Version
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer
+
+    Table = Mapping[tuple[int, int, int], Mapping[tuple[str, str], tuple[str, str | None]]]
+
+_NEAREST = 4
+"""How many other versions an error names."""
+
+
+def lock_runtime(
+    layer: Layer,
+    python: Version,
+    platforms: Iterable[Platform],
+    old: RuntimeLock | None,
+    trusted: Callable[[Platform, Download], bool],
+) -> RuntimeLock:
+    """The archives of the runtime `layer` for `platforms`, those of `old` kept for the others.
+
+    An archive that the spec names comes first; then that of `old`, as long as
+    it is for the same version and `trusted` says that nobody changed it; then
+    python-build-standalone's newest build of that version. Raises LockError
+    when there is none for some of the platforms.
+    """
+    settings = layer.runtime_settings or RuntimeSettings()
+    kept = old.archives if old and old.python_version == python else {}
+    archives: dict[Platform, Download] = {
+        platform: archive for platform, archive in kept.items() if platform in layer.platforms
+    }
+    missing = []
+    for platform in platforms:
+        if explicit := settings.downloads.get(platform):
+            archives[platform] = explicit
+        elif "pbs" not in settings.sources:
+            archives.pop(platform, None)
+        elif platform not in archives or not trusted(platform, archives[platform]):
+            archives.pop(platform, None)
+            if archive := _archive(_table(), python, platform):
+                archives[platform] = archive
+            else:
+                missing.append(platform)
+    if missing:
+        raise _unknown(layer, python, missing)
+    return RuntimeLock(layer=layer.name, python_version=python, archives=archives)
+
+
+def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeLock | None) -> bool:
+    """Whether `lock` has what `lock_runtime` would put there, the table not consulted."""
+    settings = layer.runtime_settings or RuntimeSettings()
+    if lock is None or lock.python_version != python:
+        return False
+    archive = lock.archives.get(platform)
+    if explicit := settings.downloads.get(platform):
+        return archive == explicit
+    return (archive is not None) == ("pbs" in settings.sources)
+
+
+def _table() -> Table:
+    # The function, for `PYTHON_VERSIONS` follows an environment variable.
+    from pbs_installer._versions import get_python_versions
+
+    return {
+        (version.major, version.minor, version.micro): {
+            (system, machine): file
+            for (system, machine, install_only), file in files.items()
+            if install_only
+        }
+        for version, files in get_python_versions(None).items()
+        if version.implementation == "cpython" and not version.freethreaded
+    }
+
+
+def _archive(table: Table, python: Version, platform: Platform) -> Download | None:
+    files = table.get((python.major, python.minor, python.micro), {})
+    url, sha256 = files.get((platform.os, platform.machine), ("", None))
+    return Download(url=url, sha256=sha256) if sha256 else None
+
+
+def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockError:
+    table = _table()
+    wanted = (python.major, python.minor, python.micro)
+    usable = [
+        version
+        for version in table
+        if all(_archive(table, _version(version), platform) for platform in missing)
+    ]
+    usable.sort(key=lambda version: [abs(a - b) for a, b in zip(version, wanted, strict=True)])
+    nearest = sorted(usable[:_NEAREST])
+    return LockError(
+        f"python-build-standalone has no CPython {python}",
+        layer=layer.name,
+        platform=", ".join(missing),
+        expected="a version it has built, such as " + ", ".join(map(str, map(_version, nearest)))
+        if nearest
+        else None,
+        remedy="ask for one of these, or name an archive in "
+        f"`[tool.stackbuild.layers.{layer.name}]`",
+    )
+
+
+def _version(parts: tuple[int, int, int]) -> Version:
+    from packaging.version import Version
+
+    return Version(".".join(map(str, parts)))

@@ -29,7 +29,7 @@ help:  ## print the targets
 setup: $(SYNCED)  ## make .venv, with `stackbuild` in .venv/bin
 
 demo: $(SYNCED)  ## lock, publish and install the stack of this repository, move it and run it
-	@$(VENV)/bin/python tools/demo.py
+	@$(VENV)/bin/python -m tools.demo
 
 test: lint  ## linters, type checker, all tests but the slow ones
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal

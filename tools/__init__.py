@@ -1,0 +1,1 @@
+"""Scripts of this repository; nothing of the package imports them."""

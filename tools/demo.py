@@ -1,0 +1,137 @@
+"""`make demo`: this repository's own stack from its locks to a program that runs, and is moved.
+
+Only the public command line is used, and each command is shown before it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from stackbuild.platforms import Platform, host_platform
+from tools.standin import PROJECT, copy_stack_for_this_python
+
+DEMO = PROJECT / "demo"
+ROOT = DEMO / "root"
+MOVED = DEMO / "déjà déplacé"
+SEQUENCES = DEMO / "sequences.fasta"
+
+EXAMPLE = """\
+>candidate_1
+QVQLVQSGAEVKKPGASVKVSCKASGYTFTNYGMNWVRQAPGQGLEWMGWINTNTGEPTYAEEFKGRFVFSLDTSVSTAYLQISSLKAEDTAVYYC
+ARNGSDPMDVWGQGTTVTVSS
+"""
+
+FETCH_ERROR, COMPOSE_ERROR = 5, 7
+
+
+def main() -> int:
+    """Run the demo; the result is the exit code of the first command that fails."""
+    shutil.rmtree(DEMO, ignore_errors=True)
+    DEMO.mkdir()
+    SEQUENCES.write_text(EXAMPLE, encoding="utf-8")
+    stack = PROJECT
+    application = _application()
+    say(f"The stack is venvstacks.toml; the demo takes its application {application}.")
+    run(stack, "show")
+    if not _publish_runtime(stack):
+        stack = _stand_in()
+    say("Choose distributions (nothing to do: the locks are committed) and fetch the wheels.")
+    _lock(stack)
+    run(stack, "fetch", "--layer", application, "--platform", "host")
+    say("Compose the layers and write their archives.")
+    run(stack, "publish", "--layer", application, "--platform", "host")
+    say("Install them, as somebody does who has nothing but the archives.")
+    run(stack, "install", application, "--from", stack / "exports", "--root", ROOT)
+    _use(ROOT, application)
+    say("Move the root to a directory with a space and accents in its name, and run again.")
+    print(f"$ mv {shell(ROOT)} {shell(MOVED)}", flush=True)
+    ROOT.rename(MOVED)
+    _use(MOVED, application)
+    _tell_how_to_go_on(application)
+    return 0
+
+
+def _application() -> str:
+    made_for = (Platform.LINUX_X64, Platform.MACOSX_AARCH64)
+    return "atls" if host_platform() in made_for else "pgen"
+
+
+def _lock(stack: Path) -> None:
+    # The committed locks are for all platforms; those of a stand-in are for this one.
+    run(stack, "lock", *([] if stack == PROJECT else ["--platform", "host"]))
+
+
+def _publish_runtime(stack: Path) -> bool:
+    say("Get the interpreter and publish it: downloaded, or packed from one on this machine.")
+    code = run(stack, "publish", "--layer", "cpython-3.12", "--platform", "host", may_fail=True)
+    if code not in {0, FETCH_ERROR, COMPOSE_ERROR}:
+        sys.exit(code)
+    return code == 0
+
+
+def _stand_in() -> Path:
+    stack = copy_stack_for_this_python(DEMO / "stack")
+    version = ".".join(map(str, sys.version_info[:2]))
+    say(
+        "CPython 3.12 can neither be downloaded nor found on this machine. The demo goes on with a",
+        f"copy of the stack in {shell(stack)} that asks for CPython {version}, which runs this",
+        "script. Its locks are made now. The stack of this repository is left as it is.",
+    )
+    return stack
+
+
+def _use(root: Path, application: str) -> None:
+    layer = root / application / "bin"
+    execute(layer / "python", "-m", application)
+    if application == "atls":
+        execute(layer / "antibody-liabilities", SEQUENCES)
+
+
+def _tell_how_to_go_on(application: str) -> None:
+    program = shell(Path(sys.executable).parent / "stackbuild")
+    say(
+        "Done. The root can be moved or copied anywhere; nothing in it names this directory.",
+        "To go on:",
+        f"  {program} --help",
+        f"  {program} run {application} --root {shell(MOVED)} -- python",
+        f"  {program} publish                for all platforms, into exports/",
+        f"  {program} clean",
+    )
+
+
+def run(stack: Path, *arguments: str | Path, may_fail: bool = False) -> int:
+    """Run `stackbuild` in the directory of a stack; stop the demo if it fails."""
+    program = Path(sys.executable).parent / "stackbuild"
+    return execute(program, *arguments, directory=stack, may_fail=may_fail)
+
+
+def execute(*command: str | Path, directory: Path = PROJECT, may_fail: bool = False) -> int:
+    """Show a command and run it; stop the demo if it fails, unless it may."""
+    where = f"cd {shell(directory)} && " if directory != PROJECT else ""
+    print(f"$ {where}{' '.join(map(shell, command))}", flush=True)
+    code = subprocess.run(list(map(str, command)), cwd=directory, check=False).returncode
+    if code and not may_fail:
+        print(f"\nThe demo ends here: the command above failed with exit code {code}.")
+        sys.exit(code)
+    return code
+
+
+def say(*lines: str) -> None:
+    """Print lines that stand out from the output of commands."""
+    print("", *(f"# {line}" for line in lines), sep="\n", flush=True)
+
+
+def shell(word: str | Path) -> str:
+    """A word of a command line as it is typed in this directory."""
+    if isinstance(word, Path) and word.is_relative_to(PROJECT):
+        word = word.relative_to(PROJECT)
+    return shlex.quote(os.fspath(word))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -248,6 +248,13 @@ CASES = {
         RUNTIME.replace("[]", '"numpy"'),
         ["runtimes[0].requirements: wrong type (expected an array of strings, found 'numpy')"],
     ),
+    "name is a number of thousands of digits": Case(
+        FRAMEWORK.replace('"base"', f"0x{'9' * 6000}").replace('runtime = "py"', ""),
+        [
+            "frameworks[0].name: wrong type (expected a string, found a very large integer)",
+            "frameworks[0]: stands on nothing (expected a runtime, or at least one framework)",
+        ],
+    ),
     "versioned": Case(
         RUNTIME + "versioned = 'yes'\n",
         ["runtimes[0].versioned: wrong type (expected true or false, found 'yes')"],

@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.errors import LockError
+from stackbuild.lock.current import Locks
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import CopyFiles, Layer, Stack
-    from stackbuild.workspace import Workspace
 
 EXAMPLES = """\
 Each layer stands below the nearest layer that it stands on. A layer on several
@@ -40,32 +41,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the stack."""
     stack = load_stack(arguments.spec)
-    workspace = open_workspace(stack.directory)
+    locks = Locks(stack, open_workspace(stack.directory))
     if arguments.json:
-        print(json.dumps(describe(stack, workspace), indent=2))
+        print(json.dumps(describe(stack, locks), indent=2))
     else:
-        for line in tree(stack, workspace):
+        for line in tree(stack, locks):
             _print(line)
     return 0
 
 
-def describe(stack: Stack, workspace: Workspace) -> dict[str, object]:
+def describe(stack: Stack, locks: Locks) -> dict[str, object]:
     """The stack for a script: plain values that JSON can hold."""
     return {
         "spec": str(stack.path),
         "platforms": list(stack.platforms),
-        "layers": [_describe_layer(stack, layer, workspace) for layer in stack.layers.values()],
+        "layers": [_describe_layer(stack, layer, locks) for layer in stack.layers.values()],
     }
 
 
-def _describe_layer(stack: Stack, layer: Layer, workspace: Workspace) -> dict[str, object]:
+def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, object]:
     return {
         "name": layer.name,
         "kind": layer.kind,
         "python": str(stack.python_version(layer)),
         "chain": [member.name for member in stack.chain(layer)],
         "platforms": {
-            platform: lock_state(layer, platform, workspace) for platform in layer.platforms
+            platform: _lock_state(layer, platform, locks)[0] for platform in layer.platforms
         },
         "requirements": [str(requirement) for requirement in layer.requirements],
         "overlays": [
@@ -92,13 +93,18 @@ def _overlays(layer: Layer) -> Iterator[tuple[Platform | None, CopyFiles]]:
             yield platform, entry
 
 
-def lock_state(layer: Layer, platform: Platform, workspace: Workspace) -> str:
-    """``locked`` or ``not locked``."""
-    path = workspace.layers / layer.name / f"pylock.{platform}.toml"
-    return "locked" if path.is_file() else "not locked"
+def _lock_state(layer: Layer, platform: Platform, locks: Locks) -> tuple[str, str | None]:
+    """``locked``, ``not locked``, ``stale`` or ``damaged``, and why for the last two."""
+    try:
+        if locks.get(layer.name, platform) is None:
+            return "not locked", None
+        reason = locks.staleness(layer, platform)
+    except LockError as error:
+        return "damaged", error.message
+    return ("locked", None) if reason is None else ("stale", reason)
 
 
-def tree(stack: Stack, workspace: Workspace) -> Iterator[str]:
+def tree(stack: Stack, locks: Locks) -> Iterator[str]:
     """The stack as lines of text, each layer below the nearest one it stands on."""
     yield f"{stack.path} for {', '.join(stack.platforms) or 'no platform'}"
     above: dict[str | None, list[Layer]] = {}
@@ -111,7 +117,7 @@ def tree(stack: Stack, workspace: Workspace) -> Iterator[str]:
         upper = above.get(layer.name, [])
         yield f"{first}{layer.name} ({_kind(stack, layer)})"
         bar = "│     " if upper else "      "
-        for line in _details(stack, layer, workspace):
+        for line in _details(stack, layer, locks):
             yield f"{rest}{bar}{line}"
         branches = [(child, f"{rest}├── ", f"{rest}│   ") for child in upper[:-1]] + [
             (child, f"{rest}└── ", f"{rest}    ") for child in upper[-1:]
@@ -125,15 +131,15 @@ def _kind(stack: Stack, layer: Layer) -> str:
     return str(layer.kind)
 
 
-def _details(stack: Stack, layer: Layer, workspace: Workspace) -> Iterator[str]:
+def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
     """What is worth a line of its own; what is empty is left out."""
     if len(layer.frameworks) > 1:
         yield f"chain: {', '.join(member.name for member in stack.chain(layer))}"
-    by_state: dict[str, list[str]] = {}
+    by_state: dict[tuple[str, str | None], list[str]] = {}
     for platform in layer.platforms:
-        by_state.setdefault(lock_state(layer, platform, workspace), []).append(platform)
-    for state, platforms in by_state.items():
-        yield f"{state}: {', '.join(platforms)}"
+        by_state.setdefault(_lock_state(layer, platform, locks), []).append(platform)
+    for (state, reason), platforms in by_state.items():
+        yield f"{state}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
     if not layer.platforms:
         yield "switched off: its list of platforms is empty"
     if layer.requirements:

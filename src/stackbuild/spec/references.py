@@ -160,7 +160,7 @@ def read_package_indexes(
     for layer in layers:
         for distribution, index in indexes_of.get(layer, {}).items():
             chosen = merged.setdefault(distribution, index)
-            if overrides.get(index, index) != chosen:
+            if chosen not in (index, overrides.get(index)):
                 table.problems.add(
                     table.place,
                     f"lower layers take {distribution} from different indexes, "
@@ -169,7 +169,7 @@ def read_package_indexes(
                 )
     for distribution, item in declared.items():
         index = merged.get(distribution, item.value)
-        if overrides.get(index, index) != item.value:
+        if item.value not in (index, overrides.get(index)):
             table.problems.add(
                 item.place,
                 f"a lower layer takes {distribution} from another index, {index}",

@@ -1,0 +1,117 @@
+"""`stackbuild show`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from stackbuild.cli.main import main
+from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, write_spec
+
+STATES = "not locked: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
+
+TREE = f"""\
+{{path}} for linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64
+py (runtime, CPython 3.12.10)
+│     {STATES}
+├── base (framework)
+│   │     {STATES}
+│   │     requirements: numpy>=2, pandas==2.2.3
+│   └── both (framework)
+│       │     chain: both, base, other, py
+│       │     {STATES}
+│       └── app (application)
+│                 chain: app, both, base, other, py
+│                 not locked: linux-x64
+│                 overlay: été to {{{{site-packages}}}}/ on linux-x64, overwriting
+└── other (framework)
+    │     {STATES}
+    └── off (application)
+              switched off: its list of platforms is empty
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "overlays" / "app" / "été").mkdir(parents=True)
+    return write_spec(
+        tmp_path,
+        RUNTIME,
+        FRAMEWORK.replace("requirements = []", 'requirements = ["numpy>=2", "pandas==2.2.3"]'),
+        FRAMEWORK.replace("base", "other"),
+        '[[frameworks]]\nname = "both"\nframeworks = ["base", "other"]\nrequirements = []\n',
+        APPLICATION.replace("base", "both"),
+        'platforms = ["linux-x64"]\n',
+        APPLICATION.replace('"app"', '"off"').replace("base", "other"),
+        "platforms = []\n",
+        "[tool.stackbuild.layers.app.platform-specific.linux-x64]\n",
+        'copy-files = [{ from = "été", to = "{site-packages}/", overwrite = true }]\n',
+    )
+
+
+def test_tree(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--spec", str(spec)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == TREE.format(path=spec)
+    assert captured.err == ""
+
+
+def test_tree_without_unicode(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["show", "--spec", str(spec)]) == 0
+    stdout.seek(0)
+    text = stdout.read()
+    assert "|   `-- both (framework)\n" in text
+    assert "overlay: \\xe9t\\xe9 to " in text
+
+
+def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--json", "--spec", str(spec)]) == 0
+    stack = json.loads(capsys.readouterr().out)
+    assert stack["spec"] == str(spec)
+    assert [layer["name"] for layer in stack["layers"]] == [
+        *("py", "base", "other", "both", "app", "off"),
+    ]
+    assert stack["layers"][4] == {
+        "name": "app",
+        "kind": "application",
+        "python": "3.12.10",
+        "chain": ["app", "both", "base", "other", "py"],
+        "platforms": {"linux-x64": "not locked"},
+        "requirements": [],
+        "overlays": [
+            {"platform": "linux-x64", "from": "été", "to": "{site-packages}/", "overwrite": True}
+        ],
+        "launch_module": None,
+        "support_modules": [],
+        "versioned": False,
+    }
+
+
+def test_damaged_lock(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = spec.parent / "layers" / "app" / "pylock.linux-x64.toml"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("lock-version = ")
+    assert main(["show", "--json", "--spec", str(spec)]) == 0
+    stack = json.loads(capsys.readouterr().out)
+    assert stack["layers"][4]["platforms"] == {"linux-x64": "damaged"}
+    assert main(["show", "--spec", str(spec)]) == 0
+    assert "│                 damaged: linux-x64 (" in capsys.readouterr().out
+
+
+def test_the_repository_s_own_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = Path(__file__).parents[2] / "venvstacks.toml"
+    assert main(["show", "--spec", str(spec)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line for line in lines if line.endswith(")") and ": " not in line]
+    assert named == [
+        "cpython-3.12 (runtime, CPython 3.12.10)",
+        "└── framework (framework)",
+        "    ├── atls (application)",
+        "    └── pgen (application)",
+    ]

@@ -7,7 +7,7 @@ lock on its first platform, whose versions it prefers.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,6 @@ class _Locking:
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
         self._futures: dict[Pair, Future[_Outcome]] = {}
-        self._asked: dict[str, list[Platform]] = {}
 
     def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
         """Resolve, then write all locks, or tell what is wrong."""
@@ -176,7 +175,6 @@ class _Locking:
             ThreadPoolExecutor(len(pairs)) as pool,
         ):
             for layer, platform in pairs:
-                self._asked.setdefault(layer.name, []).append(platform)
                 future = pool.submit(self._resolve, layer, platform)
                 future.add_done_callback(lambda _: task.advance(1))
                 self._futures[layer.name, platform] = future
@@ -228,7 +226,6 @@ class _Locking:
         """What the layer installs itself, and what it takes from the layers below."""
         if not layer.requirements:
             return [], ()
-        first, preferred = self._first_platform(layer, platform)
         target = target_of(layer, platform, self._stack.python_version(layer))
         question = Question(
             layer=layer.name,
@@ -236,30 +233,39 @@ class _Locking:
             target=target,
             indexes=index_settings(self._stack, layer),
             constraints=_pins(lower),
-            preferences=self._upgrade.kept(self._locks.get(layer.name, platform)) | preferred,
-            refresh=first and bool(self._upgrade),
+            preferences=self._upgrade.kept(self._locks.get(layer.name, platform)),
+            refresh=bool(self._upgrade),
         )
         try:
-            own, inherited = _split(self._uv.ask(question), lower)
+            own, inherited = _split(self._ask(question, layer), lower)
         except UnresolvableError as error:
             return diagnose(self._uv, question, error, layer, lower)
         return check_tags(layer, target, own) or (own, inherited)
 
-    def _first_platform(
-        self, layer: Layer, platform: Platform
-    ) -> tuple[bool, dict[NormalizedName, Version]]:
-        """Whether nobody asks for this layer before, and the versions of its first platform."""
+    def _ask(self, question: Question, layer: Layer) -> list[Found]:
+        """Ask uv; once more where the layer's first platform has other versions.
+
+        Asking before the first platform is done saves waiting, as they agree
+        more often than not.
+        """
+        found = self._uv.ask(question)
+        first = self._first_platform(layer, question.target.platform)
+        if all(first.get(item.name, item.version) == item.version for item in found):
+            return found
+        return self._uv.ask(replace(question, preferences={**question.preferences, **first}))
+
+    def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
+        """The versions on the layer's first platform; none if that is `platform`."""
         for first in layer.platforms:
             if first == platform:
-                return True, {}
+                break
             if future := self._futures.get((layer.name, first)):
                 outcome = future.result()
-                if isinstance(outcome, LayerLock):
-                    return False, {item.name: item.version for item in outcome.distributions}
-                return False, {}
+                lock = outcome if isinstance(outcome, LayerLock) else None
+                return {item.name: item.version for item in lock.distributions} if lock else {}
             if lock := self._locks.get(layer.name, first):
-                return platform == self._asked[layer.name][0], self._upgrade.kept(lock)
-        return True, {}
+                return self._upgrade.kept(lock)
+        return {}
 
     def _interpreter(self, layer: Layer, platform: Platform) -> str | None:
         if layer.kind is not LayerKind.RUNTIME:

@@ -31,6 +31,8 @@ class Sizes:
 
     def complete(self, found: Sequence[Found], indexes: IndexSettings) -> list[LockedFile]:
         """The file of each of `found`, in their order. Raises FetchError."""
+        if not found:
+            return []
         with ThreadPoolExecutor(_REQUESTS) as pool:
             return list(pool.map(lambda item: self._file(item, indexes), found))
 

@@ -244,6 +244,21 @@ CASES = {
             f"of dependency specifier ({REQUIREMENT}, found '-r x')",
         ],
     ),
+    "requirements that are no names": Case(
+        RUNTIME.replace(
+            "[]",
+            f"""['git+https://u:p@h/x', './x.whl', "x; {"(" * 1500}", "x=={"9" * 4000}"]""",
+        ),
+        [
+            f"runtimes[0].requirements[3]: longer than 4000 characters (found 'x=={'9' * 65}…)",
+            "runtimes[0].requirements[0]: an address, which is not supported yet "
+            f"({REQUIREMENT}, found 'git+https://***@h/x')",
+            "runtimes[0].requirements[1]: not a requirement: Expected package name at the start "
+            f"of dependency specifier ({REQUIREMENT}, found './x.whl')",
+            "runtimes[0].requirements[2]: not a requirement: Too many parentheses in its marker "
+            f"({REQUIREMENT}, found 'x; {'(' * 65}…)",
+        ],
+    ),
     "requirements are a string": Case(
         RUNTIME.replace("[]", '"numpy"'),
         ["runtimes[0].requirements: wrong type (expected an array of strings, found 'numpy')"],
@@ -558,6 +573,16 @@ CASES = {
         [
             "tool.stackbuild.layers.apq: no layer has this name; did you mean 'app'?",
             'tool.stackbuild.layers."zz.1": no layer has this name',
+        ],
+    ),
+    "settings of a layer that stands on nothing": Case(
+        RUNTIME + APPLICATION + OWN + "platforms = []\nplatform-specific.win_arm64.x = 1\n",
+        [
+            "applications[0].frameworks[0]: unknown framework "
+            "(expected the name of a framework, found 'base')",
+            "tool.stackbuild.layers.app.platform-specific.win_arm64.x: unknown key "
+            "(expected one of copy-files)",
+            "tool.stackbuild.layers.app.platforms: unknown key; did you mean 'platform-specific'?",
         ],
     ),
     "settings of a runtime elsewhere": Case(

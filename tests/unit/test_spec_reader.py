@@ -234,7 +234,8 @@ def test_index_overrides_may_name_an_index_that_nobody_below_uses(tmp_path: Path
         'package_indexes = { torch = "one" }\nindex_overrides = { one = "one" }\n',
         FRAMEWORK,
         'package_indexes = { numpy = "one" }\nindex_overrides = { one = "two" }\n',
-        '[tool.uv]\nindex = [{ name = "one", url = "http://h" }, { name = "two", url = "http://h" }]',
+        "[tool.uv]\n",
+        'index = [{ name = "one", url = "http://h" }, { name = "two", url = "http://h" }]\n',
     )
     assert stack.layers["base"].package_indexes == {
         canonicalize_name("torch"): "one",

@@ -23,6 +23,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _LONGEST_SHOWN = 70
+_LONGEST_TEXT = 4000
+"""In characters; below what a path or a number in a requirement may have."""
 
 
 class Problems:
@@ -159,6 +161,8 @@ class Table:
             self._wrong_type(place, "a string", value)
         elif not value.strip():
             self.problems.add(place, "empty", expected="some text")
+        elif len(value) > _LONGEST_TEXT:
+            self.problems.add(place, f"longer than {_LONGEST_TEXT} characters", found=value)
         elif _UNSAFE_TEXT.search(value):
             self.problems.add(place, "holds a control character", found=value)
         else:

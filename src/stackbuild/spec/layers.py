@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.platforms import DEFAULT_PLATFORMS
+from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.fields import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
 from stackbuild.spec.modules import read_modules
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.version import Version
 
-    from stackbuild.platforms import Platform
     from stackbuild.spec.fields import Problems, Table
     from stackbuild.spec.references import Indexes
     from stackbuild.spec.uv_table import UvTable
@@ -58,7 +57,7 @@ class LayerReader:
 
     def __init__(self, directory: Path, uv: UvTable, problems: Problems) -> None:
         self.layers: dict[str, Layer] = {}
-        """The layers whose references are right; all of them if there is no problem."""
+        """The layers with a name of their own."""
         self.kinds: dict[str, LayerKind] = {}
         """Every name of the file."""
         self.python_versions: dict[str, Version] = {}
@@ -66,7 +65,7 @@ class LayerReader:
         self._uv = uv
         self._problems = problems
         self._places: dict[str, str] = {}
-        self._passed: set[str] = set()
+        self._sound: dict[str, Layer] = {}
         self._indexes_of: dict[str, Indexes] = {}
 
     def read(self, spec: Table) -> None:
@@ -106,9 +105,9 @@ class LayerReader:
         table.done()
         if name is None:
             return
-        self._passed.add(name)
+        self.layers[name] = layer
         if lower is not None:
-            self.layers[name] = layer
+            self._sound[name] = layer
             self._indexes_of[name] = indexes
 
     def _read_name(self, kind: LayerKind, table: Table) -> str | None:
@@ -134,7 +133,7 @@ class LayerReader:
         if kind is LayerKind.RUNTIME:
             self._read_python(name, table)
             return Lower(runtime=name or "", frameworks=())
-        known = Known(kinds=self.kinds, layers=self.layers, passed=self._passed)
+        known = Known(kinds=self.kinds, passed=self.layers, sound=self._sound)
         return read_lower(table, name, known)
 
     def _read_python(self, name: str | None, table: Table) -> None:
@@ -150,9 +149,12 @@ class LayerReader:
 
     def _read_platforms(self, table: Table, lower: Lower | None) -> tuple[Platform, ...]:
         """The platforms a layer is made for: at most those of every layer below it."""
-        names = (*lower.frameworks, lower.runtime) if lower else ()
-        below = [self.layers[name] for name in names if name in self.layers]
         items = read_platforms(table, "platforms")
+        if lower is None:
+            # Unknown, and nothing that is said about platforms shall be wrong for it.
+            return tuple(Platform)
+        names = (*lower.frameworks, lower.runtime)
+        below = [self.layers[name] for name in names if name in self.layers]
         if items is None:
             possible = [
                 platform

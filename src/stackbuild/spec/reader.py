@@ -52,7 +52,7 @@ def read_stack(
         expected = " or ".join(f"[[{key}]]" for key in KEYS)
         problems.add("", "defines no layer", expected=expected)
     own = tool.table("stackbuild") or Table({}, tool.place_of("stackbuild"), problems)
-    settings = read_tool_table(own, reader.layers, reader.kinds, path.parent / "overlays")
+    settings = read_tool_table(own, reader.layers, path.parent / "overlays")
     _check_tools(tool)
     if problems.found:
         raise SpecError(path, problems.found)
@@ -97,8 +97,7 @@ def _check_tools(tool: Table) -> None:
 def _parse(path: Path) -> dict[str, object]:
     """The TOML file at `path`. Raises SpecError where it is none."""
     try:
-        text = path.read_bytes().decode()
-        return tomli.loads(text.replace("\r\n", "\n"))
+        return tomli.loads(path.read_bytes().decode())
     except FileNotFoundError:
         hint = did_you_mean(path.name, [other.name for other in path.parent.glob("*.toml")])
         problem = Problem(place="", message="the file does not exist", hint=hint)

@@ -27,10 +27,10 @@ class Known:
 
     kinds: Mapping[str, LayerKind]
     """The name of every layer of the file, also of those further down."""
-    layers: Mapping[str, Layer]
-    """The layers above this one in the file whose own references are right."""
     passed: Collection[str]
-    """The names above this one in the file, right or wrong."""
+    """The names above this one in the file."""
+    sound: Mapping[str, Layer]
+    """Those of them that stand on something, as far as has been found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def _resolve(
             hint="move it above the layers that stand on it",
         )
     else:
-        return known.layers.get(value)
+        return known.sound.get(value)
     return None
 
 
@@ -116,7 +116,7 @@ def _from_frameworks(
             expected="one runtime below a layer",
         )
         return None
-    mro = {name: (name, *layer.frameworks) for name, layer in known.layers.items()}
+    mro = {name: (name, *layer.frameworks) for name, layer in known.sound.items()}
     try:
         order = linearize([layer.name for layer in layers], mro)
     except LinearizeError as error:

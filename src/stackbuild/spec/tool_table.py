@@ -55,25 +55,22 @@ class ToolTable:
     """The layers it was given, with what the table adds to them."""
 
 
-def read_tool_table(
-    table: Table, layers: Mapping[str, Layer], kinds: Mapping[str, LayerKind], overlays: Path
-) -> ToolTable:
+def read_tool_table(table: Table, layers: Mapping[str, Layer], overlays: Path) -> ToolTable:
     """Read and check `[tool.stackbuild]`.
 
-    `kinds` names every layer of the file, `layers` those that could be read;
-    `overlays` is the directory with a directory of overlays for each layer.
+    `overlays` is the directory with a directory of overlays for each of the
+    `layers`.
     """
     platforms = _platforms(table, layers)
     frames = _frames(table.table("frames"))
     changed = dict(layers)
     entries = table.table("layers")
     for name, entry in entries.subtables() if entries else ():
-        if name not in kinds:
-            table.problems.add(
-                entry.place, "no layer has this name", hint=did_you_mean(name, kinds)
-            )
-        elif name in layers:
+        if name in layers:
             changed[name] = _layer(entry, layers[name], overlays)
+        else:
+            hint = did_you_mean(name, layers)
+            table.problems.add(entry.place, "no layer has this name", hint=hint)
     for key in _LATER:
         table.refuse(key, _NOT_YET)
     table.done()

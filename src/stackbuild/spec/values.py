@@ -30,6 +30,7 @@ _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.I
 _NAMES_OF_THE_ROOT = ("current", "generations")
 _PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
 
+_REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
@@ -101,14 +102,19 @@ def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
     """A requirement in the form of PEP 508, without an address."""
     from packaging.requirements import InvalidRequirement, Requirement
 
+    reason = None
     try:
         requirement = Requirement(item.value)
     except InvalidRequirement as error:
         reason = redacted(str(error).partition("\n")[0])
+    except RecursionError:
+        reason = "Too many parentheses in its marker"
+    if reason is not None:
+        address = "://" in item.value
         problems.add(
             item.place,
-            f"not a requirement: {reason}",
-            expected="a name and versions, such as 'numpy>=2'",
+            "an address, which is not supported yet" if address else f"not a requirement: {reason}",
+            expected=_REQUIREMENT,
             found=item.value,
         )
         return None
@@ -116,7 +122,7 @@ def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
         problems.add(
             item.place,
             f"{requirement.name} is asked for by its address, which is not supported yet",
-            expected="a name and versions, such as 'numpy>=2'",
+            expected=_REQUIREMENT,
         )
         return None
     return requirement

@@ -1,0 +1,57 @@
+"""`stackbuild runtime`: archives of interpreters for a mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+
+if TYPE_CHECKING:
+    import argparse
+
+DESCRIPTION = """\
+Pack the CPython in PATH (an interpreter, or the prefix it is installed in) into
+an archive that can be moved anywhere, with the layout and the name that
+python-build-standalone gives its `install_only` archives, and a .sha256 beside it.
+Test suites, static libraries, pip and setuptools stay out.
+"""
+EXAMPLE = """\
+example:
+  stackbuild runtime pack ~/.pyenv/versions/3.12.1 --to /srv/interpreters
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `stackbuild runtime`."""
+    import argparse
+
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    pack = actions.add_parser(
+        "pack",
+        help="make such an archive from an interpreter of this machine",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    pack.add_argument("path", type=Path, metavar="PATH", help="an interpreter or its prefix")
+    pack.add_argument(
+        "--to", type=Path, required=True, metavar="MIRROR", help="the directory of the mirror"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pack, and print what to write into the stack."""
+    from stackbuild.platforms import host_platform
+    from stackbuild.runtimes.pack import pack
+    from stackbuild.transfer import sha256_file
+
+    path = pack(arguments.path, arguments.to, Console()).absolute()
+    version = path.name.removeprefix("cpython-").partition("+")[0]
+    minor = version.rpartition(".")[0]
+    print(f"{path}\n")
+    print("# For venvstacks.toml; served over HTTP, with the address instead of file://…")
+    print(f'[tool.stackbuild.layers."cpython-{minor}".downloads]')
+    print(f'{host_platform()} = {{ url = "{path.as_uri()}", sha256 = "{sha256_file(path)}" }}')
+    return 0

@@ -1,0 +1,148 @@
+"""Archives of interpreters from the network, kept once they are verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from stackbuild.connection import PATIENCE, Patience
+from stackbuild.errors import FetchError
+from stackbuild.files import atomic_write
+from stackbuild.runtimes.names import release_path
+from stackbuild.transfer import NotFoundError, UnreachableError, download, redact, sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from stackbuild.messages import Messages
+    from stackbuild.spec.model import Download
+    from stackbuild.workspace import Workspace
+
+MIRROR_VARIABLE = "PBS_INSTALLER_BASE_URL"
+"""pbs-installer's own name for a mirror."""
+REMEMBERED = 600.0
+"""Seconds for which a host that could not be reached is not tried again."""
+
+
+def mirror_base(mirror: str | None) -> str | None:
+    """The mirror of the spec, or that of the environment."""
+    return (mirror or os.environ.get(MIRROR_VARIABLE) or "").rstrip("/") or None
+
+
+def addresses(url: str, mirror: str | None) -> list[str]:
+    """Where to look for the archive that the lock knows at `url`, likeliest first.
+
+    A mirror is laid out as the releases page is (``<tag>/<name>``) or, as
+    pbs-installer expects it, without the tags.
+    """
+    if mirror is None:
+        return [url]
+    parts = release_path(url)
+    if parts is None:
+        return [f"{mirror}/{url.rpartition('/')[2]}"]
+    tag, name = parts
+    return [f"{mirror}/{tag}/{name}", f"{mirror}/{name}"]
+
+
+def file_name(url: str) -> str:
+    """The file name at the end of an address, as it may be written to a directory."""
+    return PurePosixPath(unquote(urlsplit(url).path)).name or "archive"
+
+
+def kept_path(archive: Download, workspace: Workspace) -> Path:
+    """Where the archive is kept when it has been downloaded."""
+    return workspace.runtimes / "downloads" / archive.sha256 / file_name(archive.url)
+
+
+def is_kept(path: Path, sha256: str) -> bool:
+    """Whether `path` is there as it was verified; it is read again when somebody touched it."""
+    seal = path.with_name("verified.json")
+    try:
+        if json.loads(seal.read_bytes()) == _stamp(path):
+            return True
+    except (OSError, ValueError):
+        pass
+    if not path.is_file() or sha256_file(path) != sha256:
+        return False
+    atomic_write(seal, json.dumps(_stamp(path)))
+    return True
+
+
+def fetch_archive(
+    archive: Download,
+    urls: Iterable[str],
+    workspace: Workspace,
+    messages: Messages,
+    patience: Patience = PATIENCE,
+) -> Path:
+    """The verified archive, from the first of `urls` that has a file.
+
+    Raises FetchError and IntegrityError; after either nothing is left behind.
+    """
+    path = kept_path(archive, workspace)
+    if is_kept(path, archive.sha256):
+        return path
+    urls = list(urls)
+    for url in urls:
+        try:
+            messages.note(f"downloading {path.name} from {redact(url)}")
+            download(url, path, sha256=archive.sha256, messages=messages, patience=patience)
+        except NotFoundError:
+            continue
+        finally:
+            if not path.exists() and path.parent.exists() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        atomic_write(path.with_name("verified.json"), json.dumps(_stamp(path)))
+        return path
+    raise NotFoundError(
+        "there is no such archive of an interpreter",
+        file=", ".join(redact(url) for url in urls),
+    )
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+class Unreachable:
+    """Hosts that could not be reached a short while ago, kept in a file of the cache."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._path = workspace.runtimes / "unreachable.json"
+
+    def check(self, url: str) -> None:
+        """Raises FetchError when the host of `url` is known not to answer."""
+        entry = self._read().get(urlsplit(url).netloc.rpartition("@")[2])
+        if entry is None:
+            return
+        since, reason = entry
+        minutes = max(1, round((time.time() - since) / 60))
+        raise FetchError(
+            f"{urlsplit(url).hostname} could not be reached {minutes} min ago ({reason}); "
+            f"it is tried again {round(REMEMBERED / 60)} min after that",
+            file=redact(url),
+        )
+
+    def remember(self, url: str, error: UnreachableError) -> None:
+        """Note that the host of `url` could not be reached."""
+        entries = self._read() | {
+            urlsplit(url).netloc.rpartition("@")[2]: (time.time(), error.reason)
+        }
+        atomic_write(self._path, json.dumps(entries))
+
+    def _read(self) -> dict[str, tuple[float, str]]:
+        try:
+            found = json.loads(self._path.read_bytes())
+            return {
+                str(host): (float(since), str(reason))
+                for host, (since, reason) in found.items()
+                if 0 <= time.time() - since < REMEMBERED
+            }
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}

@@ -1,0 +1,178 @@
+"""Finds the archive of a runtime's interpreter in the places that the spec gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from stackbuild.connection import PATIENCE, Patience
+from stackbuild.errors import FetchError
+from stackbuild.platforms import host_platform
+from stackbuild.runtimes.download import (
+    Unreachable,
+    addresses,
+    fetch_archive,
+    is_kept,
+    kept_path,
+    mirror_base,
+)
+from stackbuild.runtimes.local import local_archive
+from stackbuild.runtimes.model import RuntimeArchive
+from stackbuild.spec.model import RuntimeSettings
+from stackbuild.transfer import UnreachableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.lock.model import RuntimeLock
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.runtimes.model import Source
+    from stackbuild.spec.model import Download, Layer, RuntimeSource, Stack
+    from stackbuild.workspace import Workspace
+
+
+def provide_runtime(
+    stack: Stack,
+    layer: Layer,
+    platform: Platform,
+    runtime_lock: RuntimeLock,
+    workspace: Workspace,
+    messages: Messages,
+    *,
+    patience: Patience = PATIENCE,
+) -> RuntimeArchive:
+    """The archive of the interpreter of the runtime `layer` on `platform`.
+
+    An explicit download of the spec comes before all others and has no
+    substitute; then the sources are tried in their order. Where one of this
+    machine stands in, a message says so. Raises FetchError when it cannot be
+    had, and IntegrityError at once when bytes differ from the lock.
+    """
+    settings = layer.runtime_settings or RuntimeSettings()
+    explicit = settings.downloads.get(platform)
+    if explicit is not None:
+        path = fetch_archive(explicit, [explicit.url], workspace, messages, patience)
+        return _downloaded(path, explicit, "url", runtime_lock)
+    failures: list[str] = []
+    for source in settings.sources:
+        alone = source == settings.sources[-1]
+        try:
+            if source == "pbs":
+                locked = _locked(runtime_lock, platform)
+                mirror = mirror_base(settings.mirror)
+                path = _from_pbs(
+                    locked, mirror, workspace, messages, alone=alone, patience=patience
+                )
+                return _downloaded(path, locked, "pbs", runtime_lock)
+            archive = _local(stack, layer, settings, platform, workspace, messages)
+        except FetchError as error:
+            failures.append(f"{source}: {_in_one_line(error)}")
+        else:
+            _tell(archive, layer, platform, runtime_lock, failures, messages)
+            return archive
+    raise FetchError(
+        "the interpreter of a runtime cannot be had",
+        layer=layer.name,
+        platform=platform,
+        expected=f"CPython {runtime_lock.python_version}",
+        found="; ".join(failures) or "no sources",
+        remedy=_remedy(settings.sources),
+    )
+
+
+def _locked(runtime_lock: RuntimeLock, platform: Platform) -> Download:
+    try:
+        return runtime_lock.archives[platform]
+    except KeyError:
+        version = runtime_lock.python_version
+        raise FetchError(f"there is no CPython {version} of it for {platform}") from None
+
+
+def _from_pbs(
+    locked: Download,
+    mirror: str | None,
+    workspace: Workspace,
+    messages: Messages,
+    *,
+    alone: bool,
+    patience: Patience,
+) -> Path:
+    path = kept_path(locked, workspace)
+    if is_kept(path, locked.sha256):
+        return path
+    urls = addresses(locked.url, mirror)
+    unreachable = Unreachable(workspace)
+    if not alone:
+        # With nothing to fall back on, trying is better than remembering.
+        unreachable.check(urls[0])
+    try:
+        return fetch_archive(locked, urls, workspace, messages, patience)
+    except UnreachableError as error:
+        unreachable.remember(urls[0], error)
+        raise
+
+
+def _local(
+    stack: Stack,
+    layer: Layer,
+    settings: RuntimeSettings,
+    platform: Platform,
+    workspace: Workspace,
+    messages: Messages,
+) -> RuntimeArchive:
+    host = host_platform()
+    if platform != host:
+        raise FetchError(f"an interpreter of this machine is one for {host} only")
+    return local_archive(stack.python_version(layer), settings, platform, workspace, messages)
+
+
+def _downloaded(
+    path: Path, download: Download, source: Source, runtime_lock: RuntimeLock
+) -> RuntimeArchive:
+    return RuntimeArchive(
+        path=path,
+        sha256=download.sha256,
+        version=runtime_lock.python_version,
+        source=source,
+        stands_in=False,
+        origin=path.name,
+    )
+
+
+_told: WeakKeyDictionary[Messages, set[str]] = WeakKeyDictionary()
+
+
+def _tell(
+    archive: RuntimeArchive,
+    layer: Layer,
+    platform: Platform,
+    runtime_lock: RuntimeLock,
+    failures: list[str],
+    messages: Messages,
+) -> None:
+    """Say that an interpreter stands in, why, and what it needs; once for each listener."""
+    text = (
+        f"{layer.name} on {platform}: CPython {archive.version} of this machine stands in "
+        f"for the {runtime_lock.python_version} of python-build-standalone"
+    )
+    text += f" ({'; '.join(failures)})" if failures else ""
+    if archive.host_libraries:
+        text += f"; where it runs it needs {', '.join(archive.host_libraries)}"
+    told = _told.setdefault(messages, set())
+    if text not in told:
+        told.add(text)
+        messages.note(text)
+
+
+def _in_one_line(error: FetchError) -> str:
+    found = dict(error.details).get("found")
+    return f"{error.message} ({found})" if found else error.message
+
+
+def _remedy(sources: tuple[RuntimeSource, ...]) -> str:
+    wider = "" if "local" in sources else "allow the source local, "
+    return (
+        f"{wider}name a `mirror`, or an archive under `downloads` "
+        "(`stackbuild runtime pack` makes one on a machine of that platform)"
+    )

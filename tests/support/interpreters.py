@@ -1,0 +1,130 @@
+"""Interpreters of the machine that runs the tests, and stacks made of one runtime."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.version import Version
+
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.runtimes.find import candidates, find_interpreters
+from stackbuild.runtimes.probe import Facts, clean_environment, objection
+from stackbuild.spec.model import FrameSettings, Layer, LayerKind, RuntimeSettings, Stack
+from stackbuild.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MINORS = ("3.12", "3.11", "3.13", "3.10", "3.14")
+"""In the order in which tests like them."""
+
+
+@functools.cache
+def interpreters(minor: str) -> tuple[Facts, ...]:
+    """The interpreters of a minor version, those that can be packed first."""
+    found = find_interpreters(minor, candidates())
+    return tuple(sorted(found, key=lambda facts: objection(facts, host_platform()) is not None))
+
+
+@functools.cache
+def packable(minor: str | None = None) -> Facts:
+    """An interpreter that can be packed, of `minor` or of any version. Skips without one."""
+    for candidate in [minor] if minor else MINORS:
+        for facts in interpreters(candidate):
+            if objection(facts, host_platform()) is None:
+                return facts
+    pytest.skip(f"no interpreter of this machine can be packed: {minor or 'any version'}")
+
+
+def interpreter_for(minor: str) -> Path:
+    """An interpreter of a minor version. Skips where there is none.
+
+    For the version that runs the tests there always is one.
+    """
+    found = interpreters(minor)
+    if found:
+        return found[0].executable
+    if sys.version_info[:2] == tuple(map(int, minor.split("."))):
+        return Path(sys.executable)
+    pytest.skip(f"there is no CPython {minor} on this machine")
+
+
+@functools.cache
+def _unshare() -> tuple[str, ...] | None:
+    """The command that starts another one in a mount namespace, where that is allowed."""
+    if shutil.which("unshare") is None:
+        return None
+    for options in ([], ["--map-root-user"]):
+        command = ["unshare", *options, "--mount"]
+        probe = [*command, "sh", "-c", "mount -t tmpfs none /mnt"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return tuple(command)
+    return None
+
+
+def without(directory: Path, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run `command` where `directory` is empty. Skips where mount namespaces are not allowed."""
+    unshare = _unshare()
+    if unshare is None:
+        pytest.skip("this machine allows no mount namespaces")
+    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    return subprocess.run(
+        [*unshare, "sh", "-c", script, "sh", directory, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+        cwd="/",
+    )
+
+
+def runtime_stack(
+    directory: Path, version: str, settings: RuntimeSettings | None = None
+) -> tuple[Stack, Layer]:
+    """A stack of nothing but the runtime ``cpython``, and that runtime."""
+    layer = Layer(
+        name="cpython",
+        kind=LayerKind.RUNTIME,
+        requirements=(),
+        platforms=tuple(Platform),
+        runtime="cpython",
+        frameworks=(),
+        runtime_settings=settings or RuntimeSettings(),
+    )
+    stack = Stack(
+        path=directory / "venvstacks.toml",
+        layers={"cpython": layer},
+        python_versions={"cpython": Version(version)},
+        platforms=tuple(Platform),
+        frames=FrameSettings(),
+    )
+    return stack, layer
+
+
+def workspace_in(directory: Path) -> Workspace:
+    """A workspace whose cache is in `directory`, too."""
+    return Workspace(project=directory, cache=directory / "cache", jobs=2)
+
+
+class Listener:
+    """Messages that are kept."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    from stackbuild.messages import Silent as _Silent
+
+    task = _Silent.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from stackbuild.cli.main import main
 from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, write_spec
+
+REPOSITORY = Path(__file__).parents[2]
 
 STATES = "not locked: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
 
@@ -104,8 +107,32 @@ def test_damaged_lock(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "│                 damaged: linux-x64 (" in capsys.readouterr().out
 
 
+def test_locked_and_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("layers", "launch", "overlays"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    text = (REPOSITORY / "venvstacks.toml").read_text(encoding="utf-8")
+    spec = tmp_path / "venvstacks.toml"
+
+    def states() -> dict[str, set[str]]:
+        assert main(["show", "--json", "--spec", str(spec)]) == 0
+        layers = json.loads(capsys.readouterr().out)["layers"]
+        return {layer["name"]: set(layer["platforms"].values()) for layer in layers}
+
+    spec.write_text(text, encoding="utf-8")
+    before = states()
+    assert before["pgen"] == {"locked"}
+    spec.write_text(text.replace("olga==1.3.0", "olga==1.2.9"), encoding="utf-8")
+    assert states() == before | {"pgen": {"stale"}}
+    assert main(["show", "--spec", str(spec)]) == 0
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert line.lstrip() == (
+        "stale: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64 "
+        "(its requirements changed)"
+    )
+
+
 def test_the_repository_s_own_stack(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = Path(__file__).parents[2] / "venvstacks.toml"
+    spec = REPOSITORY / "venvstacks.toml"
     assert main(["show", "--spec", str(spec)]) == 0
     lines = capsys.readouterr().out.splitlines()
     named = [line for line in lines if line.endswith(")") and ": " not in line]

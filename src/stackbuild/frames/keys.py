@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import FrameSettings
 
 
+def digest_of(*inputs: str | bool | int) -> str:
+    """The sha256 (hex) of `inputs`, in their order."""
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
 def frame_key(*inputs: str | bool, settings: FrameSettings) -> str:
     """The sha256 (hex) of `inputs` and of what every frame depends on.
 
     That is the format version, zstd's version and the level.
     """
-    parts = [FORMAT_VERSION, library_version(), settings.level, *inputs]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return digest_of(FORMAT_VERSION, library_version(), settings.level, *inputs)

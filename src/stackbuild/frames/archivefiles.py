@@ -1,0 +1,190 @@
+"""The files of an interpreter's archive, as a runtime layer has them.
+
+The archive is in the `install_only` layout of python-build-standalone: a tar
+file, compressed with gzip or zstd, with everything below ``python/``. It is
+decompressed into one work file, so that its members can be read in any order
+and by several threads.
+"""
+
+from __future__ import annotations
+
+import gzip
+import posixpath
+import tarfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from stackbuild.errors import IntegrityError
+from stackbuild.frames.keep import chosen_files
+from stackbuild.frames.tarformat import check_link, path_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.layout import Layout
+    from stackbuild.runtimes.model import RuntimeArchive
+
+_TOP = "python/"
+_CHUNK = 1024 * 1024
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFile:
+    """A file or link of an interpreter; `offset` is where its bytes stand in the work file."""
+
+    path: str
+    size: int = 0
+    executable: bool = False
+    link: str | None = None
+    offset: int = 0
+    data: bytes | None = None
+    """Bytes that replace those in the archive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFiles:
+    """An interpreter's files, sorted by path, and the work file that holds their bytes."""
+
+    tar: Path
+    files: tuple[ArchiveFile, ...]
+
+    def chunks(self, file: ArchiveFile) -> Iterator[bytes]:
+        """The bytes of `file`, in pieces. Safe in several threads."""
+        if file.data is not None:
+            yield file.data
+            return
+        left = file.size
+        with self.tar.open("rb") as stream:
+            stream.seek(file.offset)
+            while left and (chunk := stream.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk
+        if left:
+            raise IntegrityError("an interpreter's archive ends inside a file", file=file.path)
+
+    def read(self, file: ArchiveFile) -> bytes:
+        """All bytes of `file`."""
+        return b"".join(self.chunks(file))
+
+
+@contextmanager
+def opened(
+    archive: RuntimeArchive, layout: Layout, keep: Collection[str], cache: FrameCache
+) -> Iterator[ArchiveFiles]:
+    """The files of `archive` that go into a layer, for as long as the `with` block runs.
+
+    Those are all but what `chosen_files` leaves out. Raises IntegrityError for an
+    archive that is damaged, is laid out otherwise, or holds what no layer may.
+    """
+    from stackbuild.transfer import sha256_file
+
+    if (found := sha256_file(archive.path)) != archive.sha256:
+        raise IntegrityError(
+            "an interpreter's archive is not the one that was provided",
+            file=archive.path,
+            expected=f"sha256 {archive.sha256}",
+            found=f"sha256 {found}",
+        )
+    with cache.work_file() as tar:
+        try:
+            _decompress(archive.path, tar)
+            files = _index(archive.path, tar)
+        except _damages() as error:
+            raise IntegrityError(
+                f"an interpreter's archive cannot be read: {error}", file=archive.path
+            ) from error
+        everything = ArchiveFiles(tar=tar, files=files)
+        if layout.runtime_interpreter not in {file.path for file in files}:
+            raise _refused(archive.path, f"{_TOP}{layout.runtime_interpreter}", "is missing")
+        yield replace(everything, files=chosen_files(everything, layout, keep))
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    import zstandard
+
+    return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+
+
+def _decompress(path: Path, to: Path) -> None:
+    with _stream(path) as source, to.open("wb") as target:
+        while chunk := source.read(_CHUNK):
+            target.write(chunk)
+
+
+def _stream(path: Path) -> AbstractContextManager[_Readable]:
+    if path.name.endswith(".zst"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(
+            path.open("rb"), read_across_frames=True, closefd=True
+        )
+    return gzip.open(path, "rb")
+
+
+def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
+    files: dict[str, ArchiveFile] = {}
+    with tarfile.open(tar, "r:", encoding="utf-8") as archive:
+        for member in archive:
+            name = posixpath.normpath(member.name) if member.isdir() else member.name
+            if member.isdir() and name in (".", _TOP.rstrip("/")):
+                continue
+            fault = path_fault(name.removeprefix("./"))
+            name = name.removeprefix("./")
+            if not fault and not name.startswith(_TOP):
+                fault = f"does not stand below {_TOP}"
+            if not fault and name.removeprefix(_TOP) in files:
+                fault = "stands in it twice"
+            if not fault and not (member.isdir() or member.isreg() or member.issym()):
+                fault = None if member.islnk() else "is no file, link or directory"
+            if fault:
+                raise _refused(path, name, fault)
+            if not member.isdir():
+                file = _file(member, name.removeprefix(_TOP))
+                files[file.path] = file
+    _check_places(path, files)
+    return tuple(file for _, file in sorted(files.items()))
+
+
+def _file(member: tarfile.TarInfo, path: str) -> ArchiveFile:
+    if member.issym():
+        check_link(path, member.linkname)
+        return ArchiveFile(path=path, link=member.linkname)
+    if member.islnk():
+        # A second name of a file that came before: said with a symbolic link instead.
+        target = member.linkname.removeprefix("./").removeprefix(_TOP)
+        link = posixpath.relpath(target, posixpath.dirname(path) or ".")
+        check_link(path, link)
+        return ArchiveFile(path=path, link=link)
+    return ArchiveFile(
+        path=path,
+        size=member.size,
+        executable=bool(member.mode & 0o111),
+        offset=member.offset_data,
+    )
+
+
+def _check_places(path: Path, files: dict[str, ArchiveFile]) -> None:
+    directories: set[str] = set()
+    for name in files:
+        parent = posixpath.dirname(name)
+        while parent and parent not in directories:
+            if parent in files:
+                raise _refused(path, name, "stands below a file or a link")
+            directories.add(parent)
+            parent = posixpath.dirname(parent)
+
+
+def _refused(path: Path, name: str, fault: str) -> IntegrityError:
+    return IntegrityError(
+        f"a file of an interpreter's archive {fault}", file=f"{path.name}: {name!a}"
+    )

@@ -1,0 +1,90 @@
+"""Compiles sources that come in on standard input: run by the interpreter they are for.
+
+It is a script, not a module of stackbuild: it runs without site-packages, on
+any CPython from 3.10 on, and imports nothing that its own directory could hold.
+
+First it writes its version, as a line. Then it answers each request (lengths of
+path and source as two little-endian 32-bit numbers, the path, the source) with
+a length and a `.pyc`; a length of 0 means that the source does not compile.
+"""
+
+from __future__ import annotations
+
+import sys
+
+del sys.path[0]  # this file's directory
+
+import gc  # noqa: E402 - only now it can be none but the standard library's
+import marshal  # noqa: E402
+from _imp import source_hash  # noqa: E402
+from importlib.util import MAGIC_NUMBER  # noqa: E402
+
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
+"""The flags of PEP 552: hash-based, not checked."""
+_HASH_KEY = int.from_bytes(MAGIC_NUMBER, "little")
+_CODE = type((lambda: None).__code__)
+_TUPLES = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts")
+
+_CHARACTERS = [sys.intern(chr(code)) for code in range(256)]
+"""Held, so that they stay interned: those of Latin-1, of which there is one each."""
+
+
+def parts_in(value: object, strings: list[str], sets: list[object]) -> None:
+    """Collect every string and every frozen set that `value`, code or a constant, holds."""
+    if isinstance(value, str):
+        strings.append(value)
+    elif isinstance(value, _CODE):
+        strings += (value.co_name, value.co_filename, getattr(value, "co_qualname", ""))
+        for name in _TUPLES:
+            parts_in(getattr(value, name), strings, sets)
+    elif isinstance(value, tuple | frozenset):
+        if isinstance(value, frozenset):
+            sets.append(value)
+        for item in value:
+            parts_in(item, strings, sets)
+
+
+def code_bytes(source: bytes, path: str) -> bytes:
+    """The marshalled code of `source`, the same whatever was compiled before.
+
+    Three things would make it differ. marshal marks a value that something else
+    refers to, and strings may be shared with other modules: so each string gets
+    one more reference. A frozen set is made anew, and no longer shared inside
+    its module, if a string in it equals an interned one: so a module with such
+    sets is compiled once more while all its strings exist. And a character that
+    was once interned is written as such: so all that exist once are interned.
+    """
+    strings: list[str] = []
+    sets: list[object] = []
+    code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+    parts_in(code, strings, sets)
+    if sets:
+        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+        parts_in(code, strings, sets)
+    return marshal.dumps(code)
+
+
+def compiled(path: str, source: bytes) -> bytes:
+    """The `.pyc` of `source`; empty if it does not compile."""
+    try:
+        code = code_bytes(source, path)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return b""
+    return MAGIC_NUMBER + _UNCHECKED_HASH + source_hash(_HASH_KEY, source) + code
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    gc.disable()  # nothing lives long enough
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    answers.write("{}.{}.{}\n".format(*sys.version_info).encode())
+    answers.flush()
+    while len(lengths := requests.read(8)) == 8:
+        path = requests.read(int.from_bytes(lengths[:4], "little")).decode()
+        pyc = compiled(path, requests.read(int.from_bytes(lengths[4:], "little")))
+        answers.write(len(pyc).to_bytes(4, "little"))
+        answers.write(pyc)
+        answers.flush()
+
+
+main()

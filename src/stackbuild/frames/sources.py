@@ -1,0 +1,159 @@
+"""Where the sources come from that bytecode is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from stackbuild.frames.keys import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.layout import Layout
+    from stackbuild.runtimes.model import RuntimeArchive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSources:
+    """Python modules that can be read."""
+
+    sizes: Mapping[str, int]
+    """Layer-relative path to size in bytes."""
+    reader: Callable[[], AbstractContextManager[Callable[[str], bytes]]]
+    """Opens what reads the module of a path; each thread opens one of its own."""
+
+
+class Sources(Protocol):
+    """The Python modules of one input, known without reading it."""
+
+    @property
+    def subject(self) -> str:
+        """What they belong to: ``cpython 3.12.10``, a wheel's file name, an overlay's name."""
+
+    @property
+    def identity(self) -> str:
+        """sha256 (hex) of everything that decides their paths and contents."""
+
+    def opened(self, cache: FrameCache) -> AbstractContextManager[OpenSources]:
+        """Make them readable; `cache` lends a work file. Raises IntegrityError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelSources:
+    """The modules of a wheel that are installed into site-packages."""
+
+    wheel: Path
+    sha256: str
+    layout: Layout
+
+    @property
+    def subject(self) -> str:
+        """Name and version."""
+        name, version = self.wheel.name.split("-")[:2]
+        return f"{name.lower().replace('_', '-')} {version}"
+
+    @property
+    def identity(self) -> str:
+        """Of the wheel and where its modules go."""
+        return digest_of("wheel", self.sha256, self.layout.site_packages)
+
+    @contextmanager
+    def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:
+        """Check the wheel's sha256 and list its modules."""
+        from stackbuild.frames.wheelplan import open_wheel, read_wheel, verify_wheel
+
+        verify_wheel(self.wheel, self.sha256)
+        members = {
+            f"{self.layout.site_packages}/{member.target}": member.info
+            for member in read_wheel(self.wheel).members
+            if member.scheme in ("root", "purelib", "platlib") and member.target.endswith(".py")
+        }
+
+        @contextmanager
+        def reader() -> Iterator[Callable[[str], bytes]]:
+            with open_wheel(self.wheel) as archive:
+                yield lambda path: archive.read(members[path])
+
+        yield OpenSources(
+            sizes={path: info.file_size for path, info in members.items()}, reader=reader
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSources:
+    """The modules of an interpreter: the standard library, and what is kept of site-packages."""
+
+    archive: RuntimeArchive
+    layout: Layout
+    keep: Collection[str]
+
+    @property
+    def subject(self) -> str:
+        """The interpreter and its version."""
+        return f"cpython {self.archive.version}"
+
+    @property
+    def identity(self) -> str:
+        """Of the archive and what is kept of it."""
+        return digest_of("archive", self.archive.sha256, self.layout.stdlib, *sorted(self.keep))
+
+    @contextmanager
+    def opened(self, cache: FrameCache) -> Iterator[OpenSources]:
+        """Decompress the archive and list its modules."""
+        from stackbuild.frames.archivefiles import opened
+
+        with opened(self.archive, self.layout, self.keep, cache) as contents:
+            files = {
+                file.path: file
+                for file in contents.files
+                if file.path.startswith(f"{self.layout.stdlib}/")
+                and file.path.endswith(".py")
+                and file.link is None
+            }
+
+            @contextmanager
+            def reader() -> Iterator[Callable[[str], bytes]]:
+                yield lambda path: contents.read(files[path])
+
+            yield OpenSources(
+                sizes={path: file.size for path, file in files.items()}, reader=reader
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySources:
+    """Modules whose bytes are at hand: of a head or an overlay. Other files are passed over."""
+
+    subject: str
+    files: Mapping[str, bytes]
+    """By layer-relative path."""
+
+    @property
+    def identity(self) -> str:
+        """Of all modules."""
+        digests = [
+            text
+            for path, data in sorted(self._modules().items())
+            for text in (path, hashlib.sha256(data).hexdigest())
+        ]
+        return digest_of("files", *digests)
+
+    @contextmanager
+    def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:
+        """The modules as they are."""
+        modules = self._modules()
+
+        @contextmanager
+        def reader() -> Iterator[Callable[[str], bytes]]:
+            yield modules.__getitem__
+
+        yield OpenSources(sizes={path: len(data) for path, data in modules.items()}, reader=reader)
+
+    def _modules(self) -> dict[str, bytes]:
+        return {path: data for path, data in self.files.items() if path.endswith(".py")}

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import subprocess
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild import __version__
+from stackbuild.cli.main import COMMANDS, main
+from stackbuild.errors import IntegrityError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    Install = Callable[[Callable[[argparse.Namespace], int]], None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a function in the place of what `stackbuild show` does."""
+
+    def put(run: Callable[[argparse.Namespace], int]) -> None:
+        module = ModuleType("stackbuild.cli.show")
+        module.configure = lambda parser: None  # type: ignore[attr-defined]  # a module made here
+        module.run = run  # type: ignore[attr-defined]  # a module made here
+        monkeypatch.setitem(sys.modules, "stackbuild.cli.show", module)
+
+    return put
+
+
+def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def run(_: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+ACTIONS = {"runtime": ["pack"]}
+"""Commands of commands."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module(f"stackbuild.cli.{name}")
+    words = [name, *ACTIONS.get(name, [])]
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: stackbuild {' '.join(words)}")
+    assert "example" in text.lower(), "the help of a command shows how it is used"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text and line in text for name, line in COMMANDS.items())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"stackbuild {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["show", "--no-such"], ["--sp"]])
+def test_a_wrong_call_is_a_usage_error(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: stackbuild" in capsys.readouterr().err
+
+
+def test_a_foreseen_error_has_no_traceback(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raising(IntegrityError("the archive differs", layer="atls", found="x")))
+    assert main(["show"]) == 6
+    assert capsys.readouterr().err == "error: the archive differs\n  layer: atls\n  found: x\n"
+
+
+def test_debug_shows_it(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(raising(IntegrityError("the archive differs")))
+    assert main(["--debug", "show"]) == 6
+    text = capsys.readouterr().err
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith("error: the archive differs\n")
+
+
+def test_an_error_of_the_system_names_its_file(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/root/x")))
+    assert main(["show"]) == 1
+    assert capsys.readouterr().err == "error: No space left on device: /root/x\n"
+
+
+def test_an_interruption(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(raising(KeyboardInterrupt()))
+    assert main(["show"]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted")
+
+
+def test_what_is_unforeseen_is_not_hidden(install: Install) -> None:
+    install(raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        main(["show"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently there")
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    command = f"{sys.executable} -m stackbuild --help | true"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in result.stderr
+
+
+HEAVY = ("rich", "urllib3", "zstandard", "tomlkit", "findpython", "elftools", "venvstacks")
+
+
+def test_starting_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from stackbuild.cli.main import main\n"
+        "try: main(['show', '--help'])\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr == "[]\n"

@@ -1,0 +1,162 @@
+"""Rules that hold for all files of the repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGE = PROJECT / "src" / "stackbuild"
+
+# From the left to the right of the flow; a module imports from its own group and those before it.
+FLOW: tuple[frozenset[str], ...] = tuple(
+    frozenset(group.split())
+    for group in (
+        "__init__",
+        "errors platforms layout messages workspace files transfer connection",
+        "spec",
+        "lock",
+        "runtimes",
+        "frames",
+        "compose",
+        "registry",
+        "install",
+        "cli",
+        "__main__",
+    )
+)
+
+
+def position(module: str) -> int:
+    """Where `stackbuild.<module>` stands in the flow."""
+    for index, group in enumerate(FLOW):
+        if module in group:
+            return index
+    raise AssertionError(f"stackbuild.{module} has no place in FLOW of this test")
+
+
+def imports(file: Path) -> Iterator[tuple[str, int]]:
+    """What `file` imports of the package, at any depth, with the line."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import"
+            names = [node.module or ""]
+            if node.module == "stackbuild":
+                names = [f"stackbuild.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "stackbuild":
+                yield rest.partition(".")[0] or "__init__", node.lineno
+
+
+def test_imports_point_leftwards_only() -> None:
+    wrong = []
+    seen = 0
+    for file in sorted(PACKAGE.rglob("*.py")):
+        own = position(file.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+        for module, line in imports(file):
+            seen += 1
+            known = module if not module.startswith("__version__") else "__init__"
+            if position(known) > own:
+                wrong.append(f"{file.relative_to(PROJECT)}:{line} imports stackbuild.{module}")
+    assert wrong == []
+    assert seen > 50, "the imports were not found"
+
+
+def tracked() -> list[Path]:
+    """All files that are committed, or would be."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip("not a git repository")
+    names = [PROJECT / name for name in result.stdout.splitlines()]
+    return [path for path in names if path.is_file()]
+
+
+# Written in parts, so that this file does not hold what it looks for.
+UNWANTED = {
+    "the host of a package index": re.compile("py" + r"pi\.org|python" + r"hosted\.org"),
+    "a path of this machine": re.compile(
+        "|".join(map(re.escape, (f"{PROJECT}/", f"{Path.home()}/.")))
+    ),
+    "a password in an address": re.compile(r"https?://[^/\s:@{}<]+:[^/\s@{}<]+@(?!127\.0\.0\.1)"),
+}
+
+
+def test_no_host_of_an_index_no_path_of_a_machine_no_password() -> None:
+    found = []
+    for file in tracked():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            found += [
+                f"{file.relative_to(PROJECT)}:{number}: {what}: {line.strip()[:80]}"
+                for what, pattern in UNWANTED.items()
+                if pattern.search(line)
+            ]
+    assert found == []
+
+
+def test_locks_hold_no_address() -> None:
+    for lock in (PROJECT / "pdm.lock", *PROJECT.glob("layers/*/pylock.*.toml")):
+        assert "://" not in lock.read_text(encoding="utf-8"), lock
+
+
+def test_the_locked_environment_is_the_one_asked_for() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    lock = tomllib.loads((PROJECT / "pdm.lock").read_text(encoding="utf-8"))
+    versions = {package["name"]: package["version"] for package in lock["package"]}
+    groups = project["dependency-groups"].values()
+    wanted = [*project["project"]["dependencies"], *(line for group in groups for line in group)]
+    for line in wanted:
+        requirement = Requirement(line)
+        version = versions.get(requirement.name)
+        assert version, f"pdm.lock has no {requirement.name}: run `pdm lock`"
+        assert requirement.specifier.contains(version, prereleases=True), f"{line} or {version}?"
+
+
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (PROJECT / "docs" / "libraries.md").read_text(encoding="utf-8")
+    groups = project["dependency-groups"].values()
+    lines = [*project["project"]["dependencies"], *(line for group in groups for line in group)]
+    missing = [line for line in lines if f"`{Requirement(line).name}`" not in text]
+    assert missing == []
+
+
+def test_venvstacks_reads_the_stack_as_it_is() -> None:
+    with warnings.catch_warnings():
+        # It says on import that its Python interface may change.
+        warnings.simplefilter("ignore", FutureWarning)
+        from venvstacks.stacks import StackSpec
+
+        stack = StackSpec.load(PROJECT / "venvstacks.toml")
+    names = [str(spec.name) for spec in stack.all_environment_specs()]
+    assert names == ["cpython-3.12", "framework", "atls", "pgen"]
+    launched = {str(app.name): app.launch_module_path for app in stack.applications.values()}
+    assert {name: path.is_file() for name, path in launched.items()} == {"atls": True, "pgen": True}
+
+
+def test_the_overlays_programs_are_executable_on_both_platforms() -> None:
+    programs = sorted(PROJECT.glob("overlays/atls/*/bin/*"))
+    assert [program.parts[-3] for program in programs] == ["linux-x64", "macosx-aarch64"]
+    for program in programs:
+        assert program.stat().st_mode & 0o111, program
+        ast.parse(program.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from stackbuild.cli.main import main
+from stackbuild.spec.fields import shown
 from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, problems_of, write_spec
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ CASES = {
         ["framework: unknown key; did you mean 'frameworks'?"],
     ),
     "unknown top-level key": Case(
-        RUNTIME + "[project]\n",
-        ["project: unknown key (expected one of applications, frameworks, runtimes, tool)"],
+        RUNTIME + "[project]\n['a\"b']\n",
+        [
+            "project: unknown key (expected one of applications, frameworks, runtimes, tool)",
+            '"a\\"b": unknown key (expected one of applications, frameworks, runtimes, tool)',
+        ],
     ),
     "array of tables is a table": Case(
         "[runtimes]\nname = 'py'\n",
@@ -638,14 +642,16 @@ CASES = {
             { form = "file", to = "x" },
         ]\n""",
         [
-            "tool.stackbuild.layers.app.copy-files[0].from: overlays/app/nothing does not exist",
+            "tool.stackbuild.layers.app.copy-files[0].from: does not exist in overlays/app/ "
+            "(found 'nothing')",
             "tool.stackbuild.layers.app.copy-files[1].from: leaves overlays/app/ "
             "(expected a path without .., found '../py/x')",
             "tool.stackbuild.layers.app.copy-files[2].from: an absolute path "
             "(expected one relative to overlays/app/, found '/etc/passwd')",
             "tool.stackbuild.layers.app.copy-files[3].from: a backslash "
             "(expected / between directories, found 'a\\\\b')",
-            "tool.stackbuild.layers.app.copy-files[4].from: overlays/app/file/ is not a directory",
+            "tool.stackbuild.layers.app.copy-files[4].from: not a directory in overlays/app/ "
+            "(found 'file/')",
             "tool.stackbuild.layers.app.copy-files[5].from: leads out of overlays/app/ through "
             "a link (found 'link')",
             "tool.stackbuild.layers.app.copy-files[6].from: missing (expected a string)",
@@ -702,6 +708,15 @@ CASES = {
     "launch module": Case(
         ALL + "launch_module = 'nothing.py'\n",
         ["applications[0].launch_module: does not exist (found 'nothing.py')"],
+    ),
+    "modules from elsewhere": Case(
+        ALL + f"launch_module = '{__file__}'\nsupport_modules = ['{'b' * 300}']\n",
+        [
+            "applications[0].launch_module: an absolute path "
+            f"(expected one relative to this file, found {shown(__file__)})",
+            "applications[0].support_modules[0]: cannot be read (File name too long) "
+            f"(found '{'b' * 68}…)",
+        ],
     ),
     "launch package without __main__": Case(
         ALL + "launch_module = 'package'\n",
@@ -770,7 +785,7 @@ def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "--spec", str(tmp_path)]) == 3
     assert capsys.readouterr().err == (
-        f"error: {tmp_path} has 1 problem\n  the file cannot be read: Is a directory\n"
+        f"error: {tmp_path} has 1 problem\n  the file cannot be read (Is a directory)\n"
     )
 
 

@@ -87,7 +87,7 @@ def why(error: OSError) -> str:
     """Why a file cannot be used, as the end of a sentence."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist"
-    return f"cannot be read: {error.strerror}"
+    return f"cannot be read ({error.strerror})"
 
 
 def mode_of(path: Path) -> int:
@@ -100,7 +100,10 @@ def mode_of(path: Path) -> int:
 
 def join(place: str, key: str) -> str:
     """The place of `key` in the table at `place`, quoted where TOML needs it."""
-    word = key if _BARE_KEY.fullmatch(key) else f'"{shown(key)[1:-1]}"'
+    word = key
+    if not _BARE_KEY.fullmatch(key):
+        text = shown(key)[1:-1].replace('"', '\\"')
+        word = f'"{text}"'
     return f"{place}.{word}" if place else word
 
 

@@ -49,6 +49,11 @@ def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path
 
 
 def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None:
+    if PurePath(item.value).is_absolute():
+        problems.add(
+            item.place, "an absolute path", expected="one relative to this file", found=item.value
+        )
+        return None
     path = directory / item.value
     try:
         mode = path.stat().st_mode

@@ -61,12 +61,12 @@ def _check_source(item: Item[str], directory: Path, problems: Problems) -> None:
     try:
         real = Path(os.path.realpath(directory / item.value, strict=True))
     except OSError as error:
-        problems.add(item.place, f"{base}{item.value} {why(error)}")
+        problems.add(item.place, f"{why(error)} in {base}", found=item.value)
         return
     if not real.is_relative_to(os.path.realpath(directory)):
         problems.add(item.place, f"leads out of {base} through a link", found=item.value)
     elif item.value.endswith("/") and not real.is_dir():
-        problems.add(item.place, f"{base}{item.value} is not a directory")
+        problems.add(item.place, f"not a directory in {base}", found=item.value)
 
 
 def _check_target(item: Item[str], problems: Problems) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.layout import Layout
-    from stackbuild.platforms import Platform
 
 _TEMPLATE = Path(__file__).with_name("layer_site.py")
 _SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
@@ -31,31 +30,13 @@ _PTH = "zzz_stackbuild.pth"
 """The last of a directory's `.pth` files by name: what the layer's own ones add comes first."""
 
 
-def installer_writes_home(platform: Platform, python: Version) -> bool:
-    """Whether pyvenv.cfg needs a `home`, an absolute path that only the installer knows.
-
-    On Windows the launcher in `Scripts` needs it, and the installer writes the
-    whole file. CPython 3.14.0 takes an environment without `home` for none
-    (cpython pull request 135831 restored it); every other version finds the runtime
-    through the link `bin/python`.
-    """
-    return platform.os == "windows" or python.release[:3] == (3, 14, 0)
-
-
-def pyvenv_cfg(name: str, python: Version, *, home: str | None = None) -> str:
+def pyvenv_cfg(name: str, python: Version) -> str:
     """The pyvenv.cfg of the layer `name` (PEP 405).
 
-    `home` is the absolute path of the directory that holds the runtime's
-    interpreter, given where `installer_writes_home` says so.
+    It has no `home`: CPython finds the runtime through the link `bin/python`.
+    Where that is not enough, `install.home` adds one.
     """
-    lines = [f"home = {home}"] if home else []
-    lines += [
-        "include-system-site-packages = false",
-        f"version = {python}",
-        f"prompt = {name}",
-        "",
-    ]
-    return "\n".join(lines)
+    return f"include-system-site-packages = false\nversion = {python}\nprompt = {name}\n"
 
 
 def interpreter_links(layout: Layout, runtime_directory: str) -> dict[str, Link]:

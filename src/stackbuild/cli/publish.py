@@ -1,0 +1,161 @@
+"""`stackbuild publish`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.sizes import size_text
+from stackbuild.compose.manifest import ArchiveFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.compose.parts import Failure
+    from stackbuild.compose.publish import PublishedLayer, PublishReport
+
+EXAMPLES = """\
+Examples:
+  stackbuild publish                                     every layer, on the stack's platforms
+  stackbuild publish --layer atls --platform host        atls and what it stands on
+  stackbuild publish --layer framework --only --platform macosx-aarch64
+  stackbuild publish --to /srv/layers --level 19
+
+A layer that is published already, and would be the same, is left as it is. Where some layers
+cannot be put together the others are published, and the exit code tells the first failure.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Compose layers and write archives, manifests and the index."
+    parser.epilog = EXAMPLES
+    add_spec_argument(parser)
+    add_selection_arguments(parser)
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="where to publish (default: exports/ of the project)"
+    )
+    parser.add_argument(
+        "--only", action="store_true", help="without the layers below those that are named"
+    )
+    parser.add_argument(
+        "--format",
+        choices=get_args(ArchiveFormat),
+        default="tar.zst",
+        help="of the archives (default: tar.zst, the only one that can be installed from)",
+    )
+    parser.add_argument(
+        "--level",
+        type=_level,
+        metavar="N",
+        help="zstd's level, 1 to 22 (default: the spec's, or 9)",
+    )
+    add_json_argument(parser)
+
+
+def _level(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 22:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 22")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Publish, and print what is published now."""
+    from stackbuild.compose.publish import publish
+    from stackbuild.errors import UsageError
+    from stackbuild.spec.reader import load_stack
+    from stackbuild.spec.select import select
+    from stackbuild.workspace import open_workspace
+
+    if arguments.only and not arguments.layer:
+        raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
+    stack = load_stack(arguments.spec)
+    workspace = open_workspace(stack.directory)
+    report = publish(
+        stack,
+        workspace,
+        Console(),
+        pairs=select(stack, arguments.layer, arguments.platform, with_chain=not arguments.only),
+        to=arguments.to or workspace.exports,
+        format_=arguments.format,
+        level=arguments.level,
+    )
+    if arguments.json:
+        print(json.dumps(report_json(report), indent=2, ensure_ascii=False))
+    elif report.layers:
+        print(report_text(report.layers))
+    return print_failures(report.failures)
+
+
+def report_json(report: PublishReport) -> dict[str, object]:
+    """The report for a script: plain values that JSON can hold."""
+    return {
+        "layers": [
+            {
+                "layer": item.manifest.layer,
+                "platform": str(item.manifest.platform),
+                "digest": item.manifest.digest,
+                "archive": str(item.path),
+                "size": item.manifest.archive.size,
+                "new": item.is_new,
+                "download": item.download,
+            }
+            for item in report.layers
+        ],
+        "failures": [
+            {
+                "layer": failure.layer,
+                "platform": str(failure.platform),
+                "error": str(failure.error),
+                "exit_code": failure.error.exit_code,
+            }
+            for failure in report.failures
+        ],
+    }
+
+
+def report_text(layers: Sequence[PublishedLayer]) -> str:
+    """A line for each layer and platform, for people."""
+    names = max(len(item.manifest.layer) for item in layers)
+    platforms = max(len(item.manifest.platform) for item in layers)
+    lines = []
+    for item in layers:
+        manifest = item.manifest
+        word = "new" if item.is_new else "unchanged"
+        upgrade = f", an upgrade downloads {size_text(item.download)}" if item.download else ""
+        lines.append(
+            f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
+            f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"
+        )
+        lines += [f"  {line}" for line in _stand_in(manifest)]
+    return "\n".join(lines)
+
+
+def _stand_in(manifest: Manifest) -> list[str]:
+    """What to say of a runtime that was packed on this machine."""
+    runtime = manifest.provenance.get("runtime")
+    if not isinstance(runtime, dict) or not runtime.get("stands_in"):
+        return []
+    lines = [f"a CPython {manifest.python_version} of this machine stands in for the locked one"]
+    if runtime.get("host_libraries"):
+        lines.append(
+            f"it needs from the machine it runs on: {', '.join(runtime['host_libraries'])}"
+        )
+    return lines
+
+
+def print_failures(failures: Sequence[Failure]) -> int:
+    """Tell each error once, with the layers it concerns; the exit code of the first."""
+    concerned: dict[str, list[str]] = {}
+    for failure in failures:
+        where = f"{failure.layer} on {failure.platform}"
+        concerned.setdefault(str(failure.error), []).append(where)
+    for text, layers in concerned.items():
+        print(f"error: {text}\n  not published: {', '.join(layers)}", file=sys.stderr)
+    return failures[0].error.exit_code if failures else 0

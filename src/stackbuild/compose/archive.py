@@ -1,0 +1,155 @@
+"""Writing a composed layer to one file.
+
+`tar.zst` is the frames one after the other; its size and frames are known
+before it is written. The other formats hold the same entries, compressed anew,
+with nothing in them that depends on the time, the user or the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from typing import IO, TYPE_CHECKING, cast
+
+from stackbuild.compose.contents import members, uncompressed
+from stackbuild.compose.manifest import Archive, ArchiveFormat
+from stackbuild.files import work_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stackbuild.compose.layer import Composition
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.tarformat import Member
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+_REGULAR, _LINK, _DIRECTORY = 0o100000, 0o120000, 0o040000
+"""Types of files in the upper half of a zip entry's external attributes (stat.h)."""
+_DOS_DIRECTORY = 0x10
+
+
+def archive_name(manifest: Manifest, format_: ArchiveFormat) -> str:
+    """The name of the archive: layer, digest, format."""
+    return f"{manifest.layer}-{manifest.digest[:12]}.{format_}"
+
+
+def write_archive(
+    composition: Composition, cache: FrameCache, directory: Path, format_: ArchiveFormat
+) -> Archive:
+    """Write `composition` into `directory`; the file is there whole or not at all.
+
+    Raises IntegrityError for a frame that was damaged in the cache (which then
+    has it no more, so that the next try makes it anew), OSError.
+    """
+    path = directory / archive_name(composition.manifest, format_)
+    directory.mkdir(parents=True, exist_ok=True)
+    work = work_path(path)
+    try:
+        with work.open("xb") as file:
+            hashed = _Hashed(file)
+            _WRITERS[format_](composition, cache, hashed)
+            file.flush()
+            # See atomic_write: without it, a power cut could leave a file of the right
+            # name and size with other contents.
+            os.fsync(file.fileno())
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+    return Archive(name=path.name, size=hashed.size, sha256=hashed.sha256(), format=format_)
+
+
+class _Hashed:
+    """A file that is only appended to, with the sha256 of all that was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append `data`."""
+        self._digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        self._file.flush()
+
+    def sha256(self) -> str:
+        """Of everything written so far, hex."""
+        return self._digest.hexdigest()
+
+
+def _write_frames(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
+    for placed in composition.manifest.frames:
+        for chunk in cache.read(placed.frame):
+            file.write(chunk)
+
+
+def _tar(composition: Composition, cache: FrameCache) -> Iterator[bytes]:
+    """The whole tar archive; its last frame holds the end-of-archive blocks."""
+    for placed in composition.manifest.frames:
+        yield from uncompressed(placed.frame, cache)
+
+
+def _write_xz(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
+    import lzma
+
+    compressor = lzma.LZMACompressor(preset=lzma.PRESET_DEFAULT)
+    for data in _tar(composition, cache):
+        file.write(compressor.compress(data))
+    file.write(compressor.flush())
+
+
+def _write_gz(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
+    import gzip
+
+    stream = cast("IO[bytes]", file)
+    with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=9, mtime=0) as packed:
+        for data in _tar(composition, cache):
+            packed.write(data)
+
+
+def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
+    """Entries in the order of the frames; of several with one path only the last."""
+    siblings = {link.directory for link in composition.manifest.chain}
+    frames = [
+        (number, frame) for number, item in enumerate(composition.sets) for frame in item.frames
+    ]
+    last = {path: number for number, item in enumerate(composition.sets) for path in item.paths}
+    with zipfile.ZipFile(cast("IO[bytes]", file), "w") as archive:
+        for number, frame in frames:
+            for member in members(frame, cache, siblings):
+                if last.get(member.path, number) == number:
+                    _add_to_zip(archive, member)
+
+
+def _add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
+    entry = zipfile.ZipInfo(member.path + "/" * member.is_directory, _EARLIEST)
+    entry.create_system = 3  # Unix, on every host: so that modes and links are understood
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    if member.is_directory:
+        entry.external_attr = (_DIRECTORY | 0o755) << 16 | _DOS_DIRECTORY
+        archive.writestr(entry, b"")
+    elif member.link is not None:
+        entry.external_attr = (_LINK | 0o777) << 16
+        archive.writestr(entry, member.link.encode())
+    else:
+        entry.external_attr = (_REGULAR | member.mode) << 16
+        entry.file_size = member.size  # decides whether the entry needs zip64
+        with archive.open(entry, "w", force_zip64=member.size >= zipfile.ZIP64_LIMIT) as target:
+            for chunk in member.data():
+                target.write(chunk)
+
+
+_WRITERS: dict[ArchiveFormat, Callable[[Composition, FrameCache, _Hashed], None]] = {
+    "tar.zst": _write_frames,
+    "tar.xz": _write_xz,
+    "tar.gz": _write_gz,
+    "zip": _write_zip,
+}

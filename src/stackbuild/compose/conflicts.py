@@ -1,0 +1,77 @@
+"""Two things that want one path of a layer."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from stackbuild.platforms import OsName
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What `owner` (``numpy 2.2.6``, ``the overlay``) puts into a layer."""
+
+    owner: str
+    paths: Sequence[str]
+    """Relative to the layer; an empty directory ends in a slash."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Clash:
+    """Two owners of one path, or of two that cannot both be there."""
+
+    path: str
+    first: str
+    second: str
+    other: str | None = None
+    """The path of `first`, where it is another one."""
+
+
+def owners(claims: Iterable[Claim]) -> dict[str, str]:
+    """Who has each path; of several the last."""
+    return {path: claim.owner for claim in claims for path in claim.paths}
+
+
+def same_path(claims: Sequence[Claim]) -> list[Clash]:
+    """Every path that two of `claims` have, sorted."""
+    found: list[Clash] = []
+    seen: dict[str, str] = {}
+    for claim in claims:
+        # Nearly always nothing is shared, and sets tell so at once.
+        shared = seen.keys() & set(claim.paths)
+        found += [Clash(path, seen[path], claim.owner) for path in shared if path[-1] != "/"]
+        seen.update(dict.fromkeys(claim.paths, claim.owner))
+    return sorted(found)
+
+
+def file_as_directory(owned: Mapping[str, str]) -> Iterator[Clash]:
+    """Every path of `owned` that is a file and a directory at once."""
+    seen: set[str] = set()
+    for path in owned:
+        parent = path.rstrip("/").rpartition("/")[0]
+        while parent and parent not in seen:
+            seen.add(parent)
+            if parent in owned:
+                yield Clash(path, owned[parent], owned[path], parent)
+            parent = parent.rpartition("/")[0]
+
+
+def case_only(owned: Mapping[str, str], os: OsName) -> Iterator[Clash]:
+    """Every two paths of `owned` that are one on macOS and Windows.
+
+    Their usual file systems do not tell upper from lower case, and macOS's not
+    composed from decomposed letters either.
+    """
+    if os == "linux":
+        return
+    seen: dict[str, str] = {}
+    for path in owned:
+        folded = path if path.isascii() else unicodedata.normalize("NFC", path)
+        other = seen.setdefault(folded.casefold(), path)
+        if other != path:
+            yield Clash(path, owned[other], owned[path], other)

@@ -1,0 +1,104 @@
+"""Reading files back out of the frames in the cache."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.frames.keys import digest_of
+from stackbuild.frames.sources import OpenSources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.model import Frame, FrameSet
+    from stackbuild.frames.tarformat import Member
+
+_PIECE = 64 * 1024
+"""Compressed bytes that are unpacked at a time, which bounds the memory they come to take."""
+
+
+def uncompressed(frame: Frame, cache: FrameCache) -> Iterator[bytes]:
+    """The tar fragment in `frame`, in pieces; raises IntegrityError if the cache is damaged."""
+    import zstandard
+
+    # The window of frames in the cache is stackbuild's own choice, so it needs no limit.
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    for chunk in cache.read(frame):
+        for start in range(0, len(chunk), _PIECE):
+            yield decompressor.decompress(chunk[start : start + _PIECE])
+
+
+def members(frame: Frame, cache: FrameCache, siblings: Collection[str] = ()) -> Iterator[Member]:
+    """The entries of `frame`. Raises IntegrityError if the cache is damaged.
+
+    Links may lead into `siblings`, the directories beside the layer's.
+    """
+    from stackbuild.frames.tarformat import TarReader
+
+    yield from TarReader(_Stream(uncompressed(frame, cache)).read, siblings=siblings)
+
+
+class _Stream:
+    """Pieces of bytes, read in other pieces."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._left = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._left = memoryview(piece)
+        taken, self._left = self._left[:size], self._left[size:]
+        return bytes(taken)
+
+
+def read_files(
+    frames: Sequence[Frame], paths: Collection[str], cache: FrameCache
+) -> dict[str, bytes]:
+    """The contents of those `paths` that are regular files in `frames`."""
+    left = set(paths)
+    found: dict[str, bytes] = {}
+    for frame in frames:
+        if not left:
+            break
+        for member in members(frame, cache):
+            if member.path in left and member.link is None and not member.is_directory:
+                found[member.path] = b"".join(member.data())
+                left.discard(member.path)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSources:
+    """The modules in the frames of `frame_set`, to be compiled (frames.sources.Sources)."""
+
+    frame_set: FrameSet
+
+    @property
+    def subject(self) -> str:
+        """As its frames have it."""
+        return self.frame_set.frames[0].subject
+
+    @property
+    def identity(self) -> str:
+        """Of the frames; so that nothing is read where the bytecode is there already."""
+        return digest_of("frames", *(frame.sha256 for frame in self.frame_set.frames))
+
+    @contextmanager
+    def opened(self, cache: FrameCache) -> Iterator[OpenSources]:
+        """Read the modules. Raises IntegrityError if the cache is damaged."""
+        paths = [path for path in self.frame_set.paths if path.endswith(".py")]
+        modules = read_files(self.frame_set.frames, paths, cache)
+
+        @contextmanager
+        def reader() -> Iterator[Callable[[str], bytes]]:
+            yield modules.__getitem__
+
+        yield OpenSources(sizes={path: len(data) for path, data in modules.items()}, reader=reader)

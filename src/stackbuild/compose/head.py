@@ -1,0 +1,198 @@
+"""The files of a layer that are made for it alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.activation import interpreter_links, pyvenv_cfg, site_files
+from stackbuild.errors import ComposeError
+from stackbuild.frames.files import FileContent
+from stackbuild.frames.scripts import script_files
+from stackbuild.layout import METADATA
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from stackbuild.frames.files import Link
+    from stackbuild.frames.model import FrameSet
+    from stackbuild.layout import Layout
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer
+
+LICENCES = "share/licenses/distributions.json"
+
+_LICENCE_FILE = re.compile(
+    r"[^/]+\.dist-info/(licenses/.+|(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
+)
+"""PEP 639, and where build backends put them before it."""
+
+_LEFT_OUT = {"__pycache__", ".DS_Store"}
+"""What stands in a package directory by accident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A layer of the chain: what the layers above it must know."""
+
+    layer: Layer
+    directory: str
+    sets: tuple[FrameSet, ...]
+    """Of its distributions and overlays."""
+    overlay_pth: tuple[str, ...] = ()
+
+    @property
+    def pth(self) -> tuple[str, ...]:
+        """The lines of its `.pth` files."""
+        lines = (line for frame_set in self.sets for line in frame_set.pth)
+        return (*lines, *self.overlay_pth)
+
+
+def directory_name(layer: Layer, lock: LayerLock) -> str:
+    """The directory of `layer` in a root; it tells the lock's version if the layer is versioned."""
+    return f"{layer.name}@{lock.version}" if layer.versioned else layer.name
+
+
+def module_files(layer: Layer, layout: Layout, lower: Sequence[Place]) -> dict[str, FileContent]:
+    """The Python modules of a layer's own, which are compiled like all others.
+
+    That is the launch module, the support modules, and what runs at start;
+    a runtime has none. `lower` are the layers below, nearest first. Raises
+    ComposeError where a module of the spec is gone.
+    """
+    if layer.kind is LayerKind.RUNTIME:
+        return {}
+    below = [(place.directory, place.pth) for place in lower]
+    files = site_files(layer.name, layout, lower[-1].directory, below)
+    modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
+    for module in modules:
+        for name, path in _sources(module):
+            try:
+                content = FileContent(data=path.read_bytes())
+            except OSError as error:
+                raise ComposeError(
+                    f"a module of the layer cannot be read: {error.strerror}",
+                    layer=layer.name,
+                    file=path,
+                ) from error
+            files[f"{layout.site_packages}/{name}"] = content
+    return files
+
+
+def _sources(module: Path) -> Iterable[tuple[str, Path]]:
+    """The files of a module or a package directory, with their paths in site-packages."""
+    if not module.is_dir():
+        return [(module.name, module)]
+    found = []
+    for path in sorted(module.rglob("*")):
+        relative = path.relative_to(module)
+        if path.is_file() and not _LEFT_OUT.intersection(relative.parts):
+            found.append((f"{module.name}/{relative.as_posix()}", path))
+    return found
+
+
+def head_files(
+    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[Place]
+) -> dict[str, FileContent | Link]:
+    """What makes a directory a layer: its configuration, its interpreter, its description.
+
+    The console scripts of the chain and the licences are `chain_scripts` and
+    `licence_files`. `lower` are the layers below, nearest first.
+    """
+    files: dict[str, FileContent | Link] = {}
+    if layer.kind is not LayerKind.RUNTIME:
+        if layout.os != "windows":
+            files |= interpreter_links(layout, lower[-1].directory)
+        files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
+    elif layout.os != "windows" and lock.python_version.release[:3] != (3, 14, 0):
+        # It keeps the user's site-packages out of a runtime that is started directly.
+        # Beside a python.exe it would mean something else, and 3.14.0 needs a `home`.
+        files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
+    files[f"{METADATA}/venvstacks_layer.json"] = _json(
+        _venvstacks_layer(layer, layout, lock, lower), indent=2
+    )
+    return files
+
+
+def _venvstacks_layer(
+    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[Place]
+) -> dict[str, object]:
+    """What venvstacks 0.8 says of a layer in the layer itself (its class `LayerConfig`)."""
+    windows = layout.os == "windows"
+    base = "python.exe" if windows else "bin/python"
+    is_runtime = layer.kind is LayerKind.RUNTIME
+    config: dict[str, object] = {
+        "python": base if is_runtime else layout.interpreter,
+        "py_version": str(lock.python_version),
+        "base_python": base if is_runtime else f"../{lower[-1].directory}/{base}",
+        "site_dir": layout.site_packages,
+        "pylib_dirs": [f"../{place.directory}/{layout.site_packages}" for place in lower],
+        "dynlib_dirs": [],
+    }
+    if layer.launch_module:
+        config["launch_module"] = layer.launch_module.stem
+    return config
+
+
+def chain_scripts(
+    lower: Sequence[Place], layout: Layout, platform: Platform, taken: Collection[str]
+) -> dict[str, FileContent | Link]:
+    """The console scripts of the layers below, started with this layer's interpreter.
+
+    Of several with one name the nearest layer's counts; what is `taken` by the
+    layer itself comes before all.
+    """
+    seen = {path.casefold() for path in taken}
+    files: dict[str, FileContent | Link] = {}
+    for place in lower:
+        for frame_set in place.sets:
+            for entry_point in frame_set.entry_points:
+                for path, data in script_files(entry_point, layout, platform.machine).items():
+                    if path.casefold() not in seen:
+                        seen.add(path.casefold())
+                        files[path] = FileContent(data=data, executable=True)
+    return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Licensed:
+    """Something in a layer that has a licence."""
+
+    name: str
+    version: str
+    frame_set: FrameSet
+
+
+def licence_files(items: Iterable[Licensed], layout: Layout) -> dict[str, FileContent | Link]:
+    """An overview: each distribution's licence, and the files in the layer that hold its text."""
+    overview = [
+        {
+            "name": item.name,
+            "version": item.version,
+            "licence": item.frame_set.licence,
+            "files": [path for path in item.frame_set.paths if _is_licence(path, layout)],
+        }
+        for item in items
+    ]
+    return {LICENCES: _json(overview, indent=2)}
+
+
+def _is_licence(path: str, layout: Layout) -> bool:
+    if path == f"{layout.stdlib}/LICENSE.txt":
+        return True
+    site = f"{layout.site_packages}/"
+    return path.startswith(site) and bool(_LICENCE_FILE.fullmatch(path, len(site)))
+
+
+def _text(text: str) -> FileContent:
+    return FileContent(data=text.encode())
+
+
+def _json(value: object, *, indent: int) -> FileContent:
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
+    return _text(f"{text}\n")

@@ -1,0 +1,315 @@
+"""One layer on one platform, put together from its parts.
+
+The order of an archive: the interpreter, the distributions by name, their
+bytecode, the overlays, the layer's own modules, the bytecode of both, the
+head. Of two frames that hold one path the later one counts, for `tar -x` as
+for `stackbuild install`; so overlays replace files of distributions, and the
+head could replace anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stackbuild import __version__
+from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
+from stackbuild.compose.contents import read_files
+from stackbuild.compose.head import Licensed, chain_scripts, head_files, licence_files
+from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
+from stackbuild.compose.record import corrected, record_path
+from stackbuild.compose.serialize import body_digest
+from stackbuild.errors import ComposeError
+from stackbuild.frames.bytecode import pyc_path
+from stackbuild.frames.compression import library_version
+from stackbuild.frames.files import FileContent, files_set
+from stackbuild.frames.model import FORMAT_VERSION, FrameKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stackbuild.compose.conflicts import Clash
+    from stackbuild.compose.parts import Parts
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.files import Link
+    from stackbuild.frames.model import Frame, FrameSet
+    from stackbuild.spec.model import FrameSettings
+
+_UNWRITTEN = Archive(name="", size=0, sha256="")
+
+_OVERLAY = "an overlay"
+_OWN = "the layer itself"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """A layer that only needs to be written."""
+
+    manifest: Manifest
+    """Complete but for its archive."""
+    sets: tuple[FrameSet, ...]
+    """In the order of the archive."""
+
+
+def compose(parts: Parts, settings: FrameSettings, cache: FrameCache) -> Composition:
+    """Put a layer together; only its head is made anew.
+
+    Raises ComposeError where two parts want one path, IntegrityError where the
+    frame cache turns out to be damaged.
+    """
+    replaced = _check_distributions(parts, cache)
+    head = files_set(
+        FrameKind.HEAD,
+        parts.member.layer.name,
+        _head(parts, replaced, cache),
+        settings,
+        cache,
+        end=True,
+    )
+    _check_all(parts, head)
+    sets = tuple(
+        frame_set
+        for frame_set in (
+            parts.interpreter,
+            *parts.distributions,
+            *parts.bytecode,
+            parts.overlay,
+            parts.modules,
+            *parts.own_bytecode,
+            head,
+        )
+        if frame_set is not None
+    )
+    return Composition(manifest=_manifest(parts, sets, settings), sets=sets)
+
+
+# Conflicts.
+
+
+def _subject(frame_set: FrameSet) -> str:
+    return frame_set.frames[0].subject
+
+
+def _claims(parts: Parts) -> list[Claim]:
+    """What the interpreter and the distributions hold."""
+    sets = [parts.interpreter] if parts.interpreter else []
+    return [Claim(_subject(item), item.paths) for item in (*sets, *parts.distributions)]
+
+
+def _check_distributions(parts: Parts, cache: FrameCache) -> set[str]:
+    """Check that no two distributions, and no overlay without `overwrite`, want one path.
+
+    Returns the paths of distributions that overlays replace.
+    """
+    claims = _claims(parts)
+    for clash in same_path(claims):
+        _check_same_content(parts, clash, cache)
+    owned = owners(claims)
+    overlay = parts.overlay.paths if parts.overlay else ()
+    replaced = {path for path in overlay if path in owned and not path.endswith("/")}
+    for path in sorted(replaced - parts.overwriting):
+        raise _error(
+            parts,
+            f"an overlay and {owned[path]} both have {path}",
+            path,
+            distribution=owned[path],
+            remedy="give the overlay's entry in copy-files another `to`, or `overwrite = true`",
+        )
+    _check_bytecode(parts, replaced)
+    return replaced
+
+
+def _check_same_content(parts: Parts, clash: Clash, cache: FrameCache) -> None:
+    """Two distributions may both have a file when it is the same one."""
+    contents = [
+        read_files(item.frames, [clash.path], cache)
+        for item in (parts.interpreter, *parts.distributions)
+        if item and _subject(item) in {clash.first, clash.second} and clash.path in item.paths
+    ]
+    if any(content != contents[0] for content in contents):
+        raise _error(
+            parts,
+            f"{clash.first} and {clash.second} both have {clash.path}, and not the same",
+            clash.path,
+            distribution=clash.second,
+            remedy="leave one of the two out of the layer, or move it to another layer",
+        )
+
+
+def _check_bytecode(parts: Parts, replaced: Iterable[str]) -> None:
+    """Bytecode of a replaced module must be replaced too: it is used unchecked (PEP 552)."""
+    before = {path for item in parts.bytecode for path in item.paths}
+    after = {path for item in parts.own_bytecode for path in item.paths}
+    for path in sorted(replaced):
+        compiled = pyc_path(path, parts.member.layout)
+        if path.endswith(".py") and compiled in before and compiled not in after:
+            raise _error(
+                parts,
+                f"the overlay's {path} does not compile, and the module it replaces does",
+                path,
+                remedy="correct it; the bytecode of the replaced module would be run otherwise",
+            )
+
+
+def _check_all(parts: Parts, head: FrameSet) -> None:
+    """Check everything the layer holds for paths that cannot be there together."""
+    claims = _claims(parts)
+    claims += [Claim(_OVERLAY, parts.overlay.paths)] if parts.overlay else []
+    claims += [Claim(_OWN, item.paths) for item in (parts.modules, head) if item]
+    owned = owners(claims)
+    for clash in file_as_directory(owned):
+        raise _error(
+            parts,
+            f"{clash.other} is a file in {clash.first} and a directory in {clash.second}",
+            clash.path,
+            remedy="leave one of the two out of the layer",
+        )
+    for clash in case_only(owned, parts.member.layout.os):
+        raise _error(
+            parts,
+            f"{clash.other} ({clash.first}) and {clash.path} ({clash.second}) differ by case"
+            " only, which this platform does not tell apart",
+            clash.path,
+            remedy="leave one of the two out of the layer",
+        )
+
+
+def _error(
+    parts: Parts, message: str, path: str, *, remedy: str, distribution: str | None = None
+) -> ComposeError:
+    return ComposeError(
+        message,
+        layer=parts.member.layer.name,
+        platform=parts.member.platform,
+        distribution=distribution,
+        file=path,
+        remedy=remedy,
+    )
+
+
+# The head.
+
+
+def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
+    """The files of the head, without those that overlays with `overwrite` stand for."""
+    member = parts.member
+    own = head_files(member.layer, member.layout, member.lock, parts.lower)
+    own |= licence_files(_licensed(parts), member.layout)
+    claims = _claims(parts)
+    if parts.overlay:
+        claims.append(Claim(_OVERLAY, parts.overlay.paths))
+    made = {*own, *(parts.modules.paths if parts.modules else ())}
+    _check_own(parts, claims, made - parts.overwriting)
+    taken = {*own, *(path for claim in claims for path in claim.paths)}
+    files = {path: content for path, content in own.items() if path not in parts.overwriting}
+    files |= chain_scripts(parts.lower, member.layout, member.platform, taken)
+    return {**files, **_records(parts, replaced, cache)}
+
+
+def _check_own(parts: Parts, claims: Iterable[Claim], made: set[str]) -> None:
+    """What the layer itself makes may only be replaced on purpose."""
+    for claim in claims:
+        for path in sorted(made.intersection(claim.paths)):
+            raise _error(
+                parts,
+                f"{claim.owner} has {path}, which the layer itself makes",
+                path,
+                distribution=None if claim.owner == _OVERLAY else claim.owner,
+                remedy="give the overlay's entry in copy-files another `to`, or `overwrite = true`"
+                if claim.owner == _OVERLAY
+                else "give the layer's module another name, or leave the distribution out",
+            )
+
+
+def _licensed(parts: Parts) -> list[Licensed]:
+    items = []
+    if parts.interpreter and parts.runtime:
+        version = str(parts.runtime.version)
+        items.append(Licensed(name="cpython", version=version, frame_set=parts.interpreter))
+    for item, frame_set in zip(parts.member.lock.distributions, parts.distributions, strict=True):
+        items.append(Licensed(name=item.name, version=str(item.version), frame_set=frame_set))
+    return items
+
+
+def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
+    """True RECORDs of the distributions with `replaced` files."""
+    if not replaced or not parts.overlay:
+        return {}
+    site = parts.member.layout.site_packages
+    contents = read_files(parts.overlay.frames, replaced, cache)
+    files: dict[str, FileContent | Link] = {}
+    for item in parts.distributions:
+        path = record_path(item.paths, site)
+        if path and path not in replaced and replaced.intersection(item.paths):
+            # It stands in the last frame of its distribution.
+            record = read_files(item.frames[::-1], [path], cache)[path]
+            files[path] = FileContent(data=corrected(record, contents, site))
+    return files
+
+
+# The manifest.
+
+
+def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -> Manifest:
+    member = parts.member
+    runtime = parts.runtime
+    manifest = Manifest(
+        layer=member.layer.name,
+        kind=member.layer.kind,
+        platform=member.platform,
+        directory=member.directory,
+        python_version=str(runtime.version if runtime else member.lock.python_version),
+        lock=member.lock.digest,
+        digest="",
+        chain=tuple(
+            ChainLink(
+                layer=lower.layer.name,
+                kind=lower.layer.kind,
+                directory=lower.directory,
+                lock=lower.lock.digest,
+            )
+            for lower in parts.below
+        ),
+        frames=_placed([frame for frame_set in sets for frame in frame_set.frames]),
+        archive=_UNWRITTEN,
+        distributions=tuple(
+            Shipped(
+                name=item.name,
+                version=str(item.version),
+                wheel=item.wheel.name,
+                sha256=item.wheel.sha256,
+            )
+            for item in member.lock.distributions
+        ),
+        provenance=_provenance(parts, settings),
+    )
+    return replace(manifest, digest=body_digest(manifest))
+
+
+def _placed(frames: Iterable[Frame]) -> tuple[PlacedFrame, ...]:
+    placed: list[PlacedFrame] = []
+    offset = 0
+    for frame in frames:
+        placed.append(PlacedFrame(frame=frame, offset=offset))
+        offset += frame.size
+    return tuple(placed)
+
+
+def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
+    """How the layer was made; nothing that tells one machine, user or time from another."""
+    provenance: dict[str, object] = {
+        "stackbuild": __version__,
+        "frame_format": FORMAT_VERSION,
+        "zstd": library_version(),
+        "level": settings.level,
+        "bytecode": parts.compiled_by,
+    }
+    if parts.runtime:
+        provenance["runtime"] = {
+            "source": parts.runtime.source,
+            "origin": parts.runtime.origin,
+            "sha256": parts.runtime.sha256,
+            "stands_in": parts.runtime.stands_in,
+            "host_libraries": list(parts.runtime.host_libraries),
+        }
+    return provenance

@@ -1,0 +1,154 @@
+"""Publishing: composing layers and putting them where consumers find them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.archive import write_archive
+from stackbuild.compose.gather import gather
+from stackbuild.compose.layer import compose
+from stackbuild.compose.parts import Failure
+from stackbuild.compose.shelf import Shelf
+from stackbuild.errors import IntegrityError, StackbuildError
+from stackbuild.frames.cache import FrameCache
+from stackbuild.lock.current import load_locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from stackbuild.compose.layer import Composition
+    from stackbuild.compose.manifest import ArchiveFormat, Index, Manifest
+    from stackbuild.compose.parts import Parts
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedLayer:
+    """A layer that is published, now or from before."""
+
+    manifest: Manifest
+    path: Path
+    """The archive."""
+    is_new: bool
+    """Whether the archive was written now."""
+    download: int
+    """Bytes of frames that a consumer of the version before has not got; all, without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishReport:
+    """What `publish` has done."""
+
+    layers: tuple[PublishedLayer, ...]
+    """In the order of the pairs asked for."""
+    failures: tuple[Failure, ...]
+
+
+def publish(
+    stack: Stack,
+    workspace: Workspace,
+    messages: Messages,
+    *,
+    pairs: Sequence[tuple[Layer, Platform]],
+    to: Path,
+    format_: ArchiveFormat = "tar.zst",
+    level: int | None = None,
+) -> PublishReport:
+    """Publish every layer of `pairs` that can be put together, in the directory `to`.
+
+    `level` replaces the zstd level of the spec. Layers that fail are in the
+    report, and leave nothing behind. Raises LockError where a lock is missing
+    or stale, IntegrityError for a damaged index, OSError.
+    """
+    if level is not None:
+        stack = replace(stack, frames=replace(stack.frames, level=level))
+    shelf = Shelf(to)
+    shelf.sweep()
+    index = shelf.index()
+    locks = load_locks(stack, workspace, pairs)
+    run = _Publishing(stack, workspace, messages, locks, shelf, index, format_)
+    done, failures = run.all(pairs)
+    again = [failure for failure in failures if isinstance(failure.error, IntegrityError)]
+    if again:
+        # A frame that was damaged in the cache has been removed from it, and can be made
+        # again; damage of another kind is found once more.
+        wanted = {(failure.layer, failure.platform) for failure in again}
+        more, repeated = run.all([pair for pair in pairs if (pair[0].name, pair[1]) in wanted])
+        done |= more
+        failures = [*(failure for failure in failures if failure not in again), *repeated]
+    ordered = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
+    if ordered:
+        shelf.enter([item.manifest for item in ordered], messages)
+    return PublishReport(layers=tuple(ordered), failures=tuple(failures))
+
+
+@dataclass(frozen=True, slots=True)
+class _Publishing:
+    stack: Stack
+    workspace: Workspace
+    messages: Messages
+    locks: Mapping[tuple[str, Platform], LayerLock]
+    shelf: Shelf
+    index: Index
+    format_: ArchiveFormat
+
+    def all(
+        self, pairs: Sequence[tuple[Layer, Platform]]
+    ) -> tuple[dict[tuple[str, Platform], PublishedLayer], list[Failure]]:
+        """Publish `pairs`, without the index."""
+        cache = FrameCache(self.workspace.frames)
+        parts, failures = gather(
+            self.stack, pairs, self.locks, cache, self.workspace, self.messages
+        )
+        done: dict[tuple[str, Platform], PublishedLayer] = {}
+        with ThreadPoolExecutor(self.workspace.jobs) as pool:
+            # Two layers may stand on one platform's same frames; nothing else is shared.
+            results = list(pool.map(partial(_attempt, partial(self._one, cache)), parts))
+        for result in results:
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                done[result.manifest.layer, result.manifest.platform] = result
+        return done, failures
+
+    def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
+        composition = compose(parts, self.stack.frames, cache)
+        before = self.shelf.current(self.index, parts.member.layer.name, parts.member.platform)
+        there = self.shelf.complete(composition.manifest, self.format_)
+        manifest = there or self._write(composition, cache)
+        return PublishedLayer(
+            manifest=manifest,
+            path=self.shelf.manifest_path(manifest).with_name(manifest.archive.name),
+            is_new=there is None,
+            download=_download(before, manifest),
+        )
+
+    def _write(self, composition: Composition, cache: FrameCache) -> Manifest:
+        manifest = composition.manifest
+        directory = self.shelf.platform(manifest.platform)
+        archive = write_archive(composition, cache, directory, self.format_)
+        manifest = replace(manifest, archive=archive)
+        self.shelf.put(manifest)
+        return manifest
+
+
+def _attempt(work: Callable[[Parts], PublishedLayer], parts: Parts) -> PublishedLayer | Failure:
+    try:
+        return work(parts)
+    except StackbuildError as error:
+        member = parts.member
+        return Failure(layer=member.layer.name, platform=member.platform, error=error)
+
+
+def _download(before: Manifest | None, manifest: Manifest) -> int:
+    had = {placed.frame.sha256 for placed in before.frames} if before else set()
+    frames = {placed.frame.sha256: placed.frame.size for placed in manifest.frames}
+    return sum(size for sha256, size in frames.items() if sha256 not in had)

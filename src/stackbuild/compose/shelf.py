@@ -1,0 +1,184 @@
+"""The directory that layers are published to.
+
+    index.json
+    <platform>/<layer>-<digest12>.tar.zst    and the other formats
+    <platform>/<layer>-<digest12>.json       the manifest; of other formats <archive>.json
+
+Files appear in this order: the archive, its manifest, the index. So whatever
+the index names is complete, and a manifest's archive is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.archive import archive_name
+from stackbuild.compose.manifest import Index, IndexEntry
+from stackbuild.compose.serialize import (
+    index_from_json,
+    index_to_json,
+    manifest_from_json,
+    manifest_to_json,
+)
+from stackbuild.errors import IntegrityError
+from stackbuild.files import WORK_SUFFIX, atomic_write, locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import ArchiveFormat, Manifest
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+
+INDEX = "index.json"
+_LOCK = ".lock"
+_LEFTOVER_SECONDS = 24 * 3600
+"""Unfinished files that nobody has written to for so long are from a publish that was killed."""
+
+
+class Shelf:
+    """A directory with published layers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def platform(self, platform: Platform) -> Path:
+        """Where the archives and manifests for `platform` are."""
+        return self.directory / platform
+
+    def index(self) -> Index:
+        """What is published here; nothing, where there is no index. Raises IntegrityError."""
+        path = self.directory / INDEX
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return Index(entries={})
+        return index_from_json(data, str(path))
+
+    def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
+        """The manifest that `index` has first for `layer`, if it can be read."""
+        entries = index.entries.get(layer, {}).get(platform, ())
+        return self._read(self.directory / entries[0].manifest) if entries else None
+
+    def complete(self, manifest: Manifest, format_: ArchiveFormat) -> Manifest | None:
+        """What is here already of `manifest`, which knows nothing of its archive yet.
+
+        An archive is not read again to find out whether it is right, which would
+        take longer than writing it: a manifest is only written when its archive
+        is complete, so an archive that has the size the manifest tells, and has
+        not been touched since the manifest was written, is what it was. Whoever
+        installs it checks every byte.
+        """
+        path = self._manifest_path(manifest, format_)
+        found = self._read(path)
+        if found is None or found.digest != manifest.digest or found.archive.format != format_:
+            return None
+        try:
+            archive = (path.parent / found.archive.name).stat()
+            written = path.stat()
+        except OSError:
+            return None
+        whole = archive.st_size == found.archive.size
+        return found if whole and archive.st_mtime_ns <= written.st_mtime_ns else None
+
+    def _read(self, path: Path) -> Manifest | None:
+        try:
+            return manifest_from_json(path.read_bytes(), str(path))
+        except (OSError, IntegrityError):
+            return None
+
+    def _manifest_path(self, manifest: Manifest, format_: ArchiveFormat) -> Path:
+        name = archive_name(manifest, format_)
+        stem = name.removesuffix(".tar.zst")
+        return self.platform(manifest.platform) / f"{stem}.json"
+
+    def manifest_path(self, manifest: Manifest) -> Path:
+        """Where `manifest`, which knows its archive, stands."""
+        return self._manifest_path(manifest, manifest.archive.format)
+
+    def put(self, manifest: Manifest) -> None:
+        """Write `manifest`, whose archive is here. Raises OSError."""
+        atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
+
+    def enter(self, manifests: Iterable[Manifest], messages: Messages) -> None:
+        """Make `manifests` the current ones; entries of everything else stay.
+
+        Raises IntegrityError for an index that is damaged, OSError.
+        """
+        entries = [(manifest, self._entry(manifest)) for manifest in manifests]
+        with locked(self.directory / _LOCK, messages):
+            before = self.index()
+            after = before
+            for manifest, entry in entries:
+                after = entered(after, manifest.layer, manifest.platform, entry)
+            if after != before:
+                atomic_write(self.directory / INDEX, index_to_json(after))
+
+    def _entry(self, manifest: Manifest) -> IndexEntry:
+        path = self.manifest_path(manifest)
+        return IndexEntry(
+            manifest=path.relative_to(self.directory).as_posix(),
+            sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
+            digest=manifest.digest,
+            lock=manifest.lock,
+        )
+
+    def sweep(self) -> None:
+        """Remove what a publish that was killed has left unfinished."""
+        before = time.time() - _LEFTOVER_SECONDS
+        for path in self.directory.glob(f"*/.*{WORK_SUFFIX}"):
+            try:
+                if path.stat().st_mtime < before:
+                    path.unlink()
+            except OSError:
+                continue
+
+    def forget_older(self, messages: Messages) -> None:
+        """Remove everything but the current manifests and their archives.
+
+        For a shelf that only one root is installed from. Raises OSError.
+        """
+        with locked(self.directory / _LOCK, messages):
+            before = self.index()
+            after = Index(
+                entries={
+                    layer: {platform: entries[:1] for platform, entries in platforms.items()}
+                    for layer, platforms in before.entries.items()
+                }
+            )
+            if after == before:
+                return
+            atomic_write(self.directory / INDEX, index_to_json(after))
+            kept = set()
+            for layer, platforms in after.entries.items():
+                for platform in platforms:
+                    manifest = self.current(after, layer, platform)
+                    if manifest:
+                        path = self.manifest_path(manifest)
+                        kept |= {path, path.with_name(manifest.archive.name)}
+            for path in self.directory.glob("*/*"):
+                if path not in kept:
+                    path.unlink()
+
+
+def entered(index: Index, layer: str, platform: Platform, entry: IndexEntry) -> Index:
+    """`index` with `entry` as the current one of `layer` on `platform`.
+
+    One of the same manifest moves to the front. An archive in a format that is
+    not installed by frames does not come before one of the same contents that is.
+    """
+    platforms = dict(index.entries.get(layer, {}))
+    others = [other for other in platforms.get(platform, ()) if other.manifest != entry.manifest]
+    same = [other for other in others if other.digest == entry.digest]
+    framed = [one for one in (*same, entry) if _is_framed(one)]
+    packed = [one for one in (entry, *same) if not _is_framed(one)]
+    rest = [other for other in others if other.digest != entry.digest]
+    platforms[platform] = (*framed, *packed, *rest)
+    return Index(entries={**index.entries, layer: platforms})
+
+
+def _is_framed(entry: IndexEntry) -> bool:
+    return not entry.manifest.endswith((".tar.xz.json", ".tar.gz.json", ".zip.json"))

@@ -1,0 +1,69 @@
+"""Making many frame sets at once, where the failure of one leaves the others alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from stackbuild.errors import StackbuildError
+from stackbuild.frames.make import make_sets
+from stackbuild.frames.model import FrameSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping
+
+    from stackbuild.messages import Messages
+
+T = TypeVar("T")
+
+_NOTHING = FrameSet(key="", frames=(), paths=())
+
+
+class Workshop:
+    """Frame sets and errors by the name of what was to be made."""
+
+    def __init__(self, workers: int, messages: Messages) -> None:
+        self._workers = workers
+        self._messages = messages
+        self._made: dict[Hashable, FrameSet] = {}
+        self._errors: dict[Hashable, StackbuildError] = {}
+
+    def make(self, jobs: Mapping[Hashable, Callable[[], FrameSet]]) -> None:
+        """Do those of `jobs` that were not done before, in parallel."""
+        waiting = [partial(self._do, name, job) for name, job in jobs.items() if name not in self]
+        if waiting:
+            make_sets(waiting, self._workers, self._messages)
+
+    def _do(self, name: Hashable, job: Callable[[], FrameSet]) -> FrameSet:
+        # An error that got to make_sets would end the work of all.
+        self.attempt([name], lambda: self.put(name, job()))
+        return _NOTHING
+
+    def attempt(self, names: Iterable[Hashable], work: Callable[[], T]) -> T | None:
+        """What `work` returns; when it fails, all of `names` have failed."""
+        try:
+            return work()
+        except StackbuildError as error:
+            for name in names:
+                self._errors.setdefault(name, error)
+            return None
+
+    def __contains__(self, name: Hashable) -> bool:
+        """Whether `name` was made, or could not be."""
+        return name in self._made or name in self._errors
+
+    def put(self, name: Hashable, frame_set: FrameSet) -> None:
+        """Take `frame_set` as what `name` stands for."""
+        self._made[name] = frame_set
+
+    def get(self, name: Hashable) -> FrameSet | None:
+        """What was made for `name`, if it was."""
+        return self._made.get(name)
+
+    def sets(self, names: Iterable[Hashable]) -> tuple[FrameSet, ...]:
+        """What was made for those of `names` for which something was."""
+        return tuple(self._made[name] for name in names if name in self._made)
+
+    def error(self, names: Iterable[Hashable]) -> StackbuildError | None:
+        """The error of the first of `names` that failed."""
+        return next((self._errors[name] for name in names if name in self._errors), None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -263,6 +262,8 @@ def _within(limit: float, call: Callable[[], _Result]) -> _Result:
     A thread of its own, because resolving a name cannot be given a limit and
     trying several addresses of one host takes the limit for each of them.
     """
+    from concurrent.futures import Future
+
     outcome: Future[_Result] = Future()
 
     def work() -> None:

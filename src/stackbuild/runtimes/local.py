@@ -121,7 +121,9 @@ def _watched(listed: Iterable[Path]) -> set[Path]:
     homes = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python"]
     on_path = [Path(item) for item in os.environ.get("PATH", "").split(os.pathsep) if item]
     # …/versions/3.12.1/bin/python3.12: the directory of versions, too.
-    beside = [directory for path in listed for directory in (path.parent, path.parents[2])]
+    beside = [
+        directory for path in listed for directory in (path.parent, path.parent.parent.parent)
+    ]
     return {directory for directory in (*homes, *on_path, *beside) if directory.is_absolute()}
 
 

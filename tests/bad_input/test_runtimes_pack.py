@@ -1,0 +1,102 @@
+"""What `stackbuild runtime pack` says to paths it cannot take."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stackbuild.cli.main import main
+from stackbuild.runtimes.probe import probe
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+    code = main(["runtime", "pack", *map(str, words)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return code, captured.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty directory", "text", "program"])
+def test_a_path_without_an_interpreter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = tmp_path / "path"
+    if kind == "empty directory":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("x")
+    elif kind == "program":
+        path.symlink_to(shutil.which("true") or "/bin/true")
+    code, err = refusal(capsys, path, "--to", tmp_path / "mirror")
+    assert code == 2
+    assert err == (
+        "error: this is no interpreter that runs, nor a prefix with one\n"
+        f"  file: {path}\n"
+        "  expected: a CPython, or the directory it is installed in\n"
+    )
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_the_python_of_the_operating_system(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = probe(Path("/usr/bin/python3"))
+    if facts is None or facts.prefix != Path("/usr"):
+        pytest.skip("this machine has no Python in /usr")
+    code, err = refusal(capsys, "/usr/bin/python3", "--to", tmp_path / "mirror")
+    assert code == 7
+    assert err == (
+        f"error: the interpreter {facts.executable} cannot be packed\n"
+        "  found: it belongs to the operating system, which changes it and spreads it over /usr\n"
+        "  to fix: name another one: of pyenv, of uv, or compiled with a prefix of its own\n"
+    )
+    assert not (tmp_path / "mirror").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_another_implementation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # An interpreter in every respect but for what it calls itself.
+    program = tmp_path / "pypy"
+    program.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" "$@" | sed s/cpython/pypy/\n'.replace("exec ", "")
+    )
+    program.chmod(0o755)
+    code, err = refusal(capsys, program, "--to", tmp_path / "mirror")
+    assert code == 7
+    assert "  found: it is pypy, not CPython\n" in err
+
+
+def test_a_mirror_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.support.interpreters import packable
+
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    code, err = refusal(capsys, packable().prefix, "--to", blocked)
+    assert code == 1
+    assert err.startswith("error: Not a directory: ")
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    from tests.support.interpreters import packable
+
+    facts = packable()
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+    program = limit + "from stackbuild.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    if sys.platform == "win32":
+        pytest.skip("file size limits are those of POSIX")
+    words = ["runtime", "pack", str(facts.prefix), "--to", str(tmp_path / "mirror")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in {1, 7}, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()] == []

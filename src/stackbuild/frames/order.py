@@ -33,7 +33,7 @@ def plan_parts(
     filled = limit
     for item in sorted(items, key=lambda item: _order(*place(item))):
         size = place(item)[1]
-        if filled + size > limit:
+        if not parts or filled + size > limit:
             parts.append([])
             filled = 0
         parts[-1].append(item)

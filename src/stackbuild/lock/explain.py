@@ -37,7 +37,7 @@ _TAG_HINT = re.compile(
 _UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
 _NETWORK = re.compile(
     r"Failed to fetch|Could not connect|error sending request|client error|dns error"
-    r"|HTTP status|Request failed|missing or invalid credentials",
+    r"|HTTP status|Request failed|could not be queried due to",
     re.IGNORECASE,
 )
 
@@ -103,10 +103,8 @@ def _clash(
         owner = next(
             lock for lock in lower if any(own.name == item.name for own in lock.distributions)
         )
-        wishes = [
-            f"{text!r}, a requirement of it" for text in _excluding(layer, item.name, str(pin))
-        ]
-        wishes = wishes or _askers(error, item.name) or [f"{item.version}, which others need"]
+        wishes = _excluding(layer, item.name, str(pin)) or _askers(error, item.name)
+        wishes = wishes or [f"{item.version}, which others need"]
         reason = [text for text in owner.requirements if _is_for(text, item.name)]
         because = f", which requires {reason[0]!r}" if reason else ", where others need it"
         return Problem(
@@ -193,18 +191,18 @@ def _other(error: UnresolvableError, layer: Layer) -> Problem:
     text = error.flat.removeprefix("error: ")
     text = text.removeprefix("No solution found when resolving dependencies cause: ")
     text = text.replace(project_name(layer.name), layer.name)
-    if unknown := _UNKNOWN.search(text):
-        return Problem(
-            message=f"no package index has {unknown[1]}",
-            distribution=unknown[1],
-            found=text,
-            remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
-        )
     if _NETWORK.search(text):
         return Problem(
             kind=FetchError,
             message="the package index cannot be asked",
             found=text,
             remedy="check the address and the credentials of the index, and the network",
+        )
+    if unknown := _UNKNOWN.search(text):
+        return Problem(
+            message=f"no package index has {unknown[1]}",
+            distribution=unknown[1],
+            found=text,
+            remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
         )
     return Problem(message=f"the requirements of {layer.name} contradict each other", found=text)

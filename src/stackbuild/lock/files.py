@@ -64,6 +64,7 @@ def read_lock(path: Path) -> LayerLock:
     """
     reader = _load(path)
     try:
+        _check_format(path, reader.table("tool").table("stackbuild"))
         lock = _layer_lock(reader)
     except DamageError as damage:
         raise _damaged(path, str(damage)) from None

@@ -99,7 +99,7 @@ def without_credentials(url: str) -> str:
 
 def without_secrets(text: str) -> str:
     """`text` with the user and password of each address in it left out."""
-    return re.sub(r"(?<=://)[^/\s@`]*@", "", text)
+    return re.sub(r"(?<=://)[^/\s`]*@", "", text)
 
 
 def _host(netloc: str) -> str:

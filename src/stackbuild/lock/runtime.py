@@ -105,7 +105,7 @@ def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockErro
     usable.sort(key=lambda version: [abs(a - b) for a, b in zip(version, wanted, strict=True)])
     nearest = sorted(usable[:_NEAREST])
     return LockError(
-        f"python-build-standalone has no CPython {python}",
+        f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
         platform=", ".join(missing),
         expected="a version it has built, such as " + ", ".join(map(str, map(_version, nearest)))

@@ -1,0 +1,271 @@
+"""What is said where a stack cannot be locked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import FetchError, LockError
+from stackbuild.lock.current import load_locks
+from stackbuild.lock.errors import ManyLocksError
+from stackbuild.platforms import Platform
+from tests.support.locking import (
+    LINUX,
+    MAC,
+    RUNTIME,
+    WINDOWS,
+    application,
+    framework,
+    only,
+    open_project,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.locking import Project
+
+LINUX_ONLY = only(Platform.LINUX_X64)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with open_project(tmp_path) as opened:
+        yield opened
+
+
+def _error(project: Project) -> str:
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert not list(project.workspace.layers.rglob("pylock*"))
+    return str(caught.value)
+
+
+def test_a_direct_conflict_names_both_layers_and_requirements(project: Project) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+    project.write(
+        framework("fw", "base<2", extra=only(Platform.LINUX_X64, Platform.WINDOWS_X64))
+        + application("app", "fw", "base>=2")
+    )
+    assert _error(project) == (
+        "app needs another base than fw has\n"
+        "  layer: app\n"
+        "  platform: linux-x64, windows-x64\n"
+        "  distribution: base\n"
+        "  expected: base 1.0, as locked in fw, which requires 'base<2'\n"
+        "  found: app asks for 'base>=2' itself\n"
+        "  to fix: change the requirement of app, or make fw require 'base==2.0', "
+        "with which app can be resolved"
+    )
+
+
+def test_a_conflict_of_dependencies_names_who_asked(project: Project) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+    project.wheel("user", "1.0", requires=("base<2",))
+    project.wheel("middle", "1.0", requires=("base>=2",))
+    project.wheel("top", "1.0", requires=("middle",))
+    project.write(framework("fw", "user", extra=LINUX_ONLY) + application("app", "fw", "top"))
+    assert _error(project) == (
+        "app needs another base than fw has\n"
+        "  layer: app\n"
+        "  platform: linux-x64\n"
+        "  distribution: base\n"
+        "  expected: base 1.0, as locked in fw, where others need it\n"
+        "  found: app asks for base>=2 through middle\n"
+        "  to fix: change the requirement of app, or make fw require 'base==2.0', "
+        "with which app can be resolved"
+    )
+
+
+def test_a_missing_wheel_names_all_platforms_and_the_remedies(project: Project) -> None:
+    project.wheel("base", "1.0", LINUX, WINDOWS)
+    project.wheel("base", "2.0", LINUX, "cp312-cp312-macosx_14_0_arm64")
+    platforms = only(Platform.LINUX_X64, Platform.MACOSX_AARCH64, Platform.WINDOWS_X64)
+    project.write(framework("fw", "base==2.0", extra=platforms))
+    assert _error(project) == (
+        "base 2.0 has no wheel for macosx-aarch64, windows-x64\n"
+        "  layer: fw\n"
+        "  platform: macosx-aarch64 (macOS 13.0), windows-x64\n"
+        "  distribution: base 2.0, which fw requires as 'base==2.0'\n"
+        "  found: wheels for macosx_14_0_arm64, manylinux2014_x86_64, manylinux_2_17_x86_64\n"
+        "  to fix: require another version (1.0 has wheels for windows-x64); "
+        "or set `macosx_target = '14.0'`; "
+        "or leave macosx-aarch64, windows-x64 out of the `platforms` of fw"
+    )
+
+
+def test_a_missing_wheel_of_a_dependency_names_who_needs_it(project: Project) -> None:
+    project.wheel("low", "1.0", "cp312-cp312-manylinux_2_35_x86_64")
+    project.wheel("top", "1.0", requires=("low",))
+    project.write(framework("fw", "top", extra=LINUX_ONLY))
+    assert _error(project) == (
+        "low 1.0 has no wheel for linux-x64\n"
+        "  layer: fw\n"
+        "  platform: linux-x64 (glibc 2.28)\n"
+        "  distribution: low 1.0, which top needs\n"
+        "  found: wheels for manylinux_2_35_x86_64\n"
+        "  to fix: set `linux_target = 'glibc@2.35'`; "
+        "or leave linux-x64 out of the `platforms` of fw"
+    )
+
+
+def test_a_source_archive_is_no_wheel(project: Project) -> None:
+    (project.index.directory / "source-1.0.tar.gz").write_bytes(b"")
+    project.write(framework("fw", "source", extra=LINUX_ONLY))
+    message = _error(project)
+    assert message.startswith("source 1.0 has no wheel for linux-x64\n")
+    assert "  found: no wheels\n" in message
+
+
+def test_wheels_for_another_python_only(project: Project) -> None:
+    project.wheel("old", "1.0", "cp39-cp39-manylinux_2_17_x86_64")
+    project.write(framework("fw", "old", extra=LINUX_ONLY))
+    message = _error(project)
+    assert message.startswith("old 1.0 has no wheel for linux-x64\n")
+    assert "  found: wheels for cp39\n" in message
+
+
+def test_errors_of_several_layers_are_told_together(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(
+        framework("one", "nowhere", extra=LINUX_ONLY) + framework("two", "base>2", extra=LINUX_ONLY)
+    )
+    with pytest.raises(ManyLocksError) as caught:
+        project.lock()
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == ["2 problems with the locks", "1. no package index has nowhere"]
+    assert "2. the requirements of two contradict each other" in lines
+    found = "only base==1.0 is available and two depends on base>2"
+    assert any(found in line for line in lines)
+    assert caught.value.exit_code == 4
+
+
+def test_nothing_is_written_when_one_platform_fails(project: Project) -> None:
+    project.wheel("base", "1.0", LINUX, MAC)
+    project.write(framework("fw", "base", extra=only(Platform.LINUX_X64, Platform.LINUX_AARCH64)))
+    assert "base 1.0 has no wheel for linux-aarch64" in _error(project)
+
+
+@pytest.mark.slow  # uv tries again for some seconds
+def test_an_index_that_is_not_there(project: Project) -> None:
+    project.write(framework("fw", "base", extra=LINUX_ONLY), address="http://127.0.0.1:9/simple/")
+    with pytest.raises(FetchError, match="the package index cannot be asked"):
+        project.lock()
+
+
+def test_a_python_that_was_never_built(project: Project) -> None:
+    project.write("", runtime=RUNTIME.replace("3.12.10", "3.12.99"))
+    message = _error(project)
+    lines = message.splitlines()
+    platforms = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
+    assert lines[0] == f"python-build-standalone has no CPython 3.12.99 for {platforms}"
+    assert lines[1:3] == ["  layer: rt", f"  platform: {platforms}"]
+    assert lines[3].startswith("  expected: a version it has built, such as 3.12.")
+    assert "3.11" not in lines[3]
+
+
+def test_an_unlocked_layer_is_named(project: Project) -> None:
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    stack = project.stack
+    with pytest.raises(LockError) as caught:
+        load_locks(stack, project.workspace, [(stack.layers["fw"], Platform.LINUX_X64)])
+    assert str(caught.value) == (
+        "the locks are not those of the spec\n"
+        f"  file: {stack.path}\n"
+        "  found: rt on linux-x64: not locked; fw on linux-x64: not locked\n"
+        "  to fix: run `stackbuild lock`"
+    )
+
+
+DAMAGE = [
+    ('version = "1.0"\nwheels', 'version = "1.1"\nwheels', "not those that were locked"),
+    ("[[packages]]", "[[packages", "(at line "),
+    ("size = ", "size = -", "packages[0].wheels[0].size: expected a whole number, not below zero"),
+    ("../../wheelhouse/", "../../../", "packages[0].wheels[0].path: expected ../../wheelhouse/"),
+    ('sha256 = "', 'sha256 = "z', "hashes.sha256: expected 64 hexadecimal digits"),
+    ('layer = "fw"\n', "", "tool.stackbuild.layer: missing"),
+    ("[tool.stackbuild]", "[tool.other]", "tool.stackbuild: missing"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "found"), DAMAGE)
+def test_a_damaged_lock_is_refused(project: Project, old: str, new: str, found: str) -> None:
+    path = _locked(project)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    for check in (False, True):
+        with pytest.raises(LockError) as caught:
+            project.lock(check=check)
+        message = str(caught.value)
+        assert message.startswith(
+            f"the lock is damaged or was edited by hand\n  file: {path}\n  found: "
+        )
+        assert found in message
+        assert "restore it from version control, or remove it and run" in message
+
+
+def test_a_truncated_lock_is_refused(project: Project) -> None:
+    path = _locked(project)
+    content = path.read_bytes()
+    for size in range(0, len(content) - 40, 97):
+        path.write_bytes(content[:size])
+        with pytest.raises(LockError, match="damaged or was edited by hand"):
+            project.read("fw")
+
+
+def test_a_lock_of_a_newer_format_is_refused(project: Project) -> None:
+    path = _locked(project)
+    path.write_text(path.read_text().replace("format = 1", "format = 2"))
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert str(caught.value) == (
+        "the lock was written by a newer stackbuild\n"
+        f"  file: {path}\n"
+        "  expected: format 1 or older\n"
+        "  found: format 2\n"
+        "  to fix: update stackbuild"
+    )
+
+
+def test_a_lock_copied_from_another_layer_is_refused(project: Project) -> None:
+    path = _locked(project)
+    copy = path.parent / "pylock.windows-x64.toml"
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(LockError, match="the lock of another layer or platform"):
+        project.read("fw", "windows-x64")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("[archives.linux-x64]", "[archives.lynx]"), ("sha256 = ", "sha = ")]
+)
+def test_a_damaged_runtime_file_is_refused(project: Project, old: str, new: str) -> None:
+    _locked(project)
+    path = project.workspace.layers / "rt/runtime.toml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(LockError, match="damaged or was edited by hand") as caught:
+        project.lock()
+    assert f"  file: {path}\n" in str(caught.value)
+
+
+def test_an_edited_interpreter_is_put_right(project: Project) -> None:
+    _locked(project)
+    path = project.workspace.layers / "rt/runtime.toml"
+    before = path.read_text()
+    sha256 = project.read("rt").interpreter
+    assert sha256 is not None
+    path.write_text(before.replace(sha256, "0" * 64))
+    assert [item.reason for item in project.lock(check=True).stale] == ["its interpreter changed"]
+    project.lock()
+    assert path.read_text() == before
+
+
+def _locked(project: Project) -> Path:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    return project.path("fw")

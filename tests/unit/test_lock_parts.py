@@ -1,0 +1,265 @@
+"""The parts of locking that need neither uv nor an index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.pylock import Pylock
+from packaging.tags import Tag
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from stackbuild.errors import LockError
+from stackbuild.lock.digests import content_digest
+from stackbuild.lock.files import lock_text, read_lock, write_lock
+from stackbuild.lock.indexes import IndexSettings, without_secrets
+from stackbuild.lock.model import Inherited, LayerLock, LockedDistribution, LockedFile
+from stackbuild.lock.report import change_of
+from stackbuild.lock.runtime import is_current, lock_runtime
+from stackbuild.lock.targets import target_of
+from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PYTHON = Version("3.12.10")
+
+
+def _layer(**fields: object) -> Layer:
+    values: dict[str, object] = {
+        "name": "fw",
+        "kind": LayerKind.FRAMEWORK,
+        "requirements": (),
+        "platforms": tuple(Platform),
+        "runtime": "rt",
+        "frameworks": (),
+    }
+    return Layer(**(values | fields))  # type: ignore[arg-type]  # any field, for brevity
+
+
+def _runtime(**settings: object) -> Layer:
+    chosen = RuntimeSettings(**settings)  # type: ignore[arg-type]  # any field, for brevity
+    return _layer(name="rt", kind=LayerKind.RUNTIME, runtime_settings=chosen)
+
+
+def _lock(
+    distributions: Sequence[LockedDistribution] = (),
+    inherited: Sequence[Inherited] = (),
+    interpreter: str | None = None,
+) -> LayerLock:
+    return LayerLock(
+        layer="fw",
+        platform=Platform.LINUX_X64,
+        python_version=PYTHON,
+        requirements=("base>=1",),
+        inputs="0" * 64,
+        version=3,
+        locked_at="2026-01-02T03:04:05Z",
+        distributions=tuple(distributions),
+        inherited=tuple(inherited),
+        digest=content_digest(distributions, interpreter),
+        interpreter=interpreter,
+    )
+
+
+def _distribution(name: str, version: str, sha256: str = "a" * 64) -> LockedDistribution:
+    wheel = LockedFile(
+        name=f"{name.replace('-', '_')}-{version}-py3-none-any.whl", size=7, sha256=sha256
+    )
+    return LockedDistribution(name=canonicalize_name(name), version=Version(version), wheel=wheel)
+
+
+NAMES = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,5})?", fullmatch=True)
+VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}(rc1|\.post2|\+cu124)?", fullmatch=True)
+SHA256 = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+DISTRIBUTIONS = st.lists(
+    st.builds(_distribution, NAMES, VERSIONS, SHA256), max_size=6, unique_by=lambda item: item.name
+)
+INHERITED = st.lists(
+    st.builds(
+        Inherited,
+        name=NAMES.map(canonicalize_name),
+        version=VERSIONS.map(Version),
+        layer=st.sampled_from(["rt", "base-1.0"]),
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=40)  # each writes a file
+@given(DISTRIBUTIONS, INHERITED, st.none() | SHA256, st.lists(st.text(max_size=20), max_size=3))
+def test_a_lock_reads_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    distributions: list[LockedDistribution],
+    inherited: list[Inherited],
+    interpreter: str | None,
+    requirements: list[str],
+) -> None:
+    lock = replace(_lock(distributions, inherited, interpreter), requirements=tuple(requirements))
+    path = tmp_path_factory.mktemp("project") / "layers/fw/pylock.linux-x64.toml"
+    write_lock(path, lock)
+    assert read_lock(path) == lock
+    assert path.read_text(encoding="utf-8") == lock_text(lock, path.name)
+
+
+@settings(max_examples=40)
+@given(DISTRIBUTIONS)
+def test_every_lock_is_valid_pep_751(distributions: list[LockedDistribution]) -> None:
+    import tomli
+
+    text = lock_text(_lock(distributions), "pylock.linux-x64.toml")
+    lock = Pylock.from_dict(tomli.loads(text))
+    assert [package.name for package in lock.packages] == [item.name for item in distributions]
+
+
+@given(DISTRIBUTIONS, DISTRIBUTIONS)
+def test_different_contents_have_different_digests(
+    one: list[LockedDistribution], two: list[LockedDistribution]
+) -> None:
+    assert (content_digest(one, None) == content_digest(two, None)) == (one == two)
+    assert content_digest(one, None) != content_digest(one, "a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("target", "uv_platform"),
+    [
+        (None, "x86_64-manylinux_2_28"),
+        ("glibc@2.17", "x86_64-manylinux_2_17"),
+        ("glibc@2.30", "x86_64-manylinux_2_28"),
+        ("glibc@2.34", "x86_64-manylinux_2_34"),
+        ("glibc@2.99", "x86_64-manylinux_2_40"),
+    ],
+)
+def test_uv_is_asked_for_no_newer_glibc(target: str | None, uv_platform: str) -> None:
+    chosen = target_of(_layer(linux_target=target), Platform.LINUX_X64, PYTHON)
+    assert chosen.uv_platform == uv_platform
+
+
+def test_a_glibc_that_no_wheel_can_be_chosen_for() -> None:
+    with pytest.raises(LockError, match="no wheels can be chosen") as caught:
+        target_of(_layer(linux_target="glibc@2.12"), Platform.LINUX_X64, PYTHON)
+    assert "expected: glibc@2.17 or higher" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("platform", "fits", "does_not"),
+    [
+        (Platform.LINUX_X64, "manylinux_2_28_x86_64", "manylinux_2_29_x86_64"),
+        (Platform.LINUX_X64, "manylinux1_x86_64", "manylinux2014_aarch64"),
+        (Platform.LINUX_X64, "linux_x86_64", "musllinux_1_2_x86_64"),
+        (Platform.LINUX_AARCH64, "manylinux2014_aarch64", "manylinux2010_aarch64"),
+        (Platform.MACOSX_X64, "macosx_13_0_x86_64", "macosx_14_0_x86_64"),
+        (Platform.MACOSX_X64, "macosx_10_9_universal2", "macosx_11_0_arm64"),
+        (Platform.MACOSX_AARCH64, "macosx_11_0_arm64", "macosx_10_9_x86_64"),
+        (Platform.WINDOWS_X64, "win_amd64", "win_arm64"),
+        (Platform.WINDOWS_AARCH64, "win_arm64", "win_amd64"),
+    ],
+)
+def test_tags_of_a_target(platform: Platform, fits: str, does_not: str) -> None:
+    tags = target_of(_layer(), platform, PYTHON).tags()
+    for interpreter, abi in (("cp312", "cp312"), ("cp39", "abi3"), ("py3", "none")):
+        assert Tag(interpreter, abi, fits) in tags
+        assert Tag(interpreter, abi, does_not) not in tags
+    assert Tag("py3", "none", "any") in tags
+    assert Tag("cp313", "cp313", fits) not in tags
+    assert Tag("cp311", "cp311", fits) not in tags
+
+
+def test_a_target_of_macos_reaches_uv() -> None:
+    target = target_of(_layer(macosx_target="12"), Platform.MACOSX_AARCH64, PYTHON)
+    assert target.uv_environment == {"MACOSX_DEPLOYMENT_TARGET": "12.0"}
+    assert target.uv_platform == "aarch64-apple-darwin"
+    assert target_of(_layer(), Platform.LINUX_X64, PYTHON).uv_environment == {}
+
+
+def test_the_difference_of_two_locks() -> None:
+    old = _lock([_distribution("a", "1"), _distribution("b", "1"), _distribution("c", "1")])
+    new = _lock(
+        [_distribution("a", "2"), _distribution("c", "1", "b" * 64), _distribution("d", "1")]
+    )
+    change = change_of(new, old)
+    assert change.state == "changed"
+    assert change.added == (("d", "1"),)
+    assert change.removed == (("b", "1"),)
+    assert change.upgraded == (("a", "1", "2"),)
+    assert change.refiled == (("c", "1"),)
+    assert change_of(new, None).state == "new"
+    assert change_of(new, new).state == "current"
+    assert change_of(replace(new, inputs="1" * 64), new).state == "renewed"
+
+
+def test_the_table_names_a_stripped_archive_for_each_platform() -> None:
+    lock = lock_runtime(_runtime(), PYTHON, DEFAULT_PLATFORMS, None, lambda *_: True)
+    for platform in DEFAULT_PLATFORMS:
+        archive = lock.archives[platform]
+        assert "3.12.10" in archive.url
+        assert archive.url.endswith("-install_only_stripped.tar.gz")
+        assert len(archive.sha256) == 64
+
+
+def test_an_environment_variable_does_not_change_the_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PBS_INSTALLER_BASE_URL", "https://hostile.example/")
+    lock = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
+    assert "hostile" not in lock.archives[Platform.LINUX_X64].url
+
+
+def test_an_archive_of_the_spec_comes_first() -> None:
+    own = Download(url="https://mirror.example/python.tar.gz", sha256="a" * 64)
+    layer = _runtime(downloads={Platform.LINUX_X64: own})
+    lock = lock_runtime(layer, Version("3.99.0"), [Platform.LINUX_X64], None, lambda *_: True)
+    assert lock.archives == {Platform.LINUX_X64: own}
+    assert is_current(layer, Version("3.99.0"), Platform.LINUX_X64, lock)
+    other = _runtime(downloads={Platform.LINUX_X64: replace(own, sha256="b" * 64)})
+    assert not is_current(other, Version("3.99.0"), Platform.LINUX_X64, lock)
+    assert not is_current(layer, Version("3.99.1"), Platform.LINUX_X64, lock)
+    with pytest.raises(LockError, match=r"has no CPython 3\.99\.0"):
+        lock_runtime(layer, Version("3.99.0"), [Platform.MACOSX_X64], lock, lambda *_: True)
+
+
+def test_archives_stay_until_somebody_changes_them() -> None:
+    old = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
+    changed = replace(
+        old, archives={Platform.LINUX_X64: Download(url="https://x.example/", sha256="f" * 64)}
+    )
+    layer = _runtime()
+    kept = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: True)
+    assert kept == changed
+    again = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: False)
+    assert again == old
+
+
+def test_a_local_runtime_has_no_archives() -> None:
+    layer = _runtime(sources=("local",))
+    lock = lock_runtime(layer, Version("3.99.0"), Platform, None, lambda *_: True)
+    assert lock.archives == {}
+    assert is_current(layer, Version("3.99.0"), Platform.LINUX_X64, lock)
+
+
+def test_credentials_go_to_their_own_index_only() -> None:
+    index = PackageIndex(name="own", url="https://user:word@index.example:8443/simple/")
+    settings = IndexSettings(indexes=(index,), sources={})
+    own = "index.example:8443/files/a.whl"
+    assert settings.with_credentials(f"https://{own}") == f"https://user:word@{own}"
+    for other in ("http://index.example:8443/a", "https://index.example/a", "https://o.example/a"):
+        assert settings.with_credentials(other) == other
+    assert "word" not in str(settings.described())
+
+
+def test_secrets_are_cut_out_of_text() -> None:
+    text = "cannot read `https://user:w@rd@a.example/x` nor https://b.example/y@z"
+    assert without_secrets(text) == "cannot read `https://a.example/x` nor https://b.example/y@z"
+
+
+def test_the_path_of_a_wheel_leads_to_the_wheelhouse() -> None:
+    text = lock_text(_lock([_distribution("a", "1")]), "pylock.linux-x64.toml")
+    path = Path("project/layers/fw") / "../../wheelhouse/a-1-py3-none-any.whl"
+    assert 'path = "../../wheelhouse/a-1-py3-none-any.whl"' in text
+    assert path.resolve() == Path("project/wheelhouse/a-1-py3-none-any.whl").resolve()

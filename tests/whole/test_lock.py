@@ -1,0 +1,383 @@
+"""Locking for real: uv, and an index on loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.pylock import Pylock
+
+from stackbuild.cli.main import main
+from stackbuild.lock.current import load_locks
+from stackbuild.platforms import Platform
+from tests.support.index import IndexServer
+from tests.support.locking import (
+    ARM,
+    LINUX,
+    MAC,
+    RUNTIME,
+    WINDOWS,
+    application,
+    framework,
+    only,
+    open_project,
+)
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.locking import Project
+
+LINUX_ONLY = only(Platform.LINUX_X64)
+TWO = only(Platform.LINUX_X64, Platform.MACOSX_AARCH64)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with open_project(tmp_path) as opened:
+        yield opened
+
+
+def test_locks_every_layer_on_every_platform(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0", requires=("base",))
+    project.write(framework("fw", "base") + application("app", "fw", "top", extra=TWO))
+    report = project.lock()
+    assert {(change.layer, str(change.platform)) for change in report.changes} == {
+        *((layer, platform) for layer in ("rt", "fw") for platform in project.stack.platforms),
+        ("app", "linux-x64"),
+        ("app", "macosx-aarch64"),
+    }
+    assert {change.state for change in report.changes} == {"new"}
+    assert project.versions("fw", "windows-x64") == {"base": "1.0"}
+    assert project.versions("app") == {"top": "1.0"}
+    assert project.versions("rt") == {}
+
+
+def test_what_comes_from_a_layer_below_is_recorded_and_left_out(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base==1.0", extra=LINUX_ONLY) + application("app", "fw", "top"))
+    project.wheel("base", "2.0")
+    project.wheel("top", "1.0", requires=("base>=1",))
+    project.lock()
+    assert project.versions("app") == {"top": "1.0"}
+    inherited = [(i.name, str(i.version), i.layer) for i in project.read("app").inherited]
+    assert inherited == [("base", "1.0", "fw")]
+
+
+def test_a_lock_is_valid_pep_751_and_holds_no_address(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    lock = Pylock.from_dict(project.raw("fw"))
+    assert lock.packages[0].wheels is not None
+    wheel = lock.packages[0].wheels[0]
+    name = "base-1.0-py3-none-any.whl"
+    assert (wheel.name, wheel.path) == (name, f"../../wheelhouse/{name}")
+    assert wheel.size == (project.index.directory / name).stat().st_size
+    assert "://" not in project.path("fw").read_text()
+    Pylock.from_dict(project.raw("rt"))
+
+
+def test_platforms_agree_with_the_first_where_they_can(project: Project) -> None:
+    project.wheel("base", "1.0", LINUX, MAC)
+    project.wheel("base", "2.0", LINUX, MAC)
+    project.wheel("base", "3.0", MAC)
+    project.wheel("other", "1.0", LINUX, MAC)
+    project.wheel("other", "2.0", LINUX)
+    project.write(framework("fw", "base", "other", extra=TWO))
+    project.lock()
+    assert project.versions("fw", "linux-x64") == {"base": "2.0", "other": "2.0"}
+    assert project.versions("fw", "macosx-aarch64") == {"base": "2.0", "other": "1.0"}
+
+
+def test_versions_stay_until_an_upgrade_is_asked_for(project: Project) -> None:
+    for name in ("a", "b"):
+        project.wheel(name, "1.0")
+    project.write(framework("fw", "a", "b", extra=TWO))
+    project.lock()
+    for name in ("a", "b", "c"):
+        project.wheel(name, "2.0")
+    project.write(framework("fw", "a", "b", "c", extra=TWO))
+    project.lock()
+    for platform in ("linux-x64", "macosx-aarch64"):
+        assert project.versions("fw", platform) == {"a": "1.0", "b": "1.0", "c": "2.0"}
+    report = project.lock(upgrade_packages=["A"])
+    assert project.versions("fw", "macosx-aarch64") == {"a": "2.0", "b": "1.0", "c": "2.0"}
+    changed = [change for change in report.changes if change.layer == "fw"]
+    assert [change.upgraded for change in changed] == [(("a", "1.0", "2.0"),)] * 2
+    project.lock(upgrade=True)
+    assert project.versions("fw") == {"a": "2.0", "b": "2.0", "c": "2.0"}
+
+
+def test_nothing_to_do_asks_nobody_and_writes_nothing(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=TWO))
+    project.lock()
+    before = {path: path.read_bytes() for path in project.workspace.layers.rglob("*.toml")}
+    stamps = {path: path.stat().st_mtime_ns for path in before}
+    project.index.forget()
+    report = project.lock()
+    assert {change.state for change in report.changes} == {"current"}
+    assert project.index.requests == ()
+    assert {path: path.stat().st_mtime_ns for path in before} == stamps
+
+
+def test_only_what_changed_is_resolved_again(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("one", "1.0")
+    project.wheel("two", "1.0")
+    fw = framework("fw", "base", extra=LINUX_ONLY)
+    project.write(fw + application("app", "fw", "one") + application("other", "fw", "two"))
+    project.lock()
+    project.wheel("three", "1.0")
+    project.write(fw + application("app", "fw", "one", "three") + application("other", "fw", "two"))
+    project.index.forget()
+    report = project.lock()
+    assert {
+        change.layer: change.state for change in report.changes if change.state != "current"
+    } == {"app": "changed"}
+    assert project.index.count("GET", "/simple/two/") == 0
+    assert project.index.count("GET", "/simple/base/") == 0
+
+
+def test_a_changed_lower_layer_makes_the_upper_one_stale(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0", requires=("base",))
+    upper = application("app", "fw", "top")
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + upper)
+    project.lock()
+    project.wheel("base", "2.0")
+    project.lock(layers=["fw"], upgrade=True)
+    report = project.lock(check=True)
+    assert [(item.layer, str(item.platform)) for item in report.stale] == [("app", "linux-x64")]
+    project.lock()
+    assert str(project.read("app").inherited[0].version) == "2.0"
+
+
+def test_the_counter_and_the_time_follow_the_distributions_only(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    first = project.read("fw")
+    text = project.path("fw").read_text().replace(first.locked_at, "2001-02-03T04:05:06Z")
+    project.path("fw").write_text(text)
+    project.write(framework("fw", "base>=1", extra=LINUX_ONLY))
+    report = project.lock()
+    assert {change.layer: change.state for change in report.changes}["fw"] == "renewed"
+    renewed = project.read("fw")
+    assert (renewed.version, renewed.locked_at) == (1, "2001-02-03T04:05:06Z")
+    assert renewed.digest == first.digest
+    project.wheel("base", "2.0")
+    project.lock(upgrade=True)
+    changed = project.read("fw")
+    assert changed.version == 2
+    assert changed.locked_at > renewed.locked_at
+    assert changed.digest != first.digest
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    texts = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        with open_project(tmp_path / place) as project:
+            for name in ("b", "a", "c"):
+                project.wheel(name, "1.0", LINUX, MAC)
+            project.write(framework("fw", "c", "a", "b", extra=TWO))
+            project.lock()
+            texts.append(re.sub(r'(locked-at|inputs) = ".*"', "", project.path("fw").read_text()))
+    assert texts[0] == texts[1]
+
+
+def test_check_tells_what_is_stale_and_exits_with_4(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=TWO))
+    command = ["lock", "--spec", str(project.directory / "venvstacks.toml")]
+    assert main([*command, "--check"]) == 4
+    assert "fw on linux-x64, macosx-aarch64: not locked\n" in capsys.readouterr().out
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "fw on linux-x64, macosx-aarch64\n  added        base 1.0\n" in printed
+    assert "7 locks: 7 new\n" in printed
+    assert main([*command, "--check"]) == 0
+    assert capsys.readouterr().out == "all locks are current\n"
+    project.write(framework("fw", "base>=1", extra=TWO))
+    assert main([*command, "--check", "--json", "--platform", "linux-x64"]) == 4
+    assert json.loads(capsys.readouterr().out)["stale"] == [
+        {"layer": "fw", "platform": "linux-x64", "reason": "its requirements changed"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "extra", ['linux_target = "glibc@2.34"', 'priority_indexes = ["more"]'], ids=["target", "index"]
+)
+def test_a_target_or_index_that_changes_makes_a_lock_stale(project: Project, extra: str) -> None:
+    project.wheel("base", "1.0")
+    more = f'[[tool.uv.index]]\nname = "more"\nurl = "{project.index.url}x/"\nexplicit = true\n'
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + more)
+    project.lock()
+    assert project.lock(check=True).stale == ()
+    project.write(framework("fw", "base", extra=f"{LINUX_ONLY}{extra}\n") + more)
+    assert [item.layer for item in project.lock(check=True).stale] == ["fw"]
+
+
+def test_another_python_makes_all_locks_stale(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    project.write(
+        framework("fw", "base", extra=LINUX_ONLY), runtime=RUNTIME.replace("3.12.10", "3.12.9")
+    )
+    stale = project.lock(check=True, platforms=["linux-x64"]).stale
+    reason = "locked for Python 3.12.10, the spec asks for 3.12.9"
+    assert [(item.layer, item.reason) for item in stale] == [("rt", reason), ("fw", reason)]
+    project.lock()
+    assert "3.12.9" in (project.directory / "layers/rt/runtime.toml").read_text()
+
+
+def test_load_locks_brings_the_chain_along(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + application("app", "fw", "top"))
+    project.lock()
+    stack = project.stack
+    found = load_locks(stack, project.workspace, [(stack.layers["app"], Platform.LINUX_X64)])
+    assert [layer for layer, _ in found] == ["rt", "fw", "app"]
+    assert found["app", Platform.LINUX_X64] == project.read("app")
+    assert found["rt", Platform.LINUX_X64].interpreter is not None
+
+
+def test_no_setting_of_the_host_changes_a_lock(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = tmp_path / "hostile"
+    make_wheel(hostile, "base", "9.0", {"base.py": ""})
+    project.wheel("base", "1.0", LINUX, WINDOWS)
+    project.wheel("base", "2.0", LINUX, WINDOWS)
+    with IndexServer(hostile) as other:
+        home = tmp_path / "home"
+        for place in (home / ".config/uv/uv.toml", project.directory / "uv.toml"):
+            place.parent.mkdir(parents=True)
+            place.write_text(f'[[index]]\nurl = "{other.url}"\n[pip]\nresolution = "lowest"\n')
+        pip = f"[global]\nindex-url = {other.url}\nfind-links = {hostile}\n"
+        (home / ".config/pip").mkdir()
+        (home / ".config/pip/pip.conf").write_text(pip)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+        for name, value in {
+            "UV_INDEX": other.url,
+            "UV_DEFAULT_INDEX": other.url,
+            "UV_RESOLUTION": "lowest",
+            "UV_FIND_LINKS": str(hostile),
+            "UV_CONFIG_FILE": str(home / ".config/uv/uv.toml"),
+            "UV_CACHE_DIR": str(tmp_path / "uv-cache"),
+            "PIP_INDEX_URL": other.url,
+            "PIP_FIND_LINKS": str(hostile),
+        }.items():
+            monkeypatch.setenv(name, value)
+        project.write(framework("fw", "base", extra=only(Platform.LINUX_X64, Platform.WINDOWS_X64)))
+        project.lock()
+        assert other.requests == ()
+    assert project.versions("fw") == {"base": "2.0"}
+    assert not (tmp_path / "uv-cache").exists()
+
+
+def test_credentials_end_up_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_project(tmp_path, user="user", password="hunter2") as project:
+        monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
+        project.wheel("base", "1.0")
+        layers = framework("fw", "base", extra=LINUX_ONLY)
+        project.write(layers, address=project.index.url_with_credentials)
+        spec = ["--spec", str(project.directory / "venvstacks.toml")]
+        assert main(["lock", *spec]) == 0
+        assert main(["fetch", *spec]) == 0
+        assert (project.directory / "wheelhouse/base-1.0-py3-none-any.whl").is_file()
+        inputs = project.read("fw").inputs
+        wrong = project.index.url_with_credentials.replace("hunter2", "hunter3")
+        project.write(framework("fw", "base>=1", extra=LINUX_ONLY), address=wrong)
+        assert main(["lock", *spec, "--upgrade"]) == 5
+        captured = capsys.readouterr()
+        assert "the package index cannot be asked" in captured.err
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        for path in written:
+            if path != project.directory / "venvstacks.toml":
+                assert b"hunter" not in path.read_bytes(), path
+        assert "hunter" not in captured.out + captured.err
+        project.write(layers, address=wrong)
+        assert project.lock(check=True).stale == ()
+        assert project.read("fw").inputs == inputs
+
+
+def test_a_bound_distribution_comes_from_its_index_only(project: Project, tmp_path: Path) -> None:
+    project.wheel("bound", "9.0")
+    project.wheel("indirect", "9.0")
+    project.wheel("free", "1.0", requires=("indirect",))
+    more = tmp_path / "more"
+    for name in ("bound", "indirect", "free"):
+        make_wheel(more, name, "2.0", {f"{name}.py": ""})
+    with IndexServer(more) as other:
+        index = f'[[tool.uv.index]]\nname = "more"\nurl = "{other.url}"\nexplicit = true\n'
+        bound = 'package_indexes = {bound = "more", indirect = "more"}\n'
+        project.write(framework("fw", "bound", "free", extra=LINUX_ONLY + bound) + index)
+        project.lock()
+        assert project.versions("fw") == {"bound": "2.0", "free": "1.0", "indirect": "2.0"}
+
+
+def test_indexes_are_never_mixed(project: Project, tmp_path: Path) -> None:
+    project.wheel("base", "9.0")
+    project.wheel("rest", "1.0")
+    more = tmp_path / "more"
+    make_wheel(more, "base", "1.0", {"base.py": ""})
+    with IndexServer(more) as other:
+        index = f'[[tool.uv.index]]\nname = "more"\nurl = "{other.url}"\n'
+        project.write(framework("fw", "base", "rest", extra=LINUX_ONLY) + index)
+        project.lock()
+    assert project.versions("fw") == {"base": "1.0", "rest": "1.0"}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_sizes_are_asked_for_once_where_the_index_does_not_tell(
+    tmp_path: Path, again: bool
+) -> None:
+    counts = []
+    for place, tells in (("json", True), ("html", False)):
+        (tmp_path / place).mkdir()
+        with open_project(tmp_path / place, json=tells) as project:
+            project.wheel("base", "1.0")
+            project.write(framework("fw", "base", extra=LINUX_ONLY))
+            project.lock()
+            if again:
+                project.index.forget()
+                project.write(framework("fw", "base>=1", extra=LINUX_ONLY))
+                project.lock()
+            counts.append(project.index.count("HEAD", "base-1.0"))
+    # uv asks too, for what it reads of the metadata; that is the same for both.
+    assert counts[1] - counts[0] == (0 if again else 1)
+
+
+def test_the_level_of_the_system_decides(project: Project) -> None:
+    project.wheel("base", "1.0", LINUX, MAC, ARM)
+    project.wheel("base", "2.0", "cp312-cp312-manylinux_2_34_x86_64", MAC)
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    assert project.versions("fw") == {"base": "1.0"}
+    project.write(framework("fw", "base", extra=LINUX_ONLY + 'linux_target = "glibc@2.34"\n'))
+    project.lock(upgrade=True)
+    assert project.versions("fw") == {"base": "2.0"}
+    project.wheel("base", "3.0", "cp312-cp312-macosx_14_0_arm64")
+    on_mac = only(Platform.MACOSX_AARCH64)
+    project.write(framework("fw", "base", extra=on_mac))
+    project.lock(upgrade=True)
+    assert project.versions("fw", "macosx-aarch64") == {"base": "2.0"}
+    project.write(framework("fw", "base", extra=on_mac + 'macosx_target = "14.0"\n'))
+    project.lock(upgrade=True)
+    assert project.versions("fw", "macosx-aarch64") == {"base": "3.0"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.compose.manifest import (
     Archive,
+    ArchiveFormat,
     ChainLink,
     Index,
     IndexEntry,
@@ -47,6 +48,7 @@ class Publisher:
     platform: Platform = field(default_factory=host_platform)
     entries: dict[str, dict[Platform, list[IndexEntry]]] = field(default_factory=dict)
     level: int = 1
+    archive_format: ArchiveFormat = "tar.zst"
 
     def publish(
         self,
@@ -97,14 +99,19 @@ class Publisher:
                 for lower in below
             ),
             frames=tuple(placed),
-            archive=Archive(name="-", size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+            archive=Archive(
+                name="-",
+                size=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                format=self.archive_format,
+            ),
             distributions=(
                 Shipped(name="demo", version="1", wheel="demo-1-py3-none-any.whl", sha256=sha("")),
             ),
         )
         digest = body_digest(manifest)
         name = f"{layer}-{digest[:12]}"
-        archive = replace(manifest.archive, name=f"{name}.tar.zst")
+        archive = replace(manifest.archive, name=f"{name}.{self.archive_format}")
         manifest = replace(manifest, digest=digest, archive=archive)
         folder = self.directory / str(target)
         folder.mkdir(parents=True, exist_ok=True)

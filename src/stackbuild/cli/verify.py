@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         count = len(report.differences)
         broken = " ".join(dict.fromkeys(difference.layer for difference in report.differences))
         raise VerifyError(
-            f"{count} file{'s' * (count != 1)} of {arguments.root} differ from what was installed",
+            f"{count} file{' differs' if count == 1 else 's differ'} from what was installed",
+            file=arguments.root,
             remedy=f"stackbuild install {broken} --from PLACE --root {arguments.root}",
         )
     return 0

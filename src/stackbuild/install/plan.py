@@ -133,9 +133,9 @@ def plan_install(layers: Sequence[str], state: State, published: Published) -> P
         choice.brought[directory].directory if directory in choice.brought else directory
         for directory in kept
     ]
-    asked = dict.fromkeys([*kept, *(manifest.directory for manifest in named)])
+    asked = {*kept, *(manifest.directory for manifest in named)}
     return Plan(
-        state=_state(state, tuple(asked), {**state.layers, **choice.chosen}),
+        state=_state(state, tuple(sorted(asked)), {**state.layers, **choice.chosen}),
         brought=tuple(manifest.layer for manifest in choice.brought.values()),
     )
 

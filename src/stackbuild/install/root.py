@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 RESERVED = frozenset({"current", "generations", ".stackbuild"})
 """Names in a root that no layer may have."""
+
+_GENERATION = re.compile(r"generations/[0-9]+")
 
 
 class Root:
@@ -74,11 +77,13 @@ class Root:
         Raises InstallError for a link that leads nowhere.
         """
         try:
-            target = os.readlink(self.current_link)  # noqa: PTH115 - tells a link from a file
-        except FileNotFoundError:
+            target = os.readlink(self.current_link)  # noqa: PTH115 - the text of the link
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._in_the_way(self.current_link) from error
+        if not _GENERATION.fullmatch(target.replace("\\", "/")):
+            raise self._in_the_way(self.current_link)
         generation = self.path / target
         if not generation.is_dir():
             raise InstallError(
@@ -128,7 +133,9 @@ class Root:
             )
         if reserved := RESERVED.intersection(directories):
             raise InstallError(f"a layer cannot be installed under the name {min(reserved)!r}")
-        if self.generations.exists() and not self.is_one():
+        if os.path.lexists(self.private) and not self.is_one():
+            raise self._in_the_way(self.private)
+        if os.path.lexists(self.generations) and not self.is_one():
             raise self._in_the_way(self.generations)
         if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
             raise self._in_the_way(self.current_link)

@@ -33,7 +33,7 @@ class State:
 
     platform: Platform
     asked: tuple[str, ...]
-    """The directories of the layers that were asked for; the others are there for them."""
+    """The directories of the layers that were asked for, sorted; the others are there for them."""
     layers: Mapping[str, Manifest] = field(default_factory=dict)
     """By directory, lower layers first."""
     store: Path | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zlib
 from typing import IO, TYPE_CHECKING
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
     from stackbuild.frames.model import Frame
     from stackbuild.frames.tarformat import Member
-
-WHOLE = 32 << 20
-"""Frames up to this many bytes, unpacked, are decompressed in one go, which is quicker."""
 
 MAX_WINDOW = 1 << 27
 """zstd's own default limit (128 MiB); a frame that asks for more memory is refused."""
@@ -55,17 +51,7 @@ def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    try:
-        if frame.content_size <= WHOLE:
-            data = compressed.read()
-            if zstandard.frame_content_size(data) in {-1, frame.content_size}:
-                # Without a size in its header, the frame ends with an error beyond this limit.
-                limit = frame.content_size + 1
-                return io.BytesIO(decompressor.decompress(data, max_output_size=limit)).read
-            raise _other_size(frame, str(zstandard.frame_content_size(data)))
-        reader = decompressor.stream_reader(compressed, read_size=1 << 20)
-    except zstandard.ZstdError as error:
-        raise _no_frame(frame, error) from error
+    reader = decompressor.stream_reader(compressed, read_size=1 << 20)
 
     def read(size: int) -> bytes:
         try:

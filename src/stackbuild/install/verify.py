@@ -240,7 +240,7 @@ class _Check:
             self._differs("edited", path, **sizes)
         elif _crc32(Path(entry.path)) != file.crc32:
             self._differs("edited", path, found="other contents of the same size")
-        elif os.name != "nt" and bool(status.st_mode & 0o100) != file.executable:
+        elif _other_mode(status.st_mode, file):
             mode = "executable" if file.executable else "not executable"
             self._differs("another mode", path, expected=mode)
 
@@ -248,10 +248,12 @@ class _Check:
         self, kind: Kind, path: str, *, expected: str | None = None, found: str | None = None
     ) -> None:
         known = self._expected.get(path)
-        if known is not None and isinstance(known.entry, StoredFile):
-            copy = self._store.tree(known.frame) / path
-            if not copy.is_file() or _crc32(copy) != known.entry.crc32:
-                self._findings.frames.add(known.frame)
+        if (
+            known is not None
+            and isinstance(known.entry, StoredFile)
+            and not _is_whole(self._store.tree(known.frame) / path, known.entry)
+        ):
+            self._findings.frames.add(known.frame)
         self._findings.differences.append(
             Difference(
                 kind=kind,
@@ -262,6 +264,17 @@ class _Check:
                 found=found,
             )
         )
+
+
+def _is_whole(path: Path, file: StoredFile) -> bool:
+    """Whether the store's copy of a file is as it was unpacked."""
+    return (
+        path.is_file() and _crc32(path) == file.crc32 and not _other_mode(path.stat().st_mode, file)
+    )
+
+
+def _other_mode(mode: int, file: StoredFile) -> bool:
+    return os.name != "nt" and bool(mode & 0o100) != file.executable
 
 
 def _crc32(path: Path) -> int:

@@ -1,0 +1,208 @@
+"""What somebody is told who installs the wrong thing, or in the wrong place."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import StackbuildError
+from stackbuild.install.install import install
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.registry.open import open_registry
+from tests.support.publish import publisher
+from tests.support.roots import fail, snapshot, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.publish import Publisher
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    made = publisher(tmp_path)
+    made.stack()
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def refused(made: Publisher, root: Path, layer: str, platform: Platform | None = None) -> str:
+    with pytest.raises(StackbuildError) as caught:
+        install([layer], open_registry(str(made.directory)), root, platform, Silent())
+    return str(caught.value)
+
+
+def test_an_unknown_layer(made: Publisher, root: Path) -> None:
+    assert refused(made, root, "alts") == (
+        f"no layer 'alts' is published in {made.directory}\n"
+        "  expected: atls, cpython-3.12, framework, pgen\n"
+        "  to fix: did you mean 'atls'?"
+    )
+    assert not root.exists()
+
+
+def test_a_layer_that_is_not_published_for_the_platform(made: Publisher, root: Path) -> None:
+    foreign = next(platform for platform in Platform if platform is not host_platform())
+    assert refused(made, root, "atls", foreign) == (
+        f"atls is not published for {foreign} in {made.directory}\n"
+        "  layer: atls\n"
+        f"  expected: {host_platform()}\n"
+        f"  to fix: publish it: stackbuild publish --layer atls --platform {foreign}; "
+        "or name one of those platforms with --platform"
+    )
+    assert not root.exists()
+
+
+def test_a_chain_that_is_not_published(made: Publisher, root: Path) -> None:
+    old = made.entries["framework"][made.platform][0]
+    made.stack("2")
+    made.entries["framework"][made.platform] = [old]
+    made.write_index()
+    wanted = refused(made, root, "atls")
+    assert wanted.startswith("atls needs framework, which is not published as it needs it\n")
+    assert f"found: lock {old.lock[:12]}" in wanted
+    assert f"stackbuild publish --layer framework --platform {made.platform}" in wanted
+    assert not root.exists()
+
+
+def test_a_place_where_nothing_is_published(tmp_path: Path, root: Path) -> None:
+    assert fail(5, "install", "atls", "--from", tmp_path, "--root", root) == (
+        f"error: nothing is published in {tmp_path}\n"
+        "  expected: a file index.json\n"
+        "  to fix: name the place that `stackbuild publish` wrote to\n"
+    )
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1, "layers": {"atls": 3}}', "ÿ"])
+def test_an_index_that_is_none(made: Publisher, root: Path, text: str) -> None:
+    (made.directory / "index.json").write_text(text)
+    message = fail(6, "install", "atls", "--from", made.directory, "--root", root)
+    assert f"{made.directory}/index.json" in message
+    assert not root.exists()
+
+
+def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
+    assert fail(2, "install", "atls", "--from", "s3://bucket/x", "--root", root) == (
+        "error: layers cannot be taken from s3:// addresses\n"
+        "  expected: a directory, or an http:// or https:// address\n"
+    )
+
+
+def test_a_root_that_is_a_file(made: Publisher, root: Path) -> None:
+    root.write_text("mine")
+    assert fail(8, "install", "atls", "--from", made.directory, "--root", root) == (
+        f"error: {root} is a file, so it cannot be a root\n"
+        "  to fix: name another directory with --root\n"
+    )
+    assert root.read_text() == "mine"
+    assert "nothing is installed in" in fail(8, "list", "--root", root)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(
+            ["atls", "framework", "current", "generations"], ["directory", "file", "link"]
+        ),
+        (".stackbuild", "file"),
+        (".stackbuild", "link"),
+    ],
+)
+def test_something_in_the_way(made: Publisher, root: Path, name: str, kind: str) -> None:
+    root.mkdir()
+    at = root / name
+    if kind == "directory":
+        at.mkdir()
+        (at / "mine").write_text("x")
+    elif kind == "file":
+        at.write_text("mine")
+    else:
+        at.symlink_to("elsewhere")
+    before = snapshot(root)
+    assert fail(8, "install", "atls", "--from", made.directory, "--root", root) == (
+        f"error: something that stackbuild did not make is in the way: {at}\n"
+        "  to fix: move it away, or name another directory with --root\n"
+    )
+    assert snapshot(root) == before
+
+
+def test_something_in_the_way_of_a_second_layer(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    (root / "pgen").mkdir()
+    (root / "notes.txt").write_text("mine")
+    before = snapshot(root)
+    message = fail(8, "install", "pgen", "--from", made.directory, "--root", root)
+    assert f"is in the way: {root / 'pgen'}" in message
+    assert snapshot(root) == before
+
+
+@pytest.mark.parametrize("name", ["current", "generations", ".stackbuild"])
+def test_a_layer_with_a_name_of_ours(made: Publisher, root: Path, name: str) -> None:
+    made.publish(name, {"p": {"x": "1"}})
+    assert refused(made, root, name) == f"a layer cannot be installed under the name {name!r}"
+    assert not root.exists()
+
+
+def test_an_archive_that_is_not_made_of_frames(made: Publisher, root: Path) -> None:
+    made.archive_format = "tar.xz"
+    made.publish("odd", {"p": {"x": "1"}})
+    assert "a format that cannot be installed in parts" in refused(made, root, "odd")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--root"),
+        ("uninstall", "atls", "--root"),
+        ("verify", "--installed", "--root"),
+        ("clean", "--root"),
+        ("run", "atls", "--root"),
+    ],
+)
+def test_a_root_with_nothing_in_it(root: Path, words: tuple[str, ...]) -> None:
+    message = fail(8, *words, root)
+    assert message.startswith(f"error: nothing is installed in {root}\n")
+    assert not root.exists()
+
+
+def test_a_state_that_cannot_be_read(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    state = root / "generations/1/.stackbuild/state.json"
+    state.write_text("{")
+    message = fail(8, "list", "--root", root)
+    assert message.startswith("error: the state of a generation cannot be read\n")
+    assert str(state) in message
+
+
+def test_a_generation_that_is_gone(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    (root / "generations/1").rename(root / "elsewhere")
+    message = fail(8, "install", "atls", "--from", made.directory, "--root", root)
+    assert message.startswith("error: the generation in use is missing\n")
+
+
+def test_a_program_that_the_layer_lacks(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    message = fail(8, "run", "atls", "--root", root, "--", "atls-tol")
+    assert message.startswith("error: there is no program 'atls-tol' in atls, nor on the PATH\n")
+    assert "did you mean 'atls-tool'?" in message
+    message = fail(8, "run", "alts", "--root", root)
+    assert "did you mean 'atls'?" in message
+    message = fail(2, "run", "atls", "--root", root, "python", "-V")
+    assert "put -- before the command: -- python -V" in message
+
+
+def test_verify_of_a_root_whose_store_is_gone(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    (root / ".stackbuild/store").rename(root / "away")
+    message = fail(8, "verify", "--installed", "--root", root)
+    assert message.startswith("error: a frame of the layer is not in the store any more\n")
+    assert "install cpython-3.12 again" in message

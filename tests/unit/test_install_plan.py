@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import InstallError, UsageError
+from stackbuild.install.plan import Plan, find_installed, plan_install, plan_uninstall
+from stackbuild.install.state import State
+from stackbuild.registry.directory import DirectoryRegistry
+from stackbuild.registry.find import Published
+from tests.support.publish import publisher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.publish import Publisher
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    return publisher(tmp_path)
+
+
+def planned(made: Publisher, *layers: str, state: State | None = None) -> Plan:
+    before = state or State(platform=made.platform, asked=())
+    return plan_install(layers, before, Published(DirectoryRegistry(made.directory), made.platform))
+
+
+def versions(state: State) -> dict[str, str]:
+    """Directory to the publishing version, which the helper puts into the lock."""
+    return {name: manifest.lock for name, manifest in state.layers.items()}
+
+
+def test_only_the_chain_asked_for_lower_layers_first(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "atls").state
+    assert list(state.layers) == ["cpython-3.12", "framework", "atls"]
+    assert state.asked == ("atls",)
+
+
+def test_a_second_application_keeps_the_first(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "pgen", state=planned(made, "atls").state).state
+    assert list(state.layers) == ["cpython-3.12", "framework", "atls", "pgen"]
+    assert state.asked == ("atls", "pgen")
+
+
+def test_installing_again_changes_nothing(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "atls", "pgen").state
+    again = planned(made, "atls", state=state).state
+    assert again.same_tree(state)
+
+
+def test_an_application_that_must_change_is_brought_along(made: Publisher) -> None:
+    made.stack("1")
+    before = planned(made, "atls", "pgen").state
+    *_, atls, pgen = made.stack("2")
+    plan = planned(made, "atls", state=before)
+    assert plan.brought == ("pgen",)
+    assert plan.state.layers["pgen"].digest == pgen.digest
+    assert plan.state.layers["atls"].digest == atls.digest
+    assert set(plan.state.asked) == {"atls", "pgen"}
+
+
+def test_an_application_that_cannot_change_is_refused(made: Publisher) -> None:
+    runtime, *_ = made.stack("1")
+    before = planned(made, "atls", "pgen").state
+    framework = made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    made.application("atls", [framework, runtime], "2")
+    with pytest.raises(InstallError) as caught:
+        planned(made, "atls", state=before)
+    text = str(caught.value)
+    assert "atls needs another framework than pgen" in text
+    assert "stackbuild install atls pgen" in text
+
+
+def test_applications_for_different_frameworks_do_not_go_together(made: Publisher) -> None:
+    runtime, *_ = made.stack("1")
+    framework = made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    made.application("atls", [framework, runtime], "2")
+    with pytest.raises(InstallError, match="pgen and atls need different versions of framework"):
+        planned(made, "pgen", "atls")
+
+
+def test_an_older_framework_that_fits_is_taken(made: Publisher) -> None:
+    runtime, old, _, _ = made.stack("1")
+    made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    assert planned(made, "pgen").state.layers["framework"].digest == old.digest
+
+
+def test_what_is_installed_serves_where_the_registry_lacks_it(made: Publisher) -> None:
+    _, framework, *_ = made.stack("1")
+    before = planned(made, "atls").state
+    del made.entries["framework"]
+    made.write_index()
+    after = planned(made, "pgen", state=before).state
+    assert after.layers["framework"].digest == framework.digest
+    with pytest.raises(InstallError, match="pgen needs framework, which is not published"):
+        planned(made, "pgen")
+
+
+def test_versioned_frameworks_stand_side_by_side(made: Publisher) -> None:
+    runtime, *_ = made.stack("1")
+    one = made.publish("fw", {"f": {"x": "1"}}, below=[runtime], lock="1", directory="fw@1")
+    made.application("atls", [one, runtime], "a")
+    two = made.publish("fw", {"f": {"x": "2"}}, below=[runtime], lock="2", directory="fw@2")
+    made.application("pgen", [two, runtime], "b")
+    state = planned(made, "atls", "pgen").state
+    assert {"fw@1", "fw@2"} < state.layers.keys()
+    # Without its applications, the older one goes.
+    assert "fw@1" not in plan_uninstall(["atls"], state).state.layers
+
+
+def test_a_new_version_in_another_directory_replaces_the_one_asked_for(made: Publisher) -> None:
+    runtime, *_ = made.stack("1")
+    made.publish("app", {"f": {"x": "1"}}, below=[runtime], lock="1", directory="app@1")
+    before = planned(made, "app").state
+    made.publish("app", {"f": {"x": "2"}}, below=[runtime], lock="2", directory="app@2")
+    after = planned(made, "app", state=before).state
+    assert after.asked == ("app@2",)
+    assert list(after.layers) == ["cpython-3.12", "app@2"]
+
+
+def test_uninstalling_takes_what_nothing_needs(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "atls", "pgen").state
+    assert list(plan_uninstall(["atls"], state).state.layers) == [
+        "cpython-3.12",
+        "framework",
+        "pgen",
+    ]
+    assert not plan_uninstall(["atls", "pgen"], state).state.layers
+
+
+def test_what_was_asked_for_stays_when_its_application_goes(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "framework", state=planned(made, "atls").state).state
+    assert list(plan_uninstall(["atls"], state).state.layers) == ["cpython-3.12", "framework"]
+
+
+def test_a_needed_layer_is_not_uninstalled(made: Publisher) -> None:
+    made.stack()
+    state = planned(made, "atls", "pgen").state
+    with pytest.raises(InstallError, match="framework is needed by atls and pgen"):
+        plan_uninstall(["framework"], state)
+
+
+def test_unknown_names_get_the_nearest(made: Publisher) -> None:
+    made.stack()
+    with pytest.raises(UsageError, match="did you mean 'atls'"):
+        planned(made, "atl")
+    with pytest.raises(InstallError, match="did you mean 'pgen'"):
+        find_installed("pgenn", planned(made, "pgen").state)

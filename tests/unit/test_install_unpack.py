@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stackbuild.errors import IntegrityError
+from stackbuild.files import remove_tree
+from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.frames.tarformat import header, padding
+from stackbuild.install.store import Listing, Store, StoredFile
+from stackbuild.install.unpack import unpack
+
+
+def fragment(*entries: tuple[str, bytes | str, bool]) -> bytes:
+    """Files (bytes), links (str) and whether they can be run."""
+    data = b""
+    for path, content, executable in entries:
+        if isinstance(content, str):
+            data += header(path, link=content)
+        else:
+            data += header(path, size=len(content), executable=executable)
+            data += content + padding(len(content))
+    return data
+
+
+def made_frame(content: bytes, content_size: int | None = None) -> tuple[io.BytesIO, Frame]:
+    compressed = zstandard.ZstdCompressor().compress(content)
+    frame = Frame(
+        kind=FrameKind.DISTRIBUTION,
+        subject="demo 1",
+        sha256="0" * 64,
+        size=len(compressed),
+        content_size=len(content) if content_size is None else content_size,
+        files=1,
+    )
+    return io.BytesIO(compressed), frame
+
+
+def test_files_are_read_only_and_listed(tmp_path: Path) -> None:
+    content = fragment(
+        ("a/b/data", b"x" * 1000, False), ("a/run", b"#!/bin/sh\n", True), ("z", "a/run", False)
+    )
+    data, frame = made_frame(content)
+    tree = tmp_path / "tree"
+    listing = unpack(data, frame, tree, ())
+    assert (tree / "a/b/data").read_bytes() == b"x" * 1000
+    assert stat.S_IMODE((tree / "a/b/data").stat().st_mode) == 0o444
+    assert stat.S_IMODE((tree / "a/run").stat().st_mode) == 0o555
+    assert (tree / "z").readlink() == Path("a/run")
+    assert os.access(tree / "a", os.W_OK)
+    assert listing == Listing(
+        directories=("a", "a/b"),
+        files=(
+            StoredFile("a/b/data", 1000, False, zlib.crc32(b"x" * 1000)),
+            StoredFile("a/run", 10, True, zlib.crc32(b"#!/bin/sh\n")),
+        ),
+        links=(("z", "a/run"),),
+    )
+
+
+@pytest.mark.parametrize("difference", [-512, -1, 1, 4096])
+def test_another_size_than_promised_is_refused(tmp_path: Path, difference: int) -> None:
+    content = fragment(("a", b"x" * 600, False))
+    data, frame = made_frame(content, len(content) + difference)
+    with pytest.raises(IntegrityError, match="more or less than its manifest says"):
+        unpack(data, frame, tmp_path / "tree", ())
+
+
+def test_a_bomb_is_stopped_at_its_promised_size(tmp_path: Path) -> None:
+    content = fragment(("bomb", bytes(200 << 20), False))
+    data, frame = made_frame(content, 4096)
+    with pytest.raises(IntegrityError, match="more or less"):
+        unpack(data, frame, tmp_path / "tree", ())
+    assert sum(file.stat().st_size for file in (tmp_path / "tree").iterdir()) <= 4096
+
+
+def test_what_is_no_zstd_frame_is_refused(tmp_path: Path) -> None:
+    _, frame = made_frame(b"")
+    with pytest.raises(IntegrityError, match="cannot be decompressed"):
+        unpack(io.BytesIO(b"no frame at all"), frame, tmp_path / "tree", ())
+
+
+def test_a_frame_that_wants_too_much_memory_is_refused(tmp_path: Path) -> None:
+    content = fragment(("a", b"x", False))
+    parameters = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    raw = compressor.compress(content) + compressor.flush()
+    _, frame = made_frame(content)
+    with pytest.raises(IntegrityError, match="cannot be decompressed"):
+        unpack(io.BytesIO(raw), replace(frame, size=len(raw)), tmp_path / "tree", ())
+
+
+def raw_header(path: str) -> bytes:
+    """A header that the writer would refuse to make."""
+    safe = header("x" * len(path), size=0)
+    block = bytearray(safe)
+    block[: len(path)] = path.encode()
+    total = sum(block) - sum(block[148:156]) + 8 * 0x20
+    block[148:156] = b"%06o\0 " % total
+    return bytes(block)
+
+
+@pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil", "./x"])
+def test_a_path_that_leaves_is_refused(tmp_path: Path, path: str) -> None:
+    data, frame = made_frame(raw_header(path))
+    with pytest.raises(IntegrityError):
+        unpack(data, frame, tmp_path / "tree", ())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tree"]
+
+
+@pytest.mark.parametrize("link", ["/etc/passwd", "../../etc", "../other/x", "a/../../x"])
+def test_a_link_that_leaves_is_refused(tmp_path: Path, link: str) -> None:
+    data, frame = made_frame(fragment(("link", link, False)))
+    with pytest.raises(IntegrityError):
+        unpack(data, frame, tmp_path / "tree", ("framework",))
+
+
+def test_a_link_into_a_layer_of_the_chain_is_fine(tmp_path: Path) -> None:
+    data, frame = made_frame(fragment(("bin/python", "../../cpython/bin/python", False)))
+    listing = unpack(data, frame, tmp_path / "tree", ("cpython",))
+    assert listing.links == (("bin/python", "../../cpython/bin/python"),)
+
+
+names = st.text(
+    st.characters(exclude_characters="/\\\0", exclude_categories=["Cs", "Cc"]),
+    min_size=1,
+    max_size=12,
+).filter(lambda name: name not in {".", ".."} and name[1:2] != ":")
+paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.dictionaries(paths, st.tuples(st.binary(max_size=2000), st.booleans()), max_size=8))
+def test_whatever_is_framed_comes_out_again(
+    tmp_path: Path, files: dict[str, tuple[bytes, bool]]
+) -> None:
+    kept = {
+        path: item
+        for path, item in files.items()
+        if not any(other.startswith(f"{path}/") for other in files)
+    }
+    tree = tmp_path / "tree"
+    remove_tree(tree)
+    data, frame = made_frame(fragment(*((path, *item) for path, item in sorted(kept.items()))))
+    listing = unpack(data, frame, tree, ())
+    assert {file.path for file in listing.files} == kept.keys()
+    for path, (content, executable) in kept.items():
+        assert (tree / path).read_bytes() == content
+        assert bool((tree / path).stat().st_mode & 0o111) == executable
+    store = Store(tmp_path / "store")
+    store.listing_path("a" * 64).parent.mkdir(parents=True, exist_ok=True)
+    store.listing_path("a" * 64).write_text(listing.to_json())
+    assert store.listing("a" * 64) == listing
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[]", '{"format": 1, "files": 3}'])
+def test_a_listing_that_cannot_be_read_counts_as_none(tmp_path: Path, text: str) -> None:
+    store = Store(tmp_path)
+    store.listing_path("a" * 64).parent.mkdir()
+    store.listing_path("a" * 64).write_text(text)
+    assert store.listing("a" * 64) is None

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.registry.directory import DirectoryRegistry
+from stackbuild.registry.find import Published
+from stackbuild.registry.http import HttpRegistry
+from stackbuild.registry.open import open_registry
+from tests.support.http import CutAfter, Status, serving
+from tests.support.publish import publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackbuild.registry.base import Registry
+    from tests.support.publish import Publisher
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    made = publisher(tmp_path)
+    made.stack()
+    return made
+
+
+@pytest.fixture(params=["directory", "http", "http without ranges"])
+def registry(request: pytest.FixtureRequest, made: Publisher) -> Iterator[Registry]:
+    if request.param == "directory":
+        yield DirectoryRegistry(made.directory)
+        return
+    with serving(directory=made.directory, ranges=request.param == "http") as server:
+        yield HttpRegistry(server.url)
+
+
+def test_every_registry_gives_index_manifest_and_any_part(
+    registry: Registry, made: Publisher
+) -> None:
+    shelf = Published(registry, made.platform)
+    manifest = shelf.current("framework")
+    assert manifest.digest == made.entries["framework"][made.platform][0].digest
+    archive = made.archive(manifest).read_bytes()
+    entry = shelf.entry(manifest)
+    for start, stop in [(0, len(archive)), (7, 100), (manifest.frames[1].offset, len(archive))]:
+        assert b"".join(registry.read(entry, manifest, start, stop)) == archive[start:stop]
+
+
+def test_an_older_manifest_is_found_by_its_lock(made: Publisher) -> None:
+    old = Published(DirectoryRegistry(made.directory), made.platform).current("atls")
+    made.stack("2")
+    shelf = Published(DirectoryRegistry(made.directory), made.platform)
+    link = next(link for link in old.chain if link.layer == "framework")
+    found = shelf.fitting(link)
+    assert found is not None
+    assert found.lock == link.lock
+    assert shelf.current("framework").lock != link.lock
+
+
+def test_a_broken_transfer_of_a_part_goes_on(made: Publisher) -> None:
+    with serving(directory=made.directory) as server:
+        registry = HttpRegistry(server.url)
+        server.script("/index.json", Status(503, {"Retry-After": "0"}))
+        shelf = Published(registry, made.platform)
+        manifest = shelf.current("framework")
+        path = f"/{made.platform}/{manifest.archive.name}"
+        server.script(path, CutAfter(50))
+        got = b"".join(registry.read(shelf.entry(manifest), manifest, 10, 200))
+        assert got == made.archive(manifest).read_bytes()[10:200]
+        asked = [request.headers["range"] for request in server.requests if request.path == path]
+        assert asked == ["bytes=10-199", "bytes=60-199"]
+
+
+def test_a_short_archive_is_told(made: Publisher) -> None:
+    shelf = Published(DirectoryRegistry(made.directory), made.platform)
+    manifest = shelf.current("framework")
+    archive = made.archive(manifest)
+    archive.write_bytes(archive.read_bytes()[:-5])
+    with pytest.raises(FetchError, match="shorter than its manifest says"):
+        list(shelf.registry.read(shelf.entry(manifest), manifest, 0, manifest.archive.size))
+
+
+def test_a_changed_manifest_is_refused(made: Publisher) -> None:
+    shelf = Published(DirectoryRegistry(made.directory), made.platform)
+    file = made.directory / made.entries["atls"][made.platform][0].manifest
+    file.write_bytes(file.read_bytes().replace(b"3.12.1", b"3.12.2"))
+    with pytest.raises(IntegrityError, match="not the one that the index names"):
+        shelf.current("atls")
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("exports", DirectoryRegistry),
+        ("/a b/ü", DirectoryRegistry),
+        ("C:/exports", DirectoryRegistry),
+        ("http://host/x", HttpRegistry),
+        ("HTTPS://host/x", HttpRegistry),
+    ],
+)
+def test_the_kind_of_place_is_told_from_its_name(place: str, kind: type) -> None:
+    assert isinstance(open_registry(place), kind)
+
+
+def test_a_password_is_not_shown_and_a_query_is_kept() -> None:
+    registry = HttpRegistry("https://me:secret@host/stack/index.json?sig=token")
+    assert "secret" not in registry.location
+    assert "token" not in registry.location
+    assert registry._url("a b/x.json") == "https://me:secret@host/stack/a%20b/x.json?sig=token"

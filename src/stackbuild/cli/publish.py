@@ -16,7 +16,6 @@ from stackbuild.compose.manifest import ArchiveFormat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackbuild.compose.manifest import Manifest
     from stackbuild.compose.parts import Failure
     from stackbuild.compose.publish import PublishedLayer, PublishReport
 
@@ -133,21 +132,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> str:
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
             f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"
         )
-        lines += [f"  {line}" for line in _stand_in(manifest)]
     return "\n".join(lines)
-
-
-def _stand_in(manifest: Manifest) -> list[str]:
-    """What to say of a runtime that was packed on this machine."""
-    runtime = manifest.provenance.get("runtime")
-    if not isinstance(runtime, dict) or not runtime.get("stands_in"):
-        return []
-    lines = [f"a CPython {manifest.python_version} of this machine stands in for the locked one"]
-    if runtime.get("host_libraries"):
-        lines.append(
-            f"it needs from the machine it runs on: {', '.join(runtime['host_libraries'])}"
-        )
-    return lines
 
 
 def print_failures(failures: Sequence[Failure]) -> int:

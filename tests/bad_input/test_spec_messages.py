@@ -142,13 +142,16 @@ CASES = {
         named("a" * 101),
         [f"frameworks[0].name: longer than 100 characters (found '{'a' * 68}…)"],
     ),
-    "prefix of venvstacks": Case(
-        named("framework-x", "runtimes"),
-        [
-            "runtimes[0].name: a prefix that venvstacks keeps for frameworks and applications "
-            "(found 'framework-x')"
-        ],
-    ),
+    **{
+        f"prefix of {name}": Case(
+            named(name, "runtimes"),
+            [
+                "runtimes[0].name: a prefix that venvstacks keeps for frameworks and "
+                f"applications (found {name!r})"
+            ],
+        )
+        for name in ("framework-x", "App-x")
+    },
     "two layers of one name": Case(
         ALL + FRAMEWORK,
         [
@@ -187,6 +190,13 @@ CASES = {
         [
             "runtimes[0].python_implementation: not an implementation of Python "
             f"({PYTHON}, found 'CPyton@3.12.10'); did you mean 'cpython'?"
+        ],
+    ),
+    "implementation in capitals": Case(
+        runtime("CPYTHON@3.12.10"),
+        [
+            "runtimes[0].python_implementation: not an implementation of Python "
+            f"({PYTHON}, found 'CPYTHON@3.12.10'); did you mean 'cpython'?"
         ],
     ),
     "no implementation": Case(
@@ -622,6 +632,13 @@ CASES = {
             f"tool.stackbuild.layers.py.mirror: not an address ({ADDRESS}, found 'mirror')",
             "tool.stackbuild.layers.py.keep[0]: unknown value "
             "(expected one of pip, setuptools, wheel, found 'pyp'); did you mean 'pip'?",
+        ],
+    ),
+    "empty download": Case(
+        ALL + OWN_RUNTIME + "downloads.linux-x64 = {}\n",
+        [
+            "tool.stackbuild.layers.py.downloads.linux-x64.url: missing (expected a string)",
+            "tool.stackbuild.layers.py.downloads.linux-x64.sha256: missing (expected a string)",
         ],
     ),
     "no sources": Case(

@@ -205,6 +205,8 @@ def _send(
     headers = {"Accept-Encoding": "identity", **headers, **_credentials(parts)}
     pool = _pool(parts.scheme, _proxy(parts.scheme, host))
     known = (host, parts.port) in _answered
+    # A host that has answered is given all its attempts, and less time for each.
+    connect = patience.reach / patience.attempts if known else patience.reach
 
     def send() -> urllib3.BaseHTTPResponse:
         return pool.request(
@@ -215,7 +217,7 @@ def _send(
             retries=False,
             preload_content=False,
             decode_content=False,
-            timeout=urllib3.Timeout(connect=patience.reach, read=patience.silence),
+            timeout=urllib3.Timeout(connect=connect, read=patience.silence),
         )
 
     try:

@@ -250,6 +250,7 @@ class TestUnreachable:
             "reached (Connection refused))"
         )
         assert all(name in note for name in archive.host_libraries)
+        assert archive.host_libraries == tuple(sorted(archive.host_libraries))
 
     def test_it_is_remembered_for_ten_minutes(self, shared: Workspace, original: Facts) -> None:
         with serving() as server:
@@ -265,7 +266,7 @@ class TestUnreachable:
             provide(shared, settings, platform=host_platform(), version=version, messages=listener)
             assert server.count() == 0
             assert (
-                "127.0.0.1 could not be reached 1 min ago (Connection refused)"
+                "127.0.0.1 could not be reached 0 min ago (Connection refused), and is not"
                 in (listener.notes[-1])
             )
             since, reason = next(iter(json.loads(memory.read_bytes()).values()))

@@ -15,6 +15,10 @@ Pack the CPython in PATH (an interpreter, or the prefix it is installed in) into
 an archive that can be moved anywhere, with the layout and the name that
 python-build-standalone gives its `install_only` archives, and a .sha256 beside it.
 Test suites, static libraries, pip and setuptools stay out.
+
+What it prints goes into venvstacks.toml. Archives of python-build-standalone itself
+need no such entry: put them into the same directory, below the release's tag, and
+name its address as `mirror` of the runtime or in PBS_INSTALLER_BASE_URL.
 """
 EXAMPLE = """\
 example:

@@ -100,7 +100,10 @@ def posix_contents(prefix: Path, minor: str) -> dict[str, Entry]:
 
 
 def windows_contents(prefix: Path) -> dict[str, Entry]:
-    """The entries of the CPython in `prefix`, laid out as the Windows installer does."""
+    """The entries of the CPython in `prefix`, laid out as the Windows installer does.
+
+    Nothing has to be relocated there. Tested on trees of files, not on Windows.
+    """
     files = [path for pattern in _WINDOWS_FILES for path in _matches(prefix, pattern)]
     for name in _WINDOWS_TREES:
         if (prefix / name).is_dir():

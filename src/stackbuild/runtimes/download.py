@@ -122,10 +122,10 @@ class Unreachable:
         if entry is None:
             return
         since, reason = entry
-        minutes = max(1, round((time.time() - since) / 60))
+        minutes = round((time.time() - since) / 60)
         raise FetchError(
-            f"{urlsplit(url).hostname} could not be reached {minutes} min ago ({reason}); "
-            f"it is tried again {round(REMEMBERED / 60)} min after that",
+            f"{urlsplit(url).hostname} could not be reached {minutes} min ago ({reason}), "
+            f"and is not tried again within {round(REMEMBERED / 60)} min",
             file=redact(url),
         )
 

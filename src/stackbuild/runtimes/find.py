@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-_VERSION_IN_NAME = re.compile(r"python(\d+)(?:\.(\d+))?")
+_VERSION_IN_NAME = re.compile(r"python(?:(\d+)(?:\.(\d+))?)?(?:\.exe)?")
 
 
 def candidates() -> list[Path]:
@@ -51,13 +51,10 @@ def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:
 
 
 def may_be(name: str, minor: str) -> bool:
-    """Whether an interpreter called `name` may be of the minor version: python3 may be of any."""
-    match = _VERSION_IN_NAME.match(name)
-    if match is None:
-        return False
-    major, found = match.groups()
-    wanted_major, wanted = minor.split(".")
-    return major == wanted_major and found in {None, wanted}
+    """Whether an interpreter called `name` may be of the minor version: ``python`` may be of any."""
+    match = _VERSION_IN_NAME.fullmatch(name)
+    major, wanted = minor.split(".")
+    return match is not None and match[1] in {None, major} and match[2] in {None, wanted}
 
 
 def nearest_first(interpreters: Iterable[Facts], version: Version) -> list[Facts]:

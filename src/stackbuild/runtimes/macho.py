@@ -1,6 +1,7 @@
 """Makes the Mach-O files of a CPython relocatable, with the tools of Xcode.
 
-Runs on macOS only; the arguments of the tools are worked out by pure functions.
+The arguments of the tools are worked out by pure functions, which are tested;
+the tools themselves are there on macOS only, where this has not been run.
 """
 
 from __future__ import annotations

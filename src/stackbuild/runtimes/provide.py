@@ -151,18 +151,17 @@ def _tell(
     failures: list[str],
     messages: Messages,
 ) -> None:
-    """Say that an interpreter stands in, why, and what it needs; once for each listener."""
-    text = (
-        f"{layer.name} on {platform}: CPython {archive.version} of this machine stands in "
-        f"for the {runtime_lock.python_version} of python-build-standalone"
-    )
+    """Say that an interpreter stands in, why, and what it needs; once to each listener."""
+    told = _told.setdefault(messages, set())
+    subject = f"{layer.name} on {platform}: CPython {archive.version} of this machine"
+    if subject in told:
+        return
+    told.add(subject)
+    text = f"{subject} stands in for the {runtime_lock.python_version} of python-build-standalone"
     text += f" ({'; '.join(failures)})" if failures else ""
     if archive.host_libraries:
         text += f"; where it runs it needs {', '.join(archive.host_libraries)}"
-    told = _told.setdefault(messages, set())
-    if text not in told:
-        told.add(text)
-        messages.note(text)
+    messages.note(text)
 
 
 def _in_one_line(error: FetchError) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
+
+from stackbuild.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,16 +23,26 @@ def command(*words: str | Path) -> list[str]:
 def stackbuild(
     *words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`stackbuild WORDS…` in a process of its own."""
-    return subprocess.run(
-        command(*words),
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """`stackbuild WORDS…`; in a process of its own where it must be one."""
+    if words[0] == "run" or cwd is not None or env is not None:
+        return subprocess.run(
+            command(*words),
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    # Starting Python costs more than most of these commands do.
+    out, err = io.StringIO(), io.StringIO()
+    arguments = list(map(str, words))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def succeed(*words: str | Path, cwd: Path | None = None) -> str:

@@ -114,7 +114,8 @@ def test_offline(tmp_path: Path) -> None:
     with serving(directory=made.directory) as server:
         url = server.url
         succeed("install", "atls", "--from", url, "--root", root)
-    message = fail(5, "install", "pgen", "--from", url, "--root", root)
+    # In a process of its own, which has no connection left over.
+    message = fail(5, "install", "pgen", "--from", url, "--root", root, cwd=tmp_path)
     assert "127.0.0.1 cannot be reached" in message
     assert tool(root, "atls") == "atls 1"
     assert generation(root) == "1"

@@ -337,6 +337,28 @@ class TestExplicit:
                 provide(workspace, RuntimeSettings(downloads={Platform.LINUX_X64: own}))
         assert leftovers(workspace) == []
 
+    def test_one_of_another_patch_version_stands_in(self, workspace: Workspace) -> None:
+        name = "cpython-3.12.1+20240107-x86_64-unknown-linux-gnu-install_only.tar.gz"
+        listener = Listener()
+        with serving({f"/{name}": DATA}) as server:
+            own = Download(url=f"{server.url}/{name.replace('+', '%2B')}", sha256=SHA256)
+            settings = RuntimeSettings(downloads={Platform.LINUX_X64: own})
+            archive = provide(workspace, settings, messages=listener)
+        assert archive.version == Version("3.12.1")
+        assert archive.stands_in
+        assert listener.notes[-1] == (
+            f"cpython on linux-x64: CPython 3.12.1 of {name} stands in for the 3.12.10 of "
+            "python-build-standalone"
+        )
+
+    def test_one_of_another_minor_version_is_refused(self, workspace: Workspace) -> None:
+        name = "cpython-3.11.7+20240107-x86_64-unknown-linux-gnu-install_only.tar.gz"
+        with serving({f"/{name}": DATA}) as server:
+            own = Download(url=f"{server.url}/{name}", sha256=SHA256)
+            settings = RuntimeSettings(downloads={Platform.LINUX_X64: own})
+            with pytest.raises(ComposeError, match="holds another version of CPython"):
+                provide(workspace, settings)
+
 
 class TestLocal:
     def local(self, workspace: Workspace, original: Facts, **more: object) -> RuntimeArchive:

@@ -51,7 +51,7 @@ def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:
 
 
 def may_be(name: str, minor: str) -> bool:
-    """Whether an interpreter called `name` may be of the minor version: ``python`` may be of any."""
+    """Whether an interpreter called `name` may be of a minor version; ``python`` may be of any."""
     match = _VERSION_IN_NAME.fullmatch(name)
     major, wanted = minor.split(".")
     return match is not None and match[1] in {None, major} and match[2] in {None, wanted}

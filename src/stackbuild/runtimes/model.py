@@ -28,12 +28,13 @@ class RuntimeArchive:
     """Of the interpreter in it, which for a stand-in is not the one asked for."""
     source: Source
     stands_in: bool
-    """Whether it was packed on this machine in place of the archive that the lock names."""
+    """Whether it is not what the runtime asks for: packed on this machine in place of the
+    archive that the lock names, or an explicit archive of another patch version."""
     origin: str
     """The archive's file name."""
     host_libraries: tuple[str, ...] = ()
-    """Sonames of shared libraries that a stand-in takes from the machine it runs on,
-    the C library left out; sorted."""
+    """Sonames of shared libraries that one packed on this machine takes from the machine
+    it runs on, the C library left out; sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
 
 TRIPLES = {"linux": "unknown-linux-gnu", "macos": "apple-darwin", "windows": "pc-windows-msvc"}
+_VERSION = re.compile(r"cpython-(\d+\.\d+\.\d+)\+")
 _RELEASE = re.compile(r"/([0-9]{8})/(cpython-[^/]+)$")
 
 
@@ -27,6 +28,14 @@ def release_path(url: str) -> tuple[str, str] | None:
     """The release's tag and the file name (as written) of a download's address; None for others."""
     match = _RELEASE.search(url)
     return (match[1], match[2]) if match else None
+
+
+def version_in(name: str) -> Version | None:
+    """The version in the file name of an archive; None where it is named otherwise."""
+    from packaging.version import Version
+
+    match = _VERSION.match(name)
+    return Version(match[1]) if match else None
 
 
 def release_tag(version: Version, platform: Platform, built: str) -> str:

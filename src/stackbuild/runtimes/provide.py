@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from stackbuild.connection import PATIENCE, Patience
-from stackbuild.errors import FetchError
+from stackbuild.errors import ComposeError, FetchError
 from stackbuild.platforms import host_platform
 from stackbuild.runtimes.download import (
     Unreachable,
@@ -18,6 +18,7 @@ from stackbuild.runtimes.download import (
 )
 from stackbuild.runtimes.local import local_archive
 from stackbuild.runtimes.model import RuntimeArchive
+from stackbuild.runtimes.names import version_in
 from stackbuild.spec.model import RuntimeSettings
 from stackbuild.transfer import UnreachableError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import RuntimeLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.runtimes.model import Source
     from stackbuild.spec.model import Download, Layer, RuntimeSource, Stack
     from stackbuild.workspace import Workspace
 
@@ -53,7 +53,10 @@ def provide_runtime(
     explicit = settings.downloads.get(platform)
     if explicit is not None:
         path = fetch_archive(explicit, [explicit.url], workspace, messages, patience)
-        return _downloaded(path, explicit, "url", runtime_lock)
+        archive = _explicit(path, explicit, layer, platform, runtime_lock)
+        if archive.stands_in:
+            _tell(archive, layer, platform, runtime_lock, [], messages)
+        return archive
     failures: list[str] = []
     for source in settings.sources:
         alone = source == settings.sources[-1]
@@ -64,7 +67,14 @@ def provide_runtime(
                 path = _from_pbs(
                     locked, mirror, workspace, messages, alone=alone, patience=patience
                 )
-                return _downloaded(path, locked, "pbs", runtime_lock)
+                return RuntimeArchive(
+                    path=path,
+                    sha256=locked.sha256,
+                    version=runtime_lock.python_version,
+                    source="pbs",
+                    stands_in=False,
+                    origin=path.name,
+                )
             archive = _local(stack, layer, settings, platform, workspace, messages)
         except FetchError as error:
             failures.append(f"{source}: {_in_one_line(error)}")
@@ -127,15 +137,27 @@ def _local(
     return local_archive(stack.python_version(layer), settings, platform, workspace, messages)
 
 
-def _downloaded(
-    path: Path, download: Download, source: Source, runtime_lock: RuntimeLock
+def _explicit(
+    path: Path, download: Download, layer: Layer, platform: Platform, runtime_lock: RuntimeLock
 ) -> RuntimeArchive:
+    """An archive of the spec's own, of the version in its name if that tells one."""
+    asked = runtime_lock.python_version
+    version = version_in(path.name) or asked
+    if version.release[:2] != asked.release[:2]:
+        raise ComposeError(
+            "the archive under `downloads` holds another version of CPython",
+            layer=layer.name,
+            platform=platform,
+            file=path.name,
+            expected=f"CPython {asked.major}.{asked.minor}",
+            found=f"CPython {version}",
+        )
     return RuntimeArchive(
         path=path,
         sha256=download.sha256,
-        version=runtime_lock.python_version,
-        source=source,
-        stands_in=False,
+        version=version,
+        source="url",
+        stands_in=version != asked,
         origin=path.name,
     )
 
@@ -153,7 +175,8 @@ def _tell(
 ) -> None:
     """Say that an interpreter stands in, why, and what it needs; once to each listener."""
     told = _told.setdefault(messages, set())
-    subject = f"{layer.name} on {platform}: CPython {archive.version} of this machine"
+    place = "this machine" if archive.source == "local" else archive.origin
+    subject = f"{layer.name} on {platform}: CPython {archive.version} of {place}"
     if subject in told:
         return
     told.add(subject)

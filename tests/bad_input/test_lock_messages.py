@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import FetchError, LockError
+from stackbuild.errors import FetchError, LockError, UsageError
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.errors import ManyLocksError
 from stackbuild.platforms import Platform
@@ -269,3 +269,12 @@ def _locked(project: Project) -> Path:
     project.write(framework("fw", "base", extra=LINUX_ONLY))
     project.lock()
     return project.path("fw")
+
+
+def test_a_name_to_upgrade_that_no_layer_has(project: Project) -> None:
+    _locked(project)
+    with pytest.raises(UsageError) as caught:
+        project.lock(upgrade_packages=["bsae"])
+    assert str(caught.value) == (
+        "no layer has bsae, so it cannot be upgraded\n  to fix: did you mean 'base'?"
+    )

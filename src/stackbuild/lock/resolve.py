@@ -1,73 +1,24 @@
-"""Locking a stack: what is stale is resolved, layers and platforms at the same time.
-
-A layer waits for those below it, whose versions bind it, and for its own
-lock on its first platform, whose versions it prefers.
-"""
+"""Locking a stack: bringing all its locks up to date, or telling which are not."""
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import StackbuildError
+from stackbuild.errors import UsageError
 from stackbuild.lock.current import Locks, find_stale
-from stackbuild.lock.digests import content_digest, inputs_digest
-from stackbuild.lock.errors import raise_all
-from stackbuild.lock.explain import check_tags, diagnose
-from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
-from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.model import Inherited, LayerLock, LockedDistribution, RuntimeLock
-from stackbuild.lock.problems import Failure, told
 from stackbuild.lock.report import LockReport, change_of
-from stackbuild.lock.runtime import lock_runtime
-from stackbuild.lock.sizes import Sizes
-from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import Question, UnresolvableError, Uv
-from stackbuild.spec.model import LayerKind
+from stackbuild.platforms import nearest
 from stackbuild.spec.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from packaging.utils import NormalizedName
-    from packaging.version import Version
 
-    from stackbuild.lock.uv import Found
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Download, Layer, Stack
+    from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
-
-    Pair = tuple[str, Platform]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Upgrade:
-    """Which versions of the old locks do not count."""
-
-    everything: bool = False
-    names: Collection[str] = ()
-
-    def __bool__(self) -> bool:
-        return self.everything or bool(self.names)
-
-    def kept(self, lock: LayerLock | None) -> dict[NormalizedName, Version]:
-        """The versions of `lock` that are preferred."""
-        if lock is None or self.everything:
-            return {}
-        return {
-            item.name: item.version for item in lock.distributions if item.name not in self.names
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Untried:
-    """A layer that was not resolved, as one below it could not be."""
-
-
-_Outcome = LayerLock | Failure | _Untried
 
 
 def lock_stack(
@@ -90,223 +41,39 @@ def lock_stack(
 
     Raises LockError, FetchError (the index cannot be asked) and UsageError.
     """
-    from packaging.utils import canonicalize_name
-
     pairs = select(stack, layers, platforms)
     locks = Locks(stack, workspace)
     locks.read_all(pairs)
     stale = find_stale(locks, pairs)
     if check:
         return LockReport(stale=stale)
-    names = frozenset(canonicalize_name(name) for name in upgrade_packages)
-    choice = _Upgrade(everything=upgrade, names=names)
-    if not stale and not choice:
+    names = _names(upgrade_packages, locks, pairs)
+    if not stale and not upgrade and not names:
         current = [locks.get(layer.name, platform) for layer, platform in pairs]
         return LockReport(changes=tuple(change_of(lock, lock) for lock in current if lock))
-    return _Locking(stack, workspace, messages, locks, choice).run(pairs)
+    from stackbuild.lock.resolution import Resolution, Upgrade
+
+    choice = Upgrade(everything=upgrade, names=names)
+    return Resolution(stack, workspace, messages, locks, choice).run(pairs)
 
 
-class _Locking:
-    """One run of `stackbuild lock`."""
+def _names(
+    words: Sequence[str], locks: Locks, pairs: Sequence[tuple[Layer, Platform]]
+) -> frozenset[NormalizedName]:
+    """The distributions called `words`, which must be locked or required already."""
+    if not words:
+        return frozenset()
+    from packaging.utils import canonicalize_name
 
-    def __init__(
-        self,
-        stack: Stack,
-        workspace: Workspace,
-        messages: Messages,
-        locks: Locks,
-        upgrade: _Upgrade,
-    ) -> None:
-        self._stack = stack
-        self._workspace = workspace
-        self._messages = messages
-        self._locks = locks
-        self._upgrade = upgrade
-        self._uv = Uv(workspace)
-        self._sizes = Sizes(workspace, messages)
-        self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._runtimes: dict[str, RuntimeLock] = {}
-        self._futures: dict[Pair, Future[_Outcome]] = {}
-
-    def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
-        """Resolve, then write all locks, or tell what is wrong."""
-        self._lock_runtimes(pairs)
-        outcomes = self._resolve_all(pairs)
-        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
-        untried = [pair for pair, outcome in outcomes.items() if isinstance(outcome, _Untried)]
-        if untried:
-            text = ", ".join(f"{layer} on {platform}" for layer, platform in untried)
-            self._messages.note(f"not tried, as a layer below failed: {text}")
-        raise_all(told(failures))
-        done = [outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock)]
-        return self._write(done)
-
-    def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
-        errors: list[StackbuildError] = []
-        wanted: dict[str, list[Platform]] = {}
-        for layer, platform in pairs:
-            if layer.kind is LayerKind.RUNTIME:
-                wanted.setdefault(layer.name, []).append(platform)
-        for name, platforms in wanted.items():
-            layer = self._stack.layers[name]
-
-            def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
-                lock = self._locks.get(name, platform)
-                known = lock is not None and lock.interpreter == archive.sha256
-                return known and not self._upgrade.everything
-
-            try:
-                self._runtimes[name] = lock_runtime(
-                    layer,
-                    self._stack.python_version(layer),
-                    platforms,
-                    self._locks.runtime(name),
-                    trusted,
-                )
-            except StackbuildError as error:
-                errors.append(error)
-        raise_all(errors)
-
-    def _resolve_all(self, pairs: Sequence[tuple[Layer, Platform]]) -> dict[Pair, _Outcome]:
-        # Whatever a task waits for comes before it, so that the oldest unfinished
-        # task never waits for one that has no thread yet.
-        with (
-            self._messages.task("locking", len(pairs), unit="locks") as task,
-            ThreadPoolExecutor(len(pairs)) as pool,
-        ):
-            for layer, platform in pairs:
-                future = pool.submit(self._resolve, layer, platform)
-                future.add_done_callback(lambda _: task.advance(1))
-                self._futures[layer.name, platform] = future
-            return {pair: future.result() for pair, future in self._futures.items()}
-
-    def _resolve(self, layer: Layer, platform: Platform) -> _Outcome:
-        lower = []
-        for name in layer.lower:
-            outcome = self._futures[name, platform].result()
-            if not isinstance(outcome, LayerLock):
-                return _Untried()
-            lower.append(outcome)
-        old = self._locks.get(layer.name, platform)
-        interpreter = self._interpreter(layer, platform)
-        inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
-        if old is not None and old.inputs == inputs and not self._upgrade:
-            return old
-        try:
-            chosen = self._choose(layer, platform, lower)
-            if isinstance(chosen, Failure):
-                return chosen
-            own, inherited = chosen
-            files = self._sizes.complete(own, index_settings(self._stack, layer))
-        except StackbuildError as error:
-            return Failure(layer=layer.name, platform=platform, problem=error)
-        distributions = tuple(
-            LockedDistribution(name=item.name, version=item.version, wheel=file)
-            for item, file in zip(own, files, strict=True)
+    known = {canonicalize_name(item.name) for layer, _ in pairs for item in layer.requirements}
+    for layer, platform in pairs:
+        if lock := locks.get(layer.name, platform):
+            known.update(item.name for item in lock.distributions)
+    names = frozenset(canonicalize_name(word) for word in words)
+    for name in sorted(names - known):
+        guess = nearest(name, known)
+        raise UsageError(
+            f"no layer has {name}, so it cannot be upgraded",
+            remedy=f"did you mean {guess!r}?" if guess else None,
         )
-        digest = content_digest(distributions, interpreter)
-        same = old is not None and old.digest == digest
-        return LayerLock(
-            layer=layer.name,
-            platform=platform,
-            python_version=self._stack.python_version(layer),
-            requirements=tuple(map(str, layer.requirements)),
-            inputs=inputs,
-            version=(old.version if old else 0) + (not same),
-            locked_at=old.locked_at if old and same else self._now,
-            distributions=distributions,
-            inherited=inherited,
-            digest=digest,
-            interpreter=interpreter,
-        )
-
-    def _choose(
-        self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
-    ) -> tuple[list[Found], tuple[Inherited, ...]] | Failure:
-        """What the layer installs itself, and what it takes from the layers below."""
-        if not layer.requirements:
-            return [], ()
-        target = target_of(layer, platform, self._stack.python_version(layer))
-        question = Question(
-            layer=layer.name,
-            requirements=tuple(map(str, layer.requirements)),
-            target=target,
-            indexes=index_settings(self._stack, layer),
-            constraints=_pins(lower),
-            preferences=self._upgrade.kept(self._locks.get(layer.name, platform)),
-            refresh=bool(self._upgrade),
-        )
-        try:
-            own, inherited = _split(self._ask(question, layer), lower)
-        except UnresolvableError as error:
-            return diagnose(self._uv, question, error, layer, lower)
-        return check_tags(layer, target, own) or (own, inherited)
-
-    def _ask(self, question: Question, layer: Layer) -> list[Found]:
-        """Ask uv; once more where the layer's first platform has other versions.
-
-        Asking before the first platform is done saves waiting, as they agree
-        more often than not.
-        """
-        found = self._uv.ask(question)
-        first = self._first_platform(layer, question.target.platform)
-        if all(first.get(item.name, item.version) == item.version for item in found):
-            return found
-        return self._uv.ask(replace(question, preferences={**question.preferences, **first}))
-
-    def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
-        """The versions on the layer's first platform; none if that is `platform`."""
-        for first in layer.platforms:
-            if first == platform:
-                break
-            if future := self._futures.get((layer.name, first)):
-                outcome = future.result()
-                lock = outcome if isinstance(outcome, LayerLock) else None
-                return {item.name: item.version for item in lock.distributions} if lock else {}
-            if lock := self._locks.get(layer.name, first):
-                return self._upgrade.kept(lock)
-        return {}
-
-    def _interpreter(self, layer: Layer, platform: Platform) -> str | None:
-        if layer.kind is not LayerKind.RUNTIME:
-            return None
-        archive = self._runtimes[layer.name].archives.get(platform)
-        return archive.sha256 if archive else None
-
-    def _write(self, done: Sequence[LayerLock]) -> LockReport:
-        for name, runtime in self._runtimes.items():
-            if runtime != self._locks.runtime(name):
-                write_runtime_lock(self._workspace, runtime)
-        changes = []
-        for lock in done:
-            old = self._locks.get(lock.layer, lock.platform)
-            if lock != old:
-                write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
-            changes.append(change_of(lock, old))
-        return LockReport(changes=tuple(changes))
-
-
-def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
-    """The versions that the layers below settle; the nearest layer's count, as on import."""
-    pins: dict[NormalizedName, Version] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            pins.setdefault(item.name, item.version)
-    return pins
-
-
-def _split(
-    found: Sequence[Found], lower: Sequence[LayerLock]
-) -> tuple[list[Found], tuple[Inherited, ...]]:
-    """What the layer installs itself, and what it takes from the layers below."""
-    owners: dict[NormalizedName, str] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            owners.setdefault(item.name, lock.layer)
-    own = [item for item in found if item.name not in owners]
-    inherited = tuple(
-        Inherited(name=item.name, version=item.version, layer=owners[item.name])
-        for item in found
-        if item.name in owners
-    )
-    return own, inherited
+    return names

@@ -188,6 +188,8 @@ def _write_question(question: Question, directory: Path) -> None:
         },
         "tool": {
             "uv": {
+                # A workspace of its own, so that no directory above is searched for one.
+                "workspace": {},
                 "index": tables,
                 "sources": {
                     name: {"index": index} for name, index in question.indexes.sources.items()

@@ -1,0 +1,293 @@
+"""Resolving what is stale, all layers and platforms at the same time.
+
+A layer waits for those below it, whose versions bind it, and listens to its
+own first platform, whose versions it prefers.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import StackbuildError
+from stackbuild.lock.digests import content_digest, inputs_digest
+from stackbuild.lock.errors import raise_all
+from stackbuild.lock.explain import check_tags, diagnose
+from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
+from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.model import Inherited, LayerLock, LockedDistribution, RuntimeLock
+from stackbuild.lock.problems import Failure, told
+from stackbuild.lock.report import LockReport, change_of
+from stackbuild.lock.runtime import lock_runtime
+from stackbuild.lock.sizes import Sizes
+from stackbuild.lock.targets import target_of
+from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.current import Locks
+    from stackbuild.lock.uv import Found
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Download, Layer, Stack
+    from stackbuild.workspace import Workspace
+
+    Pair = tuple[str, Platform]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """Which versions of the old locks do not count."""
+
+    everything: bool = False
+    names: Collection[str] = ()
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.names)
+
+    def kept(self, lock: LayerLock | None) -> dict[NormalizedName, Version]:
+        """The versions of `lock` that are preferred."""
+        if lock is None or self.everything:
+            return {}
+        return {
+            item.name: item.version for item in lock.distributions if item.name not in self.names
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Untried:
+    """A layer that was not resolved, as one below it could not be."""
+
+
+_Outcome = LayerLock | Failure | _Untried
+
+
+class Resolution:
+    """One run of `stackbuild lock`."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        workspace: Workspace,
+        messages: Messages,
+        locks: Locks,
+        upgrade: Upgrade,
+    ) -> None:
+        self._stack = stack
+        self._workspace = workspace
+        self._messages = messages
+        self._locks = locks
+        self._upgrade = upgrade
+        self._uv = Uv(workspace)
+        self._sizes = Sizes(workspace, messages)
+        self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._runtimes: dict[str, RuntimeLock] = {}
+        self._futures: dict[Pair, Future[_Outcome]] = {}
+        self._hidden: dict[str, None] = {}
+
+    def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
+        """Resolve, then write all locks, or tell what is wrong."""
+        self._lock_runtimes(pairs)
+        outcomes = self._resolve_all(pairs)
+        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
+        untried = [pair for pair, outcome in outcomes.items() if isinstance(outcome, _Untried)]
+        if untried:
+            text = ", ".join(f"{layer} on {platform}" for layer, platform in untried)
+            self._messages.note(f"not tried, as a layer below failed: {text}")
+        raise_all(told(failures))
+        for text in self._hidden:
+            self._messages.warn(text)
+        done = [outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock)]
+        return self._write(done)
+
+    def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
+        errors: list[StackbuildError] = []
+        wanted: dict[str, list[Platform]] = {}
+        for layer, platform in pairs:
+            if layer.kind is LayerKind.RUNTIME:
+                wanted.setdefault(layer.name, []).append(platform)
+        for name, platforms in wanted.items():
+            layer = self._stack.layers[name]
+
+            def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
+                lock = self._locks.get(name, platform)
+                known = lock is not None and lock.interpreter == archive.sha256
+                return known and not self._upgrade.everything
+
+            try:
+                self._runtimes[name] = lock_runtime(
+                    layer,
+                    self._stack.python_version(layer),
+                    platforms,
+                    self._locks.runtime(name),
+                    trusted,
+                )
+            except StackbuildError as error:
+                errors.append(error)
+        raise_all(errors)
+
+    def _resolve_all(self, pairs: Sequence[tuple[Layer, Platform]]) -> dict[Pair, _Outcome]:
+        # Whatever a task waits for comes before it, so that the oldest unfinished
+        # task never waits for one that has no thread yet.
+        with (
+            self._messages.task("locking", len(pairs), unit="locks") as task,
+            ThreadPoolExecutor(len(pairs)) as pool,
+        ):
+            for layer, platform in pairs:
+                future = pool.submit(self._resolve, layer, platform)
+                future.add_done_callback(lambda _: task.advance(1))
+                self._futures[layer.name, platform] = future
+            return {pair: future.result() for pair, future in self._futures.items()}
+
+    def _resolve(self, layer: Layer, platform: Platform) -> _Outcome:
+        lower = []
+        for name in layer.lower:
+            outcome = self._futures[name, platform].result()
+            if not isinstance(outcome, LayerLock):
+                return _Untried()
+            lower.append(outcome)
+        old = self._locks.get(layer.name, platform)
+        interpreter = self._interpreter(layer, platform)
+        inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
+        if old is not None and old.inputs == inputs and not self._upgrade:
+            return old
+        try:
+            chosen = self._choose(layer, platform, lower)
+            if isinstance(chosen, Failure):
+                return chosen
+            own, inherited = chosen
+            files = self._sizes.complete(own, index_settings(self._stack, layer))
+        except StackbuildError as error:
+            return Failure(layer=layer.name, platform=platform, problem=error)
+        distributions = tuple(
+            LockedDistribution(name=item.name, version=item.version, wheel=file)
+            for item, file in zip(own, files, strict=True)
+        )
+        digest = content_digest(distributions, interpreter)
+        same = old is not None and old.digest == digest
+        return LayerLock(
+            layer=layer.name,
+            platform=platform,
+            python_version=self._stack.python_version(layer),
+            requirements=tuple(map(str, layer.requirements)),
+            inputs=inputs,
+            version=(old.version if old else 0) + (not same),
+            locked_at=old.locked_at if old and same else self._now,
+            distributions=distributions,
+            inherited=inherited,
+            digest=digest,
+            interpreter=interpreter,
+        )
+
+    def _choose(
+        self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
+    ) -> tuple[list[Found], tuple[Inherited, ...]] | Failure:
+        """What the layer installs itself, and what it takes from the layers below."""
+        for text in _hidden(layer, lower):
+            self._hidden[text] = None
+        if not layer.requirements:
+            return [], ()
+        target = target_of(layer, platform, self._stack.python_version(layer))
+        question = Question(
+            layer=layer.name,
+            requirements=tuple(map(str, layer.requirements)),
+            target=target,
+            indexes=index_settings(self._stack, layer),
+            constraints=_pins(lower),
+            preferences=self._upgrade.kept(self._locks.get(layer.name, platform)),
+            refresh=bool(self._upgrade),
+        )
+        try:
+            own, inherited = _split(self._ask(question, layer), lower)
+        except UnresolvableError as error:
+            return diagnose(self._uv, question, error, layer, lower)
+        return check_tags(layer, target, own) or (own, inherited)
+
+    def _ask(self, question: Question, layer: Layer) -> list[Found]:
+        """Ask uv; once more where the layer's first platform has other versions.
+
+        Asking before the first platform is done saves waiting, as they agree
+        more often than not.
+        """
+        found = self._uv.ask(question)
+        first = self._first_platform(layer, question.target.platform)
+        if all(first.get(item.name, item.version) == item.version for item in found):
+            return found
+        return self._uv.ask(replace(question, preferences={**question.preferences, **first}))
+
+    def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
+        """The versions on the layer's first platform; none if that is `platform`."""
+        for first in layer.platforms:
+            if first == platform:
+                break
+            if future := self._futures.get((layer.name, first)):
+                outcome = future.result()
+                lock = outcome if isinstance(outcome, LayerLock) else None
+                return {item.name: item.version for item in lock.distributions} if lock else {}
+            if lock := self._locks.get(layer.name, first):
+                return self._upgrade.kept(lock)
+        return {}
+
+    def _interpreter(self, layer: Layer, platform: Platform) -> str | None:
+        if layer.kind is not LayerKind.RUNTIME:
+            return None
+        archive = self._runtimes[layer.name].archives.get(platform)
+        return archive.sha256 if archive else None
+
+    def _write(self, done: Sequence[LayerLock]) -> LockReport:
+        for name, runtime in self._runtimes.items():
+            if runtime != self._locks.runtime(name):
+                write_runtime_lock(self._workspace, runtime)
+        changes = []
+        for lock in done:
+            old = self._locks.get(lock.layer, lock.platform)
+            if lock != old:
+                write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
+            changes.append(change_of(lock, old))
+        return LockReport(changes=tuple(changes))
+
+
+def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
+    """The versions that the layers below settle; the nearest layer's count, as on import."""
+    pins: dict[NormalizedName, Version] = {}
+    for lock in lower:
+        for item in lock.distributions:
+            pins.setdefault(item.name, item.version)
+    return pins
+
+
+def _hidden(layer: Layer, lower: Sequence[LayerLock]) -> Iterator[str]:
+    """What layers side by side below `layer` disagree on, which none of them can help."""
+    owners: dict[NormalizedName, tuple[Version, str]] = {}
+    for lock in lower:
+        for item in lock.distributions:
+            version, owner = owners.setdefault(item.name, (item.version, lock.layer))
+            if version != item.version:
+                yield (
+                    f"in {layer.name}, {item.name} {version} of {owner} hides"
+                    f" {item.name} {item.version} of {lock.layer}"
+                )
+
+
+def _split(
+    found: Sequence[Found], lower: Sequence[LayerLock]
+) -> tuple[list[Found], tuple[Inherited, ...]]:
+    """What the layer installs itself, and what it takes from the layers below."""
+    owners: dict[NormalizedName, str] = {}
+    for lock in lower:
+        for item in lock.distributions:
+            owners.setdefault(item.name, lock.layer)
+    own = [item for item in found if item.name not in owners]
+    inherited = tuple(
+        Inherited(name=item.name, version=item.version, layer=owners[item.name])
+        for item in found
+        if item.name in owners
+    )
+    return own, inherited

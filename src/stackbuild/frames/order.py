@@ -30,7 +30,7 @@ def plan_parts(
     `place` tells the path and the size of an item. A larger item has a part alone.
     """
     parts: list[list[T]] = []
-    filled = limit
+    filled = 0
     for item in sorted(items, key=lambda item: _order(*place(item))):
         size = place(item)[1]
         if not parts or filled + size > limit:

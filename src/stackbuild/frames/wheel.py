@@ -84,7 +84,9 @@ def _parts(wheel: Wheel) -> list[list[WheelMember]]:
     for member in wheel.members:
         is_info = member.name.startswith(f"{wheel.info_directory}/")
         (last if is_info or member.names_python else others).append(member)
-    parts = plan_parts(others, lambda member: (member.name, member.info.file_size))
+    parts = plan_parts(
+        others, lambda member: (member.name, member.info.file_size), limit=MAX_FILE_BYTES
+    )
     last.sort(key=lambda member: member.name)
     if parts and _size(parts[-1]) + _size(last) <= MAX_FILE_BYTES:
         parts[-1] += last

@@ -32,6 +32,9 @@ _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _MAX_METADATA = 64 * 1024 * 1024
 _ENCRYPTED = 0x1
 
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What `zipfile` raises for a file that is damaged, or packed in a way it does not know."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelMember:
@@ -119,7 +122,7 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGES as error:
         raise IntegrityError(f"a wheel is no whole zip file: {error}", file=path) from error
 
 

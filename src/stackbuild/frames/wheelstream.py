@@ -26,7 +26,7 @@ from installer.utils import Scheme, construct_record_file
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind
 from stackbuild.frames.scripts import relocatable_script, script_files
 from stackbuild.frames.tarformat import path_fault
-from stackbuild.frames.wheelplan import open_wheel
+from stackbuild.frames.wheelplan import DAMAGES, open_wheel
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from installer.scripts import ScriptSection
     from installer.sources import WheelContentElement
 
+    from stackbuild.errors import IntegrityError
     from stackbuild.frames.cache import FrameCache, FrameWriter
     from stackbuild.frames.wheelplan import Wheel, WheelMember
     from stackbuild.layout import Layout
@@ -107,30 +108,36 @@ class MemberStream:
 
     def chunks(self) -> Iterator[bytes]:
         """All bytes, in pieces."""
-        record = self.member.record
+        record, size = self.member.record, self.member.info.file_size
         hash_name, hash_value = (
             (record.hash_.name, record.hash_.value) if record.hash_ else ("", "")
         )
         digest = hashlib.new(hash_name)
-        size = 0
-        with self._stream as stream:
-            while chunk := stream.read(_CHUNK):
-                size += len(chunk)
-                if size > self.member.info.file_size:
-                    break
-                digest.update(chunk)
-                yield chunk
-        if size != self.member.info.file_size:
-            expected, found = f"{self.member.info.file_size} bytes", "another number of bytes"
-        else:
-            expected, found = hash_value, _base64(digest.digest())
-        if expected != found:
+        found = 0
+        try:
+            with self._stream as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+                    found += len(chunk)
+                    yield chunk
+        except DAMAGES as error:
             raise self._wheel.error(
-                "a file of a wheel is not the one in RECORD",
+                "a file of a wheel is damaged, or larger than it says",
                 self.member.name,
-                expected=expected,
-                found=found,
-            )
+                found=str(error),
+            ) from None
+        if found != size:
+            raise self._differs(f"{size} bytes", f"{found} bytes")
+        if (value := _base64(digest.digest())) != hash_value:
+            raise self._differs(hash_value, value)
+
+    def _differs(self, expected: str, found: str) -> IntegrityError:
+        return self._wheel.error(
+            "a file of a wheel is not the one in RECORD",
+            self.member.name,
+            expected=expected,
+            found=found,
+        )
 
 
 class PartSource(WheelSource):

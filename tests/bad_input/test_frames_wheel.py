@@ -1,0 +1,337 @@
+"""Wheels that are not what the lock, or their own RECORD, says."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import struct
+import zipfile
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import IntegrityError
+from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.wheel import wheel_set
+from stackbuild.spec.model import FrameSettings
+from tests.support.frames import LINUX, rewrite_wheel, sha256
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_INFO = "thing-1.0.dist-info"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    files = {"thing/a.py": "a = 1\n" * 50, "thing/b.py": "b = 2\n"}
+    return make_wheel(tmp_path, "thing", "1.0", files, console_scripts={"run": "thing.a:main"})
+
+
+def _fail(wheel: Path, digest: str | None = None) -> IntegrityError:
+    """Frame the wheel, which must fail and leave no frame set, nor work files."""
+    cache = FrameCache(wheel.parent / "cache")
+    with pytest.raises(IntegrityError) as caught:
+        wheel_set(wheel, digest or sha256(wheel), LINUX, FrameSettings(), cache)
+    assert list(cache.sets()) == []
+    assert list((wheel.parent / "cache").glob("work/*")) == []
+    return caught.value
+
+
+def _details(error: IntegrityError) -> dict[str, str]:
+    return dict(error.details)
+
+
+def _rewrite_record(wheel: Path, old: bytes, new: bytes) -> None:
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        if info.filename.endswith("/RECORD"):
+            assert old in data
+            data = data.replace(old, new)
+        return info, data
+
+    rewrite_wheel(wheel, change)
+
+
+def _append(wheel: Path, name: str, *, mode: int = 0o100644, recorded: bool = True) -> None:
+    if recorded:
+        _rewrite_record(
+            wheel, f"{_INFO}/RECORD,,".encode(), _row(name) + f"{_INFO}/RECORD,,".encode()
+        )
+    with zipfile.ZipFile(wheel, "a") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        archive.writestr(info, b"")
+
+
+def _row(name: str) -> bytes:
+    return f"{name},sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n".encode()
+
+
+def test_another_sha256_than_the_lock_s(wheel: Path) -> None:
+    error = _fail(wheel, "0" * 64)
+    assert error.message == "a wheel is not the one that was locked"
+    assert _details(error) == {
+        "file": str(wheel),
+        "expected": "sha256 " + "0" * 64,
+        "found": f"sha256 {sha256(wheel)}",
+        "to fix": "remove the file and run stackbuild fetch",
+    }
+
+
+def test_a_wheel_that_is_replaced_between_two_runs_is_noticed(wheel: Path) -> None:
+    digest = sha256(wheel)
+    wheel_set(wheel, digest, LINUX, FrameSettings(), FrameCache(wheel.parent / "first"))
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    assert _fail(wheel, digest).message == "a wheel is not the one that was locked"
+
+
+def test_a_wheel_that_is_not_there(wheel: Path) -> None:
+    digest = sha256(wheel)
+    wheel.unlink()
+    error = _fail(wheel, digest)
+    assert error.message == "a wheel is not where it was fetched to"
+    assert _details(error)["to fix"] == "run stackbuild fetch"
+
+
+def test_a_file_that_differs_from_record(wheel: Path) -> None:
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        return info, data.replace(b"a = 1", b"a = 3") if info.filename == "thing/a.py" else data
+
+    rewrite_wheel(wheel, change)
+    error = _fail(wheel)
+    assert error.message == "a file of a wheel is not the one in RECORD"
+    assert _details(error)["distribution"] == "thing 1.0"
+    assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
+
+
+def test_a_file_of_another_size_than_record_says(wheel: Path) -> None:
+    _rewrite_record(wheel, b",300\n", b",301\n")
+    error = _fail(wheel)
+    assert error.message == "a file of a wheel is not the one in RECORD"
+    assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
+    assert (_details(error)["expected"], _details(error)["found"]) == ("301 bytes", "300 bytes")
+
+
+def test_a_file_that_record_leaves_out(wheel: Path) -> None:
+    _append(wheel, "thing/c.py", recorded=False)
+    error = _fail(wheel)
+    assert error.message == "RECORD does not vouch for a file of the wheel"
+    assert _details(error)["file"] == f"{wheel.name}: thing/c.py"
+    assert _details(error)["found"] == "no entry"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (b"thing/b.py,sha256=", b"thing/b.py,md5=", "hash md5"),
+        (b"thing/b.py,sha256=", b"thing/b.py,,6\nthing/z.py,sha256=", "hash None"),
+    ],
+)
+def test_a_hash_that_proves_nothing(wheel: Path, old: bytes, new: bytes, found: str) -> None:
+    _rewrite_record(wheel, old, new)
+    error = _fail(wheel)
+    assert error.message == "RECORD does not vouch for a file of the wheel"
+    assert _details(error)["expected"] == "sha256 or sha384 or sha512"
+    assert _details(error)["found"] == found
+
+
+def test_a_file_that_record_names_and_the_wheel_lacks(wheel: Path) -> None:
+    rewrite_wheel(wheel, lambda info, data: None if info.filename == "thing/b.py" else (info, data))
+    error = _fail(wheel)
+    assert error.message == "a wheel lacks a file that RECORD names"
+    assert _details(error)["file"] == f"{wheel.name}: thing/b.py"
+
+
+def test_a_record_that_cannot_be_read(wheel: Path) -> None:
+    _rewrite_record(wheel, b"thing/b.py,", b"thing/b.py,,,,")
+    assert _fail(wheel).message.startswith("RECORD cannot be read: ")
+
+
+@pytest.mark.parametrize("name", ["RECORD", "WHEEL", "METADATA"])
+def test_a_wheel_without_its_metadata(wheel: Path, name: str) -> None:
+    place = f"{_INFO}/{name}"
+    rewrite_wheel(wheel, lambda info, data: None if info.filename == place else (info, data))
+    error = _fail(wheel)
+    assert error.message == "a wheel lacks a file"
+    assert _details(error)["file"] == f"{wheel.name}: {place}"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("../evil.py", "is absolute, or has an empty, '.' or '..' part"),
+        ("/evil.py", "is absolute, or has an empty, '.' or '..' part"),
+        ("thing/../../evil.py", "is absolute, or has an empty, '.' or '..' part"),
+        (f"{_INFO[:-10]}.data/data/../../evil", "is absolute, or has an empty, '.' or '..' part"),
+        ("..\\evil.py", "has a backslash, a NUL or a drive letter"),
+        ("C:/evil.py", "has a backslash, a NUL or a drive letter"),
+    ],
+)
+def test_a_path_that_leaves_site_packages(wheel: Path, name: str, fault: str) -> None:
+    _append(wheel, name)
+    error = _fail(wheel)
+    assert error.message == f"a file of a wheel {fault}"
+    assert _details(error)["file"] == f"{wheel.name}: {name!r}"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_path_twice(wheel: Path) -> None:
+    _append(wheel, "thing/b.py", recorded=False)
+    assert _fail(wheel).message == "a file of a wheel stands in it twice"
+
+
+def test_two_members_with_one_place(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {"thing.py": "1"}, data={"purelib/thing.py": b"2"})
+    error = _fail(wheel)
+    assert error.message == "two files of a wheel would be installed at one place"
+    assert _details(error)["file"] == f"{wheel.name}: lib/python3.12/site-packages/thing.py"
+
+
+def test_a_symbolic_link(wheel: Path) -> None:
+    _append(wheel, "thing/link", mode=0o120777)
+    assert _fail(wheel).message == "a file of a wheel is a symbolic link"
+
+
+def test_an_encrypted_file(wheel: Path) -> None:
+    data = bytearray(wheel.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 8] |= 1
+    wheel.write_bytes(data)
+    assert _fail(wheel).message == "a file of a wheel is encrypted"
+
+
+def test_a_member_that_is_larger_than_it_says(wheel: Path) -> None:
+    """The central directory and RECORD say 6 bytes; the deflated data has 50 MB."""
+    large = b"b = 2\n" + bytes(50_000_000)
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        return info, large if info.filename == "thing/b.py" else data
+
+    rewrite_wheel(wheel, change)
+    data = bytearray(wheel.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    while data[place + 46 : place + 56] != b"thing/b.py":
+        place = data.index(b"PK\x01\x02", place + 1)
+    assert struct.unpack_from("<I", data, place + 24) == (len(large),)
+    struct.pack_into("<I", data, place + 24, 6)
+    wheel.write_bytes(data)
+    error = _fail(wheel)
+    assert error.message == "a file of a wheel is damaged, or larger than it says"
+    assert _details(error)["file"] == f"{wheel.name}: thing/b.py"
+
+
+def test_a_member_that_is_larger_than_it_says_with_the_right_checksum(wheel: Path) -> None:
+    """A stored member: `a = 1` of 300 bytes, of which headers, CRC and RECORD know 6 less."""
+    with zipfile.ZipFile(wheel) as archive:
+        whole = archive.read("thing/a.py")
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        info.compress_type = zipfile.ZIP_STORED
+        return info, data
+
+    rewrite_wheel(wheel, change)
+    shorter = whole[:-6]
+    digest = base64.urlsafe_b64encode(hashlib.sha256(whole).digest()).rstrip(b"=")
+    replaced = base64.urlsafe_b64encode(hashlib.sha256(shorter).digest()).rstrip(b"=")
+    _rewrite_record(wheel, digest + b",300", replaced + b",294")
+    data = bytearray(wheel.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    while data[place + 46 : place + 56] != b"thing/a.py":
+        place = data.index(b"PK\x01\x02", place + 1)
+    struct.pack_into("<I", data, place + 16, zlib.crc32(shorter))
+    struct.pack_into("<I", data, place + 24, len(shorter))
+    wheel.write_bytes(data)
+    error = _fail(wheel)
+    assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
+
+
+def test_members_that_overlap(wheel: Path) -> None:
+    data = bytearray(wheel.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    struct.pack_into("<I", data, place + 20, len(data))
+    wheel.write_bytes(data)
+    assert _fail(wheel).message == "the files of a wheel overlap"
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -30])
+def test_a_truncated_wheel(wheel: Path, keep: int) -> None:
+    wheel.write_bytes(wheel.read_bytes()[:keep])
+    error = _fail(wheel)
+    assert error.message.startswith("a wheel is no whole zip file: ")
+    assert _details(error)["file"] == str(wheel)
+
+
+def test_damaged_compressed_data(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = copy.copy(archive.getinfo("thing/a.py"))
+    data = bytearray(wheel.read_bytes())
+    start = info.header_offset + 30 + len(info.filename)
+    data[start : start + info.compress_size] = b"\xff" * info.compress_size
+    wheel.write_bytes(data)
+    assert _details(_fail(wheel))["file"] == f"{wheel.name}: thing/a.py"
+
+
+def test_two_dist_info_directories(wheel: Path) -> None:
+    _append(wheel, "other-1.dist-info/METADATA")
+    error = _fail(wheel)
+    assert error.message == ("a wheel does not hold just the one .dist-info directory of its name")
+    assert _details(error)["found"] == "other-1.dist-info, thing-1.0.dist-info"
+
+
+def test_another_distribution_than_the_name_says(wheel: Path) -> None:
+    renamed = wheel.rename(wheel.with_name("other-1.0-py3-none-any.whl"))
+    error = _fail(renamed)
+    assert error.message == ("a wheel does not hold just the one .dist-info directory of its name")
+
+
+def test_a_name_that_is_no_wheel_s(wheel: Path) -> None:
+    renamed = wheel.rename(wheel.with_name("thing.whl"))
+    assert _fail(renamed).message.startswith("Invalid wheel filename")
+
+
+def test_an_unknown_scheme(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {}, data={"evil/x": b""})
+    error = _fail(wheel)
+    assert error.message == "a file below .data is in no known scheme"
+    assert _details(error)["file"] == f"{wheel.name}: thing-1.0.data/evil/x"
+
+
+def test_a_wheel_of_a_version_to_come(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {}, dist_info={"WHEEL.x": ""}, requires=())
+    _replace_text(wheel, "WHEEL", "Wheel-Version: 2.0\nRoot-Is-Purelib: true\n")
+    assert "Incompatible Wheel-Version 2.0" in _fail(wheel).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[console_scripts]\nrun = \n", "[console_scripts\n", "[console_scripts]\nrun = thing\n"],
+)
+def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
+    _replace_text(wheel, "entry_points.txt", text)
+    assert _fail(wheel).message.startswith("entry points cannot be read")
+
+
+@pytest.mark.parametrize("name", ["../run", "a/b", "..", "a\\b"])
+def test_an_entry_point_that_leaves_the_scripts(tmp_path: Path, name: str) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={name: "thing:main"})
+    assert _fail(wheel).message == f"an entry point cannot be called {name!r}"
+
+
+def _replace_text(wheel: Path, name: str, text: str) -> None:
+    """Put `text` into a file of .dist-info, and its digest into RECORD."""
+    place = f"{_INFO}/{name}"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
+    row = f"{place},sha256={digest.decode()},{len(text)}"
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        if info.filename == place:
+            return info, text.encode()
+        if info.filename == f"{_INFO}/RECORD":
+            rows = data.decode().splitlines()
+            data = "\n".join(row if old.startswith(f"{place},") else old for old in rows).encode()
+        return info, data
+
+    rewrite_wheel(wheel, change)

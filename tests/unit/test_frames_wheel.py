@@ -1,0 +1,238 @@
+"""Wheels to frames."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import posixpath
+from base64 import urlsafe_b64encode
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.frames import wheel as wheel_module
+from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.make import make_sets
+from stackbuild.frames.model import EntryPoint, FrameKind
+from stackbuild.frames.wheel import wheel_key, wheel_set
+from stackbuild.messages import Silent
+from stackbuild.spec.model import FrameSettings
+from tests.support.frames import LINUX, WINDOWS, contents, files_of, rewrite_wheel, sha256
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    import zipfile
+    from pathlib import Path
+
+    from stackbuild.frames.model import FrameSet
+    from stackbuild.layout import Layout
+
+_SETTINGS = FrameSettings()
+_SITE = "lib/python3.12/site-packages"
+
+
+def _full(directory: Path) -> Path:
+    return make_wheel(
+        directory,
+        "Some.Thing",
+        "1.0",
+        {
+            "thing/__init__.py": "x = 1\n",
+            "thing/data.bin": bytes(3000),
+            "thing/__pycache__/evil.cpython-312.pyc": b"evil",
+            "thing.pth": "# a comment\n\nimport thing\n../elsewhere\n",
+            "another.pth": "first\n",
+        },
+        console_scripts={"thing": "thing:main", "other": "thing.cli:Class.run"},
+        data={
+            "scripts/run-thing": b"#!python\nprint('thing')\n",
+            "scripts/shell": b"#!/bin/sh\necho thing\n",
+            "headers/thing.h": b"int x;\n",
+            "data/share/thing/readme.txt": b"read\n",
+            "purelib/pure.py": b"y = 2\n",
+            "platlib/plat.py": b"z = 3\n",
+        },
+        metadata_lines=["License-Expression: MIT"],
+    )
+
+
+def _made(wheel: Path, layout: Layout, directory: Path) -> tuple[FrameCache, FrameSet]:
+    cache = FrameCache(directory / "cache")
+    return cache, wheel_set(wheel, sha256(wheel), layout, _SETTINGS, cache)
+
+
+def test_every_file_is_at_its_place(tmp_path: Path) -> None:
+    cache, made = _made(_full(tmp_path), LINUX, tmp_path)
+    info = f"{_SITE}/Some.Thing-1.0.dist-info"
+    modes = {path: mode for path, (mode, _) in contents(cache, made).items()}
+    assert modes == {
+        f"{_SITE}/thing/__init__.py": 0o644,
+        f"{_SITE}/thing/data.bin": 0o644,
+        f"{_SITE}/thing.pth": 0o644,
+        f"{_SITE}/another.pth": 0o644,
+        f"{_SITE}/pure.py": 0o644,
+        f"{_SITE}/plat.py": 0o644,
+        f"{info}/METADATA": 0o644,
+        f"{info}/WHEEL": 0o644,
+        f"{info}/RECORD": 0o644,
+        f"{info}/INSTALLER": 0o644,
+        f"{info}/entry_points.txt": 0o644,
+        "bin/thing": 0o755,
+        "bin/other": 0o755,
+        "bin/run-thing": 0o755,
+        "bin/shell": 0o755,
+        "include/python3.12/Some.Thing/thing.h": 0o644,
+        "share/thing/readme.txt": 0o644,
+    }
+    assert {frame.kind for frame in made.frames} == {FrameKind.DISTRIBUTION}
+    assert {frame.subject for frame in made.frames} == {"some-thing 1.0"}
+
+
+def test_what_composing_needs_is_told(tmp_path: Path) -> None:
+    _, made = _made(_full(tmp_path), LINUX, tmp_path)
+    assert made.entry_points == (
+        EntryPoint(name="thing", module="thing", attribute="main"),
+        EntryPoint(name="other", module="thing.cli", attribute="Class.run"),
+    )
+    assert made.pth == ("first", "import thing", "../elsewhere")
+    assert made.licence == "MIT"
+
+
+@pytest.mark.parametrize("layout", [LINUX, WINDOWS])
+def test_record_is_true(tmp_path: Path, layout: Layout) -> None:
+    cache, made = _made(_full(tmp_path), layout, tmp_path)
+    files = files_of(cache, made)
+    info = f"{layout.site_packages}/Some.Thing-1.0.dist-info"
+    record = files[f"{info}/RECORD"]
+    assert isinstance(record, bytes)
+    rows = list(csv.reader(io.StringIO(record.decode())))
+    named = {
+        posixpath.normpath(posixpath.join(layout.site_packages, path)): (digest, size)
+        for path, digest, size in rows
+    }
+    assert len(named) == len(rows)
+    assert named.pop(f"{info}/RECORD") == ("", "")
+    assert set(named) == set(files) - {f"{info}/RECORD"}
+    for path, (digest, size) in named.items():
+        data = files[path]
+        assert isinstance(data, bytes)
+        value = urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        assert (digest, size) == (f"sha256={value}", str(len(data))), path
+
+
+def test_scripts_find_their_interpreter(tmp_path: Path) -> None:
+    cache, made = _made(_full(tmp_path), LINUX, tmp_path)
+    files = files_of(cache, made)
+    for name in ("thing", "other", "run-thing"):
+        script = files[f"bin/{name}"]
+        assert isinstance(script, bytes)
+        assert script.startswith(b"#!/bin/sh\n'''exec' ")
+    assert files["bin/shell"] == b"#!/bin/sh\necho thing\n"
+
+
+def test_windows_has_its_own_layout(tmp_path: Path) -> None:
+    _, made = _made(_full(tmp_path), WINDOWS, tmp_path)
+    assert set(made.paths) >= {
+        "Scripts/thing.exe",
+        "Scripts/other.exe",
+        "Lib/site-packages/thing/__init__.py",
+        "Include/Some.Thing/thing.h",
+        "share/thing/readme.txt",
+    }
+    keys = {
+        wheel_key("0" * 64, layout, _SETTINGS, machine=machine)
+        for layout in (LINUX, WINDOWS)
+        for machine in ("x86_64", "aarch64")
+    }
+    assert len(keys) == 3
+
+
+def test_a_large_wheel_is_cut_and_record_covers_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"pkg/m{number:02}.py": f"x = {number}\n" * 100 for number in range(40)}
+    wheel = make_wheel(
+        tmp_path, "pkg", "1", files | {"pkg/large.bin": bytes(9000)}, console_scripts={"p": "pkg:m"}
+    )
+    _, whole = _made(wheel, LINUX, tmp_path / "whole")
+    monkeypatch.setattr(wheel_module, "MAX_FILE_BYTES", 4000)
+    cache, made = _made(wheel, LINUX, tmp_path / "cut")
+    assert len(whole.frames) == 1
+    assert len(made.frames) > 8
+    assert made.paths == whole.paths
+    assert files_of(cache, made) == files_of(FrameCache(tmp_path / "whole/cache"), whole)
+
+
+def test_frames_are_the_same_whatever_the_cache_and_the_number_of_workers(tmp_path: Path) -> None:
+    wheels = [
+        make_wheel(tmp_path, f"p{number}", "1", {f"p{number}/x.py": f"x = {number}\n" * 500})
+        for number in range(6)
+    ]
+
+    results = []
+    for workers in (1, 2, 5):
+        cache = FrameCache(tmp_path / f"cache{workers}")
+        jobs = [
+            partial(wheel_set, wheel, sha256(wheel), LINUX, _SETTINGS, cache) for wheel in wheels
+        ]
+        results.append(make_sets(jobs, workers, Silent()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_wheel_is_read_once(tmp_path: Path) -> None:
+    wheel = _full(tmp_path)
+    cache, made = _made(wheel, LINUX, tmp_path)
+    digest = sha256(wheel)
+    wheel.unlink()
+    assert wheel_set(wheel, digest, LINUX, _SETTINGS, cache) == made
+
+
+def test_a_wheel_without_anything_but_metadata(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "meta", "1", {})
+    _, made = _made(wheel, LINUX, tmp_path)
+    info = f"{_SITE}/meta-1.dist-info"
+    assert made.paths == tuple(
+        f"{info}/{name}" for name in ("INSTALLER", "METADATA", "RECORD", "WHEEL")
+    )
+
+
+def test_the_executable_bit_is_kept_and_other_bits_are_not(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {"x/tool": b"elf", "x/data": b"data"})
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        modes = {"x/tool": 0o104711, "x/data": 0o100606}
+        info.external_attr = modes.get(info.filename, 0o100644) << 16
+        return info, data
+
+    rewrite_wheel(wheel, change)
+    cache, made = _made(wheel, LINUX, tmp_path)
+    modes = {path: mode for path, (mode, _) in contents(cache, made).items()}
+    assert modes[f"{_SITE}/x/tool"] == 0o755
+    assert modes[f"{_SITE}/x/data"] == 0o644
+
+
+@pytest.mark.parametrize(
+    ("lines", "licence"),
+    [
+        (["License: BSD"], "BSD"),
+        (["License: UNKNOWN"], None),
+        (["License: Copyright", "        all of the text", "License-File: x"], None),
+        (
+            [
+                "License: Copyright",
+                "        all of the text",
+                "Classifier: License :: OSI Approved :: BSD License",
+                "Classifier: Topic :: Other",
+            ],
+            "BSD License",
+        ),
+        ([], None),
+    ],
+)
+def test_the_licence_is_the_best_statement(
+    tmp_path: Path, lines: list[str], licence: str | None
+) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {"x.py": ""}, metadata_lines=lines)
+    assert _made(wheel, LINUX, tmp_path)[1].licence == licence

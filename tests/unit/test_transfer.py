@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -241,7 +242,7 @@ def test_a_closed_port_is_given_up_at_once(tmp_path: Path) -> None:
         fetch(f"http://127.0.0.1:{port}/f", tmp_path / "f")
     assert caught.value.host == "127.0.0.1"
     assert caught.value.message == "127.0.0.1 cannot be reached"
-    assert ("found", os.strerror(111)) in caught.value.details
+    assert ("found", os.strerror(errno.ECONNREFUSED)) in caught.value.details
     assert left_in(tmp_path) == []
 
 

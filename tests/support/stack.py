@@ -117,9 +117,15 @@ def out_of_reach(*directories: Path) -> list[str] | None:
     words = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
     if subprocess.run([*words, "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode:
         return None
-    script = (
-        'while [ "$1" != -- ]; do mount -t tmpfs none "$1" || exit; shift; done; shift; exec "$@"'
-    )
+    # One directory may stand in another, which hides it too.
+    script = """
+        while [ "$1" != -- ]; do
+            if [ -d "$1" ]; then mount -t tmpfs none "$1" || exit; fi
+            shift
+        done
+        shift
+        exec "$@"
+    """
     return [*words, "sh", "-c", script, "sh", *map(str, directories), "--"]
 
 

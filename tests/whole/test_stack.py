@@ -188,13 +188,9 @@ def test_neither_the_users_nor_the_hosts_site_packages(
     assert (enabled, loaded, unseen) == (False, False, True)
     assert all(entry.startswith(str(moved_root.resolve())) for entry in path)
     sites = [Path(entry) for entry in path if entry.endswith("site-packages")]
-    assert [entry.parent.parent.parent.name for entry in sites] == [
-        "atls",
-        "framework",
-        real_stack.runtime,
-    ]
+    assert [entry.parents[2].name for entry in sites[:2]] == ["atls", "framework"]
     # The interpreter brings nothing of what was installed where it was packed.
-    assert list(sites[-1].iterdir()) == [] if sites[-1].exists() else True
+    assert all(list(entry.iterdir()) == [] for entry in sites[2:])
     assert not [name for name in modules if "sandbox" in name]
     # PYTHONPATH works as it does in any virtual environment.
     _, _, unseen, _, _ = python_says(
@@ -217,7 +213,8 @@ def _tarfile(archive: Path, to: Path) -> None:
         zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as plain,
         tarfile.open(fileobj=plain, mode="r|") as members,
     ):
-        members.extractall(to, filter="data")
+        # The filter `data` refuses the link to the interpreter, which leaves the directory.
+        members.extractall(to, filter="tar")
 
 
 @pytest.fixture(params=[_gnu_tar, _bsdtar, _tarfile], ids=["GNU tar", "bsdtar", "tarfile"])

@@ -296,7 +296,7 @@ def test_an_application_runs_its_launch_module(made: Publisher, root: Path) -> N
         {
             "app": {
                 "bin/python": Link("../../cpython-3.13/bin/python3.12"),
-                "share/venv/metadata/venvstacks_layer.json": '{"app_launch_module": "launch_app"}',
+                "share/venv/metadata/venvstacks_layer.json": '{"launch_module": "launch_app"}',
             }
         },
         below=[runtime],
@@ -406,6 +406,7 @@ def test_cleaning_a_project(made: Publisher, tmp_path: Path) -> None:
     build.mkdir(parents=True)
     succeed("install", "atls", "--from", made.directory, "--root", build / "linux-x64")
     (build / "mine").mkdir()
+    shutil.copytree(made.directory, build / ".published")
     cache = tmp_path / "cache"
     (cache / "frames").mkdir(parents=True)
     (cache / "frames/x").write_bytes(b"x" * 1234)
@@ -413,7 +414,7 @@ def test_cleaning_a_project(made: Publisher, tmp_path: Path) -> None:
     env = {"STACKBUILD_CACHE_DIR": str(cache)}
     done = stackbuild("clean", "--json", cwd=project, env=env)
     report = json.loads(done.stdout)
-    assert [item["what"] for item in report["freed"]] == ["build root"]
+    assert [item["what"] for item in report["freed"]] == ["archives of build", "build root"]
     assert [(item["what"], item["size"]) for item in report["kept"]] == [("cache of frames", 1234)]
     assert [path.name for path in build.iterdir()] == ["mine"]
     done = stackbuild("clean", "--caches", cwd=project, env=env)

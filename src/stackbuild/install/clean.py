@@ -10,6 +10,7 @@ from stackbuild.files import remove_tree, tree_size
 from stackbuild.install.change import explained
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
+from stackbuild.registry.base import INDEX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,13 +96,20 @@ def _links(path: Path) -> int:
 
 
 def clean_builds(workspace: Workspace) -> list[Freed]:
-    """Remove the local roots that `build` has made. Other files stay."""
+    """Remove the local roots that `build` has made, and what it installed them from.
+
+    Other files stay.
+    """
     if not workspace.build.is_dir():
         return []
     freed = []
     for path in sorted(workspace.build.iterdir()):
-        if Root(path).is_one() and not path.is_symlink():
+        if path.is_symlink():
+            continue
+        if Root(path).is_one():
             freed += _remove_path("build root", path, tree_size(path))
+        elif (path / INDEX_NAME).is_file():
+            freed += _remove_path("archives of build", path, tree_size(path))
     return freed
 
 

@@ -92,7 +92,7 @@ def _default_command(directory: Path) -> list[str]:
     """Python, with the launch module where there is one (venvstacks' layer metadata)."""
     try:
         found = json.loads((directory / METADATA / "venvstacks_layer.json").read_bytes())
-        module = found.get("app_launch_module")
+        module = found.get("launch_module")
     except (FileNotFoundError, ValueError, AttributeError):
         module = None
     return ["python", "-m", module] if isinstance(module, str) and module else ["python"]

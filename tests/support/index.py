@@ -31,7 +31,8 @@ class IndexServer:
     """Serves the wheels and source archives in `directory` while it is open.
 
     With `user` and `password` every request needs basic authentication. With
-    `json` the pages are JSON that tells sizes; HTML pages do not.
+    `json` the pages are JSON that tells sizes; HTML pages do not. Without
+    `hashes` HTML pages tell no sha256 either.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class IndexServer:
         directory: Path,
         *,
         json: bool = False,
+        hashes: bool = True,
         user: str | None = None,
         password: str | None = None,
     ) -> None:
         self.directory = directory
         self.json = json
+        self.hashes = hashes
         self._userinfo = f"{user}:{password}" if user is not None else None
         self._requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
@@ -118,9 +121,9 @@ class IndexServer:
             self._requests.append((method, path))
 
 
-def _page(files: list[Path], as_json: bool) -> bytes:
+def _page(files: list[Path], index: IndexServer) -> bytes:
     entries = [(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-    if as_json:
+    if index.json:
         listing = [
             {
                 "filename": path.name,
@@ -132,7 +135,8 @@ def _page(files: list[Path], as_json: bool) -> bytes:
         ]
         return json.dumps({"meta": {"api-version": "1.1"}, "name": "x", "files": listing}).encode()
     links = [
-        f'<a href="../../files/{html.escape(path.name)}#sha256={digest}">{path.name}</a><br/>'
+        f'<a href="../../files/{html.escape(path.name)}{f"#sha256={digest}" * index.hashes}">'
+        f"{path.name}</a><br/>"
         for path, digest in entries
     ]
     return ("<!DOCTYPE html><html><body>\n" + "\n".join(links) + "\n</body></html>\n").encode()
@@ -166,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", _HTML, body)
         else:
             kind = _JSON if self.index.json else _HTML
-            self._send(200, _page(files, self.index.json), kind, body)
+            self._send(200, _page(files, self.index), kind, body)
 
     def _file(self, name: str, body: bool) -> None:
         path = self.index.directory / name

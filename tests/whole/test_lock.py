@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,8 @@ from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
 from stackbuild.lock.current import load_locks
+from stackbuild.lock.fetch import fetch
+from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from tests.support.index import IndexServer
 from tests.support.locking import (
@@ -19,6 +23,7 @@ from tests.support.locking import (
     MAC,
     RUNTIME,
     WINDOWS,
+    Project,
     application,
     framework,
     only,
@@ -29,8 +34,6 @@ from tests.support.wheels import make_wheel
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.support.locking import Project
 
 LINUX_ONLY = only(Platform.LINUX_X64)
 TWO = only(Platform.LINUX_X64, Platform.MACOSX_AARCH64)
@@ -414,3 +417,31 @@ def test_a_workspace_above_the_temporary_directory_is_ignored(
     project.write(framework("fw", "base", extra=LINUX_ONLY))
     project.lock()
     assert project.versions("fw") == {"base": "1.0"}
+
+
+def test_an_index_without_hashes_is_measured_by_its_files(tmp_path: Path) -> None:
+    wheels = tmp_path / "index"
+    make_wheel(wheels, "base", "1.0", {"base.py": ""})
+    with IndexServer(wheels, hashes=False) as index:
+        project = Project(tmp_path / "project", index)
+        project.write(framework("fw", "base", extra=LINUX_ONLY))
+        project.lock()
+        shutil.rmtree(project.workspace.addresses)
+        fetch(project.stack, project.workspace, [project.read("fw")], Silent())
+    content = (project.directory / "wheelhouse/base-1.0-py3-none-any.whl").read_bytes()
+    wheel = project.read("fw").distributions[0].wheel
+    assert (wheel.sha256, wheel.size) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_a_folder_of_wheels_is_an_index(project: Project) -> None:
+    project.wheel("base", "1.0", LINUX)
+    project.write(
+        framework("fw", "base", extra=LINUX_ONLY) + '[[tool.uv.index]]\nformat = "flat"\n'
+        f'url = "{project.index.directory.as_uri()}"\n'
+    )
+    project.lock()
+    assert project.versions("fw") == {"base": "1.0"}
+    shutil.rmtree(project.workspace.addresses)
+    files = fetch(project.stack, project.workspace, [project.read("fw")], Silent())
+    assert [path.is_file() for path in files.values()] == [True]
+    assert project.index.count("GET", "/files/") == 0

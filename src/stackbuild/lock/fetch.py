@@ -156,7 +156,10 @@ class _Fetching:
                     found += uv.ask(replace(question, requirements=(pin,)))
                 except UnresolvableError as error:
                     self._messages.warn(f"{pin}: {error.flat.removeprefix('error: ')}")
-        return {item.sha256: item.url for item in found if item.sha256 and item.sha256 in files}
+        by_name = {item.wheel.name: item.wheel.sha256 for item in chosen}
+        # An index that tells no sha256 is believed the name; the download is verified anyway.
+        located = {item.sha256 or by_name.get(item.file): item.url for item in found}
+        return {sha256: located[sha256] for sha256 in files if sha256 in located}
 
     def _download_all(
         self, urls: Mapping[str, str], missing: Mapping[str, tuple[LockedFile, LayerLock]]

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -82,13 +81,11 @@ def _warm(bench: Bench) -> None:
 
 
 def _facts(peer: Peer, runtime: str, load: float) -> dict[str, object]:
-    program = peer.directory / "venv/bin/venvstacks"
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "load average at the start": round(load, 2),
         "stackbuild": version("stackbuild"),
-        "peer": told.stdout.strip(),
+        "peer": peer.version,
         "runtime archive of both": runtime,
     }
 

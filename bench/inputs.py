@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
 import findpython
 import tomlkit
@@ -86,11 +87,17 @@ def pack_interpreter(spec: Spec, to: Path, place: Place, stackbuild: Path) -> Ar
     if found is None:
         raise BenchError(f"no CPython {spec.minor} on this machine to make a runtime of")
     version = str(found.version)
-    if not list(to.glob(f"cpython-{version}*.tar.*")):
+    if not (archives := _archives(to, version)):
         to.mkdir(parents=True, exist_ok=True)
         run([stackbuild, "runtime", "pack", found.real_path, "--to", to], place)
-    archives = [p for p in to.glob(f"cpython-{version}*.tar.*") if p.suffix != ".sha256"]
+        archives = _archives(to, version)
     return Archive(path=archives[0], version=version)
+
+
+def _archives(mirror: Path, version: str) -> list[Path]:
+    """Those of the interpreter `version`, without the sums beside them."""
+    found = mirror.glob(f"**/cpython-{version}[+-]*.tar.*")
+    return sorted(path for path in found if path.suffix != ".sha256")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -128,7 +135,7 @@ def write_project(spec: Spec, archive: Archive, mirror: str, to: Path) -> None:
     tool = plain.setdefault("tool", {}).setdefault("stackbuild", {})
     runtime = tool.setdefault("layers", {}).setdefault(spec.runtime, {})
     runtime["downloads"] = {
-        "linux-x64": {"url": f"{mirror}/{archive.path.name}", "sha256": archive.sha256}
+        "linux-x64": {"url": f"{mirror}/{quote(archive.path.name)}", "sha256": archive.sha256}
     }
     (to / "venvstacks.toml").write_text(tomlkit.dumps(document))
     tool.setdefault("frames", {})["bytecode"] = False

@@ -50,6 +50,12 @@ class Peer:
         return self.directory / "project"
 
     @property
+    def version(self) -> str:
+        """Its name and version, as its own environment has it."""
+        (found,) = self.directory.glob("venv/lib/python*/site-packages/venvstacks-*.dist-info")
+        return found.stem.replace("-", " ")
+
+    @property
     def artifacts(self) -> Path:
         """Where it puts what it publishes."""
         return self.project / "_artifacts"

@@ -80,10 +80,9 @@ def locked(path: Path, messages: Messages) -> Iterator[None]:
     """Hold the lock file `path`; tell when another process has it, and wait.
 
     The system gives the lock back when the process ends, however it ends. It
-    is not reentrant. Missing parent directories are made; the file stays, for
-    removing it would let a third process lock another one. Raises OSError.
+    is not reentrant. Missing parent directories are made; the file stays. The
+    holder may remove the directory around it. Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"waiting for another stackbuild that works in {path.parent}"
     with _flocked(path, messages, waiting) if fcntl else _filelocked(path, messages, waiting):
         yield
@@ -93,22 +92,36 @@ def locked(path: Path, messages: Messages) -> Iterator[None]:
 def _flocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
     # filelock does the same, but importing it takes 50 ms, a sixth of what a
     # command with nothing to do may take in all.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            messages.note(waiting)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                messages.note(waiting)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Who held it may have removed the file; the next process would lock a new one.
+            if _is_at(descriptor, path):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
 def _filelocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
     import filelock
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)

@@ -5,11 +5,19 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
-from stackbuild.files import atomic_directory, atomic_write, locked, remove_tree, tree_size
+from stackbuild.files import (
+    _filelocked,
+    atomic_directory,
+    atomic_write,
+    locked,
+    remove_tree,
+    tree_size,
+)
 from stackbuild.messages import Silent
 
 
@@ -115,6 +123,37 @@ def test_a_second_process_is_waited_for_and_a_killed_one_is_not(tmp_path: Path) 
     quiet = Heard()
     with locked(lock, quiet):
         assert quiet.notes == []
+
+
+def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) -> None:
+    lock = tmp_path / "root" / "lock"
+    entered = threading.Event()
+    seen: list[bool] = []
+
+    class Waits(Heard):
+        def note(self, text: str) -> None:
+            entered.set()
+
+    def second() -> None:
+        with locked(lock, Waits()):
+            seen.append(lock.exists())
+
+    waiter = threading.Thread(target=second)
+    with locked(lock, Silent()):
+        waiter.start()
+        assert entered.wait(10)
+        remove_tree(lock.parent)
+    waiter.join()
+    assert seen == [True]
+
+
+def test_the_lock_of_systems_without_flock(tmp_path: Path) -> None:
+    lock = tmp_path / "root" / "lock"
+    messages = Heard()
+    with _filelocked(lock, messages, "waiting"):
+        assert lock.exists()
+    with _filelocked(lock, messages, "waiting"):
+        assert messages.notes == []
 
 
 def test_remove_tree_takes_whatever_is_there(tmp_path: Path) -> None:

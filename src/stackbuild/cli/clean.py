@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.root is not None:
         freed += clean_root(arguments.root, Console())
     else:
-        freed += clean_builds(workspace)
+        freed += clean_builds(workspace, Console())
     if arguments.caches:
         freed += clean_caches(workspace)
     elif arguments.root is None:

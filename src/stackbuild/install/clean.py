@@ -95,7 +95,7 @@ def _links(path: Path) -> int:
         return 0
 
 
-def clean_builds(workspace: Workspace) -> list[Freed]:
+def clean_builds(workspace: Workspace, messages: Messages) -> list[Freed]:
     """Remove the local roots that `build` has made, and what it installed them from.
 
     Other files stay.
@@ -107,7 +107,8 @@ def clean_builds(workspace: Workspace) -> list[Freed]:
         if path.is_symlink():
             continue
         if Root(path).is_one():
-            freed += _remove_path("build root", path, tree_size(path))
+            with Root(path).locked(messages):
+                freed += _remove_path("build root", path, tree_size(path))
         elif (path / INDEX_NAME).is_file():
             freed += _remove_path("archives of build", path, tree_size(path))
     return freed

@@ -141,7 +141,7 @@ def _remember(generation: Path, checked: Sequence[str], findings: _Findings) -> 
     wrong = {difference.layer for difference in findings.differences}
     still = sorted(wrong | {layer for layer in layers if layer not in checked})
     # A root that others installed and that this user only reads stays as it is.
-    with suppress(PermissionError):
+    with suppress(OSError):
         if still:
             mark_damaged(generation, still, sorted(findings.frames.union(frames)))
         else:

@@ -7,7 +7,6 @@ the part in question; the others are made all the same.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -186,19 +185,18 @@ class _Gathering:
         jobs: Jobs = {}
         for one in missing:
             sha256 = one.item.wheel.sha256
-            if sha256 in wheels:
-                jobs[one.key] = partial(
-                    wheel_set,
-                    wheels[sha256],
-                    sha256,
-                    one.member.layout,
-                    self._stack.frames,
-                    self._cache,
-                    machine=one.member.platform.machine,
-                )
-                if one.bytecode:
-                    sources = self._wheel_sources(one.member, wheels[sha256], sha256)
-                    jobs[one.bytecode] = self._bytecode_job(one.member, sources)
+            jobs[one.key] = partial(
+                wheel_set,
+                wheels[sha256],
+                sha256,
+                one.member.layout,
+                self._stack.frames,
+                self._cache,
+                machine=one.member.platform.machine,
+            )
+            if one.bytecode:
+                sources = self._wheel_sources(one.member, wheels[sha256], sha256)
+                jobs[one.bytecode] = self._bytecode_job(one.member, sources)
         return jobs
 
     def _wheel_key(self, member: Member, item: LockedDistribution) -> str:
@@ -223,22 +221,25 @@ class _Gathering:
         return True
 
     def _fetch(self, missing: Sequence[_Wanted]) -> Mapping[str, Path]:
-        """The wheels that are missing, by sha256.
-
-        When some cannot be had, each layer is tried alone, to learn which ones fail.
-        """
+        """The wheels that are missing, by sha256; those that cannot be had are errors."""
         by_member: dict[tuple[str, Platform], list[_Wanted]] = {}
         for one in missing:
             by_member.setdefault((one.member.layer.name, one.member.platform), []).append(one)
         locks = [_lock_of(group) for group in by_member.values()]
-        with suppress(StackbuildError):
-            return fetch(self._stack, self._workspace, locks, self._messages) if locks else {}
-        found: dict[str, Path] = {}
-        for group, lock in zip(by_member.values(), locks, strict=True):
-            names = [name for one in group for name in one.names]
-            work = partial(fetch, self._stack, self._workspace, [lock], self._messages)
-            found |= self._workshop.attempt(names, work) or {}
-        return found
+        if not locks:
+            return {}
+        try:
+            return fetch(self._stack, self._workspace, locks, self._messages)
+        except StackbuildError as error:
+            # What it could fetch is there; asking again for the rest would only take time.
+            paths: dict[str, Path] = {}
+            for one in missing:
+                wheel = one.item.wheel
+                paths[wheel.sha256] = self._workspace.wheelhouse / wheel.name
+                if not _has_size(paths[wheel.sha256], wheel.size):
+                    for name in one.names:
+                        self._workshop.fail(name, error)
+            return paths
 
     def _interpreter_jobs(self, member: Member) -> Jobs:
         archive = self._archive(member)
@@ -389,6 +390,13 @@ class _Wanted(NamedTuple):
     @property
     def names(self) -> list[str]:
         return [self.key, self.bytecode] if self.bytecode else [self.key]
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _lock_of(group: Sequence[_Wanted]) -> LayerLock:

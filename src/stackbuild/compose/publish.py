@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def publish(
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, IntegrityError)]
     if again:
-        # A frame that was damaged in the cache has been removed from it, and can be made
+        # Frames that were damaged in the cache have been removed from it, and can be made
         # again; damage of another kind is found once more.
         wanted = {(failure.layer, failure.platform) for failure in again}
         more, repeated = run.all([pair for pair in pairs if (pair[0].name, pair[1]) in wanted])
@@ -134,7 +135,11 @@ class _Publishing:
     def _write(self, composition: Composition, cache: FrameCache) -> Manifest:
         manifest = composition.manifest
         directory = self.shelf.platform(manifest.platform)
-        archive = write_archive(composition, cache, directory, self.format_)
+        try:
+            archive = write_archive(composition, cache, directory, self.format_)
+        except IntegrityError:
+            _drop_damaged(composition, cache)
+            raise
         manifest = replace(manifest, archive=archive)
         self.shelf.put(manifest)
         return manifest
@@ -146,6 +151,14 @@ def _attempt(work: Callable[[Parts], PublishedLayer], parts: Parts) -> Published
     except StackbuildError as error:
         member = parts.member
         return Failure(layer=member.layer.name, platform=member.platform, error=error)
+
+
+def _drop_damaged(composition: Composition, cache: FrameCache) -> None:
+    """Read every frame, which takes those that are damaged out of the cache."""
+    for placed in composition.manifest.frames:
+        with suppress(IntegrityError):
+            for _ in cache.read(placed.frame):
+                pass
 
 
 def _download(before: Manifest | None, manifest: Manifest) -> int:

@@ -45,8 +45,12 @@ class Workshop:
             return work()
         except StackbuildError as error:
             for name in names:
-                self._errors.setdefault(name, error)
+                self.fail(name, error)
             return None
+
+    def fail(self, name: Hashable, error: StackbuildError) -> None:
+        """Take `error` as what came of `name`; it is not tried any more."""
+        self._errors.setdefault(name, error)
 
     def __contains__(self, name: Hashable) -> bool:
         """Whether `name` was made, or could not be."""

@@ -1,0 +1,200 @@
+"""What is said when a layer cannot be composed or published."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.index import IndexServer
+from tests.support.roots import stackbuild
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SITE = "lib/python3.12/site-packages"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallStack:
+    return SmallStack(tmp_path / "project", tmp_path / "cache")
+
+
+def failure(stack: SmallStack, platform: str = "linux-x64") -> str:
+    report = stack.publish(["app"], platform=platform)
+    assert not report.layers
+    assert not (stack.exports / platform).exists()
+    (failed,) = report.failures
+    assert failed.error.exit_code == 7
+    assert f"platform: {platform}" in str(failed.error)
+    return str(failed.error)
+
+
+def overlay(stack: SmallStack, target: str, *, overwrite: bool = False, text: str = "x") -> None:
+    stack.write("overlays/app/file", text)
+    flag = ", overwrite = true" if overwrite else ""
+    stack.more = (
+        f'[tool.stackbuild.layers.app]\ncopy-files = [{{from = "file", to = "{target}"{flag}}}]\n'
+    )
+
+
+def test_an_overlay_on_a_file_of_a_distribution(small: SmallStack) -> None:
+    overlay(small, "{site-packages}/tool.py")
+    assert failure(small) == (
+        f"an overlay and tool 2.0 both have {SITE}/tool.py\n"
+        "  layer: app\n  platform: linux-x64\n  distribution: tool 2.0\n"
+        f"  file: {SITE}/tool.py\n"
+        "  to fix: give the overlay's entry in copy-files another `to`, or `overwrite = true`"
+    )
+
+
+@pytest.mark.parametrize("path", ["pyvenv.cfg", "bin/python", f"{SITE}/app.py"])
+def test_an_overlay_on_what_the_layer_makes(small: SmallStack, path: str) -> None:
+    overlay(small, path)
+    assert failure(small).startswith(f"an overlay has {path}, which the layer itself makes\n")
+
+
+def test_a_distribution_with_the_name_of_the_launch_module(small: SmallStack) -> None:
+    small.wheel("app", "clash", "1", {"app.py": ""})
+    text = failure(small)
+    assert text.startswith(f"clash 1 has {SITE}/app.py, which the layer itself makes\n")
+    assert "to fix: give the layer's module another name" in text
+
+
+def test_two_distributions_with_one_path(small: SmallStack) -> None:
+    small.wheel("app", "other", "1.5", {"tool.py": "something else\n"})
+    text = failure(small)
+    assert text.startswith(
+        f"other 1.5 and tool 2.0 both have {SITE}/tool.py, and not the same\n  layer: app\n"
+    )
+
+
+def test_two_distributions_with_the_same_file_are_fine(small: SmallStack) -> None:
+    small.wheel("app", "other", "1.5", {"tool.py": "def main():\n    print('tool')\n"})
+    assert not small.publish(["app"]).failures
+
+
+@pytest.mark.parametrize("platform", ["macosx-aarch64", "windows-x64"])
+def test_paths_that_differ_by_case_only(small: SmallStack, platform: str) -> None:
+    small.wheel("app", "other", "1.5", {"Tool.py": "x = 1\n"})
+    assert not small.publish(["app"]).failures
+    assert "differ by case only, which this platform does not tell apart" in failure(
+        small, platform
+    )
+
+
+def test_a_file_that_is_a_directory_elsewhere(small: SmallStack) -> None:
+    small.wheel("app", "other", "1.5", {"tool.py/x.txt": "x"})
+    assert failure(small).startswith(
+        f"{SITE}/tool.py is a file in tool 2.0 and a directory in other 1.5\n"
+    )
+
+
+def test_a_launch_module_that_is_gone_is_told(small: SmallStack) -> None:
+    small.lock()
+    (small.directory / "launch" / "app.py").unlink()
+    done = stackbuild("publish", "--spec", small.spec, "--layer", "app", "--only")
+    assert done.returncode == 3
+    assert "launch_module" in done.stderr
+
+
+def test_a_layer_that_fails_does_not_keep_the_others_back(small: SmallStack) -> None:
+    overlay(small, "{site-packages}/tool.py")
+    report = small.publish(["base", "app"])
+    assert [item.manifest.layer for item in report.layers] == ["base"]
+    assert [(one.layer, one.platform) for one in report.failures] == [("app", "linux-x64")]
+
+
+def test_a_wheel_that_cannot_be_had_fails_its_layers_only(
+    small: SmallStack, tmp_path: Path
+) -> None:
+    (tmp_path / "index").mkdir()
+    with IndexServer(tmp_path / "index") as index:
+        small.more = f'[[tool.uv.index]]\nurl = "{index.url}"\ndefault = true\n'
+        small.lock()
+        (small.directory / "wheelhouse" / "tool-2.0-py3-none-any.whl").unlink()
+        report = small.publish_locked()
+    assert [item.manifest.layer for item in report.layers] == ["base"]
+    (failed,) = report.failures
+    assert failed.layer == "app"
+    assert failed.error.exit_code == 5
+    assert "file: tool-2.0-py3-none-any.whl" in str(failed.error)
+
+
+def test_a_wheel_that_is_not_the_locked_one(small: SmallStack) -> None:
+    small.lock()
+    wheel = small.directory / "wheelhouse" / "tool-2.0-py3-none-any.whl"
+    data = bytearray(wheel.read_bytes())
+    data[50] ^= 1
+    wheel.write_bytes(data)
+    report = small.publish_locked()
+    assert [item.manifest.layer for item in report.layers] == ["base"]
+    (failed,) = report.failures
+    assert failed.error.exit_code == 6
+    assert "tool-2.0-py3-none-any.whl" in str(failed.error)
+
+
+def test_the_command_tells_failures_once_and_exits_with_the_first(
+    small: SmallStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(small.cache))
+    overlay(small, "{site-packages}/tool.py")
+    small.lock()
+    words = ["publish", "--spec", str(small.spec), "--layer", "app", "--layer", "base", "--only"]
+    done = stackbuild(*words, "--platform", "linux-x64", "--platform", "linux-aarch64")
+    assert done.returncode == 7
+    assert done.stdout.count("new") == 2
+    assert done.stderr.count("error: ") == 2
+    assert "not published: app on linux-aarch64" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unlocked_layer(small: SmallStack) -> None:
+    small.lock()
+    for path in (small.directory / "layers" / "base").iterdir():
+        path.unlink()
+    done = stackbuild("publish", "--spec", small.spec, "--layer", "base", "--only")
+    assert done.returncode == 4
+    assert "base" in done.stderr
+    assert "run `stackbuild lock`" in done.stderr
+
+
+def test_a_damaged_index_is_not_written_over(small: SmallStack) -> None:
+    small.lock()
+    small.exports.mkdir()
+    index = small.exports / "index.json"
+    index.write_text('{"format": 1, "layers": {"app": 3}}')
+    done = stackbuild("publish", "--spec", small.spec, "--layer", "base", "--only")
+    assert done.returncode == 6
+    assert "layers.app is not an object" in done.stderr
+    assert index.read_text() == '{"format": 1, "layers": {"app": 3}}'
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only"], "--only needs a --layer"),
+        (["--level", "23"], "'23' is not a whole number from 1 to 22"),
+        (["--level", "high"], "'high' is not a whole number from 1 to 22"),
+        (["--format", "rar"], "invalid choice: 'rar'"),
+        (["--layer", "ap"], "did you mean 'app'?"),
+    ],
+)
+def test_words_that_the_command_cannot_take(
+    small: SmallStack, words: list[str], message: str
+) -> None:
+    small.lock()
+    done = stackbuild("publish", "--spec", small.spec, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written(small: SmallStack) -> None:
+    small.lock()
+    small.exports.mkdir(mode=0o555)
+    done = stackbuild("publish", "--spec", small.spec, "--layer", "base", "--only")
+    assert done.returncode == 1
+    assert str(small.exports) in done.stderr

@@ -1,0 +1,175 @@
+"""A project whose layers hold small real wheels, locked without an index."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from stackbuild.compose.publish import PublishReport, publish
+from stackbuild.lock.digests import content_digest, inputs_digest
+from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
+from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile, RuntimeLock
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform, parse_platform
+from stackbuild.spec.reader import load_stack
+from stackbuild.spec.select import select
+from stackbuild.workspace import Workspace
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from stackbuild.spec.model import Stack
+
+SPEC = """\
+[[runtimes]]
+name = "cpython"
+python_implementation = "cpython@{python}"
+requirements = []
+
+[[frameworks]]
+name = "base"
+runtime = "cpython"
+requirements = ["lib"]
+
+[[applications]]
+name = "app"
+frameworks = ["base"]
+launch_module = "launch/app.py"
+support_modules = ["launch/helping"]
+requirements = ["tool"]
+{more_app}
+
+[tool.stackbuild.frames]
+level = 1
+bytecode = {bytecode}
+
+[tool.stackbuild.layers.cpython]
+sources = ["local"]
+{more}
+"""
+
+
+@dataclass
+class SmallStack:
+    """The runtime `cpython`, the framework `base` with `lib`, the application `app` with `tool`."""
+
+    directory: Path
+    cache: Path
+    python: str = "3.12.10"
+    bytecode: bool = False
+    more: str = ""
+    more_app: str = ""
+    wheels: dict[str, list[Path]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.write("launch/app.py", "import helping\nprint('app', helping.word)\n")
+        self.write("launch/helping/__init__.py", "word = 'helps'\n")
+        self.write("launch/helping/__pycache__/old.pyc", "stale")
+        self.wheel(
+            "base",
+            "lib",
+            "1.0",
+            {"lib/__init__.py": "def main():\n    import sys\n    print('lib', sys.prefix)\n"},
+            console_scripts={"lib-tool": "lib:main", "shared": "lib:main"},
+            metadata_lines=("License-Expression: MIT",),
+            dist_info={"licenses/LICENSE": "May be used.\n"},
+        )
+        self.wheel(
+            "app",
+            "tool",
+            "2.0",
+            {"tool.py": "def main():\n    print('tool')\n"},
+            console_scripts={"shared": "tool:main"},
+        )
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the project."""
+        target = self.directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+    def wheel(
+        self, layer: str, name: str, version: str, files: Mapping[str, bytes | str], **options: Any
+    ) -> Path:
+        """Make a wheel and add it to a layer, in place of an older one."""
+        path = make_wheel(self.directory / "wheelhouse", name, version, files, **options)
+        others = [one for one in self.wheels.get(layer, []) if one.name.split("-")[0] != name]
+        self.wheels[layer] = [*others, path]
+        return path
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(project=self.directory, cache=self.cache, jobs=2)
+
+    @property
+    def exports(self) -> Path:
+        return self.directory / "exports"
+
+    @property
+    def spec(self) -> Path:
+        return self.directory / "venvstacks.toml"
+
+    def lock(self) -> Stack:
+        """Write the spec and locks that fit it."""
+        self.spec.write_text(
+            SPEC.format(
+                python=self.python,
+                bytecode=str(self.bytecode).lower(),
+                more=self.more,
+                more_app=self.more_app,
+            )
+        )
+        stack = load_stack(self.spec)
+        python = Version(self.python)
+        archives = RuntimeLock(layer="cpython", python_version=python, archives={})
+        write_runtime_lock(self.workspace, archives)
+        made: dict[tuple[str, Platform], LayerLock] = {}
+        for layer, platform in stack.pairs():
+            lower = [made[name, platform] for name in layer.lower]
+            distributions = tuple(
+                sorted(map(_locked, self.wheels.get(layer.name, [])), key=lambda one: one.name)
+            )
+            lock = LayerLock(
+                layer=layer.name,
+                platform=platform,
+                python_version=python,
+                requirements=tuple(sorted(map(str, layer.requirements))),
+                inputs=inputs_digest(stack, layer, platform, lower, None),
+                version=3,
+                locked_at="2024-01-01T00:00:00Z",
+                distributions=distributions,
+                inherited=(),
+                digest=content_digest(distributions, None),
+            )
+            made[layer.name, platform] = lock
+            write_lock(lock_path(self.workspace, layer.name, platform), lock)
+        return stack
+
+    def publish(
+        self, layers: Iterable[str] = ("base", "app"), platform: str = "linux-x64", **options: Any
+    ) -> PublishReport:
+        """Lock, and publish `layers` alone."""
+        self.lock()
+        return self.publish_locked(layers, platform, **options)
+
+    def publish_locked(
+        self, layers: Iterable[str] = ("base", "app"), platform: str = "linux-x64", **options: Any
+    ) -> PublishReport:
+        """Publish `layers` alone, with the locks as they are."""
+        stack = load_stack(self.spec)
+        pairs = select(stack, list(layers), [parse_platform(platform)], with_chain=False)
+        to = options.pop("to", self.exports)
+        return publish(stack, self.workspace, Silent(), pairs=pairs, to=to, **options)
+
+
+def _locked(wheel: Path) -> LockedDistribution:
+    name, version = wheel.name.split("-")[:2]
+    data = wheel.read_bytes()
+    file = LockedFile(name=wheel.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return LockedDistribution(name=canonicalize_name(name), version=Version(version), wheel=file)

@@ -1,0 +1,377 @@
+"""Publishing small layers: what is written, what stays, what a kill leaves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zstandard
+
+from stackbuild.compose.serialize import index_from_json, manifest_from_json
+from stackbuild.platforms import Platform
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.compose.publish import PublishedLayer
+
+SITE = "lib/python3.12/site-packages"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallStack:
+    return SmallStack(tmp_path / "project", tmp_path / "cache")
+
+
+def archive(stack: SmallStack, layer: str = "app", platform: str = "linux-x64") -> Path:
+    """The current archive of a layer, by the index."""
+    index = index_from_json((stack.exports / "index.json").read_bytes())
+    entry = index.entries[layer][Platform(platform)][0]
+    manifest = manifest_from_json((stack.exports / entry.manifest).read_bytes())
+    return stack.exports / platform / manifest.archive.name
+
+
+def contents(path: Path) -> dict[str, bytes | str]:
+    """What `tar -x` makes of an archive: data, or a link's target, by path."""
+    data = path.read_bytes()
+    if path.name.endswith(".zst"):
+        # Each frame is decompressed on its own by readers that know no better.
+        data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+    found: dict[str, bytes | str] = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() else None
+            found[member.name] = file.read() if file else member.linkname
+    return found
+
+
+def published(stack: SmallStack) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(stack.exports)): path.read_bytes()
+        for path in sorted(stack.exports.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def by_layer(stack: SmallStack, **options: Any) -> dict[str, PublishedLayer]:
+    report = stack.publish(**options)
+    assert not report.failures, [str(failure.error) for failure in report.failures]
+    return {item.manifest.layer: item for item in report.layers}
+
+
+def test_the_archive_holds_the_layer_and_its_chain_scripts(small: SmallStack) -> None:
+    small.publish()
+    found = contents(archive(small))
+    assert found[f"{SITE}/app.py"] == b"import helping\nprint('app', helping.word)\n"
+    assert found[f"{SITE}/helping/__init__.py"] == b"word = 'helps'\n"
+    assert not [path for path in found if "__pycache__" in path or path.startswith(f"{SITE}/lib")]
+    assert found["bin/python"] == "../../cpython/bin/python3.12"
+    lib_tool, shared = found["bin/lib-tool"], found["bin/shared"]
+    assert isinstance(lib_tool, bytes)
+    assert isinstance(shared, bytes)
+    assert b"from lib import main" in lib_tool
+    assert b"from tool import main" in shared  # the layer's own, not base's of that name
+    layer = json.loads(found["share/venv/metadata/venvstacks_layer.json"])
+    assert layer == {
+        "python": "bin/python",
+        "py_version": "3.12.10",
+        "base_python": "../cpython/bin/python",
+        "site_dir": SITE,
+        "pylib_dirs": [f"../base/{SITE}", f"../cpython/{SITE}"],
+        "dynlib_dirs": [],
+        "launch_module": "app",
+    }
+
+
+def test_venvstacks_reads_the_description_of_a_layer(small: SmallStack, tmp_path: Path) -> None:
+    postinstall = pytest.importorskip("venvstacks._injected.postinstall")
+    small.publish()
+    for layer in ("base", "app"):
+        (tmp_path / "envs" / layer).mkdir(parents=True)
+        subprocess.run(
+            ["tar", "-xf", archive(small, layer), "-C", tmp_path / "envs" / layer], check=True
+        )
+    config = postinstall.load_layer_config(tmp_path / "envs" / "app")
+    assert config["site_path"] == tmp_path / "envs" / "app" / SITE
+    assert config["pylib_paths"][0] == tmp_path / "envs" / "base" / SITE
+    assert config["base_python_path"] == tmp_path / "envs" / "cpython" / "bin" / "python"
+
+
+def test_licences_are_listed_with_their_files(small: SmallStack) -> None:
+    small.publish()
+    listed = json.loads(contents(archive(small, "base"))["share/licenses/distributions.json"])
+    assert listed == [
+        {
+            "name": "lib",
+            "version": "1.0",
+            "licence": "MIT",
+            "files": [f"{SITE}/lib-1.0.dist-info/licenses/LICENSE"],
+        }
+    ]
+
+
+def test_two_places_users_and_times_give_the_same_bytes(tmp_path: Path) -> None:
+    stacks = [
+        SmallStack(tmp_path / "one", tmp_path / "cache one"),
+        SmallStack(tmp_path / "an other" / "place é", tmp_path / "cache two"),
+    ]
+    before = os.umask(0o077)
+    try:
+        stacks[0].publish(platform="windows-x64")
+        stacks[0].publish()
+        os.umask(0o002)
+        time.sleep(1.1)  # another second on the clock
+        stacks[1].publish(platform="windows-x64")
+        stacks[1].publish()
+    finally:
+        os.umask(before)
+    first, second = map(published, stacks)
+    assert first == second
+    assert len(first) == 9
+    everything = b"".join(first.values())
+    assert str(tmp_path).encode() not in everything
+
+
+def test_publishing_again_changes_nothing(small: SmallStack) -> None:
+    assert all(item.is_new for item in by_layer(small).values())
+    before = {path: path.stat().st_mtime_ns for path in small.exports.rglob("*.*")}
+    again = by_layer(small)
+    assert not any(item.is_new or item.download for item in again.values())
+    assert {path: path.stat().st_mtime_ns for path in small.exports.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("launch/app.py", "print('changed')\n"),
+        ("launch/helping/__init__.py", "word = 'changed'\n"),
+        ("overlays/app/data.txt", "changed\n"),
+    ],
+)
+def test_an_edited_module_or_overlay_gives_a_new_archive(
+    small: SmallStack, path: str, text: str
+) -> None:
+    small.write("overlays/app/data.txt", "first\n")
+    small.more = '[tool.stackbuild.layers.app]\ncopy-files = [{from = "data.txt", to = "share/"}]\n'
+    small.publish()
+    first = archive(small)
+    small.write(path, text)
+    layers = by_layer(small)
+    assert layers["app"].is_new
+    assert not layers["base"].is_new
+    assert archive(small) != first
+    assert text.encode() in contents(archive(small)).values()
+    assert 0 < layers["app"].download < layers["app"].manifest.archive.size
+    index = index_from_json((small.exports / "index.json").read_bytes())
+    assert len(index.entries["app"][Platform.LINUX_X64]) == 2
+    assert first.exists()
+
+
+def test_what_was_published_before_is_current_again(small: SmallStack) -> None:
+    small.publish()
+    first = archive(small)
+    small.write("launch/app.py", "print('changed')\n")
+    small.publish()
+    small.write("launch/app.py", "import helping\nprint('app', helping.word)\n")
+    layers = by_layer(small)
+    assert not layers["app"].is_new
+    assert archive(small) == first
+    index = index_from_json((small.exports / "index.json").read_bytes())
+    assert len(index.entries["app"][Platform.LINUX_X64]) == 2
+
+
+def test_publishing_a_part_keeps_the_rest_of_the_index(small: SmallStack) -> None:
+    small.publish()
+    small.publish(["base"], platform="macosx-aarch64")
+    index = index_from_json((small.exports / "index.json").read_bytes())
+    assert set(index.entries) == {"app", "base"}
+    assert set(index.entries["base"]) == {Platform.LINUX_X64, Platform.MACOSX_AARCH64}
+
+
+def test_a_new_version_shares_the_frames_of_what_did_not_change(small: SmallStack) -> None:
+    small.wheel("base", "big", "1.0", {"big.py": "x = 1\n" * 1000, "big.bin": os.urandom(50_000)})
+    first = by_layer(small)["base"]
+    small.wheel("base", "lib", "1.1", {"lib/__init__.py": "def main(): pass\n"})
+    second = by_layer(small)["base"]
+    assert second.download < second.manifest.archive.size / 2
+    shared = {item.frame.sha256 for item in first.manifest.frames}
+    assert sum(item.frame.sha256 in shared for item in second.manifest.frames) >= 1
+
+
+def test_an_archive_cut_off_or_touched_is_written_again(small: SmallStack) -> None:
+    small.publish()
+    path = archive(small)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert by_layer(small)["app"].is_new
+    assert path.read_bytes() == whole
+    os.truncate(path, len(whole) - 100)
+    path.write_bytes(bytes(len(whole)))
+    assert by_layer(small)["app"].is_new
+    assert path.read_bytes() == whole
+    path.unlink()
+    assert by_layer(small)["app"].is_new
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_frame_in_the_cache_is_made_again(small: SmallStack, tmp_path: Path) -> None:
+    small.publish()
+    good = archive(small).read_bytes()
+    for frame in (tmp_path / "cache" / "frames" / "frames").rglob("*.zst"):
+        data = bytearray(frame.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        frame.write_bytes(data)
+    for path in (small.exports / "linux-x64").iterdir():
+        path.unlink()
+    assert by_layer(small)["app"].is_new
+    assert archive(small).read_bytes() == good
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_publish_that_is_killed_leaves_nothing_that_counts(small: SmallStack) -> None:
+    # Large enough to be caught in the middle.
+    small.wheel("app", "big", "1.0", {f"big{n}.bin": os.urandom(4_000_000) for n in range(6)})
+    small.lock()
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "stackbuild",
+        "publish",
+        "--spec",
+        small.spec,
+    ]
+    command += ["--layer", "app", "--only", "--platform", "linux-x64"]
+    environment = {**os.environ, "STACKBUILD_CACHE_DIR": str(small.cache)}
+    caught = False
+    for _ in range(30):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not caught:
+            caught = bool(list((small.exports / "linux-x64").glob(".*.partial")))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if caught:
+            break
+        for path in (small.exports / "linux-x64").iterdir():
+            path.unlink()
+    assert caught, "the publish was never seen at work"
+    assert not list((small.exports / "linux-x64").glob("*.json"))
+    layer = by_layer(small, layers=["app"])["app"]
+    assert layer.is_new
+    assert layer.path.stat().st_size == layer.manifest.archive.size
+    leftovers = list((small.exports / "linux-x64").glob(".*.partial"))
+    assert leftovers, "the kill left no unfinished file"
+    for path in leftovers:
+        os.utime(path, (1, 1))
+    small.publish()
+    assert not list((small.exports / "linux-x64").glob(".*.partial"))
+
+
+@pytest.mark.parametrize("format_", ["tar.xz", "tar.gz", "zip"])
+def test_the_other_formats_hold_the_same_and_are_repeatable(
+    small: SmallStack, tmp_path: Path, format_: str
+) -> None:
+    small.write("overlays/app/lib.py", "replaced = True\n")
+    small.more = (
+        "[tool.stackbuild.layers.app]\ncopy-files = "
+        '[{from = "lib.py", to = "{site-packages}/tool.py", overwrite = true}]\n'
+    )
+    small.publish()
+    expected = contents(archive(small))
+    layer = by_layer(small, format_=format_)["app"]
+    assert layer.manifest.archive.format == format_
+    assert layer.path.name.endswith(format_)
+    assert (layer.path.with_name(f"{layer.path.name}.json")).exists()
+    assert archive(small).name.endswith(".tar.zst")  # what can be installed stays current
+    if format_ == "zip":
+        with zipfile.ZipFile(layer.path) as packed:
+            assert len(packed.namelist()) == len(set(packed.namelist()))
+            found = {info.filename: packed.read(info) for info in packed.infolist()}
+            link = packed.getinfo("bin/python")
+            assert stat.S_ISLNK(link.external_attr >> 16)
+            assert packed.getinfo("bin/shared").external_attr >> 16 == 0o100755
+        text = {
+            path: data if isinstance(data, bytes) else data.encode()
+            for path, data in expected.items()
+        }
+        assert found == text
+    else:
+        assert contents(layer.path) == expected
+    again = by_layer(small, format_=format_, to=tmp_path / "again")["app"]
+    assert again.path.read_bytes() == layer.path.read_bytes()
+
+
+def test_a_replaced_file_wins_and_its_record_is_true(small: SmallStack, tmp_path: Path) -> None:
+    small.write("overlays/app/lib.py", "replaced = True\n")
+    small.more = (
+        "[tool.stackbuild.layers.app]\ncopy-files = "
+        '[{from = "lib.py", to = "{site-packages}/tool.py", overwrite = true}]\n'
+    )
+    small.publish()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    subprocess.run(["tar", "-xf", archive(small), "-C", tree], check=True)
+    assert (tree / SITE / "tool.py").read_text() == "replaced = True\n"
+    import base64
+    import hashlib
+
+    record = (tree / SITE / "tool-2.0.dist-info" / "RECORD").read_text()
+    for name, digest, size in csv.reader(io.StringIO(record)):
+        data = (tree / SITE / name).resolve().read_bytes()
+        if not name.endswith("/RECORD"):
+            found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            assert digest == f"sha256={found}", name
+            assert size == str(len(data))
+
+
+def test_an_overlay_may_replace_what_the_layer_makes(small: SmallStack) -> None:
+    small.write("overlays/app/mine", "prompt = mine\n")
+    small.more = (
+        "[tool.stackbuild.layers.app]\ncopy-files = ["
+        '{from = "mine", to = "pyvenv.cfg", overwrite = true},'
+        '{from = "mine", to = "bin/lib-tool"}]\n'
+    )
+    small.publish()
+    found = contents(archive(small))
+    assert found["pyvenv.cfg"] == b"prompt = mine\n"
+    assert found["bin/lib-tool"] == b"prompt = mine\n"
+
+
+def test_a_versioned_layer_has_a_directory_of_its_own(small: SmallStack) -> None:
+    small.more_app = "versioned = true"
+    layers = by_layer(small)
+    assert layers["app"].manifest.directory == "app@3"
+    assert layers["base"].manifest.directory == "base"
+
+
+def test_a_level_given_for_once_changes_the_frames(small: SmallStack) -> None:
+    first = by_layer(small)["app"].manifest
+    second = by_layer(small, level=19)["app"].manifest
+    assert first.digest != second.digest
+    assert second.provenance["level"] == 19
+
+
+def test_the_windows_layer_has_launchers_and_no_links(small: SmallStack) -> None:
+    small.publish(platform="windows-x64")
+    found = contents(archive(small, platform="windows-x64"))
+    assert not [path for path, data in found.items() if isinstance(data, str)]
+    tool = found["Scripts/lib-tool.exe"]
+    assert isinstance(tool, bytes)
+    assert tool.startswith(b"MZ")
+    assert found["pyvenv.cfg"] == (
+        b"include-system-site-packages = false\nversion = 3.12.10\nprompt = app\n"
+    )
+    assert "Lib/site-packages/app.py" in found

@@ -9,6 +9,7 @@ and by several threads.
 from __future__ import annotations
 
 import gzip
+import os
 import posixpath
 import tarfile
 import zlib
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.keep import chosen_files
-from stackbuild.frames.tarformat import check_link, path_fault
+from stackbuild.frames.tarformat import END, check_link, path_fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -119,6 +120,11 @@ def _decompress(path: Path, to: Path) -> None:
     with _stream(path) as source, to.open("wb") as target:
         while chunk := source.read(_CHUNK):
             target.write(chunk)
+    # zstd's reader and tarfile both take the end of a truncated archive for its end.
+    with to.open("rb") as whole:
+        whole.seek(max(0, whole.seek(0, os.SEEK_END) - len(END)))
+        if whole.read() != END:
+            raise EOFError("it has no end-of-archive blocks")
 
 
 def _stream(path: Path) -> AbstractContextManager[_Readable]:

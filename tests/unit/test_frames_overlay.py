@@ -1,0 +1,193 @@
+"""Overlays to frames."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.version import Version
+
+from stackbuild.errors import ComposeError
+from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.overlay import overlay_files, overlay_set
+from stackbuild.layout import layout_for
+from stackbuild.platforms import Platform
+from stackbuild.spec.model import CopyFiles, FrameSettings, Layer, LayerKind
+from tests.support.frames import contents
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+posix = pytest.mark.skipif(os.name == "nt", reason="modes and links")
+
+_PLATFORM = Platform.LINUX_X64
+_LAYOUT = layout_for(_PLATFORM, Version("3.12.10"))
+
+
+def _layer(*copies: CopyFiles, special: tuple[CopyFiles, ...] = ()) -> Layer:
+    return Layer(
+        name="app",
+        kind=LayerKind.APPLICATION,
+        requirements=(),
+        platforms=(_PLATFORM, Platform.MACOSX_AARCH64),
+        runtime="cpython-3.12",
+        frameworks=(),
+        copy_files=copies,
+        platform_copy_files={_PLATFORM: special} if special else {},
+    )
+
+
+@pytest.fixture
+def overlays(tmp_path: Path) -> Path:
+    folder = tmp_path / "overlays/app"
+    for path, text in {
+        "linux/bin/tool": "#!/bin/sh\n",
+        "linux/lib/deep/er.txt": "deep",
+        "linux/lib/__pycache__/x.cpython-312.pyc": "leftover",
+        "package/ours/__init__.py": "x = 1\n",
+        "note.txt": "note",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "linux/bin/tool").chmod(0o711)
+    return tmp_path / "overlays"
+
+
+def _made(layer: Layer, overlays: Path) -> dict[str, tuple[int, bytes | str]]:
+    cache = FrameCache(overlays.parent / "cache")
+    made = overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache)
+    assert made is not None
+    assert overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache) == made
+    assert {frame.subject for frame in made.frames} == {"app"}
+    return contents(cache, made)
+
+
+@posix
+def test_directories_and_files_are_copied(overlays: Path) -> None:
+    layer = _layer(
+        CopyFiles(source="package/", target="{site-packages}"),
+        CopyFiles(source="note.txt", target="share/doc/renamed.txt"),
+        CopyFiles(source="note.txt", target="share/"),
+        special=(CopyFiles(source="linux", target="."),),
+    )
+    assert _made(layer, overlays) == {
+        "bin/tool": (0o755, b"#!/bin/sh\n"),
+        "lib/deep/er.txt": (0o644, b"deep"),
+        "lib/python3.12/site-packages/ours/__init__.py": (0o644, b"x = 1\n"),
+        "share/doc/renamed.txt": (0o644, b"note"),
+        "share/note.txt": (0o644, b"note"),
+    }
+
+
+def test_a_platform_has_only_what_is_for_it(overlays: Path) -> None:
+    layer = _layer(special=(CopyFiles(source="note.txt", target="note.txt"),))
+    cache = FrameCache(overlays.parent / "cache")
+    made = overlay_set(layer, Platform.MACOSX_AARCH64, _LAYOUT, overlays, FrameSettings(), cache)
+    assert made is None
+
+
+@posix
+def test_links_that_stay_are_kept(overlays: Path) -> None:
+    (overlays / "app/linux/bin/alias").symlink_to("tool")
+    (overlays / "app/linux/share").symlink_to("lib/deep")
+    (overlays / "app/linux/lib/up").symlink_to("../bin/tool")
+    layer = _layer(CopyFiles(source="linux/", target="x"))
+    made = _made(layer, overlays)
+    assert made["x/bin/alias"] == (0o777, "tool")
+    assert made["x/share"] == (0o777, "lib/deep")
+    assert made["x/lib/up"] == (0o777, "../bin/tool")
+    assert "x/share/er.txt" not in made
+
+
+@posix
+def test_a_change_of_content_or_mode_is_noticed(overlays: Path) -> None:
+    layer = _layer(CopyFiles(source="linux/", target="."))
+    cache = FrameCache(overlays.parent / "cache")
+
+    def key() -> str:
+        made = overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache)
+        assert made is not None
+        return made.key
+
+    first = key()
+    path = overlays / "app/linux/bin/tool"
+    os.utime(path, (0, 0))
+    path.chmod(0o755)
+    assert key() == first
+    path.chmod(0o644)
+    second = key()
+    path.write_text("#!/bin/zh\n")
+    assert len({first, second, key()}) == 3
+
+
+def test_the_later_overlay_wins_with_overwrite(overlays: Path) -> None:
+    (overlays / "app/other.txt").write_text("other")
+    copies = [
+        CopyFiles(source="note.txt", target="a"),
+        CopyFiles(source="other.txt", target="a", overwrite=True),
+    ]
+    (file,) = overlay_files(_layer(*copies), _PLATFORM, _LAYOUT, overlays)
+    assert (file.source.name, file.overwrite) == ("other.txt", True)
+    copies[1] = CopyFiles(source="other.txt", target="a")
+    with pytest.raises(ComposeError, match="two overlays have one path") as caught:
+        overlay_files(_layer(*copies), _PLATFORM, _LAYOUT, overlays)
+    assert "overwrite = true" in str(caught.value)
+
+
+def _fail(overlays: Path, source: str, target: str = ".") -> str:
+    layer = _layer(CopyFiles(source=source, target=target))
+    with pytest.raises(ComposeError) as caught:
+        overlay_files(layer, _PLATFORM, _LAYOUT, overlays)
+    assert ("layer", "app") in caught.value.details
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("missing", ".", "the source of an overlay is missing"),
+        ("missing/", ".", "the source of an overlay is missing"),
+        ("note.txt/", ".", "the source of an overlay is no directory"),
+        ("../other", ".", "the source of an overlay leaves its directory"),
+        ("/etc", ".", "the source of an overlay leaves its directory"),
+        ("linux/../../x", ".", "the source of an overlay leaves its directory"),
+        ("note.txt", "../x", "the target of an overlay leaves the layer"),
+        ("note.txt", "/x", "the target of an overlay leaves the layer"),
+        ("note.txt", "{site-packages}/../../../../x", "the target of an overlay leaves the layer"),
+        ("note.txt", ".", "a path of an overlay is empty"),
+    ],
+)
+def test_bad_entries_are_refused(overlays: Path, source: str, target: str, message: str) -> None:
+    assert _fail(overlays, source, target) == message
+
+
+def test_an_empty_directory_is_refused(overlays: Path) -> None:
+    (overlays / "app/empty").mkdir()
+    assert _fail(overlays, "empty") == "the source of an overlay is an empty directory"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/etc/passwd", "a link of an overlay leaves its directory"),
+        ("../../note.txt", "a link of an overlay leaves its directory"),
+        ("nowhere", "a link of an overlay leads to nothing"),
+    ],
+)
+def test_links_that_leave_are_refused(overlays: Path, target: str, message: str) -> None:
+    (overlays / "app/linux/bin/link").symlink_to(target)
+    assert _fail(overlays, "linux") == message
+
+
+@posix
+def test_a_source_that_leaves_through_a_link_is_refused(overlays: Path) -> None:
+    (overlays / "app/out").symlink_to(overlays.parent)
+    assert _fail(overlays, "out") == "the source of an overlay leaves its directory"
+
+
+@posix
+def test_a_pipe_is_refused(overlays: Path) -> None:
+    os.mkfifo(overlays / "app/linux/pipe")
+    assert _fail(overlays, "linux") == ("an overlay can only hold files, directories and links")

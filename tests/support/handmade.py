@@ -66,8 +66,13 @@ class HandMade:
 
 def start(layer: Path, *arguments: str | Path, **environment: str) -> str:
     """What the interpreter of `layer` prints, with nothing of this process's environment."""
+    return execute(layer / "bin" / "python", *arguments, **environment)
+
+
+def execute(program: Path, *arguments: str | Path, **environment: str) -> str:
+    """What `program` prints, with nothing of this process's environment."""
     done = subprocess.run(
-        [layer / "bin" / "python", *arguments],
+        [program, *arguments],
         env={"PATH": "/usr/bin:/bin", **environment},
         capture_output=True,
         text=True,
@@ -95,6 +100,7 @@ def make_layers(
     layout = Layout("linux", minor)
     real = interpreters()[minor]
     _runtime(directory / "cpython", layout, real)
+    write_files(directory / "cpython", {"pyvenv.cfg": pyvenv_cfg("cpython", Version(f"{minor}.0"))})
     runtime_site = f"cpython/{layout.site_packages}"
     write_files(directory / runtime_site, {"of_runtime.py": "LAYER = 'cpython'\n"})
     write_files(

@@ -20,6 +20,8 @@ import zstandard
 
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
+from stackbuild.runtimes.model import Interpreter
+from tests.support.interpreters import interpreter_for
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -375,3 +377,62 @@ def test_the_windows_layer_has_launchers_and_no_links(small: SmallStack) -> None
         b"include-system-site-packages = false\nversion = 3.12.10\nprompt = app\n"
     )
     assert "Lib/site-packages/app.py" in found
+
+
+@pytest.fixture
+def compiling(small: SmallStack, monkeypatch: pytest.MonkeyPatch) -> SmallStack:
+    """A stack with bytecode, made by an interpreter of this machine as it is.
+
+    Packing one first, as the command does, takes longer than all these tests.
+    """
+    executable = interpreter_for("3.12")
+    version = subprocess.run([executable, "-V"], capture_output=True, text=True, check=True).stdout
+    interpreter = Interpreter(executable=executable, version=version.split()[1])
+    monkeypatch.setattr("stackbuild.compose.gather.bytecode_interpreter", lambda *_: interpreter)
+    small.bytecode = True
+    return small
+
+
+def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallStack) -> None:
+    compiling.write("overlays/app/extra.py", "extra = 1\n")
+    compiling.more = (
+        "[tool.stackbuild.layers.app]\n"
+        'copy-files = [{from = "extra.py", to = "{site-packages}/"}]\n'
+    )
+    layer = by_layer(compiling)["app"]
+    found = contents(layer.path)
+    modules = {path for path in found if path.endswith(".py")}
+    compiled = {path for path in found if path.endswith(".pyc")}
+    assert {f"{SITE}/{name}.py" for name in ("app", "tool", "extra", "_stackbuild_app")} < modules
+    assert len(modules) == len(compiled)
+    assert all(path.endswith(".cpython-312.pyc") for path in compiled)
+    data = found[f"{SITE}/__pycache__/app.cpython-312.pyc"]
+    assert isinstance(data, bytes)
+    assert data[4:8] == b"\x01\0\0\0"  # an unchecked hash (PEP 552)
+    assert str(layer.manifest.provenance["bytecode"]).startswith("3.12.")
+    kinds = [placed.frame.kind.value for placed in layer.manifest.frames]
+    order = ["distribution", "bytecode", "overlay", "head", "bytecode", "bytecode", "head"]
+    assert kinds == order
+
+
+def test_bytecode_is_the_same_again_in_another_cache(compiling: SmallStack, tmp_path: Path) -> None:
+    first = by_layer(compiling)["app"].manifest
+    compiling.cache = tmp_path / "another cache"
+    assert by_layer(compiling)["app"].manifest == first
+
+
+def test_bytecode_of_a_replaced_module_is_that_of_the_overlay(compiling: SmallStack) -> None:
+    without = by_layer(compiling)["app"]
+    pyc = f"{SITE}/__pycache__/tool.cpython-312.pyc"
+    compiling.write("overlays/app/tool.py", "replaced = True\n")
+    compiling.more = (
+        "[tool.stackbuild.layers.app]\n"
+        'copy-files = [{from = "tool.py", to = "{site-packages}/tool.py", overwrite = true}]\n'
+    )
+    replaced = by_layer(compiling)["app"]
+    assert contents(replaced.path)[pyc] != contents(without.path)[pyc]
+    compiling.write("overlays/app/tool.py", "not python at all\n")
+    (failure,) = compiling.publish(["app"]).failures
+    assert str(failure.error).startswith(
+        f"the overlay's {SITE}/tool.py does not compile, and the module it replaces does\n"
+    )

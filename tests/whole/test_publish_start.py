@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.handmade import MINORS, HandMade, interpreters, make_layers, start
+from tests.support.handmade import MINORS, HandMade, execute, interpreters, make_layers, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,11 +175,29 @@ def test_the_layers_of_another_application_may_be_on_the_path(tmp_path: Path, ne
     assert found["path"][-1] == str(tmp_path / "cpython" / layers.layout.site_packages)
 
 
-def test_user_site_packages_are_not_seen(layers: HandMade, tmp_path: Path) -> None:
+def test_user_site_packages_are_not_seen_not_even_by_the_runtime(
+    layers: HandMade, tmp_path: Path
+) -> None:
     user = tmp_path / "home" / ".local" / "lib" / f"python{layers.layout.python}" / "site-packages"
     user.mkdir(parents=True)
     code = "import sys; print([p for p in sys.path if '.local' in p])"
     assert layers.python("-c", code, HOME=str(tmp_path / "home")) == "[]"
+    runtime = layers.directory / "cpython"
+    python = runtime / "bin" / f"python{layers.layout.python}"
+    assert execute(python, "-c", code, HOME=str(tmp_path / "home")) == "[]"
+    (runtime / "pyvenv.cfg").unlink()
+    assert execute(python, "-c", code, HOME=str(tmp_path / "home")) == f"[{str(user)!r}]"
+
+
+def test_the_runtime_itself_is_no_virtual_environment(layers: HandMade, tmp_path: Path) -> None:
+    runtime = layers.directory / "cpython"
+    python = runtime / "bin" / f"python{layers.layout.python}"
+    code = "import sys, of_runtime; print(sys.prefix == sys.base_prefix, sys.prefix)"
+    assert execute(python, "-c", code) == f"True {runtime}"
+    execute(python, "-m", "venv", "--without-pip", tmp_path / "venv")
+    assert start(tmp_path / "venv", "-c", "import json, sys; print(sys.base_prefix)") == str(
+        runtime
+    )
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ the part in question; the others are made all the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from stackbuild.compose.contents import FrameSources
 from stackbuild.compose.head import Place, directory_name, module_files
 from stackbuild.compose.parts import Failure, Member, PartName, Parts
+from stackbuild.compose.wheels import Wanted, fetch_missing
 from stackbuild.compose.workshop import Workshop
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
@@ -25,7 +25,6 @@ from stackbuild.frames.overlay import overlay_files, overlay_set
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
-from stackbuild.lock.fetch import fetch
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.runtimes.compiler import bytecode_interpreter
 from stackbuild.runtimes.provide import provide_runtime
@@ -175,13 +174,15 @@ class _Gathering:
         Only wheels that the cache has not all frames of are fetched.
         """
         wanted = [
-            _Wanted(member, item, self._wheel_key(member, item), bytecode)
+            Wanted(member, item, self._wheel_key(member, item), bytecode)
             for member in members
             for item in member.lock.distributions
             for bytecode in [self._wheel_bytecode_key(member, item) if member in asked else None]
         ]
         missing = [one for one in wanted if not self._is_cached(one.names)]
-        wheels = self._fetch(missing)
+        wheels = fetch_missing(
+            missing, self._stack, self._workspace, self._workshop, self._messages
+        )
         jobs: Jobs = {}
         for one in missing:
             sha256 = one.item.wheel.sha256
@@ -219,27 +220,6 @@ class _Gathering:
                     return False
                 self._workshop.put(key, found)
         return True
-
-    def _fetch(self, missing: Sequence[_Wanted]) -> Mapping[str, Path]:
-        """The wheels that are missing, by sha256; those that cannot be had are errors."""
-        by_member: dict[tuple[str, Platform], list[_Wanted]] = {}
-        for one in missing:
-            by_member.setdefault((one.member.layer.name, one.member.platform), []).append(one)
-        locks = [_lock_of(group) for group in by_member.values()]
-        if not locks:
-            return {}
-        try:
-            return fetch(self._stack, self._workspace, locks, self._messages)
-        except StackbuildError as error:
-            # What it could fetch is there; asking again for the rest would only take time.
-            paths: dict[str, Path] = {}
-            for one in missing:
-                wheel = one.item.wheel
-                paths[wheel.sha256] = self._workspace.wheelhouse / wheel.name
-                if not _has_size(paths[wheel.sha256], wheel.size):
-                    for name in one.names:
-                        self._workshop.fail(name, error)
-            return paths
 
     def _interpreter_jobs(self, member: Member) -> Jobs:
         archive = self._archive(member)
@@ -377,31 +357,6 @@ _OWN_PARTS = (
     "modules",
     "modules bytecode",
 )
-
-
-class _Wanted(NamedTuple):
-    """A wheel whose frames are needed, and the keys of its frame sets."""
-
-    member: Member
-    item: LockedDistribution
-    key: str
-    bytecode: str | None
-
-    @property
-    def names(self) -> list[str]:
-        return [self.key, self.bytecode] if self.bytecode else [self.key]
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
-
-
-def _lock_of(group: Sequence[_Wanted]) -> LayerLock:
-    """The lock of one layer, with only the wheels of `group`."""
-    return replace(group[0].member.lock, distributions=tuple(one.item for one in group))
 
 
 def _own(member: Member) -> str:

@@ -127,7 +127,8 @@ def report_text(layers: Sequence[PublishedLayer]) -> str:
     for item in layers:
         manifest = item.manifest
         word = "new" if item.is_new else "unchanged"
-        upgrade = f", an upgrade downloads {size_text(item.download)}" if item.download else ""
+        is_upgrade = 0 < item.download < manifest.archive.size
+        upgrade = f", an upgrade downloads {size_text(item.download)}" if is_upgrade else ""
         lines.append(
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
             f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"

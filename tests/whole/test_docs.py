@@ -1,0 +1,212 @@
+"""What README.md and docs/ show is what happens.
+
+- A `console` block is a session: lines after `$ ` are run in order, in one shell for each page, in
+  a copy of this repository; the lines below each are what it prints (both streams). `…` stands for
+  any text, alone on a line for any lines. Only where an `error:` is shown may a command fail.
+- A `toml` block is a part of a venvstacks.toml and is read together with a small stack; one
+  marked `toml text` is some other file, and only its syntax is checked.
+- A `json manifest` or `json index` block shows keys of those files.
+- Links between pages lead somewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tools.standin import PROJECT, copy_stack
+
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.spec.reader import load_stack
+from stackbuild.workspace import CACHE_VARIABLE
+from tests.support.stack import PROGRAM, RealStack, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
+
+# What only machines print that cannot download the interpreter, or have fetched nothing yet.
+CIRCUMSTANCES = re.compile(
+    r"^(.*stands in for .*|  it needs from the machine .*|downloading .*)\n", re.MULTILINE
+)
+SMALL_STACK = {
+    "runtimes": [
+        {"name": "cpython-3.12", "python_implementation": "cpython@3.12.10", "requirements": []}
+    ],
+    "frameworks": [{"name": "framework", "runtime": "cpython-3.12", "requirements": []}],
+    "applications": [
+        {"name": name, "frameworks": ["framework"], "requirements": []} for name in ("atls", "pgen")
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    language: str
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(PROJECT)}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            language, mark, body = match.groups()
+            if language in languages:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(Block(page, line, language, mark.strip(), body))
+    return found
+
+
+def sessions() -> dict[Path, list[Block]]:
+    pages: dict[Path, list[Block]] = {}
+    for block in blocks("console"):
+        pages.setdefault(block.page, []).append(block)
+    return pages
+
+
+def commands(block: Block) -> Iterator[tuple[str, str]]:
+    """Each command with what it should print."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        yield command, expected
+
+
+def pattern(expected: str) -> re.Pattern[str]:
+    return re.compile("".join(map(_line_pattern, expected.splitlines())))
+
+
+def _line_pattern(line: str) -> str:
+    if line == "…":
+        return r"(?:.*\n)*"
+    return ".*".join(map(re.escape, line.rstrip().split("…"))) + " *\n"
+
+
+def test_pattern() -> None:
+    assert pattern("a … c\n…\nz\n").fullmatch("a b c\nx\ny\nz\n")
+    assert pattern("a\n…\nz\n").fullmatch("a\nz\n")
+    assert not pattern("a\n").fullmatch("a\nb\n")
+    assert not pattern("a.c\n").fullmatch("abc\n")
+
+
+@pytest.fixture
+def session(real_stack: RealStack, tmp_path: Path) -> RealStack:
+    """A copy of the stack in which a page's commands run; frames are made already."""
+    if host_platform() is not Platform.LINUX_X64 or real_stack.runtime != "cpython-3.12":
+        pytest.skip("the pages show what CPython 3.12 on linux-x64 prints")
+    directory = copy_stack(tmp_path / "stack")
+    (directory / "wheelhouse").symlink_to(PROJECT / "wheelhouse")
+    return RealStack(directory=directory, cache=real_stack.cache)
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("page", sessions(), ids=lambda page: page.name)
+def test_sessions(page: Path, session: RealStack, tmp_path: Path) -> None:
+    steps = [(block, *step) for block in sessions()[page] for step in commands(block)]
+    separator = "\x1e"
+    script = "exec 2>&1\n" + "".join(
+        f"{command}\nprintf '{separator}%s{separator}' $?\n" for _, command, _ in steps
+    )
+    path = f"{PROGRAM.parent}:/usr/local/bin:/usr/bin:/bin"
+    environment = {
+        CACHE_VARIABLE: str(session.cache),
+        # Interpreters of this machine are found below the real home, if there.
+        "PATH": path,
+        "PWD": str(session.directory),
+        "COLUMNS": "100",
+    }
+    result = run("bash", "-c", script, directory=session.directory, environment=environment)
+    printed = result.stdout.split(separator)
+    for (block, command, expected), output, code in zip(
+        steps, printed[::2], printed[1::2], strict=False
+    ):
+        place = f"{block}: $ {command}"
+        seen = CIRCUMSTANCES.sub("", output.replace(str(tmp_path / "stack"), "…"))
+        if seen and not seen.endswith("\n"):
+            seen += "\n"
+        wanted = pattern(expected)
+        assert wanted.fullmatch(seen), f"{place}\nprints:\n{output}"
+        failed = code != "0"
+        assert failed == bool(re.search("^error:", expected, re.MULTILINE)), f"{place}: {code}"
+    assert len(printed) == 2 * len(steps) + 1, "the shell ended early"
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_toml(block: Block, tmp_path: Path) -> None:
+    values = tomllib.loads(block.text)
+    if block.mark == "text":
+        return
+    copy_stack(tmp_path / "stack")
+    spec = tmp_path / "stack" / "venvstacks.toml"
+    small = {key: value for key, value in SMALL_STACK.items() if key not in values}
+    text = block.text
+    if small:
+        import tomlkit
+
+        # Tables of the block come last: its own keys may stand before them.
+        text = block.text + "\n" + tomlkit.dumps(small)
+    spec.write_text(text, encoding="utf-8")
+    load_stack(spec)
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("block", blocks("json"), ids=str)
+def test_json(block: Block, real_stack: RealStack) -> None:
+    shown = json.loads(block.text)
+    if block.mark == "index":
+        real = json.loads((real_stack.exports / "index.json").read_bytes())
+    else:
+        assert block.mark == "manifest", f"{block}: which file is it?"
+        real = real_stack.manifests()["atls"]
+        assert set(shown) == set(real), f"{block}: {set(shown) ^ set(real)}"
+    _same_shape(shown, real, str(block))
+
+
+def _same_shape(shown: Any, real: Any, place: str) -> None:
+    """Keys and types are the same; of a list the first item shown, of a table every key."""
+    assert type(shown) is type(real), place
+    if isinstance(shown, dict):
+        assert set(shown) <= set(real), f"{place}: {set(shown) - set(real)}"
+        for key in shown:
+            _same_shape(shown[key], real[key], f"{place}.{key}")
+    elif isinstance(shown, list) and shown:
+        _same_shape(shown[0], real[0], f"{place}[0]")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link, _ in LINK.findall(text) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_of_this_repository_exist(page: Path) -> None:
+    """Such as `src/stackbuild/frames/wheel.py` or `tests/whole/`."""
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|tests|docs|tools|bench|launch|overlays)/[\w./-]*)`", text)
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_every_kind_of_block_is_known() -> None:
+    """So that no example escapes these tests."""
+    known = {"console", "toml", "json", "text", "sh"}
+    for page in PAGES:
+        for language in re.findall(r"^```(\w*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert language in known | {""}, f"{page}: {language}"
+    commands_of_make = {line for block in blocks("sh") for line in block.text.splitlines()}
+    assert commands_of_make <= {"git clone … stackbuild && cd stackbuild", "make demo", "make test"}

@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tools.standin import PROJECT
 
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.stack import RealStack, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.index
 

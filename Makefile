@@ -55,12 +55,15 @@ clean:  ## remove the environments and everything that was built here
 	find exports -mindepth 1 ! -name README.md -delete
 
 $(SYNCED): pyproject.toml pdm.lock | $(INSTALLED)
-	$(VENV)/bin/python -c '' 2>/dev/null || $(TOOLS)/bin/python -m venv --clear --without-pip $(VENV)
-	$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group :all
+	@echo "setting up $(VENV) from pdm.lock"
+	@$(VENV)/bin/python -c '' 2>/dev/null || \
+		$(TOOLS)/bin/python -m venv --clear --without-pip $(VENV)
+	@$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group :all
 	@touch $@
 
 $(INSTALLED):
 	$(if $(PYTHON),,$(error $(MISSING)))
-	$(PYTHON) -m venv --clear $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check '$(PDM)'
+	@echo "installing $(PDM) for the set-up into $(TOOLS), with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check '$(PDM)'
 	@touch $@

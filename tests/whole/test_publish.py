@@ -241,6 +241,29 @@ def test_a_damaged_frame_in_the_cache_is_made_again(small: SmallStack, tmp_path:
     assert archive(small).read_bytes() == good
 
 
+def test_two_at_once_both_get_into_the_index(small: SmallStack) -> None:
+    small.lock()
+    environment = {**os.environ, "STACKBUILD_CACHE_DIR": str(small.cache)}
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "stackbuild", "publish", "--spec", small.spec, "--only"),
+                *("--layer", layer, "--platform", platform),
+            ],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        for layer in ("base", "app")
+        for platform in ("linux-x64", "windows-x64", "macosx-x64")
+    ]
+    assert [process.wait() for process in processes] == [0] * 6
+    index = index_from_json((small.exports / "index.json").read_bytes())
+    assert {layer: len(platforms) for layer, platforms in index.entries.items()} == {
+        "app": 3,
+        "base": 3,
+    }
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_publish_that_is_killed_leaves_nothing_that_counts(small: SmallStack) -> None:
     # Large enough to be caught in the middle.

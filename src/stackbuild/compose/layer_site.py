@@ -10,7 +10,7 @@ imports nothing that is not loaded by then.
 """
 
 # pathlib is not loaded by then, and `sys` has no public names for what is set here.
-# ruff: noqa: PTH110, PTH118, PTH119, PTH120, SLF001
+# ruff: noqa: PTH110, PTH114, PTH118, PTH119, PTH120, SLF001
 
 import os
 import sys
@@ -23,25 +23,27 @@ PATHS: tuple[str, ...] = ("framework/lib/python3.12/site-packages",)
 IMPORTS: tuple[tuple[str, str], ...] = ()
 # to here
 
-_done = False
+_moves: list[tuple[str, str]] | None = None
 
 
 def activate() -> None:
     """See what the lower layers hold, and stay in the generation that was started.
 
     `site` calls this twice in a virtual environment, where it reads each `.pth`
-    twice; the second time corrects what it added in between.
+    twice. The second time it has added the layer under its new name, if it got one.
     """
-    global _done  # noqa: PLW0603 - what tells the two calls apart
-    prefix = os.path.realpath(sys.prefix)
-    here = os.path.dirname(os.path.realpath(__file__))
-    if here != os.path.join(prefix, *SITE_PACKAGES.split("/")):
-        return  # seen from another environment: through its `.pth` or `PYTHONPATH`
-    root = os.path.dirname(prefix)
-    _stay(prefix, root)
-    if _done:
+    global _moves  # noqa: PLW0603 - what tells the two calls apart
+    if _moves is not None:
+        _rename(_moves)
         return
-    _done = True
+    if os.path.dirname(__file__) != os.path.join(sys.prefix, *SITE_PACKAGES.split("/")):
+        return  # seen from another environment: through its `.pth` or `PYTHONPATH`
+    prefix = sys.prefix
+    if os.path.islink(prefix) or os.path.islink(os.path.dirname(prefix)):
+        prefix = os.path.realpath(prefix)  # …/atls -> current/atls, …/current -> generations/7
+    root = os.path.dirname(prefix)
+    _moves = _new_names(prefix, root)
+    _rename(_moves)
     if os.name == "posix":
         # What `venv` and others start to make an environment of their own. Without a
         # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
@@ -54,22 +56,24 @@ def activate() -> None:
         _run(line, os.path.join(root, *path.split("/")))
 
 
-def _stay(prefix: str, root: str) -> None:
-    """Replace the way through `current` by the generation it leads to now.
+def _new_names(prefix: str, root: str) -> list[tuple[str, str]]:
+    """Old and new beginnings of paths.
 
-    Otherwise a process that imports something after an upgrade would take it
-    from the new generation, and mix the two. Where no such link was followed,
-    all names stay as the user wrote them.
+    The way through `current` is replaced by the generation it leads to now: else
+    a process that imports something after an upgrade would take it from the new
+    generation, and mix the two. Where no such link was followed, all names stay
+    as the user wrote them.
     """
     base = os.path.normpath(sys.base_prefix)
     if sys.prefix != prefix and os.path.basename(os.path.dirname(root)) == "generations":
         runtime = os.path.join(root, RUNTIME)
-        moves = [(sys.base_prefix, runtime), (base, runtime), (sys.prefix, prefix)]
-    elif sys.base_prefix != base:
-        moves = [(sys.base_prefix, base)]  # CPython 3.10: …/atls/bin/../../cpython-3.10
-    elif len(sys.path) != len(set(sys.path)):
-        moves = []
-    else:
+        return [(sys.base_prefix, runtime), (base, runtime), (sys.prefix, prefix)]
+    # CPython 3.10 says …/atls/bin/../../cpython-3.10
+    return [(sys.base_prefix, base)] if sys.base_prefix != base else []
+
+
+def _rename(moves: list[tuple[str, str]]) -> None:
+    if not moves:
         return
     for name in ("prefix", "exec_prefix", "base_prefix", "base_exec_prefix", "executable"):
         setattr(sys, name, _moved(getattr(sys, name), moves))

@@ -29,12 +29,55 @@ class LockedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VcsSource:
+    """A commit of a git repository (`packages.vcs` of PEP 751)."""
+
+    url: str
+    """Without the prefix ``git+`` and without credentials."""
+    commit: str
+    """The full commit, 40 or 64 hexadecimal digits."""
+    requested: str | None = None
+    """The branch, tag or commit that the spec names; None means the default branch."""
+    subdirectory: str | None = None
+
+
+Source = LockedFile | VcsSource
+"""What a wheel is built from: a source distribution, or a commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockedDistribution:
     """A distribution that the layer itself installs."""
 
     name: NormalizedName
     version: Version
     wheel: LockedFile
+    source: Source | None = None
+    """What the wheel was built from here; None for a wheel of a package index. The wheel of
+    a source is in no index: it is in the wheelhouse, or built again."""
+    index: str | None = None
+    """The name of the package index that it comes from, where that has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnbuiltDistribution:
+    """A distribution that has to be built on its platform, and was not yet.
+
+    Building makes it a `LockedDistribution` with the same source; until then
+    the layer cannot be fetched or composed for that platform.
+    """
+
+    name: NormalizedName
+    version: Version
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A distribution that the layer does without, and why."""
+
+    name: NormalizedName
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +114,12 @@ class LayerLock:
     interpreter: str | None = None
     """sha256 (hex) of the interpreter's archive; None for layers that are no
     runtimes, and for runtimes that are only ever packed from a local one."""
+    unbuilt: tuple[UnbuiltDistribution, ...] = ()
+    """Sorted by name; not in `distributions`."""
+    skipped: tuple[LeftOut, ...] = ()
+    """What `skip` left out here, sorted by name; a skip that met nothing is not in it."""
+    omitted: tuple[LeftOut, ...] = ()
+    """What could not be had and was omitted by `strict-missing = false`, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from stackbuild.platforms import Platform
 
+    Settings = Mapping[str, "Setting | tuple[Setting, ...] | Settings"]
+    """Settings with their places: single values, lists, and tables."""
+
 
 class LayerKind(StrEnum):
     """What a layer is for, from the bottom of a chain to its top."""
@@ -91,6 +94,95 @@ class PackageIndex:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuildWheel:
+    """How a wheel is built from the source of a distribution (`build-wheel`)."""
+
+    reason: str
+    build_requires: tuple[str, ...] = ()
+    """Requirements (PEP 508) of the build. With any, they are all there is, and what the
+    source itself asks for is not installed."""
+    config_settings: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """For the build backend (PEP 517); several values of a key keep their order. The
+    placeholder ``{packageRoot}`` stands for the layer's directory, `overlays/<layer>/`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePolicy:
+    """Which distributions may, must or must not be built from source (`resolution`)."""
+
+    allow_source_all: bool = False
+    """Whether anything without a fitting wheel may be built."""
+    allow_source_list: tuple[NormalizedName, ...] = ()
+    """What may be built where it has no fitting wheel."""
+    force_no_binary_list: tuple[NormalizedName, ...] = ()
+    """What is built even where it has a wheel."""
+    only_binary_list: tuple[NormalizedName, ...] = ()
+    """What is never built, whatever else allows it."""
+    strict_missing: bool = True
+    """Whether a distribution that cannot be had is an error; if not, it is omitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """How source builds and downloads run (`build`); none of it changes a lock."""
+
+    logging: bool = False
+    """Whether the output of builds is shown as it comes, and not only where one fails."""
+    parallel_downloads: bool = True
+    timeout: int = 3600
+    """Of one source build, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the spec says about the distributions of one layer on one platform.
+
+    Shared values are merged in, those of the platform as well.
+    """
+
+    skip: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """What is left out, also where others depend on it, to the reason."""
+    force_source: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """What is built from source even where it has a wheel, to the reason."""
+    build_wheel: Mapping[NormalizedName, BuildWheel] = field(default_factory=dict)
+    """What is built from source in a way of its own."""
+    no_deps: tuple[NormalizedName, ...] = ()
+    """Whose dependencies are not followed."""
+    overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to the specifier (``==2.7.0``) that replaces what anyone else asks for."""
+    resolution: SourcePolicy = SourcePolicy()
+    registries: tuple[str, ...] = ()
+    """Names of the indexes that serve only those distributions that are given to them."""
+    dependencies: tuple[Requirement, ...] = ()
+    """Requirements for this platform only, beside `Layer.requirements`."""
+    build: BuildSettings = BuildSettings()
+    allow_import_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Glob on a wheel's name to module to a part of the error that importing it may raise."""
+
+    @property
+    def from_source(self) -> tuple[NormalizedName, ...]:
+        """What is built from source even where it has a wheel, sorted."""
+        forced = {*self.force_source, *self.build_wheel, *self.resolution.force_no_binary_list}
+        return tuple(sorted(forced))
+
+    def may_build(self, name: NormalizedName) -> bool:
+        """Whether the distribution `name` is built where it has no fitting wheel."""
+        if name in self.from_source:
+            return True
+        listed = self.resolution.allow_source_all or name in self.resolution.allow_source_list
+        return listed and name not in self.resolution.only_binary_list
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value of the spec, and where it stands there."""
+
+    value: object
+    place: str
+    """Such as ``tool.stackbuild.shared.build.timeout``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One layer as the spec defines it, with all its references resolved by name."""
 
@@ -119,6 +211,18 @@ class Layer:
     platform_copy_files: Mapping[Platform, tuple[CopyFiles, ...]] = field(default_factory=dict)
     runtime_settings: RuntimeSettings | None = None
     """Set for runtimes only."""
+    policies: Mapping[Platform, Policy] = field(default_factory=dict)
+    """For those platforms that the policy says anything about."""
+    settings: Settings = field(default_factory=dict)
+    """What the policies are made from, by the names of the file."""
+
+    def policy(self, platform: Platform) -> Policy:
+        """The effective policy for `platform`."""
+        return self.policies.get(platform) or Policy()
+
+    def requirements_on(self, platform: Platform) -> tuple[Requirement, ...]:
+        """The requirements for `platform`: the general ones, then its own."""
+        return (*self.requirements, *self.policy(platform).dependencies)
 
     @property
     def lower(self) -> tuple[str, ...]:

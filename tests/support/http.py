@@ -183,8 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         sent = body if cut is None else body[:cut]
-        self.wfile.write(sent)
+        # Counted first: the client may have read it all before this thread goes on.
         self.server.bytes_sent += len(sent)
+        self.wfile.write(sent)
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True

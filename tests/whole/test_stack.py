@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -137,6 +138,21 @@ def test_overlay_program_refuses_what_is_no_protein(moved_root: Path, alone: lis
     )
     assert result.returncode == 1
     assert result.stderr == "antibody-liabilities: x: 'XZ' is no amino acid\n"
+
+
+def test_overlays_of_both_platforms_read_the_same_files(moved_root: Path, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "sequences.fasta", tmp_path / "sequences.fasta.gz"
+    plain.write_text(SEQUENCES)
+    packed.write_bytes(gzip.compress(SEQUENCES.encode()))
+    program = moved_root / "atls/bin/antibody-liabilities"
+    expected = run(program, text=SEQUENCES).stdout
+    assert run(program, plain).stdout == run(program, packed).stdout == expected
+    # The package of the other platform comes first on the path and is used instead.
+    other = PROJECT / "overlays/atls/macosx-aarch64"
+    words = (moved_root / "atls/bin/python", "-B", other / "bin/antibody-liabilities")
+    environment = {"PYTHONPATH": str(other / "site-packages")}
+    assert run(*words, plain, environment=environment).stdout == expected
+    assert "clipboard" in run(*words, "--help", environment=environment).stdout
 
 
 def test_overlay_program_through_a_link_elsewhere(moved_root: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _activate(layer: Path, layout: Layout, lower: Sequence[tuple[str, Sequence[s
         {
             "pyvenv.cfg": pyvenv_cfg(layer.name, version),
             **interpreter_links(layout, "cpython"),
-            **site_files(layer.name, layout, "cpython", lower),
+            **site_files(layout, "cpython", lower),
         },
     )
 

@@ -109,16 +109,16 @@ def test_pyvenv_cfg_has_no_path() -> None:
 @pytest.mark.parametrize("os", ["linux", "windows"])
 def test_the_start_module_has_the_settings_of_its_layer(os: OsName) -> None:
     layout = Layout(os, "3.12")
-    files = site_files("my-app 2", layout, "rt", [("base", ["# no", "sub\\dir"]), ("rt", [])])
+    files = site_files(layout, "rt", [("base", ["# no", "sub\\dir"]), ("rt", [])])
     by_name = {path.rpartition("/")[2]: content.data.decode() for path, content in files.items()}
-    assert set(by_name) == {"_stackbuild_my_app_2.py", "zzz_stackbuild.pth"}
-    pth = "import _stackbuild_my_app_2; _stackbuild_my_app_2.activate()\n"
-    assert by_name["zzz_stackbuild.pth"] == pth
+    assert set(by_name) == {"sitecustomize.py", "zzz_stackbuild.pth"}
     module: dict[str, object] = {}
-    exec(by_name["_stackbuild_my_app_2.py"], module)
+    settings, _, _ = by_name["sitecustomize.py"].partition("def activate")
+    exec(settings, module)
     site = layout.site_packages
     assert module["SITE_PACKAGES"] == site
     assert module["RUNTIME"] == "rt"
+    assert module["PRECEDENCE"] == "zzz_stackbuild.pth"
     assert module["INTERPRETER"] == layout.runtime_interpreter
     assert module["PATHS"] == (f"base/{site}", f"base/{site}/sub/dir", f"rt/{site}")
 

@@ -426,7 +426,7 @@ def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallS
     found = contents(layer.path)
     modules = {path for path in found if path.endswith(".py")}
     compiled = {path for path in found if path.endswith(".pyc")}
-    assert {f"{SITE}/{name}.py" for name in ("app", "tool", "extra", "_stackbuild_app")} < modules
+    assert {f"{SITE}/{name}.py" for name in ("app", "tool", "extra", "sitecustomize")} < modules
     assert len(modules) == len(compiled)
     assert all(path.endswith(".cpython-312.pyc") for path in compiled)
     data = found[f"{SITE}/__pycache__/app.cpython-312.pyc"]

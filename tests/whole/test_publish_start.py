@@ -118,11 +118,32 @@ def test_a_sitecustomize_of_the_user_runs_and_hides_nothing(
     assert layers.python("-I", "-c", code, PYTHONPATH=str(own)) == "cpython"
 
 
-def test_a_sitecustomize_in_a_lower_layer_runs(tmp_path: Path, newest: str) -> None:
-    layers = make_layers(
-        tmp_path, newest, framework={"sitecustomize.py": "print('lower', end=' ')\n"}
+def test_a_failing_sitecustomize_of_the_user_is_told_and_cuts_nothing_off(
+    tmp_path: Path, newest: str
+) -> None:
+    layers = make_layers(tmp_path, newest)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("import no_such_module_of_mine\n")
+    code = "import of_framework, of_runtime; print('on')"
+    python = tmp_path / "atls" / "bin" / "python"
+    environment = {**os.environ, "PYTHONPATH": str(own)}
+    done = subprocess.run(
+        [python, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert layers.python("-c", "print('done')") == "lower done"
+    assert done.stdout == "on\n"
+    assert "no_such_module_of_mine" in done.stderr
+    assert layers.python("-c", code) == "on"
+
+
+def test_a_sitecustomize_further_along_the_path_runs_once(tmp_path: Path, newest: str) -> None:
+    layers = make_layers(
+        tmp_path,
+        newest,
+        framework={"late/sitecustomize.py": "print('late', end=' ')\n"},
+        pth=("late",),
+    )
+    assert layers.python("-c", "import sitecustomize; print('done')") == "late done"
 
 
 def test_pth_lines_of_a_lower_layer_count(tmp_path: Path, minor: str) -> None:

@@ -1,10 +1,10 @@
 """What makes a layer see the layers below it: pyvenv.cfg, links, and code that runs at start.
 
-The code is `layer_site.py`, started by a `.pth` file and not by a
-`sitecustomize.py`: of that name only one is run, and a directory in
-`PYTHONPATH` comes before site-packages, so a `sitecustomize` of the user's (as
-tracing tools bring one) would cut the layer off from all layers below it. A
-`.pth` line is run in any case, and every `sitecustomize` stays the user's own.
+The code is `sitecustomize_template.py`. Python runs only one `sitecustomize`,
+and a directory in `PYTHONPATH` comes before site-packages: there, one of the
+user's (as tracing tools bring it) would cut the layer off from all layers
+below. So a `.pth` line lets the layer's own be found first, and that one runs
+the user's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
     from stackbuild.layout import Layout
 
-_TEMPLATE = Path(__file__).with_name("layer_site.py")
+_TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
 _SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
 
 _PTH = "zzz_stackbuild.pth"
-"""The last of a directory's `.pth` files by name: what the layer's own ones add comes first."""
+"""The last of a directory's `.pth` files by name, so that nothing comes before its line."""
+_PRECEDENCE = "import sys; sys.path.insert(0, sitedir)\n"
+"""`sitedir` is a name in the function of the `site` module that runs the line; the
+`.pth` files of namespace packages lean on it too."""
 
 
 def pyvenv_cfg(name: str, python: Version) -> str:
@@ -48,18 +51,15 @@ def interpreter_links(layout: Layout, runtime_directory: str) -> dict[str, Link]
 
 
 def site_files(
-    layer: str,
     layout: Layout,
     runtime_directory: str,
     lower: Sequence[tuple[str, Iterable[str]]],
 ) -> dict[str, FileContent]:
-    """The module that runs when `layer` starts, and the `.pth` that starts it.
+    """The `sitecustomize.py` of a layer, and the `.pth` that lets it be found first.
 
     `lower` are the directories of the layers below, nearest first, each with the
     lines of its `.pth` files.
     """
-    # Layers that see each other, through PYTHONPATH, have modules of different names.
-    module = "_stackbuild_" + re.sub(r"\W", "_", layer, flags=re.ASCII)
     paths, imports = _lower_paths(layout, lower)
     settings = {
         "SITE_PACKAGES": repr(layout.site_packages),
@@ -67,10 +67,11 @@ def site_files(
         "INTERPRETER": repr(layout.runtime_interpreter),
         "PATHS: tuple[str, ...]": repr(paths),
         "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
+        "PRECEDENCE": repr(_PTH),
     }
     text = "".join(f"{name} = {value}\n" for name, value in settings.items())
     code = _SETTINGS.sub(lambda _: text, _TEMPLATE.read_text(encoding="utf-8"))
-    files = {f"{module}.py": code, _PTH: f"import {module}; {module}.activate()\n"}
+    files = {"sitecustomize.py": code, _PTH: _PRECEDENCE}
     return {
         f"{layout.site_packages}/{name}": FileContent(data=content.encode())
         for name, content in files.items()

@@ -68,7 +68,7 @@ def module_files(layer: Layer, layout: Layout, lower: Sequence[Place]) -> dict[s
     if layer.kind is LayerKind.RUNTIME:
         return {}
     below = [(place.directory, place.pth) for place in lower]
-    files = site_files(layer.name, layout, lower[-1].directory, below)
+    files = site_files(layout, lower[-1].directory, below)
     modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
     for module in modules:
         for name, path in _sources(module):

@@ -1,9 +1,10 @@
-"""What a layer does when its interpreter starts.
+"""What a layer does when its interpreter starts: it is chained to the layers below.
 
 `stackbuild` copies this file into the site-packages of each framework and
-application, with the settings below filled in. The `site` module runs
-`activate` through the `.pth` file beside it, also with `-I`, and whatever
-`PYTHONPATH` holds.
+application as `sitecustomize.py`, with the settings below filled in. The `site`
+module imports it last of all, also with `-I`. The `.pth` file beside it puts it
+before a `sitecustomize` that stands in `PYTHONPATH`; that one, or any other on
+the path, is run afterwards.
 
 It is written for every CPython that a runtime may be (3.10 and later), and
 imports nothing that is not loaded by then.
@@ -21,29 +22,22 @@ RUNTIME = "cpython-3.12"
 INTERPRETER = "bin/python3.12"
 PATHS: tuple[str, ...] = ("framework/lib/python3.12/site-packages",)
 IMPORTS: tuple[tuple[str, str], ...] = ()
+PRECEDENCE = "zzz_stackbuild.pth"
 # to here
-
-_moves: list[tuple[str, str]] | None = None
 
 
 def activate() -> None:
-    """See what the lower layers hold, and stay in the generation that was started.
-
-    `site` calls this twice in a virtual environment, where it reads each `.pth`
-    twice. The second time it has added the layer under its new name, if it got one.
-    """
-    global _moves  # noqa: PLW0603 - what tells the two calls apart
-    if _moves is not None:
-        _rename(_moves)
-        return
-    if os.path.dirname(__file__) != os.path.join(sys.prefix, *SITE_PACKAGES.split("/")):
-        return  # seen from another environment: through its `.pth` or `PYTHONPATH`
+    """See what the lower layers hold, and stay in the generation that was started."""
+    here = os.path.dirname(__file__)
+    while sys.path[0] == here:
+        del sys.path[0]  # what PRECEDENCE has put there; `site` has the directory at its place
+    if here != os.path.join(sys.prefix, *SITE_PACKAGES.split("/")):
+        return  # seen from another environment, through its `.pth` or `PYTHONPATH`
     prefix = sys.prefix
     if os.path.islink(prefix) or os.path.islink(os.path.dirname(prefix)):
         prefix = os.path.realpath(prefix)  # …/atls -> current/atls, …/current -> generations/7
     root = os.path.dirname(prefix)
-    _moves = _new_names(prefix, root)
-    _rename(_moves)
+    _rename(_new_names(prefix, root))
     if os.name == "posix":
         # What `venv` and others start to make an environment of their own. Without a
         # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
@@ -54,6 +48,22 @@ def activate() -> None:
             sys.path.append(path)
     for path, line in IMPORTS:
         _run(line, os.path.join(root, *path.split("/")))
+
+
+def give_way() -> None:
+    """Run the `sitecustomize` of somebody else that this one stands before, if there is one."""
+    # importlib.machinery has the same class, but is not loaded by then.
+    from _frozen_importlib_external import PathFinder  # type: ignore[import-not-found]
+
+    others = [path for path in sys.path if not os.path.exists(os.path.join(path, PRECEDENCE))]
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is None or spec.loader is None:
+        return
+    from importlib.util import module_from_spec
+
+    module = module_from_spec(spec)
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
 
 
 def _new_names(prefix: str, root: str) -> list[tuple[str, str]]:
@@ -99,3 +109,7 @@ def _run(line: str, sitedir: str) -> None:
         exec(line)  # noqa: S102 - what `site` does with such a line
     except Exception as error:  # noqa: BLE001 - as in `site`: it stops nothing else
         print(f"{sitedir}: {line!r} failed: {error!r}", file=sys.stderr)
+
+
+activate()
+give_way()

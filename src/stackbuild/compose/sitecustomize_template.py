@@ -53,7 +53,7 @@ def activate() -> None:
 def give_way() -> None:
     """Run the `sitecustomize` of somebody else that this one stands before, if there is one."""
     # importlib.machinery has the same class, but is not loaded by then.
-    from _frozen_importlib_external import PathFinder  # type: ignore[import-not-found]
+    from _frozen_importlib_external import PathFinder
 
     others = [path for path in sys.path if not os.path.exists(os.path.join(path, PRECEDENCE))]
     spec = PathFinder.find_spec("sitecustomize", others)

@@ -7,7 +7,7 @@ before a `sitecustomize` that stands in `PYTHONPATH`; that one, or any other on
 the path, is run afterwards.
 
 It is written for every CPython that a runtime may be (3.10 and later), and
-imports nothing that is not loaded by then.
+imports nothing that is not loaded by then, not even `__future__`.
 """
 
 # pathlib is not loaded by then, and `sys` has no public names for what is set here.
@@ -15,6 +15,13 @@ imports nothing that is not loaded by then.
 
 import os
 import sys
+
+# importlib.machinery has the same class, but is not loaded by then.
+from _frozen_importlib_external import PathFinder
+
+TYPE_CHECKING = False  # the `typing` module is not loaded by then either
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 # stackbuild fills in from here
 SITE_PACKAGES = "lib/python3.12/site-packages"
@@ -26,13 +33,16 @@ PRECEDENCE = "zzz_stackbuild.pth"
 # to here
 
 
-def activate() -> None:
-    """See what the lower layers hold, and stay in the generation that was started."""
+def activate() -> list[str]:
+    """See what the lower layers hold, and stay in the generation that was started.
+
+    Returns what has been added to the path.
+    """
     here = os.path.dirname(__file__)
     while sys.path[0] == here:
         del sys.path[0]  # what PRECEDENCE has put there; `site` has the directory at its place
     if here != os.path.join(sys.prefix, *SITE_PACKAGES.split("/")):
-        return  # seen from another environment, through its `.pth` or `PYTHONPATH`
+        return []  # seen from another environment, through its `.pth` or `PYTHONPATH`
     prefix = sys.prefix
     if os.path.islink(prefix) or os.path.islink(os.path.dirname(prefix)):
         prefix = os.path.realpath(prefix)  # …/atls -> current/atls, …/current -> generations/7
@@ -43,27 +53,28 @@ def activate() -> None:
         # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
         interpreter = os.path.join(root, RUNTIME, *INTERPRETER.split("/"))
         sys._base_executable = interpreter  # type: ignore[attr-defined]  # CPython's own
-    for path in [os.path.join(root, *path.split("/")) for path in PATHS]:
-        if path not in sys.path and os.path.exists(path):
-            sys.path.append(path)
+    lower = [os.path.join(root, *path.split("/")) for path in PATHS]
+    added = [path for path in lower if path not in sys.path and os.path.exists(path)]
+    sys.path += added
     for path, line in IMPORTS:
         _run(line, os.path.join(root, *path.split("/")))
+    return added
 
 
-def give_way() -> None:
-    """Run the `sitecustomize` of somebody else that this one stands before, if there is one."""
-    # importlib.machinery has the same class, but is not loaded by then.
-    from _frozen_importlib_external import PathFinder
+def _another(paths: list[str]) -> "ModuleSpec | None":
+    """The first `sitecustomize` in `paths` that is no layer's."""
+    others = [path for path in paths if not os.path.exists(os.path.join(path, PRECEDENCE))]
+    return PathFinder.find_spec("sitecustomize", others)
 
-    others = [path for path in sys.path if not os.path.exists(os.path.join(path, PRECEDENCE))]
-    spec = PathFinder.find_spec("sitecustomize", others)
-    if spec is None or spec.loader is None:
-        return
+
+def _give_way(spec: "ModuleSpec") -> None:
+    """Run the `sitecustomize` that this one stands before, and let it have the name."""
     from importlib.util import module_from_spec
 
-    module = module_from_spec(spec)
-    sys.modules["sitecustomize"] = module
-    spec.loader.exec_module(module)
+    if spec.loader is not None:
+        module = module_from_spec(spec)
+        sys.modules["sitecustomize"] = module
+        spec.loader.exec_module(module)
 
 
 def _new_names(prefix: str, root: str) -> list[tuple[str, str]]:
@@ -111,5 +122,9 @@ def _run(line: str, sitedir: str) -> None:
         print(f"{sitedir}: {line!r} failed: {error!r}", file=sys.stderr)
 
 
-activate()
-give_way()
+# Looked for before directories get new names, under which Python would read them anew.
+_next = _another(sys.path)
+_added = activate()
+_next = _next or _another(_added)
+if _next is not None:
+    _give_way(_next)

@@ -32,6 +32,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "compose",
         "registry",
         "install",
+        "verify report importers",
         "cli",
         "__main__",
     )

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stackbuild.lock.indexes import without_credentials, without_secrets
+from stackbuild.lock.standins import stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -41,6 +43,7 @@ _KEPT_VARIABLES = frozenset(
 _RUNS_PER_PROCESSOR = 4
 """uv mostly waits for the index, so that more runs than processors pay."""
 _OUTPUT = "pylock.answer.toml"
+_EXPLAINED = "answer.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,12 @@ class Question:
     """Versions that no other may take the place of."""
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
     """Versions to take where nothing speaks against them."""
+    stand_ins: Collection[NormalizedName] = ()
+    """What is done without, whoever asks for it."""
+    overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to the specifier that counts instead of all others."""
+    without_dependencies: Collection[NormalizedName] = ()
+    """Distributions whose dependencies are not followed."""
     no_deps: bool = False
     every_file: bool = False
     """Tell the wheels for all platforms instead of the best one for the target."""
@@ -74,6 +83,16 @@ class Found:
     sha256: str | None
     size: int | None
     """In bytes, where the index tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What uv chose."""
+
+    found: Sequence[Found]
+    """Sorted by name."""
+    missed: Collection[NormalizedName] = ()
+    """Those of the question's stand-ins that somebody asks for."""
 
 
 class UnresolvableError(Exception):
@@ -104,17 +123,18 @@ class Uv:
         self._cache = workspace.uv
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
 
-    def ask(self, question: Question) -> list[Found]:
-        """The wheels of the distributions that answer `question`, sorted by name.
+    def ask(self, question: Question) -> Answer:
+        """The wheels of the distributions that answer `question`.
 
         Raises UnresolvableError when there is no answer.
         """
+        fixed = self._fixed(question)
         while True:
             try:
-                found = self._run(question)
-                missed = _unbound(question, [item.name for item in found])
+                answer = self._run(question, fixed)
+                missed = _unbound(question, [item.name for item in answer.found])
                 if not missed:
-                    return found
+                    return answer
             except UnresolvableError as error:
                 missed = _unbound(question, re.findall(r"[a-z0-9._-]+", error.text))
                 if not missed:
@@ -122,12 +142,29 @@ class Uv:
             # uv heeds the index of a distribution only where it is required directly.
             question = replace(question, requirements=(*question.requirements, *missed))
 
+    def needs(self, question: Question) -> dict[NormalizedName, frozenset[NormalizedName]]:
+        """What each distribution of the answer to `question` asks for, of those in the answer.
+
+        Raises UnresolvableError when there is no answer.
+        """
+        form = ["--output-file", _EXPLAINED, "--format", "requirements.txt"]
+        form += ["--annotate", "--annotation-style", "line"]
+        with self._compiled(question, form) as directory:
+            return _read_needs((directory / _EXPLAINED).read_text(encoding="utf-8"))
+
     def _run(self, question: Question) -> list[Found]:
+        form = ["--output-file", _OUTPUT, "--format", "pylock.toml"]
+        with self._compiled(question, form) as directory:
+            return _read_answer(directory / _OUTPUT, question, fixed)
+
+    @contextmanager
+    def _compiled(self, question: Question, form: list[str]) -> Iterator[Path]:
+        """The directory with uv's answer, in the form that the words `form` ask for."""
         with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
             directory = Path(name)
             _write_question(question, directory)
             result = subprocess.run(
-                self._command(question),
+                [*self._command(question), *form],
                 cwd=directory,
                 env=_environment() | question.target.uv_environment,
                 stdin=subprocess.DEVNULL,
@@ -139,12 +176,12 @@ class Uv:
             if result.returncode != 0:
                 text = without_secrets(result.stderr.strip())
                 raise UnresolvableError(text or f"uv ended with status {result.returncode}")
-            return _read_answer(directory / _OUTPUT)
+            yield directory
 
     def _command(self, question: Question) -> list[str]:
         words = [self._executable, "pip", "compile", "pyproject.toml"]
         words += ["--config-file", "uv.toml", "--constraints", "constraints.txt"]
-        words += ["--output-file", _OUTPUT, "--format", "pylock.toml"]
+        words += ["--overrides", "overrides.txt"]
         words += ["--python-version", str(question.target.python)]
         platform = ["--python-platform", question.target.uv_platform]
         words += ["--universal"] if question.every_file else platform
@@ -166,18 +203,25 @@ def _unbound(question: Question, seen: Collection[str]) -> list[str]:
     if not question.indexes.sources:
         return []
     direct = {canonicalize_name(Requirement(text).name) for text in question.requirements}
-    return sorted((question.indexes.sources.keys() & set(seen)) - direct)
+    settled = direct | question.overrides.keys() | set(question.stand_ins)
+    return sorted((question.indexes.sources.keys() & set(seen)) - settled)
 
 
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.upper() in _KEPT_VARIABLES}
 
 
-def _write_question(question: Question, directory: Path) -> None:
+def _write_question(
+    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
+) -> None:
     import tomlkit
 
-    tables, _sources = question.indexes.tables(), question.indexes.sources
+    tables = question.indexes.tables()
     settings = {**question.indexes.uv_settings, "index": tables}
+    if question.without_dependencies:
+        settings["dependency-metadata"] = [
+            {"name": name, "requires-dist": []} for name in sorted(question.without_dependencies)
+        ]
     (directory / "uv.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
     # uv reads `sources` from a project only, and finds their indexes only there.
     project = {
@@ -198,8 +242,14 @@ def _write_question(question: Question, directory: Path) -> None:
         },
     }
     (directory / "pyproject.toml").write_text(tomlkit.dumps(project), encoding="utf-8")
-    pins = "".join(f"{name}=={version}\n" for name, version in question.constraints.items())
-    (directory / "constraints.txt").write_text(pins, encoding="utf-8")
+    pins = [
+        f"{name}=={version}\n"
+        for name, version in question.constraints.items()
+        if name not in question.stand_ins
+    ]
+    (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
+    overrides = "".join(f"{line}\n" for line in _overrides(question, fixed, directory))
+    (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
     if question.preferences:
         # uv prefers the versions that the output file holds already.
         packages = [
@@ -210,12 +260,54 @@ def _write_question(question: Question, directory: Path) -> None:
         (directory / _OUTPUT).write_text(tomlkit.dumps(answer), encoding="utf-8")
 
 
-def _read_answer(path: Path) -> list[Found]:
-    import tomli
+def _overrides(
+    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
+) -> Iterator[str]:
+    for name in sorted(question.stand_ins):
+        yield f"{name} @ {stand_in(name, directory).as_uri()}"
+    for name, specifier in sorted(question.overrides.items()):
+        if name in question.stand_ins:
+            continue
+        if name in fixed:
+            yield f"{name} @ {question.indexes.with_credentials(fixed[name].url)}"
+        else:
+            yield f"{name}{specifier}"
 
-    packages = tomli.loads(path.read_text(encoding="utf-8")).get("packages", [])
-    found = [item for package in packages for item in _found(package, path.parent)]
-    return sorted(found, key=lambda item: item.name)
+
+def _read_answer(
+    path: Path, question: Question, fixed: Mapping[NormalizedName, Found]
+) -> Answer:
+    import tomli
+    from packaging.utils import canonicalize_name
+
+    found: list[Found] = []
+    missed: list[NormalizedName] = []
+    for package in tomli.loads(path.read_text(encoding="utf-8")).get("packages", []):
+        name = canonicalize_name(package["name"])
+        if name in question.stand_ins:
+            missed.append(name)
+        elif name in fixed:
+            found.append(fixed[name])
+        else:
+            found += _found(package, path.parent)
+    return Answer(found=sorted(found, key=lambda item: item.name), missed=sorted(missed))
+
+
+def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
+    """Turns uv's lines ``numpy==2.2.6  # via pandas, scipy`` around."""
+    from packaging.utils import canonicalize_name
+
+    lines = [line.partition("# via ") for line in text.splitlines() if "==" in line]
+    asked = {
+        canonicalize_name(line.partition("==")[0].strip()): {
+            canonicalize_name(word.strip()) for word in askers.split(",")
+        }
+        for line, _, askers in lines
+    }
+    return {
+        name: frozenset(other for other, askers in asked.items() if name in askers)
+        for name in asked
+    }
 
 
 def _found(package: dict[str, Any], directory: Path) -> Iterator[Found]:

@@ -1,0 +1,245 @@
+"""What a family of frameworks holds, and what it costs. See `frameworks` for the words.
+
+Sets of environments and of distributions are integers, a bit for each member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+Family = tuple[int, ...]
+"""Sets of environments, in the order of `Contents.ordered`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What one environment holds on one or more platforms.
+
+    A distribution is known by its key, which differs wherever the files may:
+    ``numpy==2.2.6``. What stands before ``==`` is its name.
+    """
+
+    sizes: Mapping[str, Mapping[str, int]]
+    """By platform and key: bytes."""
+    needs: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """By platform and key: the names of what it needs, all of them held by the environment."""
+    excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By platform: the names of what is left out though something may need it."""
+
+
+def name_of(key: str) -> str:
+    """The name in a key."""
+    return key.partition("==")[0]
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The members of a set, in rising order."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class _Side:
+    """One platform."""
+
+    def __init__(self, platform: str, environments: Sequence[Environment]) -> None:
+        held = [item.sizes.get(platform, {}) for item in environments]
+        self.keys = sorted({key for sizes in held for key in sizes})
+        place = {key: number for number, key in enumerate(self.keys)}
+        self.present = sum(
+            1 << number for number, item in enumerate(environments) if platform in item.sizes
+        )
+        # A size is that of a file; where environments disagree, nothing may look cheaper.
+        self.sizes = [max(sizes.get(key, 0) for sizes in held) for key in self.keys]
+        self.held = [sum(1 << place[key] for key in sizes) for sizes in held]
+        self._by_name = [{name_of(key): place[key] for key in sizes} for sizes in held]
+        self._needs = [
+            {place[key]: names for key, names in item.needs.get(platform, {}).items()}
+            for item in environments
+        ]
+        self._excluded = [item.excluded.get(platform, frozenset()) for item in environments]
+        self._common: dict[int, int] = {}
+        self._weights: dict[int, int] = {0: 0}
+
+    def weight(self, keys: int) -> int:
+        """The bytes of a set of distributions."""
+        if keys not in self._weights:
+            self._weights[keys] = sum(self.sizes[place] for place in bits(keys))
+        return self._weights[keys]
+
+    def common(self, environments: int) -> int:
+        """What all `environments` hold here, with all that it needs."""
+        members = environments & self.present
+        if members not in self._common:
+            keys = -1 if members else 0
+            for place in bits(members):
+                keys &= self.held[place]
+            self._common[members] = self.closed(keys, keys, members)
+        return self._common[members]
+
+    def closed(self, keys: int, available: int, environments: int) -> int:
+        """The most of `keys` that needs nothing but itself and `available`."""
+        lower = available & ~keys
+        members = list(bits(environments & self.present))
+        while True:
+            lacking = 0
+            for place in bits(keys):
+                if not self._satisfied(place, keys | lower, members):
+                    lacking |= 1 << place
+            if not lacking:
+                return keys
+            keys &= ~lacking
+
+    def _satisfied(self, key: int, available: int, members: Sequence[int]) -> bool:
+        """Whether what all `members` need for `key` is there.
+
+        What only some of them need comes with extras, which whoever asks for
+        them brings along; but not what the others leave out on purpose.
+        """
+        needs = [self._needs[place].get(key, frozenset()) for place in members]
+        wanted = frozenset().union(*needs)
+        for place, names in zip(members, needs, strict=True):
+            wanted &= names | self._excluded[place]
+        for name in wanted:
+            found = self._by_name[members[0]].get(name)
+            if found is None or not available >> found & 1:
+                return False
+        return True
+
+
+class Contents:
+    """The environments of one question."""
+
+    def __init__(self, environments: Mapping[str, Environment], layer_bytes: int) -> None:
+        self.names = sorted(environments)
+        self.count = len(self.names)
+        self.everyone = (1 << self.count) - 1
+        self._layer_bytes = layer_bytes
+        ordered = [environments[name] for name in self.names]
+        platforms = sorted({platform for item in ordered for platform in item.sizes})
+        self._sides = {platform: _Side(platform, ordered) for platform in platforms}
+        self._ranks: dict[Family, tuple[int, int, Family]] = {}
+        self._worths: dict[int, int] = {}
+
+    def holders(self) -> set[int]:
+        """For each distribution on each platform, the environments that hold it."""
+        found = set()
+        for side in self._sides.values():
+            for key in range(len(side.keys)):
+                found.add(sum(1 << n for n, held in enumerate(side.held) if held >> key & 1))
+        return {mask for mask in found if mask.bit_count() > 1}
+
+    def closure(self, mask: int) -> int:
+        """The largest set of environments that has all in common that `mask` has."""
+        wider = mask
+        for number in range(self.count):
+            one = 1 << number
+            if not mask & one and all(
+                not side.present & one or side.common(mask) == side.common(mask | one)
+                for side in self._sides.values()
+            ):
+                wider |= one
+        return wider
+
+    def worth(self, mask: int) -> int:
+        """The bytes that a set would save if it were the only one."""
+        if mask not in self._worths:
+            self._worths[mask] = sum(
+                side.weight(side.common(mask)) * _spared(mask, side)
+                for side in self._sides.values()
+            )
+        return self._worths[mask]
+
+    def ordered(self, sets: Iterable[int]) -> Family:
+        """The sets without repetition, larger ones first, then those that save more."""
+        return tuple(
+            sorted(set(sets), key=lambda mask: (-mask.bit_count(), -self.worth(mask), mask))
+        )
+
+    def place(self, family: Family) -> list[list[int]]:
+        """For each set, what it holds on each platform."""
+        placed = [[0] * len(self._sides) for _ in family]
+        for number, side in enumerate(self._sides.values()):
+            for place, mask in enumerate(family):
+                lower = blocked = 0
+                for earlier in range(place):
+                    held = placed[earlier][number]
+                    if family[earlier] & mask == mask:
+                        lower |= held
+                    elif family[earlier] & mask & side.present:
+                        blocked |= held
+                keys = side.common(mask) & ~(lower | blocked)
+                if blocked:
+                    keys = side.closed(keys, keys | lower, mask)
+                placed[place][number] = keys
+        return placed
+
+    def rank(self, family: Family) -> tuple[int, int, Family]:
+        """The bytes of a family, then its size: the lower the better."""
+        if family not in self._ranks:
+            self._ranks[family] = (sum(self.layered(family).values()), len(family), family)
+        return self._ranks[family]
+
+    def separate(self) -> dict[str, int]:
+        """By platform: the bytes without any framework."""
+        return self.layered(())
+
+    def layered(self, family: Family) -> dict[str, int]:
+        """By platform: the bytes of all layers."""
+        placed = self.place(family)
+        totals = {}
+        for number, (platform, side) in enumerate(self._sides.items()):
+            total = sum(side.weight(side.held[n]) for n in bits(side.present))
+            total += self._layer_bytes * side.present.bit_count()
+            for mask, held in zip(family, placed, strict=True):
+                total -= side.weight(held[number]) * _spared(mask, side)
+                total += self._layer_bytes if held[number] else 0
+            totals[platform] = total
+        return totals
+
+    def least(self, sets: Sequence[int], count: int) -> tuple[int, int]:
+        """Not above the rank of any family made of at least `count` of `sets`."""
+        total = 0
+        for side in self._sides.values():
+            total += sum(side.weight(side.held[n]) for n in bits(side.present))
+            total += self._layer_bytes * side.present.bit_count()
+            covered = [0] * len(side.keys)
+            for mask in sets:
+                for key in bits(side.common(mask)):
+                    covered[key] |= mask & side.present
+            total -= sum(
+                size * max(0, mask.bit_count() - 1)
+                for size, mask in zip(side.sizes, covered, strict=True)
+            )
+        return total, count
+
+    def named(self, held: Sequence[int]) -> dict[str, frozenset[str]]:
+        """What a set holds, by platform and with keys."""
+        return {
+            platform: frozenset(side.keys[place] for place in bits(keys))
+            for (platform, side), keys in zip(self._sides.items(), held, strict=True)
+            if keys
+        }
+
+    def named_own(
+        self, environment: int, lower: Sequence[Sequence[int]]
+    ) -> dict[str, frozenset[str]]:
+        """What an environment holds beyond what the sets in `lower` hold."""
+        own = {}
+        for number, (platform, side) in enumerate(self._sides.items()):
+            if side.present >> environment & 1:
+                keys = side.held[environment]
+                for held in lower:
+                    keys &= ~held[number]
+                own[platform] = frozenset(side.keys[place] for place in bits(keys))
+        return own
+
+
+def _spared(mask: int, side: _Side) -> int:
+    """How many copies a set spares on a platform."""
+    return max(0, (mask & side.present).bit_count() - 1)

@@ -1,0 +1,226 @@
+"""Which distributions environments should share, so that the fewest bytes have to be fetched.
+
+The question is pure data: environments hold distributions on platforms, each of
+a size. The answer is a family of *frameworks*. A framework is a set of
+environments; it holds, on each platform, what all of them hold there and what
+that needs in turn, so that it can be used by itself. Each environment sees the
+frameworks whose set it is in, at most `longest_chain` of them, and a framework
+stands on those whose sets include its own.
+
+What a family costs on a platform is the sum of its layers, each counted once:
+what a framework holds is fetched once instead of once for each environment.
+
+The search has two parts. `Contents` says what a given family holds. Larger sets
+come first; a set takes what all of its environments have in common, but for
+what a set before it holds for any of them, and but for what would then lack
+something it needs. `find` looks for the family of least cost: from several
+greedy beginnings it goes on to better neighbours (a set added, left out, put in
+another's place, one environment more or less in a set) until there is none.
+For up to five environments branch and bound then goes through all families, so
+that the answer is exact; a branch ends where even sharing everything that its
+sets could share would not beat the best family so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.importers.contents import Contents, bits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from stackbuild.importers.contents import Environment, Family
+
+LONGEST_CHAIN = 3
+"""In frameworks, for one environment."""
+
+_EXACT_UP_TO = 5
+"""Environments; beyond, there are too many families."""
+_NODES = 20_000
+_CANDIDATES = 150
+_STEPS = 100
+"""Improvements after which the search is content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """A layer to be shared."""
+
+    environments: frozenset[str]
+    """Those that stand on it."""
+    contents: Mapping[str, frozenset[str]]
+    """By platform: the keys of the distributions; a platform without any is left out."""
+    below: tuple[int, ...]
+    """The positions, in the choice, of the frameworks it stands on; nearest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The frameworks for a set of environments."""
+
+    frameworks: tuple[Framework, ...]
+    """Lower ones first."""
+    chains: Mapping[str, tuple[int, ...]]
+    """By environment: the positions of the frameworks it stands on, nearest first."""
+    own: Mapping[str, Mapping[str, frozenset[str]]]
+    """By environment and platform: what stays in its own layer."""
+    separate: Mapping[str, int]
+    """By platform: the bytes of all environments, each with everything it holds."""
+    layered: Mapping[str, int]
+    """By platform: the bytes of the frameworks and of what stays, each counted once."""
+    exact: bool
+    """Whether no family of frameworks costs less."""
+
+
+def choose_frameworks(
+    environments: Mapping[str, Environment],
+    *,
+    longest_chain: int = LONGEST_CHAIN,
+    layer_bytes: int = 0,
+) -> Choice:
+    """The frameworks with which a consumer of all `environments` fetches the fewest bytes.
+
+    `layer_bytes` is what a layer costs by itself on a platform. The same input
+    gives the same answer, whatever its order.
+    """
+    contents = Contents(environments, layer_bytes)
+    family, exact = find(contents, longest_chain)
+    return _choice(contents, family, exact)
+
+
+def find(contents: Contents, longest_chain: int) -> tuple[Family, bool]:
+    """The best family that was found, and whether none can be better."""
+    candidates = _candidates(contents)
+    best: Family = ()
+    for start in _beginnings(contents, candidates, longest_chain):
+        best = min(best, _improve(contents, start, candidates, longest_chain), key=contents.rank)
+    if contents.count > _EXACT_UP_TO:
+        return best, not candidates
+    return _branch_and_bound(contents, best, longest_chain)
+
+
+def _candidates(contents: Contents) -> list[int]:
+    """Sets that are the largest ones for what they share, and their intersections."""
+    found = {contents.closure(mask) for mask in contents.holders()}
+    found.add(contents.everyone)
+    fresh = set(found)
+    while fresh and len(found) < _CANDIDATES * 4:
+        meets = {contents.closure(one & other) for one in fresh for other in found}
+        fresh = {mask for mask in meets if mask.bit_count() > 1} - found
+        found |= fresh
+    worthy = [mask for mask in found if mask.bit_count() > 1 and contents.worth(mask) > 0]
+    return sorted(worthy, key=lambda mask: (-contents.worth(mask), mask))[:_CANDIDATES]
+
+
+def _beginnings(
+    contents: Contents, candidates: Sequence[int], longest_chain: int
+) -> Iterator[Family]:
+    yield ()
+    for key in (
+        lambda mask: (-contents.worth(mask), mask),
+        lambda mask: (-mask.bit_count(), -contents.worth(mask), mask),
+        lambda mask: (mask.bit_count(), -contents.worth(mask), mask),
+    ):
+        family: Family = ()
+        for mask in sorted(candidates, key=key):
+            wider = contents.ordered((*family, mask))
+            if fits(wider, longest_chain) and contents.rank(wider) < contents.rank(family):
+                family = wider
+        yield family
+
+
+def fits(family: Iterable[int], longest_chain: int) -> bool:
+    """Whether no environment is in more than `longest_chain` sets."""
+    counts: dict[int, int] = {}
+    for mask in family:
+        for place in bits(mask):
+            counts[place] = counts.get(place, 0) + 1
+    return max(counts.values(), default=0) <= longest_chain
+
+
+def _improve(
+    contents: Contents, family: Family, candidates: Sequence[int], longest_chain: int
+) -> Family:
+    for _ in range(_STEPS):
+        rank = contents.rank(family)
+        neighbours = _neighbours(contents, family, candidates, longest_chain)
+        better = next((other for other in neighbours if contents.rank(other) < rank), None)
+        if better is None:
+            return family
+        family = better
+    return family
+
+
+def _neighbours(
+    contents: Contents, family: Family, candidates: Sequence[int], longest_chain: int
+) -> Iterator[Family]:
+    rest = [mask for mask in candidates if mask not in family]
+    changed = [(*family, mask) for mask in rest]
+    for place, mask in enumerate(family):
+        others = (*family[:place], *family[place + 1 :])
+        changed.append(others)
+        changed += [(*others, other) for other in rest]
+        for environment in range(contents.count):
+            other = mask ^ 1 << environment
+            if other.bit_count() > 1 and other not in others:
+                changed.append((*others, other))
+    for sets in changed:
+        if fits(sets, longest_chain):
+            yield contents.ordered(sets)
+
+
+def _branch_and_bound(contents: Contents, best: Family, longest_chain: int) -> tuple[Family, bool]:
+    """The best family of all; False with it where that would have taken too long."""
+    everything = [mask for mask in range(1, contents.everyone + 1) if mask.bit_count() > 1]
+    worthy = [mask for mask in everything if contents.worth(mask) > 0]
+    worthy.sort(key=lambda mask: (-contents.worth(mask), mask))
+    pending: list[tuple[Family, int]] = [((), 0)]
+    nodes = 0
+    while pending:
+        chosen, place = pending.pop()
+        nodes += 1
+        if nodes > _NODES:
+            return best, False
+        family = contents.ordered(chosen)
+        best = min(best, family, key=contents.rank)
+        # The sets left to choose from; those without room in a chain are out.
+        rest = [mask for mask in worthy[place:] if fits((*chosen, mask), longest_chain)]
+        least = contents.least((*chosen, *rest), len(chosen) + 1)
+        if not rest or least >= contents.rank(best)[:2]:
+            continue
+        pending.extend(((*chosen, mask), worthy.index(mask) + 1) for mask in reversed(rest))
+    return best, True
+
+
+def _choice(contents: Contents, family: Family, exact: bool) -> Choice:
+    placed = contents.place(family)
+    used = [place for place, held in enumerate(placed) if any(held)]
+    frameworks: list[Framework] = []
+    for place in used:
+        frameworks.append(
+            Framework(
+                environments=frozenset(contents.names[item] for item in bits(family[place])),
+                contents=contents.named(placed[place]),
+                below=tuple(
+                    position
+                    for position in reversed(range(len(frameworks)))
+                    if family[place] & family[used[position]] == family[place]
+                ),
+            )
+        )
+    own: dict[str, dict[str, frozenset[str]]] = {}
+    chains: dict[str, tuple[int, ...]] = {}
+    for number, name in enumerate(contents.names):
+        above = [position for position, place in enumerate(used) if family[place] >> number & 1]
+        chains[name] = tuple(reversed(above))
+        own[name] = contents.named_own(number, [placed[used[position]] for position in above])
+    return Choice(
+        frameworks=tuple(frameworks),
+        chains=chains,
+        own=own,
+        separate=contents.separate(),
+        layered=contents.layered(family),
+        exact=exact,
+    )

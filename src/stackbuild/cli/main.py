@@ -99,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         return _report(error, parsed.debug, 1, _os_error(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
+        text = f"unforeseen {type(error).__name__}: {error}; --debug shows where, please report it"
+        return _report(error, parsed.debug, 1, text)
 
 
 def _os_error(error: OSError) -> str:

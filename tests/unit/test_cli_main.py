@@ -110,10 +110,16 @@ def test_an_interruption(install: Install, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.startswith("error: interrupted")
 
 
-def test_what_is_unforeseen_is_not_hidden(install: Install) -> None:
-    install(raising(ZeroDivisionError()))
-    with pytest.raises(ZeroDivisionError):
-        main(["show"])
+def test_what_is_unforeseen_is_told_in_a_sentence(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raising(ZeroDivisionError("by zero")))
+    assert main(["show"]) == 1
+    assert capsys.readouterr().err == (
+        "error: unforeseen ZeroDivisionError: by zero; --debug shows where, please report it\n"
+    )
+    assert main(["--debug", "show"]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently there")

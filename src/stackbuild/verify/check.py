@@ -1,0 +1,242 @@
+"""Checking deployed layers: what they hold, and whether their native modules can be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import UsageError
+from stackbuild.install.plan import find_installed
+from stackbuild.platforms import host_platform
+from stackbuild.verify import known
+from stackbuild.verify.build_paths import of_this_machine
+from stackbuild.verify.deployed import open_deployment
+from stackbuild.verify.importing import import_modules
+from stackbuild.verify.libraries import check_libraries
+from stackbuild.verify.model import TIME_LIMIT, CheckReport, Counts, Finding, KnownError, Rules
+from stackbuild.verify.native import is_left_out, native_modules
+from stackbuild.verify.reading import read_layer
+from stackbuild.verify.requirements import check_requirements, effective
+from stackbuild.verify.rules import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.verify.deployed import DeployedLayer, Deployment
+    from stackbuild.verify.known import Tried
+
+_START_LIMIT = 30.0
+"""Seconds that an interpreter may take to start and end."""
+
+
+def check_deployed(
+    layers: Sequence[str],
+    root: Path,
+    messages: Messages,
+    *,
+    rules: Mapping[str, Rules] | None = None,
+    platform: Platform | None = None,
+    places: Iterable[Path] = (),
+    jobs: int | None = None,
+    limit: float = TIME_LIMIT,
+) -> CheckReport:
+    """Check `layers`, each through its chain, in `root`; no layers means those asked for.
+
+    `rules` are by layer name, and those of the lower layers count for a layer
+    as well. `places` are directories this machine builds in, beside those it is
+    known to have. Modules are imported where the layers run on this machine,
+    `jobs` at once (one for each processor if not told), each in `limit` seconds.
+    Raises InstallError for layers that are not installed, UsageError where the
+    root is for another platform than the one asked for.
+    """
+    begin = time.monotonic()
+    deployment = open_deployment(root)
+    state = deployment.state
+    if platform not in {None, state.platform}:
+        raise UsageError(
+            f"{deployment.root} holds layers for {state.platform}",
+            platform=platform,
+            remedy="name the root of that platform with --root",
+        )
+    run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1, limit)
+    names = [find_installed(layer, state).directory for layer in layers] or list(state.asked)
+    tops = [deployment.layers[name] for name in dict.fromkeys(names)]
+    wanted = {one.manifest.directory for top in tops for one in deployment.chain(top)}
+    checked = [layer for name, layer in deployment.layers.items() if name in wanted]
+    run.read(checked, (*places, deployment.root))
+    not_imported = ""
+    if state.platform == host_platform():
+        for top in tops:
+            run.import_all(top)
+    else:
+        not_imported = f"the layers are for {state.platform}, and this is {host_platform()}"
+    return run.report(
+        [layer.manifest.directory for layer in checked],
+        complete=not layers,
+        not_imported=not_imported,
+        seconds=round(time.monotonic() - begin, 2),
+    )
+
+
+@dataclass
+class _Checking:
+    deployment: Deployment
+    rules: Mapping[str, Rules]
+    messages: Messages
+    jobs: int
+    limit: float
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
+    binaries: int = 0
+    distributions: int = 0
+    tried: list[Tried] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+
+    def rules_of(self, layer: DeployedLayer) -> Rules:
+        """What counts for `layer`: its own rules and those of the layers below it."""
+        chain = self.deployment.chain(layer)
+        return merged([self.rules.get(one.manifest.layer, Rules()) for one in chain])
+
+    def read(self, layers: Sequence[DeployedLayer], places: Iterable[Path]) -> None:
+        """Everything that is found without running anything."""
+        paths = of_this_machine(places)
+        size = sum(p.frame.content_size for layer in layers for p in layer.manifest.frames)
+        with self.messages.task("reading", size) as task:
+            for layer in layers:
+                read = read_layer(layer, paths, self.jobs, task)
+                chain, rules = self.deployment.chain(layer), self.rules_of(layer)
+                self.findings += read.findings
+                self.findings += check_requirements(chain, rules)
+                self.findings += check_libraries(layer, read, chain, rules.host_libraries)
+                self.files += read.files
+                self.binaries += len(read.binaries)
+                self.distributions += len(layer.distributions)
+
+    def import_all(self, top: DeployedLayer) -> None:
+        """Import the native modules of everything that `top` sees, with its interpreter."""
+        rules = self.rules_of(top)
+        modules: dict[str, tuple[str, str, str]] = {}
+        for layer, distribution in effective(self.deployment.chain(top)).values():
+            for name, _ in native_modules(layer, distribution):
+                if is_left_out(name, rules.skip_modules):
+                    self.left_out.add(name)
+                else:
+                    owner = (layer.manifest.layer, str(distribution), distribution.wheel)
+                    modules.setdefault(name, owner)
+        problem = _start(top)
+        if problem is not None:
+            self.findings.append(problem)
+            return
+        outcomes = import_modules(
+            modules,
+            top.interpreter,
+            self.messages,
+            jobs=self.jobs,
+            limit=self.limit,
+            environment=rules.environment,
+        )
+        self.tried += [
+            known.Tried(layer=layer, distribution=distribution, wheel=wheel, outcome=outcomes[name])
+            for name, (layer, distribution, wheel) in modules.items()
+        ]
+
+    def _name(self, directory: str) -> str:
+        return self.deployment.layers[directory].manifest.layer
+
+    def report(
+        self, layers: Sequence[str], *, complete: bool, not_imported: str, seconds: float
+    ) -> CheckReport:
+        """Everything together."""
+        entries = [
+            entry
+            for name in dict.fromkeys(map(self._name, layers))
+            for entry in known.entries_of(name, self.rules.get(name, Rules()).allow_import_errors)
+        ]
+        failed = {
+            (one.layer, one.outcome.module, one.outcome.text): one
+            for one in self.tried
+            if one.outcome.result != "imported"
+        }.values()
+        new = [one for one in failed if not any(entry.allows(one) for entry in entries)]
+        return CheckReport(
+            layers=tuple(layers),
+            platform=self.deployment.state.platform,
+            counts=Counts(
+                distributions=self.distributions,
+                files=self.files,
+                binaries=self.binaries,
+                modules=len(self.tried),
+            ),
+            findings=(*self.findings, *map(_finding, new)),
+            known=tuple(
+                KnownError(
+                    layer=one.layer,
+                    distribution=one.distribution,
+                    module=one.outcome.module,
+                    text=known.said(one.outcome),
+                )
+                for one in failed
+                if one not in new
+            ),
+            stale=tuple(
+                known.stale(entries, self.tried, complete=complete) if not not_imported else ()
+            ),
+            left_out=tuple(sorted(self.left_out)),
+            entries=known.new_entries(new),
+            not_imported=not_imported,
+            seconds=seconds,
+        )
+
+
+def _start(layer: DeployedLayer) -> Finding | None:
+    """What is wrong when the layer's interpreter cannot even start."""
+    command = [os.fspath(layer.interpreter), "-I", "-B", "-c", "pass"]
+    try:
+        done = subprocess.run(
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_START_LIMIT,
+            check=False,
+        )
+        if done.returncode == 0:
+            return None
+        found, detail = f"exit code {done.returncode}", done.stderr.decode("utf-8", "replace")
+    except OSError as error:
+        found, detail = error.strerror or str(error), ""
+    except subprocess.TimeoutExpired:
+        found, detail = f"no end within {_START_LIMIT:g} s", ""
+    return Finding(
+        check="import",
+        layer=layer.manifest.layer,
+        file=layer.interpreter.relative_to(layer.directory).as_posix(),
+        message="the layer's interpreter does not start, so nothing was imported",
+        found=found,
+        detail=detail.strip(),
+    )
+
+
+def _finding(one: Tried) -> Finding:
+    messages = {
+        "error": "cannot be imported",
+        "crash": "crashes when it is imported",
+        "hang": "hangs when it is imported",
+    }
+    outcome = one.outcome
+    through = f" (importing {outcome.at})" if outcome.at != outcome.module else ""
+    return Finding(
+        check="import",
+        layer=one.layer,
+        distribution=one.distribution,
+        module=outcome.module,
+        message=messages[outcome.result] + through,
+        found=outcome.text,
+        detail=outcome.output.strip(),
+    )

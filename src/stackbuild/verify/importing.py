@@ -1,0 +1,192 @@
+"""Importing many modules at once, each in a process of its own.
+
+Modules below one package are a task for a server (see `import_worker.py`).
+What fails in a forked process below the top is tried once more in one that has
+imported nothing, and that one's word counts: forking may itself break things.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackbuild.verify.model import TIME_LIMIT, Outcome
+from stackbuild.verify.server import Server, Surroundings, import_once
+from stackbuild.verify.surroundings import import_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from stackbuild.messages import Messages, Task
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    modules: tuple[str, ...]
+    alone: bool = False
+    """Whether each is imported in a process that has imported nothing before."""
+    doubtful: tuple[str, ...] = ()
+    """Modules that failed because the one of this job did."""
+
+
+def import_modules(
+    modules: Collection[str],
+    interpreter: Path,
+    messages: Messages,
+    *,
+    jobs: int,
+    limit: float = TIME_LIMIT,
+    environment: Mapping[str, str] | None = None,
+    fork: bool = hasattr(os, "fork"),
+) -> dict[str, Outcome]:
+    """Import `modules` with `interpreter`, `jobs` at once, and tell what came of each.
+
+    `limit` is the time for one import in seconds; `environment` is set beside
+    what `surroundings` sets. Raises OSError where the interpreter cannot be started.
+    """
+    if not modules:
+        return {}
+    # A module that is killed while it writes must not leave anything for good.
+    with (
+        tempfile.TemporaryDirectory(prefix="stackbuild-", ignore_cleanup_errors=True) as scratch,
+        messages.task("importing", len(modules), unit="modules") as task,
+    ):
+        surroundings = Surroundings(
+            interpreter=interpreter,
+            environment=import_environment(Path(scratch), environment or {}),
+            scratch=Path(scratch),
+            limit=limit,
+        )
+        run = _Run(surroundings, task, fork)
+        run.add(_by_package(modules) if fork else [_Job((name,), True) for name in modules])
+        run.all(jobs)
+    return run.outcomes
+
+
+def _by_package(modules: Collection[str]) -> list[_Job]:
+    """A job for each top-level package, the largest first."""
+    packages: dict[str, list[str]] = {}
+    for name in sorted(set(modules)):
+        packages.setdefault(name.partition(".")[0], []).append(name)
+    return [_Job(tuple(names)) for names in sorted(packages.values(), key=len, reverse=True)]
+
+
+@dataclass
+class _Run:
+    surroundings: Surroundings
+    task: Task
+    fork: bool
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _waiting: deque[_Job] = field(default_factory=deque)
+    _busy: int = 0
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _servers: list[Server] = field(default_factory=list)
+    _error: BaseException | None = None
+
+    def add(self, jobs: list[_Job]) -> None:
+        """Put `jobs` at the end of what is to be done."""
+        with self._changed:
+            self._waiting.extend(jobs)
+            self._changed.notify_all()
+
+    def all(self, workers: int) -> None:
+        """Do everything, in `workers` threads."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            # Also on Ctrl-C: nothing of what was started goes on.
+            self._stop(None)
+            for thread in threads:
+                thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _stop(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._waiting.clear()
+            servers, self._servers = self._servers, []
+            self._changed.notify_all()
+        for server in servers:
+            server.close()
+
+    def _work(self) -> None:
+        server: Server | None = None
+        try:
+            while (job := self._next()) is not None:
+                if self.fork and (server is None or not server.is_alive):
+                    server = Server(self.surroundings)
+                    self._servers.append(server)
+                try:
+                    self._do(job, server)
+                finally:
+                    with self._changed:
+                        self._busy -= 1
+                        self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            self._stop(error)
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            while not self._waiting and self._busy:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            self._busy += 1
+            return self._waiting.popleft()
+
+    def _do(self, job: _Job, server: Server | None) -> None:
+        left = dict.fromkeys(job.modules)
+        for result in self._results(job, server):
+            for name in result["modules"]:
+                left.pop(name, None)
+            self._take(job, result)
+        for name in left:
+            # The process above it is gone, which happens when a thread of a package crashes.
+            if job.alone:
+                text = "the process that was to import it came to an end"
+                self._take(job, {"result": "crash", "text": text, "at": name, "modules": [name]})
+            else:
+                self.add([_Job((name,), alone=True)])
+
+    def _results(self, job: _Job, server: Server | None) -> Iterator[dict[str, Any]]:
+        if server is None:
+            yield import_once(job.modules[0], self.surroundings)
+        else:
+            with suppress(OSError, ValueError):  # its pipes are closed when all is to stop
+                yield from server.results(job.modules, alone=job.alone)
+
+    def _take(self, job: _Job, result: dict[str, Any]) -> None:
+        modules, at = tuple(result["modules"]), result["at"]
+        if result["result"] == "not forked":
+            self.add([_Job((name,), alone=True) for name in modules])
+        elif result["result"] == "imported":
+            again = [_Job((name,), alone=True) for name in job.doubtful if name != at]
+            self.add(again)
+            self._settle(modules if not job.doubtful or at in job.doubtful else (), result)
+        elif job.alone or "." not in at:
+            self._settle(job.doubtful or modules, result)
+        else:
+            self.add([_Job((at,), alone=True, doubtful=modules)])
+
+    def _settle(self, modules: tuple[str, ...], result: dict[str, Any]) -> None:
+        for name in modules:
+            self.outcomes[name] = Outcome(
+                module=name,
+                result=result["result"],
+                at=result["at"],
+                text=result.get("text", ""),
+                output=result.get("output", ""),
+                seconds=result.get("seconds", 0.0),
+            )
+        self.task.advance(len(modules))

@@ -1,0 +1,138 @@
+"""Import failures that the spec knows of, entries nothing needs any more, and new entries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from stackbuild.verify.model import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from stackbuild.verify.model import Outcome
+
+_PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+")
+_LONGEST = 100
+_MANY = 4
+"""So many modules that fail for one reason get one entry together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A module whose import was tried."""
+
+    layer: str
+    """The name of the layer it is in."""
+    distribution: str
+    wheel: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an `allow-import-errors`."""
+
+    layer: str
+    wheel: str
+    module: str
+    text: str
+
+    def covers(self, tried: Tried) -> bool:
+        """Whether it is about this module."""
+        wheel, module = tried.wheel.lower(), tried.outcome.module
+        return fnmatchcase(wheel, self.wheel.lower()) and fnmatchcase(module, self.module)
+
+    def allows(self, tried: Tried) -> bool:
+        """Whether the module has failed as the entry says."""
+        return self.covers(tried) and self.text.lower() in said(tried.outcome).lower()
+
+
+def entries_of(layer: str, table: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:
+    """The entries of the `allow-import-errors` of a layer."""
+    for wheel, modules in table.items():
+        for module, text in modules.items():
+            yield Entry(layer, wheel, module, text)
+
+
+def said(outcome: Outcome) -> str:
+    """What an entry's text is looked for in: ``ImportError: …``, ``crash: killed by …``."""
+    return outcome.text if outcome.result == "error" else f"{outcome.result}: {outcome.text}"
+
+
+def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[Stale]:
+    """The entries that no failure needs, with the reason.
+
+    Shared entries may be about wheels of layers that were not checked, so one
+    that is about nothing counts only when the check was `complete`.
+    """
+    found: list[Stale] = []
+    for entry in entries:
+        covered = [one for one in tried if entry.covers(one)]
+        failed = [one for one in covered if one.outcome.result != "imported"]
+        if any(entry.allows(one) for one in failed):
+            continue
+        if failed:
+            reason = f"the error is another one now: {said(failed[0].outcome).splitlines()[0]}"
+        elif covered:
+            reason = "it is imported without an error now"
+        elif any(fnmatchcase(one.wheel.lower(), entry.wheel.lower()) for one in tried):
+            reason = "the wheel has no such native module"
+        elif complete:
+            reason = "no wheel has this name"
+        else:
+            continue
+        found.append(
+            Stale(layer=entry.layer, wheel=entry.wheel, module=entry.module, reason=reason)
+        )
+    return found
+
+
+def new_entries(failed: Sequence[Tried]) -> str:
+    """TOML that allows each of these failures, a table for each layer."""
+    lines: list[str] = []
+    for layer in sorted({one.layer for one in failed}):
+        lines += ["", f"[tool.stackbuild.layers.{_key(layer)}.allow-import-errors]"]
+        wheels: dict[str, dict[str, str]] = {}
+        for one in failed:
+            if one.layer == layer:
+                wheel = f"{one.wheel.partition('-')[0]}-*"
+                wheels.setdefault(wheel, {})[one.outcome.module] = _part(one.outcome)
+        for wheel, modules in sorted(wheels.items()):
+            inner = ", ".join(
+                f"{_string(module)} = {_string(text)}"
+                for module, text in sorted(_together(modules).items())
+            )
+            lines.append(f"{_string(wheel)} = {{ {inner} }}")
+    return "\n".join(lines[1:])
+
+
+def _together(modules: Mapping[str, str]) -> dict[str, str]:
+    """One entry for many modules of a package that fail for the same reason."""
+    shared = Counter((module.partition(".")[0], text) for module, text in modules.items())
+    result: dict[str, str] = {}
+    for module, text in modules.items():
+        package = module.partition(".")[0]
+        counted = shared[package, text] >= _MANY
+        result[f"{package}.*" if counted and "." in module else module] = text
+    return result
+
+
+def _part(outcome: Outcome) -> str:
+    """The part of the error that will be the same elsewhere: its longest piece without paths."""
+    first = said(outcome).splitlines()[0]
+    pieces = [piece.strip(" :'\"()") for piece in _PATH.split(first)]
+    return max(pieces, key=len)[:_LONGEST].rstrip()
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
+
+
+def _string(text: str) -> str:
+    """A TOML basic string; JSON's escapes are a part of TOML's, and DEL is the one it lacks."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,198 @@
+"""What is found by reading each file of a layer once: RECORD, build paths, needed libraries."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+from stackbuild.runtimes.elf import MAGIC, Elf, read_elf
+from stackbuild.verify.build_paths import counts_on_any_machine, find_any, is_text
+from stackbuild.verify.model import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stackbuild.messages import Task
+    from stackbuild.verify.build_paths import BuildPaths
+    from stackbuild.verify.deployed import DeployedLayer, Distribution, RecordEntry
+    from stackbuild.verify.model import Check
+
+_CHUNK = 1 << 22
+_OVERLAP = 4096
+"""Bytes of one piece of a text that are looked at again with the next one."""
+_ALGORITHMS = ("sha256", "sha384", "sha512")
+"""What a RECORD may use (binary distribution format)."""
+
+Owned = tuple["Distribution", "RecordEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLayer:
+    """What reading a layer has told."""
+
+    files: int
+    findings: tuple[Finding, ...]
+    binaries: Mapping[str, Elf]
+    """ELF files with a dynamic section, relative to the layer."""
+    owners: Mapping[str, Distribution]
+    """Files, relative to the layer, to the distribution whose RECORD names them."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A file of a layer, and what was found in it."""
+
+    layer: DeployedLayer
+    name: str
+    entries: Sequence[Owned]
+    findings: list[Finding] = field(default_factory=list)
+    elf: Elf | None = None
+
+    def finds(
+        self,
+        check: Check,
+        message: str,
+        *,
+        distribution: Distribution | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        """Add a finding about the file; of its distributions the first is named if none is."""
+        owner = distribution or (self.entries[0][0] if self.entries else None)
+        self.findings.append(
+            Finding(
+                check=check,
+                layer=self.layer.manifest.layer,
+                message=message,
+                distribution=None if owner is None else str(owner),
+                file=self.name,
+                expected=expected,
+                found=found,
+            )
+        )
+
+
+def read_layer(layer: DeployedLayer, paths: BuildPaths, jobs: int, task: Task) -> ReadLayer:
+    """Read every file of `layer`, in `jobs` threads, and tell the `task` how many bytes.
+
+    Files that nothing has installed are no concern here: `verify_installed`
+    knows them.
+    """
+    owned, findings = _owned(layer)
+    names = sorted({*layer.kinds, *owned})
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(partial(_read, layer, owned, paths, task), names))
+    binaries = {}
+    for name, result in zip(names, results, strict=True):
+        findings += result.findings
+        if result.elf is not None:
+            binaries[name] = result.elf
+    owners = {path: entries[0][0] for path, entries in owned.items()}
+    return ReadLayer(len(names), tuple(findings), binaries, owners)
+
+
+def _owned(layer: DeployedLayer) -> tuple[dict[str, list[Owned]], list[Finding]]:
+    owned: dict[str, list[Owned]] = defaultdict(list)
+    findings: list[Finding] = []
+    about = partial(Finding, check="record", layer=layer.manifest.layer)
+    here = {distribution.name for distribution in layer.distributions}
+    for shipped in layer.manifest.distributions:
+        if shipped.name not in here:
+            name = f"{shipped.name} {shipped.version}"
+            message = "the layer was published with this distribution, and it is not there"
+            findings.append(about(distribution=name, message=message))
+    for one in layer.distributions:
+        if one.record is None:
+            message = "has no RECORD that can be read"
+            findings.append(about(distribution=str(one), message=message, file=one.info))
+        for entry in one.record or ():
+            if entry.path.startswith(("../", "/")) or entry.path == "..":
+                message = "RECORD names a file outside the layer"
+                findings.append(about(distribution=str(one), message=message, file=entry.path))
+            else:
+                owned[entry.path].append((one, entry))
+    return owned, findings
+
+
+def _read(
+    layer: DeployedLayer,
+    owned: Mapping[str, list[Owned]],
+    paths: BuildPaths,
+    task: Task,
+    name: str,
+) -> _File:
+    path, file = layer.directory / name, _File(layer, name, owned.get(name, ()))
+    try:
+        scan = _scan(path, file, paths)
+        if scan.magic == MAGIC and not path.is_symlink():
+            file.elf = read_elf(path)
+    except FileNotFoundError:
+        if file.entries:
+            file.finds("record", "RECORD names a file that is missing")
+        return file
+    except OSError as error:
+        file.finds("record", "cannot be read", found=error.strerror)
+        return file
+    except ComposeError:
+        file.finds("library", "is damaged: it begins as a program or library, and is none")
+    task.advance(scan.size)
+    _compare(file, scan)
+    if scan.trace is not None:
+        file.finds("path", "names a path of the machine that built it", found=scan.trace)
+    return file
+
+
+def _compare(file: _File, scan: _Scan) -> None:
+    for owner, entry in file.entries:
+        algorithm, _, expected = entry.digest.partition("=")
+        found = scan.digests.get(algorithm)
+        if entry.digest and found != expected.rstrip("="):
+            file.finds(
+                "record",
+                "is not the file that RECORD names",
+                distribution=owner,
+                expected=entry.digest,
+                found=f"{algorithm}={found}" if found else f"{algorithm} is not to be used here",
+            )
+
+
+@dataclass(slots=True)
+class _Scan:
+    digests: dict[str, str] = field(default_factory=dict)
+    """By algorithm, as RECORD writes them."""
+    trace: str | None = None
+    """A path of the build machine."""
+    magic: bytes = b""
+    size: int = 0
+
+
+def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
+    """Read a file once. Raises OSError."""
+    used = {entry.digest.partition("=")[0] for _, entry in about.entries}
+    hashes = {name: hashlib.new(name) for name in used if name in _ALGORITHMS}
+    kind = about.layer.kinds.get(about.name)
+    strict = kind is not None and counts_on_any_machine(about.name, kind)
+    scan, text, before = _Scan(), True, b""
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            if not scan.size:
+                scan.magic, text = chunk[:4], is_text(about.name, chunk)
+            scan.size += len(chunk)
+            for one in hashes.values():
+                one.update(chunk)
+            if text and scan.trace is None:
+                piece = before + chunk if before else chunk
+                scan.trace = paths.find(piece) or (find_any(piece) if strict else None)
+                before = piece[-_OVERLAP:]
+            elif not text and not hashes:
+                break
+    for name, one in hashes.items():
+        scan.digests[name] = base64.urlsafe_b64encode(one.digest()).rstrip(b"=").decode()
+    return scan

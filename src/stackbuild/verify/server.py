@@ -1,0 +1,162 @@
+"""Processes of a layer's interpreter that import modules, as this side sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_WORKER = Path(__file__).with_name("import_worker.py")
+_SLACK = 15.0
+"""Seconds beyond the limit of one import after which a server is taken for dead."""
+_END = 3.0
+"""Seconds that a server gets to end the processes below it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where and how processes are started."""
+
+    interpreter: Path
+    environment: Mapping[str, str]
+    scratch: Path
+    """An empty directory, for what is written on the way."""
+    limit: float
+    """Seconds for one import."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """The worker with `arguments`; no setting of the user's is seen, and nothing written."""
+        interpreter, scratch = os.fspath(self.interpreter), os.fspath(self.scratch)
+        return [interpreter, "-I", "-B", "-X", "utf8", os.fspath(_WORKER), scratch, *arguments]
+
+
+class Server:
+    """A process that forks others; one task at a time."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._limit = surroundings.limit
+        self._process = subprocess.Popen(
+            surroundings.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(surroundings.environment),
+            cwd=surroundings.scratch,
+            start_new_session=True,
+        )
+        self._rest = b""
+
+    def results(self, modules: Sequence[str], *, alone: bool) -> Iterator[dict[str, Any]]:
+        """Import `modules`, and tell each result as it comes; stops early when the server dies."""
+        task = {"modules": list(modules), "alone": alone, "limit": self._limit}
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(task).encode() + b"\n")
+            self._process.stdin.flush()
+        while (line := self._line()) is not None:
+            with suppress(ValueError):  # a module may write to any descriptor
+                result = json.loads(line)
+                if result == {"task": "done"}:
+                    return
+                yield result
+
+    def _line(self) -> bytes | None:
+        deadline = time.monotonic() + self._limit + _SLACK
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._rest:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self.stop()
+                    return None
+                data = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not data:
+                    return None
+                self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take another task."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it and every process below it. Safe to call again, and in any thread."""
+        if self.is_alive:
+            self._process.terminate()
+            try:
+                self._process.wait(_END)
+            except subprocess.TimeoutExpired:
+                _end_tree(self._process)
+
+    def close(self) -> None:
+        """End it, and give its pipes back."""
+        self.stop()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def import_once(module: str, surroundings: Surroundings) -> dict[str, Any]:
+    """Import `module` in a process started for it, where processes cannot be forked."""
+    begin = time.monotonic()
+    log = surroundings.scratch / f"{module}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            surroundings.command(module),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            env=dict(surroundings.environment),
+            cwd=surroundings.scratch,
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=surroundings.limit)
+            result = _result(said, process.returncode)
+        except subprocess.TimeoutExpired:
+            result = {"result": "hang", "text": f"not imported within {surroundings.limit:g} s"}
+        finally:
+            _end_tree(process)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+    if result["result"] in {"crash", "hang"}:
+        result["output"] = log.read_bytes()[-2000:].decode("utf-8", "replace")
+    took = round(time.monotonic() - begin, 3)
+    return {**result, "at": module, "modules": [module], "seconds": took}
+
+
+def _result(said: bytes, code: int) -> dict[str, Any]:
+    lines = said.splitlines()
+    if code == 0 and lines:
+        with suppress(ValueError):
+            result = json.loads(lines[-1])
+            if isinstance(result, dict) and "result" in result:
+                return result
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "signal"
+        return {"result": "crash", "text": f"killed by {name} (signal {-code})"}
+    shown = f"{code:#x}" if code > 255 else str(code)  # NTSTATUS is known in hex
+    return {"result": "crash", "text": f"ended the process with exit code {shown}"}
+
+
+def _end_tree(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(command, capture_output=True, check=False)
+    else:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)

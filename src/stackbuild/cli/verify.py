@@ -8,55 +8,140 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument
-from stackbuild.errors import VerifyError
+from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
     import argparse
 
     from stackbuild.install.verify import Difference, VerifyReport
+    from stackbuild.platforms import Platform
+    from stackbuild.workspace import Workspace
 
 EXAMPLES = """\
-Example:
-  stackbuild verify atls --installed --root ~/envs
+Examples:
+  stackbuild verify                                   what `stackbuild build` has made here
+  stackbuild verify atls --root ~/envs                an installed layer and its chain
+  stackbuild verify atls --installed --root ~/envs    whether files were changed since
 
-Every installed file is read and compared with what was unpacked: edited, missing and added
-files, changed links and modes are listed. Exit code 9 when there are any; the next
-`stackbuild install` of the layer brings them anew.
+Every native module is imported in a process of its own, with the interpreter of the layer;
+the files of each distribution are compared with its RECORD, its requirements looked up in the
+chain, text searched for paths of this machine, and every shared library for those it needs.
+What the spec knows of (`allow-import-errors`) is no finding. Layers for another platform are
+checked without running anything.
+
+With --installed, every file is read and compared with what was unpacked instead: edited,
+missing and added files, changed links and modes are listed; the next `stackbuild install` of
+the layer brings them anew.
+
+Exit code 9 when there are any findings.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
-    parser.description = "Check installed layers, and the layers below them."
+    parser.description = "Check deployed layers, and the layers below them."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="*", metavar="LAYER", help="(default: all)")
     parser.add_argument(
-        "--installed", action="store_true", required=True, help="compare what is installed"
+        "layers", nargs="*", metavar="LAYER", help="(default: all that were asked for)"
     )
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the root")
+    parser.add_argument(
+        "--installed", action="store_true", help="compare files with what was published"
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="the root (default: the one of `stackbuild build` for the platform)",
+    )
+    parser.add_argument(
+        "--platform", metavar="PLATFORM", help="what the layers are for (default: host)"
+    )
+    add_spec_argument(parser)
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, print the differences, and fail when there are any."""
-    from stackbuild.install.verify import verify_installed
+    """Check, print what was found, and fail when there is anything."""
+    from stackbuild.platforms import parse_platform
+    from stackbuild.workspace import open_workspace
 
-    report = verify_installed(arguments.layers, arguments.root, Console())
-    print(
-        json.dumps(asdict(report), indent=2, ensure_ascii=False)
-        if arguments.json
-        else _text(report)
+    platform = parse_platform(arguments.platform) if arguments.platform else None
+    workspace = open_workspace(arguments.spec.absolute().parent)
+    root = arguments.root or _build_root(arguments.spec, workspace, platform)
+    if arguments.installed:
+        return _installed(arguments, root, platform)
+    return _deployed(arguments, root, platform, workspace)
+
+
+def _build_root(spec: Path, workspace: Workspace, platform: Platform | None) -> Path:
+    from stackbuild.platforms import host_platform
+
+    root = workspace.build / (platform or host_platform())
+    if not root.is_dir():
+        raise UsageError(
+            f"nothing was built for {platform or host_platform()} beside {spec}",
+            expected=f"a root in {root}",
+            remedy="name the root with --root, or make this one: stackbuild build",
+        )
+    return root
+
+
+def _deployed(
+    arguments: argparse.Namespace, root: Path, platform: Platform | None, workspace: Workspace
+) -> int:
+    from stackbuild.install.root import Root
+    from stackbuild.spec.reader import load_stack
+    from stackbuild.verify.check import check_deployed
+    from stackbuild.verify.rules import rules_of
+    from stackbuild.verify.text import summary
+
+    rules = {}
+    places = [workspace.cache]
+    # A root can be checked without the spec: then nothing is known beforehand. A file that
+    # was named by --spec and is not there is an error.
+    if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
+        stack = load_stack(arguments.spec)
+        rules = rules_of(stack, Root(root).installed_state().platform)
+        places.append(workspace.project)
+    report = check_deployed(
+        arguments.layers,
+        root,
+        Console(),
+        rules=rules,
+        platform=platform,
+        places=places,
+        jobs=workspace.jobs,
     )
+    as_json = arguments.json
+    print(_json(asdict(report)) if as_json else summary(report))
+    if report.findings:
+        count = len(report.findings)
+        raise VerifyError(f"{count} finding{'' if count == 1 else 's'}", file=root)
+    return 0
+
+
+def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | None) -> int:
+    from stackbuild.install.root import Root
+    from stackbuild.install.verify import verify_installed
+    from stackbuild.verify.check import check_platform
+
+    check_platform(Root(root), platform)
+    report = verify_installed(arguments.layers, root, Console())
+    print(_json(asdict(report)) if arguments.json else _text(report))
     if report.differences:
         count = len(report.differences)
         broken = " ".join(dict.fromkeys(difference.layer for difference in report.differences))
         raise VerifyError(
             f"{count} file{' differs' if count == 1 else 's differ'} from what was installed",
-            file=arguments.root,
-            remedy=f"stackbuild install {broken} --from PLACE --root {arguments.root}",
+            file=root,
+            remedy=f"stackbuild install {broken} --from PLACE --root {root}",
         )
     return 0
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _text(report: VerifyReport) -> str:

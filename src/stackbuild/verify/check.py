@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
 from stackbuild.install.plan import find_installed
+from stackbuild.install.root import Root
 from stackbuild.platforms import host_platform
 from stackbuild.verify import known
 from stackbuild.verify.build_paths import of_this_machine
@@ -56,14 +57,9 @@ def check_deployed(
     root is for another platform than the one asked for.
     """
     begin = time.monotonic()
+    check_platform(Root(root), platform)
     deployment = open_deployment(root)
     state = deployment.state
-    if platform not in {None, state.platform}:
-        raise UsageError(
-            f"{deployment.root} holds layers for {state.platform}",
-            platform=platform,
-            remedy="name the root of that platform with --root",
-        )
     run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1, limit)
     names = [find_installed(layer, state).directory for layer in layers] or list(state.asked)
     tops = [deployment.layers[name] for name in dict.fromkeys(names)]
@@ -82,6 +78,17 @@ def check_deployed(
         not_imported=not_imported,
         seconds=round(time.monotonic() - begin, 2),
     )
+
+
+def check_platform(root: Root, platform: Platform | None) -> None:
+    """Refuse a root that is not for `platform`, if one is asked for. Raises UsageError."""
+    found = root.installed_state().platform
+    if platform not in {None, found}:
+        raise UsageError(
+            f"{root.path} holds layers for {found}",
+            platform=platform,
+            remedy="name the root of that platform with --root",
+        )
 
 
 @dataclass

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PLATFORMS = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64, windows-aarch64"
 LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
+DIRECT = "expected such as 'name @ git+https://host/repository@revision'"
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
 MOMENT = "expected one such as 2025-10-19T00:00:00Z"
 ADDRESS = "expected https://…, http://… or file:///…"
@@ -252,8 +253,7 @@ CASES = {
             "runtimes[0].requirements[3]: empty (expected some text)",
             "runtimes[0].requirements[1]: not a requirement: Expected semicolon (after name with "
             f"no version specifier) or end ({REQUIREMENT}, found 'a b')",
-            "runtimes[0].requirements[4]: x is asked for by its address, which is not supported "
-            f"yet ({REQUIREMENT})",
+            f"runtimes[0].requirements[4]: not the address of a git repository ({DIRECT})",
             "runtimes[0].requirements[5]: not a requirement: Expected package name at the start "
             f"of dependency specifier ({REQUIREMENT}, found '-r x')",
         ],
@@ -265,8 +265,8 @@ CASES = {
         ),
         [
             f"runtimes[0].requirements[3]: longer than 4000 characters (found 'x=={'9' * 65}…)",
-            "runtimes[0].requirements[0]: an address, which is not supported yet "
-            f"({REQUIREMENT}, found 'git+https://***@h/x')",
+            "runtimes[0].requirements[0]: an address without a name "
+            f"({DIRECT}, found 'git+https://***@h/x')",
             "runtimes[0].requirements[1]: not a requirement: Expected package name at the start "
             f"of dependency specifier ({REQUIREMENT}, found './x.whl')",
             "runtimes[0].requirements[2]: not a requirement: Too many parentheses in its marker "
@@ -564,7 +564,6 @@ CASES = {
             "(expected a whole number from 1 to 22, found 23)",
             "tool.stackbuild.frames.bytecode: wrong type (expected true or false, found 1)",
             "tool.stackbuild.frames.levl: unknown key; did you mean 'level'?",
-            "tool.stackbuild.shared: not supported yet",
             "tool.stackbuild.frame: unknown key; did you mean 'frames'?",
         ],
     ),
@@ -595,22 +594,13 @@ CASES = {
             "applications[0].frameworks[0]: unknown framework "
             "(expected the name of a framework, found 'base')",
             "tool.stackbuild.layers.app.platform-specific.win_arm64.x: unknown key "
-            "(expected one of copy-files)",
+            "(expected one of allow-import-errors, copy-files, dependencies, resolution)",
             "tool.stackbuild.layers.app.platforms: unknown key; did you mean 'platform-specific'?",
         ],
     ),
     "settings of a runtime elsewhere": Case(
         ALL + OWN + "sources = ['pbs']\n",
         ["tool.stackbuild.layers.app.sources: only for a runtime, and app is not one"],
-    ),
-    "later settings": Case(
-        ALL + OWN + "skip = {}\nno-deps = []\nplatform-specific.linux-x64.dependencies = []\n",
-        [
-            "tool.stackbuild.layers.app.platform-specific.linux-x64.dependencies: "
-            "not supported yet",
-            "tool.stackbuild.layers.app.no-deps: not supported yet",
-            "tool.stackbuild.layers.app.skip: not supported yet",
-        ],
     ),
     "settings of a runtime": Case(
         ALL

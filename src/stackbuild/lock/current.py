@@ -75,7 +75,7 @@ class Locks:
         python = self._stack.python_version(layer)
         if lock.python_version != python:
             return f"locked for Python {lock.python_version}, the spec asks for {python}"
-        if sorted(lock.requirements) != sorted(map(str, layer.requirements)):
+        if sorted(lock.requirements) != sorted(map(str, layer.requirements_on(platform))):
             return "its requirements changed"
         if layer.kind is LayerKind.RUNTIME and not self._has_interpreter(layer, lock):
             return "its interpreter changed"
@@ -83,7 +83,7 @@ class Locks:
         present = [item for item in lower if item is not None]
         inputs = inputs_digest(self._stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
-            return "a layer below, a package index or the target changed"
+            return "its policy, a layer below, a package index or the target changed"
         return None
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:

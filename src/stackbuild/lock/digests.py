@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from stackbuild.spec.model import SourcePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stackbuild.lock.model import LayerLock, LockedDistribution
+    from stackbuild.lock.model import LayerLock, LockedDistribution, UnbuiltDistribution
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.spec.model import Layer, Policy, Stack
 
 RESOLUTION = 1
 """Goes up when the way of resolving changes, so that all locks become stale."""
 
 
-def content_digest(distributions: Iterable[LockedDistribution], interpreter: str | None) -> str:
+def content_digest(
+    distributions: Iterable[LockedDistribution],
+    interpreter: str | None,
+    unbuilt: Iterable[UnbuiltDistribution] = (),
+) -> str:
     """The digest of what is installed (`LayerLock.digest`)."""
     files = [
         [item.name, str(item.version), item.wheel.name, item.wheel.size, item.wheel.sha256]
+        + ([asdict(item.source)] if item.source else [])
         for item in distributions
     ]
-    return _digest([files, interpreter])
+    sources = [[item.name, str(item.version), asdict(item.source)] for item in unbuilt]
+    return digest_of([files, interpreter, *([sources] if sources else [])])
 
 
 def inputs_digest(
@@ -41,10 +50,12 @@ def inputs_digest(
     from stackbuild.lock.indexes import index_settings
 
     target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
-    return _digest(
+    described = _described(layer.policy(platform))
+    return digest_of(
         {
+            **({"policy": described} if described else {}),
             "resolution": RESOLUTION,
-            "requirements": sorted(map(str, layer.requirements)),
+            "requirements": sorted(map(str, layer.requirements_on(platform))),
             "platform": platform,
             "target": target,
             "python": str(stack.python_version(layer)),
@@ -55,6 +66,20 @@ def inputs_digest(
     )
 
 
-def _digest(value: object) -> str:
+def _described(policy: Policy) -> dict[str, object]:
+    """What of `policy` a lock depends on."""
+    fields = {
+        "skip": dict(policy.skip),
+        "force-source": dict(policy.force_source),
+        "build-wheel": {name: asdict(build) for name, build in policy.build_wheel.items()},
+        "no-deps": sorted(policy.no_deps),
+        "overrides": dict(policy.overrides),
+        "resolution": asdict(policy.resolution) if policy.resolution != SourcePolicy() else None,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def digest_of(value: object) -> str:
+    """The sha256 (hex) of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()

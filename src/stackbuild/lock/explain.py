@@ -49,7 +49,7 @@ def diagnose(
     if question.constraints:
         try:
             free = replace(question, constraints={}, preferences=question.constraints)
-            clash = _clash(question, uv.ask(free), error, layer, lower)
+            clash = _clash(question, uv.ask(free).found, error, layer, lower)
         except UnresolvableError as other:
             # Not the layers below are to blame, and without them uv says it more plainly.
             error, clash = other, None
@@ -103,7 +103,7 @@ def _clash(
         owner = next(
             lock for lock in lower if any(own.name == item.name for own in lock.distributions)
         )
-        wishes = _excluding(layer, item.name, str(pin)) or _askers(error, item.name)
+        wishes = _excluding(question, item.name, str(pin)) or _askers(error, item.name)
         wishes = wishes or [f"{item.version}, which others need"]
         reason = [text for text in owner.requirements if _is_for(text, item.name)]
         because = f", which requires {reason[0]!r}" if reason else ", where others need it"
@@ -118,10 +118,12 @@ def _clash(
     return None
 
 
-def _excluding(layer: Layer, name: NormalizedName, version: str) -> list[str]:
+def _excluding(question: Question, name: NormalizedName, version: str) -> list[str]:
+    from packaging.requirements import Requirement
+
     return [
         f"'{requirement}' itself"
-        for requirement in layer.requirements
+        for requirement in map(Requirement, question.requirements)
         if _is_for(requirement, name)
         and not requirement.specifier.contains(version, prereleases=True)
     ]
@@ -156,7 +158,7 @@ def _missing_wheel(
 
     name = canonicalize_name(match["name"])
     version = (match["version"] or "").lstrip("=")
-    direct = [str(item) for item in layer.requirements if _is_for(item, name)]
+    direct = [item for item in question.requirements if _is_for(item, name)]
     needed = re.search(rf"({_NAME})(?:{_SPECIFIER})? depends? on {re.escape(name)}\b", error.flat)
     if direct:
         asked = f"which {layer.name} requires as {direct[0]!r}"
@@ -174,7 +176,7 @@ def _missing_wheel(
         question, requirements=(name,), constraints={}, preferences={}, no_deps=True, refresh=False
     )
     try:
-        alternative = next((str(item.version) for item in uv.ask(loose)), None)
+        alternative = next((str(item.version) for item in uv.ask(loose).found), None)
     except UnresolvableError:
         alternative = None
     return Failure(
@@ -204,5 +206,6 @@ def _other(error: UnresolvableError, layer: Layer) -> Problem:
             distribution=unknown[1],
             found=text,
             remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
+            absent=True,
         )
     return Problem(message=f"the requirements of {layer.name} contradict each other", found=text)

@@ -147,13 +147,13 @@ class _Fetching:
         )
         pins = [f"{item.name}=={item.version}" for item in chosen]
         try:
-            found = uv.ask(replace(question, requirements=tuple(pins)))
+            found = list(uv.ask(replace(question, requirements=tuple(pins))).found)
         except UnresolvableError:
             # One that is missing must not keep the others from being found.
             found = []
             for pin in pins:
                 try:
-                    found += uv.ask(replace(question, requirements=(pin,)))
+                    found += uv.ask(replace(question, requirements=(pin,))).found
                 except UnresolvableError as error:
                     self._messages.warn(f"{pin}: {error.flat.removeprefix('error: ')}")
         by_name = {item.wheel.name: item.wheel.sha256 for item in chosen}

@@ -13,14 +13,16 @@ import tomli
 
 from stackbuild.errors import LockError
 from stackbuild.files import atomic_write
-from stackbuild.lock.digests import content_digest
+from stackbuild.lock.digests import content_digest, digest_of
 from stackbuild.lock.model import (
     Inherited,
     LayerLock,
+    LeftOut,
     LockedDistribution,
-    LockedFile,
     RuntimeLock,
+    UnbuiltDistribution,
 )
+from stackbuild.lock.packages import inline, inline_package, read_package
 from stackbuild.lock.values import DamageError, Reader
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import Download
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 FORMAT = 1
-WHEELHOUSE = "../../wheelhouse/"
-"""The wheelhouse as seen from a lock."""
+_CHECKSUM = "checksum"
 RUNTIME_FILE = "runtime.toml"
 
 _LOCK = "run `stackbuild lock`"
@@ -132,19 +133,21 @@ def lock_text(lock: LayerLock, name: str) -> str:
     document["environments"] = [marker(lock.platform)]
     document["requires-python"] = f"=={lock.python_version.major}.{lock.python_version.minor}.*"
     document["created-by"] = "stackbuild"
-    packages = [_package(item) for item in lock.distributions]
+    packages = [inline_package(item) for item in lock.distributions]
+    packages += [inline_package(item) for item in lock.unbuilt]
     document["packages"] = AoT([tomlkit.item(package) for package in packages]) if packages else []
     tool = tomlkit.table()
     for key, value in _tool_values(lock).items():
         if isinstance(value, list):
             array = Array([], Trivia())
             for item in value:
-                array.append(_inline(item) if isinstance(item, dict) else item)
+                array.append(inline(item) if isinstance(item, dict) else item)
             tool[key] = array.multiline(multiline=True)
         else:
             tool[key] = value
     document["tool"] = tomlkit.table(is_super_table=True)
     document["tool"]["stackbuild"] = tool
+    tool[_CHECKSUM] = _checksum(tomli.loads(tomlkit.dumps(document)))
     return _HEADER.format(name=name) + "\n" + tomlkit.dumps(document)
 
 
@@ -159,6 +162,7 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
         "version": lock.version,
         "locked-at": lock.locked_at,
         "digest": lock.digest,
+        _CHECKSUM: "",
     }
     if lock.interpreter:
         values["interpreter"] = lock.interpreter
@@ -166,30 +170,17 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
         {"name": item.name, "version": str(item.version), "layer": item.layer}
         for item in lock.inherited
     ]
+    for key, items in (("skipped", lock.skipped), ("omitted", lock.omitted)):
+        if items:
+            values[key] = [{"name": item.name, "reason": item.reason} for item in items]
     return values
 
 
-def _package(item: LockedDistribution) -> dict[str, Any]:
-    import tomlkit
-
-    wheel = {
-        "name": item.wheel.name,
-        "path": WHEELHOUSE + item.wheel.name,
-        "size": item.wheel.size,
-        "hashes": {"sha256": item.wheel.sha256},
-    }
-    wheels = tomlkit.array()
-    wheels.append(_inline(wheel))
-    return {"name": str(item.name), "version": str(item.version), "wheels": wheels}
-
-
-def _inline(values: dict[str, Any]) -> Any:
-    import tomlkit
-
-    table = tomlkit.inline_table()
-    for key, value in values.items():
-        table[key] = _inline(value) if isinstance(value, dict) else value
-    return table
+def _checksum(values: dict[str, Any]) -> str:
+    """The sha256 (hex) of all that a lock says, but for itself and the time of locking."""
+    tool = values["tool"]["stackbuild"]
+    told = {key: value for key, value in tool.items() if key not in (_CHECKSUM, "locked-at")}
+    return digest_of({**values, "tool": {**values["tool"], "stackbuild": told}})
 
 
 def _load(path: Path) -> Reader:
@@ -225,14 +216,16 @@ def _check_format(path: Path, tool: Reader) -> None:
 def _layer_lock(reader: Reader) -> LayerLock:
     tool = reader.table("tool").table("stackbuild")
     interpreter = tool.sha256("interpreter") if "interpreter" in tool.values else None
-    distributions = tuple(_distribution(package) for package in reader.list_of_tables("packages"))
-    digest = content_digest(distributions, interpreter)
+    packages = [read_package(package) for package in reader.list_of_tables("packages")]
+    distributions = tuple(item for item in packages if isinstance(item, LockedDistribution))
+    unbuilt = tuple(item for item in packages if isinstance(item, UnbuiltDistribution))
+    digest = content_digest(distributions, interpreter, unbuilt)
     if digest != tool.sha256("digest"):
         raise DamageError("tool.stackbuild.digest: the packages are not those that were locked")
     platform = tool.text("platform")
     if platform not in {str(item) for item in Platform}:
         raise DamageError(f"tool.stackbuild.platform: unknown platform {platform!r}")
-    return LayerLock(
+    lock = LayerLock(
         layer=tool.text("layer"),
         platform=Platform(platform),
         python_version=tool.version("python"),
@@ -249,30 +242,15 @@ def _layer_lock(reader: Reader) -> LayerLock:
         ),
         digest=digest,
         interpreter=interpreter,
+        unbuilt=unbuilt,
+        skipped=_left_out(tool, "skipped"),
+        omitted=_left_out(tool, "omitted"),
     )
+    if tool.sha256(_CHECKSUM) != _checksum(dict(reader.values)):
+        raise DamageError(f"tool.stackbuild.{_CHECKSUM}: the lock says something else than it did")
+    return lock
 
 
-def _distribution(package: Reader) -> LockedDistribution:
-    wheels = package.list_of_tables("wheels")
-    if len(wheels) != 1:
-        raise DamageError(f"{package.place}.wheels: expected exactly one wheel")
-    wheel = wheels[0]
-    name = wheel.text("name")
-    if "/" in name or "\\" in name or wheel.text("path") != WHEELHOUSE + name:
-        raise DamageError(f"{wheel.place}.path: expected {WHEELHOUSE}<name of the file>")
-    file = LockedFile(
-        name=name, size=wheel.number("size"), sha256=wheel.table("hashes").sha256("sha256")
-    )
-    return LockedDistribution(
-        name=package.name("name"), version=package.version("version"), wheel=file
-    )
-
-
-def _inherited(item: Reader) -> Inherited:
-    return Inherited(
-        name=item.name("name"), version=item.version("version"), layer=item.text("layer")
-    )
-
-
-def _platform_order(entry: tuple[Platform, Download]) -> int:
-    return list(Platform).index(entry[0])
+def _left_out(tool: Reader, key: str) -> tuple[LeftOut, ...]:
+    items = tool.list_of_tables(key) if key in tool.values else []
+    return tuple(LeftOut(name=item.name("name"), reason=item.text("reason")) for item in items)

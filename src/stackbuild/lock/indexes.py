@@ -26,24 +26,21 @@ class IndexSettings:
     """Where uv looks distributions up for one layer."""
 
     indexes: tuple[PackageIndex, ...]
-    """In order of priority; addresses are absolute and may hold credentials.
+    """In order of priority, with their addresses as the spec has them.
     Without a default one uv's own default comes last."""
     sources: Mapping[NormalizedName, str]
     """Distribution to the name of the only index it may come from."""
     uv_settings: Mapping[str, object] = field(default_factory=dict)
+    directory: Path = field(default_factory=Path)
+    """What the addresses of directories are relative to."""
 
     def tables(self) -> list[dict[str, object]]:
-        """The `[[index]]` tables of uv."""
-        return [
-            {key: value for key, value in _table(index).items() if value not in (None, False)}
-            for index in self.indexes
-        ]
+        """The `[[index]]` tables of uv, with credentials. Raises LockError as `userinfo` does."""
+        return [_table(index, self._address(index)) for index in self.indexes]
 
     def described(self) -> list[object]:
-        """What a lock depends on: everything but credentials."""
-        indexes = [
-            {**table, "url": without_credentials(str(table["url"]))} for table in self.tables()
-        ]
+        """What a lock depends on: neither credentials nor where the project is."""
+        indexes = [_table(index, without_credentials(index.url)) for index in self.indexes]
         return [indexes, dict(sorted(self.sources.items())), dict(self.uv_settings)]
 
     def with_credentials(self, url: str) -> str:
@@ -51,26 +48,53 @@ class IndexSettings:
         parts = urlsplit(url)
         for index in self.indexes:
             known = urlsplit(index.url)
-            if known.username is None or (known.scheme, _host(known.netloc)) != (
-                parts.scheme,
-                _host(parts.netloc),
-            ):
+            if (known.scheme, _host(known.netloc)) != (parts.scheme, _host(parts.netloc)):
                 continue
-            userinfo = known.netloc.rpartition("@")[0]
-            return urlunsplit(parts._replace(netloc=f"{userinfo}@{_host(parts.netloc)}"))
+            if secret := _userinfo(index):
+                return urlunsplit(parts._replace(netloc=f"{secret}@{_host(parts.netloc)}"))
         return url
+
+    def name_of(self, distribution: NormalizedName, url: str) -> str | None:
+        """The name of the index that the file of `distribution` at `url` comes from, if known."""
+        if distribution in self.sources:
+            return self.sources[distribution]
+        near = [index.name for index in self.indexes if self._is_near(index, url)]
+        return near[0] if len(near) == 1 else None
+
+    def _is_near(self, index: PackageIndex, url: str) -> bool:
+        if index.explicit:
+            return False
+        address = urlsplit(_absolute(index.url, self.directory))
+        parts = urlsplit(url)
+        if address.scheme == "file":
+            return parts.scheme == "file" and parts.path.startswith(address.path.rstrip("/") + "/")
+        return _host(address.netloc) == _host(parts.netloc)
+
+    def _address(self, index: PackageIndex) -> str:
+        if "://" not in index.url:
+            return _absolute(index.url, self.directory)
+        parts = urlsplit(index.url)
+        secret = _userinfo(index)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{secret}@{host}" if secret else host))
 
 
 def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) -> IndexSettings:
     """The indexes of `layer`; `default` is the address of another default index.
 
     First those of `priority_indexes`, then explicit ones that a distribution
-    of the layer is bound to, then the others in the order of the spec.
+    of the layer is bound to, then the others in the order of the spec. The
+    layer's additional registries are explicit, whatever they are elsewhere.
     """
-    named = {index.name: index for index in stack.indexes if index.name}
+    registries = layer.registries
+    indexes = [
+        replace(index, explicit=True) if index.name in registries else index
+        for index in stack.indexes
+    ]
+    named = {index.name: index for index in indexes if index.name}
     bound = set(layer.package_indexes.values())
     first = [replace(named[name], explicit=False) for name in layer.priority_indexes]
-    others = [index for index in stack.indexes if index.name not in layer.priority_indexes]
+    others = [index for index in indexes if index.name not in layer.priority_indexes]
     chosen = [
         *first,
         *(index for index in others if index.explicit and index.name in bound),
@@ -83,11 +107,10 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
         chosen = [replace(index, default=False) for index in chosen]
         chosen.append(PackageIndex(name=None, url=default, default=True))
     return IndexSettings(
-        indexes=tuple(
-            replace(index, url=_absolute(index.url, stack.directory)) for index in chosen
-        ),
+        indexes=tuple(chosen),
         sources=layer.package_indexes,
         uv_settings=stack.uv_settings,
+        directory=stack.directory,
     )
 
 
@@ -102,6 +125,13 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(?<=://)[^/\s`]*@", "", text)
 
 
+def _userinfo(index: PackageIndex) -> str | None:
+    # Imported late, as nothing of it is needed to tell that a lock is current.
+    from stackbuild.lock.credentials import userinfo
+
+    return userinfo(index)
+
+
 def _host(netloc: str) -> str:
     return netloc.rpartition("@")[2].lower()
 
@@ -112,11 +142,12 @@ def _absolute(url: str, directory: Path) -> str:
     return (directory / Path(url)).resolve().as_uri()
 
 
-def _table(index: PackageIndex) -> dict[str, object]:
-    return {
+def _table(index: PackageIndex, url: str) -> dict[str, object]:
+    table = {
         "name": index.name,
-        "url": index.url,
+        "url": url,
         "default": index.default,
         "explicit": index.explicit,
         "format": index.format if index.format != "simple" else None,
     }
+    return {key: value for key, value in table.items() if value not in (None, False)}

@@ -14,6 +14,8 @@ from stackbuild.errors import LockError, StackbuildError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from packaging.utils import NormalizedName
+
     from stackbuild.lock.targets import Level, Target
     from stackbuild.platforms import Platform
 
@@ -28,6 +30,8 @@ class Problem:
     expected: str | None = None
     found: str | None = None
     remedy: str | None = None
+    absent: bool = False
+    """Whether no index has the distribution at all."""
 
     def error(self, layer: str, failures: Sequence[Failure]) -> StackbuildError:
         """The error for `layer` on the platforms of `failures`."""
@@ -50,6 +54,13 @@ class MissingWheel:
     """Its name and version, as far as the requirements settle one."""
     asked: str
     """Who asks for it."""
+
+    @property
+    def name(self) -> NormalizedName:
+        """The distribution's name alone."""
+        from packaging.utils import canonicalize_name
+
+        return canonicalize_name(self.distribution.partition(" ")[0])
 
     def error(self, layer: str, failures: Sequence[Failure]) -> StackbuildError:
         """The error for `layer`, with the remedies for each platform."""
@@ -79,6 +90,19 @@ class Failure:
     """What wheels there are for, where one is missing."""
     alternative: str | None = None
     """Another version that has a wheel for this platform."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a distribution cannot be had, which a layer may do without."""
+        if isinstance(self.problem, Problem):
+            return self.problem.absent
+        return isinstance(self.problem, MissingWheel)
+
+    def in_short(self) -> str:
+        """What is wrong, without the layer and the remedies."""
+        if isinstance(self.problem, MissingWheel):
+            return f"{self.problem.distribution} has no wheel for {self.platform}"
+        return self.problem.message
 
 
 def told(failures: Sequence[Failure]) -> list[StackbuildError]:

@@ -12,18 +12,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import StackbuildError
+from stackbuild.lock.choice import Choice, Chooser
 from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.errors import raise_all
-from stackbuild.lock.explain import check_tags, diagnose
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.model import Inherited, LayerLock, LockedDistribution, RuntimeLock
+from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock
 from stackbuild.lock.problems import Failure, told
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.sizes import Sizes
+from stackbuild.lock.sources import Sources
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.lock.uv import Question, Uv
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.lock.current import Locks
-    from stackbuild.lock.uv import Found
+    from stackbuild.lock.uv import Answer
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Download, Layer, Stack
@@ -89,6 +90,7 @@ class Resolution:
         self._sizes = Sizes(workspace, messages)
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
+        self._sources = Sources()
         self._futures: dict[Pair, Future[_Outcome]] = {}
         self._hidden: dict[str, None] = {}
 
@@ -162,13 +164,18 @@ class Resolution:
             chosen = self._choose(layer, platform, lower)
             if isinstance(chosen, Failure):
                 return chosen
-            own, inherited = chosen
-            files = self._sizes.complete(own, index_settings(self._stack, layer))
+            indexes = index_settings(self._stack, layer)
+            files = self._sizes.complete(chosen.own, indexes)
         except StackbuildError as error:
             return Failure(layer=layer.name, platform=platform, problem=error)
         distributions = tuple(
-            LockedDistribution(name=item.name, version=item.version, wheel=file)
-            for item, file in zip(own, files, strict=True)
+            LockedDistribution(
+                name=item.name,
+                version=item.version,
+                wheel=file,
+                index=indexes.name_of(item.name, item.url),
+            )
+            for item, file in zip(chosen.own, files, strict=True)
         )
         digest = content_digest(distributions, interpreter)
         same = old is not None and old.digest == digest
@@ -176,50 +183,56 @@ class Resolution:
             layer=layer.name,
             platform=platform,
             python_version=self._stack.python_version(layer),
-            requirements=tuple(map(str, layer.requirements)),
+            requirements=tuple(map(str, layer.requirements_on(platform))),
             inputs=inputs,
             version=(old.version if old else 0) + (not same),
             locked_at=old.locked_at if old and same else self._now,
             distributions=distributions,
-            inherited=inherited,
+            inherited=chosen.inherited,
             digest=digest,
             interpreter=interpreter,
+            skipped=chosen.skipped,
+            omitted=chosen.omitted,
         )
 
     def _choose(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
-    ) -> tuple[list[Found], tuple[Inherited, ...]] | Failure:
+    ) -> Choice | Failure:
         """What the layer installs itself, and what it takes from the layers below."""
         for text in _hidden(layer, lower):
             self._hidden[text] = None
-        if not layer.requirements:
-            return [], ()
-        target = target_of(layer, platform, self._stack.python_version(layer))
+        requirements = layer.requirements_on(platform)
+        if not requirements:
+            return Choice()
         question = Question(
             layer=layer.name,
-            requirements=tuple(map(str, layer.requirements)),
-            target=target,
+            requirements=tuple(map(str, requirements)),
+            target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
             constraints=_pins(lower),
             preferences=self._upgrade.kept(self._locks.get(layer.name, platform)),
             refresh=bool(self._upgrade),
         )
-        try:
-            own, inherited = _split(self._ask(question, layer), lower)
-        except UnresolvableError as error:
-            return diagnose(self._uv, question, error, layer, lower)
-        return check_tags(layer, target, own) or (own, inherited)
+        chooser = Chooser(
+            uv=self._uv,
+            ask=lambda question: self._ask(question, layer),
+            layer=layer,
+            policy=layer.policy(platform),
+            lower=lower,
+            sources=self._sources,
+        )
+        return chooser.choose(question)
 
-    def _ask(self, question: Question, layer: Layer) -> list[Found]:
+    def _ask(self, question: Question, layer: Layer) -> Answer:
         """Ask uv; once more where the layer's first platform has other versions.
 
         Asking before the first platform is done saves waiting, as they agree
         more often than not.
         """
-        found = self._uv.ask(question)
+        answer = self._uv.ask(question)
         first = self._first_platform(layer, question.target.platform)
-        if all(first.get(item.name, item.version) == item.version for item in found):
-            return found
+        if all(first.get(item.name, item.version) == item.version for item in answer.found):
+            return answer
         return self._uv.ask(replace(question, preferences={**question.preferences, **first}))
 
     def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
@@ -274,20 +287,3 @@ def _hidden(layer: Layer, lower: Sequence[LayerLock]) -> Iterator[str]:
                     f"in {layer.name}, {item.name} {version} of {owner} hides"
                     f" {item.name} {item.version} of {lock.layer}"
                 )
-
-
-def _split(
-    found: Sequence[Found], lower: Sequence[LayerLock]
-) -> tuple[list[Found], tuple[Inherited, ...]]:
-    """What the layer installs itself, and what it takes from the layers below."""
-    owners: dict[NormalizedName, str] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            owners.setdefault(item.name, lock.layer)
-    own = [item for item in found if item.name not in owners]
-    inherited = tuple(
-        Inherited(name=item.name, version=item.version, layer=owners[item.name])
-        for item in found
-        if item.name in owners
-    )
-    return own, inherited

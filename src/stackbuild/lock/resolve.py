@@ -65,7 +65,11 @@ def _names(
         return frozenset()
     from packaging.utils import canonicalize_name
 
-    known = {canonicalize_name(item.name) for layer, _ in pairs for item in layer.requirements}
+    known = {
+        canonicalize_name(item.name)
+        for layer, platform in pairs
+        for item in layer.requirements_on(platform)
+    }
     for layer, platform in pairs:
         if lock := locks.get(layer.name, platform):
             known.update(item.name for item in lock.distributions)

@@ -149,20 +149,37 @@ class Uv:
         """
         form = ["--output-file", _EXPLAINED, "--format", "requirements.txt"]
         form += ["--annotate", "--annotation-style", "line"]
-        with self._compiled(question, form) as directory:
+        with self._compiled(question, self._fixed(question), form) as directory:
             return _read_needs((directory / _EXPLAINED).read_text(encoding="utf-8"))
 
-    def _run(self, question: Question) -> list[Found]:
+    def _fixed(self, question: Question) -> dict[NormalizedName, Found]:
+        """The wheels of overridden distributions that are bound to an index.
+
+        uv looks an override up in every index but that one, so that it has to
+        be given the address of the wheel.
+        """
+        bound = question.overrides.keys() & question.indexes.sources.keys()
+        requirements = [f"{name}{question.overrides[name]}" for name in sorted(bound)]
+        if question.every_file or not requirements:
+            return {}
+        alone = replace(
+            question, requirements=tuple(requirements), overrides={}, stand_ins=(), no_deps=True
+        )
+        return {item.name: item for item in self.ask(alone).found}
+
+    def _run(self, question: Question, fixed: Mapping[NormalizedName, Found]) -> Answer:
         form = ["--output-file", _OUTPUT, "--format", "pylock.toml"]
-        with self._compiled(question, form) as directory:
+        with self._compiled(question, fixed, form) as directory:
             return _read_answer(directory / _OUTPUT, question, fixed)
 
     @contextmanager
-    def _compiled(self, question: Question, form: list[str]) -> Iterator[Path]:
+    def _compiled(
+        self, question: Question, fixed: Mapping[NormalizedName, Found], form: list[str]
+    ) -> Iterator[Path]:
         """The directory with uv's answer, in the form that the words `form` ask for."""
         with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
             directory = Path(name)
-            _write_question(question, directory)
+            _write_question(question, fixed, directory)
             result = subprocess.run(
                 [*self._command(question), *form],
                 cwd=directory,
@@ -236,7 +253,9 @@ def _write_question(
                 "workspace": {},
                 "index": tables,
                 "sources": {
-                    name: {"index": index} for name, index in question.indexes.sources.items()
+                    name: {"index": index}
+                    for name, index in question.indexes.sources.items()
+                    if name not in question.stand_ins
                 },
             }
         },
@@ -274,9 +293,7 @@ def _overrides(
             yield f"{name}{specifier}"
 
 
-def _read_answer(
-    path: Path, question: Question, fixed: Mapping[NormalizedName, Found]
-) -> Answer:
+def _read_answer(path: Path, question: Question, fixed: Mapping[NormalizedName, Found]) -> Answer:
     import tomli
     from packaging.utils import canonicalize_name
 
@@ -297,12 +314,10 @@ def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
     """Turns uv's lines ``numpy==2.2.6  # via pandas, scipy`` around."""
     from packaging.utils import canonicalize_name
 
-    lines = [line.partition("# via ") for line in text.splitlines() if "==" in line]
+    lines = re.findall(r"^([A-Za-z0-9._-]+).*# via (.*)$", text, re.MULTILINE)
     asked = {
-        canonicalize_name(line.partition("==")[0].strip()): {
-            canonicalize_name(word.strip()) for word in askers.split(",")
-        }
-        for line, _, askers in lines
+        canonicalize_name(name): {canonicalize_name(word.strip()) for word in askers.split(",")}
+        for name, askers in lines
     }
     return {
         name: frozenset(other for other, askers in asked.items() if name in askers)

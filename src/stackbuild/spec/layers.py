@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.fields import Item
-from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
+from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.modules import read_modules
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
 from stackbuild.spec.uv_table import check_index_name
@@ -86,10 +86,12 @@ class LayerReader:
             read_modules(table, self._directory) if kind is LayerKind.APPLICATION else (None, ())
         )
         _refuse_fields(kind, table)
+        requirements = _read_requirements(table)
         layer = Layer(
             name=name or "",
             kind=kind,
-            requirements=_read_requirements(table),
+            requirements=tuple(cast("Requirement", item.value) for item in requirements),
+            settings={"requirements": requirements} if requirements else {},
             platforms=self._read_platforms(table, lower),
             runtime=lower.runtime if lower else "",
             frameworks=lower.frameworks if lower else (),
@@ -186,10 +188,11 @@ class LayerReader:
         )
 
 
-def _read_requirements(table: Table) -> tuple[Requirement, ...]:
+def _read_requirements(table: Table) -> tuple[Setting, ...]:
+    """The requirements, each a `Requirement`."""
     items = table.texts("requirements", required=True) or ()
-    found = (read_requirement(item, table.problems) for item in items)
-    return tuple(requirement for requirement in found if requirement)
+    found = ((item.place, read_requirement(item, table.problems)) for item in items)
+    return tuple(Setting(requirement, place) for place, requirement in found if requirement)
 
 
 def _refuse_fields(kind: LayerKind, table: Table) -> None:

@@ -117,7 +117,7 @@ class SourcePolicy:
     force_no_binary_list: tuple[NormalizedName, ...] = ()
     """What is built even where it has a wheel."""
     only_binary_list: tuple[NormalizedName, ...] = ()
-    """What is never built, whatever else allows it."""
+    """What is not built for want of a wheel, whatever else allows it."""
     strict_missing: bool = True
     """Whether a distribution that cannot be had is an error; if not, it is omitted."""
 
@@ -151,8 +151,6 @@ class Policy:
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to the specifier (``==2.7.0``) that replaces what anyone else asks for."""
     resolution: SourcePolicy = SourcePolicy()
-    registries: tuple[str, ...] = ()
-    """Names of the indexes that serve only those distributions that are given to them."""
     dependencies: tuple[Requirement, ...] = ()
     """Requirements for this platform only, beside `Layer.requirements`."""
     build: BuildSettings = BuildSettings()
@@ -213,6 +211,9 @@ class Layer:
     """Set for runtimes only."""
     policies: Mapping[Platform, Policy] = field(default_factory=dict)
     """For those platforms that the policy says anything about."""
+    registries: tuple[str, ...] = ()
+    """Names of the indexes that serve only those distributions that are given to them
+    (`registries.additional`)."""
     settings: Settings = field(default_factory=dict)
     """What the policies are made from, by the names of the file."""
 

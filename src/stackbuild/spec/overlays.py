@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.spec.fields import Item, did_you_mean, why
-from stackbuild.spec.model import CopyFiles
+from stackbuild.spec.model import CopyFiles, Setting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stackbuild.spec.fields import Problems, Table
 
 SITE_PACKAGES = "{site-packages}"
@@ -20,18 +22,30 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 
-def read_copy_files(table: Table, directory: Path) -> tuple[CopyFiles, ...]:
-    """The entries of `copy-files`, whose sources must exist below `directory`."""
-    found = (_entry(entry, directory) for entry in table.tables("copy-files"))
-    return tuple(entry for entry in found if entry)
+def read_copy_files(table: Table, directory: Path | None) -> tuple[Setting, ...]:
+    """The entries of `copy-files`, each a `CopyFiles`.
+
+    Their sources must exist below `directory`; with None that is left to
+    `check_copy_files`.
+    """
+    entries = table.tables("copy-files")
+    found = ((entry.place, _entry(entry, directory)) for entry in entries)
+    return tuple(Setting(value, place) for place, value in found if value)
 
 
-def _entry(table: Table, directory: Path) -> CopyFiles | None:
+def check_copy_files(entries: Iterable[Setting], directory: Path, problems: Problems) -> None:
+    """Report each of `entries` whose source does not exist below `directory`."""
+    for entry in entries:
+        if isinstance(entry.value, CopyFiles):
+            _check_source(Item(f"{entry.place}.from", entry.value.source), directory, problems)
+
+
+def _entry(table: Table, directory: Path | None) -> CopyFiles | None:
     source = table.text("from", required=True)
     target = table.text("to", required=True)
     overwrite = table.flag("overwrite", default=False)
     table.done()
-    if source is not None:
+    if source is not None and directory is not None:
         _check_source(Item(table.place_of("from"), source), directory, table.problems)
     if target is not None:
         _check_target(Item(table.place_of("to"), target), table.problems)

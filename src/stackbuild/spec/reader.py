@@ -52,7 +52,7 @@ def read_stack(
         expected = " or ".join(f"[[{key}]]" for key in KEYS)
         problems.add("", "defines no layer", expected=expected)
     own = tool.table("stackbuild") or Table({}, tool.place_of("stackbuild"), problems)
-    settings = read_tool_table(own, reader.layers, path.parent / "overlays")
+    settings = read_tool_table(own, reader.layers, path.parent / "overlays", uv.indexes)
     _check_tools(tool)
     if problems.found:
         raise SpecError(path, problems.found)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
-from stackbuild.spec.fields import Item, Table, did_you_mean
+from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
 from stackbuild.spec.model import Download, FrameSettings, LayerKind, RuntimeSettings, RuntimeSource
-from stackbuild.spec.overlays import read_copy_files
+from stackbuild.spec.overlays import check_copy_files
+from stackbuild.spec.policy import check_registries, merge, on_platform, with_policy
+from stackbuild.spec.settings import read_settings
 from stackbuild.spec.values import (
     in_order,
     read_address,
@@ -17,32 +19,21 @@ from stackbuild.spec.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import CopyFiles, Layer
+    from stackbuild.spec.model import Layer, PackageIndex, Setting, Settings
 
 T = TypeVar("T", bound=str)
 
 _SOURCES: tuple[RuntimeSource, ...] = get_args(RuntimeSource)
 _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", "wheel"))
 
-_LATER = ("build", "registries", "shared")
-_LATER_OF_LAYERS = (
-    "allow-import-errors",
-    "build-wheel",
-    "force-source",
-    "no-deps",
-    "overrides",
-    "registries",
-    "resolution",
-    "skip",
-)
-_LATER_OF_PLATFORMS = ("dependencies", "resolution")
-_NOT_YET = "not supported yet"
+_SHARED = "shared"
+_ELSEWHERE = ("build", "registries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +46,55 @@ class ToolTable:
     """The layers it was given, with what the table adds to them."""
 
 
-def read_tool_table(table: Table, layers: Mapping[str, Layer], overlays: Path) -> ToolTable:
+def read_tool_table(
+    table: Table,
+    layers: Mapping[str, Layer],
+    overlays: Path,
+    indexes: Collection[PackageIndex],
+) -> ToolTable:
     """Read and check `[tool.stackbuild]`.
 
     `overlays` is the directory with a directory of overlays for each of the
-    `layers`.
+    `layers`; `indexes` are those of the file.
     """
     platforms = _platforms(table, layers)
     frames = _frames(table.table("frames"))
+    shared = _shared(table.table(_SHARED), indexes)
     changed = dict(layers)
+    own: dict[str, Settings] = {}
     entries = table.table("layers")
     for name, entry in entries.subtables() if entries else ():
         if name in layers:
-            changed[name] = _layer(entry, layers[name], overlays)
+            changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
         else:
             hint = did_you_mean(name, layers)
             table.problems.add(entry.place, "no layer has this name", hint=hint)
-    for key in _LATER:
-        table.refuse(key, _NOT_YET)
+    for key in _ELSEWHERE:
+        table.refuse(key, f"stands below [{table.place_of(_SHARED)}] or a layer")
     table.done()
+    for name, layer in changed.items():
+        _check_shared_overlays(shared, layer, overlays, table.problems)
+        changed[name] = with_policy(layer, merge(shared, own.get(name, {})))
+    check_registries(changed.values(), table.problems)
     return ToolTable(platforms=platforms, frames=frames, layers=changed)
+
+
+def _shared(table: Table | None, indexes: Collection[PackageIndex]) -> Settings:
+    if table is None:
+        return {}
+    settings = read_settings(table, _by_any_platform, indexes, None)
+    table.done()
+    return settings
+
+
+def _check_shared_overlays(
+    shared: Settings, layer: Layer, overlays: Path, problems: Problems
+) -> None:
+    for platform in layer.platforms:
+        entries = cast("tuple[Setting, ...]", on_platform(shared, platform).get("copy-files", ()))
+        found = Problems()
+        check_copy_files(entries, overlays / layer.name, found)
+        problems.found += [problem for problem in found.found if problem not in problems.found]
 
 
 def _platforms(table: Table, layers: Mapping[str, Layer]) -> tuple[Platform, ...]:
@@ -106,42 +126,33 @@ def _frames(table: Table | None) -> FrameSettings:
     return settings
 
 
-def _layer(table: Table, layer: Layer, overlays: Path) -> Layer:
-    settings = None
+def _layer(
+    table: Table, layer: Layer, indexes: Collection[PackageIndex], overlays: Path
+) -> tuple[Layer, Settings]:
+    runtime = None
     if layer.kind is LayerKind.RUNTIME:
-        settings = _runtime_settings(table, layer, overlays.parent)
+        runtime = _runtime_settings(table, layer, overlays.parent)
     else:
         for key in ("sources", "mirror", "path", "keep", "downloads"):
             table.refuse(key, f"only for a runtime, and {layer.name} is not one")
-    directory = overlays / layer.name
-    changed = replace(
-        layer,
-        copy_files=read_copy_files(table, directory),
-        platform_copy_files=_platform_copy_files(
-            table.table("platform-specific"), layer, directory
-        ),
-        runtime_settings=settings,
+    settings = read_settings(
+        table, lambda entry: _by_platform(entry, layer), indexes, overlays / layer.name
     )
-    for key in _LATER_OF_LAYERS:
-        table.refuse(key, _NOT_YET)
     table.done()
-    return changed
-
-
-def _platform_copy_files(
-    table: Table | None, layer: Layer, directory: Path
-) -> dict[Platform, tuple[CopyFiles, ...]]:
-    found = {}
-    for platform, entry in _by_platform(table, layer):
-        found[platform] = read_copy_files(entry, directory)
-        for key in _LATER_OF_PLATFORMS:
-            entry.refuse(key, _NOT_YET)
-        entry.done()
-    return found
+    return replace(layer, runtime_settings=runtime), settings
 
 
 def _by_platform(table: Table | None, layer: Layer) -> Iterator[tuple[Platform, Table]]:
     """The subtables of a table whose keys are platforms of `layer`."""
+    for platform, entry in _by_any_platform(table):
+        if platform in layer.platforms:
+            yield platform, entry
+        else:
+            entry.problems.add(entry.place, f"{layer.name} is not made for {platform}")
+
+
+def _by_any_platform(table: Table | None) -> Iterator[tuple[Platform, Table]]:
+    """The subtables of a table whose keys are platforms."""
     seen: set[Platform] = set()
     for key, entry in table.subtables() if table else ():
         platform = read_platform(Item(entry.place, key), entry.problems)
@@ -149,8 +160,6 @@ def _by_platform(table: Table | None, layer: Layer) -> Iterator[tuple[Platform, 
             continue
         if platform in seen:
             entry.problems.add(entry.place, f"{platform} has a table already")
-        elif platform not in layer.platforms:
-            entry.problems.add(entry.place, f"{layer.name} is not made for {platform}")
         else:
             yield platform, entry
         seen.add(platform)

@@ -31,6 +31,8 @@ _NAMES_OF_THE_ROOT = ("current", "generations")
 _PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
 
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
+_DIRECT = "such as 'name @ git+https://host/repository@revision'"
+_GIT = re.compile(r"git\+(?P<scheme>https?|ssh|file)://((?P<user>[^/\s@]*)@)?[^/\s@]*/[^\s?]+")
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
@@ -99,7 +101,7 @@ def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
 
 
 def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
-    """A requirement in the form of PEP 508, without an address."""
+    """A requirement in the form of PEP 508; its address can only be that of a git repository."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     reason = None
@@ -113,19 +115,31 @@ def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
         address = "://" in item.value
         problems.add(
             item.place,
-            "an address, which is not supported yet" if address else f"not a requirement: {reason}",
-            expected=_REQUIREMENT,
+            "an address without a name" if address else f"not a requirement: {reason}",
+            expected=_DIRECT if address else _REQUIREMENT,
             found=item.value,
         )
         return None
-    if requirement.url is not None:
-        problems.add(
-            item.place,
-            f"{requirement.name} is asked for by its address, which is not supported yet",
-            expected=_REQUIREMENT,
-        )
+    if requirement.url is not None and not _check_git(item, requirement.url, problems):
         return None
     return requirement
+
+
+def _check_git(item: Item[str], url: str, problems: Problems) -> bool:
+    """Whether the address of a requirement is that of a git repository, without a secret."""
+    match = _GIT.fullmatch(url)
+    if match is None:
+        # Not shown, as other parts of an address than the user can be secrets too.
+        problems.add(item.place, "not the address of a git repository", expected=_DIRECT)
+    elif match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
+        problems.add(
+            item.place,
+            "a user or password in an address, which would get into the locks",
+            expected="git's own credential helper, or netrc",
+        )
+    else:
+        return True
+    return False
 
 
 def read_python(item: Item[str], problems: Problems) -> Version | None:
@@ -195,6 +209,29 @@ def read_distribution(item: Item[str], problems: Problems) -> NormalizedName | N
     except InvalidName:
         problems.add(item.place, "not the name of a distribution", found=item.value)
         return None
+
+
+def read_override(item: Item[str], problems: Problems) -> str | None:
+    """A version, or a specifier (PEP 440), as a specifier: ``2.7.0`` becomes ``==2.7.0``."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return f"=={Version(item.value)}"
+    except InvalidVersion:
+        pass
+    try:
+        specifier = str(SpecifierSet(item.value))
+    except InvalidSpecifier:
+        specifier = ""
+    if not specifier:
+        problems.add(
+            item.place,
+            "neither a version nor a version specifier",
+            expected="one such as '2.7.0' or '>=2.7,<3'",
+            found=item.value,
+        )
+    return specifier or None
 
 
 def read_address(table: Table, key: str, *, required: bool = False) -> str | None:

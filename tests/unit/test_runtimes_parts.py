@@ -558,7 +558,7 @@ class TestTarball:
             ([member("python/x", tarfile.LNKTYPE, "../x")], "outside the destination"),
             (
                 [member("python/d", tarfile.SYMTYPE, ".."), member("python/d/x")],
-                "",
+                "which is below a link",
             ),
         ],
     )
@@ -568,10 +568,7 @@ class TestTarball:
         archive = archive_of(tmp_path / "a.tar.gz", *members)
         to = tmp_path / "deep/to"
         to.mkdir(parents=True)
-        if words:
-            with pytest.raises(IntegrityError, match=words):
-                unpack_tarball(archive, to)
-        else:
+        with pytest.raises(IntegrityError, match=words):
             unpack_tarball(archive, to)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "deep"]
         assert [path.name for path in (tmp_path / "deep").iterdir()] == ["to"]

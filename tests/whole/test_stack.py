@@ -230,7 +230,9 @@ def _tarfile(archive: Path, to: Path) -> None:
         tarfile.open(fileobj=plain, mode="r|") as members,
     ):
         # The filter `data` refuses the link to the interpreter, which leaves the directory.
-        members.extractall(to, filter="tar")
+        # CPython before 3.11.4 has no filters.
+        members.extraction_filter = getattr(tarfile, "tar_filter", None)
+        members.extractall(to)
 
 
 @pytest.fixture(params=[_gnu_tar, _bsdtar, _tarfile], ids=["GNU tar", "bsdtar", "tarfile"])

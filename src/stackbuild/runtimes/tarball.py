@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import posixpath
 import tarfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
@@ -57,12 +58,14 @@ def unpack_tarball(archive: Path, to: Path) -> None:
     Raises IntegrityError for a damaged archive and for entries that have no
     business in it: paths and links that leave it, devices, duplicates, set-user-ID bits.
     """
-    seen: set[str] = set()
+    seen: dict[str, bool] = {}
     try:
         with _opened(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            # CPython before 3.11.4 has no filters; `_check` alone must do there.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in tar:
                 _check(member, seen, archive)
-                tar.extract(member, to, filter="data")
+                tar.extract(member, to)
     except (tarfile.TarError, OSError, EOFError) as error:
         if isinstance(error, OSError) and error.errno and not isinstance(error, gzip.BadGzipFile):
             raise
@@ -71,23 +74,45 @@ def unpack_tarball(archive: Path, to: Path) -> None:
         ) from error
 
 
-def _check(member: tarfile.TarInfo, seen: set[str], archive: Path) -> None:
+def _check(member: tarfile.TarInfo, seen: dict[str, bool], archive: Path) -> None:
+    """Refuse `member`, or add its name to `seen`, with whether it is a symbolic link."""
     name = member.name.rstrip("/")
-    parts = name.split("/")
-    found = None
-    if parts[0] != ROOT or ".." in parts or "" in parts:
-        found = f"{name!r}, which is not below {ROOT}/"
-    elif not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-        found = f"{name!r}, which is neither file nor directory nor link"
-    elif member.mode & 0o6000:
-        found = f"{name!r} with a set-user-ID or set-group-ID bit"
-    elif name in seen and not member.isdir():
-        found = f"{name!r} twice"
-    if found is not None:
+    fault = _fault(member, name, seen)
+    if fault is not None:
         raise IntegrityError(
-            "the archive of an interpreter holds what it must not hold", file=archive, found=found
+            "the archive of an interpreter holds what it must not hold",
+            file=archive,
+            found=f"{name!r}{fault}",
         )
-    seen.add(name)
+    seen[name] = member.issym()
+
+
+def _fault(member: tarfile.TarInfo, name: str, seen: Mapping[str, bool]) -> str | None:
+    parts = name.split("/")
+    if parts[0] != ROOT or ".." in parts or "" in parts:
+        return f", which is not below {ROOT}/"
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return ", which is neither file nor directory nor link"
+    if member.mode & 0o6000:
+        return " with a set-user-ID or set-group-ID bit"
+    if name in seen and not member.isdir():
+        return " twice"
+    if any(seen.get("/".join(parts[:count])) for count in range(1, len(parts))):
+        return ", which is below a link"
+    return _link_fault(member, name)
+
+
+def _link_fault(member: tarfile.TarInfo, name: str) -> str | None:
+    if not (member.issym() or member.islnk()):
+        return None
+    if member.linkname.startswith("/"):
+        return ", an absolute link"
+    # The target of a hard link is a name in the archive (POSIX.1-2001, ustar).
+    base = posixpath.dirname(name) if member.issym() else ""
+    target = posixpath.normpath(posixpath.join(base, member.linkname))
+    if target.partition("/")[0] == "..":
+        return f", a link to {member.linkname!r} outside the destination"
+    return None
 
 
 @contextmanager

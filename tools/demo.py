@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from stackbuild.platforms import Platform, host_platform
-from tools.standin import PROJECT, copy_stack_for_this_python
+from tools.standin import PROJECT, copy_stack_for_another_python
 
 DEMO = PROJECT / "demo"
 ROOT = DEMO / "root"
@@ -40,7 +40,6 @@ def main() -> int:
     run(stack, "show")
     if not _publish_runtime(stack):
         stack = _stand_in()
-    say("Choose distributions (nothing to do: the locks are committed) and fetch the wheels.")
     _lock(stack)
     run(stack, "fetch", "--layer", application, "--platform", "host")
     say("Compose the layers and write their archives.")
@@ -62,8 +61,12 @@ def _application() -> str:
 
 
 def _lock(stack: Path) -> None:
-    # The committed locks are for all platforms; those of a stand-in are for this one.
-    run(stack, "lock", *([] if stack == PROJECT else ["--platform", "host"]))
+    if stack == PROJECT:
+        say("Choose distributions (nothing to do: the locks are committed) and fetch the wheels.")
+        run(stack, "lock")
+    else:
+        say("Choose distributions for this platform and fetch the wheels.")
+        run(stack, "lock", "--platform", "host")
 
 
 def _publish_runtime(stack: Path) -> bool:
@@ -75,12 +78,11 @@ def _publish_runtime(stack: Path) -> bool:
 
 
 def _stand_in() -> Path:
-    stack = copy_stack_for_this_python(DEMO / "stack")
-    version = ".".join(map(str, sys.version_info[:2]))
+    stack = copy_stack_for_another_python(DEMO / "stack")
     say(
-        "CPython 3.12 can neither be downloaded nor found on this machine. The demo goes on with a",
-        f"copy of the stack in {shell(stack)} that asks for CPython {version}, which runs this",
-        "script. Its locks are made now. The stack of this repository is left as it is.",
+        "CPython 3.12 can neither be downloaded nor found on this machine. The demo goes on with",
+        f"{shell(stack)}, a copy of the stack for another version of Python that is here. It",
+        "has no locks yet. The stack of this repository is left as it is.",
     )
     return stack
 
@@ -113,7 +115,8 @@ def run(stack: Path, *arguments: str | Path, may_fail: bool = False) -> int:
 def execute(*command: str | Path, directory: Path = PROJECT, may_fail: bool = False) -> int:
     """Show a command and run it; stop the demo if it fails, unless it may."""
     where = f"cd {shell(directory)} && " if directory != PROJECT else ""
-    print(f"$ {where}{' '.join(map(shell, command))}", flush=True)
+    words = " ".join(shell(word, directory) for word in command)
+    print(f"$ {where}{words}", flush=True)
     code = subprocess.run(list(map(str, command)), cwd=directory, check=False).returncode
     if code and not may_fail:
         print(f"\nThe demo ends here: the command above failed with exit code {code}.")
@@ -126,10 +129,10 @@ def say(*lines: str) -> None:
     print("", *(f"# {line}" for line in lines), sep="\n", flush=True)
 
 
-def shell(word: str | Path) -> str:
-    """A word of a command line as it is typed in this directory."""
+def shell(word: str | Path, directory: Path = PROJECT) -> str:
+    """A word of a command line as it is typed in `directory`; paths of the project are short."""
     if isinstance(word, Path) and word.is_relative_to(PROJECT):
-        word = word.relative_to(PROJECT)
+        word = os.path.relpath(word, directory)
     return shlex.quote(os.fspath(word))
 
 

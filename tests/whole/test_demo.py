@@ -89,10 +89,14 @@ def test_demo_without_the_interpreter_that_the_stack_asks_for(tmp_path: Path) ->
         # Nothing listens there.
         "PBS_INSTALLER_BASE_URL": "http://127.0.0.1:9/",
     }
-    result = run(sys.executable, "-m", "tools.demo", directory=project, environment=environment)
+    command = (sys.executable, "-m", "tools.demo")
+    result = run(*command, directory=project, environment=environment, check=False)
+    if "belongs to the operating system" in result.stderr:
+        pytest.skip("the only Python here cannot be packed")
+    assert result.returncode == 0, result.stderr
     if "CPython 3.12 can neither be downloaded" not in result.stdout:
         pytest.skip("the system has a CPython 3.12")
     minor = "{}.{}".format(*sys.version_info[:2])
-    assert f"asks for CPython {minor}" in result.stdout
+    assert "a copy of the stack for another version of Python" in result.stdout
     assert "# Done." in result.stdout
     assert (project / "demo/déjà déplacé/atls/bin" / f"python{minor}").exists()

@@ -1,0 +1,278 @@
+"""What each variant would hold on each platform by itself: versions, sizes, and who needs what.
+
+Only the metadata of the indexes is asked for, and no wheel. What has to be
+built from source is left out, for its size is unknown before.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import FetchError, StackbuildError
+from stackbuild.importers.contents import Environment
+from stackbuild.importers.registries import owner
+from stackbuild.lock.explain import diagnose
+from stackbuild.lock.indexes import IndexSettings
+from stackbuild.lock.problems import MissingWheel
+from stackbuild.lock.sizes import Sizes
+from stackbuild.lock.targets import DEFAULT_LEVELS, Target
+from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.spec.model import Layer, LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.importers.registries import Registry
+    from stackbuild.lock.uv import Found
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import PackageIndex
+    from stackbuild.workspace import Workspace
+
+_NAME = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+_MISSING = 40
+"""Distributions without a wheel after which a variant counts as not resolvable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a layer asks for on a platform."""
+
+    name: str
+    platform: Platform
+    python: Version
+    requirements: tuple[Requirement, ...]
+    excluded: frozenset[NormalizedName] = frozenset()
+    """What is left out wherever it would come in."""
+    overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """To the specifier that replaces any other."""
+    no_deps: frozenset[NormalizedName] = frozenset()
+    registries: tuple[Registry, ...] = ()
+    """The shared ones first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What it gets."""
+
+    keys: Mapping[NormalizedName, str]
+    """As an `Environment` knows them."""
+    versions: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    sizes: Mapping[NormalizedName, int] = field(default_factory=dict)
+    needs: Mapping[NormalizedName, frozenset[NormalizedName]] = field(default_factory=dict)
+    indexes: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """The name of the additional index of those that come from one."""
+    missing: tuple[str, ...] = ()
+    """What has no wheel for the platform, and was left out."""
+    excluded: frozenset[NormalizedName] = frozenset()
+    problem: str | None = None
+    """Why there is no answer."""
+
+
+class Resolver:
+    """Asks for what is wanted, a lot at a time. Raises FetchError where no index answers."""
+
+    def __init__(
+        self, workspace: Workspace, messages: Messages, default: PackageIndex | None
+    ) -> None:
+        self._uv = Uv(workspace)
+        self._sizes = Sizes(workspace, messages)
+        self._messages = messages
+        self._default = (default,) if default else ()
+
+    def hold(self, wanted: Sequence[Sequence[Wanted]]) -> list[list[Held]]:
+        """An answer for each of `wanted`.
+
+        Those of one sequence are the platforms of one variant: the versions of
+        the first are preferred on the others, as in its locks.
+        """
+        total = sum(map(len, wanted))
+        with (
+            self._messages.task("resolving", total, unit="environments") as task,
+            ThreadPoolExecutor(max(total, 1)) as pool,
+        ):
+
+            def one(item: Wanted, versions: Mapping[NormalizedName, Version]) -> Held:
+                held = self._hold(item, versions)
+                task.advance(1)
+                return held
+
+            firsts = [pool.submit(one, items[0], {}) for items in wanted]
+            rest = [
+                [pool.submit(one, item, first.result().versions) for item in items[1:]]
+                for items, first in zip(wanted, firsts, strict=True)
+            ]
+            return [
+                [first.result(), *(future.result() for future in others)]
+                for first, others in zip(firsts, rest, strict=True)
+            ]
+
+    def versions(
+        self, wanted: Wanted, pins: Mapping[NormalizedName, Version]
+    ) -> dict[NormalizedName, Version] | None:
+        """What a layer would get on top of layers that settle `pins`; None without an answer."""
+        question = replace(self._question(wanted, {}), constraints=pins)
+        try:
+            return {item.name: item.version for item in self._ask(question, wanted)[0]}
+        except UnresolvableError:
+            return None
+
+    def _hold(self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]) -> Held:
+        missing: list[str] = []
+        while True:
+            question = self._question(wanted, preferences)
+            try:
+                found, question = self._ask(question, wanted)
+                return self._held(wanted, question, found, tuple(missing))
+            except UnresolvableError as error:
+                problem = self._without_wheel(wanted, question, error)
+            if not isinstance(problem, MissingWheel):
+                return Held(keys={}, missing=tuple(missing), problem=problem)
+            if len(missing) == _MISSING:
+                return Held(keys={}, problem=f"more than {_MISSING} have no wheel")
+            missing.append(problem.distribution)
+            wanted = replace(wanted, excluded=wanted.excluded | {problem.name})
+
+    def _question(self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]) -> Question:
+        from packaging.utils import canonicalize_name
+
+        pinned: dict[NormalizedName, Version] = {}
+        requirements = []
+        for requirement in wanted.requirements:
+            name = canonicalize_name(requirement.name)
+            if name not in wanted.excluded and requirement.url is None:
+                requirements.append(str(requirement))
+                if version := _pin(requirement):
+                    pinned[name] = version
+        sources = {
+            name: found.name
+            for name in (canonicalize_name(item.name) for item in wanted.requirements)
+            if (found := owner(name, pinned.get(name), wanted.registries))
+        }
+        return Question(
+            layer=wanted.name,
+            requirements=tuple(requirements),
+            target=Target(
+                platform=wanted.platform,
+                python=wanted.python,
+                level=DEFAULT_LEVELS[wanted.platform.os],
+            ),
+            indexes=IndexSettings(
+                indexes=(*(item.as_index() for item in wanted.registries), *self._default),
+                sources=sources,
+            ),
+            preferences=preferences,
+            stand_ins=wanted.excluded,
+            overrides=wanted.overrides,
+            without_dependencies=wanted.no_deps,
+        )
+
+    def _ask(self, question: Question, wanted: Wanted) -> tuple[Sequence[Found], Question]:
+        """The answer, with whatever an additional index exists for taken from there."""
+        try:
+            found = self._uv.ask(question).found
+        except UnresolvableError as error:
+            wider = _given(question, wanted, dict.fromkeys(re.findall(_NAME, error.text)))
+            if wider == question:
+                raise
+            return self._uv.ask(wider).found, wider
+        wider = _given(question, wanted, {item.name: item.version for item in found})
+        if wider != question:
+            try:
+                return self._uv.ask(wider).found, wider
+            except UnresolvableError:
+                # The additional index has not all of them, as the default one does.
+                return found, question
+        return found, question
+
+    def _without_wheel(
+        self, wanted: Wanted, question: Question, error: UnresolvableError
+    ) -> MissingWheel | str:
+        layer = Layer(
+            name=wanted.name,
+            kind=LayerKind.APPLICATION,
+            requirements=wanted.requirements,
+            platforms=(wanted.platform,),
+            runtime="",
+            frameworks=(),
+        )
+        problem = diagnose(self._uv, question, error, layer, ()).problem
+        if isinstance(problem, MissingWheel):
+            return problem
+        if isinstance(problem, StackbuildError):
+            raise problem
+        if problem.kind is FetchError:
+            raise FetchError(problem.message, found=problem.found, remedy=problem.remedy)
+        return f"{problem.message}: {problem.found}" if problem.found else problem.message
+
+    def _held(
+        self,
+        wanted: Wanted,
+        question: Question,
+        found: Sequence[Found],
+        missing: tuple[str, ...],
+    ) -> Held:
+        versions = {item.name: item.version for item in found}
+        needs = self._uv.needs(replace(question, preferences=versions)) if found else {}
+        files = self._sizes.complete(found, question.indexes)
+        sources = question.indexes.sources
+        return Held(
+            keys={
+                item.name: f"{item.name}=={item.version}"
+                + (" without dependencies" if item.name in wanted.no_deps else "")
+                + (f" from {sources[item.name]}" if item.name in sources else "")
+                for item in found
+            },
+            versions=versions,
+            sizes={item.name: file.size for item, file in zip(found, files, strict=True)},
+            needs={name: needs.get(name, frozenset()) & versions.keys() for name in versions},
+            indexes={name: sources[name] for name in versions if name in sources},
+            missing=missing,
+            excluded=wanted.excluded,
+        )
+
+
+def environment_of(held: Mapping[Platform, Held]) -> Environment:
+    """A variant as the search for frameworks sees it."""
+    return Environment(
+        sizes={
+            platform: {item.keys[name]: item.sizes[name] for name in item.keys}
+            for platform, item in held.items()
+        },
+        needs={
+            platform: {item.keys[name]: frozenset(item.needs[name]) for name in item.keys}
+            for platform, item in held.items()
+        },
+        excluded={platform: frozenset(item.excluded) for platform, item in held.items()},
+    )
+
+
+def _pin(requirement: Requirement) -> Version | None:
+    """The version that a requirement settles, if it settles one."""
+    from packaging.version import InvalidVersion, Version
+
+    texts = [item.version for item in requirement.specifier if item.operator == "=="]
+    try:
+        return Version(texts[0]) if texts else None
+    except InvalidVersion:
+        return None
+
+
+def _given(
+    question: Question, wanted: Wanted, names: Mapping[NormalizedName, Version | None]
+) -> Question:
+    """`question`, those of `names` bound to the index that exists for them."""
+    sources = dict(question.indexes.sources)
+    for name, version in names.items():
+        if name not in sources and (found := owner(name, version, wanted.registries)):
+            sources[name] = found.name
+    if len(sources) == len(question.indexes.sources):
+        return question
+    return replace(question, indexes=replace(question.indexes, sources=sources))

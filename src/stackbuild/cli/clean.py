@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
   stackbuild clean                  the build roots of this project; tells the caches' sizes
-  stackbuild clean --caches         the caches too, which all projects share
+  stackbuild clean --unused-for 30  also the cached frames that 30 days made no use of
+  stackbuild clean --caches         all caches too, which all projects share
   stackbuild clean --root ~/envs    old generations, and frames that no layer uses
 
 The generation in use, locks, wheelhouse and published layers stay. A process that still
@@ -32,14 +33,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove what can be made or fetched again."
     parser.epilog = EXAMPLES
     parser.add_argument("--root", type=Path, metavar="DIR", help="clean this root")
-    parser.add_argument("--caches", action="store_true", help="remove the caches")
+    caches = parser.add_mutually_exclusive_group()
+    caches.add_argument("--caches", action="store_true", help="remove the caches")
+    caches.add_argument(
+        "--unused-for",
+        type=_days,
+        metavar="DAYS",
+        help="remove cached frames that no command has used for so many days",
+    )
     add_spec_argument(parser)
     add_json_argument(parser)
 
 
+def _days(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not a whole number of days")
+    return int(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and print what was freed."""
-    from stackbuild.install.clean import caches, clean_builds, clean_caches, clean_root
+    from stackbuild.install.clean import (
+        caches,
+        clean_builds,
+        clean_caches,
+        clean_root,
+        prune_frames,
+    )
     from stackbuild.workspace import open_workspace
 
     workspace = open_workspace(arguments.spec.absolute().parent)
@@ -49,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         freed += clean_root(arguments.root, Console())
     else:
         freed += clean_builds(workspace, Console())
+    if arguments.unused_for is not None:
+        freed.append(prune_frames(workspace, arguments.unused_for))
     if arguments.caches:
         freed += clean_caches(workspace)
     elif arguments.root is None:

@@ -137,6 +137,14 @@ def clean_caches(workspace: Workspace) -> list[Freed]:
     return freed
 
 
+def prune_frames(workspace: Workspace, days: int) -> Freed:
+    """Remove the frames of the cache that no command has used for `days` days."""
+    from stackbuild.frames.cache import FrameCache
+
+    size = FrameCache(workspace.frames).prune((), grace=days * 24 * 3600)
+    return Freed(what="frames not used lately", path=workspace.frames, size=size)
+
+
 def _remove_path(what: str, path: Path, size: int | None = None) -> list[Freed]:
     if not os.path.lexists(path):
         return []

@@ -42,9 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Check deployed layers, and the layers below them."
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "layers", nargs="*", metavar="LAYER", help="(default: all that were asked for)"
-    )
+    parser.add_argument("layers", nargs="*", metavar="LAYER", help="(default: all)")
     parser.add_argument(
         "--installed", action="store_true", help="compare files with what was published"
     )

@@ -47,7 +47,7 @@ def check_deployed(
     jobs: int | None = None,
     limit: float = TIME_LIMIT,
 ) -> CheckReport:
-    """Check `layers`, each through its chain, in `root`; no layers means those asked for.
+    """Check `layers`, each through its chain, in `root`; no layers means all of them.
 
     `rules` are by layer name, and those of the lower layers count for a layer
     as well. `places` are directories this machine builds in, beside those it is
@@ -61,7 +61,9 @@ def check_deployed(
     deployment = open_deployment(root)
     state = deployment.state
     run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1, limit)
-    names = [find_installed(layer, state).directory for layer in layers] or list(state.asked)
+    # Of those that nobody named, the upper ones, which see everything below them.
+    upper = [name for name in state.layers if not state.needed_by(name)]
+    names = [find_installed(layer, state).directory for layer in layers] or upper
     tops = [deployment.layers[name] for name in dict.fromkeys(names)]
     wanted = {one.manifest.directory for top in tops for one in deployment.chain(top)}
     checked = [layer for name, layer in deployment.layers.items() if name in wanted]

@@ -11,19 +11,20 @@ import os
 import tempfile
 import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stackbuild.verify.model import TIME_LIMIT, Outcome
-from stackbuild.verify.server import Server, Surroundings, import_once
+from stackbuild.verify.server import Once, Server, Surroundings
 from stackbuild.verify.surroundings import import_environment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from stackbuild.messages import Messages, Task
+
+_Process = TypeVar("_Process", Server, Once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ class _Run:
     _waiting: deque[_Job] = field(default_factory=deque)
     _busy: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _servers: list[Server] = field(default_factory=list)
+    _running: set[Server | Once] = field(default_factory=set)
+    _is_stopped: bool = False
     _error: BaseException | None = None
 
     def add(self, jobs: list[_Job]) -> None:
@@ -108,25 +110,26 @@ class _Run:
             self._stop(None)
             for thread in threads:
                 thread.join()
+            for process in self._running:
+                process.close()
         if self._error is not None:
             raise self._error
 
     def _stop(self, error: BaseException | None) -> None:
         with self._changed:
             self._error = self._error or error
-            self._waiting.clear()
-            servers, self._servers = self._servers, []
+            self._is_stopped = True
+            running = tuple(self._running)
             self._changed.notify_all()
-        for server in servers:
-            server.close()
+        for process in running:
+            process.stop()
 
     def _work(self) -> None:
         server: Server | None = None
         try:
             while (job := self._next()) is not None:
                 if self.fork and (server is None or not server.is_alive):
-                    server = Server(self.surroundings)
-                    self._servers.append(server)
+                    server = self._started(Server(self.surroundings))
                 try:
                     self._do(job, server)
                 finally:
@@ -136,11 +139,18 @@ class _Run:
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._stop(error)
 
+    def _started(self, process: _Process) -> _Process:
+        with self._changed:
+            self._running.add(process)
+            if self._is_stopped:
+                process.stop()
+        return process
+
     def _next(self) -> _Job | None:
         with self._changed:
-            while not self._waiting and self._busy:
+            while not self._waiting and self._busy and not self._is_stopped:
                 self._changed.wait()
-            if not self._waiting:
+            if not self._waiting or self._is_stopped:
                 return None
             self._busy += 1
             return self._waiting.popleft()
@@ -161,10 +171,11 @@ class _Run:
 
     def _results(self, job: _Job, server: Server | None) -> Iterator[dict[str, Any]]:
         if server is None:
-            yield import_once(job.modules[0], self.surroundings)
+            once = self._started(Once(job.modules[0], self.surroundings))
+            yield once.result()
+            self._running.discard(once)
         else:
-            with suppress(OSError, ValueError):  # its pipes are closed when all is to stop
-                yield from server.results(job.modules, alone=job.alone)
+            yield from server.results(job.modules, alone=job.alone)
 
     def _take(self, job: _Job, result: dict[str, Any]) -> None:
         modules, at = tuple(result["modules"]), result["at"]

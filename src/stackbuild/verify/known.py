@@ -125,7 +125,9 @@ def _together(modules: Mapping[str, str]) -> dict[str, str]:
 def _part(outcome: Outcome) -> str:
     """The part of the error that will be the same elsewhere: its longest piece without paths."""
     first = said(outcome).splitlines()[0]
-    pieces = [piece.strip(" :'\"()") for piece in _PATH.split(first)]
+    pieces = _PATH.split(first)
+    if len(pieces) > 1:
+        pieces = [piece.strip(" :'\"()") for piece in pieces]
     return max(pieces, key=len)[:_LONGEST].rstrip()
 
 

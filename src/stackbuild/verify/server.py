@@ -109,34 +109,49 @@ class Server:
                     pipe.close()
 
 
-def import_once(module: str, surroundings: Surroundings) -> dict[str, Any]:
-    """Import `module` in a process started for it, where processes cannot be forked."""
-    begin = time.monotonic()
-    log = surroundings.scratch / f"{module}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            surroundings.command(module),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            env=dict(surroundings.environment),
-            cwd=surroundings.scratch,
-            start_new_session=True,
-        )
+class Once:
+    """A process that imports one module, for where processes cannot be forked."""
+
+    def __init__(self, module: str, surroundings: Surroundings) -> None:
+        self._begin = time.monotonic()
+        self._module = module
+        self._limit = surroundings.limit
+        self._log = surroundings.scratch / f"{module}.log"
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                surroundings.command(module),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=dict(surroundings.environment),
+                cwd=surroundings.scratch,
+                start_new_session=True,
+            )
+
+    def result(self) -> dict[str, Any]:
+        """What came of it; waits for the end of the process, and ends it at the limit."""
         try:
-            said, _ = process.communicate(timeout=surroundings.limit)
-            result = _result(said, process.returncode)
+            said, _ = self._process.communicate(timeout=self._limit)
+            result = _result(said, self._process.returncode)
         except subprocess.TimeoutExpired:
-            result = {"result": "hang", "text": f"not imported within {surroundings.limit:g} s"}
+            result = {"result": "hang", "text": f"not imported within {self._limit:g} s"}
         finally:
-            _end_tree(process)
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-    if result["result"] in {"crash", "hang"}:
-        result["output"] = log.read_bytes()[-2000:].decode("utf-8", "replace")
-    took = round(time.monotonic() - begin, 3)
-    return {**result, "at": module, "modules": [module], "seconds": took}
+            self.close()
+        if result["result"] in {"crash", "hang"}:
+            result["output"] = self._log.read_bytes()[-2000:].decode("utf-8", "replace")
+        took = round(time.monotonic() - self._begin, 3)
+        return {**result, "at": self._module, "modules": [self._module], "seconds": took}
+
+    def stop(self) -> None:
+        """End it and what it has started. Safe in any thread."""
+        _end_tree(self._process)
+
+    def close(self) -> None:
+        """End it, and give its pipe back."""
+        self.stop()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _result(said: bytes, code: int) -> dict[str, Any]:

@@ -1,0 +1,314 @@
+"""`stackbuild verify`, as a user runs it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.version import Version
+
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.workspace import CACHE_VARIABLE
+from tests.support import native
+from tests.support.interpreters import packable
+from tests.support.publish import head, publisher
+from tests.support.roots import fail, stackbuild, succeed
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from tests.support.stack import RealStack
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the layers are made for POSIX")
+
+DRIVER = "CUDA driver version is insufficient"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallStack:
+    """A stack on an interpreter of this machine."""
+    python = Version(str(packable().version))
+    cache = Path(os.environ[CACHE_VARIABLE])
+    return SmallStack(tmp_path / "project", cache, python=python.base_version)
+
+
+@pytest.fixture
+def compiler() -> native.Compiler:
+    facts = packable()
+    return native.compiler(".".join(str(facts.version).split(".")[:2]), facts.executable)
+
+
+def built(small: SmallStack) -> Path:
+    """The root that `build` makes."""
+    small.lock()
+    succeed("build", "--spec", small.spec)
+    return small.directory / "build" / host_platform()
+
+
+def native_wheel(
+    small: SmallStack, compiler: native.Compiler, layer: str, name: str, **bodies: str
+) -> None:
+    """A wheel with a package and a native module for each of `bodies`."""
+    files: dict[str, bytes | str] = {f"{name}/__init__.py": ""}
+    for module, body in bodies.items():
+        path = compiler.module(small.directory / "compiled", module, body)
+        files[f"{name}/{path.name}"] = path.read_bytes()
+    digits = "".join(small.python.split(".")[:2])
+    small.wheel(layer, name, "1.0", files, tag=f"cp{digits}-cp{digits}-linux_x86_64")
+
+
+def report(*words: str | Path, code: int = 0) -> dict[str, Any]:
+    done = stackbuild("verify", *words, "--json")
+    assert done.returncode == code, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_native_modules_of_the_whole_chain(small: SmallStack, compiler: native.Compiler) -> None:
+    bodies = {"fine": native.FINE, "_test_of_it": native.CRASH, "_gpu": native.CRASH}
+    native_wheel(small, compiler, "base", "lower", **bodies)
+    native_wheel(small, compiler, "app", "upper", crash=native.CRASH, nodriver=native.NO_DRIVER)
+    small.more = (
+        '[tool.stackbuild.layers.base.allow-import-errors."lower-*"]\n"lower._gpu" = "SEGV"\n'
+    )
+    root = built(small)
+    found = report("app", "--spec", small.spec, code=9)
+    assert found["layers"] == ["cpython", "base", "app"]
+    assert found["counts"]["modules"] == 4
+    assert found["left_out"] == ["lower._test_of_it"]
+    assert [
+        (f["check"], f["layer"], f["distribution"], f["module"]) for f in found["findings"]
+    ] == [
+        ("import", "app", "upper 1.0", "upper.crash"),
+        ("import", "app", "upper 1.0", "upper.nodriver"),
+    ]
+    assert [(k["layer"], k["module"]) for k in found["known"]] == [("base", "lower._gpu")]
+    assert found["stale"] == []
+    assert found["entries"].splitlines() == [
+        "[tool.stackbuild.layers.app.allow-import-errors]",
+        '"upper-*" = { "upper.crash" = "crash: killed by SIGSEGV (signal 11)", '
+        f'"upper.nodriver" = "ImportError: {DRIVER}" }}',
+    ]
+    # The ready-made entries are all it takes.
+    small.more += f"\n{found['entries']}\n"
+    small.lock()
+    out = succeed("verify", "app", "--spec", small.spec, "--root", root)
+    assert f"known: app: upper.nodriver (upper 1.0): ImportError: {DRIVER}" in out
+    assert "4 native modules (1 left out)" in out
+
+
+def test_entries_nothing_needs_any_more_are_told(
+    small: SmallStack, compiler: native.Compiler
+) -> None:
+    native_wheel(small, compiler, "app", "upper", good=native.FINE, bad=native.NO_DRIVER)
+    small.more = """
+[tool.stackbuild.layers.app.allow-import-errors]
+"upper-*" = { "upper.good" = "driver", "upper.bad" = "something else", "upper.gone" = "driver" }
+"other-*" = { "other.*" = "driver" }
+"""
+    built(small)
+    done = stackbuild("verify", "--spec", small.spec)
+    assert done.returncode == 9  # for the one that fails otherwise
+    place = "stale: tool.stackbuild.layers.app.allow-import-errors."
+    assert [line for line in done.stdout.splitlines() if line.startswith("stale")] == [
+        f'{place}"upper-*"."upper.good": it is imported without an error now',
+        f'{place}"upper-*"."upper.bad": the error is another one now: ImportError: {DRIVER}',
+        f'{place}"upper-*"."upper.gone": the wheel has no such native module',
+        f'{place}"other-*"."other.*": no wheel has this name',
+    ]
+    # One layer alone may not have the wheels that an entry is about.
+    assert "other-*" not in stackbuild("verify", "app", "--spec", small.spec).stdout
+
+
+def test_what_is_wrong_with_files_is_told_at_once(
+    small: SmallStack, compiler: native.Compiler, tmp_path: Path
+) -> None:
+    library = compiler.library(tmp_path / "libraries", "libnowhere.so.7")
+    linked = compiler.module(
+        tmp_path / "compiled", "linked", native.FINE, "-Wl,--no-as-needed", os.fspath(library)
+    )
+    digits = "".join(small.python.split(".")[:2])
+    small.wheel(
+        "base",
+        "lib",
+        "1.0",
+        {
+            "lib/__init__.py": "",
+            f"lib/{linked.name}": linked.read_bytes(),
+            "lib/built.py": f"SOURCE = '{small.directory}/build/x.c'\n",
+            "lib/told.txt": "See /home/user/x and /tmp/example.\n",
+        },
+        requires=[
+            "absent>=1; python_version >= '3'",
+            "tool>=3",
+            "tool[more]",
+            "no; os_name == 'x'",
+        ],
+        tag=f"cp{digits}-cp{digits}-linux_x86_64",
+    )
+    small.wheel("app", "tool", "2.0", {"tool.py": "", "tool2.py": ""}, requires=["lib>=2", "lib"])
+    root = built(small)
+    site = next((root / "app" / "lib").glob("python*")) / "site-packages"
+    (site / "tool.py").unlink()
+    (site / "tool.py").write_text("changed = 1\n")
+    (site / "tool2.py").unlink()
+    found = report("--spec", small.spec, code=9)
+    texts = {
+        (f["check"], f["layer"], f["distribution"], f["message"], f["expected"], f["found"])
+        for f in found["findings"]
+    }
+    edited = next(text for text in texts if text[3] == "is not the file that RECORD names")
+    assert edited[:3] == ("record", "app", "tool 2.0")
+    written = hashlib.sha256(b"changed = 1\n").digest()
+    digest = base64.urlsafe_b64encode(written).rstrip(b"=").decode()
+    assert edited[5] == f"sha256={digest}"
+    assert texts - {edited} == {
+        ("record", "app", "tool 2.0", "RECORD names a file that is missing", None, None),
+        ("requirement", "app", "tool 2.0", "requires another version", "lib>=2", "lib 1.0"),
+        (
+            "requirement",
+            "base",
+            "lib 1.0",
+            "requires a distribution that is not in the chain",
+            'absent>=1; python_version >= "3"',
+            None,
+        ),
+        (
+            "requirement",
+            "base",
+            "lib 1.0",
+            "requires a distribution that is not in the chain",
+            "tool>=3",
+            None,
+        ),
+        (
+            "requirement",
+            "base",
+            "lib 1.0",
+            "requires a distribution that is not in the chain",
+            "tool[more]",
+            None,
+        ),
+        (
+            "path",
+            "base",
+            "lib 1.0",
+            "names a path of the machine that built it",
+            None,
+            f"{small.directory}/build",
+        ),
+        (
+            "library",
+            "base",
+            "lib 1.0",
+            "needs a shared library that neither the chain nor every host has",
+            "libnowhere.so.7",
+            None,
+        ),
+        (
+            "import",
+            "base",
+            "lib 1.0",
+            "cannot be imported",
+            None,
+            "ImportError: libnowhere.so.7: cannot open shared object file: "
+            "No such file or directory",
+        ),
+    }
+    message = fail(9, "verify", "--spec", small.spec)
+    assert message == f"error: {len(texts)} findings\n  file: {root}\n"
+
+
+def test_a_library_of_a_lower_layer_is_there(
+    small: SmallStack, compiler: native.Compiler, tmp_path: Path
+) -> None:
+    library = compiler.library(tmp_path / "libraries", "libshared.so.1")
+    small.wheel(
+        "base", "lib", "1.0", {"lib.libs/libshared.so.1": library.read_bytes(), "lib.py": ""}
+    )
+    search = "-Wl,-rpath,$ORIGIN/../../../../../base/lib/python{}/site-packages/lib.libs"
+    minor = ".".join(small.python.split(".")[:2])
+    linked = compiler.module(
+        tmp_path / "compiled",
+        "linked",
+        native.FINE,
+        "-Wl,--no-as-needed",
+        os.fspath(library),
+        search.format(minor),
+    )
+    small.wheel("app", "tool", "2.0", {f"tool/{linked.name}": linked.read_bytes()})
+    built(small)
+    out = succeed("verify", "--spec", small.spec)
+    assert "1 native modules (0 left out)" in out
+
+
+def test_layers_for_another_platform_are_checked_without_running_them(tmp_path: Path) -> None:
+    other = next(
+        platform
+        for platform in (Platform.LINUX_X64, Platform.LINUX_AARCH64)
+        if platform != host_platform()
+    )
+    made = publisher(tmp_path)
+    made.platform = other
+    info = "lib/python3.12/site-packages/demo-1.dist-info"
+    files: dict[str, Any] = {
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1\n"
+        "Requires-Dist: absent; platform_machine == 'x86_64'\n"
+        "Requires-Dist: absent; platform_machine == 'aarch64'\n",
+        f"{info}/RECORD": "demo.py,,\ndemo-1.dist-info/METADATA,,\ndemo-1.dist-info/RECORD,,\n",
+    }
+    runtime = made.publish(
+        "cpython-3.12", {"cpython": {"bin/python3.12": "#!/bin/false\n"} | files}
+    )
+    made.publish("app", {"demo 1": files, "app": head("cpython-3.12")}, below=[runtime])
+    root = tmp_path / "root"
+    succeed("install", "app", "--from", made.directory, "--root", root, "--platform", other)
+    found = report("app", "--root", root, "--platform", other, code=9)
+    assert found["not_imported"] == f"the layers are for {other}, and this is {host_platform()}"
+    kinds = {(finding["layer"], finding["check"]): finding for finding in found["findings"]}
+    assert set(kinds) == {
+        *(("app", "record"), ("app", "requirement")),
+        *(("cpython-3.12", "record"), ("cpython-3.12", "requirement")),
+    }
+    assert (
+        kinds["app", "requirement"]["expected"] == f'absent; platform_machine == "{other.machine}"'
+    )
+
+
+def test_a_root_can_be_checked_without_the_spec(
+    small: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = built(small)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    out = succeed("verify", "base", "--root", root)
+    assert out.startswith(f"cpython, base ({host_platform()}): 1 distributions, ")
+    assert "app" not in out
+
+
+def test_an_interpreter_that_does_not_start_is_told(small: SmallStack) -> None:
+    root = built(small)
+    (interpreter,) = (root / "cpython" / "bin").glob("python3.[0-9]*[0-9]")
+    interpreter.unlink()
+    interpreter.write_text("#!/bin/sh\necho it is too warm >&2\nexit 4\n")
+    interpreter.chmod(0o755)
+    found = report("--spec", small.spec, code=9)
+    (finding,) = found["findings"]
+    assert finding["message"] == "the layer's interpreter does not start, so nothing was imported"
+    assert finding["found"] == "exit code 4"
+    assert finding["detail"] == "it is too warm"
+
+
+def test_the_stack_of_this_repository(moved_root: Path, real_stack: RealStack) -> None:
+    done = real_stack.run("verify", "atls", "--root", moved_root, "--json")
+    found = json.loads(done.stdout)
+    assert found["findings"] == []
+    assert found["counts"]["modules"] > 150
+    assert found["counts"]["binaries"] > 150
+    assert {"numpy._core._multiarray_tests", "scipy._lib._test_ccallback"} <= {*found["left_out"]}
+    assert found["seconds"] < 20

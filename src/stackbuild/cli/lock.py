@@ -10,14 +10,16 @@ from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import describe
+from stackbuild.lock.leftout import describe_left_out
 from stackbuild.lock.resolve import lock_stack
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
+    from stackbuild.lock.model import LayerLock, LeftOut
     from stackbuild.lock.report import Change, LockReport
 
 EXAMPLES = """\
@@ -70,13 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
         upgrade_packages=arguments.upgrade_package,
         check=arguments.check,
     )
+    console = Console()
+    for warning in report.warnings:
+        console.warn(warning)
     if arguments.json:
         print(json.dumps(as_json(report), indent=2))
-    elif arguments.check:
-        print("\n".join(describe(report.stale) or ["all locks are current"]))
     else:
-        print("\n".join(summary(report.changes)))
-    return LockError.exit_code if report.stale else 0
+        print("\n".join(_checked(report) if arguments.check else summary(report)))
+    return LockError.exit_code if report.stale or (arguments.check and report.leftovers) else 0
 
 
 def as_json(report: LockReport) -> dict[str, object]:
@@ -84,11 +87,36 @@ def as_json(report: LockReport) -> dict[str, object]:
     return {
         "changes": [asdict(change) for change in report.changes],
         "stale": [asdict(item) for item in report.stale],
+        "skipped": _left_out_json((lock, lock.skipped) for lock in report.locks),
+        "omitted": _left_out_json((lock, lock.omitted) for lock in report.locks),
+        "leftovers": list(report.leftovers),
+        "warnings": list(report.warnings),
     }
 
 
-def summary(changes: Sequence[Change]) -> Iterator[str]:
+def _left_out_json(
+    locks: Iterable[tuple[LayerLock, tuple[LeftOut, ...]]],
+) -> list[dict[str, str]]:
+    return [
+        {
+            "layer": lock.layer,
+            "platform": str(lock.platform),
+            "name": item.name,
+            "reason": item.reason,
+        }
+        for lock, items in locks
+        for item in items
+    ]
+
+
+def _checked(report: LockReport) -> list[str]:
+    lines = [*describe(report.stale), *(f"{path}: not in the spec" for path in report.leftovers)]
+    return lines or ["all locks are current"]
+
+
+def summary(report: LockReport) -> Iterator[str]:
     """What became of the locks; platforms with the same difference share their lines."""
+    changes = report.changes
     groups: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
     for change in changes:
         if lines := tuple(_differences(change)):
@@ -96,12 +124,20 @@ def summary(changes: Sequence[Change]) -> Iterator[str]:
     for (layer, lines), group in groups.items():
         yield f"{layer} on {', '.join(change.platform for change in group)}"
         yield from (f"  {line}" for line in lines)
+    moved = {(item.layer, item.platform) for item in changes if item.state != "current"}
+    new = [lock for lock in report.locks if (lock.layer, lock.platform) in moved]
+    for line in describe_left_out((lock, lock.skipped) for lock in new):
+        yield f"skipped {line}"
+    for path in report.leftovers:
+        yield f"removed {path}, which is not in the spec"
     counts = [
         f"{count} {state}"
         for state in ("new", "changed", "renewed", "current")
         if (count := sum(change.state == state for change in changes))
     ]
     yield f"{len(changes)} locks: {', '.join(counts)}"
+    for line in describe_left_out((lock, lock.omitted) for lock in report.locks):
+        yield f"omitted {line}"
 
 
 def _differences(change: Change) -> Iterator[str]:

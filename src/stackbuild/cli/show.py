@@ -6,11 +6,14 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from stackbuild.cli.effective import as_json, effective
 from stackbuild.cli.main import add_json_argument, add_spec_argument
-from stackbuild.errors import LockError
+from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks
 from stackbuild.spec.model import LayerKind
+from stackbuild.spec.policy import on_platform
 from stackbuild.spec.reader import load_stack
+from stackbuild.spec.select import select
 from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ frameworks shows its whole chain, in the order in which it looks for modules.
 Examples:
   stackbuild show
   stackbuild show --spec other/venvstacks.toml --json
+  stackbuild show --effective atls --platform macosx-aarch64
 """
 
 
@@ -35,12 +39,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print the layers of the stack as a tree."
     parser.epilog = EXAMPLES
     add_spec_argument(parser)
+    parser.add_argument(
+        "--effective",
+        metavar="LAYER",
+        help="print what the spec says about one layer, shared settings merged in,"
+        " and where each value comes from",
+    )
+    parser.add_argument(
+        "--platform",
+        metavar="PLATFORM",
+        help="with --effective: for this platform; the host's unless given",
+    )
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the stack."""
+    """Print the stack, or the effective settings of a layer."""
     stack = load_stack(arguments.spec)
+    if arguments.effective:
+        ((layer, platform),) = select(
+            stack, [arguments.effective], [arguments.platform or "host"], with_chain=False
+        )
+        settings = on_platform(layer.settings, platform)
+        if arguments.json:
+            values = {"layer": layer.name, "platform": platform, "settings": as_json(settings)}
+            print(json.dumps(values, indent=2))
+        else:
+            for line in effective(layer, platform, settings):
+                _print(line)
+        return 0
+    if arguments.platform:
+        raise UsageError("--platform goes with --effective LAYER")
     locks = Locks(stack, open_workspace(stack.directory))
     if arguments.json:
         print(json.dumps(describe(stack, locks), indent=2))

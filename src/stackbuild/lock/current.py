@@ -34,7 +34,7 @@ class Locks:
     """The committed locks of a stack, each read once. Safe in any thread."""
 
     def __init__(self, stack: Stack, workspace: Workspace) -> None:
-        self._stack = stack
+        self.stack = stack
         self._workspace = workspace
         self._layers: dict[tuple[str, Platform], LayerLock | None] = {}
         self._runtimes: dict[str, RuntimeLock | None] = {}
@@ -72,7 +72,7 @@ class Locks:
         lock = self.get(layer.name, platform)
         if lock is None:
             return "not locked"
-        python = self._stack.python_version(layer)
+        python = self.stack.python_version(layer)
         if lock.python_version != python:
             return f"locked for Python {lock.python_version}, the spec asks for {python}"
         if sorted(lock.requirements) != sorted(map(str, layer.requirements_on(platform))):
@@ -81,7 +81,7 @@ class Locks:
             return "its interpreter changed"
         lower = [self.get(name, platform) for name in layer.lower]
         present = [item for item in lower if item is not None]
-        inputs = inputs_digest(self._stack, layer, platform, present, lock.interpreter)
+        inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
         return None
@@ -89,7 +89,7 @@ class Locks:
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the archive that is to be used."""
         archives = self.runtime(layer.name)
-        python = self._stack.python_version(layer)
+        python = self.stack.python_version(layer)
         if archives is None or not is_current(layer, python, lock.platform, archives):
             return False
         archive = archives.archives.get(lock.platform)

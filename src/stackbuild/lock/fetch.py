@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.lock.indexes import IndexSettings
-    from stackbuild.lock.model import LayerLock, LockedFile
+    from stackbuild.lock.model import LayerLock, LockedFile, UnbuiltDistribution
     from stackbuild.lock.uv import Uv
     from stackbuild.messages import Messages
     from stackbuild.spec.model import Stack
@@ -39,14 +39,26 @@ def fetch(
     A file of the right name and size counts as there. Others are looked up
     where they were found last, then in the indexes of the spec; with `index`
     only there, in place of the default index. Raises FetchError and
-    IntegrityError.
+    IntegrityError, and LockError where a distribution was not built yet.
     """
+    locks = tuple(locks)
+    raise_all([_not_built(lock, item) for lock in locks for item in lock.unbuilt])
     wanted = _wanted(locks)
     paths = {sha256: workspace.wheelhouse / item.name for sha256, (item, _) in wanted.items()}
     missing = {sha256: wanted[sha256] for sha256 in wanted if not _is_there(paths, wanted, sha256)}
     if missing:
         _Fetching(stack, workspace, messages, index).run(missing)
     return paths
+
+
+def _not_built(lock: LayerLock, item: UnbuiltDistribution) -> LockError:
+    return LockError(
+        "a distribution that has to be built from source was not built yet",
+        layer=lock.layer,
+        platform=lock.platform,
+        distribution=f"{item.name} {item.version}",
+        remedy=f"run `stackbuild lock` on a {lock.platform} machine",
+    )
 
 
 def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedFile, LayerLock]]:
@@ -180,9 +192,16 @@ class _Fetching:
             self._addresses.remember(sha256, address)
             return None
 
-        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        with ThreadPoolExecutor(self._downloads(missing)) as pool:
             results = dict(zip(urls, pool.map(run, urls), strict=True))
         return {sha256: error for sha256, error in results.items() if error is not None}
+
+    def _downloads(self, missing: Mapping[str, tuple[LockedFile, LayerLock]]) -> int:
+        """How many downloads may run at a time: one where a layer says so."""
+        policies = (
+            self._stack.layers[lock.layer].policy(lock.platform) for _, lock in missing.values()
+        )
+        return _DOWNLOADS if all(policy.build.parallel_downloads for policy in policies) else 1
 
     def _settings(self, lock: LayerLock) -> IndexSettings:
         layer = self._stack.layers[lock.layer]

@@ -38,6 +38,7 @@ RUNTIME_FILE = "runtime.toml"
 
 _LOCK = "run `stackbuild lock`"
 _RESTORE = "restore it from version control, or remove it and run `stackbuild lock`"
+_MADE_BY = "# Made by `stackbuild lock`"
 _HEADER = """\
 # Made by `stackbuild lock`; changes by hand are refused. Files are found by sha256:
 # after `stackbuild fetch`, `uv pip install -r {name}` installs them too.
@@ -55,6 +56,12 @@ def lock_path(workspace: Workspace, layer_name: str, platform: Platform) -> Path
 def runtime_lock_path(workspace: Workspace, layer_name: str) -> Path:
     """Where the archives of a runtime are named."""
     return workspace.layers / layer_name / RUNTIME_FILE
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `stackbuild lock` wrote the file."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.startswith(_MADE_BY) and "[tool.stackbuild]" in text
 
 
 def read_lock(path: Path) -> LayerLock:

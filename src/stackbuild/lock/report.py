@@ -41,6 +41,12 @@ class LockReport:
     changes: tuple[Change, ...] = ()
     stale: tuple[Stale, ...] = ()
     """With `check`: the locks that are missing or stale."""
+    locks: tuple[LayerLock, ...] = ()
+    """As they are now; with what each of them leaves out."""
+    leftovers: tuple[str, ...] = ()
+    """Locks of what is no longer in the spec, relative to the project; removed unless `check`."""
+    warnings: tuple[str, ...] = ()
+    """What may not be meant."""
 
 
 def change_of(lock: LayerLock, old: LayerLock | None) -> Change:

@@ -264,7 +264,7 @@ class Resolution:
             if lock != old:
                 write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
             changes.append(change_of(lock, old))
-        return LockReport(changes=tuple(changes))
+        return LockReport(changes=tuple(changes), locks=tuple(done))
 
 
 def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
 from stackbuild.lock.current import Locks, find_stale
+from stackbuild.lock.leftout import unmet_skips
+from stackbuild.lock.leftovers import find_leftovers, remove_leftovers
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.platforms import nearest
 from stackbuild.spec.select import select
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
+    from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Stack
@@ -37,7 +41,8 @@ def lock_stack(
     Versions of the old locks are kept wherever they can be, but for those of
     `upgrade_packages`, or all with `upgrade`. With `check` nothing is
     resolved and nothing written; the report lists what is stale. On any
-    failure nothing is written at all.
+    failure nothing is written at all. Locks of layers and platforms that left
+    the spec are removed.
 
     Raises LockError, FetchError (the index cannot be asked) and UsageError.
     """
@@ -46,15 +51,34 @@ def lock_stack(
     locks.read_all(pairs)
     stale = find_stale(locks, pairs)
     if check:
-        return LockReport(stale=stale)
+        return _with_notes(LockReport(stale=stale, locks=_present(locks, pairs)), locks, workspace)
     names = _names(upgrade_packages, locks, pairs)
-    if not stale and not upgrade and not names:
-        current = [locks.get(layer.name, platform) for layer, platform in pairs]
-        return LockReport(changes=tuple(change_of(lock, lock) for lock in current if lock))
-    from stackbuild.lock.resolution import Resolution, Upgrade
+    if stale or upgrade or names:
+        from stackbuild.lock.resolution import Resolution, Upgrade
 
-    choice = Upgrade(everything=upgrade, names=names)
-    return Resolution(stack, workspace, messages, locks, choice).run(pairs)
+        choice = Upgrade(everything=upgrade, names=names)
+        report = Resolution(stack, workspace, messages, locks, choice).run(pairs)
+    else:
+        current = _present(locks, pairs)
+        changes = tuple(change_of(lock, lock) for lock in current)
+        report = LockReport(changes=changes, locks=current)
+    report = _with_notes(report, locks, workspace)
+    remove_leftovers(workspace.project / path for path in report.leftovers)
+    return report
+
+
+def _present(locks: Locks, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[LayerLock, ...]:
+    found = (locks.get(layer.name, platform) for layer, platform in pairs)
+    return tuple(lock for lock in found if lock is not None)
+
+
+def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockReport:
+    leftovers = find_leftovers(locks.stack, workspace)
+    return replace(
+        report,
+        leftovers=tuple(path.relative_to(workspace.project).as_posix() for path in leftovers),
+        warnings=unmet_skips(locks.stack, locks, report.locks),
+    )
 
 
 def _names(

@@ -6,6 +6,7 @@ that locking needs no download.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError
@@ -74,16 +75,20 @@ def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeL
 
 
 def _table() -> Table:
-    # The function, for `PYTHON_VERSIONS` follows an environment variable.
-    from pbs_installer._versions import get_python_versions
+    with warnings.catch_warnings():
+        # The table is read, on import too, with a function that is going away.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # The function, for `PYTHON_VERSIONS` follows an environment variable.
+        from pbs_installer._versions import get_python_versions
 
+        versions = get_python_versions(None)
     return {
         (version.major, version.minor, version.micro): {
             (system, machine): file
             for (system, machine, install_only), file in files.items()
             if install_only
         }
-        for version, files in get_python_versions(None).items()
+        for version, files in versions.items()
         if version.implementation == "cpython" and not version.freethreaded
     }
 

@@ -1,0 +1,585 @@
+"""The policy of layers, heeded by locking: uv for real, indexes on loopback, git repositories."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import tomli
+from packaging.pylock import Pylock
+
+from stackbuild.cli.main import main
+from stackbuild.errors import FetchError, LockError
+from stackbuild.lock.fetch import fetch
+from stackbuild.lock.sources import pin
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform
+from tests.support.index import IndexServer
+from tests.support.locking import (
+    LINUX,
+    MAC,
+    WINDOWS,
+    Project,
+    application,
+    framework,
+    only,
+    open_project,
+)
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINUX_ONLY = only(Platform.LINUX_X64)
+TWO = only(Platform.LINUX_X64, Platform.MACOSX_AARCH64)
+OWN = "[tool.stackbuild.layers.fw]\n"
+SHARED = "[tool.stackbuild.shared]\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with open_project(tmp_path) as opened:
+        yield opened
+
+
+def _left_out(items: tuple[object, ...]) -> list[tuple[str, str]]:
+    return [(item.name, item.reason) for item in items]  # type: ignore[attr-defined]  # LeftOut
+
+
+def _run(project: Project, *words: str) -> int:
+    return main([*words, "--spec", str(project.directory / "venvstacks.toml")])
+
+
+@pytest.fixture(autouse=True)
+def _cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
+
+
+# skip
+
+
+def test_a_skip_leaves_out_a_dependency_on_its_platform_only(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("cuda", "1.0", LINUX, requires=("deep",))
+    project.wheel("deep", "1.0")
+    project.wheel("top", "1.0", requires=("cuda>=1",))
+    skip = 'skip.Cuda.macosx_arm64 = "no CUDA on macOS"\n'
+    project.write(framework("fw", "top", extra=TWO) + SHARED + skip)
+    assert _run(project, "lock") == 0
+    out, err = capsys.readouterr()
+    assert "skipped cuda in fw on macosx-aarch64: no CUDA on macOS\n" in out
+    assert "warning" not in err
+    assert set(project.versions("fw")) == {"cuda", "deep", "top"}
+    assert set(project.versions("fw", "macosx-aarch64")) == {"top"}
+    assert project.read("fw").skipped == ()
+    skipped = project.read("fw", "macosx-aarch64").skipped
+    assert _left_out(skipped) == [("cuda", "no CUDA on macOS")]
+    Pylock.from_dict(project.raw("fw", "macosx-aarch64"))
+    assert _run(project, "lock") == 0
+    assert "skipped" not in capsys.readouterr().out
+
+
+def test_a_skip_leaves_out_a_requirement_of_the_layer_itself(project: Project) -> None:
+    project.wheel("top", "1.0")
+    skip = 'skip.other.linux-x64 = "not here"\n'
+    project.write(framework("fw", "top", "other[x]>=3; python_version > '3'", extra=LINUX_ONLY))
+    with pytest.raises(LockError):
+        project.lock()
+    project.write(
+        framework("fw", "top", "other[x]>=3; python_version > '3'", extra=LINUX_ONLY) + OWN + skip
+    )
+    project.lock()
+    assert project.versions("fw") == {"top": "1.0"}
+    assert _left_out(project.read("fw").skipped) == [("other", "not here")]
+
+
+def test_a_skip_that_meets_nothing_is_warned_of(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("top", "1.0")
+    project.wheel("used", "1.0")
+    own = 'skip.cuda = {linux-x64 = "a", windows-x64 = "b"}\n'
+    shared = 'skip.used.linux-x64 = "c"\nskip.other.linux-x64 = "d"\n'
+    layers = framework("fw", "top", extra=LINUX_ONLY) + application("app", "fw", "used")
+    project.write(layers + OWN + own + SHARED + shared)
+    for _ in range(2):
+        assert _run(project, "lock", "--platform", "linux-x64") == 0
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+        assert [line.removeprefix("warning: ") for line in warnings] == [
+            "tool.stackbuild.shared.skip.other.linux-x64: nothing needs other there, "
+            "so it need not be skipped",
+            "tool.stackbuild.layers.fw.skip.cuda.linux-x64: nothing needs cuda there, "
+            "so it need not be skipped",
+            "tool.stackbuild.layers.fw.skip.cuda.windows-x64: nothing needs cuda there, "
+            "so it need not be skipped",
+        ]
+
+
+def test_a_changed_reason_renews_a_lock_without_a_new_version(project: Project) -> None:
+    project.wheel("top", "1.0", requires=("cuda",))
+    layer = framework("fw", "top", extra=LINUX_ONLY) + OWN
+    project.write(layer + 'skip.cuda.linux-x64 = "a"\n')
+    project.lock()
+    before = project.read("fw")
+    project.write(layer + 'skip.cuda.linux-x64 = "b"\n')
+    report = project.lock()
+    assert {change.layer: change.state for change in report.changes}["fw"] == "renewed"
+    after = project.read("fw")
+    assert _left_out(after.skipped) == [("cuda", "b")]
+    assert (after.version, after.locked_at, after.digest) == (1, before.locked_at, before.digest)
+
+
+# overrides, no-deps, platform-specific dependencies
+
+
+def test_an_override_counts_instead_of_what_others_ask_for(project: Project) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        project.wheel("base", version)
+    project.wheel("top", "1.0", requires=("base>=3",))
+    for override, version in (("2.0", "2.0"), ("<2", "1.0")):
+        spec = framework("fw", "top", "base==3.0", extra=LINUX_ONLY)
+        project.write(spec + OWN + f'overrides.base = "{override}"\n')
+        project.lock()
+        assert project.versions("fw") == {"base": version, "top": "1.0"}
+
+
+def test_dependencies_of_no_deps_are_not_followed(project: Project) -> None:
+    project.wheel("lonely", "1.0", requires=("unknown", "base"))
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0", requires=("lonely", "more"))
+    project.wheel("more", "1.0")
+    project.write(framework("fw", "top", extra=LINUX_ONLY) + OWN + 'no-deps = ["Lonely"]\n')
+    project.lock()
+    assert set(project.versions("fw")) == {"lonely", "more", "top"}
+
+
+def test_dependencies_of_one_platform(project: Project) -> None:
+    project.wheel("top", "1.0")
+    project.wheel("extra", "1.0")
+    project.write(
+        framework("fw", "top", extra=TWO)
+        + OWN
+        + 'platform-specific.macosx-aarch64.dependencies = ["extra==1.0"]\n'
+    )
+    project.lock()
+    assert set(project.versions("fw")) == {"top"}
+    assert set(project.versions("fw", "macosx-aarch64")) == {"top", "extra"}
+    assert project.read("fw", "macosx-aarch64").requirements == ("top", "extra==1.0")
+    assert project.lock(check=True).stale == ()
+
+
+# registries
+
+
+def test_an_additional_registry_serves_only_what_is_given_to_it(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's newer upload on the one index never wins over the other."""
+    project.wheel("torch", "9.0")
+    project.wheel("helper", "1.0", requires=("torch",))
+    for name in ("torch", "helper"):
+        make_wheel(tmp_path / "more", name, "2.0+cpu", {f"{name}.py": ""})
+    with IndexServer(tmp_path / "more", user="me@here", password="s:cret") as other:
+        index = f'[[tool.uv.index]]\nname = "cpu-wheels"\nurl = "{other.url}"\n'
+        given = LINUX_ONLY + 'package_indexes = {torch = "cpu-wheels"}\n'
+        registry = 'registries.additional = ["cpu-wheels"]\n'
+        project.write(framework("fw", "helper", extra=given) + index + SHARED + registry)
+        with pytest.raises(FetchError):
+            project.lock()
+        monkeypatch.setenv("UV_INDEX_CPU_WHEELS_USERNAME", "me@here")
+        monkeypatch.setenv("UV_INDEX_CPU_WHEELS_PASSWORD", "s:cret")
+        project.lock()
+        assert project.versions("fw") == {"helper": "1.0", "torch": "2.0+cpu"}
+        indexes = {item.name: item.index for item in project.read("fw").distributions}
+        assert indexes == {"helper": None, "torch": "cpu-wheels"}
+        assert other.count("GET", "/simple/helper/") == 0
+        Pylock.from_dict(project.raw("fw"))
+        files = fetch(project.stack, project.workspace, [project.read("fw")], Silent())
+        assert len(files) == 2
+        assert all(path.is_file() for path in files.values())
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.parent.name != "index":
+            assert b"cret" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("override", ["2.0", "<3"])
+def test_an_override_keeps_to_the_index_of_its_distribution(
+    project: Project, tmp_path: Path, override: str
+) -> None:
+    project.wheel("torch", "9.0")
+    project.wheel("user", "1.0", requires=("torch>=9",))
+    for version in ("2.0", "3.0"):
+        make_wheel(tmp_path / "more", "torch", version, {"torch.py": ""}, requires=("dep",))
+    project.wheel("dep", "1.0")
+    with IndexServer(tmp_path / "more", user="user", password="word") as other:
+        url = other.url_with_credentials
+        index = f'[[tool.uv.index]]\nname = "more"\nurl = "{url}"\nexplicit = true\n'
+        given = LINUX_ONLY + 'package_indexes = {torch = "more"}\n'
+        layer = framework("fw", "user", extra=given) + OWN + f'overrides.torch = "{override}"\n'
+        project.write(layer + index)
+        project.lock()
+    assert project.versions("fw") == {"dep": "1.0", "torch": "2.0", "user": "1.0"}
+    indexes = [item.index for item in project.read("fw").distributions]
+    assert indexes == [None, "more", None]
+
+
+def test_an_address_takes_its_secret_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").mkdir()
+    with open_project(tmp_path / "x", user="user", password="p@ss/word") as project:
+        project.wheel("base", "1.0")
+        address = project.index.url.replace("://", "://user:${INDEX_TOKEN}@")
+        project.write(framework("fw", "base", extra=LINUX_ONLY), address=address)
+        monkeypatch.delenv("INDEX_TOKEN", raising=False)
+        with pytest.raises(LockError, match="the environment variable INDEX_TOKEN is not set"):
+            project.lock()
+        monkeypatch.setenv("INDEX_TOKEN", "p@ss/word")
+        project.lock()
+        assert project.versions("fw") == {"base": "1.0"}
+        monkeypatch.delenv("INDEX_TOKEN")
+        assert project.lock(check=True).stale == ()
+
+
+def test_a_netrc_opens_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").mkdir()
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password word\n")
+    netrc.chmod(0o600)
+    with open_project(tmp_path / "x", user="user", password="word") as project:
+        project.wheel("base", "1.0")
+        project.write(framework("fw", "base", extra=LINUX_ONLY))
+        with pytest.raises(FetchError):
+            project.lock()
+        monkeypatch.setenv("NETRC", str(netrc))
+        project.lock()
+        assert project.versions("fw") == {"base": "1.0"}
+
+
+def test_a_keyring_opens_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").mkdir()
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    keyring = commands / "keyring"
+    with open_project(tmp_path / "x", user="user", password="word") as project:
+        keyring.write_text(
+            f'#!/bin/sh\n[ "$*" = "get {project.index.url} user" ] && echo word || exit 1\n'
+        )
+        keyring.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+        project.wheel("base", "1.0")
+        address = project.index.url.replace("://", "://user@")
+        project.write(framework("fw", "base", extra=LINUX_ONLY), address=address)
+        project.lock()
+        assert project.versions("fw") == {"base": "1.0"}
+
+
+# resolution
+
+
+def test_what_cannot_be_had_is_omitted_where_the_spec_says_so(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("good", "1.0")
+    project.wheel("native", "1.0", LINUX, WINDOWS)
+    project.wheel("user", "1.0", requires=("native", "good"))
+    missing = "native 1.0 has no wheel for macosx-aarch64"
+    layer = framework("fw", "good", "user", "native>=1", "nowhere", extra=TWO)
+    project.write(layer)
+    with pytest.raises(LockError):
+        project.lock()
+    project.write(layer + SHARED + "resolution.strict-missing = false\n")
+    for _ in range(2):
+        assert _run(project, "lock") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if line.startswith("omitted ")] == lines[-3:]
+        assert lines[-3:] == [
+            "omitted nowhere in fw on linux-x64, macosx-aarch64: no package index has nowhere",
+            f"omitted native in fw on {Platform.MACOSX_AARCH64}: {missing}",
+            f"omitted user in fw on {Platform.MACOSX_AARCH64}: {missing}",
+        ]
+    assert set(project.versions("fw")) == {"good", "native", "user"}
+    assert set(project.versions("fw", "macosx-aarch64")) == {"good"}
+    omitted = dict(_left_out(project.read("fw", "macosx-aarch64").omitted))
+    assert set(omitted) == {"native", "nowhere", "user"}
+    assert omitted["nowhere"] == "no package index has nowhere"
+    assert omitted["user"].endswith("has no wheel for macosx-aarch64")
+
+
+def test_a_contradiction_is_an_error_even_where_omissions_are_allowed(project: Project) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+    project.wheel("top", "1.0", requires=("base<2",))
+    layer = framework("fw", "base>=2", "top", extra=LINUX_ONLY)
+    project.write(layer + OWN + "resolution.strict-missing = false\n")
+    with pytest.raises(LockError, match="contradict each other"):
+        project.lock()
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ('force-source.native.linux-x64 = "broken wheel"\n', "force-source: broken wheel"),
+        ('build-wheel.native.linux-x64.reason = "no wheel"\n', "build-wheel: no wheel"),
+        (
+            'resolution.force-no-binary-list = ["native"]\n',
+            "it is in resolution.force-no-binary-list",
+        ),
+    ],
+)
+def test_what_must_be_built_is_refused_with_its_reason(
+    project: Project, policy: str, reason: str
+) -> None:
+    project.wheel("native", "1.0", LINUX, MAC)
+    project.wheel("top", "1.0", requires=("native",))
+    project.wheel("other", "1.0")
+    layers = framework("fw", "other", extra=TWO) + application("app", "fw", "top")
+    project.write(layers + OWN.replace("fw", "app") + policy)
+    with pytest.raises(LockError) as caught:
+        project.lock(platforms=["linux-x64"])
+    assert str(caught.value) == (
+        "native has to be built from source, which is not supported yet\n"
+        "  layer: app\n"
+        "  platform: linux-x64\n"
+        "  distribution: native\n"
+        f"  found: {reason}\n"
+        "  to fix: require a version that has a wheel, skip it on this platform, or leave the "
+        "platform out of the `platforms` of app"
+    )
+    # Nothing in fw needs it, so the same words are harmless there.
+    project.write(layers + OWN + policy)
+    project.lock(platforms=["linux-x64"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("resolution.allow-source-all = true", "native has to be built from source"),
+        ('resolution.allow-source-list = ["native"]', "native has to be built from source"),
+        (
+            'resolution = {allow-source-all = true, only-binary-list = ["native"]}',
+            "native 1.0 has no wheel for linux-x64",
+        ),
+        (
+            "resolution.allow-source-all = true\n"
+            "platform-specific.linux-x64.resolution.allow-source-all = false",
+            "native 1.0 has no wheel for linux-x64",
+        ),
+    ],
+)
+def test_who_may_be_built_for_want_of_a_wheel(project: Project, policy: str, message: str) -> None:
+    project.wheel("native", "1.0", MAC)
+    project.write(framework("fw", "native", extra=LINUX_ONLY) + OWN + policy + "\n")
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message.startswith(message)
+
+
+# git
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    directory = tmp_path / "repository"
+    directory.mkdir()
+    (directory / "pyproject.toml").write_text('[project]\nname = "ours"\nversion = "1.0"\n')
+    for words in (
+        ("init", "-q", "-b", "main"),
+        ("add", "."),
+        ("-c", "user.name=n", "-c", "user.email=e@example.org", "commit", "-qm", "first"),
+        ("-c", "user.name=n", "-c", "user.email=e@example.org", "tag", "-am", "v1", "v1"),
+        ("branch", "v1-later"),
+    ):
+        subprocess.run(["git", *words], cwd=directory, check=True)
+    return directory
+
+
+def _head(repository: Path) -> str:
+    words = ["git", "rev-parse", "HEAD"]
+    return subprocess.check_output(words, cwd=repository, text=True).strip()
+
+
+def test_a_revision_is_pinned_to_its_commit(repository: Path) -> None:
+    url = repository.as_uri()
+    head = _head(repository)
+    for revision in ("main", "v1", "v1-later"):
+        source = pin(f"git+{url}@{revision}#subdirectory=sub/dir")
+        assert (source.url, source.commit, source.requested) == (url, head, revision)
+        assert source.subdirectory == "sub/dir"
+    source = pin(f"git+{url}")
+    assert (source.url, source.commit, source.requested) == (url, head, None)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    source = pin(f"git+https://host.example/r.git@{commit}")
+    assert (source.url, source.commit) == ("https://host.example/r.git", commit)
+
+
+@pytest.mark.parametrize("revision", ["later", "ain", "0123456"])
+def test_a_revision_that_is_not_there(repository: Path, revision: str) -> None:
+    with pytest.raises(LockError) as caught:
+        pin(f"git+{repository.as_uri()}@{revision}")
+    assert str(caught.value) == (
+        "the git repository has no such revision\n"
+        f"  file: {repository.as_uri()}\n"
+        "  expected: a branch, a tag, or a full commit\n"
+        f"  found: {revision}"
+    )
+
+
+def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FetchError) as caught:
+        pin(f"git+file://{tmp_path}/none@main")
+    assert str(caught.value).startswith("the git repository cannot be asked\n")
+
+
+def test_a_requirement_from_git_names_its_commit(project: Project, repository: Path) -> None:
+    requirement = f"ours @ git+{repository.as_uri()}@v1"
+    project.write(framework("fw", requirement, extra=LINUX_ONLY))
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == "ours has to be built from source, which is not supported yet"
+    assert f"fw requires commit {_head(repository)} of {repository.as_uri()}" in str(caught.value)
+
+
+# leftovers, and locks that somebody edited
+
+
+def test_locks_that_left_the_spec_are_told_and_removed(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("base", "1.0")
+    old = framework("old", "base", extra=TWO)
+    project.write(framework("fw", "base", extra=TWO) + old)
+    project.lock()
+    notes = project.directory / "layers/old/notes.toml"
+    notes.write_text("[tool.stackbuild]\n")
+    theirs = project.directory / "layers/fw/pylock.dev.toml"
+    theirs.write_text('lock-version = "1.0"\n')
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    gone = [
+        "layers/fw/pylock.macosx-aarch64.toml",
+        "layers/old/pylock.linux-x64.toml",
+        "layers/old/pylock.macosx-aarch64.toml",
+    ]
+    capsys.readouterr()
+    assert _run(project, "lock", "--check") == 4
+    assert capsys.readouterr().out.splitlines() == [f"{path}: not in the spec" for path in gone]
+    assert _run(project, "lock") == 0
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if "removed" in line] == [
+        f"removed {path}, which is not in the spec" for path in gone
+    ]
+    assert not any((project.directory / path).exists() for path in gone)
+    assert notes.exists()
+    assert theirs.exists()
+    notes.unlink()
+    assert _run(project, "lock", "--check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["leftovers"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{name = "base", version = "1.0"', '{name = "base", version = "2.0"'),
+        ('requirements = [\n    "top",\n]', "requirements = []"),
+        ('reason = "a"', 'reason = "b"'),
+    ],
+)
+def test_any_edit_of_a_lock_is_noticed(project: Project, old: str, new: str) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0", requires=("base", "cuda"))
+    project.write(
+        framework("fw", "base", extra=LINUX_ONLY)
+        + application("app", "fw", "top")
+        + SHARED
+        + 'skip.cuda.linux-x64 = "a"\n'
+    )
+    project.lock()
+    path = project.path("app")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert "tool.stackbuild.checksum: the lock says something else than it did" in str(caught.value)
+
+
+def test_a_moved_project_with_a_folder_as_index_stays_locked(tmp_path: Path) -> None:
+    locks = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        with open_project(tmp_path / place) as project:
+            make_wheel(project.directory / "wheels", "base", "1.0", {"base.py": ""})
+            folder = '[[tool.uv.index]]\nname = "ours"\nurl = "wheels"\nformat = "flat"\n'
+            layer = framework("fw", "base", extra=LINUX_ONLY)
+            project.write(layer + folder, address="https://index.example/simple")
+            project.lock()
+            locks.append(project.read("fw"))
+    assert locks[0].inputs == locks[1].inputs
+    assert locks[0].distributions[0].index == "ours"
+
+
+# show --effective
+
+
+def test_show_tells_where_each_value_comes_from(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write(
+        framework("fw", "base", extra=TWO)
+        + SHARED
+        + 'no-deps = ["a", "b"]\noverrides = {x = "1"}\nbuild = {timeout = 60, logging = true}\n'
+        + 'skip.cuda = {linux-x64 = "shared", macosx-aarch64 = "elsewhere"}\n'
+        + OWN
+        + 'no-deps = ["c", "A"]\noverrides = {x = "2"}\nbuild.timeout = 90\n'
+        + 'skip.cuda.linux_x86_64 = "own"\n'
+        + 'platform-specific.linux-x64.dependencies = ["extra"]\n'
+    )
+    assert _run(project, "show", "--effective", "fw", "--platform", "linux-x64") == 0
+    lines = [
+        " ".join(line.split()).replace("tool.stackbuild.", "")
+        for line in capsys.readouterr().out.splitlines()
+    ]
+    assert lines == [
+        "fw on linux-x64",
+        "requirements",
+        "base # frameworks[0].requirements[0]",
+        "skip",
+        "cuda = own # layers.fw.skip.cuda.linux_x86_64",
+        "no-deps",
+        "a # shared.no-deps[0]",
+        "b # shared.no-deps[1]",
+        "c # layers.fw.no-deps[0]",
+        "overrides",
+        "x = ==2 # layers.fw.overrides.x",
+        "build",
+        "logging = true # shared.build.logging",
+        "timeout = 90 # layers.fw.build.timeout",
+        "dependencies",
+        "extra # layers.fw.platform-specific.linux-x64.dependencies[0]",
+    ]
+    assert _run(project, "show", "--effective", "fw", "--platform", "linux-x64", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["build"]["timeout"] == {
+        "value": 90,
+        "from": "tool.stackbuild.layers.fw.build.timeout",
+    }
+    assert _run(project, "show", "--platform", "linux-x64") == 2
+    assert _run(project, "show", "--effective", "fw", "--platform", "windows-x64") == 2
+
+
+def test_nothing_of_the_policy_is_lost_in_a_lock(project: Project) -> None:
+    """`raw` reads what other tools see."""
+    project.wheel("top", "1.0", requires=("cuda",))
+    project.write(
+        framework("fw", "top", "gone", extra=LINUX_ONLY)
+        + OWN
+        + 'skip.cuda.linux-x64 = "a \\"b\\" é"\nresolution.strict-missing = false\n'
+    )
+    project.lock()
+    tool = tomli.loads(project.path("fw").read_text(encoding="utf-8"))["tool"]["stackbuild"]
+    assert tool["skipped"] == [{"name": "cuda", "reason": 'a "b" é'}]
+    assert tool["omitted"] == [{"name": "gone", "reason": "no package index has gone"}]

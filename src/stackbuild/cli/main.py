@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -29,6 +30,8 @@ COMMANDS = {
     "verify": "check installed layers against what was published",
     "clean": "remove caches, build roots and old generations",
     "runtime": "make archives of interpreters for a mirror",
+    "suggest": "propose the frameworks with which the stack is the fewest bytes",
+    "import": "make a stack out of an older project's configuration",
 }
 """Each name is a module of this package; the text is its line in `--help`."""
 
@@ -54,7 +57,9 @@ class Command(Protocol):
 
 
 def _command(name: str) -> Command:
-    return cast("Command", importlib.import_module(f"stackbuild.cli.{name}"))
+    # No module can be called `import`, so that command's is called `import_`.
+    module = f"{name}_" if keyword.iskeyword(name) else name
+    return cast("Command", importlib.import_module(f"stackbuild.cli.{module}"))
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 Family = tuple[int, ...]
 """Sets of environments, in the order of `Contents.ordered`."""
@@ -95,6 +95,18 @@ class _Side:
                 return keys
             keys &= ~lacking
 
+    def with_needs(self, names: Collection[str], environments: int) -> int:
+        """What the only one of `environments` here holds of `names`, with all that it needs."""
+        (member,) = bits(environments & self.present)
+        by_name, needs = self._by_name[member], self._needs[member]
+        keys, pending = 0, [by_name[name] for name in names if name in by_name]
+        while pending:
+            key = pending.pop()
+            if not keys >> key & 1:
+                keys |= 1 << key
+                pending += [by_name[name] for name in needs.get(key, ()) if name in by_name]
+        return keys
+
     def _satisfied(self, key: int, available: int, members: Sequence[int]) -> bool:
         """Whether what all `members` need for `key` is there.
 
@@ -123,6 +135,7 @@ class Contents:
         ordered = [environments[name] for name in self.names]
         platforms = sorted({platform for item in ordered for platform in item.sizes})
         self._sides = {platform: _Side(platform, ordered) for platform in platforms}
+        self._listed = list(self._sides.values())
         self._ranks: dict[Family, tuple[int, int, Family]] = {}
         self._worths: dict[int, int] = {}
 
@@ -162,22 +175,43 @@ class Contents:
         )
 
     def place(self, family: Family) -> list[list[int]]:
-        """For each set, what it holds on each platform."""
+        """For each set, what it holds on each platform.
+
+        Where only one of its environments is on a platform, it holds there what
+        it holds elsewhere, with what that needs: it makes no difference in
+        bytes, and the layers look the same on all platforms.
+        """
         placed = [[0] * len(self._sides) for _ in family]
-        for number, side in enumerate(self._sides.values()):
-            for place, mask in enumerate(family):
-                lower = blocked = 0
-                for earlier in range(place):
-                    held = placed[earlier][number]
-                    if family[earlier] & mask == mask:
-                        lower |= held
-                    elif family[earlier] & mask & side.present:
-                        blocked |= held
-                keys = side.common(mask) & ~(lower | blocked)
-                if blocked:
-                    keys = side.closed(keys, keys | lower, mask)
-                placed[place][number] = keys
+        names: list[set[str]] = [set() for _ in family]
+        for alone in (False, True):
+            for number, side in enumerate(self._listed):
+                for place, mask in enumerate(family):
+                    if ((mask & side.present).bit_count() == 1) is not alone:
+                        continue
+                    keys = side.common(mask)
+                    if alone:
+                        keys = side.with_needs(names[place], mask)
+                    placed[place][number] = keys = self._free(keys, place, family, placed, number)
+                    if not alone:
+                        names[place].update(name_of(side.keys[key]) for key in bits(keys))
         return placed
+
+    def _free(
+        self, keys: int, place: int, family: Family, placed: Sequence[Sequence[int]], number: int
+    ) -> int:
+        """Those of `keys` that no other set holds for any environment of the set at `place`."""
+        side = self._listed[number]
+        mask = family[place]
+        lower = blocked = 0
+        for other, held in enumerate(placed):
+            if other == place or not family[other] & mask & side.present:
+                continue
+            if other < place and family[other] & mask == mask:
+                lower |= held[number]
+            else:
+                blocked |= held[number]
+        keys &= ~(lower | blocked)
+        return side.closed(keys, keys | lower, mask) if blocked else keys
 
     def rank(self, family: Family) -> tuple[int, int, Family]:
         """The bytes of a family, then its size: the lower the better."""

@@ -38,7 +38,7 @@ LONGEST_CHAIN = 3
 
 _EXACT_UP_TO = 5
 """Environments; beyond, there are too many families."""
-_NODES = 20_000
+_NODES = 10_000
 _CANDIDATES = 150
 _STEPS = 100
 """Improvements after which the search is content."""

@@ -220,9 +220,14 @@ class Resolver:
         missing: tuple[str, ...],
     ) -> Held:
         versions = {item.name: item.version for item in found}
-        needs = self._uv.needs(replace(question, preferences=versions)) if found else {}
-        files = self._sizes.complete(found, question.indexes)
         sources = question.indexes.sources
+        # What comes from an additional index is found there only where it is required directly.
+        bound = tuple(sorted(sources.keys() & versions.keys()))
+        asked = replace(
+            question, requirements=(*question.requirements, *bound), preferences=versions
+        )
+        needs = self._uv.needs(asked) if found else {}
+        files = self._sizes.complete(found, question.indexes)
         return Held(
             keys={
                 item.name: f"{item.name}=={item.version}"

@@ -229,10 +229,10 @@ def _free_name(layer: Planned, by_name: Mapping[str, Environment], taken: set[st
             sizes[name] += held.sizes.get(name, 0)
     largest = sorted(sizes, key=lambda name: (name not in wished, -sizes[name], name))
     base = "common" if len(layer.members) == len(of_python) else f"with-{largest[0]}"
-    if len({item.variant.python for item in by_name.values()}) > 1:
-        base += f"-{layer.python.major}.{layer.python.minor}"
-    numbered = (f"{base}-{number}" for number in count(2))
-    free = next(name for name in (base, *islice(numbered, len(taken))) if name not in taken)
+    of_this_python = f"{base}-py{layer.python.major}.{layer.python.minor}"
+    numbered = (f"{of_this_python}-{number}" for number in count(2))
+    names = (base, of_this_python, *islice(numbered, len(taken)))
+    free = next(name for name in names if name not in taken)
     taken.add(free)
     return free
 

@@ -1,0 +1,46 @@
+"""`stackbuild suggest`: the frameworks with which a stack is the fewest bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.sharing import framework_lines, table_lines
+from stackbuild.importers.report import choice_as_json
+from stackbuild.importers.suggest import suggest
+from stackbuild.spec.reader import load_stack
+from stackbuild.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+The table compares what a consumer of all applications fetches: with an
+environment for each, with the layers as they are, and with those proposed.
+Versions and sizes are those of the locks; nothing is changed.
+
+Examples:
+  stackbuild suggest
+  stackbuild suggest --spec other/venvstacks.toml --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `suggest`."""
+    parser.description = "Propose the frameworks with which the stack is the fewest bytes."
+    parser.epilog = EXAMPLES
+    add_spec_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, and print the frameworks and the bytes."""
+    stack = load_stack(arguments.spec)
+    found = suggest(stack, open_workspace(stack.directory), Console())
+    if arguments.json:
+        print(json.dumps(choice_as_json(found.frameworks, found.table, found.exact), indent=2))
+    else:
+        print("\n".join((*framework_lines(found.frameworks), *table_lines(found.table))))
+    return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.pylock import Pylock
@@ -18,7 +19,15 @@ from stackbuild.errors import LockError
 from stackbuild.lock.digests import content_digest
 from stackbuild.lock.files import lock_text, read_lock, write_lock
 from stackbuild.lock.indexes import IndexSettings, without_secrets
-from stackbuild.lock.model import Inherited, LayerLock, LockedDistribution, LockedFile
+from stackbuild.lock.model import (
+    Inherited,
+    LayerLock,
+    LeftOut,
+    LockedDistribution,
+    LockedFile,
+    UnbuiltDistribution,
+    VcsSource,
+)
 from stackbuild.lock.report import change_of
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
@@ -27,6 +36,8 @@ from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, Runt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from stackbuild.lock.model import Source
 
 PYTHON = Version("3.12.10")
 
@@ -111,11 +122,53 @@ def test_a_lock_reads_as_it_was_written(
 @settings(max_examples=40)
 @given(DISTRIBUTIONS)
 def test_every_lock_is_valid_pep_751(distributions: list[LockedDistribution]) -> None:
-    import tomli
-
     text = lock_text(_lock(distributions), "pylock.linux-x64.toml")
     lock = Pylock.from_dict(tomli.loads(text))
     assert [package.name for package in lock.packages] == [item.name for item in distributions]
+
+
+COMMIT = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)
+FILES = st.builds(LockedFile, name=st.just("zz-1.tar.gz"), size=st.integers(0, 9), sha256=SHA256)
+SOURCES = FILES | st.builds(
+    VcsSource,
+    url=st.just("https://git.example/ours.git"),
+    commit=COMMIT,
+    requested=st.none() | st.just("main"),
+    subdirectory=st.none() | st.just("python/ours"),
+)
+LEFT_OUT = st.lists(
+    st.builds(LeftOut, name=NAMES.map(canonicalize_name), reason=st.text(min_size=1, max_size=20)),
+    max_size=2,
+).map(tuple)
+
+
+@settings(max_examples=40)
+@given(SOURCES, SOURCES, st.sampled_from([None, "more"]), LEFT_OUT, LEFT_OUT)
+def test_sources_and_what_is_left_out_read_as_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    built: Source,
+    waiting: Source,
+    index: str | None,
+    skipped: tuple[LeftOut, ...],
+    omitted: tuple[LeftOut, ...],
+) -> None:
+    distributions = [replace(_distribution("zz", "1"), source=built, index=index)]
+    unbuilt = (UnbuiltDistribution(name=canonicalize_name("zz"), version=PYTHON, source=waiting),)
+    if isinstance(waiting, LockedFile):
+        unbuilt = (replace(unbuilt[0], version=Version("1")),)
+    lock = replace(
+        _lock(distributions),
+        unbuilt=unbuilt,
+        digest=content_digest(distributions, None, unbuilt),
+        skipped=skipped,
+        omitted=omitted,
+    )
+    path = tmp_path_factory.mktemp("project") / "layers/fw/pylock.linux-x64.toml"
+    write_lock(path, lock)
+    assert read_lock(path) == lock
+    names = [package.name for package in Pylock.from_dict(tomli.loads(path.read_text())).packages]
+    assert names == ["zz", "zz"]
+    assert lock.digest != content_digest(distributions, None)
 
 
 @given(DISTRIBUTIONS, DISTRIBUTIONS)

@@ -181,6 +181,32 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """What the index tells people about a layer, beside what is in it."""
+
+    version: str | None = None
+    """The project's own version of the layer; None means the version of its lock."""
+    deprecated: str | None = None
+    """Why nobody should begin to use it."""
+    superseded_by: str | None = None
+    """The layer to use instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """How a deployed layer is checked (`verify`); none of it changes what is published."""
+
+    skip_modules: tuple[str, ...] = ()
+    """Globs on the names of native modules that are not imported."""
+    host_libraries: tuple[str, ...] = ()
+    """Globs on shared libraries that the host is expected to have."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that are set while modules are imported."""
+    time_limit: int = 60
+    """For importing one module, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One layer as the spec defines it, with all its references resolved by name."""
 
@@ -216,6 +242,8 @@ class Layer:
     (`registries.additional`)."""
     settings: Settings = field(default_factory=dict)
     """What the policies are made from, by the names of the file."""
+    catalogue: Catalogue = Catalogue()
+    checks: CheckSettings = CheckSettings()
 
     def policy(self, platform: Platform) -> Policy:
         """The effective policy for `platform`."""

@@ -145,6 +145,8 @@ def _build_of(table: Table) -> Settings:
     )
     settings = _config_settings(_part(table, "config-settings"))
     table.done()
+    if reason is None:
+        return {}
     return _set(("reason", reason), ("build-requires", requires), ("config-settings", settings))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
+from stackbuild.spec.catalogue import read_catalogue, read_checks
 from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
 from stackbuild.spec.model import Download, FrameSettings, LayerKind, RuntimeSettings, RuntimeSource
 from stackbuild.spec.overlays import check_copy_files
@@ -66,6 +67,12 @@ def read_tool_table(
     for name, entry in entries.subtables() if entries else ():
         if name in layers:
             changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
+            changed[name] = replace(
+                changed[name],
+                catalogue=read_catalogue(entry, name, layers),
+                checks=read_checks(entry.table("verify")),
+            )
+            entry.done()
         else:
             hint = did_you_mean(name, layers)
             table.problems.add(entry.place, "no layer has this name", hint=hint)
@@ -138,7 +145,6 @@ def _layer(
     settings = read_settings(
         table, lambda entry: _by_platform(entry, layer), indexes, overlays / layer.name
     )
-    table.done()
     return replace(layer, runtime_settings=runtime), settings
 
 

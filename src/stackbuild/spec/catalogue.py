@@ -1,0 +1,52 @@
+"""What a layer's table says about the layer as a whole: for the index, and for checking it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stackbuild.spec.fields import did_you_mean
+from stackbuild.spec.model import Catalogue, CheckSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from stackbuild.spec.fields import Table
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST_IMPORT = 3600
+
+
+def read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogue:
+    """The keys `version`, `deprecated` and `superseded-by` of the layer `name`."""
+    successor = table.text("superseded-by")
+    if successor is not None and (successor == name or successor not in layers):
+        problem = "a layer cannot take its own place" if successor == name else "no such layer"
+        others = [layer for layer in layers if layer != name]
+        hint = did_you_mean(successor, others)
+        table.problems.add(table.place_of("superseded-by"), problem, found=successor, hint=hint)
+    return Catalogue(
+        version=table.text("version"),
+        deprecated=table.text("deprecated"),
+        superseded_by=successor,
+    )
+
+
+def read_checks(table: Table | None) -> CheckSettings:
+    """The table `verify` of a layer."""
+    if table is None:
+        return CheckSettings()
+    environment = dict(table.pairs("environment"))
+    for name, item in environment.items():
+        if not _VARIABLE.fullmatch(name):
+            table.problems.add(item.place, "this is no name of an environment variable", found=name)
+    default = CheckSettings()
+    limit = table.integer("time-limit", default=default.time_limit, low=1, high=_LONGEST_IMPORT)
+    settings = CheckSettings(
+        skip_modules=tuple(item.value for item in table.texts("skip-modules") or ()),
+        host_libraries=tuple(item.value for item in table.texts("host-libraries") or ()),
+        environment={name: item.value for name, item in environment.items()},
+        time_limit=limit,
+    )
+    table.done()
+    return settings

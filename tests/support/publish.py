@@ -17,11 +17,12 @@ from stackbuild.compose.manifest import (
     Shipped,
 )
 from stackbuild.compose.serialize import body_digest, index_to_json, manifest_to_json
+from stackbuild.compose.shelf import index_entry
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.model import FrameKind
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.spec.model import FrameSettings, LayerKind
+from stackbuild.spec.model import Catalogue, FrameSettings, LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,12 +119,7 @@ class Publisher:
         (folder / archive.name).write_bytes(data)
         raw = manifest_to_json(manifest)
         (folder / f"{name}.json").write_bytes(raw)
-        entry = IndexEntry(
-            manifest=f"{target}/{name}.json",
-            sha256=hashlib.sha256(raw).hexdigest(),
-            digest=digest,
-            lock=manifest.lock,
-        )
+        entry = index_entry(manifest, f"{target}/{name}.json", Catalogue(version=lock))
         self.entries.setdefault(layer, {}).setdefault(target, []).insert(0, entry)
         self.write_index()
         return manifest

@@ -28,6 +28,7 @@ from stackbuild.compose.shelf import entered
 from stackbuild.frames.files import Link
 from stackbuild.layout import Layout
 from stackbuild.platforms import OsName, Platform
+from stackbuild.spec.model import LayerKind
 
 LINUX = Layout("linux", "3.12")
 names = st.sampled_from(["a", "b", "C", "c"])
@@ -125,7 +126,19 @@ def test_the_start_module_has_the_settings_of_its_layer(os: OsName) -> None:
 
 def _entry(name: str, digest: str = "") -> IndexEntry:
     sha256 = hashlib.sha256((digest or name).encode()).hexdigest()
-    return IndexEntry(manifest=name, sha256=sha256, digest=sha256, lock=sha256)
+    return IndexEntry(
+        manifest=name,
+        sha256=sha256,
+        digest=sha256,
+        lock=sha256,
+        kind=LayerKind.APPLICATION,
+        version="1",
+        python_version="3.12.10",
+        chain=(),
+        size=1,
+        content_size=1,
+        files=1,
+    )
 
 
 def _names(index: Index, layer: str = "app") -> list[str]:

@@ -26,10 +26,11 @@ from stackbuild.compose.serialize import (
     manifest_from_json,
     manifest_to_json,
 )
+from stackbuild.compose.shelf import index_entry
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.platforms import Platform
-from stackbuild.spec.model import LayerKind
+from stackbuild.spec.model import Catalogue, LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +122,10 @@ def _example() -> Manifest:
     return replace(manifest, digest=body_digest(manifest))
 
 
+def _entry() -> IndexEntry:
+    return index_entry(_example(), "linux-x64/framework.json", Catalogue(version="3"))
+
+
 @given(manifests())
 def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
     data = manifest_to_json(manifest)
@@ -142,6 +147,15 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
                         sha256=sha256s,
                         digest=sha256s,
                         lock=sha256s,
+                        kind=st.sampled_from(LayerKind),
+                        version=names,
+                        python_version=names,
+                        chain=st.lists(names, max_size=3).map(tuple),
+                        size=counts,
+                        content_size=counts,
+                        files=counts,
+                        deprecated=st.none() | names,
+                        superseded_by=st.none() | names,
                     ),
                     max_size=3,
                 ).map(tuple),
@@ -239,8 +253,45 @@ def test_what_is_no_json_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.json", "a//b", "a/../b", "C:\\x", ""])
 def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
-    entry = IndexEntry(manifest=path, sha256="00" * 32, digest="00" * 32, lock="00" * 32)
+    entry = replace(_entry(), manifest=path)
     data = index_to_json(Index(entries={"cpython-3.12": {Platform.LINUX_X64: (entry,)}}))
     with pytest.raises(IntegrityError) as caught:
         index_from_json(data)
     assert "layers.cpython-3.12.linux-x64[0].manifest is not" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kind", "thing", "kind has an unknown value"),
+        ("version", "", "version is not a string"),
+        ("version", 3, "version is not a string"),
+        ("python_version", None, "python_version is not a string"),
+        ("chain", "cpython", "chain is not an array"),
+        ("chain", ["../x"], "chain[0] is not the name of a file"),
+        ("size", -1, "size is not a whole number"),
+        ("content_size", 1.5, "content_size is not a whole number"),
+        ("files", True, "files is not a whole number"),
+        ("deprecated", "", "deprecated is not a string"),
+        ("superseded_by", 3, "superseded_by is not a string"),
+        ("colour", "red", "colour is not known"),
+    ],
+)
+def test_an_entry_of_the_index_that_was_changed_is_refused(
+    key: str, value: object, message: str
+) -> None:
+    index = json.loads(index_to_json(Index(entries={"app": {Platform.LINUX_X64: (_entry(),)}})))
+    index["layers"]["app"]["linux-x64"][0][key] = value
+    with pytest.raises(IntegrityError) as caught:
+        index_from_json(json.dumps(index).encode())
+    assert f"the index is damaged: layers.app.linux-x64[0].{message}" in str(caught.value)
+
+
+def test_the_index_tells_what_an_entry_is() -> None:
+    entry = _entry()
+    assert entry.kind is LayerKind.FRAMEWORK
+    assert (entry.version, entry.python_version) == ("3", "3.12.10")
+    assert entry.chain == ("cpython-3.12",)
+    assert (entry.size, entry.content_size, entry.files) == (20, 1024, 2)
+    assert entry.deprecated is None
+    assert entry.superseded_by is None

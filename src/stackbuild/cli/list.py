@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,17 @@ from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from stackbuild.install.contents import Item
+    from stackbuild.install.contents import Item, Variant
 
 EXAMPLES = """\
 Examples:
   stackbuild list --root ~/envs
   stackbuild list --from https://layers.example.org/stack --platform linux-x64 --json
 """
+
+_SIZES = ("DIGEST", "FILES", "SIZE", "ARCHIVE", "")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,63 +45,79 @@ def run(arguments: argparse.Namespace) -> int:
     from stackbuild.registry.open import open_registry
 
     platform = parse_platform(arguments.platform) if arguments.platform else None
+    rows: list[tuple[str, ...]]
     if arguments.place is not None:
-        items = published(open_registry(arguments.place), platform)
+        variants = published(open_registry(arguments.place), platform)
+        objects = [entry for variant in variants for entry in _variant(variant)]
+        rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *_SIZES)]
+        rows += [_variant_row(variant) for variant in variants]
     else:
-        items = [
-            item for item in installed(arguments.root) if platform in {None, item.manifest.platform}
-        ]
+        items = installed(arguments.root)
+        items = [item for item in items if platform in {None, item.manifest.platform}]
+        objects = [_item(item) for item in items]
+        rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", *_SIZES)]
+        rows += [_item_row(item) for item in items]
     if arguments.json:
-        print(_json(items, arguments.place is None))
+        print(json.dumps(objects, indent=2, ensure_ascii=False))
     else:
-        print(_table(items))
+        print(_table(rows))
     return 0
 
 
-def _json(items: Sequence[Item], in_root: bool) -> str:
-    return json.dumps(
-        [
-            {
-                "layer": item.manifest.layer,
-                "directory": item.manifest.directory,
-                "kind": str(item.manifest.kind),
-                "platform": str(item.manifest.platform),
-                "python_version": item.manifest.python_version,
-                "digest": item.manifest.digest,
-                "lock": item.manifest.lock,
-                "chain": [link.directory for link in item.manifest.chain],
-                "distributions": {one.name: one.version for one in item.manifest.distributions},
-                "files": item.files,
-                "size": item.size,
-                "archive": {
-                    "name": item.manifest.archive.name,
-                    "size": item.manifest.archive.size,
-                },
-                **({"asked": item.asked, "needed_by": list(item.needed_by)} if in_root else {}),
-            }
-            for item in items
-        ],
-        indent=2,
-        ensure_ascii=False,
+def _variant(variant: Variant) -> Iterator[dict[str, object]]:
+    """The current version, then the older ones."""
+    for entry in (variant.entry, *variant.older):
+        yield {
+            "layer": variant.layer,
+            "platform": str(variant.platform),
+            "current": entry is variant.entry,
+            **asdict(entry),
+        }
+
+
+def _variant_row(variant: Variant) -> tuple[str, ...]:
+    entry = variant.entry
+    notes = [f"deprecated: {entry.deprecated}"] if entry.deprecated else []
+    notes += [f"superseded by {entry.superseded_by}"] if entry.superseded_by else []
+    notes += [f"{len(variant.older)} older"] if variant.older else []
+    return (
+        *(variant.layer, entry.kind, entry.version, variant.platform, entry.python_version),
+        *(entry.digest[:12], str(entry.files)),
+        *(size_text(entry.content_size), size_text(entry.size), "; ".join(notes)),
     )
 
 
-def _table(items: Sequence[Item]) -> str:
-    rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", "DIGEST", "FILES", "SIZE", "ARCHIVE", "")]
-    rows += [
-        (
-            item.manifest.directory,
-            str(item.manifest.kind),
-            str(item.manifest.platform),
-            item.manifest.python_version,
-            item.manifest.digest[:12],
-            str(item.files),
-            size_text(item.size),
-            size_text(item.manifest.archive.size),
-            f"for {', '.join(item.needed_by)}" if item.needed_by else "",
-        )
-        for item in items
-    ]
+def _item(item: Item) -> dict[str, object]:
+    manifest = item.manifest
+    return {
+        "layer": manifest.layer,
+        "directory": manifest.directory,
+        "kind": str(manifest.kind),
+        "platform": str(manifest.platform),
+        "python_version": manifest.python_version,
+        "digest": manifest.digest,
+        "lock": manifest.lock,
+        "chain": [link.directory for link in manifest.chain],
+        "distributions": {one.name: one.version for one in manifest.distributions},
+        "files": item.files,
+        "size": item.size,
+        "archive": {"name": manifest.archive.name, "size": manifest.archive.size},
+        "asked": item.asked,
+        "needed_by": list(item.needed_by),
+    }
+
+
+def _item_row(item: Item) -> tuple[str, ...]:
+    manifest = item.manifest
+    return (
+        *(manifest.directory, manifest.kind, manifest.platform, manifest.python_version),
+        *(manifest.digest[:12], str(item.files)),
+        *(size_text(item.size), size_text(manifest.archive.size)),
+        f"for {', '.join(item.needed_by)}" if item.needed_by else "",
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -97,17 +97,41 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
-    """A manifest that the index names; `manifest` is a path relative to the index."""
+    """A manifest that the index names, and what tells people whether it is what they want.
+
+    `manifest` is a path relative to the index.
+    """
 
     manifest: str
     sha256: str
     """Of the manifest's bytes (hex)."""
     digest: str
     lock: str
+    kind: LayerKind
+    version: str
+    """The one the spec gives the layer, otherwise that of its lock."""
+    python_version: str
+    chain: tuple[str, ...]
+    """The names of the layers below, nearest first, the runtime last."""
+    size: int
+    """Of the archive, in bytes."""
+    content_size: int
+    """Of the files with their tar headers, in bytes."""
+    files: int
+    """How many files and links there are."""
+    deprecated: str | None = None
+    """Why nobody should begin to use it."""
+    superseded_by: str | None = None
+    """The layer to use instead. Older manifests of a layer are superseded by newer ones
+    without being told so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """`index.json`: layer, then platform, to its manifests, the current one first."""
+    """`index.json`: layer, then platform, to its manifests, the current one first.
+
+    So it is also the catalogue of what is published: one file that tells which
+    environments there are.
+    """
 
     entries: Mapping[str, Mapping[Platform, tuple[IndexEntry, ...]]]

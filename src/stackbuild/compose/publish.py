@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.spec.model import Catalogue, Layer, Stack
     from stackbuild.workspace import Workspace
 
 
@@ -87,8 +87,17 @@ def publish(
         failures = [*(failure for failure in failures if failure not in again), *repeated]
     ordered = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
     if ordered:
-        shelf.enter([item.manifest for item in ordered], messages)
+        manifests = [item.manifest for item in ordered]
+        shelf.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
     return PublishReport(layers=tuple(ordered), failures=tuple(failures))
+
+
+def _catalogue(
+    manifest: Manifest, stack: Stack, locks: Mapping[tuple[str, Platform], LayerLock]
+) -> Catalogue:
+    catalogue = stack.layers[manifest.layer].catalogue
+    version = locks[manifest.layer, manifest.platform].version
+    return replace(catalogue, version=catalogue.version or str(version))
 
 
 @dataclass(frozen=True, slots=True)

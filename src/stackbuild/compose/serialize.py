@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
 
 from stackbuild.compose.manifest import (
@@ -47,6 +47,8 @@ _MANIFEST_KEYS = (
     "distributions",
     "provenance",
 )
+
+_ENTRY_KEYS = tuple(entry.name for entry in fields(IndexEntry))
 
 
 def canonical_json(value: object) -> bytes:
@@ -208,10 +210,19 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
 
 
 def _entry(value: Value) -> IndexEntry:
-    value.fields(("manifest", "sha256", "digest", "lock"))
+    value.fields(_ENTRY_KEYS)
     return IndexEntry(
         manifest=value["manifest"].relative_path(),
         sha256=value["sha256"].sha256(),
         digest=value["digest"].sha256(),
         lock=value["lock"].sha256(),
+        kind=value["kind"].choice(LayerKind),
+        version=value["version"].text(),
+        python_version=value["python_version"].text(),
+        chain=tuple(item.name() for item in value["chain"].items()),
+        size=value["size"].count(),
+        content_size=value["content_size"].count(),
+        files=value["files"].count(),
+        deprecated=value["deprecated"].optional_text(),
+        superseded_by=value["superseded_by"].optional_text(),
     )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stackbuild.compose.manifest import ArchiveFormat, Manifest
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Catalogue
 
 INDEX = "index.json"
 _LOCK = ".lock"
@@ -103,12 +104,17 @@ class Shelf:
         """Write `manifest`, whose archive is here. Raises OSError."""
         atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
 
-    def enter(self, manifests: Iterable[Manifest], messages: Messages) -> None:
+    def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
         """Make `manifests` the current ones; entries of everything else stay.
+
+        Each comes with what the catalogue is to say of it; its version must be set.
 
         Raises IntegrityError for an index that is damaged, OSError.
         """
-        entries = [(manifest, self._entry(manifest)) for manifest in manifests]
+        entries = [
+            (manifest, index_entry(manifest, self._relative(manifest), catalogue))
+            for manifest, catalogue in manifests
+        ]
         with locked(self.directory / _LOCK, messages):
             before = self.index()
             after = before
@@ -117,14 +123,8 @@ class Shelf:
             if after != before:
                 atomic_write(self.directory / INDEX, index_to_json(after))
 
-    def _entry(self, manifest: Manifest) -> IndexEntry:
-        path = self.manifest_path(manifest)
-        return IndexEntry(
-            manifest=path.relative_to(self.directory).as_posix(),
-            sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
-            digest=manifest.digest,
-            lock=manifest.lock,
-        )
+    def _relative(self, manifest: Manifest) -> str:
+        return self.manifest_path(manifest).relative_to(self.directory).as_posix()
 
     def sweep(self) -> None:
         """Remove what a publish that was killed has left unfinished."""
@@ -162,6 +162,25 @@ class Shelf:
             for path in self.directory.glob("*/*"):
                 if path not in kept:
                     path.unlink()
+
+
+def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEntry:
+    """What the index says of `manifest`, which stands at `path`, relative to the index."""
+    return IndexEntry(
+        manifest=path,
+        sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
+        digest=manifest.digest,
+        lock=manifest.lock,
+        kind=manifest.kind,
+        version=catalogue.version or "0",
+        python_version=manifest.python_version,
+        chain=tuple(link.layer for link in manifest.chain),
+        size=manifest.archive.size,
+        content_size=sum(placed.frame.content_size for placed in manifest.frames),
+        files=sum(placed.frame.files for placed in manifest.frames),
+        deprecated=catalogue.deprecated,
+        superseded_by=catalogue.superseded_by,
+    )
 
 
 def entered(index: Index, layer: str, platform: Platform, entry: IndexEntry) -> Index:

@@ -129,6 +129,10 @@ class Value:
             raise self._wrong("a string")
         return self.found
 
+    def optional_text(self) -> str | None:
+        """A string that is not empty, or null."""
+        return None if self.found is None else self.text()
+
     def name(self) -> str:
         """A string that is one component of a path, so that it cannot leave a directory."""
         text = self.text()

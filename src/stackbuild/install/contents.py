@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.install.root import Root
-from stackbuild.registry.find import Published
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.compose.manifest import Manifest
+    from stackbuild.compose.manifest import IndexEntry, Manifest
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A layer on one platform, as a listing shows it."""
+    """An installed layer, as a listing shows it."""
 
     manifest: Manifest
-    asked: bool = False
-    """Whether it was asked for itself (installed layers only)."""
-    needed_by: tuple[str, ...] = ()
+    asked: bool
+    """Whether it was asked for itself."""
+    needed_by: tuple[str, ...]
     """Installed layers that stand on it."""
 
     @property
@@ -50,14 +49,22 @@ def installed(root: Path) -> list[Item]:
     ]
 
 
-def published(registry: Registry, platform: Platform | None = None) -> list[Item]:
-    """The current version of each layer in `registry`, by layer and platform."""
-    index = registry.index()
-    found: list[Item] = []
-    shelves: dict[Platform, Published] = {}
-    for layer, platforms in sorted(index.entries.items()):
-        for one, entries in sorted(platforms.items()):
-            if entries and platform in {None, one}:
-                shelf = shelves.setdefault(one, Published(registry, one, index))
-                found.append(Item(manifest=shelf.current(layer)))
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A layer on one platform, as the catalogue of a place tells it."""
+
+    layer: str
+    platform: Platform
+    entry: IndexEntry
+    older: tuple[IndexEntry, ...]
+    """Superseded versions that are still there, the newest first."""
+
+
+def published(registry: Registry, platform: Platform | None = None) -> list[Variant]:
+    """What `registry` offers, by layer and platform; only its index is read."""
+    return [
+        Variant(layer=layer, platform=one, entry=entries[0], older=entries[1:])
+        for layer, platforms in sorted(registry.index().entries.items())
+        for one, entries in sorted(platforms.items())
+        if entries and platform in {None, one}
+    ]

@@ -17,7 +17,7 @@ from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import open_deployment
 from stackbuild.verify.importing import import_modules
 from stackbuild.verify.libraries import check_libraries
-from stackbuild.verify.model import TIME_LIMIT, CheckReport, Counts, Finding, KnownError, Rules
+from stackbuild.verify.model import CheckReport, Counts, Finding, KnownError, Rules
 from stackbuild.verify.native import is_left_out, native_modules
 from stackbuild.verify.reading import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
@@ -45,22 +45,21 @@ def check_deployed(
     platform: Platform | None = None,
     places: Iterable[Path] = (),
     jobs: int | None = None,
-    limit: float = TIME_LIMIT,
 ) -> CheckReport:
     """Check `layers`, each through its chain, in `root`; no layers means all of them.
 
     `rules` are by layer name, and those of the lower layers count for a layer
     as well. `places` are directories this machine builds in, beside those it is
     known to have. Modules are imported where the layers run on this machine,
-    `jobs` at once (one for each processor if not told), each in `limit` seconds.
-    Raises InstallError for layers that are not installed, UsageError where the
-    root is for another platform than the one asked for.
+    `jobs` at once (one for each processor if not told). Raises InstallError for
+    layers that are not installed, UsageError where the root is for another
+    platform than the one asked for.
     """
     begin = time.monotonic()
     check_platform(Root(root), platform)
     deployment = open_deployment(root)
     state = deployment.state
-    run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1, limit)
+    run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1)
     # Of those that nobody named, the upper ones, which see everything below them.
     upper = [name for name in state.layers if not state.needed_by(name)]
     names = [find_installed(layer, state).directory for layer in layers] or upper
@@ -99,7 +98,6 @@ class _Checking:
     rules: Mapping[str, Rules]
     messages: Messages
     jobs: int
-    limit: float
     findings: list[Finding] = field(default_factory=list)
     files: int = 0
     binaries: int = 0
@@ -147,7 +145,7 @@ class _Checking:
             top.interpreter,
             self.messages,
             jobs=self.jobs,
-            limit=self.limit,
+            limit=rules.time_limit,
             environment=rules.environment,
         )
         self.tried += [

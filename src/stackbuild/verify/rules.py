@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from stackbuild.verify.model import Rules
+from stackbuild.verify.model import TIME_LIMIT, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +29,10 @@ def _rules(layer: Layer, platform: Platform) -> Rules:
         extras[name] = (*extras.get(name, ()), *sorted(requirement.extras))
     return Rules(
         allow_import_errors=policy.allow_import_errors,
+        skip_modules=layer.checks.skip_modules,
+        environment=layer.checks.environment,
+        host_libraries=layer.checks.host_libraries,
+        time_limit=layer.checks.time_limit,
         skipped={str(name): reason for name, reason in policy.skip.items()},
         no_deps=policy.no_deps,
         overridden=tuple(policy.overrides),
@@ -49,6 +53,7 @@ def merged(rules: Sequence[Rules]) -> Rules:
             extras[name] = (*extras.get(name, ()), *names)
     return Rules(
         allow_import_errors=allowed,
+        time_limit=max((one.time_limit for one in rules), default=TIME_LIMIT),
         skip_modules=tuple(chain.from_iterable(one.skip_modules for one in rules)),
         environment={name: text for one in backwards for name, text in one.environment.items()},
         host_libraries=tuple(chain.from_iterable(one.host_libraries for one in rules)),

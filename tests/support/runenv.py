@@ -81,7 +81,7 @@ def wheel(
 ) -> None:
     """Wheels of about `size` bytes: pure, or for each of `platforms`."""
     for platform in platforms or ("any",):
-        data = random.Random(f"{name} {version} {platform}").randbytes(size)  # noqa: S311 - filler
+        data = random.Random(f"{name} {version} {platform}").randbytes(size)
         files = {f"{name.replace('-', '_')}/data.bin": data}
         tag = TAGS.get(platform, "py3-none-any")
         make_wheel(directory, name, version, files, requires=requires, tag=tag)
@@ -218,7 +218,9 @@ def make_repository(directory: Path, indexes: Indexes) -> Path:
     _science(root)
     _special(root, directory, commit, indexes)
     _copying(root)
-    entries = {folder.name.removeprefix("python-"): {} for folder in root.glob("python-*")}
+    entries: dict[str, object] = {
+        folder.name.removeprefix("python-"): {} for folder in root.glob("python-*")
+    }
     del entries["3.12.10-pgen"]
     entries["3.12.10-gone"] = {}
     write_json(root / "catalogue" / "package.json", {"block-software": {"entrypoints": entries}})
@@ -247,7 +249,7 @@ def _science(root: Path) -> None:
                                 "cmake.define.TOOLS={packageRoot}/cmake/tools.cmake",
                                 "build.verbose=true",
                             ]
-                        }  # noqa: E501
+                        }
                         for platform in ALL
                     }
                 },

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from stackbuild.importers.model import Note
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+    from stackbuild.importers.model import Config, Repository, Wish
 
 _SHORT = re.compile(r"git\+(?P<url>[^#]+)@(?P<commit>[0-9a-f]{4,39})(?P<rest>#.*)?")
 _SECONDS = 20
 
 
-def is_short(requirement: Requirement) -> bool:
-    """Whether a requirement names a git commit by its first digits."""
-    return _SHORT.fullmatch(requirement.url or "") is not None
+def with_commits(repository: Repository, notes: list[Note]) -> Repository:
+    """`repository` with whole commits, as locks need them; notes where one is not known."""
+    known: dict[str, Wish] = {}
+
+    def whole(wish: Wish) -> Wish:
+        text = str(wish.requirement)
+        if text not in known:
+            requirement = with_full_commit(wish.requirement)
+            if requirement is None:
+                problem = f"write the whole commit of {text}, which its repository does not tell"
+                notes.append(Note(kind="question", place=wish.place, text=problem))
+            known[text] = replace(wish, requirement=requirement or wish.requirement)
+        return replace(known[text], place=wish.place)
+
+    def config(old: Config) -> Config:
+        return replace(
+            old,
+            dependencies=tuple(map(whole, old.dependencies)),
+            platform_dependencies={
+                platform: tuple(map(whole, wishes))
+                for platform, wishes in old.platform_dependencies.items()
+            },
+        )
+
+    return replace(
+        repository,
+        shared=config(repository.shared),
+        variants=tuple(replace(item, own=config(item.own)) for item in repository.variants),
+    )
 
 
 def with_full_commit(requirement: Requirement) -> Requirement | None:
@@ -52,9 +84,9 @@ def _remote(url: str, commit: str) -> str | None:
 
 def _git(*words: str) -> list[str]:
     """The lines that git prints; none where it fails, which is no reason to stop an import."""
-    from stackbuild.lock.uv import plain_environment
-
-    environment = plain_environment() | {"GIT_TERMINAL_PROMPT": "0"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    } | {"GIT_TERMINAL_PROMPT": "0"}
     try:
         result = subprocess.run(
             ["git", *words],

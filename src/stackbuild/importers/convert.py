@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, UsageError
 from stackbuild.files import atomic_write
+from stackbuild.importers.commits import with_commits
 from stackbuild.importers.complete import complete
 from stackbuild.importers.holdings import Resolver
 from stackbuild.importers.model import Note
@@ -22,7 +23,7 @@ from stackbuild.importers.policy import (
 from stackbuild.importers.registries import registries_of
 from stackbuild.importers.report import ImportReport, SharedLayer, comparisons
 from stackbuild.importers.runenv import read_repository
-from stackbuild.importers.spec import stack_text
+from stackbuild.importers.spec import LAUNCH_FILE, LAUNCH_TEXT, stack_text
 from stackbuild.lock.indexes import without_credentials
 from stackbuild.spec.model import LayerKind, PackageIndex
 
@@ -61,11 +62,12 @@ def import_runenv(
             remedy="give another directory with --to, or move the file away",
         )
     repository = read_repository(directory)
+    notes = list(repository.notes)
+    repository = with_commits(repository, notes)
     configs = (repository.shared, *(variant.own for variant in repository.variants))
     registries = registries_of(url for config in configs for url in config.registries)
     default = PackageIndex(name=None, url=index, default=True) if index else None
     resolver = Resolver(workspace, messages, default)
-    notes = list(repository.notes)
     environments = _held(environments_of(repository, registries), resolver, notes)
     choices = choose(environments) if any(item.held for item in environments) else {}
     layers = plan(environments, choices)
@@ -153,6 +155,9 @@ def _write(
     for item in environments:
         paths = list(sources(item, overlays[item.variant.name]))
         written += write_overlays(item, paths, project)
+    if not (project / LAUNCH_FILE).exists():
+        atomic_write(project / LAUNCH_FILE, LAUNCH_TEXT)
+        written.append(LAUNCH_FILE)
     # Last, so that an import that was cut short can be started again.
     atomic_write(project / SPEC, text)
     return written

@@ -24,6 +24,21 @@ _HEADER = (
     "Imported by `stackbuild import runenv`, and yours to change from here on.",
     "`stackbuild show` prints the layers as a tree, `stackbuild lock` locks them.",
 )
+LAUNCH_FILE = "launch/run_environment.py"
+"""The launch module of every application: venvstacks asks for one."""
+LAUNCH_TEXT = '''\
+"""Runs the script named first, with the arguments after it; without any, a console."""
+
+import code
+import runpy
+import sys
+
+if len(sys.argv) > 1:
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+else:
+    code.interact()
+'''
 _LINE = 88
 """Arrays longer than this have a line for each value."""
 
@@ -139,6 +154,8 @@ def _layer(layer: Planned, runtime: str, chains: Mapping[str, tuple[str, ...]]) 
         table["frameworks"] = _array(frameworks)
     else:
         table["runtime"] = runtime
+    if layer.kind is LayerKind.APPLICATION:
+        table["launch_module"] = LAUNCH_FILE
     if layer.platforms != DEFAULT_PLATFORMS:
         table["platforms"] = _array([platform.venvstacks_name for platform in layer.platforms])
     table["requirements"] = _array(layer.general())

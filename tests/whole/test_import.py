@@ -1,0 +1,408 @@
+"""`stackbuild import runenv` and `stackbuild suggest` on repositories with real indexes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+import tomllib
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.version import Version
+
+from stackbuild.cli.import_ import lines
+from stackbuild.cli.main import main
+from stackbuild.importers.convert import import_runenv
+from stackbuild.importers.plan import LAYER_BYTES
+from stackbuild.importers.suggest import suggest
+from stackbuild.lock.resolve import lock_stack
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform
+from stackbuild.spec.reader import load_stack
+from stackbuild.workspace import CACHE_VARIABLE, Workspace
+from tests.support.runenv import (
+    ALL,
+    Indexes,
+    make_older_repository,
+    make_repository,
+    open_indexes,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackbuild.importers.report import ImportReport
+
+BUILT_FROM_SOURCE = {"python-3.12.10", "clustering", "parapred"}
+
+
+@dataclass
+class Imported:
+    """The repository with twelve variants, imported into a directory of its own."""
+
+    base: Path
+    repository: Path
+    workspace: Workspace
+    indexes: Indexes
+    report: ImportReport
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return tomllib.loads((self.workspace.project / "venvstacks.toml").read_text())
+
+    def layer(self, name: str) -> dict[str, Any]:
+        """A layer as the file has it."""
+        spec = self.spec
+        tables = [*spec["frameworks"], *spec["applications"]]
+        return next(table for table in tables if table["name"] == name)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """`[tool.stackbuild.layers.<name>]`."""
+        layers: dict[str, dict[str, Any]] = self.spec["tool"]["stackbuild"]["layers"]
+        return layers.get(name, {})
+
+    def notes(self, kind: str) -> str:
+        """The lines of one part of the report."""
+        return "\n".join(
+            f"{note.place}: {note.text}" for note in self.report.notes if note.kind == kind
+        )
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
+    """Tests must not change it."""
+    base = tmp_path_factory.mktemp("import")
+    with open_indexes(base / "indexes") as indexes:
+        repository = make_repository(base, indexes)
+        workspace = Workspace(project=base / "stack", cache=base / "cache", jobs=2)
+        report = import_runenv(repository, workspace, Silent(), index=indexes.default.url)
+        yield Imported(base, repository, workspace, indexes, report)
+
+
+def test_every_variant_is_a_layer_of_a_stack_that_others_can_read(imported: Imported) -> None:
+    stack = load_stack(imported.workspace.project / "venvstacks.toml")
+    assert len(imported.report.environments) == 12
+    names = {layer for _, layer in imported.report.environments}
+    assert names == {layer["name"] for layer in imported.spec["applications"]}
+    assert names <= stack.layers.keys()
+    versions = {str(version) for version in stack.python_versions.values()}
+    assert versions == {"3.12.10", "3.11.9"}
+
+
+def test_venvstacks_reads_the_stack(imported: Imported, tmp_path: Path) -> None:
+    spec = imported.workspace.project / "venvstacks.toml"
+    if Version(metadata.version("venvstacks")) < Version("0.8.0a0"):
+        # It came with 0.8.
+        text = re.sub(r"(?m)^package_indexes = .*\n", "", spec.read_text())
+        (tmp_path / "launch").mkdir()
+        shutil.copy(spec.parent / "launch" / "run_environment.py", tmp_path / "launch")
+        spec = tmp_path / "venvstacks.toml"
+        spec.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        from venvstacks.stacks import StackSpec
+
+        found = StackSpec.load(spec)
+    names = {str(env.name) for env in found.all_environment_specs()}
+    assert names == {
+        *(layer for _, layer in imported.report.environments),
+        *(framework.name for framework in imported.report.frameworks),
+        *load_stack(imported.workspace.project / "venvstacks.toml").python_versions,
+    }
+
+
+def test_variants_that_agree_share_and_those_that_do_not_do_not(imported: Imported) -> None:
+    held = {
+        framework.name: {key.partition(" ")[0] for key in framework.distributions["linux-x64"]}
+        for framework in imported.report.frameworks
+    }
+    users = {framework.name: framework.environments for framework in imported.report.frameworks}
+    (other,) = [name for name, keys in held.items() if "numpy==2.0.2" in keys]
+    assert users[other] == ("h5ad", "sccoda")
+    (usual,) = [name for name, keys in held.items() if "numpy==2.2.6" in keys]
+    assert {"hilary", "pgen", "rapids", "atls"} <= set(users[usual])
+    # pandas needs numpy, so that it is shared once with each of the two.
+    assert sum("pandas==2.2.3" in keys for keys in held.values()) == 2
+    # Nothing is shared between versions of Python.
+    assert all("python-3.11.9" not in names for names in users.values())
+
+
+def test_the_table_says_what_locking_then_gives(imported: Imported) -> None:
+    stack = load_stack(imported.workspace.project / "venvstacks.toml")
+    wanted = [layer for _, layer in imported.report.environments if layer not in BUILT_FROM_SOURCE]
+    lock_stack(stack, imported.workspace, Silent(), layers=wanted)
+    for framework in imported.report.frameworks:
+        for platform, keys in framework.distributions.items():
+            path = imported.workspace.layers / framework.name / f"pylock.{platform}.toml"
+            packages = tomllib.loads(path.read_text())["packages"]
+            found = {f"{package['name']}=={package['version']}" for package in packages}
+            assert found == {key.partition(" ")[0] for key in keys}
+            sizes = sum(package["wheels"][0]["size"] for package in packages)
+            assert sizes == framework.sizes[platform]
+
+
+def test_layers_are_fewer_bytes_on_each_platform(imported: Imported) -> None:
+    assert {row.platform for row in imported.report.comparisons} == set(ALL)
+    for row in imported.report.comparisons:
+        assert row.layers < row.separate
+    # What is not shared is counted as it is: pgen's olga, of about 9 kB, once in each.
+    assert all(row.separate - row.layers > 100_000 for row in imported.report.comparisons)
+
+
+def test_fields_keep_their_meaning(imported: Imported) -> None:
+    shared = imported.spec["tool"]["stackbuild"]["shared"]
+    assert shared["build"] == {"logging": True, "parallel-downloads": False, "timeout": 300}
+    assert shared["resolution"] == {"strict-missing": False, "only-binary-list": ["numpy", "scipy"]}
+    assert set(shared["skip"]["cudf-cu12"]) == set(ALL) - {"linux-x64"}
+    assert shared["force-source"] == {"parasail": {"linux-aarch64": "No wheel for ARM"}}
+    assert shared["registries"] == {"additional": ["nvidia"]}
+    main_settings = imported.settings("python-3.12.10")
+    build = main_settings["build-wheel"]["freesasa"]["windows-x64"]
+    assert build["reason"] == "No wheel there"
+    assert build["build-requires"] == ["setuptools", "wheel"]
+    assert build["config-settings"] == {
+        "cmake.define.TOOLS": "{packageRoot}/cmake/tools.cmake",
+        "build.verbose": "true",
+    }
+    overlays = imported.workspace.overlays
+    assert (overlays / "python-3.12.10" / "cmake" / "tools.cmake").is_file()
+    errors = main_settings["platform-specific"]["linux-x64"]["allow-import-errors"]
+    assert errors["scipy-1.*.whl"] == {"scipy.linalg._matfuncs": "circular import"}
+    assert imported.settings("hilary")["no-deps"] == ["hilary"]
+    assert imported.settings("sccoda")["overrides"] == {"numpy": "2.0.2"}
+    assert set(imported.settings("clustering")["build-wheel"]["kalign-python"]) == {
+        "linux-aarch64",
+        "windows-x64",
+    }
+
+
+def test_each_package_is_given_to_the_index_that_exists_for_it(imported: Imported) -> None:
+    indexes = {index.get("name"): index for index in imported.spec["tool"]["uv"]["index"]}
+    assert indexes["nvidia"]["url"] == imported.indexes.nvidia.url
+    assert indexes["nvidia"]["explicit"]
+    assert indexes[None] == {"url": imported.indexes.default.url, "default": True}
+    assert imported.layer("rapids")["package_indexes"] == {
+        "cudf-cu12": "nvidia",
+        # Named by nobody: it comes with the other, and from where that does.
+        "libcudf-cu12": "nvidia",
+    }
+    assert imported.layer("parapred")["package_indexes"] == {"torch": "pytorch-cpu"}
+    assert "the index 'example', unknown what for" in imported.notes("question")
+
+
+def test_a_git_requirement_gets_its_whole_commit(imported: Imported) -> None:
+    (text,) = [t for t in imported.layer("parapred")["requirements"] if "git+file" in t]
+    name, _, address = text.partition(" @ ")
+    assert name == "parapred-pytorch"
+    assert len(address.rpartition("@")[2]) == 40
+    assert imported.settings("parapred")["no-deps"] == ["parapred-pytorch"]
+
+
+def test_overlays_are_copied_for_a_stack_elsewhere(imported: Imported) -> None:
+    tool = imported.workspace.overlays / "atls" / "linux-x64" / "bin" / "tool"
+    assert tool.stat().st_mode & 0o111
+    settings = imported.settings("atls")
+    assert settings["copy-files"] == [{"from": "any/notes.txt", "to": "share/notes.txt"}]
+    assert settings["platform-specific"]["macosx-aarch64"]["copy-files"] == [
+        {"from": "macosx-aarch64/bin/", "to": "bin/"},
+        {"from": "macosx-aarch64/lib/", "to": "lib/"},
+        {"from": "macosx-aarch64/site-packages/", "to": "{site-packages}/"},
+    ]
+    assert imported.layer("atls")["platforms"] == ["linux_x86_64", "macosx_arm64"]
+    # Given for each of its two platforms, so for the whole of it.
+    assert imported.layer("atls")["requirements"] == ["biopython==1.85", "openmm==8.3.1"]
+
+
+def test_nothing_is_dropped_in_silence(imported: Imported) -> None:
+    unknown = imported.notes("unknown")
+    assert "python-3.12.10-hilary/config.json: packages.forceSources: an unknown key" in unknown
+    assert "python-3.12.10-hilary/config.json: extra: an unknown key" in unknown
+    assert "artifact.theme: an unknown key, not carried over: 'dark'" in unknown
+    assert "linux-amd64.json: _comment: a comment" in unknown
+    assert "envVars[0]: sets 'LD_LIBRARY_PATH=/usr/local/lib'" in imported.notes(
+        "without-counterpart"
+    )
+    questions = imported.notes("question")
+    assert "missing/ does not exist, so that it was left out" in questions
+    assert "python-3.12.10-gone is named, and there is no such directory" in questions
+    assert "python-3.12.10-pgen is not named, and imported all the same" in questions
+
+
+def test_what_platforms_exclude_anyway_can_go(imported: Imported) -> None:
+    needless = imported.notes("needless")
+    assert (
+        "python-3.12.10-atls/config.json: packages.skip.biopython: left out, as the variant"
+        " is not made for linux-aarch64, macosx-x64, windows-x64"
+    ) in needless
+    assert "packages.overrides.olga: left out" in needless
+    assert "skip" not in imported.settings("atls")
+
+
+def test_suggest_proposes_for_the_locks_what_the_import_chose(imported: Imported) -> None:
+    stack = load_stack(imported.workspace.project / "venvstacks.toml")
+    lock_stack(stack, imported.workspace, Silent(), layers=["h5ad", "sccoda", "pgen"])
+    # A stack of those three alone: the same file without the others.
+    project = imported.base / "three"
+    _three(imported, project)
+    small = load_stack(project / "venvstacks.toml")
+    workspace = Workspace(project=project, cache=imported.workspace.cache, jobs=2)
+    lock_stack(small, workspace, Silent())
+    found = suggest(small, workspace, Silent())
+    assert [item.environments for item in found.frameworks] == [("h5ad", "sccoda")]
+    assert found.exact
+    for row in found.table:
+        # pgen stands on a framework of its own there, whose head it can do without.
+        assert row.now is not None
+        assert row.layers < row.now
+        assert row.now - row.layers <= 3 * LAYER_BYTES
+        assert row.separate > row.layers
+
+
+def _three(imported: Imported, project: Path) -> None:
+    import tomlkit
+
+    document = tomlkit.parse((imported.workspace.project / "venvstacks.toml").read_text())
+    keep = {"h5ad", "sccoda", "pgen"}
+    chains = {item["name"]: item.get("frameworks", []) for item in document["frameworks"]}
+    pending = [n for a in document["applications"] if a["name"] in keep for n in a["frameworks"]]
+    while pending:
+        name = pending.pop()
+        keep.add(name)
+        pending += chains[name]
+    for key in ("frameworks", "applications"):
+        document[key] = [t.unwrap() for t in document[key] if t["name"] in keep]
+    tool = document["tool"]["stackbuild"]
+    del tool["layers"]
+    del tool["shared"]["registries"]
+    shutil.copytree(imported.workspace.project / "launch", project / "launch")
+    (project / "venvstacks.toml").write_text(tomlkit.dumps(document))
+
+
+def test_again_with_a_warm_cache_it_takes_seconds(imported: Imported) -> None:
+    started = time.monotonic()
+    report = import_runenv(
+        imported.repository,
+        imported.workspace,
+        Silent(),
+        index=imported.indexes.default.url,
+        write=False,
+    )
+    assert time.monotonic() - started < 60
+    assert report.text == imported.report.text
+    assert report.comparisons == imported.report.comparisons
+
+
+@pytest.fixture
+def command(
+    imported: Imported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Runs `stackbuild` in this process: exit code, stdout, stderr."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(imported.workspace.cache))
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_dry_run_only_prints(imported: Imported, command: Any, tmp_path: Path) -> None:
+    make_older_repository(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    words = ["import", "runenv", tmp_path / "older", "--index", imported.indexes.default.url]
+    code, out, err = command(*words, "--dry-run")
+    assert (code, err) == (0, "")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "nothing was written" in out
+    assert "separate environments" in out
+    assert out.splitlines()[0] == f"{tmp_path / 'older'}: 3 variants"
+    code, out, _ = command(*words, "--dry-run", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    assert {row["platform"] for row in report["bytes"]} == set(ALL)
+    assert report["written"] == []
+    assert "[[applications]]" in report["text"]
+
+
+def test_the_older_form_with_shared_dependencies(
+    imported: Imported, command: Any, tmp_path: Path
+) -> None:
+    root = make_older_repository(tmp_path)
+    code, out, err = command("import", "runenv", root, "--index", imported.indexes.default.url)
+    assert code == 0, err
+    assert "next: stackbuild show" in out
+    stack = load_stack(root / "venvstacks.toml")
+    chains = {
+        layer.name: {
+            str(requirement)
+            for member in stack.chain(layer)
+            for requirement in member.requirements_on(Platform.LINUX_X64)
+        }
+        for layer in stack.layers.values()
+    }
+    # What they need in common is required by its version, where pandas cannot be shared.
+    common = {"polars-lts-cpu==1.33.1", "python-dateutil==2.9.0", "pytz==2025.1"}
+    assert chains["python-3.12.10"] == {"pandas==2.2.3", "numpy==2.2.6", *common}
+    assert chains["old"] == {"pandas==2.2.3", "numpy==2.0.2", *common}
+    assert chains["own"] == {"polars-lts-cpu==1.33.1"}
+    skips = {
+        layer.policy(Platform.LINUX_AARCH64).skip.get("polars-lts-cpu")  # type: ignore[call-overload]  # a plain name
+        for layer in stack.layers.values()
+    }
+    assert skips == {"Experimental there"}
+    code, _, err = command("import", "runenv", root)
+    assert code == 2
+    assert "there is a stack already" in err
+
+
+def test_in_the_repository_itself_overlays_are_links(
+    imported: Imported, command: Any, tmp_path: Path
+) -> None:
+    root = tmp_path / "runenv"
+    shutil.copytree(imported.repository, root)
+    code, out, err = command("import", "runenv", root, "--index", imported.indexes.default.url)
+    assert code == 0, err
+    link = root / "overlays" / "atls"
+    assert link.is_symlink()
+    assert "overlays/atls -> ../python-3.12.10-atls" in out
+    stack = load_stack(root / "venvstacks.toml")
+    assert len(stack.layers["atls"].overlays(Platform.LINUX_X64)) == 4
+
+
+def test_without_an_index_each_variant_stays_whole(tmp_path: Path) -> None:
+    root = make_older_repository(tmp_path)
+    workspace = Workspace(project=root, cache=tmp_path / "cache", jobs=2)
+    report = import_runenv(root, workspace, Silent(), index="http://127.0.0.1:9/simple/")
+    stack = load_stack(root / "venvstacks.toml")
+    assert [str(item) for item in stack.layers["own"].requirements] == ["polars-lts-cpu==1.33.1"]
+    assert report.comparisons == ()
+    (note,) = [note for note in report.notes if note.kind == "unresolved"]
+    assert "the package index cannot be asked, so that nothing is shared" in note.text
+    assert any("could not be resolved" in line for line in lines(report))
+
+
+def test_pins_that_contradict_each_other_are_told_and_carried_over(
+    imported: Imported, tmp_path: Path
+) -> None:
+    root = make_older_repository(tmp_path)
+    write_json(
+        root / "python-3.12.10-own" / "config.json",
+        {"packages": {"dependencies": ["libcudf-cu12==25.6.0", "scipy==1.15.3", "numpy==1.0"]}},
+    )
+    workspace = Workspace(project=root, cache=imported.workspace.cache, jobs=2)
+    report = import_runenv(root, workspace, Silent(), index=imported.indexes.default.url)
+    unresolved = [note for note in report.notes if note.kind == "unresolved"]
+    assert {note.place for note in unresolved} == {
+        f"python-3.12.10-own/config.json on {platform}" for platform in ALL
+    }
+    stack = load_stack(root / "venvstacks.toml")
+    assert len(stack.layers["own"].requirements) == 3

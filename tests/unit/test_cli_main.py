@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import subprocess
 import sys
@@ -47,7 +46,6 @@ ACTIONS = {"runtime": ["pack"]}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    importlib.import_module(f"stackbuild.cli.{name}")
     words = [name, *ACTIONS.get(name, [])]
     with pytest.raises(SystemExit) as caught:
         main([*words, "--help"])
@@ -78,6 +76,28 @@ def test_a_wrong_call_is_a_usage_error(
         main(words)
     assert caught.value.code == 2
     assert "usage: stackbuild" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "stackbuild: error: which command? `stackbuild --help` lists them"),
+        (["pubish"], "stackbuild: error: there is no command 'pubish'; did you mean 'publish'?"),
+        (["xyz"], "stackbuild: error: there is no command 'xyz'"),
+        (
+            ["publish", "--layr", "atls"],
+            "stackbuild publish: error: unknown arguments: --layr atls; did you mean '--layer'?",
+        ),
+        (["show", "x"], "stackbuild show: error: unknown arguments: x"),
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest_valid_one(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == said
 
 
 def test_a_foreseen_error_has_no_traceback(

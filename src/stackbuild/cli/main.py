@@ -6,6 +6,7 @@ import argparse
 import importlib
 import keyword
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from stackbuild import __version__
 from stackbuild.errors import StackbuildError
+from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 COMMANDS = {
     "show": "print the layers of the stack as a tree",
@@ -27,7 +29,7 @@ COMMANDS = {
     "run": "run a command in an installed layer",
     "list": "list what is installed in a root or published in a place",
     "uninstall": "remove layers from a root",
-    "verify": "check installed layers against what was published",
+    "verify": "check that deployed layers work, or were not changed",
     "clean": "remove caches, build roots and old generations",
     "runtime": "make archives of interpreters for a mirror",
     "suggest": "propose the frameworks with which the stack is the fewest bytes",
@@ -62,8 +64,32 @@ def _command(name: str) -> Command:
     return cast("Command", importlib.import_module(f"stackbuild.cli.{module}"))
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    """The parser; only the `chosen` command is imported, so that starting is quick."""
+def _parse(words: list[str]) -> argparse.Namespace:
+    """The arguments in `words`; ends the process, with the usage, where they are wrong."""
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser, command = _parsers(chosen)
+    if chosen is not None and command is None:
+        parser.error(f"there is no command {chosen!r}{_did_you_mean(chosen, COMMANDS)}")
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:
+        refusing = command or parser
+        options = re.findall(r"--[a-z-]+", refusing.format_help())
+        hint = _did_you_mean(unknown[0], options)
+        refusing.error(f"unknown arguments: {' '.join(unknown)}{hint}")
+    if parsed.command is None:
+        parser.error("which command? `stackbuild --help` lists them")
+    return parsed
+
+
+def _did_you_mean(word: str, valid: Iterable[str]) -> str:
+    guess = nearest(word, valid)
+    return f"; did you mean {guess!r}?" if guess else ""
+
+
+def _parsers(
+    chosen: str | None,
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The parser, and that of the `chosen` command, which alone is imported to start fast."""
     parser = argparse.ArgumentParser(
         prog="stackbuild",
         description="Compose Python environments out of shared layers and ship them as archives.",
@@ -73,7 +99,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stackbuild {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    found = None
     for name, line in COMMANDS.items():
         command = commands.add_parser(
             name,
@@ -82,15 +109,15 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if name == chosen:
+            found = command
             _command(name).configure(command)
-    return parser
+    return parser, found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `stackbuild` with `arguments` (those of the process by default)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    parsed = _parser(chosen).parse_args(words)
+    parsed = _parse(words)
     try:
         return _command(parsed.command).run(parsed)
     except StackbuildError as error:

@@ -67,9 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     root, command = split(arguments.words, arguments.root)
     start = invocation(arguments.layer, command, root, os.environ)
     words = [str(start.executable), *start.arguments]
-    if os.name == "nt":
-        return subprocess.run(words, env=dict(start.environment), check=False).returncode
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(start.executable, words, dict(start.environment))  # noqa: S606 - as asked for
-    return None
+    if os.name != "nt":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(start.executable, words, dict(start.environment))  # noqa: S606 - as asked for
+    return subprocess.run(words, env=dict(start.environment), check=False).returncode

@@ -16,9 +16,11 @@ an archive that can be moved anywhere, with the layout and the name that
 python-build-standalone gives its `install_only` archives, and a .sha256 beside it.
 Test suites, static libraries, pip and setuptools stay out.
 
-What it prints goes into venvstacks.toml. Archives of python-build-standalone itself
-need no such entry: put them into the same directory, below the release's tag, and
-name its address as `mirror` of the runtime or in PBS_INSTALLER_BASE_URL.
+What it prints goes into venvstacks.toml, with the name of your runtime in place of
+cpython-X.Y; `stackbuild lock` then takes the archive over. Archives of
+python-build-standalone itself need no such entry: put them into the same directory,
+below the release's tag, and name its address as `mirror` of the runtime or in
+PBS_INSTALLER_BASE_URL.
 """
 EXAMPLE = """\
 example:
@@ -55,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     version = path.name.removeprefix("cpython-").partition("+")[0]
     minor = version.rpartition(".")[0]
     print(f"{path}\n")
-    print("# For venvstacks.toml; served over HTTP, with the address instead of file://…")
+    print("# For venvstacks.toml, under the name that your runtime has there; if the mirror is")
+    print("# served over HTTP, with its address instead of file://…")
     print(f'[tool.stackbuild.layers."cpython-{minor}".downloads]')
     print(f'{host_platform()} = {{ url = "{path.as_uri()}", sha256 = "{sha256_file(path)}" }}')
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.utils import canonicalize_name
 
 from stackbuild.compose.manifest import (
     Archive,
@@ -29,6 +30,7 @@ from stackbuild.compose.serialize import (
 from stackbuild.compose.shelf import index_entry
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.lock.model import LeftOut
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import Catalogue, LayerKind
 
@@ -57,6 +59,9 @@ frames = st.builds(
 shipped = st.builds(Shipped, name=names, version=names, wheel=names, sha256=sha256s)
 
 
+left_out = st.builds(LeftOut, name=names.map(canonicalize_name), reason=names)
+
+
 def _placed(parts: list[Frame]) -> tuple[PlacedFrame, ...]:
     offset = 0
     result = []
@@ -83,6 +88,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
             name=draw(names), size=sum(item.frame.size for item in placed), sha256=draw(sha256s)
         ),
         distributions=tuple(draw(st.lists(shipped, max_size=3))),
+        skipped=tuple(draw(st.lists(left_out, max_size=2))),
+        omitted=tuple(draw(st.lists(left_out, max_size=2))),
         provenance={"level": draw(counts), "zstandard": draw(names)},
     )
     return replace(manifest, digest=body_digest(manifest))

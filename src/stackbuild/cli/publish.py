@@ -104,6 +104,7 @@ def report_json(report: PublishReport) -> dict[str, object]:
                 "size": item.manifest.archive.size,
                 "new": item.is_new,
                 "download": item.download,
+                "omitted": {left.name: left.reason for left in item.manifest.omitted},
             }
             for item in report.layers
         ],
@@ -133,6 +134,11 @@ def report_text(layers: Sequence[PublishedLayer]) -> str:
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
             f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"
         )
+    lines += [
+        f"omitted {left.name} in {item.manifest.layer} on {item.manifest.platform}: {left.reason}"
+        for item in layers
+        for left in item.manifest.omitted
+    ]
     return "\n".join(lines)
 
 

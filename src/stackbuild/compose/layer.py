@@ -281,6 +281,8 @@ def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -
             )
             for item in member.lock.distributions
         ),
+        skipped=member.lock.skipped,
+        omitted=member.lock.omitted,
         provenance=_provenance(parts, settings),
     )
     return replace(manifest, digest=body_digest(manifest))

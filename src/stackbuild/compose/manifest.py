@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stackbuild.frames.model import Frame
+    from stackbuild.lock.model import LeftOut
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import LayerKind
 
@@ -90,6 +91,10 @@ class Manifest:
     frames: tuple[PlacedFrame, ...]
     archive: Archive
     distributions: tuple[Shipped, ...]
+    skipped: tuple[LeftOut, ...] = ()
+    """Distributions that the spec's `skip` keeps out of the layer on this platform."""
+    omitted: tuple[LeftOut, ...] = ()
+    """Distributions that could not be had, where the spec allows that (`strict-missing`)."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
     runtime's source and the host libraries a stand-in needs. JSON values only."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from stackbuild.compose.manifest import (
     INDEX_FORMAT,
@@ -26,11 +26,14 @@ from stackbuild.compose.manifest import (
 )
 from stackbuild.compose.values import Value, read_json
 from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.lock.model import LeftOut
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from packaging.utils import NormalizedName
 
 _MANIFEST_KEYS = (
     "format",
@@ -45,6 +48,8 @@ _MANIFEST_KEYS = (
     "frames",
     "archive",
     "distributions",
+    "skipped",
+    "omitted",
     "provenance",
 )
 
@@ -70,6 +75,8 @@ def _body(manifest: Manifest) -> dict[str, object]:
         "chain": [asdict(link) for link in manifest.chain],
         "frames": [{**asdict(placed.frame), "offset": placed.offset} for placed in manifest.frames],
         "distributions": [asdict(shipped) for shipped in manifest.distributions],
+        "skipped": [asdict(left) for left in manifest.skipped],
+        "omitted": [asdict(left) for left in manifest.omitted],
         "provenance": dict(manifest.provenance),
     }
 
@@ -112,6 +119,8 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
         frames=_frames(value["frames"]),
         archive=_archive(value["archive"]),
         distributions=tuple(_shipped(item) for item in value["distributions"].items()),
+        skipped=tuple(_left_out(item) for item in value["skipped"].items()),
+        omitted=tuple(_left_out(item) for item in value["omitted"].items()),
         provenance=value["provenance"].table(),
     )
     _check_size(manifest, value["archive"]["size"])
@@ -119,6 +128,12 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     if manifest.digest != expected:
         raise value["digest"].error("is not the digest of this manifest", expected)
     return manifest
+
+
+def _left_out(value: Value) -> LeftOut:
+    value.fields(("name", "reason"))
+    name = cast("NormalizedName", value["name"].text())
+    return LeftOut(name=name, reason=value["reason"].text())
 
 
 def _link(value: Value) -> ChainLink:

@@ -1,0 +1,155 @@
+"""What is said about bad input to `verify`, and to the fields of a spec that it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import SpecError
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.spec.reader import load_stack
+from tests.support.publish import publisher
+from tests.support.roots import fail, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC = """\
+[[runtimes]]
+name = "cpython"
+python_implementation = "cpython@3.12.10"
+requirements = []
+
+[[applications]]
+name = "app"
+runtime = "cpython"
+requirements = []
+
+[tool.stackbuild.layers.app]
+"""
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    path = directory / "venvstacks.toml"
+    path.write_text(SPEC + text)
+    with pytest.raises(SpecError) as caught:
+        load_stack(path)
+    return [str(problem) for problem in caught.value.problems]
+
+
+APP = "tool.stackbuild.layers.app"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version = 3", f"{APP}.version: wrong type (expected a string, found 3)"),
+        ('version = ""', f"{APP}.version: empty (expected some text)"),
+        ("deprecated = true", f"{APP}.deprecated: wrong type (expected a string, found true)"),
+        (
+            'superseded-by = "ap"',
+            f"{APP}.superseded-by: no such layer (found 'ap')",
+        ),
+        (
+            'superseded-by = "cpyton"',
+            f"{APP}.superseded-by: no such layer (found 'cpyton'); did you mean 'cpython'?",
+        ),
+        (
+            'superseded-by = "app"',
+            f"{APP}.superseded-by: a layer cannot take its own place (found 'app')",
+        ),
+        ("verify = 1", f"{APP}.verify: wrong type (expected a table, found 1)"),
+        (
+            "verify.skip-module = []",
+            f"{APP}.verify.skip-module: unknown key; did you mean 'skip-modules'?",
+        ),
+        (
+            "verify.skip-modules = [1]",
+            f"{APP}.verify.skip-modules[0]: wrong type (expected a string, found 1)",
+        ),
+        (
+            'verify.host-libraries = "libGL.so.1"',
+            f"{APP}.verify.host-libraries: wrong type (expected an array of strings, "
+            "found 'libGL.so.1')",
+        ),
+        (
+            "verify.time-limit = 0",
+            f"{APP}.verify.time-limit: out of range (expected a whole number from 1 to 3600, "
+            "found 0)",
+        ),
+        (
+            'verify.environment = { "A B" = "1" }',
+            f'{APP}.verify.environment."A B": this is no name of an environment variable '
+            "(found 'A B')",
+        ),
+        (
+            "verify.environment = { A = 1 }",
+            f"{APP}.verify.environment.A: wrong type (expected a string, found 1)",
+        ),
+    ],
+)
+def test_bad_values_in_the_spec(tmp_path: Path, text: str, message: str) -> None:
+    assert problems(tmp_path, text) == [message]
+
+
+def test_good_values_in_the_spec(tmp_path: Path) -> None:
+    path = tmp_path / "venvstacks.toml"
+    path.write_text(
+        SPEC + 'version = "1.2"\ndeprecated = "old"\nsuperseded-by = "cpython"\n'
+        'verify = { skip-modules = ["a.*"], host-libraries = ["libX*"], '
+        'environment = { A = "1" }, time-limit = 5 }\n'
+    )
+    layer = load_stack(path).layers["app"]
+    assert layer.catalogue.version == "1.2"
+    assert layer.catalogue.deprecated == "old"
+    assert layer.catalogue.superseded_by == "cpython"
+    assert layer.checks.skip_modules == ("a.*",)
+    assert layer.checks.host_libraries == ("libX*",)
+    assert layer.checks.environment == {"A": "1"}
+    assert layer.checks.time_limit == 5
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = publisher(tmp_path)
+    made.stack()
+    succeed("install", "atls", "--from", made.directory, "--root", tmp_path / "root")
+    return tmp_path / "root"
+
+
+def test_a_layer_that_is_not_installed(root: Path) -> None:
+    assert fail(8, "verify", "atsl", "--root", root) == (
+        "error: atsl is not installed\n"
+        "  expected: cpython-3.12, framework, atls\n"
+        "  to fix: did you mean 'atls'?\n"
+    )
+
+
+@pytest.mark.parametrize("mode", [(), ("--installed",)])
+def test_another_platform_than_the_roots(root: Path, mode: tuple[str, ...]) -> None:
+    assert fail(2, "verify", *mode, "--root", root, "--platform", "windows-aarch64") == (
+        f"error: {root} holds layers for {host_platform()}\n"
+        f"  platform: {Platform.WINDOWS_AARCH64}\n"
+        "  to fix: name the root of that platform with --root\n"
+    )
+
+
+@pytest.mark.parametrize("mode", [(), ("--installed",)])
+def test_an_empty_directory(tmp_path: Path, mode: tuple[str, ...]) -> None:
+    message = fail(8, "verify", *mode, "--root", tmp_path)
+    assert message.startswith(f"error: nothing is installed in {tmp_path}\n")
+
+
+def test_nothing_was_built(tmp_path: Path) -> None:
+    spec = tmp_path / "venvstacks.toml"
+    assert fail(2, "verify", "--spec", spec) == (
+        f"error: nothing was built for {host_platform()} beside {spec}\n"
+        f"  expected: a root in {tmp_path / 'build' / host_platform()}\n"
+        "  to fix: name the root with --root, or make this one: stackbuild build\n"
+    )
+
+
+def test_a_spec_that_was_named_and_is_not_there(root: Path, tmp_path: Path) -> None:
+    message = fail(3, "verify", "--root", root, "--spec", tmp_path / "stack.toml")
+    assert "the file does not exist" in message

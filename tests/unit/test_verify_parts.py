@@ -1,0 +1,400 @@
+"""The parts of a check that need no process."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stackbuild.compose.manifest import Shipped
+from stackbuild.frames.model import FrameKind
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.runtimes.elf import Elf
+from stackbuild.verify.build_paths import BuildPaths, counts_on_any_machine, find_any, is_text
+from stackbuild.verify.deployed import RecordEntry
+from stackbuild.verify.known import Tried, entries_of, new_entries, stale
+from stackbuild.verify.libraries import check_libraries
+from stackbuild.verify.model import Outcome, Rules
+from stackbuild.verify.native import is_left_out, native_modules, suffixes
+from stackbuild.verify.reading import ReadLayer, read_layer
+from stackbuild.verify.requirements import check_requirements, effective, marker_environment
+from stackbuild.verify.rules import merged
+from tests.support.deployed import SITE, distribution, layer
+
+# --- native modules
+
+
+def test_the_suffixes_are_those_of_the_interpreter() -> None:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = suffixes(host_platform(), python)
+    assert list(found) == importlib.machinery.EXTENSION_SUFFIXES
+
+
+@pytest.mark.parametrize(
+    ("platform", "names"),
+    [
+        (Platform.LINUX_X64, {"p.tagged", "p.stable", "p.plain", "p.sub"}),
+        (Platform.MACOSX_AARCH64, {"p.mac", "p.stable", "p.plain"}),
+        (Platform.WINDOWS_X64, {"p.win", "p.pyd"}),
+    ],
+)
+def test_native_modules_are_found_by_name_and_contents(
+    tmp_path: Path, platform: Platform, names: set[str]
+) -> None:
+    files = {
+        "p/tagged.cpython-312-x86_64-linux-gnu.so": b"",
+        "p/other.cpython-311-x86_64-linux-gnu.so": b"",
+        "p/arm.cpython-312-aarch64-linux-gnu.so": b"",
+        "p/mac.cpython-312-darwin.so": b"",
+        "p/win.cp312-win_amd64.pyd": b"",
+        "p/pyd.pyd": b"\0PyInit_pyd\0",
+        "p/stable.abi3.so": b"",
+        "p/plain.so": b"\x7fELF\0PyInit_plain\0",
+        "p/libplain.so": b"\x7fELF\0PyInit_plain\0",
+        "p/empty.so": b"",
+        "p/sub/__init__.cpython-312-x86_64-linux-gnu.so": b"",
+        "p.libs/libx.cpython-312-x86_64-linux-gnu.so": b"",
+        "p/libx.so.3": b"PyInit_libx",
+        "p/missing.so": None,
+    }
+    site = "Lib/site-packages" if platform.os == "windows" else SITE
+    for name, data in files.items():
+        if data is not None:
+            path = tmp_path / "app" / site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    one = distribution("p", files=files)
+    record = tuple(
+        type(entry)(path=entry.path.replace(SITE, site), digest="", size="")
+        for entry in one.record or ()
+    )
+    app = layer("app", directory=tmp_path, platform=platform)
+    assert {name for name, _ in native_modules(app, replace(one, record=record))} == names
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("numpy._core._multiarray_tests", True),
+        ("scipy._lib._test_ccallback", True),
+        ("pkg.tests._fast", True),
+        ("tests.fast", True),
+        ("pkg._vendor.msgpack._cmsgpack", True),
+        ("81d243bd2c585b0f4821__mypyc", True),
+        ("openmm._openmm", False),
+        ("pkg.latest", False),
+        ("pkg.contests.x", False),
+        ("numpy.testing._native", False),
+    ],
+)
+def test_what_is_left_out(module: str, expected: bool) -> None:
+    assert is_left_out(module, ()) is expected
+    assert is_left_out(module, ["*"])
+
+
+# --- requirements
+
+RUNTIME = layer("cpython")
+
+
+def problems(*chain_layers: object, rules: Rules | None = None) -> list[tuple[object, ...]]:
+    found = check_requirements(chain_layers, rules or Rules())  # type: ignore[arg-type]  # *args
+    return [(one.distribution, one.message, one.expected, one.found) for one in found]
+
+
+def test_requirements_are_looked_up_in_the_whole_chain() -> None:
+    base = layer("base", distribution("numpy", "2.2.6"), below=[RUNTIME])
+    wants = distribution(
+        "app", requires=["numpy>=2", "NumPy<3; python_version<'4'", "x; extra=='y'"]
+    )
+    assert problems(layer("app", wants, below=[base, RUNTIME]), base, RUNTIME) == []
+    assert problems(layer("app", wants, below=[RUNTIME]), RUNTIME) == [
+        ("app 1.0", "requires a distribution that is not in the chain", text, None)
+        for text in ("numpy>=2", 'NumPy<3; python_version < "4"')
+    ]
+
+
+def test_the_nearest_version_counts() -> None:
+    base = layer("base", distribution("numpy", "2.2.6"), below=[RUNTIME])
+    app = layer(
+        "app", distribution("numpy", "1.26"), distribution("x", requires=["numpy>=2"]), below=[base]
+    )
+    assert [found[1].version for found in effective([app, base, RUNTIME]).values()][:1] == ["1.26"]
+    assert problems(app, base, RUNTIME) == [
+        ("x 1.0", "requires another version", "numpy>=2", "numpy 1.26")
+    ]
+
+
+def test_extras_count_when_somebody_asks_for_them() -> None:
+    asked = distribution("lib", requires=["absent; extra == 'gpu'", "lib[more]; extra == 'all'"])
+    assert problems(layer("app", asked), RUNTIME) == []
+    user = distribution("user", requires=["lib[all]"])
+    deep = distribution("lib", requires=[*asked.requires[1:], "absent; extra == 'more'"])
+    found = problems(layer("app", deep, user), RUNTIME)
+    assert [one[:2] for one in found] == [
+        ("lib 1.0", "requires a distribution that is not in the chain")
+    ]
+    by_spec = problems(layer("app", asked), RUNTIME, rules=Rules(extras={"lib": ("gpu",)}))
+    assert len(by_spec) == 1
+
+
+def test_what_the_spec_leaves_open_is_no_finding() -> None:
+    one = distribution("one", requires=["skipped", "pinned>=9", "open"])
+    app = layer("app", one, distribution("pinned", "1"))
+    rules = Rules(skipped={"skipped": "no GPU there"}, overridden=("pinned",))
+    assert [found[2] for found in problems(app, RUNTIME, rules=rules)] == ["open"]
+    assert problems(app, RUNTIME, rules=Rules(no_deps=("one",))) == []
+
+
+def test_metadata_that_cannot_be_read_or_is_for_another_python() -> None:
+    bad = distribution("bad", requires=["a b c"], requires_python="whatever")
+    old = distribution("old", requires_python="<3.12")
+    odd = layer("app", bad, old)
+    assert problems(odd, RUNTIME) == [
+        ("bad 1.0", "has a Requires-Python that cannot be read", None, "whatever"),
+        ("bad 1.0", "has a requirement that cannot be read", None, "a b c"),
+        ("old 1.0", "is not made for this Python", "<3.12", "3.12.10"),
+    ]
+
+
+def test_markers_are_those_of_the_platform() -> None:
+    from packaging.markers import default_environment
+
+    here = marker_environment(host_platform(), default_environment()["python_full_version"])
+    real = default_environment()
+    unknown = {"platform_release", "platform_version"}
+    assert {k: v for k, v in here.items() if k not in unknown} == {
+        k: v for k, v in real.items() if k not in unknown
+    }
+    windows = marker_environment(Platform.WINDOWS_X64, "3.12.10")
+    assert (windows["sys_platform"], windows["platform_machine"]) == ("win32", "AMD64")
+
+
+# --- libraries
+
+
+def test_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -> None:
+    (tmp_path / "app" / SITE / "own").mkdir(parents=True)
+    (tmp_path / "app" / SITE / "own" / "libbeside.so").touch()
+    base = layer("base", files=[f"{SITE}/b.libs/liblower.so.1"], links=["lib/liblink.so.2"])
+    needed = (
+        *("libc.so.6", "libstdc++.so.6", "libcuda.so.1", "liblower.so.1", "liblink.so.2"),
+        *("libbeside.so", "libssl.so.3", "libodd-1.so"),
+    )
+    runtime = layer("cpython", provenance={"runtime": {"host_libraries": ["libssl.so.3"]}})
+    app = layer("app", below=[base, runtime], directory=tmp_path)
+    binaries = {f"{SITE}/own/{name}.so": Elf(needed, ("$ORIGIN",)) for name in ("a", "b")}
+    read = ReadLayer(2, (), binaries, {f"{SITE}/own/a.so": distribution("own")})
+    found = check_libraries(app, read, [app, base, runtime], ["libodd-*"])
+    assert [(one.distribution, one.expected, one.file) for one in found] == [
+        ("own 1.0", "libssl.so.3", f"{SITE}/own/a.so"),
+        (None, "libssl.so.3", f"{SITE}/own/b.so"),
+    ]
+    # What a stand-in needs of its host is granted to the runtime alone.
+    own = ReadLayer(1, (), {"lib-dynload/_ssl.so": Elf(("libssl.so.3",), ())}, {})
+    assert check_libraries(runtime, own, [runtime], []) == []
+
+
+# --- RECORD
+
+
+def test_what_a_record_may_be(tmp_path: Path) -> None:
+    files = {"a.py": b"a", "b.py": b"b", "c.py": b"c", "d.so": b"\x7fELF\x02\x01\x01 broken"}
+    for name, data in files.items():
+        path = tmp_path / "app" / SITE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    digest = "PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0"  # of the letter b
+    one = replace(
+        distribution("one"),
+        record=(
+            RecordEntry(path=f"{SITE}/a.py", digest="", size=""),
+            RecordEntry(path=f"{SITE}/b.py", digest=f"sha256={digest}=", size="1"),
+            RecordEntry(path=f"{SITE}/c.py", digest="md5=xyz", size="1"),
+            RecordEntry(path="../other/x.py", digest="", size=""),
+        ),
+    )
+    none = replace(distribution("none"), record=None)
+    app = layer("app", one, none, directory=tmp_path, files=[f"{SITE}/d.so", f"{SITE}/gone"])
+    app = replace(
+        app,
+        manifest=replace(
+            app.manifest,
+            distributions=(
+                Shipped(name="lost", version="2", wheel="lost-2.whl", sha256="0" * 64),
+                Shipped(name="one", version="1.0", wheel="one-1.0.whl", sha256="0" * 64),
+            ),
+        ),
+    )
+    with Silent().task("reading", None) as task:
+        read = read_layer(app, BuildPaths([], []), 2, task)
+    assert [(f.check, f.distribution, f.file, f.message, f.found) for f in read.findings] == [
+        (
+            "record",
+            "lost 2",
+            None,
+            "the layer was published with this distribution, and it is not there",
+            None,
+        ),
+        ("record", "one 1.0", "../other/x.py", "RECORD names a file outside the layer", None),
+        ("record", "none 1.0", none.info, "has no RECORD that can be read", None),
+        (
+            "record",
+            "one 1.0",
+            f"{SITE}/c.py",
+            "is not the file that RECORD names",
+            "md5 is not to be used here",
+        ),
+        (
+            "library",
+            None,
+            f"{SITE}/d.so",
+            "is damaged: it begins as a program or library, and is none",
+            None,
+        ),
+    ]
+    assert read.binaries == {}
+
+
+# --- build paths
+
+
+def test_paths_of_this_machine(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".pyenv").mkdir(parents=True)
+    paths = BuildPaths([tmp_path / "project", Path("/app")], [home])
+    project = str(tmp_path / "project")
+    assert paths.find(f"x = '{project}/src/a.c'".encode()) == f"{project}/src"
+    assert paths.find(f"-I{project}".encode()) == project
+    assert paths.find(f"{project}-2/src {project}s".encode()) is None
+    assert paths.find(f"{home}/.pyenv/bin".encode()) == f"{home}/.pyenv"
+    assert paths.find(f"see {home}/example, {home}/.. and {home}".encode()) is None
+    assert paths.find(b"the directory /app/main.py of a container") is None
+    assert paths.find(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("prefix=/home/builder/x", "/home/builder"),
+        ("#!/root/interpreters/bin/python", "/root/interpreters"),
+        ("r'C:\\Users\\me\\x'", "C:\\Users\\me"),
+        ("'C:\\\\Users\\\\me\\\\x'", "C:\\\\Users\\\\me"),
+        ("/tmp/tmpx1/y", "/tmp/tmpx1"),
+        ("/usr/bin/env /homely /rooted /opt/x", None),
+    ],
+)
+def test_paths_of_any_machine(text: str, found: str | None) -> None:
+    assert find_any(text.encode()) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "expected"),
+    [
+        ("lib/python3.12/_sysconfigdata__linux_.py", FrameKind.INTERPRETER, True),
+        ("lib/pkgconfig/python3.pc", FrameKind.INTERPRETER, True),
+        ("lib/python3.12/argparse.py", FrameKind.INTERPRETER, False),
+        ("bin/tool", FrameKind.HEAD, True),
+        ("pyvenv.cfg", FrameKind.HEAD, True),
+        (f"{SITE}/launch.py", FrameKind.HEAD, False),
+        ("bin/tool", FrameKind.DISTRIBUTION, False),
+    ],
+)
+def test_where_any_machine_counts(path: str, kind: FrameKind, expected: bool) -> None:
+    assert counts_on_any_machine(path, kind) is expected
+
+
+def test_what_is_text() -> None:
+    assert is_text("a.py", "ä".encode())
+    assert not is_text("a.py", b"\x7fELF\0")
+    assert not is_text("a.pyc", b"abc")
+
+
+# --- known import errors
+
+
+def tried(module: str, text: str = "", wheel: str = "Cuml_cu12-25.2-cp312.whl") -> Tried:
+    result = "error" if text else "imported"
+    outcome = Outcome(module=module, result=result, at=module, text=text)  # type: ignore[arg-type]
+    return Tried(layer="app", distribution="cuml-cu12 25.2", wheel=wheel, outcome=outcome)
+
+
+def test_an_entry_matches_glob_and_part_whatever_the_case() -> None:
+    table = {"cuml_CU12-*": {"cuml.cluster.dbscan": "cuda DRIVER version is insufficient"}}
+    (entry,) = entries_of("app", table)
+    failed = tried("cuml.cluster.dbscan", "RuntimeError: CUDA driver version is insufficient for")
+    assert entry.allows(failed)
+    assert not entry.allows(tried("cuml.cluster.other", failed.outcome.text))
+    assert not entry.allows(tried("cuml.cluster.dbscan", "RuntimeError: no memory"))
+    assert not entry.allows(tried("cuml.cluster.dbscan", failed.outcome.text, "cudf-1.whl"))
+    assert stale([entry], [failed], complete=True) == []
+
+
+texts = st.text(
+    st.characters(codec="utf-8", exclude_characters="\n\r", exclude_categories=("Cc", "Zl", "Zp")),
+    min_size=1,
+).filter(str.strip)
+
+
+@given(
+    st.lists(
+        st.builds(
+            tried,
+            st.from_regex(r"[a-z_]{1,8}(\.[a-z_]{1,8}){0,3}", fullmatch=True),
+            texts.map(lambda text: f"ImportError: {text}"),
+            st.sampled_from(["one-1-py3.whl", "Two_x-2.whl"]),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_entries_that_are_offered_allow_the_failures(failed: list[Tried]) -> None:
+    found = {(one.wheel, one.outcome.module): one for one in failed}
+    table = tomli.loads(new_entries(list(found.values())))
+    allowed = table["tool"]["stackbuild"]["layers"]["app"]["allow-import-errors"]
+    entries = list(entries_of("app", allowed))
+    for one in found.values():
+        assert any(entry.allows(one) for entry in entries), (one, allowed)
+
+
+def test_an_entry_has_no_path_in_it_and_many_modules_share_one() -> None:
+    text = "ImportError: /envs/1/lib/libcudf.so: undefined symbol: cuInit (at /x/y)"
+    offered = new_entries([tried(f"cuml.m{number}", text) for number in range(5)])
+    assert offered.splitlines() == [
+        "[tool.stackbuild.layers.app.allow-import-errors]",
+        '"Cuml_cu12-*" = { "cuml.*" = "undefined symbol: cuInit (at" }',
+    ]
+    assert new_entries([]) == ""
+
+
+# --- rules
+
+
+def test_rules_of_a_chain() -> None:
+    upper = Rules(
+        allow_import_errors={"a-*": {"a.x": "upper", "a.y": "y"}},
+        skip_modules=("u.*",),
+        environment={"A": "upper"},
+        time_limit=5,
+    )
+    lower = Rules(
+        allow_import_errors={"a-*": {"a.x": "lower"}, "b-*": {"b": "b"}},
+        skip_modules=("l.*",),
+        environment={"A": "lower", "B": "b"},
+        time_limit=90,
+        no_deps=("n",),
+    )
+    both = merged([upper, lower])
+    assert both.allow_import_errors == {"a-*": {"a.x": "upper", "a.y": "y"}, "b-*": {"b": "b"}}
+    assert both.skip_modules == ("u.*", "l.*")
+    assert both.environment == {"A": "upper", "B": "b"}
+    assert both.time_limit == 90
+    assert both.no_deps == ("n",)
+    assert merged([]) == Rules()

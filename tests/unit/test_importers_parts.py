@@ -1,0 +1,307 @@
+"""The parts of an import, each by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from stackbuild.importers.commits import with_full_commit
+from stackbuild.importers.config import read_config, read_wish
+from stackbuild.importers.jsonfile import JsonTable
+from stackbuild.importers.merge import effective
+from stackbuild.importers.model import Config, Note, Variant
+from stackbuild.importers.overlays import overlay_settings, package_root_paths
+from stackbuild.importers.plan import Environment, Planned
+from stackbuild.importers.policy import clean
+from stackbuild.importers.registries import owner, registries_of
+from stackbuild.importers.runenv import read_repository
+from stackbuild.importers.spec import runtime_names, stack_text
+from stackbuild.platforms import Platform
+from stackbuild.spec.fields import Problems
+from stackbuild.spec.model import LayerKind
+from tests.support.runenv import make_git_package, package_json, write_file, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINUX = Platform.LINUX_X64
+
+
+def config(packages: object, **others: object) -> Config:
+    """A configuration that is right."""
+    problems = Problems()
+    table = JsonTable({"packages": packages, **others}, "", problems, [])
+    found = read_config(table, "config.json")
+    assert problems.found == []
+    return found
+
+
+def texts(found: Config) -> list[str]:
+    return [str(wish.requirement) for wish in found.dependencies]
+
+
+@pytest.mark.parametrize(
+    ("text", "requirement"),
+    [
+        ("fa2_modified==0.4", "fa2_modified==0.4"),
+        (
+            "git+https://example.org/x/parapred-pytorch.git@e0548be",
+            "parapred-pytorch @ git+https://example.org/x/parapred-pytorch.git@e0548be",
+        ),
+        ("git+ssh://git@example.org/x/tool", "tool @ git+ssh://git@example.org/x/tool"),
+        (
+            "git+https://example.org/mono@v1#egg=part&subdirectory=src/part",
+            "part @ git+https://example.org/mono@v1#subdirectory=src/part",
+        ),
+        ("name @ https://example.org/name.whl", "name @ https://example.org/name.whl"),
+    ],
+)
+def test_dependencies_are_requirements(text: str, requirement: str) -> None:
+    assert str(read_wish(text, "", Problems())) == requirement
+
+
+def test_blank_and_repeated_dependencies_count_once() -> None:
+    assert texts(config({"dependencies": ["numpy==2", "  ", " numpy==2 ", ""]})) == ["numpy==2"]
+
+
+def test_settings_of_a_build_are_pairs() -> None:
+    found = config(
+        {
+            "buildWheel": {
+                "A_b": {"linux-x64": {"configSettings": ["x=1=2", "y=", "x=3"]}},
+                "c": {"linux-x64": {"reason": "R", "configSettings": {"k": "v"}}},
+            }
+        }
+    ).build_wheel
+    first = found[canonicalize_name("a-b")][LINUX]
+    assert first.config_settings == {"x": ("1=2", "3"), "y": ""}
+    assert first.reason == "as in the older configuration"
+    assert found[canonicalize_name("c")][LINUX].config_settings == {"k": "v"}
+
+
+def test_what_names_no_platform_is_noted() -> None:
+    unknown: list[Note] = []
+    packages = {
+        "skip": {"a": {"linux-x86": "x", "linux-x64": "y"}},
+        "platformSpecific": {
+            "solaris": {"dependencies": ["a"]},
+            "tf": {"linux-x64": {"action": "no"}},
+        },
+    }
+    table = JsonTable({"packages": packages}, "", Problems(), unknown)
+    found = read_config(table, "config.json")
+    assert found.skip == {"a": {LINUX: "y"}}
+    assert [(note.place, note.text) for note in unknown] == [
+        (
+            "packages.platformSpecific.solaris",
+            "no platform is called 'solaris', so this has no effect",
+        ),
+        (
+            "packages.platformSpecific.tf.linux-x64",
+            "no action is called 'no', so this has no effect",
+        ),
+        ("packages.skip.a.linux-x86", "no platform is called 'linux-x86', so this has no effect"),
+    ]
+
+
+def test_merging_follows_the_older_rules() -> None:
+    shared = config(
+        {
+            "dependencies": ["numpy==2.2.6", "scipy>=1"],
+            "skip": {
+                "a": {"linux-x64": "shared", "windows-x64": "shared"},
+                "b": {"linux-x64": "x"},
+            },
+            "noDeps": ["x"],
+            "resolution": {"strictMissing": True, "allowSourceList": ["a_b"]},
+        },
+        build={"timeout": 300, "enableLogging": True},
+    )
+    own = config(
+        {
+            "skip": {"a": {"linux-x64": "own"}},
+            "overrides": {"numpy": "1.26.4", "scipy": "1.13.0"},
+            "noDeps": ["x", "y"],
+            "resolution": {"strictMissing": False, "allowSourceList": ["a-b", "c"]},
+        },
+        build={"timeout": 600},
+    )
+    merged = effective(shared, own)
+    # A pin is replaced; what is no pin was left alone there.
+    assert texts(merged) == ["numpy==1.26.4", "scipy>=1"]
+    # Package by package, and the whole entry of a package.
+    assert merged.skip == {"a": {LINUX: "own"}, "b": {LINUX: "x"}}
+    assert merged.no_deps == ("x", "y")
+    assert merged.resolution.strict_missing is False
+    assert merged.resolution.allow_source_list == ("a-b", "c")
+    assert (merged.build.timeout, merged.build.logging) == (600, True)
+    assert texts(effective(shared, config({"dependencies": ["six==1"]}))) == ["six==1"]
+
+
+def test_registries_are_known_by_what_they_are_for() -> None:
+    cpu, cuda = "https://wheels.pytorch.example/whl/cpu", "https://wheels.pytorch.example/whl/cu126"
+    nvidia, other = "https://pypi.nvidia.example", "https://user:pw@packages.example.org/simple"
+    found = registries_of([cpu, nvidia, cuda, other, cpu])
+    assert [item.name for item in found.values()] == [
+        "pytorch-cpu",
+        "nvidia",
+        "pytorch-cu126",
+        "example",
+    ]
+    assert found[other].url == "https://packages.example.org/simple"
+    everything = tuple(found.values())
+
+    def of(name: str, version: str | None = None) -> str | None:
+        wanted = Version(version) if version else None
+        registry = owner(canonicalize_name(name), wanted, everything)
+        return registry.name if registry else None
+
+    assert of("torch", "2.7.0+cpu") == "pytorch-cpu"
+    assert of("torchvision", "0.22.0+cu126") == "pytorch-cu126"
+    # None is named: the last one, which is the variant's own.
+    assert of("torch", "2.7.0") == "pytorch-cu126"
+    assert of("libcudf-cu12") == "nvidia"
+    assert of("nx-cugraph-cu12", "25.4.0") == "nvidia"
+    assert of("numpy", "2.2.6") is None
+    assert of("cu12-tools") is None
+
+
+def test_two_registries_of_one_name_are_told_apart() -> None:
+    found = registries_of(["https://a.example.org/simple", "https://b.example.org/simple"])
+    assert [item.name for item in found.values()] == ["example", "example-2"]
+
+
+def environment(directory: Path, found: Config) -> Environment:
+    variant = Variant(directory=directory, name="x", python=Version("3.12.10"), own=found)
+    return Environment(variant=variant, config=found, registries=())
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"from": "./files/", "to": "./bin/"}, {"from": "files/", "to": "bin/"}),
+        ({"from": "files", "to": "/lib/x"}, {"from": "files", "to": "lib/x"}),
+        ({"from": "files\\\\a.txt", "to": "bin\\\\a"}, {"from": "files/a.txt", "to": "bin/a"}),
+        ({"from": "files", "to": "./{site-packages}"}, {"from": "files", "to": "{site-packages}/"}),
+        (
+            {"from": "files/", "to": "{site-packages}/pkg/"},
+            {"from": "files/", "to": "{site-packages}/pkg/"},
+        ),
+        ({"from": "files", "to": "/"}, {"from": "files", "to": "./"}),
+        ({"from": "../files", "to": "bin"}, None),
+        ({"from": "files", "to": "bin/../../etc"}, None),
+        ({"from": "files", "to": "lib/{site-packages}/x"}, None),
+        ({"from": "files", "to": "{site-packages}/../../x"}, None),
+    ],
+)
+def test_overlays_stay_inside(tmp_path: Path, entry: Any, expected: Any) -> None:
+    write_file(tmp_path / "files" / "a.txt")
+    entry = {key: value.replace("\\\\", "\\") for key, value in entry.items()}
+    notes: list[Note] = []
+    found = overlay_settings(environment(tmp_path, config({"copyFiles": [entry]})), notes)
+    if expected is None:
+        assert found == {}
+        assert [note.kind for note in notes] == ["question"]
+    else:
+        assert found == {"": [expected]}
+        assert notes == []
+
+
+def test_overlays_for_other_platforms_are_left_out(tmp_path: Path) -> None:
+    entries = {"windows-aarch64": {"copyFiles": [{"from": "files", "to": "bin"}]}}
+    notes: list[Note] = []
+    found = config({"platformSpecific": entries})
+    assert overlay_settings(environment(tmp_path, found), notes) == {}
+    assert [note.text for note in notes] == ["left out: x is not made for windows-aarch64"]
+
+
+def test_files_behind_the_root_of_the_package_are_found(tmp_path: Path) -> None:
+    settings = ["a={packageRoot}/cmake/x.cmake;{packageRoot}/y.txt", "b={packageRoot}"]
+    found = config({"buildWheel": {"tool": {"linux-x64": {"configSettings": settings}}}})
+    assert list(package_root_paths(environment(tmp_path, found))) == [
+        ("cmake/x.cmake", "tool"),
+        ("y.txt", "tool"),
+    ]
+
+
+def test_shortened_commits_become_whole(tmp_path: Path) -> None:
+    commit = make_git_package(tmp_path / "tool", "tool")
+    url = f"git+file://{tmp_path}/tool"
+    short = Requirement(f"tool @ {url}@{commit[:8]}#subdirectory=a")
+    assert str(with_full_commit(short)) == f"tool @ {url}@{commit}#subdirectory=a"
+    # Older than any branch, which only a repository on this machine tells.
+    write_file(tmp_path / "tool" / "more.py")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "add", "."], cwd=tmp_path / "tool", check=True)
+    subprocess.run([*git, "commit", "-qm", "Second"], cwd=tmp_path / "tool", check=True)
+    assert str(with_full_commit(short)) == f"tool @ {url}@{commit}#subdirectory=a"
+    assert with_full_commit(Requirement(f"tool @ {url}@0123abc")) is None
+    for text in (f"tool @ {url}@main", f"tool @ {url}@{commit}", "tool==1"):
+        assert with_full_commit(Requirement(text)) == Requirement(text)
+
+
+def test_names_of_variants_stay_apart(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    for name in ("3.12.10", "3.12.10-a", "3.10.21-a", "3.12.10-b"):
+        write_json(tmp_path / f"python-{name}" / "config.json", {})
+    write_json(tmp_path / "python-next" / "package.json", package_json("3.13.1", ""))
+    found = read_repository(tmp_path)
+    # Variants of one name keep the version; the newest Python comes first.
+    assert [(item.name, str(item.python)) for item in found.variants] == [
+        ("python-3.12.10", "3.12.10"),
+        ("3.12.10-a", "3.12.10"),
+        ("b", "3.12.10"),
+        ("3.10.21-a", "3.10.21"),
+        ("python-next", "3.13.1"),
+    ]
+
+
+def test_keys_written_twice_are_noted(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    write_file(
+        tmp_path / "python-3.12.10" / "config.json", '{"build": {"timeout": 1, "timeout": 2}}'
+    )
+    found = read_repository(tmp_path)
+    assert found.variants[0].own.build.timeout == 2
+    assert [note.text for note in found.notes] == [
+        "'timeout' is written twice; the last one counts, as it did there"
+    ]
+
+
+def test_runtimes_are_called_by_as_much_as_they_need() -> None:
+    versions = [Version(text) for text in ("3.12.10", "3.12.6", "3.10.11")]
+    assert list(runtime_names(versions).values()) == [
+        "cpython-3.12.10",
+        "cpython-3.12.6",
+        "cpython-3.10",
+    ]
+
+
+def test_the_text_holds_any_value_as_it_is() -> None:
+    layer = Planned(
+        kind=LayerKind.APPLICATION, name="x", python=Version("3.12.10"), platforms=(LINUX,)
+    )
+    layer.requests["numpy==2"].add(LINUX)
+    reason = 'A "quoted" reason with \\ and é\nin two lines'
+    shared = {"skip": {"a.b": {"linux-x64": reason}}}
+    settings = {
+        "allow-import-errors": {"a-*.whl": {"a.b": reason}},
+        "build-wheel": {"a": {"linux-x64": {"reason": reason, "config-settings": {"k.l": ["1"]}}}},
+        "platform-specific": {"linux-x64": {"dependencies": ["six==1"]}},
+    }
+    text = stack_text([layer], {"x": "a\ncomment"}, [], {}, shared, {"x": settings})
+    tables = tomllib.loads(text)
+    assert tables["tool"]["stackbuild"] == {"shared": shared, "layers": {"x": settings}}
+    assert tables["applications"][0]["platforms"] == ["linux_x86_64"]
+    assert tables["applications"][0]["requirements"] == ["numpy==2"]
+
+
+def test_what_is_empty_is_left_out() -> None:
+    table = {"a": {}, "b": {"c": None, "d": []}, "e": False, "f": 0, "g": ""}
+    assert clean(table) == {"e": False, "f": 0, "g": ""}

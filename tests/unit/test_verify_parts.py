@@ -11,9 +11,11 @@ import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.utils import canonicalize_name
 
 from stackbuild.compose.manifest import Shipped
 from stackbuild.frames.model import FrameKind
+from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.runtimes.elf import Elf
@@ -148,7 +150,9 @@ def test_extras_count_when_somebody_asks_for_them() -> None:
 def test_what_the_spec_leaves_open_is_no_finding() -> None:
     one = distribution("one", requires=["skipped", "pinned>=9", "open"])
     app = layer("app", one, distribution("pinned", "1"))
-    rules = Rules(skipped={"skipped": "no GPU there"}, overridden=("pinned",))
+    rules = Rules(overridden=("pinned",))
+    skipped = (LeftOut(name=canonicalize_name("skipped"), reason="no GPU there"),)
+    app = replace(app, manifest=replace(app.manifest, skipped=skipped))
     assert [found[2] for found in problems(app, RUNTIME, rules=rules)] == ["open"]
     assert problems(app, RUNTIME, rules=Rules(no_deps=("one",))) == []
 

@@ -223,6 +223,30 @@ def test_what_is_wrong_with_files_is_told_at_once(
     assert message == f"error: {len(texts)} findings\n  file: {root}\n"
 
 
+def test_a_missing_library_that_is_known_or_expected_of_the_host_is_no_finding(
+    small: SmallStack, compiler: native.Compiler, tmp_path: Path
+) -> None:
+    library = compiler.library(tmp_path / "libraries", "libnowhere.so.7")
+    options = ("-Wl,--no-as-needed", os.fspath(library))
+    linked = compiler.module(tmp_path / "compiled", "linked", native.FINE, *options)
+    small.wheel("app", "tool", "2.0", {f"tool/{linked.name}": linked.read_bytes()})
+    small.more = """
+[tool.stackbuild.layers.app.allow-import-errors]
+"tool-*" = { "tool.linked" = "LIBNOWHERE.so.7: cannot open" }
+"""
+    built(small)
+    found = report("--spec", small.spec)
+    assert (found["findings"], [one["module"] for one in found["known"]]) == ([], ["tool.linked"])
+    small.more = """
+[tool.stackbuild.layers.app.verify]
+host-libraries = ["libnowhere.so.*"]
+skip-modules = ["tool.link*"]
+"""
+    small.lock()
+    found = report("--spec", small.spec)
+    assert (found["findings"], found["left_out"]) == ([], ["tool.linked"])
+
+
 def test_a_library_of_a_lower_layer_is_there(
     small: SmallStack, compiler: native.Compiler, tmp_path: Path
 ) -> None:

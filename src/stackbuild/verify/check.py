@@ -171,6 +171,8 @@ class _Checking:
             if one.outcome.result != "imported"
         }.values()
         new = [one for one in failed if not any(entry.allows(one) for entry in entries)]
+        expected = [one for one in failed if one not in new]
+        findings = [found for found in self.findings if not _is_explained(found, expected)]
         return CheckReport(
             layers=tuple(layers),
             platform=self.deployment.state.platform,
@@ -180,7 +182,7 @@ class _Checking:
                 binaries=self.binaries,
                 modules=len(self.tried),
             ),
-            findings=(*self.findings, *map(_finding, new)),
+            findings=(*findings, *map(_finding, new)),
             known=tuple(
                 KnownError(
                     layer=one.layer,
@@ -188,8 +190,7 @@ class _Checking:
                     module=one.outcome.module,
                     text=known.said(one.outcome),
                 )
-                for one in failed
-                if one not in new
+                for one in expected
             ),
             stale=tuple(
                 known.stale(entries, self.tried, complete=complete) if not not_imported else ()
@@ -199,6 +200,16 @@ class _Checking:
             not_imported=not_imported,
             seconds=seconds,
         )
+
+
+def _is_explained(finding: Finding, expected: Sequence[Tried]) -> bool:
+    """Whether a library is missing because of which a module may fail to be imported."""
+    return finding.check == "library" and any(
+        finding.distribution == one.distribution
+        and finding.expected is not None
+        and finding.expected in one.outcome.text
+        for one in expected
+    )
 
 
 def _start(layer: DeployedLayer) -> Finding | None:

@@ -30,8 +30,6 @@ class Rules:
     """Globs on shared libraries that the host is expected to have."""
     time_limit: float = TIME_LIMIT
     """Seconds for importing one module; of a chain, the longest counts."""
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    """Distributions (normalized names) that are left out on purpose, to the reason."""
     no_deps: tuple[str, ...] = ()
     """Distributions whose own requirements are left open on purpose."""
     overridden: tuple[str, ...] = ()

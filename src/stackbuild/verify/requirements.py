@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.verify.model import Finding
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.verify.deployed import DeployedLayer, Distribution
     from stackbuild.verify.model import Rules
+
+    _Problem = tuple[str, str | None, str | None]
+    """What is wrong, what was expected, what was found."""
 
 _SYSTEMS = {
     "linux": ("posix", "linux", "Linux"),
@@ -61,68 +65,90 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
     """A finding for each requirement of the first layer of `chain` that is not satisfied.
 
     An extra counts when the spec or another distribution of the chain asks for it.
+    What the layers were published without, on purpose (`skip`, `strict-missing`),
+    is not missed.
     """
     layer = chain[0]
-    python = chain[-1].manifest.python_version
-    environment = marker_environment(layer.manifest.platform, python)
+    environment = marker_environment(layer.manifest.platform, chain[-1].manifest.python_version)
     there = {name: distribution for name, (_, distribution) in effective(chain).items()}
-    extras = _extras(there, environment, rules)
-    findings: list[Finding] = []
-    for distribution in layer.distributions:
-        problems = list(_problems(distribution, there, extras, environment, rules))
-        findings += [
-            Finding(
-                check="requirement",
-                layer=layer.manifest.layer,
-                distribution=str(distribution),
-                message=message,
-                expected=expected,
-                found=found,
-            )
-            for message, expected, found in problems
-        ]
-    return findings
+    seen = _Seen(
+        there=there,
+        left_out=frozenset(
+            one.name
+            for lower in chain
+            for one in (*lower.manifest.skipped, *lower.manifest.omitted)
+        ),
+        extras=_extras(there, environment, rules),
+        environment=environment,
+        rules=rules,
+    )
+    return [
+        Finding(
+            check="requirement",
+            layer=layer.manifest.layer,
+            distribution=str(distribution),
+            message=message,
+            expected=expected,
+            found=found,
+        )
+        for distribution in layer.distributions
+        for message, expected, found in (
+            *_python_problems(distribution, environment["python_full_version"]),
+            *_requirement_problems(distribution, seen),
+        )
+    ]
 
 
-def _problems(
-    distribution: Distribution,
-    there: Mapping[str, Distribution],
-    extras: Mapping[str, set[str]],
-    environment: Mapping[str, str],
-    rules: Rules,
-) -> Iterator[tuple[str, str | None, str | None]]:
-    from packaging.requirements import InvalidRequirement
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a layer sees, and what is known about it."""
+
+    there: Mapping[str, Distribution]
+    left_out: frozenset[str]
+    extras: Mapping[str, set[str]]
+    environment: Mapping[str, str]
+    rules: Rules
+
+
+def _python_problems(distribution: Distribution, python: str) -> Iterator[_Problem]:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.utils import canonicalize_name
+
+    wanted = distribution.requires_python
+    try:
+        if wanted and not SpecifierSet(wanted).contains(python, prereleases=True):
+            yield "is not made for this Python", wanted, python
+    except InvalidSpecifier:
+        yield "has a Requires-Python that cannot be read", None, wanted
+
+
+def _requirement_problems(distribution: Distribution, seen: _Seen) -> Iterator[_Problem]:
+    from packaging.requirements import InvalidRequirement
     from packaging.version import InvalidVersion
 
-    python = environment["python_full_version"]
-    try:
-        if distribution.requires_python and not SpecifierSet(distribution.requires_python).contains(
-            python, prereleases=True
-        ):
-            yield "is not made for this Python", distribution.requires_python, python
-    except InvalidSpecifier:
-        yield "has a Requires-Python that cannot be read", None, distribution.requires_python
-    if distribution.name in rules.no_deps:
+    if distribution.name in seen.rules.no_deps:
         return
     for text in distribution.requires:
         try:
-            requirement = _active(text, extras.get(distribution.name, set()), environment)
-            if requirement is None:
-                continue
-            name = canonicalize_name(requirement.name)
-            found = there.get(name)
-            if found is None and name not in rules.skipped:
-                yield "requires a distribution that is not in the chain", str(requirement), None
-            elif (
-                found is not None
-                and name not in rules.overridden
-                and not requirement.specifier.contains(found.version, prereleases=True)
-            ):
-                yield "requires another version", str(requirement), str(found)
+            requirement = _active(text, seen.extras[distribution.name], seen.environment)
+            problem = None if requirement is None else _problem(requirement, seen)
         except (InvalidRequirement, InvalidVersion):
-            yield "has a requirement that cannot be read", None, text
+            problem = "has a requirement that cannot be read", None, text
+        if problem is not None:
+            yield problem
+
+
+def _problem(requirement: Requirement, seen: _Seen) -> _Problem | None:
+    from packaging.utils import canonicalize_name
+
+    name = canonicalize_name(requirement.name)
+    found = seen.there.get(name)
+    if found is None:
+        message = "requires a distribution that is not in the chain"
+        return None if name in seen.left_out else (message, str(requirement), None)
+    fits = requirement.specifier.contains(found.version, prereleases=True)
+    if fits or name in seen.rules.overridden:
+        return None
+    return "requires another version", str(requirement), str(found)
 
 
 def _extras(

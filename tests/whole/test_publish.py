@@ -13,11 +13,13 @@ import sys
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
 
+from stackbuild.cli.publish import report_text
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
 from stackbuild.runtimes.model import Interpreter
@@ -319,6 +321,8 @@ def test_the_other_formats_hold_the_same_and_are_repeatable(
     layer = by_layer(small, format_=format_)["app"]
     assert layer.manifest.archive.format == format_
     assert layer.path.name.endswith(format_)
+    told = report_text([replace(layer, download=1)])
+    assert "upgrade" not in told, "nothing is installed from this format"
     assert (layer.path.with_name(f"{layer.path.name}.json")).exists()
     assert archive(small).name.endswith(".tar.zst")  # what can be installed stays current
     if format_ == "zip":

@@ -128,7 +128,9 @@ def report_text(layers: Sequence[PublishedLayer]) -> str:
     for item in layers:
         manifest = item.manifest
         word = "new" if item.is_new else "unchanged"
-        is_upgrade = 0 < item.download < manifest.archive.size
+        # Nothing is installed from archives of other formats.
+        fetched = manifest.archive.format == "tar.zst"
+        is_upgrade = fetched and 0 < item.download < manifest.archive.size
         upgrade = f", an upgrade downloads {size_text(item.download)}" if is_upgrade else ""
         lines.append(
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "

@@ -226,7 +226,7 @@ class Resolver:
         asked = replace(
             question, requirements=(*question.requirements, *bound), preferences=versions
         )
-        needs = self._uv.needs(asked) if found else {}
+        needs = needs_of(self._uv, asked) if found else {}
         files = self._sizes.complete(found, question.indexes)
         return Held(
             keys={
@@ -242,6 +242,19 @@ class Resolver:
             missing=missing,
             excluded=wanted.excluded,
         )
+
+
+def needs_of(uv: Uv, question: Question) -> Mapping[NormalizedName, frozenset[NormalizedName]]:
+    """`Uv.needs`, without asking the index again for what uv has just seen.
+
+    Raises UnresolvableError when there is no answer.
+    """
+    settings = {**question.indexes.uv_settings, "offline": True}
+    offline = replace(question, indexes=replace(question.indexes, uv_settings=settings))
+    try:
+        return uv.needs(offline)
+    except UnresolvableError:
+        return uv.needs(question)
 
 
 def environment_of(held: Mapping[Platform, Held]) -> Environment:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, UsageError
 from stackbuild.importers.convert import shared_layers
-from stackbuild.importers.holdings import Held
+from stackbuild.importers.holdings import Held, needs_of
 from stackbuild.importers.model import Config, Variant, Wish
 from stackbuild.importers.plan import LAYER_BYTES, Environment, choose, plan
 from stackbuild.importers.report import comparisons
@@ -138,7 +138,7 @@ def _needs(
         without_dependencies=policy.no_deps,
     )
     try:
-        asked = uv.needs(question) if indexed else {}
+        asked = needs_of(uv, question) if indexed else {}
     except UnresolvableError as error:
         raise FetchError(
             "the package index does not tell what the locked distributions need",

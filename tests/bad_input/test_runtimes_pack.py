@@ -6,12 +6,21 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.runtimes.probe import probe
+from stackbuild.errors import ComposeError
+from stackbuild.messages import Silent
+from stackbuild.runtimes.pack import pack
+from stackbuild.runtimes.system import check_moved
+from stackbuild.runtimes.tarball import unpack_tarball
+from tests.support.interpreters import packable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
@@ -42,20 +51,40 @@ def test_a_path_without_an_interpreter(
     assert not (tmp_path / "mirror").exists()
 
 
-def test_the_python_of_the_operating_system(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(packable().prefix, tmp_path_factory.mktemp("mirror"), Silent())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has one that can be packed")
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ("modules", "packed, it still looks for modules in /usr/local/lib/site-packages"),
+        ("start", "packed, it does not start: no"),
+        ("site", "packed, it does not look for distributions in its site-packages"),
+    ],
+)
+def test_a_python_of_the_operating_system_that_is_changed_in_another_way(
+    packed: Path, tmp_path: Path, changed: str, found: str
 ) -> None:
-    facts = probe(Path("/usr/bin/python3"))
-    if facts is None or facts.prefix != Path("/usr"):
-        pytest.skip("this machine has no Python in /usr")
-    code, err = refusal(capsys, "/usr/bin/python3", "--to", tmp_path / "mirror")
-    assert code == 7
-    assert err == (
-        f"error: the interpreter {facts.executable} cannot be packed\n"
-        "  found: it belongs to the operating system, which changes it and spreads it over /usr\n"
-        "  to fix: name another one: of pyenv, of uv, or compiled with a prefix of its own\n"
-    )
-    assert not (tmp_path / "mirror").exists()
+    """Distributions of Linux are many; here any Python stands for one that nobody has seen yet."""
+    original = packable()
+    unpack_tarball(packed, tmp_path)
+    library = tmp_path / f"python/lib/python{original.minor}"
+    # The check imports this module first.
+    lines = {
+        "modules": "import sys; sys.path.append('/usr/local/lib/site-packages')\n",
+        "start": "raise SystemExit('no')\n",
+        "site": "import sysconfig; sysconfig.get_path = lambda name: sysconfig.__file__\n",
+    }
+    (library / "ctypes/__init__.py").write_text(lines[changed])
+    changed_archive = tmp_path / "changed.tar.gz"
+    with tarfile.open(changed_archive, "w:gz", compresslevel=1) as tar:
+        tar.add(tmp_path / "python", "python")
+    with pytest.raises(ComposeError) as caught:
+        check_moved(changed_archive, original, tmp_path / "moved")
+    assert dict(caught.value.details)["found"] == found
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")

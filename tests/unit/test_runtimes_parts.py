@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.runtimes.contents import Entry, belongs, posix_contents, windows_contents
 from stackbuild.runtimes.download import addresses, file_name, mirror_base
@@ -32,8 +34,13 @@ from stackbuild.runtimes.macho import (
 from stackbuild.runtimes.names import archive_name, release_path, release_tag
 from stackbuild.runtimes.probe import Facts, facts_from, objection
 from stackbuild.runtimes.relocate import relocate_texts, with_header
+from stackbuild.runtimes.system import system_contents
 from stackbuild.runtimes.tarball import unpack_tarball, write_tarball
 from stackbuild.transfer import sha256_file
+from tests.support.interpreters import Listener
+
+if TYPE_CHECKING:
+    from stackbuild.messages import Messages
 
 RELEASES = "https://github.com/astral-sh/python-build-standalone/releases/download"
 NAME = "cpython-3.12.10%2B20250529-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
@@ -426,6 +433,11 @@ class TestFind:
         order = [item.version.micro for item in nearest_first(found, Version("3.12.10"))]
         assert order == [10, 12, 8, 1]
 
+    def test_the_operating_systems_own_comes_last(self, tmp_path: Path) -> None:
+        system = facts(tmp_path, version="3.12.10", prefix="/usr")
+        found = [system, *(facts(tmp_path, version=f"3.12.{micro}") for micro in (1, 8))]
+        assert nearest_first(found, Version("3.12.10"))[-1] == system
+
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
@@ -435,10 +447,7 @@ class TestFind:
             ({"wide": False}, "32 bits"),
             ({"soabi": "cpython-312-x86_64-linux-musl"}, "musl"),
             ({"framework": "Python"}, "framework build"),
-            (
-                {"prefix": "/usr", "stdlib": "/usr/lib/python3.12"},
-                "belongs to the operating system",
-            ),
+            ({"prefix": "/", "stdlib": "/lib/python3.12"}, "belongs to the operating system"),
             ({"stdlib": "/elsewhere/lib64/python3.12"}, "its standard library is in /elsewhere"),
             ({"version": "3.13.0"}, "its standard library is in"),
         ],
@@ -446,6 +455,86 @@ class TestFind:
     def test_objections(self, tmp_path: Path, changes: dict[str, object], words: str) -> None:
         assert objection(facts(tmp_path), Platform.LINUX_X64) is None
         assert words in str(objection(facts(tmp_path, **changes), Platform.LINUX_X64))
+
+    def test_the_operating_systems_own_is_for_linux_and_must_be_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stackbuild.runtimes.probe.SYSTEM_PREFIX", tmp_path.resolve())
+        system = facts(tmp_path)
+        assert "python3 has all" in str(objection(system, Platform.LINUX_X64))
+        tree(tmp_path, "lib/python3.12/ctypes/__init__.py")
+        assert objection(system, Platform.LINUX_X64) is None
+        assert "operating system" in str(objection(system, Platform.MACOSX_AARCH64))
+
+
+class TestSystem:
+    """Trees as Debian and Fedora lay them out, and what becomes of them."""
+
+    ASKED = 'VIRTUAL = sys.base_prefix != sys.prefix or hasattr(sys, "real_prefix")\n'
+    PIP = "_WHEEL_PKG_DIR = sysconfig.get_config_var('WHEEL_PKG_DIR')\n"
+    LIBRARY = "lib/python3.12"
+
+    def contents(
+        self, directory: Path, *wheels: str, messages: Messages | None = None
+    ) -> dict[str, Entry]:
+        prefix, library = directory / "usr", self.LIBRARY
+        tree(
+            prefix,
+            *(f"{library}/dist-packages/apt.py", f"{library}/_distutils_system_mod.py"),
+            *(f"{library}/EXTERNALLY-MANAGED", "lib/tcl8.6/init.tcl", "share/terminfo/x/xterm"),
+            *("include/python3.12/pyconfig.h", "lib/x86_64-linux-gnu/libpython3.12.so.1"),
+        )
+        tree(prefix, "include/x86_64-linux-gnu/python3.12/pyconfig.h", text="real")
+        tree(
+            prefix, f"{library}/sysconfig.py", f"{library}/distutils/sysconfig.py", text=self.ASKED
+        )
+        tree(prefix, f"{library}/ensurepip/__init__.py", text=self.PIP)
+        tree(directory, "etc/python3.12/sitecustomize.py", "etc/config/x.py")
+        (prefix / library / "sitecustomize.py").symlink_to(
+            directory / "etc/python3.12/sitecustomize.py"
+        )
+        (prefix / library / "settings").symlink_to(directory / "etc/config")
+        (prefix / library / "libpython3.12.so").symlink_to("../x86_64-linux-gnu/libpython3.12.so.1")
+        (prefix / library / "same.py").symlink_to("sysconfig.py")
+        tree(directory / "wheels", *wheels)
+        found = facts(prefix, wheels=str(directory / "wheels"))
+        return system_contents(found, messages or Silent())
+
+    def test_what_is_taken_and_how(self, tmp_path: Path) -> None:
+        wheel = "pip-24.0-py3-none-any.whl"
+        entries = self.contents(tmp_path, wheel, "setuptools-68.1.2-py3-none-any.whl")
+        assert sorted(entries) == [
+            *("bin/python", "bin/python3", "bin/python3.12", "include/python3.12/pyconfig.h"),
+            *(
+                "lib/python3.12/dist-packages/stackbuild.pth",
+                "lib/python3.12/distutils/sysconfig.py",
+            ),
+            *("lib/python3.12/ensurepip/__init__.py", f"lib/python3.12/ensurepip/_bundled/{wheel}"),
+            *("lib/python3.12/os.py", "lib/python3.12/same.py", "lib/python3.12/sysconfig.py"),
+        ]
+        assert entries["include/python3.12/pyconfig.h"].read() == b"real"
+        assert entries["lib/python3.12/same.py"].link == "sysconfig.py"
+        for name in ("sysconfig.py", "distutils/sysconfig.py"):
+            assert entries[f"{self.LIBRARY}/{name}"].read() == b"VIRTUAL = True\n"
+        module = entries[f"{self.LIBRARY}/ensurepip/__init__.py"].read().decode()
+        assert module == ("_WHEEL_PKG_DIR = os.path.join(os.path.dirname(__file__), '_bundled')\n")
+
+    def test_without_pip_there_is_no_ensurepip_and_it_says_so(self, tmp_path: Path) -> None:
+        listener = Listener()
+        entries = self.contents(tmp_path, "wheel-0.42-py3-none-any.whl", messages=listener)
+        assert [path for path in entries if "ensurepip" in path] == []
+        (warning,) = listener.warnings
+        assert "packed without ensurepip" in warning
+        assert "python3-venv" in warning
+
+    def test_an_ensurepip_with_wheels_of_its_own_is_left_alone(self, tmp_path: Path) -> None:
+        bundled = f"{self.LIBRARY}/ensurepip/_bundled/pip-24.0-py3-none-any.whl"
+        tree(tmp_path / "usr", bundled)
+        listener = Listener()
+        entries = self.contents(tmp_path, messages=listener)
+        assert bundled in entries
+        assert entries[f"{self.LIBRARY}/ensurepip/__init__.py"].read() == self.PIP.encode()
+        assert listener.warnings == []
 
 
 class TestKeep:

@@ -249,7 +249,9 @@ class TestUnreachable:
             f"for the {original.minor}.99 of python-build-standalone (pbs: 127.0.0.1 cannot be "
             "reached (Connection refused))"
         )
-        assert all(name in note for name in archive.host_libraries)
+        count = len(archive.host_libraries)
+        assert note.endswith(f"; it needs {count} libraries of its host") or count < 2
+        assert not any(name in note for name in archive.host_libraries)
         assert archive.host_libraries == tuple(sorted(archive.host_libraries))
 
     def test_it_is_remembered_for_ten_minutes(self, shared: Workspace, original: Facts) -> None:

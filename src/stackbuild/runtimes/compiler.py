@@ -32,7 +32,9 @@ def bytecode_interpreter(
     """
     try:
         platform = host_platform()
-        archive = provide_runtime(stack, runtime, platform, runtime_lock, workspace, messages)
+        archive = provide_runtime(
+            stack, runtime, platform, runtime_lock, workspace, messages, tell=False
+        )
     except (FetchError, UsageError):
         return _found(stack, runtime)
     executable = unpacked_interpreter(archive, workspace)

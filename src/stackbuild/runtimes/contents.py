@@ -35,7 +35,11 @@ _FILES_LEFT_OUT = (
 )
 _TEST_MODULES = re.compile(r"(_test|_ctypes_test|_xxtestfuzz|xxlimited|xxsubtype)\w*\.")
 
+SITE_FILE = "lib/python{0}/dist-packages/stackbuild.pth"
+"""Lets a CPython of Debian, once packed, find its site-packages (see `system`)."""
+
 _POSIX_FILES = (
+    SITE_FILE,
     "bin/python{0}",
     "bin/python{0}-config",
     "bin/pydoc{0}",
@@ -49,6 +53,8 @@ _POSIX_FILES = (
 _POSIX_TREES = (
     "lib/python{0}",
     "include/python{0}*",
+)
+_POSIX_LIBRARIES = (
     *("lib/tcl[0-9]*", "lib/tk[0-9]*", "lib/itcl[0-9]*", "lib/thread[0-9]*", "share/terminfo"),
 )
 # Made anew, for in a shared prefix `python3` may be of another minor version.
@@ -85,12 +91,17 @@ class Entry:
         return self.source.read_bytes()
 
 
-def posix_contents(prefix: Path, minor: str) -> dict[str, Entry]:
-    """The entries of the CPython of minor version `minor` in `prefix`, by relative path."""
+def posix_contents(prefix: Path, minor: str, *, own: bool = True) -> dict[str, Entry]:
+    """The entries of the CPython of minor version `minor` in `prefix`, by relative path.
+
+    In a prefix that is not Python's `own` but the operating system's, the
+    libraries of Tcl and ncurses are not Python's either, and what is linked
+    into the standard library from elsewhere (settings in /etc) stays out.
+    """
     files = [path for pattern in _POSIX_FILES for path in _matches(prefix, pattern.format(minor))]
-    for pattern in _POSIX_TREES:
+    for pattern in (*_POSIX_TREES, *(_POSIX_LIBRARIES if own else ())):
         for tree in _matches(prefix, pattern.format(minor)):
-            files += _walk(tree, f"lib/python{minor}", prefix)
+            files += _walk(tree, f"lib/python{minor}", prefix, own=own)
     entries = _entries(prefix, files)
     for path, name in _POSIX_LINKS.items():
         target = name.format(minor)
@@ -131,19 +142,27 @@ def _matches(prefix: Path, pattern: str) -> list[Path]:
     return sorted(prefix.glob(pattern))
 
 
-def _walk(tree: Path, stdlib: str, prefix: Path) -> Iterator[Path]:
+def _walk(tree: Path, stdlib: str, prefix: Path, *, own: bool = True) -> Iterator[Path]:
     for directory, directories, names in os.walk(tree):
         here = Path(directory)
         above = here.relative_to(prefix).as_posix()
         directories[:] = [name for name in directories if belongs(f"{above}/{name}", stdlib)]
         for name in directories:
-            if (here / name).is_symlink():
+            # os.walk does not follow it, so that what is in it stays out.
+            if own and (here / name).is_symlink():
                 raise ComposeError(
                     "the interpreter cannot be packed: a directory of it is a link",
                     file=here / name,
                     remedy="name another interpreter with `path`, or use the source pbs",
                 )
-        yield from (here / name for name in names if belongs(f"{above}/{name}", stdlib))
+        for name in names:
+            taken = own or not (here / name).is_symlink() or _links_into(tree, here / name)
+            if taken and belongs(f"{above}/{name}", stdlib):
+                yield here / name
+
+
+def _links_into(tree: Path, link: Path) -> bool:
+    return link.resolve().is_relative_to(tree.resolve())
 
 
 def _entries(prefix: Path, files: list[Path]) -> dict[str, Entry]:

@@ -58,10 +58,14 @@ def may_be(name: str, minor: str) -> bool:
 
 
 def nearest_first(interpreters: Iterable[Facts], version: Version) -> list[Facts]:
-    """Sorted by how near they are to `version`; of two equally near, the newer one first."""
+    """Sorted by how near they are to `version`; of two equally near, the newer one first.
+
+    The operating system's own comes last: it is changed by the system, and by its updates.
+    """
     return sorted(
         interpreters,
         key=lambda facts: (
+            facts.is_system,
             abs(facts.version.micro - version.micro),
             -facts.version.micro,
             str(facts.prefix),

@@ -131,7 +131,8 @@ def _parts(facts: Facts) -> list[Path]:
     """What tells that an interpreter was built anew."""
     libraries = facts.prefix.glob(f"lib/libpython{facts.minor}*")
     site = facts.stdlib / "site-packages"
-    return [facts.executable, facts.stdlib, site, *sorted(libraries)]
+    wheels = [facts.wheels] if facts.wheels is not None else []
+    return [facts.executable, facts.stdlib, site, *wheels, *sorted(libraries)]
 
 
 def _packed(
@@ -161,7 +162,7 @@ def _packed(
         messages.task(f"packing CPython {facts.version} of {facts.prefix}", None),
         atomic_directory(target) as work,
     ):
-        libraries = write_archive(facts, platform, settings.keep, work / name)
+        libraries = write_archive(facts, platform, settings.keep, work / name, messages)
         about = {
             "name": name,
             "version": str(facts.version),

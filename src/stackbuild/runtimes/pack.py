@@ -25,6 +25,7 @@ from stackbuild.runtimes.elf import (
 from stackbuild.runtimes.names import archive_name, release_tag
 from stackbuild.runtimes.probe import Facts, objection, probe
 from stackbuild.runtimes.relocate import relocate_texts
+from stackbuild.runtimes.system import check_moved, system_contents
 from stackbuild.runtimes.tarball import write_tarball
 from stackbuild.transfer import sha256_file
 
@@ -55,7 +56,7 @@ def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
     path = to / tag / archive_name(facts.version, tag, platform)
     path.parent.mkdir(parents=True, exist_ok=True)
     with messages.task(f"packing {facts.prefix}", None):
-        libraries = write_archive(facts, platform, (), path)
+        libraries = write_archive(facts, platform, (), path, messages)
     # The form that sha256sum --check reads.
     atomic_write(path.with_name(f"{path.name}.sha256"), f"{sha256_file(path)}  {path.name}\n")
     if libraries:
@@ -87,16 +88,23 @@ def facts_at(path: Path, platform: Platform) -> Facts:
 
 
 def write_archive(
-    facts: Facts, platform: Platform, keep: Collection[NormalizedName], path: Path
+    facts: Facts,
+    platform: Platform,
+    keep: Collection[NormalizedName],
+    path: Path,
+    messages: Messages,
 ) -> tuple[str, ...]:
     """Write the archive of an interpreter at `path`, at once.
 
     The result are the shared libraries that it takes from the host, sorted.
-    Raises ComposeError.
+    A warning tells what the archive lacks. Raises ComposeError.
     """
     windows = platform.os == "windows"
     minor, prefix = facts.minor, facts.prefix
-    entries = windows_contents(prefix) if windows else posix_contents(prefix, minor)
+    if facts.is_system:
+        entries = system_contents(facts, messages)
+    else:
+        entries = windows_contents(prefix) if windows else posix_contents(prefix, minor)
     if keep:
         from stackbuild.runtimes.keep import kept_distributions
 
@@ -111,6 +119,8 @@ def write_archive(
                 programs = _elf if platform.os == "linux" else _macho
                 libraries = programs(entries, Path(staging))
             write_tarball(work, entries)
+            if facts.is_system:
+                check_moved(work, facts, Path(staging) / "moved")
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)

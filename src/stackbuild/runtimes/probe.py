@@ -27,8 +27,10 @@ print(json.dumps({
     "soabi": var("SOABI") or "",
     "wide": sys.maxsize > 2**32,
     "built": platform.python_build()[1],
+    "wheels": var("WHEEL_PKG_DIR") or "",
 }))
 """
+SYSTEM_PREFIX = Path("/usr")
 LIMIT = 15.0
 """Seconds within which an interpreter has to answer."""
 
@@ -51,11 +53,18 @@ class Facts:
     """When it was compiled, as `platform.python_build` tells."""
     executable: Path
     """In `prefix`, by the name that names its minor version."""
+    wheels: Path | None = None
+    """Where ensurepip takes pip from, if that is not its own directory."""
 
     @property
     def minor(self) -> str:
         """The minor version: ``3.12``."""
         return f"{self.version.major}.{self.version.minor}"
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it is the operating system's, in the prefix that everything shares."""
+        return self.prefix == SYSTEM_PREFIX
 
 
 def clean_environment() -> dict[str, str]:
@@ -86,6 +95,7 @@ def facts_from(answer: dict[str, object]) -> Facts:
     # A development build calls itself 3.14.0+.
     version = Version(str(answer["version"]).rstrip("+"))
     prefix = Path(str(answer["prefix"])).resolve()
+    wheels = str(answer.get("wheels") or "")
     name = "python.exe" if os.name == "nt" else f"bin/python{version.major}.{version.minor}"
     return Facts(
         implementation=str(answer["implementation"]),
@@ -98,11 +108,13 @@ def facts_from(answer: dict[str, object]) -> Facts:
         wide=bool(answer["wide"]),
         built=str(answer["built"]),
         executable=prefix / name,
+        wheels=Path(wheels) if wheels else None,
     )
 
 
 def objection(facts: Facts, platform: Platform) -> str | None:
     """Why this interpreter cannot be packed for `platform`, or None when it can."""
+    system = facts.is_system
     library = facts.prefix / ("Lib" if platform.os == "windows" else f"lib/python{facts.minor}")
     objections = (
         (facts.implementation != "cpython", f"it is {facts.implementation}, not CPython"),
@@ -112,10 +124,15 @@ def objection(facts: Facts, platform: Platform) -> str | None:
         ("musl" in facts.soabi, "it is built for musl, and linux platforms are those of glibc"),
         (bool(facts.framework), "it is a framework build, whose parts cannot be moved"),
         (
-            facts.prefix in {Path("/usr"), Path("/")},
-            "it belongs to the operating system, which changes it and spreads it over /usr",
+            facts.prefix == Path("/") or (system and platform.os != "linux"),
+            "it belongs to the operating system, which spreads it over its own directories",
         ),
         (facts.stdlib != library, f"its standard library is in {facts.stdlib}, not {library}"),
         (not facts.executable.exists(), f"there is no {facts.executable}"),
+        (
+            # Debian's python3-minimal has a part of the standard library, without this.
+            system and not (facts.stdlib / "ctypes").is_dir(),
+            "only a part of its standard library is installed (the package python3 has all)",
+        ),
     )
     return next((words for applies, words in objections if applies), None)

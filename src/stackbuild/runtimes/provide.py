@@ -41,12 +41,14 @@ def provide_runtime(
     messages: Messages,
     *,
     patience: Patience = PATIENCE,
+    tell: bool = True,
 ) -> RuntimeArchive:
     """The archive of the interpreter of the runtime `layer` on `platform`.
 
     An explicit download of the spec comes before all others and has no
     substitute; then the sources are tried in their order. Where one of this
-    machine stands in, a message says so. Raises FetchError when it cannot be
+    machine stands in, a message says so, unless it is not to `tell`: one that is
+    not published need not be known. Raises FetchError when it cannot be
     had, and IntegrityError at once when bytes differ from the lock.
     """
     settings = layer.runtime_settings or RuntimeSettings()
@@ -54,7 +56,7 @@ def provide_runtime(
     if explicit is not None:
         path = fetch_archive(explicit, [explicit.url], workspace, messages, patience)
         archive = _explicit(path, explicit, layer, platform, runtime_lock)
-        if archive.stands_in:
+        if archive.stands_in and tell:
             _tell(archive, layer, platform, runtime_lock, [], messages)
         return archive
     failures: list[str] = []
@@ -79,7 +81,8 @@ def provide_runtime(
         except FetchError as error:
             failures.append(f"{source}: {_in_one_line(error)}")
         else:
-            _tell(archive, layer, platform, runtime_lock, failures, messages)
+            if tell:
+                _tell(archive, layer, platform, runtime_lock, failures, messages)
             return archive
     raise FetchError(
         "the interpreter of a runtime cannot be had",
@@ -173,7 +176,10 @@ def _tell(
     failures: list[str],
     messages: Messages,
 ) -> None:
-    """Say that an interpreter stands in, why, and what it needs; once to each listener."""
+    """Say that an interpreter stands in, why, and how much it needs; once to each listener.
+
+    The manifest names the libraries.
+    """
     told = _told.setdefault(messages, set())
     place = "this machine" if archive.source == "local" else archive.origin
     subject = f"{layer.name} on {platform}: CPython {archive.version} of {place}"
@@ -182,8 +188,8 @@ def _tell(
     told.add(subject)
     text = f"{subject} stands in for the {runtime_lock.python_version} of python-build-standalone"
     text += f" ({'; '.join(failures)})" if failures else ""
-    if archive.host_libraries:
-        text += f"; where it runs it needs {', '.join(archive.host_libraries)}"
+    if count := len(archive.host_libraries):
+        text += f"; it needs {count} {'library' if count == 1 else 'libraries'} of its host"
     messages.note(text)
 
 

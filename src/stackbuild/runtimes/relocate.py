@@ -33,6 +33,13 @@ _COMPILERS = {
     "LDCXXSHARED": "c++",
     "AR": "ar",
 }
+# Paths of the host, whatever the prefix: also where that is /usr. zoneinfo reads the first.
+_OF_THE_HOST = frozenset(
+    {
+        *("TZPATH", "DTRACE", "INSTALL", "INSTALL_DATA", "INSTALL_PROGRAM", "INSTALL_SCRIPT"),
+        "INSTALL_SHARED",
+    }
+)
 _GNU = {"cc": "gcc", "c++": "g++", "ar": "ar"}
 _TEXTS = re.compile(
     r"lib/python[^/]+/(_sysconfigdata\w*[^/]*\.py|_sysconfig_vars[^/]*\.json|build-details\.json"
@@ -138,7 +145,9 @@ class _Replacements:
 
     def _sysconfigdata(self, variables: dict[str, object]) -> bytes:
         changed = {
-            name: self._compiler(name, self.text(value)) if isinstance(value, str) else value
+            name: self._compiler(name, self.text(value))
+            if isinstance(value, str) and name not in _OF_THE_HOST
+            else value
             for name, value in variables.items()
         }
         body = pprint.pformat(changed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -125,3 +127,18 @@ def test_like_stands_by_like() -> None:
     sizes = {"b/x.py": 9, "a/z.so": 5, "a/y.py": 1, "a/libq.so.1": 4, "a/w.so": 7}
     (part,) = plan_parts(sizes.items(), lambda item: item)
     assert [path for path, _ in part] == ["a/y.py", "b/x.py", "a/libq.so.1", "a/z.so", "a/w.so"]
+
+
+def test_what_several_threads_would_import_at_once_is_imported_before() -> None:
+    """CPython 3.11 reports a deadlock now and then otherwise."""
+    program = """
+import sys
+from stackbuild.frames.make import make_sets
+from stackbuild.messages import Silent
+assert "installer" not in sys.modules
+make_sets([lambda: print("installer.records" in sys.modules)], 1, Silent())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"

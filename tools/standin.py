@@ -10,17 +10,18 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from platform import python_version
 
-import findpython
+from packaging.version import Version
 
-if TYPE_CHECKING:
-    from packaging.version import Version
+from stackbuild.platforms import host_platform
+from stackbuild.runtimes.find import candidates, find_interpreters
+from stackbuild.runtimes.probe import objection
 
 PROJECT = Path(__file__).resolve().parent.parent
 PARTS = ("venvstacks.toml", "layers", "launch", "overlays")
 
-OLDEST, NEWEST = (3, 11), (3, 13)
+MINORS = ("3.13", "3.12", "3.11")
 """The minor versions for which all that the stack asks for has wheels."""
 
 
@@ -54,13 +55,17 @@ def copy_stack_for_another_python(to: Path) -> Path:
 
 
 def _interpreter() -> tuple[Path, Version]:
-    """The one that runs this, or a suitable one if that belongs to the operating system."""
-    own = findpython.PythonVersion(Path(sys.executable).resolve())
-    others = [found for found in findpython.find_all() if not found.version.is_prerelease]
-    for python in (own, *others):
-        executable = Path(python.executable).resolve()
-        suitable = OLDEST <= python.version.release[:2] <= NEWEST
-        if suitable and executable.parent not in {Path("/usr/bin"), Path("/bin")}:
-            return executable, python.version
-    # Cannot be packed either; the command that tries tells what to do.
-    return Path(own.executable), own.version
+    """The one that runs this if it can be packed, or another; the operating system's own last."""
+    listed = [Path(sys.executable), *candidates()]
+    own = "{}.{}".format(*sys.version_info)
+    found = [
+        facts
+        for minor in sorted(MINORS, key=lambda minor: minor != own)
+        for facts in find_interpreters(minor, listed)
+        if not facts.version.is_prerelease and objection(facts, host_platform()) is None
+    ]
+    if not found:
+        # The command that tries to pack this one tells why it cannot, and what to do.
+        return Path(sys.executable).resolve(), Version(python_version())
+    best = min(found, key=lambda facts: facts.is_system)
+    return best.executable, best.version

@@ -53,6 +53,21 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         raise
 
 
+def atomic_copy(source: Path, path: Path) -> None:
+    """Replace the file `path` by a copy of `source`, so that no reader sees half.
+
+    Missing parent directories are made. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = work_path(path)
+    try:
+        shutil.copyfile(source, work)
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A new directory beside `path` that becomes `path` when the block ends well.

@@ -55,6 +55,11 @@ class Workspace:
         return self.cache / "runtimes"
 
     @property
+    def builds(self) -> Path:
+        """Wheels built from source, and the logs of building them."""
+        return self.cache / "builds"
+
+    @property
     def addresses(self) -> Path:
         """Where files were found, by sha256."""
         return self.cache / "addresses"

@@ -85,13 +85,13 @@ def relative_search(path: str, library: str = "lib") -> str:
 
 
 def set_search(files: Mapping[str, Iterable[Path]]) -> None:
-    """Rewrite the search of files in place; the keys are the new searches.
+    """Rewrite the search of files in place; the keys are the new searches, empty for none.
 
     Raises ComposeError when `patchelf` fails or is missing.
     """
     for search, paths in files.items():
         done = subprocess.run(
-            [_patchelf(), "--set-rpath", search, *paths],
+            [_patchelf(), *(["--set-rpath", search] if search else ["--remove-rpath"]), *paths],
             capture_output=True,
             text=True,
             check=False,

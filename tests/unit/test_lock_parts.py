@@ -20,12 +20,13 @@ from stackbuild.lock.digests import content_digest
 from stackbuild.lock.files import lock_text, read_lock, write_lock
 from stackbuild.lock.indexes import IndexSettings, without_secrets
 from stackbuild.lock.model import (
+    Build,
+    BuildRequirement,
     Inherited,
     LayerLock,
     LeftOut,
     LockedDistribution,
     LockedFile,
-    UnbuiltDistribution,
     VcsSource,
 )
 from stackbuild.lock.report import change_of
@@ -142,33 +143,52 @@ LEFT_OUT = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=40)
-@given(SOURCES, SOURCES, st.sampled_from([None, "more"]), LEFT_OUT, LEFT_OUT)
+BUILDS = st.builds(
+    Build,
+    recipe=SHA256,
+    requirements=st.none()
+    | st.lists(
+        st.builds(
+            BuildRequirement,
+            name=NAMES.map(canonicalize_name),
+            version=VERSIONS.map(Version),
+            sha256=SHA256,
+        ),
+        max_size=2,
+    ).map(tuple),
+    dependencies=st.sampled_from([(), ("numpy>=2; python_version > '3'", "b[c]")]),
+    extras=st.sampled_from([(), ("c",)]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SOURCES, BUILDS, st.sampled_from([None, "more"]), LEFT_OUT, LEFT_OUT)
 def test_sources_and_what_is_left_out_read_as_written(
     tmp_path_factory: pytest.TempPathFactory,
-    built: Source,
-    waiting: Source,
+    source: Source,
+    build: Build,
     index: str | None,
     skipped: tuple[LeftOut, ...],
     omitted: tuple[LeftOut, ...],
 ) -> None:
-    distributions = [replace(_distribution("zz", "1"), source=built, index=index)]
-    unbuilt = (UnbuiltDistribution(name=canonicalize_name("zz"), version=PYTHON, source=waiting),)
-    if isinstance(waiting, LockedFile):
-        unbuilt = (replace(unbuilt[0], version=Version("1")),)
-    lock = replace(
-        _lock(distributions),
-        unbuilt=unbuilt,
-        digest=content_digest(distributions, None, unbuilt),
-        skipped=skipped,
-        omitted=omitted,
-    )
+    distributions = [replace(_distribution("zz", "1"), source=source, build=build, index=index)]
+    lock = replace(_lock(distributions), skipped=skipped, omitted=omitted)
     path = tmp_path_factory.mktemp("project") / "layers/fw/pylock.linux-x64.toml"
     write_lock(path, lock)
     assert read_lock(path) == lock
     names = [package.name for package in Pylock.from_dict(tomli.loads(path.read_text())).packages]
-    assert names == ["zz", "zz"]
-    assert lock.digest != content_digest(distributions, None)
+    assert names == ["zz"]
+    plain = [replace(item, source=None, build=None) for item in distributions]
+    assert lock.digest != content_digest(plain, None)
+
+
+def test_a_source_without_how_it_was_built_is_damage(tmp_path: Path) -> None:
+    file = LockedFile(name="zz-1.tar.gz", size=1, sha256="b" * 64)
+    lock = _lock([replace(_distribution("zz", "1"), source=file)])
+    path = tmp_path / "layers/fw/pylock.linux-x64.toml"
+    write_lock(path, lock)
+    with pytest.raises(LockError, match="expected a source and how it was built, or neither"):
+        read_lock(path)
 
 
 @given(DISTRIBUTIONS, DISTRIBUTIONS)

@@ -38,9 +38,9 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield opened
 
 
-def _fetch(project: Project, **options: str) -> dict[str, Path]:
+def _fetch(project: Project, index: str | None = None) -> dict[str, Path]:
     locks = [project.read("fw", platform) for platform in ("linux-x64", "macosx-aarch64")]
-    return fetch(project.stack, project.workspace, locks, Silent(), **options)
+    return fetch(project.stack, project.workspace, locks, Silent(), index=index)
 
 
 def test_fills_the_wheelhouse_by_sha256(project: Project) -> None:

@@ -16,6 +16,7 @@ from stackbuild.lock.fetch import fetch
 from stackbuild.lock.sources import pin
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
+from tests.support.building import make_sdist
 from tests.support.index import IndexServer
 from tests.support.locking import (
     LINUX,
@@ -342,13 +343,12 @@ def test_what_must_be_built_is_refused_with_its_reason(
     with pytest.raises(LockError) as caught:
         project.lock(platforms=["linux-x64"])
     assert str(caught.value) == (
-        "native has to be built from source, which is not supported yet\n"
+        "native 1.0 has no source distribution to build it from\n"
         "  layer: app\n"
         "  platform: linux-x64\n"
         "  distribution: native\n"
         f"  found: {reason}\n"
-        "  to fix: require a version that has a wheel, skip it on this platform, or leave the "
-        "platform out of the `platforms` of app"
+        "  to fix: require a version that has one, or its repository (`git+https://…@revision`)"
     )
     # Nothing in fw needs it, so the same words are harmless there.
     project.write(layers + OWN + policy)
@@ -358,8 +358,8 @@ def test_what_must_be_built_is_refused_with_its_reason(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("resolution.allow-source-all = true", "native has to be built from source"),
-        ('resolution.allow-source-list = ["native"]', "native has to be built from source"),
+        ("resolution.allow-source-all = true", "native 1.0 has to be built from source"),
+        ('resolution.allow-source-list = ["native"]', "native 1.0 has to be built from source"),
         (
             'resolution = {allow-source-all = true, only-binary-list = ["native"]}',
             "native 1.0 has no wheel for linux-x64",
@@ -373,6 +373,7 @@ def test_what_must_be_built_is_refused_with_its_reason(
 )
 def test_who_may_be_built_for_want_of_a_wheel(project: Project, policy: str, message: str) -> None:
     project.wheel("native", "1.0", MAC)
+    make_sdist(project.index.directory, "native", "1.0", {})
     project.write(framework("fw", "native", extra=LINUX_ONLY) + OWN + policy + "\n")
     with pytest.raises(LockError) as caught:
         project.lock()
@@ -440,8 +441,8 @@ def test_a_requirement_from_git_names_its_commit(project: Project, repository: P
     project.write(framework("fw", requirement, extra=LINUX_ONLY))
     with pytest.raises(LockError) as caught:
         project.lock()
-    assert caught.value.message == "ours has to be built from source, which is not supported yet"
-    assert f"fw requires commit {_head(repository)} of {repository.as_uri()}" in str(caught.value)
+    assert caught.value.message.startswith("ours has to be built from source")
+    assert "fw requires a commit of its repository" in str(caught.value)
 
 
 # leftovers, and locks that somebody edited

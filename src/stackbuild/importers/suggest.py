@@ -101,7 +101,6 @@ def _held(
     excluded: set[NormalizedName] = set()
     for lock in chain:
         excluded.update(item.name for item in (*lock.skipped, *lock.omitted))
-        excluded.update(item.name for item in lock.unbuilt)
     return Held(
         keys={name: f"{name}=={item.version}" + _file(item) for name, item in found.items()},
         versions={name: item.version for name, item in found.items()},

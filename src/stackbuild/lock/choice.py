@@ -6,16 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from stackbuild.errors import LockError
 from stackbuild.lock.explain import check_tags, diagnose
-from stackbuild.lock.model import Inherited, LeftOut
-from stackbuild.lock.problems import Failure, MissingWheel
-from stackbuild.lock.sources import Sources, plain_requirement, source_needed
+from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource
+from stackbuild.lock.problems import Failure, MissingWheel, Problem
+from stackbuild.lock.sources import Sources, plain_requirement
+from stackbuild.lock.standins import StandIn
 from stackbuild.lock.uv import UnresolvableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from packaging.utils import NormalizedName
+    from packaging.version import Version
 
     from stackbuild.lock.model import LayerLock
     from stackbuild.lock.uv import Answer, Found, Question, Uv
@@ -30,6 +33,9 @@ class Choice:
     """What a layer has, and what it does without."""
 
     own: Sequence[Found] = ()
+    """Wheels of an index."""
+    built: Sequence[LockedDistribution] = ()
+    """Wheels that were built from source."""
     inherited: tuple[Inherited, ...] = ()
     skipped: tuple[LeftOut, ...] = ()
     omitted: tuple[LeftOut, ...] = ()
@@ -42,21 +48,41 @@ class Chooser:
     uv: Uv
     ask: Callable[[Question], Answer]
     """How uv is asked for the whole layer."""
+    obtain: Callable[[NormalizedName, Found | VcsSource], LockedDistribution | Failure]
+    """How a source becomes a wheel."""
     layer: Layer
     policy: Policy
     lower: Sequence[LayerLock]
     sources: Sources
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
+    _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
     def choose(self, question: Question) -> Choice | Failure:
         """The answer to `question`, which holds no policy yet, or why there is none."""
-        git = self.sources.of(question.requirements)
+        below = _below(self.lower)
+        built = {
+            name: _stand_in(item)
+            for name, item in below.items()
+            if item.source and name not in self.policy.skip
+        }
+        for name, commit in self._commits(question, below).items():
+            wheel = self.obtain(name, commit)
+            if isinstance(wheel, LockedDistribution):
+                self._built[name, wheel.version] = wheel
+                built[name] = _stand_in(wheel)
+            elif self.policy.resolution.strict_missing or not wheel.is_missing:
+                return wheel
+            else:
+                self.omitted[name] = wheel.in_short()
+        left = [text for text in question.requirements if _name(text) not in self.omitted]
         question = replace(
             question,
-            requirements=tuple(map(plain_requirement, question.requirements)),
-            stand_ins={*self.policy.skip, *self.policy.from_source, *git},
+            requirements=tuple(map(plain_requirement, left)),
+            stand_ins={*self.policy.skip},
             overrides=self.policy.overrides,
             without_dependencies=self.policy.no_deps,
+            from_source={*self.policy.from_source} - below.keys() - built.keys(),
+            built=built,
         )
         while True:
             outcome = self._attempt(question, self.ask)
@@ -71,24 +97,82 @@ class Chooser:
             left = [text for text in question.requirements if _name(text) not in broken]
             question = replace(question, requirements=tuple(left))
 
+    def _commits(
+        self, question: Question, below: Mapping[NormalizedName, LockedDistribution]
+    ) -> dict[NormalizedName, VcsSource]:
+        """The commits that the layer itself installs. Raises LockError, FetchError."""
+        found = {}
+        for name, commit in self.sources.of(question.requirements).items():
+            other = below.get(name)
+            if name in self.policy.skip:
+                continue
+            if other is None:
+                found[name] = commit
+            elif not isinstance(other.source, VcsSource) or other.source.commit != commit.commit:
+                raise LockError(
+                    f"{self.layer.name} needs another {name} than a layer below has",
+                    layer=self.layer.name,
+                    platform=question.target.platform,
+                    distribution=name,
+                    expected=f"commit {commit.commit}",
+                    found=f"{name} {other.version}, {other.wheel.name}",
+                    remedy="require the same commit in both layers",
+                )
+        return found
+
     def _attempt(self, question: Question, ask: Callable[[Question], Answer]) -> Answer | Failure:
+        """Ask, and ask again with what building sources told, until nothing is new."""
+        without_wheel: dict[str, Failure] = {}
+        while True:
+            outcome = self._asked(question, ask)
+            if isinstance(outcome, Failure):
+                missing = outcome.problem
+                if isinstance(missing, MissingWheel) and self._may_build(missing, question):
+                    without_wheel[missing.name] = outcome
+                    question = replace(question, from_source={*question.from_source, missing.name})
+                    continue
+                # Without a source distribution either, it is the wheel that is missing.
+                no_source = isinstance(missing, Problem) and missing.absent and missing.distribution
+                return without_wheel.get(no_source or "", outcome)
+            told = self._build_all(outcome, question)
+            if isinstance(told, Failure):
+                return told
+            if not any(item.dependencies for _, item in told):
+                return outcome
+            question = replace(question, sources=(*question.sources, *told))
+
+    def _may_build(self, missing: MissingWheel, question: Question) -> bool:
+        return missing.name not in question.from_source and self.policy.may_build(missing.name)
+
+    def _asked(self, question: Question, ask: Callable[[Question], Answer]) -> Answer | Failure:
         try:
             answer = ask(question)
         except UnresolvableError as error:
-            failure = diagnose(self.uv, question, error, self.layer, self.lower)
-        else:
-            built = [name for name in answer.missed if name not in self.policy.skip]
-            if built:
-                return source_needed(built[0], question, self.layer, self.sources)
-            own = split(answer.found, self.lower)[0]
-            failed = check_tags(self.layer, question.target, own)
-            if failed is None:
-                return answer
-            failure = failed
-        missing = failure.problem
-        if isinstance(missing, MissingWheel) and self.policy.may_build(missing.name):
-            return source_needed(missing.name, question, self.layer, self.sources)
-        return failure
+            return diagnose(self.uv, question, error, self.layer, self.lower)
+        own = split(answer.versions, self.lower)[0]
+        wheels = [
+            item
+            for item in answer.found
+            if item.name in own and item.name not in question.from_source
+        ]
+        return check_tags(self.layer, question.target, wheels) or answer
+
+    def _build_all(
+        self, answer: Answer, question: Question
+    ) -> list[tuple[NormalizedName, StandIn]] | Failure:
+        """Build those sources of `answer` that were not built yet; what they depend on."""
+        known = {name: item.version for name, item in question.sources}
+        told = []
+        for item in answer.found:
+            if item.name not in question.from_source or known.get(item.name) == item.version:
+                continue
+            if (item.name, item.version) not in self._built:
+                outcome = self.obtain(item.name, item)
+                if isinstance(outcome, Failure):
+                    return outcome
+                self._built[item.name, item.version] = outcome
+            told.append((item.name, _stand_in(self._built[item.name, item.version])))
+        return told
 
     def _broken(self, question: Question) -> dict[NormalizedName, str]:
         """The requirements that cannot be had by themselves, each with the reason."""
@@ -107,10 +191,13 @@ class Chooser:
         }
 
     def _choice(self, answer: Answer) -> Choice:
-        own, inherited = split(answer.found, self.lower)
+        own, inherited = split(answer.versions, self.lower)
+        built = [self._built[item] for item in own.items() if item in self._built]
+        names = {item.name for item in built}
         skipped = {name: self.policy.skip[name] for name in answer.missed}
         return Choice(
-            own=own,
+            own=[item for item in answer.found if item.name in own and item.name not in names],
+            built=built,
             inherited=inherited,
             skipped=_left_out(skipped),
             omitted=_left_out(self.omitted),
@@ -118,20 +205,36 @@ class Chooser:
 
 
 def split(
-    found: Sequence[Found], lower: Sequence[LayerLock]
-) -> tuple[list[Found], tuple[Inherited, ...]]:
+    found: Mapping[NormalizedName, Version], lower: Sequence[LayerLock]
+) -> tuple[dict[NormalizedName, Version], tuple[Inherited, ...]]:
     """What the layer installs itself, and what it takes from the layers below."""
     owners: dict[NormalizedName, str] = {}
     for lock in lower:
         for item in lock.distributions:
             owners.setdefault(item.name, lock.layer)
-    own = [item for item in found if item.name not in owners]
+    own = {name: version for name, version in found.items() if name not in owners}
     inherited = tuple(
-        Inherited(name=item.name, version=item.version, layer=owners[item.name])
-        for item in found
-        if item.name in owners
+        Inherited(name=name, version=found[name], layer=owners[name])
+        for name in sorted(found)
+        if name in owners
     )
     return own, inherited
+
+
+def _below(lower: Sequence[LayerLock]) -> dict[NormalizedName, LockedDistribution]:
+    """The distributions of the layers below; the nearest layer's count."""
+    found: dict[NormalizedName, LockedDistribution] = {}
+    for lock in lower:
+        for item in lock.distributions:
+            found.setdefault(item.name, item)
+    return found
+
+
+def _stand_in(item: LockedDistribution) -> StandIn:
+    if item.build is None:
+        return StandIn(version=item.version)
+    build = item.build
+    return StandIn(version=item.version, dependencies=build.dependencies, extras=build.extras)
 
 
 def _left_out(reasons: Mapping[NormalizedName, str]) -> tuple[LeftOut, ...]:

@@ -12,7 +12,7 @@ from stackbuild.spec.model import SourcePolicy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stackbuild.lock.model import LayerLock, LockedDistribution, UnbuiltDistribution
+    from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Policy, Stack
 
@@ -20,19 +20,14 @@ RESOLUTION = 1
 """Goes up when the way of resolving changes, so that all locks become stale."""
 
 
-def content_digest(
-    distributions: Iterable[LockedDistribution],
-    interpreter: str | None,
-    unbuilt: Iterable[UnbuiltDistribution] = (),
-) -> str:
+def content_digest(distributions: Iterable[LockedDistribution], interpreter: str | None) -> str:
     """The digest of what is installed (`LayerLock.digest`)."""
     files = [
         [item.name, str(item.version), item.wheel.name, item.wheel.size, item.wheel.sha256]
         + ([asdict(item.source)] if item.source else [])
         for item in distributions
     ]
-    sources = [[item.name, str(item.version), asdict(item.source)] for item in unbuilt]
-    return digest_of([files, interpreter, *([sources] if sources else [])])
+    return digest_of([files, interpreter])
 
 
 def inputs_digest(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
 from stackbuild.lock.problems import Failure, MissingWheel, Problem
+from stackbuild.lock.sources import reason_to_build
 from stackbuild.lock.uv import UnresolvableError, project_name
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ _NO_WHEEL = re.compile(
 )
 _TAG_HINT = re.compile(
     rf"`({_NAME})` \(v?[^)]+\) (?:on|with) the following [^:]*: (`[^`]+`(?:, `[^`]+`)*)"
+)
+_NO_SOURCE = re.compile(
+    rf"(?P<name>{_NAME})(?:=(?P<version>{_SPECIFIER})|{_SPECIFIER})? ha(?:s|ve) no "
+    r"(?:usable )?source distributions?"
 )
 _UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
 _NETWORK = re.compile(
@@ -57,9 +62,8 @@ def diagnose(
             return Failure(layer=layer.name, platform=question.target.platform, problem=clash)
     if match := _NO_WHEEL.search(error.flat):
         return _missing_wheel(uv, question, error, match, layer)
-    return Failure(
-        layer=layer.name, platform=question.target.platform, problem=_other(error, layer)
-    )
+    problem = _missing_source(question, error, layer) or _other(error, layer)
+    return Failure(layer=layer.name, platform=question.target.platform, problem=problem)
 
 
 def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> Failure | None:
@@ -77,7 +81,7 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> Failure 
                 found=str(error),
             )
             return Failure(layer=layer.name, platform=target.platform, problem=problem)
-        if tags.isdisjoint(target.tags()):
+        if target.rank(tags) is None:
             return Failure(
                 layer=layer.name,
                 platform=target.platform,
@@ -186,6 +190,23 @@ def _missing_wheel(
         target=question.target,
         tags=tuple(tags),
         alternative=alternative,
+    )
+
+
+def _missing_source(question: Question, error: UnresolvableError, layer: Layer) -> Problem | None:
+    from packaging.utils import canonicalize_name
+
+    match = _NO_SOURCE.search(error.flat)
+    if match is None or canonicalize_name(match["name"]) not in question.from_source:
+        return None
+    name = canonicalize_name(match["name"])
+    version = (match["version"] or "").lstrip("=")
+    return Problem(
+        message=f"{name} {version}".strip() + " has no source distribution to build it from",
+        distribution=name,
+        found=reason_to_build(name, layer, question.target.platform),
+        remedy="require a version that has one, or its repository (`git+https://…@revision`)",
+        absent=True,
     )
 
 

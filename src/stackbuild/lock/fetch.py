@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from stackbuild.lock.building import Builder
     from stackbuild.lock.indexes import IndexSettings
-    from stackbuild.lock.model import LayerLock, LockedFile, UnbuiltDistribution
+    from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile
     from stackbuild.lock.uv import Uv
     from stackbuild.messages import Messages
     from stackbuild.spec.model import Stack
@@ -33,37 +34,35 @@ def fetch(
     messages: Messages,
     *,
     index: str | None = None,
+    builder: Builder | None = None,
 ) -> dict[str, Path]:
     """The wheel of each file in `locks`, by sha256, downloaded where it is missing.
 
     A file of the right name and size counts as there. Others are looked up
     where they were found last, then in the indexes of the spec; with `index`
     only there, in place of the default index. Raises FetchError and
-    IntegrityError, and LockError where a distribution was not built yet.
+    IntegrityError.
+
+    A wheel that was built from source is in no index. `builder` builds it
+    again; what comes out must be the same.
     """
-    locks = tuple(locks)
-    raise_all([_not_built(lock, item) for lock in locks for item in lock.unbuilt])
     wanted = _wanted(locks)
-    paths = {sha256: workspace.wheelhouse / item.name for sha256, (item, _) in wanted.items()}
+    paths = {sha256: workspace.wheelhouse / item.wheel.name for sha256, (item, _) in wanted.items()}
     missing = {sha256: wanted[sha256] for sha256 in wanted if not _is_there(paths, wanted, sha256)}
-    if missing:
-        _Fetching(stack, workspace, messages, index).run(missing)
+    files = {key: (item.wheel, lock) for key, (item, lock) in missing.items() if not item.source}
+    if files:
+        _Fetching(stack, workspace, messages, index).run(files)
+    built = [pair for pair in missing.values() if pair[0].source]
+    if built:
+        from stackbuild.lock.rebuild import rebuild
+
+        rebuild(stack, workspace, messages, builder, built)
     return paths
 
 
-def _not_built(lock: LayerLock, item: UnbuiltDistribution) -> LockError:
-    return LockError(
-        "a distribution that has to be built from source was not built yet",
-        layer=lock.layer,
-        platform=lock.platform,
-        distribution=f"{item.name} {item.version}",
-        remedy=f"run `stackbuild lock` on a {lock.platform} machine",
-    )
-
-
-def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedFile, LayerLock]]:
-    """Each file once, with one of the locks that name it."""
-    wanted: dict[str, tuple[LockedFile, LayerLock]] = {}
+def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedDistribution, LayerLock]]:
+    """The distribution of each file once, with one of the locks that name it."""
+    wanted: dict[str, tuple[LockedDistribution, LayerLock]] = {}
     names: dict[str, tuple[LockedFile, LayerLock]] = {}
     for lock in locks:
         for item in lock.distributions:
@@ -76,15 +75,17 @@ def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedFile, LayerLock
                     file=other.name,
                     remedy="lock both layers with the same package indexes, with --upgrade",
                 )
-            wanted.setdefault(item.wheel.sha256, (item.wheel, lock))
+            wanted.setdefault(item.wheel.sha256, (item, lock))
     return wanted
 
 
 def _is_there(
-    paths: Mapping[str, Path], wanted: Mapping[str, tuple[LockedFile, LayerLock]], sha256: str
+    paths: Mapping[str, Path],
+    wanted: Mapping[str, tuple[LockedDistribution, LayerLock]],
+    sha256: str,
 ) -> bool:
     try:
-        return paths[sha256].stat().st_size == wanted[sha256][0].size
+        return paths[sha256].stat().st_size == wanted[sha256][0].wheel.size
     except FileNotFoundError:
         return False
 

@@ -18,9 +18,7 @@ from stackbuild.lock.model import (
     Inherited,
     LayerLock,
     LeftOut,
-    LockedDistribution,
     RuntimeLock,
-    UnbuiltDistribution,
 )
 from stackbuild.lock.packages import inline, inline_package, read_package
 from stackbuild.lock.values import DamageError, Reader
@@ -141,7 +139,6 @@ def lock_text(lock: LayerLock, name: str) -> str:
     document["requires-python"] = f"=={lock.python_version.major}.{lock.python_version.minor}.*"
     document["created-by"] = "stackbuild"
     packages = [inline_package(item) for item in lock.distributions]
-    packages += [inline_package(item) for item in lock.unbuilt]
     document["packages"] = AoT([tomlkit.item(package) for package in packages]) if packages else []
     tool = tomlkit.table()
     for key, value in _tool_values(lock).items():
@@ -223,10 +220,8 @@ def _check_format(path: Path, tool: Reader) -> None:
 def _layer_lock(reader: Reader) -> LayerLock:
     tool = reader.table("tool").table("stackbuild")
     interpreter = tool.sha256("interpreter") if "interpreter" in tool.values else None
-    packages = [read_package(package) for package in reader.list_of_tables("packages")]
-    distributions = tuple(item for item in packages if isinstance(item, LockedDistribution))
-    unbuilt = tuple(item for item in packages if isinstance(item, UnbuiltDistribution))
-    digest = content_digest(distributions, interpreter, unbuilt)
+    distributions = tuple(read_package(package) for package in reader.list_of_tables("packages"))
+    digest = content_digest(distributions, interpreter)
     if digest != tool.sha256("digest"):
         raise DamageError("tool.stackbuild.digest: the packages are not those that were locked")
     platform = tool.text("platform")
@@ -249,7 +244,6 @@ def _layer_lock(reader: Reader) -> LayerLock:
         ),
         digest=digest,
         interpreter=interpreter,
-        unbuilt=unbuilt,
         skipped=_left_out(tool, "skipped"),
         omitted=_left_out(tool, "omitted"),
     )

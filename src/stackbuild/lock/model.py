@@ -46,6 +46,31 @@ Source = LockedFile | VcsSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequirement:
+    """A distribution that was there when a wheel was built, pinned to one wheel."""
+
+    name: NormalizedName
+    version: Version
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How a wheel came out of its source, and what it asks for.
+
+    With it a layer can be locked anew where the wheel is not and cannot be built.
+    """
+
+    recipe: str
+    """sha256 (hex) of what the spec decides of the build (`lock.building.recipe`)."""
+    requirements: tuple[BuildRequirement, ...] | None = None
+    """Sorted by name; None for a wheel that was built elsewhere, and so cannot be built again."""
+    dependencies: tuple[str, ...] = ()
+    """Requirements (PEP 508) of the wheel."""
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockedDistribution:
     """A distribution that the layer itself installs."""
 
@@ -55,21 +80,10 @@ class LockedDistribution:
     source: Source | None = None
     """What the wheel was built from here; None for a wheel of a package index. The wheel of
     a source is in no index: it is in the wheelhouse, or built again."""
+    build: Build | None = None
+    """Set where `source` is."""
     index: str | None = None
     """The name of the package index that it comes from, where that has one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnbuiltDistribution:
-    """A distribution that has to be built on its platform, and was not yet.
-
-    Building makes it a `LockedDistribution` with the same source; until then
-    the layer cannot be fetched or composed for that platform.
-    """
-
-    name: NormalizedName
-    version: Version
-    source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +128,6 @@ class LayerLock:
     interpreter: str | None = None
     """sha256 (hex) of the interpreter's archive; None for layers that are no
     runtimes, and for runtimes that are only ever packed from a local one."""
-    unbuilt: tuple[UnbuiltDistribution, ...] = ()
-    """Sorted by name; not in `distributions`."""
     skipped: tuple[LeftOut, ...] = ()
     """What `skip` left out here, sorted by name; a skip that met nothing is not in it."""
     omitted: tuple[LeftOut, ...] = ()

@@ -18,6 +18,7 @@ from stackbuild.lock.errors import raise_all
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock
+from stackbuild.lock.obtain import Obtainer
 from stackbuild.lock.problems import Failure, told
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.lock.runtime import lock_runtime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
+    from stackbuild.lock.building import Builder
     from stackbuild.lock.current import Locks
     from stackbuild.lock.uv import Answer
     from stackbuild.messages import Messages
@@ -58,8 +60,12 @@ class Upgrade:
         if lock is None or self.everything:
             return {}
         return {
-            item.name: item.version for item in lock.distributions if item.name not in self.names
+            item.name: item.version for item in lock.distributions if not self.concerns(item.name)
         }
+
+    def concerns(self, name: NormalizedName) -> bool:
+        """Whether the distribution `name` is chosen or built anew."""
+        return self.everything or name in self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class Resolution:
         messages: Messages,
         locks: Locks,
         upgrade: Upgrade,
+        builder: Builder | None = None,
     ) -> None:
         self._stack = stack
         self._workspace = workspace
@@ -91,6 +98,7 @@ class Resolution:
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
         self._sources = Sources()
+        self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
         self._hidden: dict[str, None] = {}
 
@@ -168,7 +176,7 @@ class Resolution:
             files = self._sizes.complete(chosen.own, indexes)
         except StackbuildError as error:
             return Failure(layer=layer.name, platform=platform, problem=error)
-        distributions = tuple(
+        found = [
             LockedDistribution(
                 name=item.name,
                 version=item.version,
@@ -176,7 +184,8 @@ class Resolution:
                 index=indexes.name_of(item.name, item.url),
             )
             for item, file in zip(chosen.own, files, strict=True)
-        )
+        ]
+        distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
         digest = content_digest(distributions, interpreter)
         same = old is not None and old.digest == digest
         return LayerLock(
@@ -204,18 +213,33 @@ class Resolution:
         requirements = layer.requirements_on(platform)
         if not requirements:
             return Choice()
+        old = self._locks.get(layer.name, platform)
         question = Question(
             layer=layer.name,
             requirements=tuple(map(str, requirements)),
             target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
             constraints=_pins(lower),
-            preferences=self._upgrade.kept(self._locks.get(layer.name, platform)),
+            preferences=self._upgrade.kept(old),
             refresh=bool(self._upgrade),
+        )
+        obtainer = Obtainer(
+            workspace=self._workspace,
+            messages=self._messages,
+            sizes=self._sizes,
+            builder=self._builder,
+            layer=layer,
+            target=question.target,
+            indexes=question.indexes,
+            runtime=self._runtimes[layer.runtime],
+            old={item.name: item for item in old.distributions} if old else {},
+            renewed=self._upgrade,
+            preferences=question.constraints,
         )
         chooser = Chooser(
             uv=self._uv,
             ask=lambda question: self._ask(question, layer),
+            obtain=obtainer.obtain,
             layer=layer,
             policy=layer.policy(platform),
             lower=lower,

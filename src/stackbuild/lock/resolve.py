@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
+    from stackbuild.lock.building import Builder
     from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 
-def lock_stack(
+def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     stack: Stack,
     workspace: Workspace,
     messages: Messages,
@@ -35,6 +36,7 @@ def lock_stack(
     upgrade: bool = False,
     upgrade_packages: Sequence[str] = (),
     check: bool = False,
+    builder: Builder | None = None,
 ) -> LockReport:
     """Bring the locks of the named layers, and of those below them, up to date.
 
@@ -42,7 +44,8 @@ def lock_stack(
     `upgrade_packages`, or all with `upgrade`. With `check` nothing is
     resolved and nothing written; the report lists what is stale. On any
     failure nothing is written at all. Locks of layers and platforms that left
-    the spec are removed.
+    the spec are removed. `builder` builds wheels from source; without one a
+    layer that needs that is refused.
 
     Raises LockError, FetchError (the index cannot be asked) and UsageError.
     """
@@ -57,7 +60,7 @@ def lock_stack(
         from stackbuild.lock.resolution import Resolution, Upgrade
 
         choice = Upgrade(everything=upgrade, names=names)
-        report = Resolution(stack, workspace, messages, locks, choice).run(pairs)
+        report = Resolution(stack, workspace, messages, locks, choice, builder).run(pairs)
     else:
         current = _present(locks, pairs)
         changes = tuple(change_of(lock, lock) for lock in current)

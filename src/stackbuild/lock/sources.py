@@ -1,8 +1,4 @@
-"""Distributions that are built from source: commits of git repositories, and what asks for a build.
-
-Source builds themselves are not supported yet; a layer that needs one is
-refused, with the distribution, the platform, and what to do instead.
-"""
+"""Distributions that are built from source: commits of git repositories, and why they are built."""
 
 from __future__ import annotations
 
@@ -16,14 +12,13 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import VcsSource
-from stackbuild.lock.problems import Failure, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.lock.uv import Question
+    from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -135,28 +130,15 @@ def _unreachable(url: str, found: str) -> FetchError:
     )
 
 
-def source_needed(
-    name: NormalizedName, question: Question, layer: Layer, sources: Sources
-) -> Failure:
-    """The refusal of a layer that needs `name` built from source."""
-    platform = question.target.platform
+def reason_to_build(name: NormalizedName, layer: Layer, platform: Platform) -> str:
+    """Why `name` is built from source for `layer` and not taken as a wheel of an index."""
     policy = layer.policy(platform)
-    commit = sources.of(map(str, layer.requirements_on(platform))).get(name)
-    if commit:
-        why = f"{layer.name} requires commit {commit.commit} of {without_secrets(commit.url)}"
-    elif name in policy.build_wheel:
-        why = f"build-wheel: {policy.build_wheel[name].reason}"
-    elif name in policy.force_source:
-        why = f"force-source: {policy.force_source[name]}"
-    elif name in policy.resolution.force_no_binary_list:
-        why = "it is in resolution.force-no-binary-list"
-    else:
-        why = "it has no fitting wheel, and resolution allows it from source"
-    problem = Problem(
-        message=f"{name} has to be built from source, which is not supported yet",
-        distribution=name,
-        found=why,
-        remedy="require a version that has a wheel, skip it on this platform, or leave the"
-        f" platform out of the `platforms` of {layer.name}",
-    )
-    return Failure(layer=layer.name, platform=platform, problem=problem)
+    if name in policy.build_wheel:
+        return f"build-wheel: {policy.build_wheel[name].reason}"
+    if name in policy.force_source:
+        return f"force-source: {policy.force_source[name]}"
+    if name in policy.resolution.force_no_binary_list:
+        return "it is in resolution.force-no-binary-list"
+    if policy.may_build(name):
+        return "it has no fitting wheel, and resolution allows it from source"
+    return f"{layer.name} requires a commit of its repository"

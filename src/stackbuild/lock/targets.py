@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from packaging.tags import Tag
     from packaging.version import Version
@@ -64,9 +64,14 @@ class Target:
             return {"MACOSX_DEPLOYMENT_TARGET": f"{self.level[0]}.{self.level[1]}"}
         return {}
 
-    def tags(self) -> frozenset[Tag]:
-        """The tags of all wheels that can be installed there."""
+    def tags(self) -> Mapping[Tag, int]:
+        """The tags of all wheels that can be installed there, to their rank, the best one's 0."""
         return _tags(self.platform, (self.python.major, self.python.minor), self.level)
+
+    def rank(self, tags: Iterable[Tag]) -> int | None:
+        """The rank of a wheel with `tags`, less being better; None where it does not fit."""
+        known = self.tags()
+        return min((known[tag] for tag in tags if tag in known), default=None)
 
     def __str__(self) -> str:
         """For messages: the platform with its level."""
@@ -117,18 +122,17 @@ def _parse(layer: Layer, text: str, example: str) -> Level:
 
 
 @functools.cache
-def _tags(platform: Platform, python: Level, level: Level) -> frozenset[Tag]:
+def _tags(platform: Platform, python: Level, level: Level) -> Mapping[Tag, int]:
     from packaging.tags import compatible_tags, cpython_tags
 
     interpreter = f"cp{python[0]}{python[1]}"
     platforms = list(_platform_tags(platform, level))
     # The ABI is given, for packaging would ask the Python that runs stackbuild.
-    return frozenset(
-        [
-            *cpython_tags(python, [interpreter], platforms),
-            *compatible_tags(python, interpreter, platforms),
-        ]
-    )
+    ranked = [
+        *cpython_tags(python, [interpreter], platforms),
+        *compatible_tags(python, interpreter, platforms),
+    ]
+    return {tag: rank for rank, tag in reversed(list(enumerate(ranked)))}
 
 
 def _platform_tags(platform: Platform, level: Level) -> Iterator[str]:

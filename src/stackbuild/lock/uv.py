@@ -7,6 +7,7 @@ Proxies, certificates and the user's netrc stay in force.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stackbuild.lock.indexes import without_credentials, without_secrets
-from stackbuild.lock.standins import stand_in
+from stackbuild.lock.standins import StandIn, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -64,6 +65,12 @@ class Question:
     """Distribution to the specifier that counts instead of all others."""
     without_dependencies: Collection[NormalizedName] = ()
     """Distributions whose dependencies are not followed."""
+    from_source: Collection[NormalizedName] = ()
+    """Distributions whose source distributions count, and not their wheels."""
+    sources: Collection[tuple[NormalizedName, StandIn]] = ()
+    """What is known of source distributions; others count as without dependencies."""
+    built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
+    """Distributions that are not looked up, since they were built from source."""
     no_deps: bool = False
     every_file: bool = False
     """Tell the wheels for all platforms instead of the best one for the target."""
@@ -73,7 +80,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A distribution that uv chose, and a wheel of it."""
+    """A distribution that uv chose, and a wheel or the source distribution of it."""
 
     name: NormalizedName
     version: Version
@@ -93,6 +100,13 @@ class Answer:
     """Sorted by name."""
     missed: Collection[NormalizedName] = ()
     """Those of the question's stand-ins that somebody asks for."""
+    met: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    """Those of the question's built distributions that somebody asks for."""
+
+    @property
+    def versions(self) -> dict[NormalizedName, Version]:
+        """The version of each distribution that there is."""
+        return {item.name: item.version for item in self.found} | dict(self.met)
 
 
 class UnresolvableError(Exception):
@@ -206,6 +220,7 @@ class Uv:
         # one of the version takes ten times as long as the resolution itself.
         words += ["--python", sys.executable, "--no-python-downloads"]
         words += ["--only-binary", ":all:", "--system-certs", "--cache-dir", str(self._cache)]
+        words += [word for name in sorted(question.from_source) for word in ("--no-binary", name)]
         words += ["--quiet", "--no-progress", "--no-header", "--color", "never"]
         words += ["--no-deps"] if question.no_deps else []
         words += ["--refresh"] if question.refresh else []
@@ -220,7 +235,7 @@ def _unbound(question: Question, seen: Collection[str]) -> list[str]:
     if not question.indexes.sources:
         return []
     direct = {canonicalize_name(Requirement(text).name) for text in question.requirements}
-    settled = direct | question.overrides.keys() | set(question.stand_ins)
+    settled = direct | question.overrides.keys() | question.built.keys() | {*question.stand_ins}
     return sorted((question.indexes.sources.keys() & set(seen)) - settled)
 
 
@@ -235,10 +250,8 @@ def _write_question(
 
     tables = question.indexes.tables()
     settings = {**question.indexes.uv_settings, "index": tables}
-    if question.without_dependencies:
-        settings["dependency-metadata"] = [
-            {"name": name, "requires-dist": []} for name in sorted(question.without_dependencies)
-        ]
+    if metadata := list(_metadata(question)):
+        settings["dependency-metadata"] = metadata
     (directory / "uv.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
     # uv reads `sources` from a project only, and finds their indexes only there.
     project = {
@@ -255,7 +268,7 @@ def _write_question(
                 "sources": {
                     name: {"index": index}
                     for name, index in question.indexes.sources.items()
-                    if name not in question.stand_ins
+                    if name not in question.stand_ins and name not in question.built
                 },
             }
         },
@@ -264,7 +277,7 @@ def _write_question(
     pins = [
         f"{name}=={version}\n"
         for name, version in question.constraints.items()
-        if name not in question.stand_ins
+        if name not in question.stand_ins and name not in question.built
     ]
     (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
     overrides = "".join(f"{line}\n" for line in _overrides(question, fixed, directory))
@@ -279,13 +292,34 @@ def _write_question(
         (directory / _OUTPUT).write_text(tomlkit.dumps(answer), encoding="utf-8")
 
 
+def _metadata(question: Question) -> Iterator[dict[str, object]]:
+    """What uv takes for the metadata of distributions, instead of reading or building it."""
+    bare = {*question.without_dependencies, *question.from_source}
+    for name in sorted(bare):
+        yield {"name": name, "requires-dist": []}
+    for name, known in question.sources:
+        if name not in question.without_dependencies:
+            yield {
+                "name": name,
+                "version": str(known.version),
+                "requires-dist": list(known.dependencies),
+                "provides-extra": list(known.extras),
+            }
+
+
 def _overrides(
     question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
 ) -> Iterator[str]:
     for name in sorted(question.stand_ins):
         yield f"{name} @ {stand_in(name, directory).as_uri()}"
+    for name, known in sorted(question.built.items()):
+        followed = name not in question.without_dependencies
+        wheel = stand_in(
+            name, directory, known.version, known.dependencies if followed else (), known.extras
+        )
+        yield f"{name} @ {wheel.as_uri()}"
     for name, specifier in sorted(question.overrides.items()):
-        if name in question.stand_ins:
+        if name in question.stand_ins or name in question.built:
             continue
         if name in fixed:
             yield f"{name} @ {question.indexes.with_credentials(fixed[name].url)}"
@@ -299,15 +333,19 @@ def _read_answer(path: Path, question: Question, fixed: Mapping[NormalizedName, 
 
     found: list[Found] = []
     missed: list[NormalizedName] = []
+    met: dict[NormalizedName, Version] = {}
     for package in tomli.loads(path.read_text(encoding="utf-8")).get("packages", []):
         name = canonicalize_name(package["name"])
         if name in question.stand_ins:
             missed.append(name)
+        elif name in question.built:
+            met[name] = question.built[name].version
         elif name in fixed:
             found.append(fixed[name])
         else:
-            found += _found(package, path.parent)
-    return Answer(found=sorted(found, key=lambda item: item.name), missed=sorted(missed))
+            found += _found(package, path.parent, question)
+    found.sort(key=lambda item: item.name)
+    return Answer(found=found, missed=sorted(missed), met=met)
 
 
 def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
@@ -325,17 +363,34 @@ def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
     }
 
 
-def _found(package: dict[str, Any], directory: Path) -> Iterator[Found]:
+def _found(package: dict[str, Any], directory: Path, question: Question) -> list[Found]:
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 
-    for wheel in package["wheels"]:
-        url = wheel.get("url") or (directory / wheel["path"]).resolve().as_uri()
-        yield Found(
-            name=canonicalize_name(package["name"]),
-            version=Version(package["version"]),
-            file=wheel.get("name") or unquote(urlsplit(url).path).rpartition("/")[2],
-            url=without_credentials(url),
-            sha256=wheel.get("hashes", {}).get("sha256"),
-            size=wheel.get("size"),
+    name = canonicalize_name(package["name"])
+    files = [package["sdist"]] if name in question.from_source else package["wheels"]
+    found = []
+    for file in files:
+        url = file.get("url") or (directory / file["path"]).resolve().as_uri()
+        found.append(
+            Found(
+                name=name,
+                version=Version(package["version"]),
+                file=file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2],
+                url=without_credentials(url),
+                sha256=file.get("hashes", {}).get("sha256"),
+                size=file.get("size"),
+            )
         )
+    # uv names a wheel for any platform beside the one for this one.
+    return found if question.every_file else [min(found, key=lambda item: _rank(item, question))]
+
+
+def _rank(found: Found, question: Question) -> float:
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        rank = question.target.rank(parse_wheel_filename(found.file)[3])
+    except InvalidWheelFilename:
+        rank = None
+    return math.inf if rank is None else rank

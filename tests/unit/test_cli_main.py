@@ -40,7 +40,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-ACTIONS = {"runtime": ["pack"]}
+ACTIONS = {"runtime": ["pack"], "wheel": ["add"]}
 """Commands of commands."""
 
 

@@ -28,6 +28,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "spec",
         "lock",
         "runtimes",
+        "builds",
         "frames",
         "compose",
         "registry",

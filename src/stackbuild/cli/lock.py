@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stackbuild.builds.builder import WheelBuilder
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
 from stackbuild.errors import LockError, UsageError
@@ -62,17 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check and (arguments.upgrade or arguments.upgrade_package):
         raise UsageError("--check changes nothing, so there is nothing to upgrade")
     stack = load_stack(arguments.spec)
+    workspace = open_workspace(stack.directory)
+    console = Console()
     report = lock_stack(
         stack,
-        open_workspace(stack.directory),
-        Console(),
+        workspace,
+        console,
         layers=arguments.layer,
         platforms=arguments.platform,
         upgrade=arguments.upgrade,
         upgrade_packages=arguments.upgrade_package,
         check=arguments.check,
+        builder=WheelBuilder(stack, workspace, console),
     )
-    console = Console()
     for warning in report.warnings:
         console.warn(warning)
     if arguments.json:

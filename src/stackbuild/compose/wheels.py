@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from stackbuild.builds.builder import WheelBuilder
 from stackbuild.errors import StackbuildError
 from stackbuild.lock.fetch import fetch
 
@@ -50,7 +51,8 @@ def fetch_missing(
     if not locks:
         return {}
     try:
-        return fetch(stack, workspace, locks, messages)
+        builder = WheelBuilder(stack, workspace, messages)
+        return fetch(stack, workspace, locks, messages, builder=builder)
     except StackbuildError as error:
         # What it could fetch is there; asking again for the rest would only take time.
         paths: dict[str, Path] = {}

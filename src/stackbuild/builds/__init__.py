@@ -1,0 +1,1 @@
+"""Building wheels from source, with the layer's own interpreter, on the platform they are for."""

@@ -1,0 +1,112 @@
+"""Putting wheels that were built elsewhere into the project's wheelhouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.builds.wheelfile import check_wheel
+from stackbuild.errors import StackbuildError, UsageError
+from stackbuild.files import atomic_copy, locked
+from stackbuild.lock.added import AddedWheel, read_added, write_added
+from stackbuild.lock.current import Locks
+from stackbuild.lock.errors import raise_all
+from stackbuild.lock.model import LockedFile
+from stackbuild.lock.targets import target_of
+from stackbuild.platforms import Platform
+from stackbuild.transfer import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from stackbuild.builds.wheelfile import WheelFacts
+    from stackbuild.messages import Messages
+    from stackbuild.spec.model import Stack
+    from stackbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What became of one file."""
+
+    wheel: LockedFile
+    platforms: tuple[Platform, ...]
+    """Those of the stack's platforms that it fits."""
+    stale: tuple[str, ...]
+    """Layers, each with its platform, whose locks name another file of this distribution."""
+
+
+def add_wheels(
+    stack: Stack, workspace: Workspace, messages: Messages, files: Sequence[Path]
+) -> list[Added]:
+    """Check `files`, and copy all of them into the wheelhouse, or none.
+
+    Raises IntegrityError for a damaged wheel and one that is not what its name
+    says, UsageError for one that fits no platform of the stack.
+    """
+    checked: list[tuple[Path, WheelFacts, tuple[Platform, ...]]] = []
+    errors: list[StackbuildError] = []
+    for path in files:
+        try:
+            facts = _facts(path)
+            checked.append((path, facts, _platforms(stack, facts, path)))
+        except StackbuildError as error:
+            errors.append(error)
+    raise_all(errors)
+    added = []
+    with locked(workspace.wheelhouse / ".lock", messages):
+        known = {item.wheel.name: item for item in read_added(workspace.wheelhouse)}
+        for path, facts, platforms in checked:
+            file = LockedFile(name=path.name, size=path.stat().st_size, sha256=sha256_file(path))
+            if path.resolve() != (workspace.wheelhouse / path.name).resolve():
+                atomic_copy(path, workspace.wheelhouse / path.name)
+            # The last one added counts; so an old entry of the same name moves to the end.
+            known.pop(path.name, None)
+            known[path.name] = AddedWheel(
+                wheel=file, dependencies=facts.dependencies, extras=facts.extras
+            )
+            stale = tuple(_stale(stack, workspace, facts, file, platforms))
+            added.append(Added(wheel=file, platforms=platforms, stale=stale))
+        write_added(workspace.wheelhouse, list(known.values()))
+    return added
+
+
+def _facts(path: Path) -> WheelFacts:
+    if not path.is_file():
+        raise UsageError("there is no such file", file=path)
+    return check_wheel(path)
+
+
+def _platforms(stack: Stack, facts: WheelFacts, path: Path) -> tuple[Platform, ...]:
+    """The platforms on which some layer can take the wheel. Raises UsageError for none."""
+    targets = {
+        target_of(layer, platform, stack.python_version(layer)) for layer, platform in stack.pairs()
+    }
+    fitting = {target.platform for target in targets if target.rank(facts.tags) is not None}
+    if not fitting:
+        raise UsageError(
+            "the wheel fits no layer of the stack",
+            file=path.name,
+            expected="one for "
+            + "; ".join(sorted({f"{it}, CPython {it.python}" for it in targets})),
+            found=", ".join(sorted(map(str, facts.tags))),
+        )
+    return tuple(platform for platform in Platform if platform in fitting)
+
+
+def _stale(
+    stack: Stack,
+    workspace: Workspace,
+    facts: WheelFacts,
+    file: LockedFile,
+    platforms: Sequence[Platform],
+) -> Iterator[str]:
+    """Where the locks name another wheel that was built of the same distribution."""
+    locks = Locks(stack, workspace)
+    for layer, platform in stack.pairs():
+        lock = locks.get(layer.name, platform) if platform in platforms else None
+        for item in lock.distributions if lock else ():
+            same = (item.name, item.version) == (facts.name, facts.version)
+            if same and item.source and item.wheel.sha256 != file.sha256:
+                yield f"{layer.name} on {platform}"

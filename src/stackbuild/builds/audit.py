@@ -1,0 +1,169 @@
+"""What the shared libraries and extension modules of a wheel ask of the Linux they run on.
+
+The rules are those of the manylinux platform tags (PEP 600): a wheel may need
+versions of symbols up to those of a glibc release, and of libraries outside
+itself only those that every desktop Linux has.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.runtimes.elf import MAGIC, read_elf, set_search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+Level = tuple[int, int]
+
+OLDEST: Level = (2, 17)
+"""The oldest glibc that a layer can be made for (manylinux2014)."""
+
+COMMON = frozenset(
+    {
+        *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"),
+        *("libutil.so.1", "libresolv.so.2", "libnsl.so.1", "libmvec.so.1", "libanl.so.1"),
+        *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"),
+        *("libgcc_s.so.1", "libstdc++.so.6", "libatomic.so.1"),
+        *("libz.so.1", "libexpat.so.1", "libglib-2.0.so.0"),
+        *("libgobject-2.0.so.0", "libgthread-2.0.so.0"),
+        *("libX11.so.6", "libXext.so.6", "libXrender.so.1", "libICE.so.6", "libSM.so.6"),
+        "libGL.so.1",
+    }
+)
+"""Libraries that manylinux wheels may take from the system."""
+
+# The newest symbol versions in the compilers of the distributions that stand for a glibc:
+# CentOS 7 (2.17), RHEL 8 (2.28), Ubuntu 20.04 (2.31), RHEL 9 (2.34), Ubuntu 22.04 (2.35),
+# Fedora 39 (2.38) and Ubuntu 24.04 (2.39).
+_COMPILER_SYMBOLS: dict[str, tuple[tuple[Level, tuple[int, ...]], ...]] = {
+    "GLIBCXX": (
+        ((2, 17), (3, 4, 19)), ((2, 28), (3, 4, 25)), ((2, 31), (3, 4, 28)),
+        ((2, 34), (3, 4, 29)), ((2, 35), (3, 4, 30)), ((2, 38), (3, 4, 32)), ((2, 39), (3, 4, 33)),
+    ),
+    "CXXABI": (
+        ((2, 17), (1, 3, 7)), ((2, 28), (1, 3, 11)), ((2, 31), (1, 3, 12)),
+        ((2, 34), (1, 3, 13)), ((2, 38), (1, 3, 14)), ((2, 39), (1, 3, 15)),
+    ),
+    "GCC": (
+        ((2, 17), (4, 8, 0)), ((2, 28), (8, 0, 0)), ((2, 31), (9, 0, 0)), ((2, 34), (11, 0, 0)),
+        ((2, 35), (12, 0, 0)), ((2, 38), (13, 0, 0)), ((2, 39), (14, 0, 0)),
+    ),
+}  # fmt: skip
+_VERSION = re.compile(r"(GLIBC|GLIBCXX|CXXABI|GCC)_(\d+(?:\.\d+)*)")
+_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the ELF files of a wheel need."""
+
+    glibc: Level = OLDEST
+    """The oldest glibc they run with."""
+    because: str | None = None
+    """The file and the symbol version that decide it; None where nothing does."""
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    """Libraries outside the wheel that not every Linux has, to a file that needs each."""
+
+    def tag(self, machine: str) -> str:
+        """The platform tag that says so; a plain `linux` one where foreign libraries are needed."""
+        if self.foreign:
+            return f"linux_{machine}"
+        return f"manylinux_{self.glibc[0]}_{self.glibc[1]}_{machine}"
+
+
+def audit(tree: Path, machine: str) -> Audit:
+    """Inspect all ELF files below `tree`, an unpacked wheel.
+
+    Raises IntegrityError for a damaged file and for one of another processor.
+    """
+    files = {path: path.relative_to(tree).as_posix() for path in elf_files(tree)}
+    shipped = {PurePosixPath(name).name for name in files.values()}
+    glibc, because = OLDEST, None
+    foreign: dict[str, str] = {}
+    for path, name in files.items():
+        needed = _needed(path)
+        for library in needed:
+            if library not in COMMON and library not in shipped:
+                foreign.setdefault(library, name)
+        for version in _symbol_versions(path, machine):
+            level = _level(version)
+            if level > glibc:
+                glibc, because = level, f"{name} needs {version}"
+    return Audit(glibc=glibc, because=because, foreign=dict(sorted(foreign.items())))
+
+
+def elf_files(tree: Path) -> Iterator[Path]:
+    """The ELF files below `tree`, sorted."""
+    for path in sorted(tree.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                if file.read(len(MAGIC)) == MAGIC:
+                    yield path
+
+
+def drop_absolute_search(files: Iterable[Path]) -> None:
+    """Take directories of this machine out of where `files` look for libraries.
+
+    Interpreters built as a shared library pass theirs on to what is built with them.
+    """
+    changed: dict[str, list[Path]] = {}
+    for path in files:
+        elf = read_elf(path)
+        if elf is None:
+            continue
+        kept = [item for item in elf.search if item.startswith(("$ORIGIN", "${ORIGIN}"))]
+        if len(kept) != len(elf.search):
+            changed.setdefault(":".join(kept), []).append(path)
+    set_search(changed)
+
+
+def _needed(path: Path) -> tuple[str, ...]:
+    try:
+        elf = read_elf(path)
+    except ComposeError as error:
+        raise IntegrityError("a program file in a wheel is damaged", file=path) from error
+    return elf.needed if elf else ()
+
+
+def _symbol_versions(path: Path, machine: str) -> Iterator[str]:
+    """The versions of symbols that `path` takes from other files."""
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        found = elf.header["e_machine"]
+        if found != _MACHINES[machine]:
+            raise IntegrityError(
+                "a wheel holds a program file of another processor",
+                file=path.name,
+                expected=machine,
+                found=str(found).removeprefix("EM_").lower(),
+            )
+        for section in elf.iter_sections("SHT_GNU_verneed"):
+            # Other kinds of sections have no versions; the filter has left none of them.
+            if isinstance(section, GNUVerNeedSection):
+                for _, versions in section.iter_versions():
+                    yield from (str(version.name) for version in versions)
+
+
+def _level(version: str) -> Level:
+    """The oldest glibc release that stands for a Linux with the symbol version `version`."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        return OLDEST
+    numbers = tuple(map(int, match[2].split(".")))
+    if match[1] == "GLIBC":
+        return numbers[0], numbers[1] if len(numbers) > 1 else 0
+    for level, newest in _COMPILER_SYMBOLS[match[1]]:
+        if numbers <= newest:
+            return level
+    # Newer than any that is known: newer than the newest of those.
+    newest_known = _COMPILER_SYMBOLS[match[1]][-1][0]
+    return newest_known[0], newest_known[1] + 1

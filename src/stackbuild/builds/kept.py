@@ -1,0 +1,71 @@
+"""Wheels that were built before, by the hash of everything that went into them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.files import atomic_copy, atomic_write
+from stackbuild.transfer import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptWheel:
+    """A wheel in the cache."""
+
+    path: Path
+    sha256: str
+    foreign: Mapping[str, str]
+    """Libraries that it takes from outside (`audit.Audit.foreign`)."""
+
+
+class Kept:
+    """The cache of built wheels below a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, key: str) -> KeptWheel | None:
+        """The wheel with the inputs `key`; None where it is not there or is damaged."""
+        entry = self._read(self._directory / "keys" / f"{key}.json")
+        if not isinstance(entry, dict):
+            return None
+        sha256, name = str(entry.get("sha256")), str(entry.get("name"))
+        path = self._directory / "wheels" / sha256 / name
+        foreign = entry.get("foreign")
+        if isinstance(foreign, dict) and path.is_file() and sha256_file(path) == sha256:
+            return KeptWheel(path=path, sha256=sha256, foreign=foreign)
+        return None
+
+    def put(self, key: str, wheel: Path, foreign: Mapping[str, str]) -> KeptWheel:
+        """Keep a copy of `wheel` as that with the inputs `key`."""
+        sha256 = sha256_file(wheel)
+        path = self._directory / "wheels" / sha256 / wheel.name
+        atomic_copy(wheel, path)
+        entry = {"sha256": sha256, "name": wheel.name, "foreign": dict(foreign)}
+        atomic_write(self._directory / "keys" / f"{key}.json", json.dumps(entry))
+        return KeptWheel(path=path, sha256=sha256, foreign=foreign)
+
+    def requires(self, recipe: str) -> list[str] | None:
+        """What the backend of the source of `recipe` said that it needs, if it was asked."""
+        entry = self._read(self._directory / "recipes" / f"{recipe}.json")
+        if isinstance(entry, list) and all(isinstance(item, str) for item in entry):
+            return entry
+        return None
+
+    def remember_requires(self, recipe: str, requires: Sequence[str]) -> None:
+        """Keep what the backend needs for the next time."""
+        path = self._directory / "recipes" / f"{recipe}.json"
+        atomic_write(path, json.dumps(list(requires)))
+
+    @staticmethod
+    def _read(path: Path) -> object:
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,111 @@
+"""The tree of files that a wheel is built from: a source distribution, or a commit."""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+from stackbuild.builds.process import tool_environment
+from stackbuild.errors import IntegrityError, LockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackbuild.builds.process import Runner
+    from stackbuild.lock.model import VcsSource
+
+# Content must not depend on the user's settings, and no program of theirs must run.
+_GIT_SETTINGS = (
+    *("-c", "core.autocrlf=false"),
+    *("-c", "core.eol=lf"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "advice.detachedHead=false"),
+)
+
+
+def unpack_sdist(archive: Path, to: Path) -> Path:
+    """Unpack a source distribution (PEP 517, PEP 643) into `to`; its only directory.
+
+    Raises IntegrityError for a damaged archive, and for one with paths or
+    links that leave it, or with devices.
+    """
+    to.mkdir(parents=True)
+    try:
+        if archive.name.endswith(".zip"):
+            # It takes no path out of the directory: those parts of a name are dropped.
+            with zipfile.ZipFile(archive) as file:
+                for entry in file.infolist():
+                    file.extract(entry, to)
+        else:
+            with tarfile.open(archive) as tar:
+                # CPython before 3.11.4 has no filters; `_checked` alone must do there.
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                for member in _checked(tar):
+                    tar.extract(member, to)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise IntegrityError(
+            "the source distribution cannot be unpacked", file=archive, found=str(error)
+        ) from error
+    trees = [path for path in to.iterdir() if path.is_dir()]
+    if len(trees) != 1:
+        raise IntegrityError(
+            "this is no source distribution",
+            file=archive,
+            expected="one directory that holds everything",
+            found=f"{len(trees)} directories",
+        )
+    return trees[0]
+
+
+def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of `tar`. Raises ValueError for one that could write outside."""
+    links: set[str] = set()
+    for member in tar:
+        name = posixpath.normpath(member.name)
+        parents = {name[:at] for at, letter in enumerate(name) if letter == "/"}
+        target = posixpath.normpath(
+            posixpath.join("" if member.islnk() else posixpath.dirname(name), member.linkname)
+        )
+        if _leaves(name) or parents & links:
+            raise ValueError(f"{member.name!r} is outside")
+        if (member.issym() or member.islnk()) and _leaves(target):
+            raise ValueError(f"{member.name!r} links to {member.linkname!r}")
+        if member.isdev():
+            raise ValueError(f"{member.name!r} is a device")
+        if member.issym():
+            links.add(name)
+        yield member
+
+
+def _leaves(path: str) -> bool:
+    return path.startswith("/") or path.partition("/")[0] == ".."
+
+
+def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
+    """Clone a repository, with its submodules, at the commit; the directory to build in.
+
+    Raises RunError when git fails, and LockError when the subdirectory is not there.
+    """
+    environment = tool_environment() | {"GIT_TERMINAL_PROMPT": "0"}
+
+    def git(*words: str | Path, directory: Path = to) -> None:
+        runner.run(["git", *_GIT_SETTINGS, *words], directory, environment)
+
+    # With its history, for versions are often taken from the tags in it.
+    git("clone", "--no-checkout", "--template=", "--", source.url, to, directory=to.parent)
+    git("checkout", "--detach", source.commit)
+    if (to / ".gitmodules").exists():
+        git("submodule", "update", "--init", "--recursive")
+    tree = to / source.subdirectory if source.subdirectory else to
+    if not tree.is_dir() or not tree.resolve().is_relative_to(to.resolve()):
+        raise LockError(
+            "the commit has no such subdirectory",
+            file=source.url,
+            expected=source.subdirectory,
+            found=f"commit {source.commit} without it",
+        )
+    return tree

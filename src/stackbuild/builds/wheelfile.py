@@ -1,0 +1,179 @@
+"""Wheels that were built here or elsewhere: checked, and written the same way each time."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from packaging.tags import Tag
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+_TIME = (1980, 1, 1, 0, 0, 0)
+_REGULAR, _EXECUTABLE = 0o100644, 0o100755
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelFacts:
+    """What a wheel says of itself."""
+
+    name: NormalizedName
+    version: Version
+    tags: frozenset[Tag]
+    dependencies: tuple[str, ...]
+    """Its `Requires-Dist` lines, in their order."""
+    extras: tuple[str, ...]
+    """Its `Provides-Extra` lines, in their order."""
+
+
+def check_wheel(path: Path) -> WheelFacts:
+    """Check a wheel against its own RECORD, and its name against what is in it.
+
+    Raises IntegrityError (binary distribution format specification).
+    """
+    from email.parser import BytesHeaderParser
+
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise IntegrityError("this is no wheel", file=path, found=str(error)) from None
+    files = _checked_contents(path)
+    metadata = BytesHeaderParser().parsebytes(files["METADATA"])
+    said = canonicalize_name(metadata.get("Name", "")), metadata.get("Version", "")
+    if said != (name, str(version)) and not _same(said, (name, version)):
+        raise IntegrityError(
+            "the wheel holds another distribution than its name says",
+            file=path,
+            expected=f"{name} {version}",
+            found=" ".join(said),
+        )
+    listed = BytesHeaderParser().parsebytes(files["WHEEL"]).get_all("Tag", [])
+    if _expanded(listed) != tags:
+        raise IntegrityError(
+            "the wheel is for something else than its name says",
+            file=path,
+            expected=", ".join(sorted(map(str, tags))),
+            found=", ".join(listed) or "no tags",
+        )
+    return WheelFacts(
+        name=name,
+        version=version,
+        tags=tags,
+        dependencies=tuple(metadata.get_all("Requires-Dist", [])),
+        extras=tuple(metadata.get_all("Provides-Extra", [])),
+    )
+
+
+def unpack_wheel(path: Path, to: Path) -> dict[str, bool]:
+    """Unpack `path` into the directory `to`; each file's name to whether it is executable.
+
+    Raises IntegrityError for a damaged archive and for names that leave it.
+    """
+    found: dict[str, bool] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.is_dir():
+                    continue
+                parts = PurePosixPath(entry.filename).parts
+                if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename:
+                    raise IntegrityError(
+                        "the wheel holds what it must not hold", file=path, found=entry.filename
+                    )
+                target = to / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(entry))
+                found[entry.filename] = bool(entry.external_attr >> 16 & 0o111)
+    except zipfile.BadZipFile as error:
+        raise IntegrityError("the wheel is damaged", file=path, found=str(error)) from error
+    return found
+
+
+def write_wheel(
+    tree: Path, files: Mapping[str, bool], to: Path, *, build: str, tags: Iterable[Tag]
+) -> None:
+    """Write the files of an unpacked wheel to `to`, with these tags and this build tag.
+
+    Equal files make equal bytes: nothing is compressed, as no two versions of
+    zlib need agree. A wheel is never shipped; its contents are, in frames.
+    """
+    info = next(PurePosixPath(name).parts[0] for name in files if name.endswith("/WHEEL"))
+    record = f"{info}/RECORD"
+    header = _wheel_header((tree / info / "WHEEL").read_bytes(), build, tags)
+    (tree / info / "WHEEL").write_bytes(header)
+    names = sorted(set(files) - {record}, key=lambda name: (name.startswith(f"{info}/"), name))
+    lines = []
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            data = (tree / name).read_bytes()
+            lines.append((name, _record_hash(data), len(data)))
+            _add(archive, name, data, executable=files[name])
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*lines, (record, "", "")])
+        _add(archive, record, text.getvalue().encode(), executable=False)
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, executable: bool) -> None:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.create_system = 3  # Unix, on every host
+    entry.external_attr = (_EXECUTABLE if executable else _REGULAR) << 16
+    archive.writestr(entry, data)
+
+
+def _wheel_header(data: bytes, build: str, tags: Iterable[Tag]) -> bytes:
+    lines = [
+        line
+        for line in data.decode().splitlines()
+        if line.strip() and not line.startswith(("Tag:", "Build:"))
+    ]
+    lines += [f"Tag: {tag}" for tag in sorted(map(str, tags))]
+    return "\n".join([*lines, f"Build: {build}", ""]).encode()
+
+
+def _checked_contents(path: Path) -> dict[str, bytes]:
+    """METADATA and WHEEL of `path`, whose RECORD is true. Raises IntegrityError."""
+    from installer.exceptions import InvalidWheelSource
+    from installer.sources import WheelFile
+
+    try:
+        with WheelFile.open(path) as wheel:
+            wheel.validate_record(validate_contents=True)
+            return {name: wheel.read_dist_info(name).encode() for name in ("METADATA", "WHEEL")}
+    except (InvalidWheelSource, zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+        issues = getattr(error, "issues", None)
+        found = "; ".join(map(str, issues)) if issues else str(error)
+        raise IntegrityError("the wheel is damaged", file=path, found=found) from error
+
+
+def _same(said: tuple[str, str], named: tuple[str, Version]) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return (said[0], Version(said[1])) == named
+    except InvalidVersion:
+        return False
+
+
+def _expanded(tags: Iterable[str]) -> frozenset[Tag]:
+    from packaging.tags import parse_tag
+
+    return frozenset(tag for text in tags for tag in parse_tag(text))
+
+
+def _record_hash(data: bytes) -> str:
+    digest = hashlib.sha256(data).digest()
+    return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

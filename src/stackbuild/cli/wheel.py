@@ -1,0 +1,66 @@
+"""`stackbuild wheel add`: put wheels that were built elsewhere into the wheelhouse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, add_spec_argument
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+A distribution without a fitting wheel is built from source, each platform's
+wheel on a machine of that platform. `stackbuild lock --platform host` there
+leaves it in wheelhouse/; bring it here, and `stackbuild lock` takes it. It also
+takes a wheel that was built in another way, such as in an older Linux.
+
+Examples:
+  stackbuild wheel add freesasa-2.2.1-cp312-cp312-macosx_13_0_arm64.whl
+  stackbuild wheel add ~/wheels/*.whl
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `wheel`."""
+    parser.description = "Put wheels that were built elsewhere into the wheelhouse."
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = actions.add_parser(
+        "add",
+        help="check wheels and copy them into the wheelhouse",
+        description="Check wheels against their RECORD and tags, and copy them into the"
+        " wheelhouse, all or none.",
+        epilog=EXAMPLES,
+        formatter_class=parser.formatter_class,
+        allow_abbrev=False,
+    )
+    add.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a wheel")
+    add_spec_argument(add)
+    add_json_argument(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add, and print what fits where."""
+    from stackbuild.builds.add import add_wheels
+    from stackbuild.spec.reader import load_stack
+    from stackbuild.workspace import open_workspace
+
+    stack = load_stack(arguments.spec)
+    console = Console()
+    added = add_wheels(stack, open_workspace(stack.directory), console, arguments.files)
+    for item in added:
+        if item.stale:
+            name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
+            console.warn(
+                f"the locks of {', '.join(item.stale)} name another wheel of {name};"
+                f" `stackbuild lock --upgrade-package {name}` takes this one"
+            )
+    if arguments.json:
+        print(json.dumps([asdict(item) for item in added], indent=2))
+    else:
+        print("\n".join(f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added))
+    return 0

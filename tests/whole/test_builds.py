@@ -1,0 +1,473 @@
+"""Wheels built from source, for real: with this machine's compiler and its interpreter."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stackbuild.errors import FetchError, IntegrityError, LockError
+from stackbuild.files import remove_tree
+from stackbuild.lock.model import VcsSource
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.runtimes.elf import read_elf
+from tests.support.building import (
+    BuildProject,
+    c_extension,
+    make_repository,
+    open_build_project,
+    project,
+    pure,
+    shared_cache,
+    source_files,
+)
+from tests.support.interpreters import packable
+
+__all__ = ["project", "shared_cache"]
+
+HERE = host_platform()
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="tells of Linux and its compiler")
+FORCE = f'force-source.tiny.{HERE} = "its wheels are broken"'
+
+
+def build_wheel(**values: str) -> str:
+    fields = "".join(f", {key} = {text}" for key, text in values.items())
+    return f'build-wheel.tiny.{HERE} = {{ reason = "no wheel"{fields} }}'.replace("_", "-", 2)
+
+
+def wheel_contents(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def text_of(path: Path, name: str) -> str:
+    return wheel_contents(path)[name].decode()
+
+
+# what comes out
+
+
+@LINUX
+def test_a_c_extension_is_built_by_the_layers_own_interpreter(project: BuildProject) -> None:
+    sdist = project.source(c_extension())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    wheel = project.built()
+    assert re.fullmatch(r"tiny-1\.0-0_[0-9a-f]{8}-cp\d+-cp\d+-manylinux_2_\d+_\w+\.whl", wheel.name)
+    tag = "-".join(wheel.stem.split("-")[3:])
+    assert f"Tag: {tag}" in text_of(wheel, "tiny-1.0.dist-info/WHEEL").splitlines()
+    item = project.read("fw", HERE).distributions[0]
+    assert (item.source, item.build is not None) == (
+        replace(item.wheel, name=sdist.name, size=sdist.stat().st_size, sha256=_sha256(sdist)),
+        True,
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(project.directory / "unpacked")
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import tiny; print(tiny.answer())"
+    printed = subprocess.check_output(
+        [packable().executable, "-I", "-c", script, project.directory / "unpacked"], text=True
+    )
+    assert printed == "42\n"
+
+
+@LINUX
+def test_no_directory_of_this_machine_is_in_what_was_built(project: BuildProject) -> None:
+    project.source(c_extension())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    with zipfile.ZipFile(project.built()) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".so")]
+        path = Path(archive.extract(name, project.directory))
+    elf = read_elf(path)
+    assert elf is not None
+    assert elf.search == ()
+    library = path.read_bytes()
+    for place in (
+        project.workspace.cache.resolve(),
+        project.shared,
+        packable().prefix,
+        Path.home(),
+    ):
+        assert os.fsencode(place) + b"/" not in library, place
+    assert b"/build/source/tiny-1.0/tiny.c" in library
+
+
+@LINUX
+def test_the_same_source_makes_the_same_bytes_wherever_and_whenever(
+    project: BuildProject, tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.source(c_extension())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    first = project.built().read_bytes()
+    (tmp_path / "là-bas").mkdir()
+    with open_build_project(tmp_path / "là-bas", shared_cache) as other:
+        other.source(c_extension())
+        other.spec("tiny", policy=FORCE)
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        monkeypatch.setenv("CFLAGS", "-DUNWANTED -O0")
+        old = os.umask(0o077)
+        try:
+            other.lock()
+        finally:
+            os.umask(old)
+        assert other.built().name == project.built().name
+        assert other.built().read_bytes() == first
+
+
+def test_a_pure_wheel_keeps_its_tag(project: BuildProject) -> None:
+    project.source(pure())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert project.built().name.endswith("-py3-none-any.whl")
+    assert "Build: 0_" in text_of(project.built(), "tiny-1.0.dist-info/WHEEL")
+
+
+# who is built
+
+
+def test_what_has_no_fitting_wheel_is_built_where_that_is_allowed(project: BuildProject) -> None:
+    other = Platform.WINDOWS_X64 if HERE != Platform.WINDOWS_X64 else Platform.LINUX_X64
+    tag = {"windows": "win_amd64", "linux": "manylinux_2_17_x86_64"}[other.os]
+    minor = packable().minor.replace(".", "")
+    project.wheel("tiny", "1.0", f"cp{minor}-cp{minor}-{tag}")
+    project.source(pure())
+    project.wheel("top", "1.0", requires=("tiny>=1",))
+    project.spec("top", policy='resolution.allow-source-list = ["tiny"]')
+    project.lock()
+    assert {item.name: item.source is None for item in project.read("fw", HERE).distributions} == {
+        "tiny": False,
+        "top": True,
+    }
+
+
+def test_what_the_built_wheel_asks_for_is_locked_too(project: BuildProject) -> None:
+    project.source(pure(), dependencies=("needed>=1", "extra; python_version < '3'"))
+    project.wheel("needed", "1.5")
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert project.versions("fw", HERE) == {"needed": "1.5", "tiny": "1.0"}
+    project.spec("tiny", policy=FORCE + '\nno-deps = ["tiny"]')
+    project.lock()
+    assert project.versions("fw", HERE) == {"tiny": "1.0"}
+
+
+def test_layers_above_take_the_built_wheel_with_its_dependencies(project: BuildProject) -> None:
+    project.source(pure(), dependencies=("needed",))
+    project.wheel("needed", "1.5")
+    project.wheel("top", "1.0", requires=("tiny>=0.5",))
+    above = '[[applications]]\nname = "app"\nframeworks = ["fw"]\nrequirements = ["top"]\n'
+    project.spec("tiny", policy=FORCE)
+    spec = project.directory / "venvstacks.toml"
+    spec.write_text(above + spec.read_text())
+    project.lock()
+    lock = project.read("app", HERE)
+    assert [item.name for item in lock.distributions] == ["top"]
+    assert [(item.name, item.layer) for item in lock.inherited] == [
+        ("needed", "fw"),
+        ("tiny", "fw"),
+    ]
+
+
+def test_a_commit_is_built_and_pinned(project: BuildProject, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    files = source_files(pure(), version="3.1", dependencies=("needed",))
+    commit = make_repository(repository, {f"python/{name}": text for name, text in files.items()})
+    project.wheel("needed", "1.5")
+    url = repository.as_uri()
+    project.spec(f"tiny @ git+{url}@v1#subdirectory=python")
+    project.lock()
+    assert project.versions("fw", HERE) == {"needed": "1.5", "tiny": "3.1"}
+    item = project.read("fw", HERE).distributions[1]
+    assert item.source == VcsSource(url=url, commit=commit, requested="v1", subdirectory="python")
+    assert not [name for name in wheel_contents(project.built()) if ".git" in name]
+    # Fetching needs the commit alone.
+    subprocess.run(["git", "tag", "-d", "v1"], cwd=repository, check=True, capture_output=True)
+    remove_tree(project.workspace.wheelhouse)
+    remove_tree(project.workspace.builds)
+    project.fetch()
+    assert _sha256(project.built()) == item.wheel.sha256
+
+
+# what a build sees
+
+
+def test_config_settings_reach_the_backend(project: BuildProject) -> None:
+    project.source(pure("return {'tiny.py': repr(settings).encode()}"))
+    settings = '{ one = "{packageRoot}/patch", many = ["a=b", "c"] }'
+    overlay = project.directory / "overlays" / "fw" / "patch"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("first")
+    project.spec("tiny", policy=build_wheel(config_settings=settings))
+    project.lock()
+    seen = eval(text_of(project.built(), "tiny.py"))
+    assert seen == {"one": str(overlay), "many": ["a=b", "c"]}
+    # What the placeholder leads to belongs to the inputs.
+    first = project.built().name
+    overlay.write_text("second")
+    project.lock(upgrade=True)
+    assert project.built().name != first
+
+
+def test_a_build_sees_nothing_of_the_host(
+    project: BuildProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONPATH", "PIP_INDEX_URL", "UV_INDEX", "CFLAGS", "MY_TOKEN"):
+        monkeypatch.setenv(name, "/unwanted")
+    project.source(pure("return {'tiny.py': repr((dict(os.environ), os.getcwd())).encode()}"))
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    environment, directory = eval(text_of(project.built(), "tiny.py"))
+    assert [name for name, value in environment.items() if "/unwanted" in value] == []
+    assert environment["SOURCE_DATE_EPOCH"] == "315532800"
+    assert Path(environment["HOME"]).is_relative_to(project.workspace.builds)
+    assert Path(directory).is_relative_to(project.workspace.builds)
+    if sys.platform == "linux":
+        assert (environment["CC"], environment["CXX"]) == ("gcc", "g++")
+
+
+def test_what_a_build_requires_is_pinned_and_is_all_there_is(project: BuildProject) -> None:
+    for name in ("helper", "more", "helpless"):
+        project.wheel(name, "1.0")
+    project.wheel("more", "2.0")
+    body = "import importlib.metadata as m\nnames = sorted(d.name for d in m.distributions())\n"
+    body += "return {'tiny.py': repr(names).encode()}"
+    project.source(pure(body), requires=("helper>=1",), dynamic=("more<2",))
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert text_of(project.built(), "tiny.py") == "['helper', 'more']"
+    assert _pins(project) == {"helper": "1.0", "more": "1.0"}
+    # A newer one does not disturb those of the lock, with which it is built again.
+    project.wheel("helper", "1.5")
+    wheel = project.built()
+    remove_tree(project.workspace.wheelhouse)
+    remove_tree(project.workspace.builds)
+    project.fetch()
+    assert project.built() == wheel
+    # With `build-requires` nothing else is there.
+    project.spec("tiny", policy=build_wheel(build_requires='["helpless"]'))
+    project.lock()
+    assert text_of(project.built(), "tiny.py") == "['helpless']"
+    assert _pins(project) == {"helpless": "1.0"}
+
+
+def test_requirements_of_a_build_that_cannot_be_had(project: BuildProject) -> None:
+    project.source(pure(), requires=("nowhere",))
+    project.spec("tiny", policy=FORCE)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    text = str(caught.value)
+    assert text.startswith("what building tiny 1.0 requires cannot be had\n  layer: fw\n")
+    assert "  expected: nowhere\n" in text
+    assert "`build-wheel.tiny`" in text
+
+
+# what fails
+
+
+def test_a_failure_shows_the_last_lines_of_the_log(project: BuildProject) -> None:
+    body = "for n in range(50): print('line', n, flush=True)\n"
+    body += "print('see https://user:secret@host.example/x', flush=True)\nraise SystemExit(7)"
+    project.source(pure(body))
+    project.spec("tiny", policy=FORCE)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    text = str(caught.value)
+    assert text.startswith(f"building tiny 1.0 failed\n  layer: fw\n  platform: {HERE}\n")
+    assert "line 49\n" in text
+    assert "line 9\n" not in text
+    log = Path(dict(caught.value.details)["file"])
+    assert "line 0\n" in log.read_text()
+    assert "secret" not in log.read_text() + text
+    assert not project.path("fw", HERE).exists()
+    assert not [path for path in (project.workspace.builds / "staging").iterdir() if path.is_dir()]
+
+
+@LINUX
+def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    sleep = (
+        "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(99)"
+    )
+    body = f"""\
+import subprocess, time
+words = [sys.executable, "-c", {sleep!r}, {str(pids)!r}]
+subprocess.Popen(words)
+subprocess.Popen(words, start_new_session=True)
+subprocess.run(["sh", "-c", '"$@" & exit', "sh", *words], start_new_session=True)
+print("waiting", flush=True)
+time.sleep(99)"""
+    project.source(pure(body))
+    project.spec("tiny", policy=FORCE + "\nbuild.timeout = 3")
+    started = time.monotonic()
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert time.monotonic() - started < 30
+    assert "it was not done within 3 s and was ended" in str(caught.value)
+    assert "waiting" in str(caught.value)
+    found = [int(line) for line in pids.read_text().split()]
+    assert len(found) == 3
+    for pid in found:
+        assert not _runs(pid), pid
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(project: BuildProject) -> None:
+    left = project.workspace.builds / "staging" / "0123456789abcdef"
+    (left / "source").mkdir(parents=True)
+    project.source(pure())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert not left.exists()
+
+
+def test_a_backend_that_makes_something_else(project: BuildProject) -> None:
+    files = source_files(pure(), version="2.0")
+    from tests.support.building import make_sdist
+
+    make_sdist(project.index.directory, "tiny", "1.0", files)
+    project.spec("tiny", policy=FORCE)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == "building tiny 1.0 made something else"
+    assert ("found", "tiny 2.0") in caught.value.details
+
+
+# what a wheel needs
+
+
+def _glibc() -> tuple[int, int]:
+    major, minor = str(os.confstr("CS_GNU_LIBC_VERSION")).split()[1].split(".")[:2]
+    return int(major), int(minor)
+
+
+@LINUX
+def test_a_wheel_that_needs_a_newer_system_than_the_layer_is_refused(project: BuildProject) -> None:
+    if _glibc() < (2, 34):
+        pytest.skip("this system is old itself")
+    # glibc 2.34 took the functions of libpthread in, with a new version of their symbols.
+    code = "#include <pthread.h>\nstatic void *run(void *_) { return _; }\n"
+    project.source(c_extension("pthread_create(&(pthread_t){0}, 0, run, 0)", before=code))
+    project.spec("tiny", policy=FORCE)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == (
+        "the wheel of tiny 1.0 that was built here does not run wherever fw does"
+    )
+    assert re.search(r"found: tiny\S*\.so needs GLIBC_2\.34\n", str(caught.value))
+    assert "set `linux_target = 'glibc@2.34'` for fw, or build it on" in str(caught.value)
+    project.spec("tiny", policy=FORCE, extra=_only_here() + 'linux_target = "glibc@2.34"\n')
+    project.lock()
+    assert "-manylinux_2_34_" in project.built().name
+
+
+@LINUX
+def test_libraries_from_elsewhere_are_reported(project: BuildProject, tmp_path: Path) -> None:
+    source = tmp_path / "strange.c"
+    source.write_text("int strange(void) { return 7; }\n")
+    library = tmp_path / "libstrange.so.3"
+    soname = "-Wl,-soname,libstrange.so.3"
+    subprocess.run(["gcc", "-shared", "-fPIC", soname, source, "-o", library], check=True)
+    project.source(
+        c_extension("strange()", before="int strange(void);\n", words=repr(str(library)))
+    )
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert re.search(r"-linux_(x86_64|aarch64)\.whl", project.built().name)
+    [warning] = [text for text in project.listener.warnings if "libstrange" in text]
+    assert re.match(r"tiny 1\.0: tiny\S*\.so needs libstrange\.so\.3, which is neither", warning)
+
+
+# what is kept
+
+
+def test_what_was_built_of_the_same_is_not_built_again(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    body = f"open({str(count)!r}, 'a').write('x')\nreturn {{'tiny.py': b''}}"
+    project.source(pure(body))
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    wheel = project.built()
+    digest = _sha256(wheel)
+    remove_tree(project.workspace.wheelhouse)
+    remove_tree(project.workspace.layers)
+    project.lock()
+    assert count.read_text() == "x"
+    assert (project.built(), _sha256(wheel)) == (wheel, digest)
+    # The lock keeps it while other things change, without cache and compiler.
+    remove_tree(project.workspace.builds)
+    project.wheel("other", "1.0")
+    project.spec("tiny", "other", policy=FORCE)
+    project.lock()
+    assert (count.read_text(), project.built()) == ("x", wheel)
+    # Another reason changes nothing, another source does.
+    project.spec("tiny", "other", policy=FORCE.replace("broken", "worse"))
+    project.lock()
+    assert count.read_text() == "x"
+    project.source(pure(body + "  # changed"))
+    project.lock(upgrade_packages=["tiny"])
+    assert count.read_text() == "xx"
+
+
+def test_a_wheel_that_comes_out_differently_is_refused(project: BuildProject) -> None:
+    project.source(pure("return {'tiny.py': repr(os.urandom(9)).encode()}"))
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    wheel = project.built()
+    remove_tree(project.workspace.wheelhouse)
+    remove_tree(project.workspace.builds)
+    with pytest.raises(IntegrityError) as caught:
+        project.fetch()
+    text = str(caught.value)
+    assert text.startswith("tiny 1.0 was built again, and came out differently\n")
+    assert "`stackbuild wheel add FILE`" in text
+    assert "`stackbuild lock --upgrade-package tiny`" in text
+    assert not wheel.exists()
+    project.lock(upgrade_packages=["tiny"])
+    project.fetch()
+
+
+def test_without_its_source_a_wheel_cannot_be_built_again(project: BuildProject) -> None:
+    sdist = project.source(pure())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    remove_tree(project.workspace.wheelhouse)
+    remove_tree(project.workspace.builds)
+    sdist.unlink()
+    with pytest.raises(FetchError):
+        project.fetch()
+
+
+def _only_here() -> str:
+    return f'platforms = ["{HERE.venvstacks_name}"]\n'
+
+
+def _pins(project: BuildProject) -> dict[str, str]:
+    build = project.read("fw", HERE).distributions[0].build
+    assert build is not None
+    assert build.requirements is not None
+    return {pin.name: str(pin.version) for pin in build.requirements}
+
+
+def _sha256(path: Path) -> str:
+    from stackbuild.transfer import sha256_file
+
+    return sha256_file(path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

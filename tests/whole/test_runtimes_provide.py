@@ -520,9 +520,15 @@ class TestBytecodeInterpreter:
         version = str(original.version)
         settings = RuntimeSettings(sources=("local",), path=original.prefix)
         stack, layer = runtime_stack(shared.project, version, settings)
-        found = bytecode_interpreter(stack, layer, self.lock(version), shared, Silent())
+        listener = Listener()
+        found = bytecode_interpreter(stack, layer, self.lock(version), shared, listener)
         assert found.executable.is_relative_to(shared.cache)
         assert found.version == version
+        # Where nothing is published for this platform, nobody need know what compiles.
+        assert [note for note in listener.notes if "stands in" in note] == []
+        lock = self.lock(version)
+        provide_runtime(stack, layer, host_platform(), lock, shared, listener)
+        assert ["stands in" in note for note in listener.notes] == [True]
 
     def test_or_any_of_this_machine(self, workspace: Workspace) -> None:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}.0"

@@ -16,6 +16,11 @@ an archive that can be moved anywhere, with the layout and the name that
 python-build-standalone gives its `install_only` archives, and a .sha256 beside it.
 Test suites, static libraries, pip and setuptools stay out.
 
+The operating system's own Python on Linux (/usr/bin/python3) can be packed, too:
+it then looks for distributions in its own site-packages as any other does, and
+nowhere in /usr. `python -m venv` brings pip if the system has the wheel of it (Debian,
+Ubuntu: the package python3-venv).
+
 What it prints goes into venvstacks.toml, with the name of your runtime in place of
 cpython-X.Y; `stackbuild lock` then takes the archive over. Archives of
 python-build-standalone itself need no such entry: put them into the same directory,
@@ -25,6 +30,7 @@ PBS_INSTALLER_BASE_URL.
 EXAMPLE = """\
 example:
   stackbuild runtime pack ~/.pyenv/versions/3.12.1 --to /srv/interpreters
+  stackbuild runtime pack /usr/bin/python3 --to /srv/interpreters
 """
 
 

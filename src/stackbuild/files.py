@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stackbuild.messages import Messages
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the system says (`OSError.errno`) where there is no room, and no permission."""
 
 WORK_SUFFIX = ".partial"
 """Ends the name of everything that is not finished; such leftovers may be removed."""

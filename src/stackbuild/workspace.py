@@ -45,6 +45,11 @@ class Workspace:
         return self.project / "build"
 
     @property
+    def build_exports(self) -> Path:
+        """What `stackbuild build` installs its roots from."""
+        return self.build / ".published"
+
+    @property
     def frames(self) -> Path:
         """The frame cache."""
         return self.cache / "frames"

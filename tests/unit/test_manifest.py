@@ -43,6 +43,7 @@ names = st.text(
     min_size=1,
     max_size=20,
 ).filter(lambda name: name not in {".", ".."})
+python_versions = st.from_regex(r"3\.[0-9]{1,2}\.[0-9]{1,2}((a|b|rc)[0-9])?", fullmatch=True)
 counts = st.integers(min_value=0, max_value=2**50)
 links = st.builds(
     ChainLink, layer=names, kind=st.sampled_from(LayerKind), directory=names, lock=sha256s
@@ -79,7 +80,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         kind=draw(st.sampled_from(LayerKind)),
         platform=draw(st.sampled_from(Platform)),
         directory=draw(names),
-        python_version=draw(names),
+        python_version=draw(python_versions),
         lock=draw(sha256s),
         digest="",
         chain=tuple(draw(st.lists(links, max_size=3))),
@@ -203,6 +204,7 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_set("python_version", to="3.12"), "python_version is not a version of Python"),
         (_set("format", to=2), "the manifest was written by a newer stackbuild"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
         (_set("layer", to="../x"), "the manifest is damaged: layer is not the name of a file"),

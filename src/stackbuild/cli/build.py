@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     stack = load_stack(arguments.spec)
     workspace = open_workspace(stack.directory)
     pairs = select(stack, arguments.layer, arguments.platform or ["host"])
-    to = workspace.build / _PUBLISHED
+    to = workspace.build_exports
     report = publish(stack, workspace, Console(), pairs=pairs, to=to)
     if report.failures:
         return print_failures(report.failures)
@@ -64,9 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_PUBLISHED = ".published"
-
-
 def _install(layers: Sequence[PublishedLayer], workspace: Workspace) -> list[InstallReport]:
     from stackbuild.install.install import install
     from stackbuild.registry.open import open_registry
@@ -74,7 +71,7 @@ def _install(layers: Sequence[PublishedLayer], workspace: Workspace) -> list[Ins
     by_platform: dict[Platform, list[str]] = {}
     for item in layers:
         by_platform.setdefault(item.manifest.platform, []).append(item.manifest.layer)
-    registry = open_registry(str(workspace.build / _PUBLISHED))
+    registry = open_registry(str(workspace.build_exports))
     return [
         install(names, registry, workspace.build / platform, platform, Console())
         for platform, names in by_platform.items()

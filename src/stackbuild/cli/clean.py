@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
 from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Remove what can be made or fetched again."
     parser.epilog = EXAMPLES
-    parser.add_argument("--root", type=Path, metavar="DIR", help="clean this root")
+    parser.add_argument("--root", type=path_argument, metavar="DIR", help="clean this root")
     caches = parser.add_mutually_exclusive_group()
     caches.add_argument("--caches", action="store_true", help="remove the caches")
     caches.add_argument(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument
+from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.sharing import framework_lines, table_lines
 from stackbuild.importers.convert import import_runenv
 from stackbuild.importers.model import KINDS
@@ -17,6 +16,7 @@ from stackbuild.workspace import open_workspace
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stackbuild.importers.report import ImportReport
 
@@ -38,10 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Make a stack out of an older project's configuration."
     parser.epilog = EXAMPLES
     parser.add_argument("kind", choices=("runenv",), help="what the directory holds")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the older repository")
+    parser.add_argument("directory", type=path_argument, metavar="DIR", help="the older repository")
     parser.add_argument(
         "--to",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="where the stack is written (default: into the repository itself)",
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument
+from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -38,14 +37,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where layers are published: a directory, or an http(s) address",
     )
     parser.add_argument(
-        "--root", type=Path, required=True, metavar="DIR", help="the directory to install into"
+        "--root",
+        type=path_argument,
+        required=True,
+        metavar="DIR",
+        help="the directory to install into",
     )
     parser.add_argument(
         "--platform", metavar="PLATFORM", help="for a new root (default: this machine's)"
     )
     parser.add_argument(
         "--store",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="where frames are unpacked, to be shared by several roots of one file system "
         "(default: in the root, or the one named before)",

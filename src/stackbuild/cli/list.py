@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.cli.main import add_json_argument
+from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the layers that are installed in a root or published in a place."
     parser.epilog = EXAMPLES
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--root", type=Path, metavar="DIR", help="what is installed here")
+    where.add_argument("--root", type=path_argument, metavar="DIR", help="what is installed here")
     where.add_argument(
         "--from", dest="place", metavar="PLACE", help="what is published in a directory or at a URL"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import keyword
 import os
 import re
@@ -119,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `stackbuild` with `arguments` (those of the process by default)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parse(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold what the locale cannot say; that must not fail a command that is done.
+        codecs.register_error("json-escape", _escaped)
+        sys.stdout.reconfigure(errors="json-escape")
     try:
         return _command(parsed.command).run(parsed)
     except StackbuildError as error:
@@ -137,6 +143,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, parsed.debug, 1, text)
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Write characters that cannot be encoded as JSON does, `\uXXXX`, in text and JSON alike."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    escapes = [f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)]
+    return "".join(escapes), error.end
+
+
 def _os_error(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{reason}: {error.filename}" if error.filename else reason
@@ -149,11 +164,21 @@ def _report(error: BaseException, debug: bool, code: int, text: str | None = Non
     return code
 
 
+def path_argument(text: str) -> Path:
+    """The path in an option; an empty one is refused, for it would mean this directory.
+
+    An unset variable in a script (`--root "$ROOT"`) is how it comes about.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("empty; name a path, or . for this directory")
+    return Path(text)
+
+
 def add_spec_argument(parser: argparse.ArgumentParser) -> None:
     """`--spec`, for the commands that read the stack."""
     parser.add_argument(
         "--spec",
-        type=Path,
+        type=path_argument,
         default=Path("venvstacks.toml"),
         metavar="FILE",
         help="the stack (default: venvstacks.toml in this directory)",

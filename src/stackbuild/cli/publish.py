@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.main import (
+    add_json_argument,
+    add_selection_arguments,
+    add_spec_argument,
+    path_argument,
+)
 from stackbuild.cli.sizes import size_text
 from stackbuild.compose.manifest import ArchiveFormat
 
@@ -38,7 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_spec_argument(parser)
     add_selection_arguments(parser)
     parser.add_argument(
-        "--to", type=Path, metavar="DIR", help="where to publish (default: exports/ of the project)"
+        "--to",
+        type=path_argument,
+        metavar="DIR",
+        help="where to publish (default: exports/ of the project)",
     )
     parser.add_argument(
         "--only", action="store_true", help="without the layers below those that are named"

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.cli.main import path_argument
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
     parser.add_argument(
         "--root",
-        type=Path,
+        type=path_argument,
         default=default,
         metavar="DIR",
         help="where the layer is installed (default: this directory)",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
+from stackbuild.cli.main import path_argument
 
 if TYPE_CHECKING:
     import argparse
@@ -47,9 +47,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    pack.add_argument("path", type=Path, metavar="PATH", help="an interpreter or its prefix")
     pack.add_argument(
-        "--to", type=Path, required=True, metavar="MIRROR", help="the directory of the mirror"
+        "path", type=path_argument, metavar="PATH", help="an interpreter or its prefix"
+    )
+    pack.add_argument(
+        "--to",
+        type=path_argument,
+        required=True,
+        metavar="MIRROR",
+        help="the directory of the mirror",
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
-from stackbuild.cli.main import add_json_argument
+from stackbuild.cli.main import add_json_argument, path_argument
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove layers from a root."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER")
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the root")
+    parser.add_argument("--root", type=path_argument, required=True, metavar="DIR", help="the root")
     add_json_argument(parser)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
 from stackbuild.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--root",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="the root (default: the one of `stackbuild build` for the platform)",
     )

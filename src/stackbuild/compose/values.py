@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from enum import StrEnum
 
+_PYTHON_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:(?:a|b|rc)[0-9]+)?(?:\+[a-z0-9.]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[^\x00-\x1f/\\:]{1,255}")
 """One component of a path on every system, `.` and `..` apart."""
@@ -122,6 +123,12 @@ class Value:
             raise self._wrong("an array")
         for number, item in enumerate(self.found):
             yield Value(self.source, f"{self.place}[{number}]", item)
+
+    def python_version(self) -> str:
+        """The whole version of an interpreter, such as 3.12.10 or 3.14.0rc1."""
+        if not isinstance(self.found, str) or not _PYTHON_VERSION.fullmatch(self.found):
+            raise self._wrong("a version of Python")
+        return self.found
 
     def text(self) -> str:
         """A string that is not empty."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError
-from stackbuild.files import remove_tree
+from stackbuild.files import DISK_FULL, FORBIDDEN, remove_tree
 from stackbuild.install.fetch import fetch_frames, missing_runs
 from stackbuild.install.generation import carry_over, link_layer
 from stackbuild.install.home import adjustments
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.registry.find import Published
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +149,11 @@ def explained(root: Root) -> Iterator[None]:
     """Turn what the system refuses into InstallError; the state in use is unchanged."""
     try:
         yield
+    except ConnectionError:
+        raise
     except OSError as error:
         unchanged = "what was installed before is unchanged"
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise InstallError(
                 "the disk is full",
                 file=error.filename or root.path,
@@ -163,11 +161,16 @@ def explained(root: Root) -> Iterator[None]:
                 remedy="make room and run the same command again, which goes on from here; "
                 + unchanged,
             ) from error
-        if error.errno in _FORBIDDEN:
+        if error.errno in FORBIDDEN:
             raise InstallError(
                 f"no permission to work in {root.path}",
                 file=error.filename,
                 found=error.strerror,
                 remedy=f"use another root or another account; {unchanged}",
             ) from error
-        raise
+        raise InstallError(
+            f"{root.path} cannot be worked in",
+            file=error.filename,
+            found=error.strerror or str(error),
+            remedy=f"use another root; {unchanged}",
+        ) from error

@@ -10,6 +10,7 @@ from stackbuild.files import remove_tree, tree_size
 from stackbuild.install.change import explained
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
+from stackbuild.platforms import Platform
 from stackbuild.registry.base import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -98,19 +99,18 @@ def _links(path: Path) -> int:
 def clean_builds(workspace: Workspace, messages: Messages) -> list[Freed]:
     """Remove the local roots that `build` has made, and what it installed them from.
 
-    Other files stay.
+    Other files stay: many tools use a directory of that name, and nothing but the
+    names that `build` itself gives tells ours from theirs.
     """
-    if not workspace.build.is_dir():
-        return []
     freed = []
-    for path in sorted(workspace.build.iterdir()):
-        if path.is_symlink():
-            continue
-        if Root(path).is_one():
+    published = workspace.build_exports
+    if (published / INDEX_NAME).is_file() and not published.is_symlink():
+        freed += _remove_path("archives of build", published, tree_size(published))
+    for platform in Platform:
+        path = workspace.build / platform
+        if Root(path).is_one() and not path.is_symlink():
             with Root(path).locked(messages):
                 freed += _remove_path("build root", path, tree_size(path))
-        elif (path / INDEX_NAME).is_file():
-            freed += _remove_path("archives of build", path, tree_size(path))
     return freed
 
 

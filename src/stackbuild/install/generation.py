@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.install.store import Listing, Store
@@ -46,7 +46,13 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
     linker = _Linker()
     for path, (tree, link_target) in leaves.items():
         if link_target is None:
-            linker.take(f"{tree}/{path}", f"{base}/{path}")
+            try:
+                linker.take(f"{tree}/{path}", f"{base}/{path}")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                # Not a frame any more; without it the next run brings it anew.
+                frame = Path(tree).parent
+                store.discard(frame.name)
+                raise _not_stored(manifest, frame) from error
         else:
             os.symlink(link_target, f"{base}/{path}")  # noqa: PTH211 - as above
     return linker.copying
@@ -56,13 +62,17 @@ def stored(manifest: Manifest, sha256: str, store: Store) -> Listing:
     """What a frame of `manifest` holds. Raises InstallError when the store lacks it."""
     listing = store.listing(sha256)
     if listing is None:
-        raise InstallError(
-            "a frame of the layer is not in the store any more",
-            layer=manifest.layer,
-            file=store.directory / sha256,
-            remedy=f"install {manifest.layer} again",
-        )
+        raise _not_stored(manifest, store.directory / sha256)
     return listing
+
+
+def _not_stored(manifest: Manifest, frame: Path) -> InstallError:
+    return InstallError(
+        "a frame of the layer is not in the store any more",
+        layer=manifest.layer,
+        file=frame,
+        remedy=f"install {manifest.layer} again",
+    )
 
 
 def carry_over(source: Path, target: Path) -> bool:

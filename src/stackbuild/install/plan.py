@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError
+from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.install.state import State
 from stackbuild.platforms import nearest
 
@@ -56,6 +56,15 @@ class _Choice:
             found = self.state.layers.get(link.directory)
         if found is None or found.lock != link.lock:
             raise self.published.not_published(upper, link)
+        if (found.directory, found.kind) != (link.directory, link.kind):
+            raise IntegrityError(
+                f"{upper.layer} and {link.layer} do not agree on what {link.layer} is",
+                layer=upper.layer,
+                platform=upper.platform,
+                expected=f"{link.kind} in {link.directory}/",
+                found=f"{found.kind} in {found.directory}/",
+                remedy=f"publish {upper.layer} again",
+            )
         return found
 
     def fits(self, manifest: Manifest) -> bool:

@@ -12,6 +12,7 @@ its files by hard links, so a store may serve many roots.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 LISTING_FORMAT = 1
+_LISTING_START = f'{{"format":{LISTING_FORMAT},'.encode()
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -90,8 +92,15 @@ class Store:
         return self.directory / sha256 / "files.json"
 
     def has(self, sha256: str) -> bool:
-        """Whether the frame is here."""
-        return self.listing_path(sha256).is_file()
+        """Whether the frame is here, and its listing is of this format and not cut off."""
+        try:
+            with self.listing_path(sha256).open("rb") as file:
+                if file.read(len(_LISTING_START)) != _LISTING_START:
+                    return False
+                file.seek(-1, os.SEEK_END)
+                return file.read() == b"}"
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def listing(self, sha256: str) -> Listing | None:
         """What the frame holds; None when it is not here, or of another format."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages, Task
 
 _CHUNK = 1 << 20
+_NEVER = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
+"""No file is unpacked with these, whatever the umask."""
 _BYTECODE = re.compile(r"(?P<package>(?:.*/)?)__pycache__/(?P<module>[^/]+?)\.[^/]+\.pyc")
 
 Kind = Literal["edited", "missing", "added", "another link", "another kind of file", "another mode"]
@@ -274,7 +277,10 @@ def _is_whole(path: Path, file: StoredFile) -> bool:
 
 
 def _other_mode(mode: int, file: StoredFile) -> bool:
-    return os.name != "nt" and bool(mode & 0o100) != file.executable
+    """Whether a file can be run that should not be, or written or run as somebody else."""
+    if os.name == "nt":
+        return False
+    return bool(mode & 0o100) != file.executable or bool(mode & _NEVER)
 
 
 def _crc32(path: Path) -> int:

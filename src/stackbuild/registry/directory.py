@@ -15,6 +15,7 @@ from stackbuild.registry.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from pathlib import Path
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
@@ -39,6 +40,8 @@ class DirectoryRegistry:
             data = (self._directory / INDEX_NAME).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise no_index(self.location) from error
+        except OSError as error:
+            raise _unreadable("index", self._file(INDEX_NAME), error) from error
         return parse_index(data, self.location)
 
     def manifest(self, entry: IndexEntry) -> Manifest:
@@ -48,35 +51,50 @@ class DirectoryRegistry:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise _missing("manifest", path) from error
+        except OSError as error:
+            raise _unreadable("manifest", path, error) from error
         return parse_manifest(data, entry, self.location)
 
     def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
         """The archive's bytes from `start` up to and without `stop`, in pieces."""
         path = self._file(archive_path(entry, manifest))
         try:
-            file = path.open("rb", buffering=0)
+            with path.open("rb", buffering=0) as file:
+                file.seek(start)
+                yield from _pieces(file, stop - start, manifest, path)
         except FileNotFoundError as error:
             raise _missing("archive", path) from error
-        with file:
-            file.seek(start)
-            left = stop - start
-            while left > 0:
-                piece = file.read(min(CHUNK, left))
-                if not piece:
-                    raise FetchError(
-                        "the archive is shorter than its manifest says",
-                        layer=manifest.layer,
-                        platform=manifest.platform,
-                        file=path,
-                        expected=f"{manifest.archive.size} bytes",
-                        found=f"{path.stat().st_size} bytes",
-                        remedy="publish or copy it again",
-                    )
-                left -= len(piece)
-                yield piece
+        except OSError as error:
+            raise _unreadable("archive", path, error) from error
 
     def _file(self, relative: str) -> Path:
         return self._directory / relative
+
+
+def _pieces(file: FileIO, left: int, manifest: Manifest, path: Path) -> Iterator[bytes]:
+    while left > 0:
+        piece = file.read(min(CHUNK, left))
+        if not piece:
+            raise FetchError(
+                "the archive is shorter than its manifest says",
+                layer=manifest.layer,
+                platform=manifest.platform,
+                file=path,
+                expected=f"{manifest.archive.size} bytes",
+                found=f"{path.stat().st_size} bytes",
+                remedy="publish or copy it again",
+            )
+        left -= len(piece)
+        yield piece
+
+
+def _unreadable(what: str, path: Path, error: OSError) -> FetchError:
+    return FetchError(
+        f"the {what} cannot be read",
+        file=path,
+        found=error.strerror,
+        remedy="publish again, copy the whole directory, or let this account read it",
+    )
 
 
 def _missing(what: str, path: Path) -> FetchError:

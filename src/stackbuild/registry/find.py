@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError, UsageError
+from stackbuild.errors import InstallError, IntegrityError, UsageError
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ class Published:
 
         Raises UsageError for a layer that is not published, or not for the platform.
         """
-        return self._read(self._entries_of(layer)[0])
+        return self._read(self._entries_of(layer)[0], layer)
 
     def find_current(self, layer: str) -> Manifest | None:
         """The current manifest of `layer`, if there is one for the platform."""
         entries = self._index.entries.get(layer, {}).get(self.platform)
-        return self._read(entries[0]) if entries else None
+        return self._read(entries[0], layer) if entries else None
 
     def fitting(self, link: ChainLink) -> Manifest | None:
         """The newest manifest of a lower layer that is the one `link` names, if there is one."""
         for entry in self._index.entries.get(link.layer, {}).get(self.platform, ()):
             if entry.lock == link.lock:
-                return self._read(entry)
+                return self._read(entry, link.layer)
         return None
 
     def not_published(self, upper: Manifest, link: ChainLink) -> InstallError:
@@ -89,10 +89,20 @@ class Published:
             )
         return entries
 
-    def _read(self, entry: IndexEntry) -> Manifest:
+    def _read(self, entry: IndexEntry, layer: str) -> Manifest:
         manifest = self._manifests.get(entry.digest)
         if manifest is None:
             manifest = self.registry.manifest(entry)
+            if (manifest.layer, manifest.platform) != (layer, self.platform):
+                raise IntegrityError(
+                    "the index names the manifest of something else",
+                    layer=layer,
+                    platform=self.platform,
+                    file=f"{self.location}/{entry.manifest}",
+                    expected=f"{layer} for {self.platform}",
+                    found=f"{manifest.layer} for {manifest.platform}",
+                    remedy=f"publish {layer} again",
+                )
             self._manifests[entry.digest] = manifest
             self._entries[entry.digest] = entry
         return manifest

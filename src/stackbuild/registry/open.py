@@ -18,6 +18,10 @@ def open_registry(location: str) -> Registry:
     Nothing is read yet. Raises UsageError for other kinds of places.
     """
     # Two letters at least, for C:/exports is a directory.
+    if not location:
+        raise UsageError(
+            "the place to take layers from is empty", expected="a directory or address"
+        )
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", location)
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry

@@ -16,6 +16,8 @@ from packaging.version import Version
 from stackbuild.compose.activation import interpreter_links, pyvenv_cfg, site_files
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.layout import Layout
+from stackbuild.runtimes.contents import SITE_FILE, belongs
+from stackbuild.runtimes.system import SITE_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,5 +138,7 @@ def _runtime(directory: Path, layout: Layout, real: Path) -> None:
     stdlib = directory / layout.stdlib
     stdlib.mkdir(parents=True)
     for entry in (real.parent.parent / "lib" / f"python{layout.python}").iterdir():
-        if entry.name != "site-packages":
+        if belongs(f"{layout.stdlib}/{entry.name}", layout.stdlib):
             (stdlib / entry.name).symlink_to(entry)
+    # As when it is packed: without this the system's own does not see its site-packages.
+    write_files(directory, {SITE_FILE.format(layout.python): SITE_LINE})

@@ -27,19 +27,28 @@ MINORS = ("3.12", "3.11", "3.13", "3.10", "3.14")
 
 @functools.cache
 def interpreters(minor: str) -> tuple[Facts, ...]:
-    """The interpreters of a minor version, those that can be packed first."""
+    """The interpreters of a minor version: those that can be packed first, the system's last."""
     found = find_interpreters(minor, candidates())
-    return tuple(sorted(found, key=lambda facts: objection(facts, host_platform()) is not None))
+    return tuple(
+        sorted(
+            found,
+            key=lambda facts: (facts.is_system, objection(facts, host_platform()) is not None),
+        )
+    )
 
 
 @functools.cache
-def packable(minor: str | None = None) -> Facts:
-    """An interpreter that can be packed, of `minor` or of any version. Skips without one."""
-    for candidate in [minor] if minor else MINORS:
-        for facts in interpreters(candidate):
-            if objection(facts, host_platform()) is None:
-                return facts
-    pytest.skip(f"no interpreter of this machine can be packed: {minor or 'any version'}")
+def packable(minor: str | None = None, *, own_prefix: bool = False) -> Facts:
+    """An interpreter that can be packed, of `minor` or of any version. Skips without one.
+
+    With `own_prefix` it is none of the operating system's, which cannot be put out of reach.
+    """
+    found = [facts for name in ([minor] if minor else MINORS) for facts in interpreters(name)]
+    for facts in sorted(found, key=lambda facts: facts.is_system):
+        if objection(facts, host_platform()) is None and not (own_prefix and facts.is_system):
+            return facts
+    words = "no interpreter of this machine with a prefix of its own" if own_prefix else "none here"
+    pytest.skip(f"{words} can be packed: {minor or 'any version'}")
 
 
 def interpreter_for(minor: str) -> Path:

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="packs the host'
 
 @pytest.fixture(scope="module")
 def original() -> Facts:
-    return packable()
+    return packable(own_prefix=True)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_a_packed_interpreter_can_be_packed(moved: Path, archive: Path, tmp_path
 def test_every_version_of_this_machine(minor: str, tmp_path: Path) -> None:
     if not interpreters(minor):
         pytest.skip(f"there is no CPython {minor}")
-    facts = packable(minor)
+    facts = packable(minor, own_prefix=True)
     unpack_tarball(pack(facts.executable, tmp_path / "mirror", Silent()), tmp_path)
     expected = imported(facts.executable)["failed"]
     answer = imported(tmp_path / f"python/bin/python{minor}", masked=facts.prefix)

@@ -31,7 +31,7 @@ _WHEELS_BESIDE = "os.path.join(os.path.dirname(__file__), '_bundled')"
 _HOOK = "_distutils_system_mod.py"
 # `site` is frozen into the program and cannot be changed. It runs this line,
 # and knows Debian's directory in the prefix, but not that of everybody else.
-_SITE = (
+SITE_LINE = (
     "import os; addsitedir(os.path.join(os.path.dirname(sitedir), 'site-packages'), known_paths)\n"
 )
 
@@ -63,7 +63,7 @@ def system_contents(facts: Facts, messages: Messages) -> dict[str, Entry]:
         path = f"{stdlib}/{name}"
         if path in entries:
             entries[path] = _replaced(entries[path], _ASKED, "True")
-    entries[SITE_FILE.format(minor)] = Entry(data=_SITE.encode())
+    entries[SITE_FILE.format(minor)] = Entry(data=SITE_LINE.encode())
     _add_settings(entries, facts)
     if not _add_wheels(entries, facts):
         for path in [path for path in entries if path.startswith(f"{stdlib}/ensurepip/")]:

@@ -262,6 +262,7 @@ def test_the_difference_of_two_locks() -> None:
     assert change.removed == (("b", "1"),)
     assert change.upgraded == (("a", "1", "2"),)
     assert change.refiled == (("c", "1"),)
+    assert change_of(old, new).downgraded == (("a", "2", "1"),)
     assert change_of(new, None).state == "new"
     assert change_of(new, new).state == "current"
     assert change_of(replace(new, inputs="1" * 64), new).state == "renewed"
@@ -295,6 +296,16 @@ def test_an_archive_of_the_spec_comes_first() -> None:
     assert not is_current(layer, Version("3.99.1"), Platform.LINUX_X64, lock)
     with pytest.raises(LockError, match=r"has no CPython 3\.99\.0"):
         lock_runtime(layer, Version("3.99.0"), [Platform.MACOSX_X64], lock, lambda *_: True)
+
+
+def test_an_archive_that_the_spec_names_no_longer_goes() -> None:
+    own = Download(url="https://mirror.example/python.tar.gz", sha256="a" * 64)
+    named = _runtime(downloads={Platform.LINUX_X64: own})
+    old = lock_runtime(named, PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
+    assert not is_current(_runtime(), PYTHON, Platform.LINUX_X64, old)
+    new = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], old, lambda *_: True)
+    assert "install_only_stripped" in new.archives[Platform.LINUX_X64].url
+    assert new.from_spec == frozenset()
 
 
 def test_archives_stay_until_somebody_changes_them() -> None:

@@ -152,5 +152,7 @@ def _differences(change: Change) -> Iterator[str]:
         yield f"removed      {name} {version}"
     for name, old, new in change.upgraded:
         yield f"upgraded     {name} {old} -> {new}"
+    for name, old, new in change.downgraded:
+        yield f"downgraded   {name} {old} -> {new}"
     for name, version in change.refiled:
         yield f"other file   {name} {version}"

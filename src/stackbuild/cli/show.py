@@ -95,7 +95,9 @@ def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, objec
         "python": str(stack.python_version(layer)),
         "chain": [member.name for member in stack.chain(layer)],
         "platforms": {
-            platform: _lock_state(layer, platform, locks)[0] for platform in layer.platforms
+            platform: _lock_state(layer, platform, locks)[0]
+            for platform in layer.platforms
+            if platform in stack.platforms
         },
         "requirements": [str(requirement) for requirement in layer.requirements],
         "overlays": [
@@ -166,6 +168,8 @@ def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
         yield f"chain: {', '.join(member.name for member in stack.chain(layer))}"
     by_state: dict[tuple[str, str | None], list[str]] = {}
     for platform in layer.platforms:
+        if platform not in stack.platforms:
+            continue  # commands leave it alone unless it is named
         by_state.setdefault(_lock_state(layer, platform, locks), []).append(platform)
     for (state, reason), platforms in by_state.items():
         yield f"{state}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")

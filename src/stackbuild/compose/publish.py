@@ -13,8 +13,8 @@ from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
 from stackbuild.compose.parts import Failure
 from stackbuild.compose.shelf import Shelf
-from stackbuild.errors import IntegrityError, StackbuildError
-from stackbuild.frames.cache import FrameCache
+from stackbuild.errors import StackbuildError
+from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
 
 if TYPE_CHECKING:
@@ -77,10 +77,9 @@ def publish(
     locks = load_locks(stack, workspace, pairs)
     run = _Publishing(stack, workspace, messages, locks, shelf, index, format_)
     done, failures = run.all(pairs)
-    again = [failure for failure in failures if isinstance(failure.error, IntegrityError)]
+    again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
-        # Frames that were damaged in the cache have been removed from it, and can be made
-        # again; damage of another kind is found once more.
+        # Frames that were damaged in the cache have been removed from it, and can be made again.
         wanted = {(failure.layer, failure.platform) for failure in again}
         more, repeated = run.all([pair for pair in pairs if (pair[0].name, pair[1]) in wanted])
         done |= more
@@ -146,7 +145,7 @@ class _Publishing:
         directory = self.shelf.platform(manifest.platform)
         try:
             archive = write_archive(composition, cache, directory, self.format_)
-        except IntegrityError:
+        except LostFrameError:
             _drop_damaged(composition, cache)
             raise
         manifest = replace(manifest, archive=archive)
@@ -165,7 +164,7 @@ def _attempt(work: Callable[[Parts], PublishedLayer], parts: Parts) -> Published
 def _drop_damaged(composition: Composition, cache: FrameCache) -> None:
     """Read every frame, which takes those that are damaged out of the cache."""
     for placed in composition.manifest.frames:
-        with suppress(IntegrityError):
+        with suppress(LostFrameError):
             for _ in cache.read(placed.frame):
                 pass
 

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
     from stackbuild.frames.model import FrameKind, FrameSet
 
+
+class LostFrameError(IntegrityError):
+    """A frame of the cache is damaged or gone; what needs it makes it anew."""
+
+
 _CHUNK = 1024 * 1024
 _GRACE = 600.0
 
@@ -235,8 +240,8 @@ class FrameWriter:
             self._write(data)
 
 
-def _lost(frame: Frame, what: str, path: Path) -> IntegrityError:
-    return IntegrityError(
+def _lost(frame: Frame, what: str, path: Path) -> LostFrameError:
+    return LostFrameError(
         f"a frame of {frame.subject} {what}", file=path, remedy="run the command again"
     )
 

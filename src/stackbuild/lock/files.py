@@ -98,12 +98,18 @@ def read_runtime_lock(workspace: Workspace, layer_name: str) -> RuntimeLock:
         tool = reader.table("tool").table("stackbuild")
         _check_format(path, tool)
         archives = {}
+        from_spec = set()
         for key, entry in reader.table("archives").tables():
             if key not in {str(platform) for platform in Platform}:
                 raise DamageError(f"archives.{key}: unknown platform")
             archives[Platform(key)] = Download(url=entry.text("url"), sha256=entry.sha256("sha256"))
+            if entry.values.get("from-spec") is True:
+                from_spec.add(Platform(key))
         return RuntimeLock(
-            layer=tool.text("layer"), python_version=tool.version("python"), archives=archives
+            layer=tool.text("layer"),
+            python_version=tool.version("python"),
+            archives=archives,
+            from_spec=frozenset(from_spec),
         )
     except DamageError as damage:
         raise _damaged(path, str(damage)) from None
@@ -117,6 +123,7 @@ def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
         str(platform): {
             "url": lock.archives[platform].url,
             "sha256": lock.archives[platform].sha256,
+            **({"from-spec": True} if platform in lock.from_spec else {}),
         }
         for platform in Platform
         if platform in lock.archives

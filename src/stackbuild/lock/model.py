@@ -141,3 +141,5 @@ class RuntimeLock:
     layer: str
     python_version: Version
     archives: Mapping[Platform, Download]
+    from_spec: frozenset[Platform] = frozenset()
+    """Where the archive is one that the spec names, not python-build-standalone's."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packaging.utils import NormalizedName
+
     from stackbuild.lock.current import Stale
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
@@ -27,7 +31,8 @@ class Change:
     """Name and version."""
     removed: tuple[tuple[str, str], ...] = ()
     upgraded: tuple[tuple[str, str, str], ...] = ()
-    """Name, former and present version, which may be a lower one."""
+    downgraded: tuple[tuple[str, str, str], ...] = ()
+    """Name, former and present version."""
     refiled: tuple[tuple[str, str], ...] = ()
     """Name and version, unchanged but for the file."""
     interpreter: bool = False
@@ -60,6 +65,10 @@ def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
     before = {item.name: item for item in old.distributions} if old else {}
     after = {item.name: item for item in lock.distributions}
     both = [name for name in after if name in before]
+
+    def moved(names: Iterable[NormalizedName]) -> tuple[tuple[str, str, str], ...]:
+        return tuple((name, str(before[name].version), str(after[name].version)) for name in names)
+
     return Change(
         layer=lock.layer,
         platform=lock.platform,
@@ -67,11 +76,8 @@ def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
         version=lock.version,
         added=tuple((name, str(after[name].version)) for name in after if name not in before),
         removed=tuple((name, str(before[name].version)) for name in before if name not in after),
-        upgraded=tuple(
-            (name, str(before[name].version), str(after[name].version))
-            for name in both
-            if before[name].version != after[name].version
-        ),
+        upgraded=moved(name for name in both if before[name].version < after[name].version),
+        downgraded=moved(name for name in both if before[name].version > after[name].version),
         refiled=tuple(
             (name, str(after[name].version))
             for name in both

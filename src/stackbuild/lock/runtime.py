@@ -44,7 +44,9 @@ def lock_runtime(
     settings = layer.runtime_settings or RuntimeSettings()
     kept = old.archives if old and old.python_version == python else {}
     archives: dict[Platform, Download] = {
-        platform: archive for platform, archive in kept.items() if platform in layer.platforms
+        platform: archive
+        for platform, archive in kept.items()
+        if platform in layer.platforms and (old is None or platform not in old.from_spec)
     }
     missing = []
     for platform in platforms:
@@ -60,7 +62,10 @@ def lock_runtime(
                 missing.append(platform)
     if missing:
         raise _unknown(layer, python, missing)
-    return RuntimeLock(layer=layer.name, python_version=python, archives=archives)
+    from_spec = frozenset(archives) & frozenset(settings.downloads)
+    return RuntimeLock(
+        layer=layer.name, python_version=python, archives=archives, from_spec=from_spec
+    )
 
 
 def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeLock | None) -> bool:
@@ -71,7 +76,7 @@ def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeL
     archive = lock.archives.get(platform)
     if explicit := settings.downloads.get(platform):
         return archive == explicit
-    return (archive is not None) == ("pbs" in settings.sources)
+    return platform not in lock.from_spec and (archive is not None) == ("pbs" in settings.sources)
 
 
 def _table() -> Table:

@@ -99,7 +99,8 @@ def _parse(path: Path) -> dict[str, object]:
     try:
         return tomli.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        hint = did_you_mean(path.name, [other.name for other in path.parent.glob("*.toml")])
+        others = [other.name for other in path.parent.glob("*.toml")]
+        hint = did_you_mean(path.name, others) or "name the stack with `--spec FILE`"
         problem = Problem(place="", message="the file does not exist", hint=hint)
     except OSError as error:
         problem = Problem(place="", message=f"the file {why(error)}")

@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stackbuild.cli.install import report_json, report_text
     from stackbuild.cli.publish import print_failures
     from stackbuild.compose.publish import publish
+    from stackbuild.compose.refused import explained
     from stackbuild.compose.shelf import Shelf
     from stackbuild.spec.reader import load_stack
     from stackbuild.spec.select import select
@@ -51,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(stack.directory)
     pairs = select(stack, arguments.layer, arguments.platform or ["host"])
     to = workspace.build_exports
-    report = publish(stack, workspace, Console(), pairs=pairs, to=to)
+    with explained(to, workspace):
+        report = publish(stack, workspace, Console(), pairs=pairs, to=to)
     if report.failures:
         return print_failures(report.failures)
     installed = _install(report.layers, workspace)

@@ -74,6 +74,7 @@ def _level(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published now."""
     from stackbuild.compose.publish import publish
+    from stackbuild.compose.refused import explained
     from stackbuild.errors import UsageError
     from stackbuild.spec.reader import load_stack
     from stackbuild.spec.select import select
@@ -83,15 +84,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
     stack = load_stack(arguments.spec)
     workspace = open_workspace(stack.directory)
-    report = publish(
-        stack,
-        workspace,
-        Console(),
-        pairs=select(stack, arguments.layer, arguments.platform, with_chain=not arguments.only),
-        to=arguments.to or workspace.exports,
-        format_=arguments.format,
-        level=arguments.level,
-    )
+    to = arguments.to or workspace.exports
+    with explained(to, workspace):
+        report = publish(
+            stack,
+            workspace,
+            Console(),
+            pairs=select(stack, arguments.layer, arguments.platform, with_chain=not arguments.only),
+            to=to,
+            format_=arguments.format,
+            level=arguments.level,
+        )
     if arguments.json:
         print(json.dumps(report_json(report), indent=2, ensure_ascii=False))
     elif report.layers:

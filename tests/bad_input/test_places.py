@@ -1,0 +1,210 @@
+"""What is said where a path, a place or a cache is not what a command needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.install.install import install, uninstall
+from stackbuild.messages import Silent
+from stackbuild.platforms import host_platform
+from stackbuild.registry.open import open_registry
+from tests.support.publish import publisher
+from tests.support.roots import fail, stackbuild, succeed
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.publish import Publisher
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    made = publisher(tmp_path)
+    made.stack()
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("install", "atls", "--from", "exports", "--root", ""),
+        ("uninstall", "atls", "--root", ""),
+        ("clean", "--root", ""),
+        ("list", "--root", ""),
+        ("run", "atls", "--root", ""),
+        ("publish", "--to", ""),
+        ("show", "--spec", ""),
+    ],
+)
+def test_an_empty_path_is_not_this_directory(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert "empty; name a path, or . for this directory" in fail(2, *words, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_place(made: Publisher, root: Path) -> None:
+    message = fail(2, "install", "atls", "--from", "", "--root", root, cwd=made.directory)
+    assert message.startswith("error: the place to take layers from is empty\n")
+
+
+@pytest.mark.parametrize("what", ["index", "manifest", "archive"])
+def test_a_directory_in_the_place_of_a_published_file(
+    made: Publisher, root: Path, what: str
+) -> None:
+    entry = made.entries["atls"][made.platform][0]
+    manifest = made.directory / entry.manifest
+    path = {
+        "index": made.directory / "index.json",
+        "manifest": manifest,
+        "archive": manifest.with_name(manifest.name.removesuffix("json") + "tar.zst"),
+    }[what]
+    path.unlink()
+    path.mkdir()
+    message = fail(5, "install", "atls", "--from", made.directory, "--root", root)
+    assert message.startswith(f"error: the {what} cannot be read\n")
+    assert f"  file: {path}\n" in message
+    assert not (root / "current").exists()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="who may read everything is no test"
+)
+def test_an_archive_that_may_not_be_read(made: Publisher, root: Path) -> None:
+    for path in made.directory.glob("*/*.tar.zst"):
+        path.chmod(0)
+    message = fail(5, "install", "atls", "--from", made.directory, "--root", root)
+    assert message.startswith("error: the archive cannot be read\n")
+
+
+def test_an_index_that_names_another_layers_manifest(made: Publisher, root: Path) -> None:
+    made.entries["atls"] = made.entries["pgen"]
+    made.write_index()
+    with pytest.raises(IntegrityError) as caught:
+        install(["atls"], open_registry(str(made.directory)), root, None, Silent())
+    assert str(caught.value).startswith("the index names the manifest of something else\n")
+    assert f"expected: atls for {made.platform}" in str(caught.value)
+    assert f"found: pgen for {made.platform}" in str(caught.value)
+    assert not root.exists()
+
+
+def test_a_chain_with_another_directory_than_the_layers(made: Publisher, root: Path) -> None:
+    runtime, framework, _, _ = made.stack("2")
+    made.application("atls", [replace(framework, directory="elsewhere"), runtime], "3")
+    with pytest.raises(IntegrityError) as caught:
+        install(["atls"], open_registry(str(made.directory)), root, None, Silent())
+    assert str(caught.value) == (
+        "atls and framework do not agree on what framework is\n"
+        "  layer: atls\n"
+        f"  platform: {made.platform}\n"
+        "  expected: framework in elsewhere/\n"
+        "  found: framework in framework/\n"
+        "  to fix: publish atls again"
+    )
+
+
+def test_a_root_below_a_file(made: Publisher, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "root"
+    message = fail(8, "install", "atls", "--from", made.directory, "--root", below)
+    assert message.startswith(f"error: {below} cannot be worked in\n")
+    assert "what was installed before is unchanged" in message
+
+
+@pytest.mark.parametrize("cut", ["", "{", '{"format":1,"directories":[', '{"format":2}'])
+def test_a_damaged_listing_is_brought_anew(made: Publisher, root: Path, cut: str) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    for listing in (root / ".stackbuild/store").glob("*/files.json"):
+        listing.chmod(0o644)
+        listing.write_text(cut)
+    assert "install cpython-3.12 again" in fail(8, "verify", "--installed", "--root", root)
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    succeed("verify", "--installed", "--root", root)
+
+
+def test_a_frame_without_its_files_is_brought_anew(made: Publisher, root: Path) -> None:
+    registry = open_registry(str(made.directory))
+    install(["atls", "pgen"], registry, root, None, Silent())
+    for path in (root / ".stackbuild/store").glob("*/tree/bin/atls-tool"):
+        path.unlink()
+    with pytest.raises(InstallError, match="not in the store any more"):
+        uninstall(["pgen"], root, Silent())
+    # The next run goes on: from what is installed, or from the place where it is published.
+    uninstall(["pgen"], root, Silent())
+    assert install(["atls"], registry, root, None, Silent()).fetched_frames == 1
+    succeed("verify", "--installed", "--root", root)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [stat.S_ISUID, stat.S_ISGID, stat.S_IWGRP, stat.S_IWOTH])
+def test_a_file_that_others_may_write_or_run_as_its_owner(
+    made: Publisher, root: Path, mode: int
+) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    (root / "atls/bin/atls-tool").chmod(0o555 | mode)
+    done = stackbuild("verify", "--installed", "--root", root)
+    assert done.returncode == 9
+    assert "another mode: atls/bin/atls-tool" in done.stdout
+
+
+def test_output_that_the_locale_cannot_say(made: Publisher, tmp_path: Path) -> None:
+    root = tmp_path / "é"
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    words = ("install", "atls", "--from", made.directory, "--root", root)
+    done = stackbuild(*words, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u00e9: generation 1" in done.stdout
+    report = json.loads(stackbuild(*words, "--json", env=env).stdout)
+    assert report["root"] == str(root)
+
+
+def test_cleaning_leaves_what_other_tools_build(tmp_path: Path) -> None:
+    for name in ("site/index.json", "other/.stackbuild/x", f"{host_platform()}/index.json"):
+        path = tmp_path / "build" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    succeed("clean", cwd=tmp_path)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+
+
+def test_publishing_below_a_file(tmp_path: Path) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    small.exports.write_text("")
+    message = fail(7, *_publish(small))
+    assert message.startswith(f"error: layers cannot be published\n  file: {small.exports}{os.sep}")
+    assert "to fix: name another directory with --to" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot limit the size of files")
+def test_publishing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(small.cache))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        message = fail(7, *_publish(small))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert message.startswith("error: the disk is full\n  file: ")
+    assert "to fix: make room and run the same command again" in message
+    succeed(*_publish(small))
+
+
+def _publish(small: SmallStack) -> tuple[str | Path, ...]:
+    only = ("--layer", "base", "--layer", "app", "--only", "--platform", "linux-x64")
+    return ("publish", "--spec", small.spec, *only)

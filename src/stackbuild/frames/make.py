@@ -9,7 +9,6 @@ by the number of threads.
 from __future__ import annotations
 
 import heapq
-import importlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -48,9 +47,6 @@ def make_sets(
     """
     if not jobs:
         return []
-    # Jobs import it in threads, and CPython 3.11 sees a deadlock where two of
-    # them enter a package by different modules that import one another.
-    importlib.import_module("installer")
     with (
         messages.task("Making frames", len(jobs), unit="sets") as task,
         _workers(max(1, workers)) as pool,

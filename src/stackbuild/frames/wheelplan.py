@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+# Here and not where they are used: threads would enter the package by modules that import one
+# another, in which CPython 3.11 sees a deadlock now and then.
+from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+from installer.utils import parse_metadata_file
+
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.tarformat import path_fault
 from stackbuild.transfer import sha256_file
@@ -23,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from email.message import Message
     from pathlib import Path
-
-    from installer.records import RecordEntry
 
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = ("sha256", "sha384", "sha512")
@@ -229,8 +232,6 @@ def _texts(
 
 
 def _records(text: str, path: Path, subject: str) -> dict[str, RecordEntry]:
-    from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
-
     try:
         entries = [RecordEntry.from_elements(*row) for row in parse_record_file(text.splitlines())]
     except (InvalidRecordEntry, csv.Error) as error:
@@ -319,8 +320,6 @@ def _check_complete(
 
 def metadata_of(wheel: Wheel) -> Message:
     """The wheel's METADATA (core metadata specification)."""
-    from installer.utils import parse_metadata_file
-
     return parse_metadata_file(wheel.texts["METADATA"])
 
 

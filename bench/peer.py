@@ -103,6 +103,10 @@ class Peer:
         """Pack its build environments as tar.xz, one after the other."""
         return self._run("publish")
 
+    def build_and_publish(self) -> Run:
+        """Both in one command: what is published is what the locks say."""
+        return self._run("build", "--publish")
+
     def size(self) -> int:
         """The bytes of all archives it published."""
         return sum(path.stat().st_size for path in self.artifacts.glob("*.tar.xz"))

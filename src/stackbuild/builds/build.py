@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from stackbuild.builds.finish import Finished
     from stackbuild.builds.kept import KeptWheel
     from stackbuild.lock.building import BuildOrder
     from stackbuild.lock.model import BuildRequirement
@@ -179,16 +180,16 @@ class WheelMaker:
                 tree = self._source(bench)
                 requires = self._asked_requires(bench, tree)
             pins = pin_requirements(order, requires, self._workspace, self._messages)
-        key = digest_of(
-            [order.recipe, bench.interpreter.version, [[pin.name, pin.sha256] for pin in pins]]
-        )
+        made_of = digest_of([order.recipe, [[pin.name, pin.sha256] for pin in pins]])
+        key = digest_of([made_of, bench.interpreter.version])
         kept = self._kept.get(key)
         if kept is None:
             self._messages.note(
                 f"building {order.subject} for {order.layer.name} on {order.platform}"
             )
             tree = tree or self._source(bench)
-            kept = self._made(bench, tree, pins, key)
+            made = self._made(bench, tree, pins, build=f"0_{made_of[:8]}")
+            kept = self._kept.put(key, made.path, made.foreign)
         return kept, pins
 
     def _known_requires(self, order: BuildOrder) -> list[str] | None:
@@ -230,9 +231,9 @@ class WheelMaker:
         )
 
     def _made(
-        self, bench: _Bench, tree: Path, pins: Sequence[BuildRequirement], key: str
-    ) -> KeptWheel:
-        """Build, make what comes out canonical, and keep it."""
+        self, bench: _Bench, tree: Path, pins: Sequence[BuildRequirement], *, build: str
+    ) -> Finished:
+        """Build, and make what comes out canonical, with the build tag `build`."""
         import uv
 
         python = self._environment(bench, pins)
@@ -248,8 +249,7 @@ class WheelMaker:
         wheels = list(out.glob("*.whl"))
         if len(wheels) != 1:
             raise RunError(f"it made {len(wheels)} wheels, not one")
-        made = finish(wheels[0], bench.order, bench.directory, build=f"0_{key[:8]}")
-        return self._kept.put(key, made.path, made.foreign)
+        return finish(wheels[0], bench.order, bench.directory, build=build)
 
 
 def _sweep(staging: Path) -> None:

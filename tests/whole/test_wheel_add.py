@@ -1,0 +1,202 @@
+"""Wheels for other platforms: asked for, added, taken, and kept when other things change."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.builds.add import add_wheels
+from stackbuild.cli.main import main
+from stackbuild.errors import FetchError, IntegrityError, LockError, UsageError
+from stackbuild.files import remove_tree
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.workspace import CACHE_VARIABLE
+from tests.support.building import BuildProject, project, pure, shared_cache
+from tests.support.interpreters import packable
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["project", "shared_cache"]
+
+HERE = host_platform()
+ELSEWHERE = Platform.MACOSX_AARCH64 if HERE != Platform.MACOSX_AARCH64 else Platform.LINUX_X64
+BOTH = f'platforms = ["{HERE.venvstacks_name}", "{ELSEWHERE.venvstacks_name}"]\n'
+FORCE = "".join(
+    f'force-source.tiny.{platform} = "its wheels are broken"\n' for platform in (HERE, ELSEWHERE)
+)
+TAGS = {"macos": "macosx_11_0_arm64", "linux": "manylinux_2_17_x86_64"}
+
+
+@pytest.fixture
+def foreign(project: BuildProject) -> BuildProject:
+    """A project whose framework needs `tiny` built, here and elsewhere."""
+    project.source(pure())
+    project.wheel("needed", "1.5")
+    project.spec("tiny", policy=FORCE, extra=BOTH)
+    return project
+
+
+def wheel(project: BuildProject, content: str = "value = 2\n", **options: str) -> Path:
+    minor = packable().minor.replace(".", "")
+    tag = options.get("tag", f"cp{minor}-cp{minor}-{TAGS[ELSEWHERE.os]}")
+    directory = project.directory.parent / "brought"
+    files = {"tiny.py": content}
+    version = options.get("version", "1.0")
+    return make_wheel(directory, "tiny", version, files, requires=("needed",), tag=tag)
+
+
+def add(project: BuildProject, *files: Path) -> None:
+    add_wheels(project.stack, project.workspace, project.listener, files)
+
+
+def test_another_platform_is_refused_with_what_to_do(foreign: BuildProject) -> None:
+    with pytest.raises(LockError) as caught:
+        foreign.lock()
+    assert str(caught.value) == (
+        "tiny 1.0 has to be built from source, each platform's wheel on a machine of it\n"
+        "  layer: fw\n"
+        f"  platform: {ELSEWHERE}\n"
+        "  distribution: tiny\n"
+        f"  found: this machine is {HERE}; force-source: its wheels are broken\n"
+        "  to fix: run `stackbuild lock --layer fw --platform host` on such a machine, and bring"
+        " the wheel from its wheelhouse here with `stackbuild wheel add FILE`; or leave the"
+        " platform out of the `platforms` of fw"
+    )
+    assert not foreign.path("fw", HERE).exists()
+    foreign.lock(platforms=["host"])
+
+
+def test_what_cannot_be_built_here_may_be_left_out(foreign: BuildProject) -> None:
+    foreign.spec("tiny", policy=FORCE + "resolution.strict-missing = false\n", extra=BOTH)
+    foreign.lock()
+    lock = foreign.read("fw", ELSEWHERE)
+    assert [item.name for item in lock.omitted] == ["tiny"]
+    assert foreign.versions("fw", HERE) == {"tiny": "1.0"}
+
+
+def test_an_added_wheel_is_locked_with_what_it_needs(foreign: BuildProject) -> None:
+    brought = wheel(foreign)
+    add(foreign, brought)
+    foreign.lock()
+    assert foreign.versions("fw", ELSEWHERE) == {"needed": "1.5", "tiny": "1.0"}
+    assert foreign.versions("fw", HERE) == {"tiny": "1.0"}
+    item = foreign.read("fw", ELSEWHERE).distributions[1]
+    assert item.wheel.name == brought.name
+    assert item.source is not None
+    assert item.build is not None
+    assert item.build.requirements is None
+    files = foreign.fetch(platform=str(ELSEWHERE))
+    assert files[item.wheel.sha256].read_bytes() == brought.read_bytes()
+
+
+def test_a_locked_wheel_that_is_not_here(foreign: BuildProject) -> None:
+    brought = wheel(foreign)
+    add(foreign, brought)
+    foreign.lock()
+    remove_tree(foreign.workspace.wheelhouse)
+    with pytest.raises(FetchError) as caught:
+        foreign.fetch(platform=str(ELSEWHERE))
+    text = str(caught.value)
+    assert text.startswith(
+        "the lock names a wheel that was built from source, and it is not here\n"
+    )
+    assert f"  file: {brought.name}\n" in text
+    assert f"bring it here with `stackbuild wheel add FILE`, from a {ELSEWHERE} machine" in text
+    # Nothing of it is needed to lock anew when something else changes.
+    foreign.wheel("other", "1.0")
+    foreign.spec("tiny", "other", policy=FORCE, extra=BOTH)
+    foreign.lock()
+    assert set(foreign.versions("fw", ELSEWHERE)) == {"needed", "other", "tiny"}
+    add(foreign, brought)
+    foreign.fetch(platform=str(ELSEWHERE))
+
+
+def test_an_added_wheel_comes_before_building(foreign: BuildProject) -> None:
+    own = wheel(foreign, tag="py3-none-any")
+    add(foreign, own)
+    foreign.lock()
+    for platform in (HERE, ELSEWHERE):
+        names = [item.wheel.name for item in foreign.read("fw", platform).distributions]
+        assert own.name in names
+    # The last one of those that fit equally counts; locks keep theirs until told.
+    changed = wheel(foreign, "value = 3\n", tag="py3-none-any")
+    [added] = add_wheels(foreign.stack, foreign.workspace, foreign.listener, [changed])
+    assert set(added.stale) == {f"fw on {HERE}", f"fw on {ELSEWHERE}"}
+    foreign.lock(upgrade_packages=["tiny"])
+    digests = {
+        item.wheel.sha256
+        for platform in (HERE, ELSEWHERE)
+        for item in foreign.read("fw", platform).distributions
+        if item.name == "tiny"
+    }
+    assert digests == {added.wheel.sha256}
+
+
+def test_a_wheel_of_another_version_is_not_taken(foreign: BuildProject) -> None:
+    add(foreign, wheel(foreign, version="2.0"))
+    with pytest.raises(LockError, match=r"tiny 1\.0 has to be built from source"):
+        foreign.lock()
+
+
+def test_wheels_that_are_not_added(foreign: BuildProject) -> None:
+    good, minor = wheel(foreign), packable().minor.replace(".", "")
+    damaged = good.with_name(good.name.replace("-1.0-", "-1.0-7-"))
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name) + b"#" * (name == "tiny.py"))
+    with pytest.raises(IntegrityError) as caught:
+        add(foreign, good, damaged)
+    assert str(caught.value).startswith(f"the wheel is damaged\n  file: {damaged}\n  found: ")
+    assert "tiny.py" in str(caught.value)
+    renamed = good.with_name(f"tiny-1.0-cp{minor}-cp{minor}-win_amd64.whl")
+    renamed.write_bytes(good.read_bytes())
+    with pytest.raises(IntegrityError, match="is for something else than its name says"):
+        add(foreign, renamed)
+    other = good.with_name(good.name.replace("tiny-", "other-"))
+    other.write_bytes(good.read_bytes())
+    with pytest.raises(IntegrityError, match="the wheel is damaged"):
+        add(foreign, other)
+    sdist = foreign.index.directory / "tiny-1.0.tar.gz"
+    with pytest.raises(IntegrityError, match="this is no wheel"):
+        add(foreign, sdist)
+    with pytest.raises(UsageError, match="there is no such file"):
+        add(foreign, good.with_name("none.whl"))
+    old = wheel(foreign, tag="cp27-cp27m-win32")
+    with pytest.raises(UsageError) as refused:
+        add(foreign, old)
+    assert str(refused.value).startswith(
+        f"the wheel fits no layer of the stack\n  file: {old.name}\n  expected: one for "
+    )
+    assert not (foreign.workspace.wheelhouse / good.name).exists()
+
+
+def test_the_command_tells_where_a_wheel_fits(
+    foreign: BuildProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(foreign.workspace.cache))
+    monkeypatch.chdir(foreign.directory)
+    brought = wheel(foreign)
+    assert main(["wheel", "add", str(brought)]) == 0
+    assert capsys.readouterr().out == f"added  {brought.name}  {ELSEWHERE}\n"
+    assert main(["lock"]) == 0
+    capsys.readouterr()
+    changed = wheel(foreign, "value = 4\n")
+    assert main(["wheel", "add", "--json", str(changed)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)[0]["platforms"] == [str(ELSEWHERE)]
+    assert printed.err == (
+        f"warning: the locks of fw on {ELSEWHERE} name another wheel of tiny;"
+        " `stackbuild lock --upgrade-package tiny` takes this one\n"
+    )
+
+
+def test_a_damaged_list_of_added_wheels(foreign: BuildProject) -> None:
+    add(foreign, wheel(foreign))
+    (foreign.workspace.wheelhouse / "added.json").write_text("[{}]")
+    with pytest.raises(IntegrityError, match="the list of wheels that were added is damaged"):
+        foreign.lock()

@@ -66,7 +66,8 @@ def _lock(stack: Path) -> None:
         run(stack, "lock")
     else:
         say("Choose distributions for this platform and fetch the wheels.")
-        run(stack, "lock", "--platform", "host")
+        # Only what is needed: another application would have something built from source.
+        run(stack, "lock", "--layer", _application(), "--platform", "host")
 
 
 def _publish_runtime(stack: Path) -> bool:

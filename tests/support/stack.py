@@ -138,7 +138,7 @@ def copy_for_tests(to: Path) -> RealStack:
     if not _has_runtime(stack):
         directory = copy_stack_for_another_python(to / "stack-for-another-python")
         stack = _with_wheelhouse(RealStack(directory=directory, cache=to / "cache"))
-        stack.run("lock", "--platform", "host")
+        stack.run("lock", "--layer", APPLICATION, "--platform", "host")
         if not _has_runtime(stack):
             pytest.skip("an interpreter can neither be downloaded nor packed here")
     fetched = stack.run("fetch", "--layer", APPLICATION, "--platform", "host", check=False)

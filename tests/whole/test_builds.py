@@ -290,6 +290,18 @@ def test_a_failure_shows_the_last_lines_of_the_log(project: BuildProject) -> Non
     assert not [path for path in (project.workspace.builds / "staging").iterdir() if path.is_dir()]
 
 
+def test_the_log_is_shown_where_that_is_wanted(project: BuildProject) -> None:
+    project.source(pure("print('a line of the backend', flush=True)\nreturn {'tiny.py': b''}"))
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert "a line of the backend" not in project.listener.notes
+    remove_tree(project.workspace.layers)
+    remove_tree(project.workspace.builds)
+    project.spec("tiny", policy=FORCE + "\nbuild.logging = true")
+    project.lock()
+    assert "a line of the backend" in project.listener.notes
+
+
 @LINUX
 def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
     project: BuildProject, tmp_path: Path

@@ -7,8 +7,8 @@ import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.process import tool_environment
 from stackbuild.errors import IntegrityError, LockError
+from stackbuild.lock.sources import git_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +90,9 @@ def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
 
     Raises RunError when git fails, and LockError when the subdirectory is not there.
     """
-    environment = tool_environment() | {"GIT_TERMINAL_PROMPT": "0"}
 
     def git(*words: str | Path, directory: Path = to) -> None:
-        runner.run(["git", *_GIT_SETTINGS, *words], directory, environment)
+        runner.run(["git", *_GIT_SETTINGS, *words], directory, git_environment())
 
     # With its history, for versions are often taken from the tags in it.
     git("clone", "--no-checkout", "--template=", "--", source.url, to, directory=to.parent)

@@ -119,6 +119,7 @@ def caches(workspace: Workspace) -> list[Freed]:
     named = {
         "frames": workspace.frames,
         "interpreters": workspace.runtimes,
+        "wheels built from source": workspace.builds,
         "addresses of files": workspace.addresses,
         "uv's downloads": workspace.uv,
     }

@@ -56,7 +56,7 @@ def fetch(
     if built:
         from stackbuild.lock.rebuild import rebuild
 
-        rebuild(stack, workspace, messages, builder, built)
+        rebuild(stack, workspace, messages, builder, built, index=index)
     return paths
 
 

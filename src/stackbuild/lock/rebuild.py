@@ -35,12 +35,14 @@ def rebuild(
     messages: Messages,
     builder: Builder | None,
     missing: Sequence[tuple[LockedDistribution, LayerLock]],
+    *,
+    index: str | None = None,
 ) -> None:
     """Build those of `missing` that can be built here, of exactly what they were built of.
 
-    Raises FetchError for one of another platform, or built elsewhere;
-    IntegrityError for one that comes out differently; LockError when building
-    fails.
+    `index` takes the place of the default index. Raises FetchError for one of
+    another platform, or built elsewhere; IntegrityError for one that comes out
+    differently; LockError when building fails.
     """
     errors: list[StackbuildError] = []
     for item, lock in missing:
@@ -49,39 +51,48 @@ def rebuild(
                 raise _not_here(item, lock, f"this machine is {host_platform()}")
             if item.build is None or item.build.requirements is None:
                 raise _not_here(item, lock, "it was built elsewhere")
-            _rebuild_one(stack, workspace, messages, builder, item, lock)
+            order = _order(stack, workspace, messages, item, lock, index)
+            _rebuild(builder, order, item, lock, workspace)
         except StackbuildError as error:
             errors.append(error)
     raise_all(errors)
 
 
-def _rebuild_one(
+def _order(
     stack: Stack,
     workspace: Workspace,
     messages: Messages,
-    builder: Builder,
     item: LockedDistribution,
     lock: LayerLock,
-) -> None:
+    index: str | None,
+) -> BuildOrder:
     layer = stack.layers[lock.layer]
     target = target_of(layer, lock.platform, lock.python_version)
-    indexes = index_settings(stack, layer)
-    source = item.source
-    assert source is not None and item.build is not None  # noqa: S101, PT018 - as the reader checks
-    built = builder.build(
-        BuildOrder(
-            layer=layer,
-            target=target,
-            name=item.name,
-            version=item.version,
-            source=source,
-            sdist=_sdist(item, target, indexes, workspace, messages),
-            runtime=read_runtime_lock(workspace, layer.runtime),
-            indexes=indexes,
-            recipe=recipe(layer, target, item.name, source, workspace.overlays),
-            requirements=item.build.requirements,
-        )
+    indexes = index_settings(stack, layer, default=index)
+    if item.source is None or item.build is None:
+        raise TypeError(item)
+    return BuildOrder(
+        layer=layer,
+        target=target,
+        name=item.name,
+        version=item.version,
+        source=item.source,
+        sdist=_sdist(item, target, indexes, workspace, messages),
+        runtime=read_runtime_lock(workspace, layer.runtime),
+        indexes=indexes,
+        recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
+        requirements=item.build.requirements,
     )
+
+
+def _rebuild(
+    builder: Builder,
+    order: BuildOrder,
+    item: LockedDistribution,
+    lock: LayerLock,
+    workspace: Workspace,
+) -> None:
+    built = builder.build(order)
     if built.wheel.sha256 != item.wheel.sha256:
         raise IntegrityError(
             f"{item.name} {item.version} was built again, and came out differently",

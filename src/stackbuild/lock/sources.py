@@ -98,14 +98,17 @@ def _commit(url: str, revision: str | None) -> str:
     )
 
 
+def git_environment() -> dict[str, str]:
+    """For git, which may use the user's keys and helpers, and asks nobody for a password."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0"}
+
+
 def _ls_remote(url: str, patterns: list[str]) -> str:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    } | {"GIT_TERMINAL_PROMPT": "0"}
     try:
         result = subprocess.run(
             ["git", "ls-remote", "--", url, *patterns],
-            env=environment,
+            env=git_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

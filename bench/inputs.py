@@ -120,26 +120,49 @@ def served(directory: Path) -> Iterator[str]:
 def write_project(spec: Spec, archive: Archive, mirror: str, to: Path) -> None:
     """Copy the stack to `to`, with its runtime pinned to `archive`.
 
+    Only what both sides can do is kept: no application with a distribution that is
+    built from source, and of stackbuild's own settings nothing but overlays.
     The runtime asks for exactly the version that the archive holds, so that neither
     side works with an interpreter that is not the one it was told; stackbuild takes it
     as an explicit download, venvstacks through the table of its own environment.
     `without-bytecode.toml` beside it is the same stack with bytecode turned off.
     """
     to.mkdir(parents=True, exist_ok=True)
-    document = tomlkit.parse(spec.path.read_text())
-    for name in _files_named(document.unwrap()):
+    plain = tomlkit.parse(spec.path.read_text()).unwrap()
+    settings = plain.get("tool", {}).get("stackbuild", {}).get("layers", {})
+    plain["applications"] = [
+        application
+        for application in plain["applications"]
+        if "build-wheel" not in settings.get(application["name"], {})
+    ]
+    names = {application["name"] for application in plain["applications"]}
+    for name in list(settings):
+        settings[name] = _overlays_of(settings[name])
+        if name not in names or not settings[name]:
+            del settings[name]
+    for name in _files_named(plain):
         _copy(spec.path.parent / name, to / name)
     _copy(spec.path.parent / "overlays", to / "overlays")
-    plain = cast("Any", document)
     plain["runtimes"][0]["python_implementation"] = f"cpython@{archive.version}"
     tool = plain.setdefault("tool", {}).setdefault("stackbuild", {})
     runtime = tool.setdefault("layers", {}).setdefault(spec.runtime, {})
     runtime["downloads"] = {
         "linux-x64": {"url": f"{mirror}/{quote(archive.path.name)}", "sha256": archive.sha256}
     }
-    (to / "venvstacks.toml").write_text(tomlkit.dumps(document))
+    (to / "venvstacks.toml").write_text(tomlkit.dumps(plain))
     tool.setdefault("frames", {})["bytecode"] = False
-    (to / "without-bytecode.toml").write_text(tomlkit.dumps(document))
+    (to / "without-bytecode.toml").write_text(tomlkit.dumps(plain))
+
+
+def _overlays_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of a layer, those of `copy-files`, for all platforms or for one."""
+    kept = {key: value for key, value in settings.items() if key == "copy-files"}
+    platforms = {
+        name: _overlays_of(table) for name, table in settings.get("platform-specific", {}).items()
+    }
+    if filled := {name: table for name, table in platforms.items() if table}:
+        kept["platform-specific"] = filled
+    return kept
 
 
 def _files_named(document: Mapping[str, Any]) -> set[str]:

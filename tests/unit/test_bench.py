@@ -4,10 +4,11 @@ import json
 import platform
 import re
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
-from bench.inputs import Archive, read_spec
+from bench.inputs import Archive, read_spec, write_project
 from bench.measure import BenchError, Place, Run, in_turn, middle, run
 from bench.peer import put_in_table
 from bench.table import Kind, Line, Target, as_dict, figure, markdown
@@ -159,3 +160,36 @@ def test_frameworks_are_read_lowest_first(tmp_path: Path) -> None:
         "3.12",
         ("lower", "upper"),
     )
+
+
+def test_only_what_both_sides_can_do_is_in_the_stack_they_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "venvstacks.toml"
+    path.write_text(
+        '[[runtimes]]\nname = "cpython-3.12"\npython_implementation = "cpython@3.12.10"\n'
+        '[[applications]]\nname = "atls"\nframeworks = []\nlaunch_module = "launch/atls.py"\n'
+        '[[applications]]\nname = "built"\nframeworks = []\n'
+        '[tool.stackbuild.layers.atls]\ncopy-files = [{ from = "a/", to = "b/" }]\n'
+        'overrides = { numba = "0.62.1" }\n'
+        '[tool.stackbuild.layers.built.build-wheel.freesasa.linux-x64]\nreason = "no wheel"\n'
+    )
+    module = tmp_path / "launch/atls.py"
+    module.parent.mkdir()
+    module.write_text("print('atls')\n")
+    archive = Archive(path=tmp_path / "cpython-3.12.1+20240107.tar.gz", version="3.12.1")
+    archive.path.write_bytes(b"interpreter")
+    project = tmp_path / "project"
+    write_project(read_spec(path), archive, "http://127.0.0.1:1", project)
+    given = tomllib.loads((project / "venvstacks.toml").read_text())
+    assert [application["name"] for application in given["applications"]] == ["atls"]
+    assert given["runtimes"][0]["python_implementation"] == "cpython@3.12.1"
+    layers = given["tool"]["stackbuild"]["layers"]
+    assert layers["atls"] == {"copy-files": [{"from": "a/", "to": "b/"}]}
+    assert layers["cpython-3.12"]["downloads"]["linux-x64"] == {
+        "url": "http://127.0.0.1:1/cpython-3.12.1%2B20240107.tar.gz",
+        "sha256": archive.sha256,
+    }
+    assert "built" not in layers
+    assert (project / "launch/atls.py").read_text() == "print('atls')\n"
+    without = tomllib.loads((project / "without-bytecode.toml").read_text())
+    assert without["tool"]["stackbuild"].pop("frames") == {"bytecode": False}
+    assert without == given

@@ -121,7 +121,8 @@ def write_project(spec: Spec, archive: Archive, mirror: str, to: Path) -> None:
     """Copy the stack to `to`, with its runtime pinned to `archive`.
 
     Only what both sides can do is kept: no application with a distribution that is
-    built from source, and of stackbuild's own settings nothing but overlays.
+    built from source, and of stackbuild's own settings nothing but overlays. What they
+    override becomes a requirement, so that both resolve to the same versions.
     The runtime asks for exactly the version that the archive holds, so that neither
     side works with an interpreter that is not the one it was told; stackbuild takes it
     as an explicit download, venvstacks through the table of its own environment.
@@ -136,6 +137,9 @@ def write_project(spec: Spec, archive: Archive, mirror: str, to: Path) -> None:
         if "build-wheel" not in settings.get(application["name"], {})
     ]
     names = {application["name"] for application in plain["applications"]}
+    for application in plain["applications"]:
+        overrides = settings.get(application["name"], {}).get("overrides", {})
+        application["requirements"] += [f"{name}=={version}" for name, version in overrides.items()]
     for name in list(settings):
         settings[name] = _overlays_of(settings[name])
         if name not in names or not settings[name]:

@@ -167,7 +167,8 @@ def test_only_what_both_sides_can_do_is_in_the_stack_they_are_given(tmp_path: Pa
     path.write_text(
         '[[runtimes]]\nname = "cpython-3.12"\npython_implementation = "cpython@3.12.10"\n'
         '[[applications]]\nname = "atls"\nframeworks = []\nlaunch_module = "launch/atls.py"\n'
-        '[[applications]]\nname = "built"\nframeworks = []\n'
+        'requirements = ["olga==1.3.0"]\n'
+        '[[applications]]\nname = "built"\nframeworks = []\nrequirements = []\n'
         '[tool.stackbuild.layers.atls]\ncopy-files = [{ from = "a/", to = "b/" }]\n'
         'overrides = { numba = "0.62.1" }\n'
         '[tool.stackbuild.layers.built.build-wheel.freesasa.linux-x64]\nreason = "no wheel"\n'
@@ -181,6 +182,7 @@ def test_only_what_both_sides_can_do_is_in_the_stack_they_are_given(tmp_path: Pa
     write_project(read_spec(path), archive, "http://127.0.0.1:1", project)
     given = tomllib.loads((project / "venvstacks.toml").read_text())
     assert [application["name"] for application in given["applications"]] == ["atls"]
+    assert given["applications"][0]["requirements"] == ["olga==1.3.0", "numba==0.62.1"]
     assert given["runtimes"][0]["python_implementation"] == "cpython@3.12.1"
     layers = given["tool"]["stackbuild"]["layers"]
     assert layers["atls"] == {"copy-files": [{"from": "a/", "to": "b/"}]}

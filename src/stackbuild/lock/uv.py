@@ -41,8 +41,9 @@ _KEPT_VARIABLES = frozenset(
         "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA",
     }
 )  # fmt: skip
-_RUNS_PER_PROCESSOR = 4
-"""uv mostly waits for the index, so that more runs than processors pay."""
+_RUNS_PER_PROCESSOR = 2
+"""uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
+of names was seen to drop questions, which costs 5 s before uv asks again."""
 _OUTPUT = "pylock.answer.toml"
 _EXPLAINED = "answer.txt"
 

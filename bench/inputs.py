@@ -153,6 +153,8 @@ def write_project(spec: Spec, archive: Archive, mirror: str, to: Path) -> None:
     runtime["downloads"] = {
         "linux-x64": {"url": f"{mirror}/{quote(archive.path.name)}", "sha256": archive.sha256}
     }
+    # An interpreter of this machine needs libraries of it, which are no finding here.
+    runtime["verify"] = {"host-libraries": ["*"]}
     (to / "venvstacks.toml").write_text(tomlkit.dumps(plain))
     tool.setdefault("frames", {})["bytecode"] = False
     (to / "without-bytecode.toml").write_text(tomlkit.dumps(plain))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.inputs import APPLICATION, beside_python
 from bench.measure import MIB, Place, Run, alternated, in_turn, repeated, run
+from bench.modules import native_modules
 from bench.ours import WITHOUT_BYTECODE, Ours
 from bench.table import Kind, Line, Target
 
@@ -321,9 +322,46 @@ def start(bench: Bench) -> list[Line]:
     ]
 
 
+def verify(bench: Bench) -> list[Line]:
+    """Importing every native module of the installed application's chain."""
+    ours = bench.ours
+    ours.publish()
+    root = bench.scratch / "first/root"
+    if not root.exists():
+        ours.install(root)
+    _uv(bench, "first", cache=bench.scratch / "uv-cache")
+    wheels = native_modules(bench.scratch / "with-uv", without=ours.left_out_of_verify(root))
+    mine = repeated(lambda: ours.verify(root))
+    theirs = repeated(lambda: _environment_for_each(bench, wheels))
+    modules = sum(map(len, wheels.values()))
+    return [
+        Line(name="verify the chain", ours=mine.seconds, target=Target(kind=Kind.LIMIT, value=20)),
+        Line(
+            name="verify the chain",
+            ours=mine.seconds,
+            peer=theirs.seconds,
+            against="a venv for each wheel",
+            note=f"each of {modules} native modules in a process of its own on both sides; "
+            f"the venvs of {len(wheels)} wheels are made by uv with its cache filled, and "
+            "stackbuild also checks files, requirements and libraries",
+        ),
+    ]
+
+
+def _environment_for_each(bench: Bench, wheels: Mapping[str, Sequence[str]]) -> Run:
+    """For each wheel a new venv with all of the chain, and each module imported there."""
+    runs: list[Run] = []
+    for modules in wheels.values():
+        runs.append(_uv(bench, "first", cache=bench.scratch / "uv-cache"))
+        python = bench.scratch / "with-uv/bin/python"
+        runs += [run([python, "-c", f"import {module}"], bench.place) for module in modules]
+    return in_turn(runs)
+
+
 GROUPS: Mapping[str, Callable[[Bench], list[Line]]] = {
     "lock": lock,
     "publish": publish,
     "install": install,
     "start": start,
+    "verify": verify,
 }

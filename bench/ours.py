@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,3 +106,16 @@ class Ours:
     def interpreter(self, root: Path) -> Path:
         """The application's `python` in `root`."""
         return root / APPLICATION / "bin/python"
+
+    def verify(self, root: Path) -> Run:
+        """Check the application with its chain in `root`."""
+        return self._run("verify", APPLICATION, "--root", root)
+
+    def left_out_of_verify(self, root: Path) -> set[str]:
+        """The native modules that `verify` does not import, by their full names."""
+        words: list[str | Path] = [self.program, "verify", APPLICATION, "--root", root, "--json"]
+        place = self.place
+        done = subprocess.run(
+            words, cwd=place.directory, env=dict(place.environment), check=True, capture_output=True
+        )
+        return set(json.loads(done.stdout)["left_out"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from bench.inputs import Archive, read_spec, write_project
 from bench.measure import BenchError, Place, Run, in_turn, middle, run
+from bench.modules import native_modules
 from bench.peer import put_in_table
 from bench.table import Kind, Line, Target, as_dict, figure, markdown
 
@@ -195,3 +196,15 @@ def test_only_what_both_sides_can_do_is_in_the_stack_they_are_given(tmp_path: Pa
     without = tomllib.loads((project / "without-bytecode.toml").read_text())
     assert without["tool"]["stackbuild"].pop("frames") == {"bytecode": False}
     assert without == given
+
+
+def test_native_modules_are_those_with_a_tag_of_python(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/python3.12/site-packages"
+    for name, paths in {
+        "some-1.dist-info": ["some/a.cpython-312-x86_64-linux-gnu.so", "some/sub/b.abi3.so"],
+        "plain-2.dist-info": ["plain/__init__.py", "plain.libs/libz-1.so"],
+    }.items():
+        (packages / name).mkdir(parents=True)
+        (packages / name / "RECORD").write_text("".join(f"{path},,\n" for path in paths))
+    assert native_modules(tmp_path) == {"some-1": ["some.a", "some.sub.b"]}
+    assert native_modules(tmp_path, without={"some.a"}) == {"some-1": ["some.sub.b"]}

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from tools.standin import PROJECT
 
 from stackbuild import __version__
 from stackbuild.cli.main import COMMANDS, main
@@ -60,6 +62,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     assert all(name in text and line in text for name, line in COMMANDS.items())
+
+
+def test_the_readme_names_every_command() -> None:
+    table = (PROJECT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `stackbuild (\w+)(?: \w+)?` \|", table, re.MULTILINE))
+    assert named == {*COMMANDS}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

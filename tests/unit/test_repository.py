@@ -33,7 +33,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "compose",
         "registry",
         "install",
-        "verify report importers",
+        "verify importers",
         "cli",
         "__main__",
     )

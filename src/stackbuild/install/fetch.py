@@ -6,9 +6,9 @@ import hashlib
 import io
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.errors import FetchError, InstallError, IntegrityError
 from stackbuild.files import atomic_write
 from stackbuild.install.unpack import unpack
 
@@ -28,6 +28,10 @@ rest does not, so more of them gain nothing."""
 
 IN_MEMORY = 16 << 20
 """Compressed frames larger than this many bytes wait on disk instead of in memory."""
+
+AHEAD = 32 << 20
+"""Bytes of compressed frames that may be received and not yet unpacked; one that waits on
+disk counts as `IN_MEMORY`. So a large frame keeps one thread at work and no other waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,18 @@ def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[Wanted]:
     return runs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """The compressed bytes of a frame, not yet compared with its sha256."""
+
+    manifest: Manifest
+    placed: PlacedFrame
+    data: io.BytesIO | io.BufferedRandom
+    """At its beginning."""
+    location: str
+    """Of the registry."""
+
+
 def fetch_frames(
     runs: Sequence[Wanted], published: Published, store: Store, messages: Messages
 ) -> int:
@@ -85,22 +101,34 @@ def fetch_frames(
     store.staging.mkdir(parents=True)
     try:
         with messages.task("fetching", total) as task, ThreadPoolExecutor(WORKERS) as pool:
-            pending: list[Future[None]] = []
+            pending: dict[Future[None], int] = {}
             try:
-                for run, placed, data in _received(runs, published, store.staging):
-                    pending.append(pool.submit(_keep, run.manifest, placed, data, store))
-                    task.advance(placed.frame.size)
-                    # Frames in memory are as many as the threads have work, and one more.
-                    while len(pending) > WORKERS:
-                        pending.pop(0).result()
-                for future in pending:
-                    future.result()
+                for received in _received(runs, published, store.staging):
+                    size = received.placed.frame.size
+                    pending[pool.submit(_keep, received, store)] = min(size, IN_MEMORY)
+                    task.advance(size)
+                    _wait(pending, until=AHEAD)
+                _wait(pending, until=0)
+            except FetchError:
+                # What has been received need not be received again.
+                raise
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     finally:
         store.sweep()
     return total
+
+
+def _wait(pending: dict[Future[None], int], until: int) -> None:
+    """Let work end until no more than `until` bytes of it are pending; raises what it raised."""
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    while sum(pending.values()) > until:
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            del pending[future]
+            future.result()
 
 
 def _check_format(runs: Sequence[Wanted]) -> None:
@@ -116,29 +144,25 @@ def _check_format(runs: Sequence[Wanted]) -> None:
             )
 
 
-def _received(
-    runs: Sequence[Wanted], published: Published, staging: Path
-) -> Iterator[tuple[Wanted, PlacedFrame, IO[bytes]]]:
-    """Each frame's compressed bytes, complete and with the right sha256."""
+def _received(runs: Sequence[Wanted], published: Published, staging: Path) -> Iterator[Received]:
+    """Each frame's compressed bytes, one frame after the other."""
     for run in runs:
         entry = published.entry(run.manifest)
         stream = _Stream(published.registry.read(entry, run.manifest, run.start, run.stop))
         for placed in run.frames:
             large = placed.frame.size > IN_MEMORY
             data = _on_disk(staging) if large else io.BytesIO()
-            digest = hashlib.sha256()
             for piece in stream.take(placed.frame.size):
-                digest.update(piece)
                 data.write(piece)
-            if digest.hexdigest() != placed.frame.sha256:
-                raise _wrong_frame(run.manifest, placed, digest.hexdigest(), published.location)
             data.seek(0)
-            yield run, placed, data
+            yield Received(
+                manifest=run.manifest, placed=placed, data=data, location=published.location
+            )
 
 
-def _on_disk(staging: Path) -> IO[bytes]:
+def _on_disk(staging: Path) -> io.BufferedRandom:
     # Closed, and so removed, by the thread that unpacks it.
-    return cast("IO[bytes]", TemporaryFile(dir=staging))
+    return TemporaryFile(dir=staging)
 
 
 class _Stream:
@@ -160,17 +184,18 @@ class _Stream:
             yield piece
 
 
-def _keep(manifest: Manifest, placed: PlacedFrame, data: IO[bytes], store: Store) -> None:
-    """Unpack a frame and put it into the store."""
-    frame = placed.frame
+def _keep(received: Received, store: Store) -> None:
+    """Check a frame, unpack it and put it into the store."""
+    manifest, frame = received.manifest, received.placed.frame
     work = store.staging / frame.sha256
-    work.mkdir()
     siblings = {manifest.directory, *(link.directory for link in manifest.chain)}
-    try:
-        with data:
+    with received.data as data:
+        _check_sha256(received)
+        work.mkdir()
+        try:
             listing = unpack(data, frame, work / "tree", siblings)
-    except IntegrityError as error:
-        raise _in_layer(error, manifest, frame.subject) from error
+        except IntegrityError as error:
+            raise _in_layer(error, manifest, frame.subject) from error
     # A rename would be enough for a killed process, but not for a power cut: a
     # listing that is empty or cut off must not pass for a frame.
     atomic_write(work / "files.json", listing.to_json())
@@ -194,16 +219,19 @@ def _in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> Integr
     )
 
 
-def _wrong_frame(
-    manifest: Manifest, placed: PlacedFrame, found: str, location: str
-) -> IntegrityError:
-    return IntegrityError(
-        "a frame of the archive is not the one that the manifest names",
-        layer=manifest.layer,
-        platform=manifest.platform,
-        distribution=placed.frame.subject,
-        file=f"{manifest.archive.name} in {location}, from byte {placed.offset}",
-        expected=f"sha256 {placed.frame.sha256}",
-        found=f"sha256 {found}",
-        remedy="publish or copy the archive again",
-    )
+def _check_sha256(received: Received) -> None:
+    """Raise IntegrityError unless the bytes are the frame's; leaves them at their beginning."""
+    manifest, placed, data = received.manifest, received.placed, received.data
+    found = hashlib.file_digest(data, "sha256").hexdigest()
+    data.seek(0)
+    if found != placed.frame.sha256:
+        raise IntegrityError(
+            "a frame of the archive is not the one that the manifest names",
+            layer=manifest.layer,
+            platform=manifest.platform,
+            distribution=placed.frame.subject,
+            file=f"{manifest.archive.name} in {received.location}, from byte {placed.offset}",
+            expected=f"sha256 {placed.frame.sha256}",
+            found=f"sha256 {found}",
+            remedy="publish or copy the archive again",
+        )

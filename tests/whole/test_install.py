@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,6 +219,16 @@ def test_uninstalling_and_cleaning(made: Publisher, root: Path) -> None:
     assert not list((root / ".stackbuild/store").glob("?" * 64))
     succeed("install", "pgen", "--from", made.directory, "--root", root)
     assert tool(root, "pgen") == "pgen 1"
+
+
+def test_a_deprecated_layer_is_installed_with_a_warning(made: Publisher, root: Path) -> None:
+    (atls,) = made.entries["atls"][host_platform()]
+    doubted = replace(atls, deprecated="wrong results", superseded_by="pgen")
+    made.entries["atls"][host_platform()] = [doubted]
+    made.write_index()
+    done = stackbuild("install", "atls", "pgen", "--from", made.directory, "--root", root)
+    assert done.returncode == 0
+    assert done.stderr == "warning: atls is deprecated: wrong results; superseded by pgen\n"
 
 
 def test_layers_carried_over_without_store_and_registry(made: Publisher, root: Path) -> None:

@@ -76,9 +76,7 @@ def _variant(variant: Variant) -> Iterator[dict[str, object]]:
 
 def _variant_row(variant: Variant) -> tuple[str, ...]:
     entry = variant.entry
-    notes = [f"deprecated: {entry.deprecated}"] if entry.deprecated else []
-    notes += [f"superseded by {entry.superseded_by}"] if entry.superseded_by else []
-    notes += [f"{len(variant.older)} older"] if variant.older else []
+    notes = [*entry.doubts, *([f"{len(variant.older)} older"] if variant.older else [])]
     return (
         *(variant.layer, entry.kind, entry.version, variant.platform, entry.python_version),
         *(entry.digest[:12], str(entry.files)),

@@ -130,6 +130,13 @@ class IndexEntry:
     """The layer to use instead. Older manifests of a layer are superseded by newer ones
     without being told so."""
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why one should think twice before using the layer, in words."""
+        why = (f"deprecated: {self.deprecated}",) if self.deprecated else ()
+        instead = (f"superseded by {self.superseded_by}",) if self.superseded_by else ()
+        return (*why, *instead)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:

@@ -54,6 +54,9 @@ def install(
         plan = plan_install(layers, before, published)
         for layer in plan.brought:
             messages.note(f"{layer} is brought to its current version: a layer below it changes")
+        for layer in layers:
+            if doubts := published.doubts(layer):
+                messages.warn(f"{layer} is {'; '.join(doubts)}")
         # The root's own store is named by None, so that the root can be moved.
         named = store.expanduser().absolute() if store is not None else before.store
         named = None if named == where.own_store else named

@@ -48,6 +48,10 @@ class Published:
         entries = self._index.entries.get(layer, {}).get(self.platform)
         return self._read(entries[0], layer) if entries else None
 
+    def doubts(self, layer: str) -> tuple[str, ...]:
+        """What its publisher says against using the current version of `layer`."""
+        return self._entries_of(layer)[0].doubts
+
     def fitting(self, link: ChainLink) -> Manifest | None:
         """The newest manifest of a lower layer that is the one `link` names, if there is one."""
         for entry in self._index.entries.get(link.layer, {}).get(self.platform, ()):

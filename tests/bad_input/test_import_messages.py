@@ -213,7 +213,7 @@ def test_a_directory_that_is_no_such_repository(tmp_path: Path) -> None:
         "this is no repository of the kind of runenv-python-3",
         f"  file: {tmp_path}",
         "  expected: shared-config.json, and directories such as python-3.12.10 with a config.json",
-        "  found: no such directory",
+        "  found: no shared-config.json, no such directory",
     ]
 
 

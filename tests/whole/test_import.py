@@ -22,17 +22,22 @@ from stackbuild.importers.plan import LAYER_BYTES
 from stackbuild.importers.suggest import suggest
 from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
-from stackbuild.platforms import Platform
+from stackbuild.platforms import Platform, host_platform
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE, Workspace
+from tests.support import building
+from tests.support.interpreters import packable
 from tests.support.runenv import (
     ALL,
     Indexes,
     make_older_repository,
     make_repository,
     open_indexes,
+    write_file,
     write_json,
+    write_variant,
 )
+from tests.support.stack import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -376,6 +381,61 @@ def test_in_the_repository_itself_overlays_are_links(
     assert "overlays/atls -> ../python-3.12.10-atls" in out
     stack = load_stack(root / "venvstacks.toml")
     assert len(stack.layers["atls"].overlays(Platform.LINUX_X64)) == 4
+
+
+def test_what_was_imported_is_built_published_installed_and_run(
+    imported: Imported, command: Any, tmp_path: Path
+) -> None:
+    python = packable()
+    sources = building.source_files(building.pure(), dependencies=("nowhere-to-be-had",))
+    commit = building.make_repository(tmp_path / "git" / "tiny", sources)
+    older, stack = tmp_path / "older", tmp_path / "stack"
+    write_json(older / "shared-config.json", {})
+    folder = write_variant(
+        older,
+        "-tool",
+        {
+            "packages": {
+                "dependencies": [
+                    "numpy==2.2.6",
+                    "biopython==1.85",
+                    f"git+file://{tmp_path / 'git' / 'tiny'}@v1",
+                ],
+                "noDeps": ["tiny"],
+                "resolution": {"allowSourceList": ["tiny"]},
+                "copyFiles": [{"from": "tools/", "to": "bin/"}],
+            }
+        },
+        version=str(python.version),
+    )
+    script = '#!/bin/sh\nexec "$(dirname "$0")/python" -c "import tiny; print(tiny.value)"\n'
+    write_file(folder / "tools" / "value", script, executable=True)
+    for name in ("-plain", "-other"):
+        config = {"packages": {"dependencies": ["numpy==2.2.6", "click==8.1.8"]}}
+        write_variant(older, name, config, version=str(python.version))
+    index = imported.indexes.default.url
+    code, _, err = command("import", "runenv", older, "--to", stack, "--index", index)
+    assert code == 0, err
+    with (stack / "venvstacks.toml").open("a") as file:
+        runtime = f"cpython-{python.version.major}.{python.version.minor}"
+        file.write(
+            f'\n[tool.stackbuild.layers."{runtime}"]\nsources = ["local"]\n'
+            f'path = "{python.prefix.as_posix()}"\n'
+        )
+    here = ("--spec", stack / "venvstacks.toml", "--platform", "host")
+    for verb in ("lock", "publish"):
+        code, _, err = command(verb, *here)
+        assert code == 0, err
+    lock = (stack / "layers" / "tool" / f"pylock.{host_platform()}.toml").read_text()
+    assert commit in lock
+    root = tmp_path / "root"
+    code, _, err = command("install", "tool", "--from", stack / "exports", "--root", root)
+    assert code == 0, err
+    assert run(root / "tool" / "bin" / "value").stdout == "1\n"
+    numpy = "import numpy; print(list(numpy.__path__)[0])"
+    place = run(root / "tool" / "bin" / "python", "-c", numpy).stdout
+    (framework,) = (f for f in load_stack(stack / "venvstacks.toml").layers if "common" in f)
+    assert f"/{framework}/lib/" in place
 
 
 def test_without_an_index_each_variant_stays_whole(tmp_path: Path) -> None:

@@ -35,12 +35,14 @@ def read_repository(directory: Path) -> Repository:
     in its files.
     """
     folders = _folders(directory)
-    if not (directory / SHARED).is_file() or not folders:
+    missing = [] if (directory / SHARED).is_file() else [f"no {SHARED}"]
+    missing += [] if folders else ["no such directory"]
+    if missing:
         raise UsageError(
             "this is no repository of the kind of runenv-python-3",
             file=directory,
             expected=f"{SHARED}, and directories such as python-3.12.10 with a config.json",
-            found=f"{', '.join(folder.name for folder in folders) or 'no such directory'}",
+            found=", ".join(missing),
         )
     files = JsonFiles(directory)
     table = files.read(SHARED, required=True)

@@ -35,6 +35,8 @@ class Elf:
     needed: tuple[str, ...]
     search: tuple[str, ...]
     """Directories of DT_RUNPATH or DT_RPATH."""
+    machine: str = ""
+    """The processor it is for, as the ABI names it: ``EM_X86_64``."""
 
 
 def read_elf(path: Path) -> Elf | None:
@@ -48,8 +50,8 @@ def read_elf(path: Path) -> Elf | None:
 
         found: dict[str, list[str]] = {kind: [] for kind in _TAGS}
         try:
-            segments = ELFFile(file).iter_segments(type="PT_DYNAMIC")
-            for segment in segments:
+            image = ELFFile(file)
+            for segment in image.iter_segments(type="PT_DYNAMIC"):
                 # Other kinds of segments have no tags; the filter has left none of them.
                 for tag in segment.iter_tags() if isinstance(segment, DynamicSegment) else ():
                     kind = str(tag.entry.d_tag)
@@ -59,7 +61,11 @@ def read_elf(path: Path) -> Elf | None:
             raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
         # RPATH counts only where there is no RUNPATH.
         search = ":".join(found["DT_RUNPATH"] or found["DT_RPATH"])
-        return Elf(tuple(found["DT_NEEDED"]), tuple(item for item in search.split(":") if item))
+        return Elf(
+            tuple(found["DT_NEEDED"]),
+            tuple(item for item in search.split(":") if item),
+            str(image.header["e_machine"]),
+        )
 
 
 def find_needed(elf: Elf, origin: Path) -> dict[str, Path]:

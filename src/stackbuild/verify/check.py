@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.verify.deployed import DeployedLayer, Deployment
     from stackbuild.verify.known import Tried
+    from stackbuild.verify.model import Outcome
 
 _START_LIMIT = 30.0
 """Seconds that an interpreter may take to start and end."""
@@ -66,13 +68,13 @@ def check_deployed(
     tops = [deployment.layers[name] for name in dict.fromkeys(names)]
     wanted = {one.manifest.directory for top in tops for one in deployment.chain(top)}
     checked = [layer for name, layer in deployment.layers.items() if name in wanted]
-    run.read(checked, (*places, deployment.root))
     not_imported = ""
-    if state.platform == host_platform():
+    if state.platform != host_platform():
+        not_imported = f"the layers are for {state.platform}, and this is {host_platform()}"
+    run.read(checked, (*places, deployment.root), imported=not not_imported)
+    if not not_imported:
         for top in tops:
             run.import_all(top)
-    else:
-        not_imported = f"the layers are for {state.platform}, and this is {host_platform()}"
     return run.report(
         [layer.manifest.directory for layer in checked],
         complete=not layers,
@@ -110,8 +112,10 @@ class _Checking:
         chain = self.deployment.chain(layer)
         return merged([self.rules.get(one.manifest.layer, Rules()) for one in chain])
 
-    def read(self, layers: Sequence[DeployedLayer], places: Iterable[Path]) -> None:
-        """Everything that is found without running anything."""
+    def read(
+        self, layers: Sequence[DeployedLayer], places: Iterable[Path], *, imported: bool
+    ) -> None:
+        """Everything that is found without running anything; `imported` if modules will be."""
         paths = of_this_machine(places)
         size = sum(p.frame.content_size for layer in layers for p in layer.manifest.frames)
         with self.messages.task("reading", size) as task:
@@ -120,7 +124,10 @@ class _Checking:
                 chain, rules = self.deployment.chain(layer), self.rules_of(layer)
                 self.findings += read.findings
                 self.findings += check_requirements(chain, rules)
-                self.findings += check_libraries(layer, read, chain, rules.host_libraries)
+                # What is imported tells by itself which of the entries it needs.
+                allowed = {} if imported else rules.allow_import_errors
+                entries = known.entries_of(layer.manifest.layer, allowed)
+                self.findings += check_libraries(layer, read, chain, rules.host_libraries, entries)
                 self.files += read.files
                 self.binaries += len(read.binaries)
                 self.distributions += len(layer.distributions)
@@ -205,11 +212,18 @@ class _Checking:
 def _is_explained(finding: Finding, expected: Sequence[Tried]) -> bool:
     """Whether a library is missing because of which a module may fail to be imported."""
     return finding.check == "library" and any(
-        finding.distribution == one.distribution
-        and finding.expected is not None
-        and finding.expected in one.outcome.text
+        finding.distribution == one.distribution and _is_told(finding, one.outcome)
         for one in expected
     )
+
+
+def _is_told(finding: Finding, outcome: Outcome) -> bool:
+    if finding.expected is not None and finding.expected in outcome.text:
+        return True
+    # Windows does not tell which DLL it is that the module lacks.
+    module = PurePosixPath(finding.file or "").name.partition(".")[0]
+    told = known.DLL_MISSING in outcome.text.lower()
+    return told and module == outcome.module.rpartition(".")[2]
 
 
 def _start(layer: DeployedLayer) -> Finding | None:

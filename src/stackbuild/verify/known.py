@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stackbuild.verify.model import Outcome
 
 _PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+")
+DLL_MISSING = "dll load failed"
+"""What Python says on Windows of a module that cannot be loaded, in lower case."""
 _LONGEST = 100
 _MANY = 4
 """So many modules that fail for one reason get one entry together."""
@@ -50,6 +52,19 @@ class Entry:
     def allows(self, tried: Tried) -> bool:
         """Whether the module has failed as the entry says."""
         return self.covers(tried) and self.text.lower() in said(tried.outcome).lower()
+
+    def tells_of(self, library: str, wheel: str, module: str) -> bool:
+        """Whether it allows `module` to fail for want of `library`, as far as its text tells.
+
+        For layers whose modules cannot be imported here. Windows never says
+        which DLL is missing, only that one is.
+        """
+        text, last = self.text.lower(), library.rpartition("/")[2].lower()
+        return (
+            (last in text or DLL_MISSING in text)
+            and fnmatchcase(wheel.lower(), self.wheel.lower())
+            and fnmatchcase(module, self.module)
+        )
 
 
 def entries_of(layer: str, table: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:

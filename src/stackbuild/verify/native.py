@@ -54,22 +54,36 @@ def native_modules(layer: DeployedLayer, distribution: Distribution) -> Iterator
     libraries: an untagged file counts if it has the function that makes it a
     module (PEP 489), and can only be imported by a name without dots in it.
     """
-    endings = suffixes(layer.manifest.platform, layer.layout.python)
-    site_packages = f"{layer.layout.site_packages}/"
+    plain = suffixes(layer.manifest.platform, layer.layout.python)[-1]
     for entry in distribution.record or ():
-        if not entry.path.startswith(site_packages):
+        found = _parts(layer, entry.path)
+        if found is None:
             continue
-        suffix = next((ending for ending in endings if entry.path.endswith(ending)), None)
-        if suffix is None:
+        parts, suffix = found
+        if suffix == plain and not _is_module(layer.directory / entry.path, parts[-1]):
             continue
-        parts = entry.path.removeprefix(site_packages).removesuffix(suffix).split("/")
-        if any("." in part or not part for part in parts):
-            continue
-        path = layer.directory / entry.path
-        if suffix == endings[-1] and not _is_module(path, parts[-1]):
-            continue
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        yield name, entry.path
+        yield _name(parts), entry.path
+
+
+def module_name(layer: DeployedLayer, path: str) -> str | None:
+    """The name of the module that the file `path` of `layer` is, by its name alone."""
+    found = _parts(layer, path)
+    return None if found is None else _name(found[0])
+
+
+def _parts(layer: DeployedLayer, path: str) -> tuple[list[str], str] | None:
+    """The names that lead to a module, and what its file ends in."""
+    site_packages = f"{layer.layout.site_packages}/"
+    endings = suffixes(layer.manifest.platform, layer.layout.python)
+    suffix = next((ending for ending in endings if path.endswith(ending)), None)
+    if suffix is None or not path.startswith(site_packages):
+        return None
+    parts = path.removeprefix(site_packages).removesuffix(suffix).split("/")
+    return None if any("." in part or not part for part in parts) else (parts, suffix)
+
+
+def _name(parts: list[str]) -> str:
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def is_left_out(module: str, more: Iterable[str]) -> bool:

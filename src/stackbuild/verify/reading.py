@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
-from stackbuild.runtimes.elf import MAGIC, Elf, read_elf
 from stackbuild.verify.build_paths import counts_on_any_machine, find_any, is_text
+from stackbuild.verify.formats import read_binary
 from stackbuild.verify.model import Finding
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.messages import Task
+    from stackbuild.verify.binary import Binary
     from stackbuild.verify.build_paths import BuildPaths
     from stackbuild.verify.deployed import DeployedLayer, Distribution, RecordEntry
     from stackbuild.verify.model import Check
@@ -39,8 +40,8 @@ class ReadLayer:
 
     files: int
     findings: tuple[Finding, ...]
-    binaries: Mapping[str, Elf]
-    """ELF files with a dynamic section, relative to the layer."""
+    binaries: Mapping[str, Binary]
+    """Programs and libraries that the layer's operating system loads, relative to the layer."""
     owners: Mapping[str, Distribution]
     """Files, relative to the layer, to the distribution whose RECORD names them."""
 
@@ -53,7 +54,7 @@ class _File:
     name: str
     entries: Sequence[Owned]
     findings: list[Finding] = field(default_factory=list)
-    elf: Elf | None = None
+    binary: Binary | None = None
 
     def finds(
         self,
@@ -92,8 +93,8 @@ def read_layer(layer: DeployedLayer, paths: BuildPaths, jobs: int, task: Task) -
     binaries = {}
     for name, result in zip(names, results, strict=True):
         findings += result.findings
-        if result.elf is not None:
-            binaries[name] = result.elf
+        if result.binary is not None:
+            binaries[name] = result.binary
     owners = {path: entries[0][0] for path, entries in owned.items()}
     return ReadLayer(len(names), tuple(findings), binaries, owners)
 
@@ -131,8 +132,8 @@ def _read(
     path, file = layer.directory / name, _File(layer, name, owned.get(name, ()))
     try:
         scan = _scan(path, file, paths)
-        if scan.magic == MAGIC and not path.is_symlink():
-            file.elf = read_elf(path)
+        if not path.is_symlink():
+            file.binary = read_binary(path, scan.magic, layer.manifest.platform)
     except FileNotFoundError:
         if file.entries:
             file.finds("record", "RECORD names a file that is missing")

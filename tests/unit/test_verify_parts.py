@@ -18,14 +18,12 @@ from stackbuild.frames.model import FrameKind
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.runtimes.elf import Elf
 from stackbuild.verify.build_paths import BuildPaths, counts_on_any_machine, find_any, is_text
 from stackbuild.verify.deployed import RecordEntry
 from stackbuild.verify.known import Tried, entries_of, new_entries, stale
-from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import Outcome, Rules
 from stackbuild.verify.native import is_left_out, native_modules, suffixes
-from stackbuild.verify.reading import ReadLayer, read_layer
+from stackbuild.verify.reading import read_layer
 from stackbuild.verify.requirements import check_requirements, effective, marker_environment
 from stackbuild.verify.rules import merged
 from tests.support.deployed import SITE, distribution, layer
@@ -179,31 +177,6 @@ def test_markers_are_those_of_the_platform() -> None:
     }
     windows = marker_environment(Platform.WINDOWS_X64, "3.12.10")
     assert (windows["sys_platform"], windows["platform_machine"]) == ("win32", "AMD64")
-
-
-# --- libraries
-
-
-def test_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -> None:
-    (tmp_path / "app" / SITE / "own").mkdir(parents=True)
-    (tmp_path / "app" / SITE / "own" / "libbeside.so").touch()
-    base = layer("base", files=[f"{SITE}/b.libs/liblower.so.1"], links=["lib/liblink.so.2"])
-    needed = (
-        *("libc.so.6", "libstdc++.so.6", "libcuda.so.1", "liblower.so.1", "liblink.so.2"),
-        *("libbeside.so", "libssl.so.3", "libodd-1.so"),
-    )
-    runtime = layer("cpython", provenance={"runtime": {"host_libraries": ["libssl.so.3"]}})
-    app = layer("app", below=[base, runtime], directory=tmp_path)
-    binaries = {f"{SITE}/own/{name}.so": Elf(needed, ("$ORIGIN",)) for name in ("a", "b")}
-    read = ReadLayer(2, (), binaries, {f"{SITE}/own/a.so": distribution("own")})
-    found = check_libraries(app, read, [app, base, runtime], ["libodd-*"])
-    assert [(one.distribution, one.expected, one.file) for one in found] == [
-        ("own 1.0", "libssl.so.3", f"{SITE}/own/a.so"),
-        (None, "libssl.so.3", f"{SITE}/own/b.so"),
-    ]
-    # What a stand-in needs of its host is granted to the runtime alone.
-    own = ReadLayer(1, (), {"lib-dynload/_ssl.so": Elf(("libssl.so.3",), ())}, {})
-    assert check_libraries(runtime, own, [runtime], []) == []
 
 
 # --- RECORD

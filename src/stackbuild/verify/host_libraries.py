@@ -50,21 +50,21 @@ WINDOWS = frozenset(
     for line in (
         # Kernel, C library, registry, services, and what they are made of.
         "kernel32 kernelbase ntdll ucrtbase msvcrt advapi32 sechost user32 win32u gdi32 gdi32full",
-        "gdiplus rpcrt4 combase ole32 oleaut32 oleacc olepro32 oledlg propsys clbcatq psapi",
+        "gdiplus rpcrt4 combase ole32 oleaut32 oleacc oledlg propsys clbcatq psapi",
         "version userenv profapi powrprof cfgmgr32 setupapi newdev devobj hid winusb pdh wevtapi",
         "tdh dbghelp dbgcore dbgeng imagehlp apphelp cabinet msi mscoree ktmw32 clfsw32 fltlib",
         "virtdisk vssapi wofutil wer faultrep avrt rstrtmgr mpr wtsapi32 winsta taskschd srvcli",
         "wkscli samcli netutils samlib dsrole logoncli ntmarta authz wldp amsi esent icu",
         # Shell and windows.
         "shell32 shlwapi shcore comctl32 comdlg32 uxtheme dwmapi imm32 msctf msimg32 usp10 lpk",
-        "credui cryptui winspool urlmon wininet ieframe mshtml hlink htmlhelp hhctrl themeui",
+        "credui cryptui winspool urlmon wininet ieframe mshtml hlink themeui",
         "windowscodecs wintypes coremessaging uiautomationcore magnification inkobjcore sti",
         # Network and security.
         "ws2_32 wsock32 mswsock winhttp httpapi webservices websocket dnsapi iphlpapi dhcpcsvc",
         "dhcpcsvc6 netapi32 wlanapi rasapi32 rtutils snmpapi fwpuclnt nsi rtm secur32 sspicli",
         "security crypt32 cryptbase cryptsp cryptnet cryptdll bcrypt bcryptprimitives ncrypt",
         "wintrust msasn1 dpapi wldap32 activeds adsldpc ntdsapi winscard schannel bluetoothapis",
-        "bthprops irprops traffic p2p pnrpnsp qwave icuin icuuc",
+        "traffic p2p pnrpnsp qwave icuin icuuc",
         # Graphics, sound, video; the rest of Direct3D comes with its users.
         "opengl32 glu32 ddraw d2d1 d3d9 d3d10 d3d10_1 d3d10core d3d11 d3d12 d3dcompiler_47 dxgi",
         "dxcore dxva2 dcomp dwrite directml dinput dinput8 dsound xinput9_1_0 xinput1_4 winmm",
@@ -77,12 +77,14 @@ WINDOWS = frozenset(
         "aclui sfc sfc_os query mstask gpedit dsprop dsuiext dhcpsapi clusapi resutils srclient",
         "slc slcext slwga tbs winbio webauthn scarddlg wscapi wsdapi wlanui wcmapi ndfapi davclnt",
         "cscapi cldapi drt eappcfg eappprxy elscore msdrm mqrt xolehlp normaliz ntlanman rasdlg",
-        "portabledeviceapi sensorsapi locationapi winhvplatform computecore computenetwork vmcompute",
-        "prntvpt xpsprint compstui xmllite msxml6 xaudio2_8 xaudio2_9 opmapi cryptxml certcli",
-        "tokenbinding rpcns4 rpchttp wsnmp32 inseng chakra deviceaccess",
+        "portabledeviceapi sensorsapi locationapi winhvplatform computecore computenetwork",
+        "prntvpt xpsprint compstui xmllite msxml6 xaudio2_8 xaudio2_9 cryptxml certcli",
+        "tokenbinding rpcns4 rpchttp wsnmp32 inseng chakra deviceaccess vmcompute sas",
+        "sensapi mlang shdocvw shfolder riched20 msftedit msls31 msdmo rtworkq mi offreg netbios",
+        "schedcli sxs msdelta mspatcha mspatchc peerdist mssip32 mfc42 mfc42u msvcirt msvcp60",
     )
     for name in line.split()
-) | {"winspool.drv", "hhctrl.ocx"}
+) | {"winspool.drv", "hhctrl.ocx", "bthprops.cpl", "irprops.cpl"}
 """DLLs of Windows 10 and 11 themselves that programs are linked with: Microsoft's documentation
 names one for each function of the Windows API. Not among them are those of Visual C++: a
 runtime of CPython brings vcruntime140.dll and vcruntime140_1.dll beside python.exe (PC/layout

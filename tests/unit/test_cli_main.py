@@ -157,7 +157,16 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     assert "Traceback" not in result.stderr
 
 
-HEAVY = ("rich", "urllib3", "zstandard", "tomlkit", "findpython", "elftools", "venvstacks")
+HEAVY = (
+    "rich",
+    "urllib3",
+    "zstandard",
+    "tomlkit",
+    "findpython",
+    "elftools",
+    "pefile",
+    "venvstacks",
+)
 
 
 def test_starting_imports_nothing_heavy() -> None:

@@ -28,7 +28,8 @@ Every native module is imported in a process of its own, with the interpreter of
 the files of each distribution are compared with its RECORD, its requirements looked up in the
 chain, text searched for paths of this machine, and every shared library for those it needs.
 What the spec knows of (`allow-import-errors`) is no finding. Layers for another platform are
-checked without running anything.
+checked without running anything: their programs and libraries are read in the format of that
+platform, and must be for its processor.
 
 With --installed, every file is read and compared with what was unpacked instead: edited,
 missing and added files, changed links and modes are listed; the next `stackbuild install` of

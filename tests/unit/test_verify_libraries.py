@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stackbuild.errors import ComposeError
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.verify.binary import Binary
 from stackbuild.verify.build_paths import BuildPaths
-from stackbuild.verify.formats import read_binary
+from stackbuild.verify.check import _is_explained
 from stackbuild.verify.host_libraries import of_windows
-from stackbuild.verify.known import entries_of
+from stackbuild.verify.known import Tried, entries_of
 from stackbuild.verify.libraries import check_libraries
+from stackbuild.verify.model import Finding, Outcome
 from stackbuild.verify.reading import ReadLayer, read_layer
 from tests.support import images
 from tests.support.deployed import SITE, distribution, layer
@@ -32,121 +28,6 @@ if TYPE_CHECKING:
 
 WINDOWS_SITE = "Lib/site-packages"
 MAC, ARM_WINDOWS = Platform.MACOSX_AARCH64, Platform.WINDOWS_AARCH64
-NAMES = st.lists(st.from_regex(r"[A-Za-z0-9_.+-]{1,20}\.dll", fullmatch=True), max_size=6)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "file.dll"
-
-
-def read(path: Path, data: bytes, platform: Platform) -> Binary | None:
-    path.write_bytes(data)
-    return read_binary(path, data[:4], platform)
-
-
-# --- reading
-
-
-def test_what_a_macho_file_needs(file: Path) -> None:
-    data = images.macho(
-        needed=["/usr/lib/libSystem.B.dylib", "@rpath/libä.dylib"],
-        weak=["@rpath/libmaybe.dylib"],
-        reexported=["@loader_path/libmore.dylib"],
-        rpaths=["@loader_path/../lib", "/usr/lib/swift"],
-        name="@rpath/libitself.dylib",
-    )
-    assert read(file, data, MAC) == Binary(
-        machines=("aarch64",),
-        needed=(
-            *("/usr/lib/libSystem.B.dylib", "@rpath/libä.dylib"),
-            "@loader_path/libmore.dylib",
-        ),
-        search=("@loader_path/../lib", "/usr/lib/swift"),
-    )
-    # The mode of its file tells nothing of a program; the header does.
-    found = read(file, images.macho(kind=images.PROGRAM), MAC)
-    assert found == Binary(machines=("aarch64",), program=True)
-
-
-def test_the_slice_of_the_processor_counts(file: Path) -> None:
-    intel, arm = images.macho("x86_64", ["intel"]), images.macho("aarch64", ["arm"])
-    both = images.fat({"x86_64": intel, "aarch64": arm})
-    for platform, needed in ((MAC, ("arm",)), (Platform.MACOSX_X64, ("intel",))):
-        found = read(file, both, platform)
-        assert found == Binary(machines=("x86_64", "aarch64"), needed=needed)
-    lone = read(file, images.fat({"x86_64": intel, "arm64e": images.macho("arm64e")}), MAC)
-    assert lone == Binary(machines=("x86_64", "arm64e"))
-
-
-def test_what_dyld_does_not_load(file: Path) -> None:
-    java = b"\xca\xfe\xba\xbe\x00\x00\x00\x34" + b"\0" * 200
-    archive = images.fat({"x86_64": b"!<arch>\n", "aarch64": b"!<arch>\n"})
-    for data in (java, archive, images.macho(kind=images.DEBUG_SYMBOLS), b"\x7fELF", b"", b"MZ"):
-        assert read(file, data, MAC) is None
-
-
-@pytest.mark.parametrize("machine", ["i386", "x86_64", "aarch64"])
-def test_what_a_pe_file_needs(file: Path, machine: str) -> None:
-    found = read(file, images.pe(machine, ["KERNEL32.dll", "Foo-1.DLL"]), ARM_WINDOWS)
-    assert found == Binary(machines=(machine,), needed=("kernel32.dll", "foo-1.dll"))
-    program = read(file, images.pe(machine, program=True), ARM_WINDOWS)
-    assert program == Binary(machines=(machine,), program=True)
-
-
-def test_code_of_dotnet_is_for_any_processor(file: Path) -> None:
-    assert read(file, images.pe("i386", managed=True), ARM_WINDOWS) == Binary(machines=())
-
-
-def test_what_only_begins_like_a_program(tmp_path: Path) -> None:
-    text = b"MZ is how it begins.\n" * 9
-    assert read(tmp_path / "notes.txt", text, ARM_WINDOWS) is None
-    with pytest.raises(ComposeError, match="a program file is damaged"):
-        read(tmp_path / "notes.dll", text, ARM_WINDOWS)
-
-
-@given(names=NAMES)
-def test_any_names_of_dlls(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
-    file = tmp_path_factory.getbasetemp() / "any.dll"
-    found = read(file, images.pe("x86_64", names), ARM_WINDOWS)
-    assert found is not None
-    assert found.needed == tuple(name.lower() for name in names)
-
-
-@given(st.data())
-def test_damaged_files_are_told_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "damaged.dll"
-    good, platform = data.draw(
-        st.sampled_from(
-            [
-                (images.macho(needed=["a" * 9, "b"], rpaths=["c"]), MAC),
-                (images.fat({"aarch64": images.macho(needed=["a"])}), MAC),
-                (images.pe("aarch64", ["a.dll", "b.dll"]), ARM_WINDOWS),
-            ]
-        )
-    )
-    bad = bytearray(good)
-    for _ in range(data.draw(st.integers(0, 4))):
-        bad[data.draw(st.integers(4, min(len(bad), 700) - 1))] = data.draw(st.integers(0, 255))
-    # Whatever it is that is wrong, no other error may come of it.
-    with contextlib.suppress(ComposeError):
-        read(file, bytes(bad[: data.draw(st.integers(4, len(bad)))]), platform)
-
-
-def test_truncated_macho_files_are_damaged(file: Path) -> None:
-    data = images.macho(needed=["@rpath/liba.dylib"])
-    for size in (6, 20, 40, len(data) - 30):
-        with pytest.raises(ComposeError, match="a program file is damaged"):
-            read(file, data[:size], MAC)
-
-
-def test_reading_a_pe_file_is_what_loads_its_reader(file: Path) -> None:
-    sys.modules.pop("pefile", None)
-    read(file, images.elf(), Platform.LINUX_X64)
-    read(file, images.macho(), MAC)
-    assert "pefile" not in sys.modules
 
 
 # --- finding
@@ -191,8 +72,9 @@ def test_elf_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -
         *("libc.so.6", "libstdc++.so.6", "libcuda.so.1", "liblower.so.1", "liblink.so.2"),
         *("libbeside.so", "libssl.so.3", "libodd-1.so"),
     )
-    runtime = layer("cpython", provenance={"runtime": {"host_libraries": ["libssl.so.3"]}})
-    app = layer("app", below=[base, runtime], directory=tmp_path)
+    needs: dict[str, object] = {"runtime": {"host_libraries": ["libssl.so.3"]}}
+    runtime = layer("cpython", provenance=needs)
+    app = layer("app", below=[base, runtime], directory=tmp_path, provenance=needs)
     binary = Binary(machines=("x86_64",), needed=needed, search=("$ORIGIN",))
     binaries = {f"{SITE}/own/{name}.so": binary for name in ("a", "b")}
     read = ReadLayer(2, (), binaries, {f"{SITE}/own/a.so": distribution("own")})
@@ -352,31 +234,60 @@ def test_a_wheel_for_any_platform_picks_its_own(tmp_path: Path) -> None:
 
 # --- known import errors
 
+POOL = "own/pool.cpython-312-darwin.so", images.macho(needed=["@rpath/libtbb.12.dylib"])
+WINDOWS_POOL = "own/pool.cp312-win_amd64.pyd", images.pe(needed=["tbb12.dll"])
+
 
 @pytest.mark.parametrize(
-    ("platform", "module", "data", "table", "allowed"),
+    ("platform", "file", "table", "allowed"),
     [
-        (MAC, "own/pool.cpython-312-darwin.so", images.macho(needed=["@rpath/libtbb.12.dylib"]),
-         {"own-*": {"own.pool": "libtbb.12.dylib"}}, True),
-        (MAC, "own/pool.cpython-312-darwin.so", images.macho(needed=["@rpath/libtbb.12.dylib"]),
-         {"own-*": {"own.pool": "libomp.dylib"}}, False),
-        (MAC, "own/pool.cpython-312-darwin.so", images.macho(needed=["@rpath/libtbb.12.dylib"]),
-         {"own-*": {"own.other": "libtbb"}, "other-*": {"own.*": "libtbb.12.dylib"}}, False),
-        (Platform.WINDOWS_X64, "own/pool.cp312-win_amd64.pyd", images.pe(needed=["tbb12.dll"]),
-         {"own-*": {"own.*": "DLL load failed while importing pool"}}, True),
-        (Platform.WINDOWS_X64, "own/pool.dll", images.pe(needed=["tbb12.dll"]),
-         {"own-*": {"*": "DLL load failed"}}, False),
+        (MAC, POOL, {"own-*": {"own.pool": "not loaded: @rpath/libtbb.12.dylib"}}, True),
+        (MAC, POOL, {"own-*": {"own.p*": "LIBTBB"}}, True),
+        (MAC, POOL, {"own-*": {"own.pool": "libomp.dylib"}}, False),
+        (MAC, POOL, {"own-*": {"own.other": "libtbb"}}, False),
+        (MAC, POOL, {"other-*": {"own.*": "libtbb"}}, False),
+        (Platform.WINDOWS_X64, WINDOWS_POOL, {"own-*": {"own.*": "DLL load failed while"}}, True),
+        (Platform.WINDOWS_X64, WINDOWS_POOL, {"own-*": {"own.x": "DLL load failed while"}}, False),
+        # What is no module cannot be imported, so no failure of it is known.
+        (
+            Platform.WINDOWS_X64,
+            ("own/pool.dll", WINDOWS_POOL[1]),
+            {"own-*": {"*": "DLL load failed"}},
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_known_errors_where_nothing_is_imported(
     tmp_path: Path,
     platform: Platform,
-    module: str,
-    data: bytes,
+    file: tuple[str, bytes],
     table: Mapping[str, Mapping[str, str]],
     allowed: bool,
 ) -> None:
     site = WINDOWS_SITE if platform.os == "windows" else SITE
-    chain, seen = deployed(tmp_path, platform, {f"{site}/{module}": data})
+    chain, seen = deployed(tmp_path, platform, {f"{site}/{file[0]}": file[1]})
     found = check_libraries(chain[0], seen, chain, [], entries_of("app", table))
     assert (found == []) is allowed
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "explained"),
+    [
+        ("own/pool.cpython-312-darwin.so", "Library not loaded: @rpath/libtbb.12.dylib", True),
+        ("own/pool.cp312-win_amd64.pyd", "ImportError: DLL load failed while importing", True),
+        ("own/more.cp312-win_amd64.pyd", "ImportError: DLL load failed while importing", False),
+        ("own/pool.cpython-312-darwin.so", "ImportError: no driver", False),
+    ],
+)
+def test_a_known_error_explains_the_library_it_lacks(file: str, text: str, explained: bool) -> None:
+    finding = Finding(
+        check="library",
+        layer="app",
+        message="",
+        distribution="own 1.0",
+        file=file,
+        expected="@rpath/libtbb.12.dylib",
+    )
+    outcome = Outcome(module="own.pool", result="error", at="own.pool", text=text)
+    tried = Tried(layer="app", distribution="own 1.0", wheel="own-1.0.whl", outcome=outcome)
+    assert _is_explained(finding, [tried]) is explained

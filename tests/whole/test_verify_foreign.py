@@ -190,3 +190,41 @@ def test_what_would_not_load_there_is_told(
     assert done.returncode == 9
     lines = [line for line in done.stdout.splitlines() if line.startswith("library: ")]
     assert lines == [f"library: app/{package}/{other}", f"library: app/{package}/{missing}"]
+
+
+KNOWN = """\
+[[runtimes]]
+name = "cpython-3.12"
+python_implementation = "cpython@3.12.1"
+requirements = []
+
+[[applications]]
+name = "app"
+runtime = "cpython-3.12"
+requirements = []
+
+[tool.stackbuild.layers.app.allow-import-errors]
+"demo-*" = { "demo._demo" = "Library not loaded: @rpath/libgone.dylib" }
+"""
+
+
+def test_a_known_import_error_counts_where_nothing_is_imported(tmp_path: Path) -> None:
+    platform = next(one for one in Platform if one.os == "macos" and one != host_platform())
+    made = publisher(tmp_path)
+    made.platform = platform
+    site = "lib/python3.12/site-packages"
+    module = "demo/_demo.cpython-312-darwin.so"
+    demo: dict[str, Any] = {
+        f"{site}/{module}": images.macho(platform.machine, ["@rpath/libgone.dylib"]),
+        f"{site}/demo-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1\n",
+        f"{site}/demo-1.dist-info/RECORD": f"{module},,\n",
+    }
+    runtime = made.publish("cpython-3.12", {"cpython": {"bin/python3.12": b""}})
+    made.publish("app", {"demo 1": demo, "app": {"pyvenv.cfg": ""}}, below=[runtime])
+    words = ("--root", tmp_path / "root", "--platform", platform)
+    succeed("install", "app", "--from", made.directory, *words)
+    spec = tmp_path / "venvstacks.toml"
+    for text, count in ((KNOWN, 0), (KNOWN.replace("libgone", "libother"), 1)):
+        spec.write_text(text)
+        done = stackbuild("verify", "app", "--spec", spec, *words)
+        assert done.stdout.count("library: app/") == count

@@ -61,7 +61,7 @@ class Entry:
         """
         text, last = self.text.lower(), library.rpartition("/")[2].lower()
         return (
-            (last in text or DLL_MISSING in text)
+            (last in text or text in library.lower() or DLL_MISSING in text)
             and fnmatchcase(wheel.lower(), self.wheel.lower())
             and fnmatchcase(module, self.module)
         )

@@ -1,7 +1,7 @@
 """Reads Mach-O files: for which processors they are, what they need and where they look for it.
 
 macholib would read them too, but reads the contents of every section of every
-slice into memory (127 MB for LLVM's library alone), and takes a file with
+slice into memory (more than 100 MB for LLVM's library alone), and takes a file with
 debug symbols, whose sections are elsewhere, for a damaged one. Only the load
 commands count here; their layout is that of `<mach-o/loader.h>` and
 `<mach-o/fat.h>` of Apple's SDK.

@@ -156,6 +156,16 @@ def test_the_modules_of_a_wheel(tmp_path: Path) -> None:
         bytecode_set(damaged, interpreter, layout, _SETTINGS, cache)
 
 
+def test_two_layers_with_the_same_modules_have_frames_of_their_own(tmp_path: Path) -> None:
+    interpreter = _interpreter(MINORS[0])
+    layout = Layout("linux", interpreter.version.rpartition(".")[0])
+    cache = FrameCache(tmp_path)
+    sources = [MemorySources(subject=name, files={"x.py": b"x = 1\n"}) for name in ("a", "b")]
+    sets = [bytecode_set(each, interpreter, layout, _SETTINGS, cache) for each in sources]
+    # A frame tells whose it is: which layer was published first must make no difference.
+    assert [made.frames[0].subject for made in sets] == ["a", "b"]
+
+
 def test_without_modules_there_are_no_frames(tmp_path: Path) -> None:
     interpreter = Interpreter(executable=Path("/nowhere/python"), version="3.12.0")
     assert _compile({"x.txt": b""}, interpreter, tmp_path) == {}

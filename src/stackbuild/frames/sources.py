@@ -136,13 +136,13 @@ class MemorySources:
 
     @property
     def identity(self) -> str:
-        """Of all modules."""
+        """Of all modules, and the subject: the frames bear it, so two layers share none of them."""
         digests = [
             text
             for path, data in sorted(self._modules().items())
             for text in (path, hashlib.sha256(data).hexdigest())
         ]
-        return digest_of("files", *digests)
+        return digest_of("files", self.subject, *digests)
 
     @contextmanager
     def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from stackbuild.errors import UsageError
 from stackbuild.importers.commits import with_full_commit
-from stackbuild.importers.config import read_config, read_wish
+from stackbuild.importers.config import read_config
 from stackbuild.importers.jsonfile import JsonTable
 from stackbuild.importers.merge import effective
 from stackbuild.importers.model import Config, Note, Variant
-from stackbuild.importers.overlays import overlay_settings, package_root_paths
+from stackbuild.importers.overlays import (
+    overlay_settings,
+    package_root_paths,
+    sources,
+    write_overlays,
+)
 from stackbuild.importers.plan import Environment, Planned
 from stackbuild.importers.policy import clean
 from stackbuild.importers.registries import owner, registries_of
-from stackbuild.importers.runenv import read_repository
+from stackbuild.importers.runenv import layer_name, read_repository
 from stackbuild.importers.spec import runtime_names, stack_text
+from stackbuild.importers.wishes import read_requirement
 from stackbuild.platforms import Platform
 from stackbuild.spec.fields import Problems
 from stackbuild.spec.model import LayerKind
 from tests.support.runenv import make_git_package, package_json, write_file, write_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LINUX = Platform.LINUX_X64
 
@@ -63,7 +69,7 @@ def texts(found: Config) -> list[str]:
     ],
 )
 def test_dependencies_are_requirements(text: str, requirement: str) -> None:
-    assert str(read_wish(text, "", Problems())) == requirement
+    assert str(read_requirement(text, "", Problems())) == requirement
 
 
 def test_blank_and_repeated_dependencies_count_once() -> None:
@@ -222,12 +228,138 @@ def test_overlays_for_other_platforms_are_left_out(tmp_path: Path) -> None:
 
 
 def test_files_behind_the_root_of_the_package_are_found(tmp_path: Path) -> None:
-    settings = ["a={packageRoot}/cmake/x.cmake;{packageRoot}/y.txt", "b={packageRoot}"]
-    found = config({"buildWheel": {"tool": {"linux-x64": {"configSettings": settings}}}})
-    assert list(package_root_paths(environment(tmp_path, found))) == [
-        ("cmake/x.cmake", "tool"),
-        ("y.txt", "tool"),
+    write_file(tmp_path / "with space" / "a.txt")
+    settings = [
+        "a={packageRoot}/cmake/x.cmake;{packageRoot}/y.txt",
+        "b={packageRoot}",
+        "c=-I{packageRoot}/with space -O2:{packageRoot}/z",
+        "d={packageRoot}/../out",
     ]
+    found = config({"buildWheel": {"tool": {"linux-x64": {"configSettings": settings}}}})
+    item = environment(tmp_path, found)
+    assert [path for _, path in package_root_paths(item)] == [
+        "cmake/x.cmake",
+        "y.txt",
+        ".",
+        "with space",
+        "z",
+        None,
+    ]
+    notes: list[Note] = []
+    overlay_settings(item, notes)
+    assert [note.text for note in notes] == [
+        "{packageRoot}: cmake/x.cmake does not exist",
+        "{packageRoot}: y.txt does not exist",
+        "{packageRoot}: z does not exist",
+        "{packageRoot}: leaves the variant's directory, so that it was left out",
+    ]
+    assert list(sources(item, {})) == [".", "with space"]
+
+
+def test_an_overlay_that_was_cut_short_is_completed(tmp_path: Path) -> None:
+    origin, project = tmp_path / "origin", tmp_path / "project"
+    for name in ("a.txt", "b.txt"):
+        write_file(origin / "files" / name, name, executable=True)
+    item = environment(origin, config({}))
+    write_file(project / "overlays" / "x" / "files" / "a.txt", "a.txt")
+    assert write_overlays(item, ["files/", "files"], project) == [
+        "overlays/x/files/",
+        "overlays/x/files",
+    ]
+    copied = sorted((project / "overlays" / "x" / "files").iterdir())
+    assert [(path.name, os.access(path, os.X_OK)) for path in copied] == [
+        ("a.txt", True),
+        ("b.txt", True),
+    ]
+    write_file(copied[0], "mine")
+    with pytest.raises(UsageError, match="a file of the overlay is there already"):
+        write_overlays(item, ["files/"], project)
+    assert copied[0].read_text() == "mine"
+
+
+def test_links_of_an_overlay_lead_into_it_or_are_followed(tmp_path: Path) -> None:
+    origin, project = tmp_path / "project" / "origin", tmp_path / "project"
+    write_file(origin / "lib" / "real.so.1", "library")
+    write_file(tmp_path / "elsewhere" / "tool", "tool")
+    (origin / "lib" / "real.so").symlink_to("real.so.1")
+    (origin / "lib" / "absolute.so").symlink_to(origin / "lib" / "real.so.1")
+    (origin / "lib" / "tools").symlink_to(tmp_path / "elsewhere")
+    (origin / "lib" / "gone").symlink_to("nowhere")
+    (origin / "lib" / "again").symlink_to(".")
+    item = environment(origin, config({}))
+    # What leads out of the directory cannot be taken from it in place.
+    assert write_overlays(item, ["lib/"], project) == ["overlays/x/lib/"]
+    lib = project / "overlays" / "x" / "lib"
+    assert (lib / "real.so").readlink() == Path("real.so.1")
+    assert not (lib / "absolute.so").is_symlink()
+    assert (lib / "absolute.so").read_text() == "library"
+    assert (lib / "tools" / "tool").read_text() == "tool"
+    assert not (lib / "tools").is_symlink()
+    assert not os.path.lexists(lib / "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "told"),
+    [
+        (
+            "six @ https://u:secret@h/six-1.17.0-py2.py3-none-any.whl?token=secret",
+            "six==1.17.0",
+            "six comes from https://h/six-1.17.0-py2.py3-none-any.whl, and is required as "
+            "six==1.17.0 here: `stackbuild wheel add` takes wheels",
+        ),
+        (
+            "six @ file:///somewhere",
+            None,
+            "six comes from file:///somewhere, and was left out: "
+            "`stackbuild wheel add` takes wheels",
+        ),
+        (
+            "git+https://secret@h/o/tool.git@v1",
+            "tool @ git+https://h/o/tool.git@v1",
+            "the user in the address of tool was left out: "
+            "git's own credential helper or netrc has to tell it",
+        ),
+        ("tool @ git+ssh://git@h/o/tool.git@v1", "tool @ git+ssh://git@h/o/tool.git@v1", None),
+        (
+            "x @ git+--upload-pack=/evil@abcdef1",
+            None,
+            "x comes from git+--upload-pack=/evil@abcdef1, and was left out: "
+            "`stackbuild wheel add` takes wheels",
+        ),
+    ],
+)
+def test_addresses_of_dependencies(text: str, kept: str | None, told: str | None) -> None:
+    unknown: list[Note] = []
+    table = JsonTable({"packages": {"dependencies": [text]}}, "", Problems(), unknown)
+    found = read_config(table, "config.json")
+    assert [str(wish.requirement) for wish in found.dependencies] == ([kept] if kept else [])
+    assert [note.text for note in unknown] == ([told] if told else [])
+
+
+def test_an_address_of_a_registry_is_carried_over_without_its_query() -> None:
+    unknown: list[Note] = []
+    url = "https://h/simple?token=secret"
+    table = JsonTable({"registries": {"additional": [url]}}, "", Problems(), unknown)
+    assert read_config(table, "config.json").registries == ("https://h/simple",)
+    (note,) = unknown
+    assert note.text == "what follows https://h/simple may be a secret, and was left out"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("atls", "atls"),
+        ("cuda+torch", "cuda-torch"),
+        ("a b", "a-b"),
+        ("ünï", "n"),
+        ("con", "env-con"),
+        ("-dash", "dash"),
+        ("ü", "env"),
+        ("x" * 200, "x" * 60),
+    ],
+)
+def test_layers_get_names_that_layers_can_have(text: str, name: str) -> None:
+    assert layer_name(text) == name
 
 
 def test_shortened_commits_become_whole(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_nothing_is_dropped_in_silence(imported: Imported) -> None:
         "without-counterpart"
     )
     questions = imported.notes("question")
-    assert "missing/ does not exist, so that it was left out" in questions
+    assert "missing/ does not exist in python-3.12.10-" in questions
     assert "python-3.12.10-gone is named, and there is no such directory" in questions
     assert "python-3.12.10-pgen is not named, and imported all the same" in questions
 

@@ -78,7 +78,7 @@ def _local(url: str, commit: str) -> str | None:
 
 
 def _remote(url: str, commit: str) -> str | None:
-    found = {line.split()[0] for line in _git("ls-remote", url) if line.startswith(commit)}
+    found = {line.split()[0] for line in _git("ls-remote", "--", url) if line.startswith(commit)}
     return found.pop() if len(found) == 1 else None
 
 

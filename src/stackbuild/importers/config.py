@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, cast
 
-from stackbuild.importers.model import Build, BuildOptions, Config, Copy, Resolution, Wish
+from stackbuild.importers.model import Build, BuildOptions, Config, Copy, Note, Resolution
+from stackbuild.importers.wishes import read_requirement, read_wishes
+from stackbuild.lock.indexes import without_credentials
 from stackbuild.platforms import Platform
-from stackbuild.spec.fields import Item, redacted
+from stackbuild.spec.fields import Item
 from stackbuild.spec.values import read_distribution, read_override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from stackbuild.importers.jsonfile import JsonTable
-    from stackbuild.spec.fields import Problems
 
 _PLATFORMS = {str(platform): platform for platform in Platform}
 _ACTIONS = ("skip", "forceSource")
@@ -30,7 +29,7 @@ def read_config(table: JsonTable, file: str) -> Config:
     specific = _specific(_part(packages, "platformSpecific"), file)
     registries = _part(table, "registries")
     config = Config(
-        dependencies=_wishes(packages, "dependencies", file),
+        dependencies=read_wishes(packages, "dependencies", file),
         skip=_joined(_reasons(_part(packages, "skip")), specific.skip),
         force_source=_joined(_reasons(_part(packages, "forceSource")), specific.force_source),
         build_wheel=_builds(_part(packages, "buildWheel")),
@@ -60,43 +59,6 @@ def _part(table: JsonTable, key: str) -> JsonTable:
 def _parts(table: JsonTable) -> Iterator[tuple[str, JsonTable]]:
     for key, entry in table.subtables():
         yield key, cast("JsonTable", entry)
-
-
-def read_wish(text: str, place: str, problems: Problems) -> Requirement | None:
-    """A dependency, with the name that a bare `git+` address has not."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    words = text
-    if re.match(r"(git|hg|svn|bzr)\+", text):
-        address, _, fragment = text.partition("#")
-        egg = re.search(r"(?:^|&)egg=([^&]+)", fragment)
-        rest = "&".join(part for part in fragment.split("&") if part and part[:4] != "egg=")
-        path = re.sub(r"@[^@/]*$", "", address.partition("://")[2])
-        name = egg[1] if egg else path.rstrip("/").rpartition("/")[2].removesuffix(".git")
-        words = f"{name} @ {address}{f'#{rest}' if rest else ''}"
-    try:
-        return Requirement(words)
-    except InvalidRequirement as error:
-        problems.add(
-            place,
-            f"not a requirement: {redacted(str(error).partition(chr(10))[0])}",
-            expected="a name and versions, such as 'numpy==2.2.6', or 'git+https://…@revision'",
-            found=text,
-        )
-        return None
-
-
-def _wishes(table: JsonTable, key: str, file: str) -> tuple[Wish, ...]:
-    found: dict[str, Wish] = {}
-    for item in table.array(key, "an array of strings") or ():
-        if not isinstance(item.value, str):
-            table.problems.add(item.place, "wrong type", expected="a string", found=item.value)
-        elif item.value.strip():
-            requirement = read_wish(item.value.strip(), item.place, table.problems)
-            if requirement is not None:
-                wish = Wish(requirement=requirement, place=f"{file}: {item.place}")
-                found.setdefault(str(requirement), wish)
-    return tuple(found.values())
 
 
 def _distribution(key: str, table: JsonTable) -> NormalizedName | None:
@@ -139,7 +101,7 @@ def _builds(table: JsonTable) -> dict[NormalizedName, dict[Platform, Build]]:
 
 def _build_of(table: JsonTable) -> Build:
     items = table.texts("buildRequires") or ()
-    requires = [read_wish(item.value.strip(), item.place, table.problems) for item in items]
+    requires = [read_requirement(item.value.strip(), item.place, table.problems) for item in items]
     build = Build(
         reason=table.text("reason") or _REASON,
         build_requires=tuple(map(str, filter(None, requires))),
@@ -219,7 +181,13 @@ def _registries(table: JsonTable) -> tuple[str, ...]:
     else:
         found += [item.value for item in table.texts("default") or ()]
     found += [item.value for item in table.texts("additional") or ()]
-    return tuple(dict.fromkeys(text.strip() for text in found if text))
+    plain = {text.strip(): text.partition("?")[0].strip() for text in found if text}
+    for text, address in plain.items():
+        if text != address:
+            told = f"what follows {without_credentials(address)} may be a secret, and was left out"
+            note = Note(kind="question", place=table.place, text=told)
+            table.unknown.append(note)
+    return tuple(dict.fromkeys(plain.values()))
 
 
 def _build(table: JsonTable) -> BuildOptions:
@@ -240,7 +208,7 @@ def _specific(table: JsonTable, file: str) -> Config:
     for key, entry in _parts(table):
         if key in _PLATFORMS:
             platform = _PLATFORMS[key]
-            dependencies[platform] = _wishes(entry, "dependencies", file)
+            dependencies[platform] = read_wishes(entry, "dependencies", file)
             copies[platform] = _copies(entry, file)
             resolutions[platform] = _resolution(_part(entry, "resolution"))
             entry.done()

@@ -34,6 +34,10 @@ class JsonTable(Table):
         self._wrong_type(place, "an object", value)
         return None
 
+    def pass_over(self, key: str) -> None:
+        """Take `key` for one whose meaning is known, and is without effect here."""
+        self._known.add(key)
+
     def note(self, key: str, text: str) -> None:
         """Note `key` as one that has no meaning here."""
         self._known.add(key)

@@ -12,6 +12,8 @@ from stackbuild.importers.config import read_config
 from stackbuild.importers.jsonfile import JsonFiles, JsonTable
 from stackbuild.importers.model import Config, Note, Repository, Variant
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.spec.fields import Item, Problems
+from stackbuild.spec.values import check_layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +28,14 @@ _WHITELISTS = ("checker", "whitelists")
 _UNREAD = ("package-exceptions.json", "build-config.json")
 _OF_NO_USE = ("type", "runtime", "registry", "binDir")
 """Of the artifact in `package.json`: the same for every run environment."""
+_OF_NPM = (
+    "name", "description", "private", "type", "files", "main", "scripts", "license", "author",
+    "repository", "homepage", "keywords", "engines", "packageManager", "publishConfig",
+    "dependencies", "devDependencies", "peerDependencies", "optionalDependencies",
+)  # fmt: skip
+"""What any `package.json` may hold, and is about the package and not the environment."""
+_LONGEST_NAME = 60
+"""Of a layer, so that a number can be added."""
 
 
 def read_repository(directory: Path) -> Repository:
@@ -48,8 +58,9 @@ def read_repository(directory: Path) -> Repository:
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
     shared = replace(shared, allow_import_errors=_import_errors(files, _WHITELISTS))
-    variants = [found for folder in folders if (found := _variant(files, folder))]
+    variants = _named([_variant(files, folder) for folder in folders], files.notes)
     _check_catalogue(files, folders)
+    _check_whitelists(files, folders)
     files.close()
     if files.problems:
         raise SpecError(directory, files.problems)
@@ -58,7 +69,7 @@ def read_repository(directory: Path) -> Repository:
     return Repository(
         directory=directory,
         shared=shared,
-        variants=_named(variants),
+        variants=variants,
         notes=(*files.notes, *notes),
     )
 
@@ -78,7 +89,7 @@ def _order(folder: Path) -> tuple[list[int], str]:
     return [-int(part) for part in match[1].split(".")] if match else [0], folder.name
 
 
-def _variant(files: JsonFiles, folder: Path) -> Variant | None:
+def _variant(files: JsonFiles, folder: Path) -> Variant:
     from packaging.version import Version
 
     match = _DIRECTORY.fullmatch(folder.name)
@@ -113,23 +124,26 @@ def _variant(files: JsonFiles, folder: Path) -> Variant | None:
 
 def _artifact(package: JsonTable) -> JsonTable | None:
     """`block-software.entrypoints.main.environment.artifact` of a `package.json`."""
-    table: JsonTable | None = package
-    for key in ("block-software", "entrypoints"):
-        table = cast("JsonTable | None", table.table(key)) if table else None
-    if table is None:
-        return None
-    main = table.table("main")
-    table.done()
-    environment = main.table("environment") if main else None
-    artifact = cast("JsonTable | None", environment.table("artifact") if environment else None)
-    if artifact is None:
-        return None
+    version = package.text("version")
+    if version is not None:
+        text = f"{version} is the package's; layers count their own, unless `version` is set"
+        note = Note(kind="without-counterpart", place=package.place_of("version"), text=text)
+        package.unknown.append(note)
+    for key in _OF_NPM:
+        package.pass_over(key)
+    table = package
+    for key in ("block-software", "entrypoints", "main", "environment", "artifact"):
+        lower = cast("JsonTable | None", table.table(key))
+        table.done()
+        if lower is None:
+            return None
+        table = lower
     for key in _OF_NO_USE:
-        artifact.text(key)
-    for item in artifact.texts("envVars") or ():
+        table.text(key)
+    for item in table.texts("envVars") or ():
         text = f"sets {item.value!r}; layers set no variables, so whoever runs them has to"
-        artifact.unknown.append(Note(kind="without-counterpart", place=item.place, text=text))
-    return artifact
+        table.unknown.append(Note(kind="without-counterpart", place=item.place, text=text))
+    return table
 
 
 def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
@@ -143,18 +157,54 @@ def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
             roots.text(key)
             found.add(Platform(key))
     roots.done()
+    if not found:
+        roots.problems.add(
+            roots.place,
+            "no platform that is known",
+            expected=f"one of {', '.join(Platform)}",
+            found=", ".join(roots.values),
+        )
+        return DEFAULT_PLATFORMS
     return tuple(platform for platform in Platform if platform in found)
 
 
-def _named(variants: list[Variant]) -> tuple[Variant, ...]:
-    """The variants with names of their own: that of the variant, its version added on need."""
+def _named(variants: list[Variant], notes: list[Note]) -> tuple[Variant, ...]:
+    """The variants with names that layers can have, each its own.
+
+    That is the variant's, its version added where several have it.
+    """
     counts = Counter(variant.name.lower() for variant in variants)
-    return tuple(
-        replace(variant, name=variant.directory.name.removeprefix("python-"))
-        if counts[variant.name.lower()] > 1
-        else variant
-        for variant in variants
-    )
+    taken = {f"cpython-{item.python.major}.{item.python.minor}" for item in variants}
+    found = []
+    for variant in variants:
+        written = variant.name
+        if counts[written.lower()] > 1:
+            written = variant.directory.name.removeprefix("python-")
+        name = _free(layer_name(written), taken)
+        taken.add(name.lower())
+        if name != written:
+            text = f"the layer is called {name}, as no layer can be called {written!r}"
+            notes.append(Note(kind="became", place=variant.directory.name, text=text))
+        found.append(replace(variant, name=name))
+    return tuple(found)
+
+
+def layer_name(text: str) -> str:
+    """`text` as the name of a layer; what cannot be in one is replaced."""
+    plain = re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-._@")[:_LONGEST_NAME].rstrip("-.")
+    names = (text, plain, f"env-{plain}".rstrip("-"))
+    return next(name for name in names if _is_layer_name(name))
+
+
+def _is_layer_name(text: str) -> bool:
+    problems = Problems()
+    check_layer_name(Item("", text), problems, runtime=False)
+    return not problems.found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(item for item in names if item.lower() not in taken)
 
 
 def _import_errors(
@@ -187,13 +237,29 @@ def _errors(table: JsonTable) -> Iterator[tuple[str, dict[str, str]]]:
     table.done()
 
 
+def _check_whitelists(files: JsonFiles, folders: list[Path]) -> None:
+    """Note the whitelists of variants that are not there."""
+    names = {folder.name for folder in folders}
+    for path in sorted(files.directory.joinpath(*_WHITELISTS).glob("*/")):
+        if path.name not in names:
+            place = "/".join((*_WHITELISTS, path.name))
+            text = "there is no variant of this name, so what it says has no effect"
+            files.notes.append(Note(kind="unknown", place=place, text=text))
+
+
 def _check_catalogue(files: JsonFiles, folders: list[Path]) -> None:
     """Compare the variants with what the catalogue names."""
     catalogue = files.read("catalogue", "package.json")
-    software = catalogue.table("block-software") if catalogue else None
-    entries = software.table("entrypoints") if software else None
-    if entries is None:
+    if catalogue is None:
         return
+    for key in ("version", "block-software", *_OF_NPM):
+        catalogue.pass_over(key)
+    catalogue.done()
+    software = catalogue.table("block-software")
+    entries = software.table("entrypoints") if software else None
+    if software is None or entries is None:
+        return
+    software.done()
     named = {f"python-{key}" for key in entries.values}
     there = {folder.name for folder in folders}
     place = "catalogue/package.json"

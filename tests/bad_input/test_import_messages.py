@@ -195,6 +195,18 @@ def test_a_version_of_python_that_cannot_be_told(
     ]
 
 
+def test_roots_of_which_none_is_a_platform(tmp_path: Path) -> None:
+    root = repository(tmp_path)
+    package = package_json("3.12.10", "-x", platforms=("linux-amd64",))
+    write_json(root / "python-3.12.10-x" / "package.json", package)
+    (text,) = problems(root)
+    assert text == (
+        "python-3.12.10-x/package.json: block-software.entrypoints.main.environment.artifact.roots:"
+        " no platform that is known (expected one of linux-x64, linux-aarch64, macosx-x64,"
+        " macosx-aarch64, windows-x64, windows-aarch64, found 'linux-amd64')"
+    )
+
+
 def test_a_whitelist_with_a_wrong_entry(tmp_path: Path) -> None:
     root = repository(tmp_path)
     folder = root / "checker" / "whitelists" / "python-3.12.10-x"

@@ -59,6 +59,11 @@ APP = "tool.stackbuild.layers.app"
             'superseded-by = "app"',
             f"{APP}.superseded-by: a layer cannot take its own place (found 'app')",
         ),
+        (
+            'superseded-by = "cpython"\n[tool.stackbuild.layers.cpython]\nsuperseded-by = "app"',
+            "tool.stackbuild.layers.cpython.superseded-by: layers take each other's place "
+            "(found 'cpython -> app -> cpython')",
+        ),
         ("verify = 1", f"{APP}.verify: wrong type (expected a table, found 1)"),
         (
             "verify.skip-module = []",

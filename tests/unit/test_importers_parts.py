@@ -362,6 +362,45 @@ def test_layers_get_names_that_layers_can_have(text: str, name: str) -> None:
     assert layer_name(text) == name
 
 
+def test_layers_have_names_of_their_own(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    for name in ("-Foo", "-foo", "-cpython-3.12", "-a b"):
+        write_json(tmp_path / f"python-3.12.10{name}" / "config.json", {})
+    write_json(tmp_path / "python-3.11.9-foo" / "config.json", {})
+    repository = read_repository(tmp_path)
+    assert sorted(variant.name for variant in repository.variants) == [
+        "3.11.9-foo",
+        "3.12.10-Foo",
+        "3.12.10-foo-2",
+        "a-b",
+        "cpython-3.12-2",
+    ]
+    assert "the layer is called a-b, as no layer can be called 'a b'" in {
+        note.text for note in repository.notes
+    }
+
+
+def test_nothing_of_a_package_json_is_dropped_in_silence(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    package = package_json("3.12.10", "")
+    package["myTool"] = {}
+    package["block-software"]["target"] = "x"
+    write_json(tmp_path / "python-3.12.10" / "package.json", package)
+    write_json(
+        tmp_path / "catalogue" / "package.json",
+        {"name": "c", "version": "1", "more": 1, "block-software": {"entrypoints": {"3.12.10": 1}}},
+    )
+    write_json(tmp_path / "checker" / "whitelists" / "python-3.9.1" / "linux-x64.json", {})
+    notes = read_repository(tmp_path).notes
+    assert [(note.kind, note.place) for note in notes] == [
+        ("unknown", "checker/whitelists/python-3.9.1"),
+        ("without-counterpart", "python-3.12.10/package.json: version"),
+        ("unknown", "python-3.12.10/package.json: myTool"),
+        ("unknown", "python-3.12.10/package.json: block-software.target"),
+        ("unknown", "catalogue/package.json: more"),
+    ]
+
+
 def test_shortened_commits_become_whole(tmp_path: Path) -> None:
     commit = make_git_package(tmp_path / "tool", "tool")
     url = f"git+file://{tmp_path}/tool"

@@ -11,6 +11,7 @@ from stackbuild.cli.sharing import framework_lines, table_lines
 from stackbuild.importers.convert import import_runenv
 from stackbuild.importers.model import KINDS
 from stackbuild.importers.report import as_json
+from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_json(report), indent=2))
     else:
         print("\n".join(lines(report)))
+    if report.written:
+        # What the report could not foresee is told now and not by the next command.
+        load_stack(report.spec)
     return 0
 
 

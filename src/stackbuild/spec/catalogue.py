@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import did_you_mean
+from stackbuild.spec.fields import did_you_mean, join
 from stackbuild.spec.model import Catalogue, CheckSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from stackbuild.spec.fields import Table
 
@@ -30,6 +30,22 @@ def read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogu
         deprecated=table.text("deprecated"),
         superseded_by=successor,
     )
+
+
+def check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None:
+    """Report layers that are superseded by each other; `table` holds those of the layers."""
+    settled: set[str] = set()
+    for name in catalogues:
+        way = [name]
+        while (successor := catalogues[way[-1]].superseded_by) in catalogues:
+            if successor in way or successor in settled:
+                break
+            way.append(str(successor))
+        if successor == name and len(way) > 1:
+            place = join(join(table.place, name), "superseded-by")
+            circle = " -> ".join([*way, name])
+            table.problems.add(place, "layers take each other's place", found=circle)
+            settled.update(way)
 
 
 def read_checks(table: Table | None) -> CheckSettings:

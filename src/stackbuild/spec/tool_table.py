@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
-from stackbuild.spec.catalogue import read_catalogue, read_checks
+from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
 from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
 from stackbuild.spec.model import Download, FrameSettings, LayerKind, RuntimeSettings, RuntimeSource
 from stackbuild.spec.overlays import check_copy_files
@@ -76,6 +76,8 @@ def read_tool_table(
         else:
             hint = did_you_mean(name, layers)
             table.problems.add(entry.place, "no layer has this name", hint=hint)
+    if entries:
+        check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
     for key in _ELSEWHERE:
         table.refuse(key, f"stands below [{table.place_of(_SHARED)}] or a layer")
     table.done()

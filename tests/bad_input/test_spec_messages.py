@@ -802,7 +802,11 @@ def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         (b"# \xff\n", "not text in UTF-8 (found byte 0xff at offset 2)"),
         (b"x = " + b"[" * 100_000, "not TOML that can be read: "),
         (b"x = " + b"9" * 10_000, "not TOML that can be read: "),
-        (b"\xef\xbb\xbfx = 1", "line 1, column 1: not TOML: Invalid statement"),
+        (
+            b"\xef\xbb\xbfx = 1",
+            "line 1, column 1: not TOML: Invalid statement; "
+            "save the file without its byte order mark",
+        ),
     ],
     ids=["bytes", "deep", "long", "byte order mark"],
 )

@@ -109,7 +109,9 @@ def _parse(path: Path) -> dict[str, object]:
         problem = Problem(place="", message="not text in UTF-8", found=found)
     except tomli.TOMLDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        problem = Problem(place=place, message=f"not TOML: {error.msg}")
+        # It cannot be seen in an editor, and venvstacks does not read it either.
+        marked = "save the file without its byte order mark" if error.doc[0] == "\ufeff" else None
+        problem = Problem(place=place, message=f"not TOML: {error.msg}", hint=marked)
     except (ValueError, RecursionError) as error:
         # Numbers with thousands of digits, and brackets nested as deep.
         problem = Problem(place="", message=f"not TOML that can be read: {error}")

@@ -29,7 +29,7 @@ from stackbuild.connection import (
 from stackbuild.errors import FetchError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import urllib3
 
@@ -196,27 +196,66 @@ def read_range(
 ) -> Iterator[bytes]:
     """The bytes from `start` up to and without `stop` (None: to the end), as they arrive.
 
-    Interrupted transfers are resumed, and of a server that knows no ranges
-    the beginning is read and dropped. No piece is longer than `chunk` bytes.
-    Raises FetchError, also where the file ends before `stop`.
+    See `read_spans`. Raises FetchError, also where the file ends before `stop`.
+    """
+    if stop is None or start < stop:
+        yield from read_spans(url, [(start, stop)], chunk=chunk, patience=patience)
+
+
+def read_spans(
+    url: str,
+    spans: Sequence[tuple[int, int | None]],
+    *,
+    chunk: int = CHUNK,
+    patience: Patience = PATIENCE,
+) -> Iterator[bytes]:
+    """The bytes of `spans`, one after the other, as they arrive.
+
+    A span goes from its first byte up to and without its second (None: to the
+    end); they rise, and none is empty. Each is asked for by itself; of a server
+    that knows no ranges the whole file is read once for all of them. Interrupted
+    transfers are resumed. No piece is longer than `chunk` bytes. Raises
+    FetchError, also where the file ends before a span does.
     """
     attempts = Attempts(url, patience)
-    at = start
-    while stop is None or at < stop:
-        before = at
+    left = list(spans)
+    while left:
+        before, asked = left[0]
+        at, count = before, len(left)
         try:
-            with _open_from(url, at, stop, patience, chunk) as (position, pieces):
-                for piece in _dropped(pieces, at - position):
-                    wanted = piece if stop is None else piece[: stop - at]
-                    at += len(wanted)
-                    yield wanted
-                    if at == stop:
+            with _open_from(url, at, asked, patience, chunk) as (first, pieces):
+                position = first
+                for piece in pieces:
+                    for wanted in _of_spans(piece, position, left):
+                        at += len(wanted)
+                        yield wanted
+                    position += len(piece)
+                    if not left:
                         return
-            if stop is None:
+            start, stop = left[0]
+            if stop is None and (asked is None or first != before):
                 return
-            raise BrokenTransferError(f"the file ends at byte {at}, before {stop}")
+            if len(left) < count:
+                continue
+            raise BrokenTransferError(f"the file ends at byte {start}, before {stop}")
         except BrokenTransferError as error:
             attempts.failed(error, at - before)
+
+
+def _of_spans(piece: bytes, position: int, left: list[tuple[int, int | None]]) -> Iterator[bytes]:
+    """What `left` wants of a piece at `position`; takes it out of `left`."""
+    end = position + len(piece)
+    while left and left[0][0] < end:
+        start, stop = left[0]
+        until = end if stop is None else min(stop, end)
+        if until == stop:
+            del left[0]
+        else:
+            left[0] = (until, stop)
+        if until > start:
+            yield piece[start - position : until - position]
+        if until == end:
+            return
 
 
 def read_bytes(url: str, limit: int = 64 << 20, *, patience: Patience = PATIENCE) -> bytes:
@@ -313,16 +352,6 @@ def _content_range(response: urllib3.BaseHTTPResponse) -> tuple[int, int | None]
     positions, _, total = value.partition("/")
     first = positions.partition("-")[0]
     return int(first) if first.isdecimal() else 0, int(total) if total.isdecimal() else None
-
-
-def _dropped(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """The pieces without the first `count` bytes."""
-    for piece in pieces:
-        if count >= len(piece):
-            count -= len(piece)
-            continue
-        yield piece[count:]
-        count = 0
 
 
 def _file_path(url: str) -> Path | None:

@@ -45,7 +45,7 @@ def test_every_registry_gives_index_manifest_and_any_part(
     archive = made.archive(manifest).read_bytes()
     entry = shelf.entry(manifest)
     for start, stop in [(0, len(archive)), (7, 100), (manifest.frames[1].offset, len(archive))]:
-        assert b"".join(registry.read(entry, manifest, start, stop)) == archive[start:stop]
+        assert b"".join(registry.read(entry, manifest, [(start, stop)])) == archive[start:stop]
 
 
 def test_an_older_manifest_is_found_by_its_lock(made: Publisher) -> None:
@@ -67,7 +67,7 @@ def test_a_broken_transfer_of_a_part_goes_on(made: Publisher) -> None:
         manifest = shelf.current("framework")
         path = f"/{made.platform}/{manifest.archive.name}"
         server.script(path, CutAfter(50))
-        got = b"".join(registry.read(shelf.entry(manifest), manifest, 10, 200))
+        got = b"".join(registry.read(shelf.entry(manifest), manifest, [(10, 200)]))
         assert got == made.archive(manifest).read_bytes()[10:200]
         asked = [request.headers["range"] for request in server.requests if request.path == path]
         assert asked == ["bytes=10-199", "bytes=60-199"]
@@ -79,7 +79,7 @@ def test_a_short_archive_is_told(made: Publisher) -> None:
     archive = made.archive(manifest)
     archive.write_bytes(archive.read_bytes()[:-5])
     with pytest.raises(FetchError, match="shorter than its manifest says"):
-        list(shelf.registry.read(shelf.entry(manifest), manifest, 0, manifest.archive.size))
+        list(shelf.registry.read(shelf.entry(manifest), manifest, [(0, manifest.archive.size)]))
 
 
 def test_a_changed_manifest_is_refused(made: Publisher) -> None:

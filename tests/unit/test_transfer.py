@@ -25,6 +25,7 @@ from stackbuild.transfer import (
     download,
     read_bytes,
     read_range,
+    read_spans,
 )
 from tests.support.http import CutAfter, Hang, Redirect, Send, Status, serving
 
@@ -319,6 +320,40 @@ def test_redact(url: str, shown: str) -> None:
 def test_read_range(start: int, stop: int | None, ranges: bool) -> None:
     with serving({"/f": DATA}, ranges=ranges) as server:
         assert b"".join(read_range(server.url + "/f", start, stop)) == DATA[start:stop]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [(0, 10), (10, 20), (500_000, 500_001)],
+        [(5, 900_000), (900_001, 1_000_000), (1_500_000, None)],
+        [(1, 2)],
+    ],
+)
+def test_read_spans(spans: list[tuple[int, int | None]], ranges: bool) -> None:
+    with serving({"/f": DATA}, ranges=ranges) as server:
+        got = b"".join(read_spans(server.url + "/f", spans))
+        assert got == b"".join(DATA[start:stop] for start, stop in spans)
+        # Without ranges the file is sent once for all of them.
+        assert server.count("/f") == (len(spans) if ranges else 1)
+
+
+def test_read_spans_goes_on_after_a_break_without_ranges() -> None:
+    with serving({"/f": DATA}, ranges=False) as server:
+        server.script("/f", CutAfter(700_000))
+        spans = [(10, 100_000), (600_000, 800_000), (900_000, 900_001)]
+        got = b"".join(read_spans(server.url + "/f", spans, patience=QUICK))
+        assert got == b"".join(DATA[start:stop] for start, stop in spans)
+        assert server.count("/f") == 2
+
+
+def test_read_spans_beyond_the_end() -> None:
+    with (
+        serving({"/f": DATA}, ranges=False) as server,
+        pytest.raises(FetchError, match="the file ends at byte"),
+    ):
+        list(read_spans(server.url + "/f", [(0, 5), (len(DATA), len(DATA) + 1)], patience=QUICK))
 
 
 def test_read_range_goes_on_after_a_break() -> None:

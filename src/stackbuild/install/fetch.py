@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from itertools import groupby
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
@@ -146,18 +147,18 @@ def _check_format(runs: Sequence[Wanted]) -> None:
 
 def _received(runs: Sequence[Wanted], published: Published, staging: Path) -> Iterator[Received]:
     """Each frame's compressed bytes, one frame after the other."""
-    for run in runs:
-        entry = published.entry(run.manifest)
-        stream = _Stream(published.registry.read(entry, run.manifest, run.start, run.stop))
-        for placed in run.frames:
+    for _, group in groupby(runs, key=lambda run: run.manifest.digest):
+        of_archive = list(group)
+        manifest = of_archive[0].manifest
+        spans = [(run.start, run.stop) for run in of_archive]
+        stream = _Stream(published.registry.read(published.entry(manifest), manifest, spans))
+        for placed in (placed for run in of_archive for placed in run.frames):
             large = placed.frame.size > IN_MEMORY
             data = _on_disk(staging) if large else io.BytesIO()
             for piece in stream.take(placed.frame.size):
                 data.write(piece)
             data.seek(0)
-            yield Received(
-                manifest=run.manifest, placed=placed, data=data, location=published.location
-            )
+            yield Received(manifest=manifest, placed=placed, data=data, location=published.location)
 
 
 def _on_disk(staging: Path) -> io.BufferedRandom:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from stackbuild.errors import FetchError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
 
@@ -29,9 +29,12 @@ class Registry(Protocol):
     def manifest(self, entry: IndexEntry) -> Manifest:
         """The manifest of `entry`; its sha256 is checked. Raises FetchError, IntegrityError."""
 
-    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
-        """The archive's bytes from `start` up to and without `stop`, in pieces.
+    def read(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """The archive's bytes of `spans`, one after the other, in pieces.
 
+        A span goes from its first byte up to and without its second; they rise.
         Raises FetchError, also where the archive is shorter.
         """
 

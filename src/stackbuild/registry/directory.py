@@ -14,7 +14,7 @@ from stackbuild.registry.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import FileIO
     from pathlib import Path
 
@@ -55,13 +55,16 @@ class DirectoryRegistry:
             raise _unreadable("manifest", path, error) from error
         return parse_manifest(data, entry, self.location)
 
-    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
-        """The archive's bytes from `start` up to and without `stop`, in pieces."""
+    def read(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """The archive's bytes of `spans`, one after the other, in pieces."""
         path = self._file(archive_path(entry, manifest))
         try:
             with path.open("rb", buffering=0) as file:
-                file.seek(start)
-                yield from _pieces(file, stop - start, manifest, path)
+                for start, stop in spans:
+                    file.seek(start)
+                    yield from _pieces(file, stop - start, manifest, path)
         except FileNotFoundError as error:
             raise _missing("archive", path) from error
         except OSError as error:

@@ -12,10 +12,10 @@ from stackbuild.registry.base import (
     parse_index,
     parse_manifest,
 )
-from stackbuild.transfer import NotFoundError, read_bytes, read_range, redact
+from stackbuild.transfer import NotFoundError, read_bytes, read_spans, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
 
@@ -24,7 +24,7 @@ class HttpRegistry:
     """The files of a published directory below an http or https address.
 
     Parts of archives are asked for by Range (RFC 9110, section 14); of a server that
-    knows none the beginning of the archive is read and dropped.
+    knows none the archive is read once, and what is not wanted is dropped.
     """
 
     def __init__(self, url: str) -> None:
@@ -50,9 +50,11 @@ class HttpRegistry:
         """The manifest of `entry`; its sha256 is checked."""
         return parse_manifest(read_bytes(self._url(entry.manifest)), entry, self.location)
 
-    def read(self, entry: IndexEntry, manifest: Manifest, start: int, stop: int) -> Iterator[bytes]:
-        """The archive's bytes from `start` up to and without `stop`, in pieces."""
-        return read_range(self._url(archive_path(entry, manifest)), start, stop)
+    def read(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """The archive's bytes of `spans`, one after the other, in pieces."""
+        return read_spans(self._url(archive_path(entry, manifest)), spans)
 
     def _url(self, relative: str) -> str:
         return f"{self._base}/{quote(relative)}{self._query}"

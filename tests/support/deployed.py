@@ -78,7 +78,7 @@ def layer(
         manifest=manifest,
         directory=directory / name,
         layout=Layout(platform.os, "3.12"),
-        kinds=dict.fromkeys(files, FrameKind.DISTRIBUTION),
+        kinds=dict.fromkeys(files, FrameKind.OVERLAY),
         links=frozenset(links),
         distributions=distributions,
     )

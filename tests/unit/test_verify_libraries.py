@@ -15,7 +15,7 @@ from stackbuild.verify.check import _is_explained
 from stackbuild.verify.host_libraries import of_windows
 from stackbuild.verify.known import Tried, entries_of
 from stackbuild.verify.libraries import check_libraries
-from stackbuild.verify.model import Finding, Outcome
+from stackbuild.verify.model import Finding, Outcome, Rules
 from stackbuild.verify.reading import ReadLayer, read_layer
 from tests.support import images
 from tests.support.deployed import SITE, distribution, layer
@@ -266,7 +266,9 @@ def test_known_errors_where_nothing_is_imported(
 ) -> None:
     site = WINDOWS_SITE if platform.os == "windows" else SITE
     chain, seen = deployed(tmp_path, platform, {f"{site}/{file[0]}": file[1]})
-    found = check_libraries(chain[0], seen, chain, [], entries_of("app", table))
+    found = check_libraries(
+        chain[0], seen, chain, [], entries_of("app", Rules(allow_import_errors=table))
+    )
     assert (found == []) is allowed
 
 
@@ -289,5 +291,7 @@ def test_a_known_error_explains_the_library_it_lacks(file: str, text: str, expla
         expected="@rpath/libtbb.12.dylib",
     )
     outcome = Outcome(module="own.pool", result="error", at="own.pool", text=text)
-    tried = Tried(layer="app", distribution="own 1.0", wheel="own-1.0.whl", outcome=outcome)
+    tried = Tried(
+        layer="app", distribution="own 1.0", wheel="own-1.0.whl", outcome=outcome, chain=("app",)
+    )
     assert _is_explained(finding, [tried]) is explained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,18 +301,64 @@ def test_what_is_text() -> None:
 def tried(module: str, text: str = "", wheel: str = "Cuml_cu12-25.2-cp312.whl") -> Tried:
     result = "error" if text else "imported"
     outcome = Outcome(module=module, result=result, at=module, text=text)  # type: ignore[arg-type]
-    return Tried(layer="app", distribution="cuml-cu12 25.2", wheel=wheel, outcome=outcome)
+    return Tried(
+        layer="app",
+        distribution="cuml-cu12 25.2",
+        wheel=wheel,
+        outcome=outcome,
+        chain=("app", "base"),
+    )
 
 
 def test_an_entry_matches_glob_and_part_whatever_the_case() -> None:
     table = {"cuml_CU12-*": {"cuml.cluster.dbscan": "cuda DRIVER version is insufficient"}}
-    (entry,) = entries_of("app", table)
+    (entry,) = entries_of("app", Rules(allow_import_errors=table))
     failed = tried("cuml.cluster.dbscan", "RuntimeError: CUDA driver version is insufficient for")
     assert entry.allows(failed)
     assert not entry.allows(tried("cuml.cluster.other", failed.outcome.text))
     assert not entry.allows(tried("cuml.cluster.dbscan", "RuntimeError: no memory"))
     assert not entry.allows(tried("cuml.cluster.dbscan", failed.outcome.text, "cudf-1.whl"))
     assert stale([entry], [failed], complete=True) == []
+
+
+def test_an_entry_counts_in_the_chains_that_its_layer_is_in() -> None:
+    rules = Rules(allow_import_errors={"cuml_*": {"*": "driver"}})
+    failed = tried("cuml.x", "RuntimeError: driver")
+    for name, counts in {"app": True, "base": True, "other": False}.items():
+        (entry,) = entries_of(name, rules)
+        assert entry.allows(failed) is counts
+
+
+def test_an_entry_that_layers_share_is_stale_when_none_needs_it() -> None:
+    rules = Rules(
+        allow_import_errors={"cuml_*": {"cuml.x": "driver", "cuml.gone": "driver"}},
+        places={
+            ("cuml_*", "cuml.x"): "tool.stackbuild.shared.x",
+            ("cuml_*", "cuml.gone"): "tool.stackbuild.shared.gone",
+        },
+    )
+    entries = [entry for layer in ("other", "app") for entry in entries_of(layer, rules)]
+    (found,) = stale(entries, [tried("cuml.x", "RuntimeError: driver")], complete=True)
+    assert found.place == "tool.stackbuild.shared.gone"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("OSError: /a/b.so: bad", "bad"),
+        ("OSError: bad \udcff news here", "OSError: bad"),
+        ("ImportError: \x1b[31mno driver", "[31mno driver"),
+        ("OSError: /a/b.so", "OSError"),
+        ("ImportError: libx.so: cannot open", "ImportError: libx.so: cannot open"),
+    ],
+)
+def test_the_part_of_an_error_that_is_proposed(text: str, part: str) -> None:
+    failed = tried("cuml.x", text)
+    toml = new_entries([failed])
+    table = tomllib.loads(toml)["tool"]["stackbuild"]["layers"]["app"]["allow-import-errors"]
+    assert table == {"Cuml_cu12-*": {"cuml.x": part}}
+    (entry,) = entries_of("app", Rules(allow_import_errors=table))
+    assert entry.allows(failed)
 
 
 texts = st.text(
@@ -336,7 +383,7 @@ def test_the_entries_that_are_offered_allow_the_failures(failed: list[Tried]) ->
     found = {(one.wheel, one.outcome.module): one for one in failed}
     table = tomli.loads(new_entries(list(found.values())))
     allowed = table["tool"]["stackbuild"]["layers"]["app"]["allow-import-errors"]
-    entries = list(entries_of("app", allowed))
+    entries = list(entries_of("app", Rules(allow_import_errors=allowed)))
     for one in found.values():
         assert any(entry.allows(one) for entry in entries), (one, allowed)
 

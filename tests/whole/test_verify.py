@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 from packaging.version import Version
@@ -221,6 +222,35 @@ def test_what_is_wrong_with_files_is_told_at_once(
     }
     message = fail(9, "verify", "--spec", small.spec)
     assert message == f"error: {len(texts)} findings\n  file: {root}\n"
+
+
+def test_a_record_that_was_cut_short_and_what_is_no_file(small: SmallStack) -> None:
+    small.wheel("app", "tool", "2.0", {"tool.py": "", "tool2.py": ""})
+    small.wheel("app", "more", "1.0", {"more.py": ""}, requires=["tool"])
+    small.wheel("app", "odd", "1.0", {"odd.py": ""})
+    root = built(small)
+    site = next((root / "app" / "lib").glob("python*")) / "site-packages"
+    for info, record in {
+        "tool-2.0.dist-info": b"",
+        "more-1.0.dist-info": b"more.py,,\n",
+        "odd-1.0.dist-info": b"odd\0.py,,\n",
+    }.items():
+        (site / info / "RECORD").unlink()
+        (site / info / "RECORD").write_bytes(record)
+    (site / "more.py").unlink()
+    os.mkfifo(site / "more.py")
+    found = report("--spec", small.spec, code=9)
+    inside = site.relative_to(root / "app").as_posix()
+    assert [(f["file"], f["message"], f["found"]) for f in found["findings"]] == [
+        (f"{inside}/odd-1.0.dist-info", "has no RECORD that can be read", None),
+        (f"{inside}/tool-2.0.dist-info", "has no RECORD that can be read", None),
+        (
+            f"{inside}/more-1.0.dist-info/INSTALLER",
+            "was installed for a distribution, and no RECORD names it",
+            ANY,
+        ),
+        (f"{inside}/more.py", "is no file", None),
+    ]
 
 
 def test_a_missing_library_that_is_known_or_expected_of_the_host_is_no_finding(

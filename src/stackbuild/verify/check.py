@@ -125,8 +125,7 @@ class _Checking:
                 self.findings += read.findings
                 self.findings += check_requirements(chain, rules)
                 # What is imported tells by itself which of the entries it needs.
-                allowed = {} if imported else rules.allow_import_errors
-                entries = known.entries_of(layer.manifest.layer, allowed)
+                entries = () if imported else known.entries_of(layer.manifest.layer, rules)
                 self.findings += check_libraries(layer, read, chain, rules.host_libraries, entries)
                 self.files += read.files
                 self.binaries += len(read.binaries)
@@ -155,8 +154,15 @@ class _Checking:
             limit=rules.time_limit,
             environment=rules.environment,
         )
+        chain = tuple(one.manifest.layer for one in self.deployment.chain(top))
         self.tried += [
-            known.Tried(layer=layer, distribution=distribution, wheel=wheel, outcome=outcomes[name])
+            known.Tried(
+                layer=layer,
+                distribution=distribution,
+                wheel=wheel,
+                outcome=outcomes[name],
+                chain=chain,
+            )
             for name, (layer, distribution, wheel) in modules.items()
         ]
 
@@ -170,15 +176,11 @@ class _Checking:
         entries = [
             entry
             for name in dict.fromkeys(map(self._name, layers))
-            for entry in known.entries_of(name, self.rules.get(name, Rules()).allow_import_errors)
+            for entry in known.entries_of(name, self.rules.get(name, Rules()))
         ]
-        failed = {
-            (one.layer, one.outcome.module, one.outcome.text): one
-            for one in self.tried
-            if one.outcome.result != "imported"
-        }.values()
-        new = [one for one in failed if not any(entry.allows(one) for entry in entries)]
-        expected = [one for one in failed if one not in new]
+        failed = [one for one in self.tried if one.outcome.result != "imported"]
+        new = known.once(one for one in failed if not any(entry.allows(one) for entry in entries))
+        expected = known.once(one for one in failed if one.key not in {each.key for each in new})
         findings = [found for found in self.findings if not _is_explained(found, expected)]
         return CheckReport(
             layers=tuple(layers),

@@ -162,6 +162,9 @@ def _record(info: Path, site_packages: str) -> tuple[RecordEntry, ...] | None:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
+    # It names itself at least, and no file's name has a NUL in it.
+    if not rows or any("\0" in row[0] for row in rows):
+        return None
     return tuple(
         RecordEntry(
             path=posixpath.normpath(posixpath.join(site_packages, row[0].replace("\\", "/"))),

@@ -14,9 +14,12 @@ from stackbuild.verify.model import Stale
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from stackbuild.verify.model import Outcome
+    from stackbuild.verify.model import Outcome, Rules
 
-_PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+")
+_BREAK = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+"""What an error has where another machine has something else, or what cannot be written."""
+_CLASS = re.compile(r"[\w.]+(Error|Exception|Warning)")
+_SHORTEST = 3
 DLL_MISSING = "dll load failed"
 """What Python says on Windows of a module that cannot be loaded, in lower case."""
 _LONGEST = 100
@@ -33,6 +36,13 @@ class Tried:
     distribution: str
     wheel: str
     outcome: Outcome
+    chain: tuple[str, ...]
+    """The names of the layers that it was imported through."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is one failure, whatever chain it was found through."""
+        return self.layer, self.outcome.module, self.outcome.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +53,17 @@ class Entry:
     wheel: str
     module: str
     text: str
+    place: str = ""
+    """Where it stands in the spec."""
 
     def covers(self, tried: Tried) -> bool:
-        """Whether it is about this module."""
+        """Whether it is about this module, imported through a chain that the layer is in."""
         wheel, module = tried.wheel.lower(), tried.outcome.module
-        return fnmatchcase(wheel, self.wheel.lower()) and fnmatchcase(module, self.module)
+        return (
+            self.layer in tried.chain
+            and fnmatchcase(wheel, self.wheel.lower())
+            and fnmatchcase(module, self.module)
+        )
 
     def allows(self, tried: Tried) -> bool:
         """Whether the module has failed as the entry says."""
@@ -67,11 +83,19 @@ class Entry:
         )
 
 
-def entries_of(layer: str, table: Mapping[str, Mapping[str, str]]) -> Iterator[Entry]:
+def entries_of(layer: str, rules: Rules) -> Iterator[Entry]:
     """The entries of the `allow-import-errors` of a layer."""
-    for wheel, modules in table.items():
+    for wheel, modules in rules.allow_import_errors.items():
         for module, text in modules.items():
-            yield Entry(layer, wheel, module, text)
+            yield Entry(layer, wheel, module, text, rules.places.get((wheel, module), ""))
+
+
+def once(tried: Iterable[Tried]) -> list[Tried]:
+    """Of each failure the first."""
+    found: dict[tuple[str, str, str], Tried] = {}
+    for one in tried:
+        found.setdefault(one.key, one)
+    return list(found.values())
 
 
 def said(outcome: Outcome) -> str:
@@ -82,14 +106,20 @@ def said(outcome: Outcome) -> str:
 def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[Stale]:
     """The entries that no failure needs, with the reason.
 
-    Shared entries may be about wheels of layers that were not checked, so one
-    that is about nothing counts only when the check was `complete`.
+    An entry that several layers share is needed where one of them needs it. It
+    may be about wheels of layers that were not checked, so one that is about
+    nothing counts only when the check was `complete`.
     """
     found: list[Stale] = []
+    shared: dict[tuple[str, str, str, str], list[Entry]] = {}
     for entry in entries:
-        covered = [one for one in tried if entry.covers(one)]
+        key = (entry.place or entry.layer, entry.wheel, entry.module, entry.text)
+        shared.setdefault(key, []).append(entry)
+    for group in shared.values():
+        entry = group[0]
+        covered = [one for one in tried if any(each.covers(one) for each in group)]
         failed = [one for one in covered if one.outcome.result != "imported"]
-        if any(entry.allows(one) for one in failed):
+        if any(each.allows(one) for one in failed for each in group):
             continue
         if failed:
             reason = f"the error is another one now: {said(failed[0].outcome).splitlines()[0]}"
@@ -102,7 +132,7 @@ def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -
         else:
             continue
         found.append(
-            Stale(layer=entry.layer, wheel=entry.wheel, module=entry.module, reason=reason)
+            Stale(place=entry.place, wheel=entry.wheel, module=entry.module, reason=reason)
         )
     return found
 
@@ -138,11 +168,17 @@ def _together(modules: Mapping[str, str]) -> dict[str, str]:
 
 
 def _part(outcome: Outcome) -> str:
-    """The part of the error that will be the same elsewhere: its longest piece without paths."""
+    """The part of the error that will be the same elsewhere, and can be written in a spec.
+
+    That is its longest piece without paths and characters that no text has, and
+    not what every error of its class has.
+    """
     first = said(outcome).splitlines()[0]
-    pieces = _PATH.split(first)
+    pieces = _BREAK.split(first)
     if len(pieces) > 1:
         pieces = [piece.strip(" :'\"()") for piece in pieces]
+        told = [piece for piece in pieces if len(piece) >= _SHORTEST]
+        pieces = [piece for piece in told if not _CLASS.fullmatch(piece)] or told or pieces
     return max(pieces, key=len)[:_LONGEST].rstrip()
 
 

@@ -22,6 +22,8 @@ class Rules:
     allow_import_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Glob on a wheel's file name, to glob on a module's name, to a part of the error that
     importing it may raise; no part matters in case."""
+    places: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Wheel and module of an entry of `allow_import_errors` to where the entry stands."""
     skip_modules: tuple[str, ...] = ()
     """Globs on the names of modules that are not imported, beside `native.LEFT_OUT`."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +86,8 @@ class KnownError:
 class Stale:
     """An entry of `allow-import-errors` that no failure needs any more."""
 
-    layer: str
+    place: str
+    """Where it stands in the spec."""
     wheel: str
     module: str
     reason: str

@@ -93,6 +93,8 @@ def is_left_out(module: str, more: Iterable[str]) -> bool:
 
 def _is_module(path: Path, name: str) -> bool:
     function = f"PyInit_{name}" if name.isascii() else "PyInitU_"
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return data.find(function.encode() + (b"\0" if name.isascii() else b"")) >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import stat
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.frames.model import FrameKind
 from stackbuild.verify.build_paths import counts_on_any_machine, find_any, is_text
 from stackbuild.verify.formats import read_binary
 from stackbuild.verify.model import Finding
@@ -119,6 +121,11 @@ def _owned(layer: DeployedLayer) -> tuple[dict[str, list[Owned]], list[Finding]]
                 findings.append(about(distribution=str(one), message=message, file=entry.path))
             else:
                 owned[entry.path].append((one, entry))
+    brought = [path for path, kind in layer.kinds.items() if kind is FrameKind.DISTRIBUTION]
+    if unnamed := sorted(path for path in brought if path not in owned):
+        others = f"{len(unnamed)} such files" if len(unnamed) > 1 else None
+        message = "was installed for a distribution, and no RECORD names it"
+        findings.append(about(message=message, file=unnamed[0], found=others))
     return owned, findings
 
 
@@ -131,6 +138,9 @@ def _read(
 ) -> _File:
     path, file = layer.directory / name, _File(layer, name, owned.get(name, ()))
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            file.finds("record", "is no file")
+            return file
         scan = _scan(path, file, paths)
         if not path.is_symlink():
             file.binary = read_binary(path, scan.magic, layer.manifest.platform)

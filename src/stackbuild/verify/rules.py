@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from stackbuild.spec.policy import on_platform
 from stackbuild.verify.model import TIME_LIMIT, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.spec.model import Layer, Setting, Stack
 
 
 def rules_of(stack: Stack, platform: Platform) -> dict[str, Rules]:
@@ -27,8 +28,14 @@ def _rules(layer: Layer, platform: Platform) -> Rules:
     for requirement in layer.requirements_on(platform):
         name = canonicalize_name(requirement.name)
         extras[name] = (*extras.get(name, ()), *sorted(requirement.extras))
+    settings = on_platform(layer.settings, platform).get("allow-import-errors", {})
     return Rules(
         allow_import_errors=policy.allow_import_errors,
+        places={
+            (wheel, module): setting.place
+            for wheel, modules in cast("Mapping[str, Mapping[str, Setting]]", settings).items()
+            for module, setting in modules.items()
+        },
         skip_modules=layer.checks.skip_modules,
         environment=layer.checks.environment,
         host_libraries=layer.checks.host_libraries,

@@ -68,7 +68,8 @@ class Server:
                 result = json.loads(line)
                 if result == {"task": "done"}:
                     return
-                yield result
+                if isinstance(result, dict) and result.keys() >= {"result", "at", "modules"}:
+                    yield result
 
     def _line(self) -> bytes | None:
         deadline = time.monotonic() + self._limit + _SLACK

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from stackbuild.verify.model import CheckReport, Finding, KnownError, Stale
 
 _DETAIL_LINES = 12
+_LONGEST_LINE = 400
+"""In characters, for what a module says."""
 
 
 def summary(report: CheckReport) -> str:
@@ -17,13 +19,24 @@ def summary(report: CheckReport) -> str:
     return "\n".join(_lines(report))
 
 
+def _plain(line: str) -> str:
+    """`line` without what would do something to a terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
+
+
 def _lines(report: CheckReport) -> Iterator[str]:
     for finding in report.findings:
-        yield from _finding(finding)
+        yield from map(_plain, _finding(finding))
     for known in report.known:
-        yield _known(known)
+        yield _plain(_known(known))
     for entry in report.stale:
-        yield _stale(entry)
+        yield _plain(_stale(entry))
     if report.entries:
         yield from ("", "# If these failures are to be expected, this allows them in the spec:")
         yield from (report.entries, "")
@@ -47,17 +60,16 @@ def _finding(finding: Finding) -> Iterator[str]:
     owner = f" ({finding.distribution})" if finding.distribution else ""
     notes = [f"expected {finding.expected}"] if finding.expected else []
     if finding.found:  # the error of a module speaks for itself
-        notes.append(finding.found if finding.module else f"found {finding.found}")
+        notes.append(_cut(finding.found) if finding.module else f"found {finding.found}")
     detail = f": {', '.join(notes)}" if notes else ""
     yield f"{finding.check}: {subject}{owner} {finding.message}{detail}"
-    yield from (f"    {line}" for line in finding.detail.splitlines()[-_DETAIL_LINES:])
+    yield from (f"    {_cut(line)}" for line in finding.detail.splitlines()[-_DETAIL_LINES:])
 
 
 def _known(known: KnownError) -> str:
-    first = known.text.splitlines()[0]
+    first = _cut(known.text.splitlines()[0])
     return f"known: {known.layer}: {known.module} ({known.distribution}): {first}"
 
 
 def _stale(entry: Stale) -> str:
-    place = f"tool.stackbuild.layers.{entry.layer}.allow-import-errors"
-    return f'stale: {place}."{entry.wheel}"."{entry.module}": {entry.reason}'
+    return f"stale: {entry.place}: {_cut(entry.reason)}"

@@ -24,7 +24,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors platforms layout messages workspace files transfer connection",
+        "errors platforms layout messages workspace files processes transfer connection",
         "spec",
         "lock",
         "runtimes",

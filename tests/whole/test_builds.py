@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from stackbuild.files import remove_tree
 from stackbuild.lock.model import VcsSource
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.runtimes.elf import read_elf
+from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.building import (
     BuildProject,
     c_extension,
@@ -316,6 +318,7 @@ words = [sys.executable, "-c", {sleep!r}, {str(pids)!r}]
 subprocess.Popen(words)
 subprocess.Popen(words, start_new_session=True)
 subprocess.run(["sh", "-c", '"$@" & exit', "sh", *words], start_new_session=True)
+subprocess.Popen(["env", "-i", *words], start_new_session=True)
 print("waiting", flush=True)
 time.sleep(99)"""
     project.source(pure(body))
@@ -327,9 +330,43 @@ time.sleep(99)"""
     assert "it was not done within 3 s and was ended" in str(caught.value)
     assert "waiting" in str(caught.value)
     found = [int(line) for line in pids.read_text().split()]
-    assert len(found) == 3
+    assert len(found) == 4
     for pid in found:
         assert not _runs(pid), pid
+
+
+@LINUX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_build_at_once(
+    project: BuildProject, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    pids = tmp_path / "pids"
+    body = f"""\
+import time
+with open({str(pids)!r}, "a") as file:
+    file.write(f"{{os.getpid()}} ")
+time.sleep(99)"""
+    project.source(pure(body))
+    project.spec("tiny", policy=FORCE)
+    cache = {CACHE_VARIABLE: str(project.workspace.cache)}
+    program = Path(sys.executable).with_name("stackbuild")
+    process = subprocess.Popen(
+        [program, "lock"],
+        cwd=project.directory,
+        env={**os.environ, **cache},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not pids.exists() or not pids.read_text().endswith(" "):
+        assert process.poll() is None
+        time.sleep(0.05)
+    started = time.monotonic()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 20
+    assert process.returncode == code, told
+    assert told.endswith("error: interrupted; what was there before is untouched\n")
+    assert not _runs(int(pids.read_text()))
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(project: BuildProject) -> None:

@@ -265,5 +265,27 @@ def test_interrupting_ends_everything(newest: HandMade, fork: bool) -> None:
         assert processes_in(newest.directory) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="they are found in /proc")
+def test_what_a_module_leaves_running_is_ended(newest: HandMade, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = f"""\
+import os, subprocess, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv("/bin/sh", ["sh", "-c", "echo $$ > {pid}; exec sleep 99"])
+    os._exit(0)
+os.wait()
+while not os.path.exists({str(pid)!r}) or not open({str(pid)!r}).read():
+    pass
+"""
+    package(newest, "pkg")
+    extension(newest, package(newest, "pkg.daemon", code))
+    found = tried(newest, ["pkg.daemon._json"], limit=8)
+    assert found["pkg.daemon._json"].result == "imported"
+    state = Path(f"/proc/{pid.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def test_nothing_to_import(newest: HandMade) -> None:
     assert tried(newest, []) == {}

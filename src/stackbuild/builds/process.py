@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
 from stackbuild.lock.indexes import without_secrets
+from stackbuild.processes import end_tree, ended_with_us
 from stackbuild.runtimes.probe import clean_environment
 
 if TYPE_CHECKING:
@@ -73,13 +74,15 @@ class Runner:
             )
             reader = Thread(target=self._read, args=(process.stdout, log), daemon=True)
             reader.start()
+            end = partial(end_tree, process, MARK, mark)
             try:
-                status = process.wait(max(0.0, self.until - time.monotonic()))
+                with ended_with_us(end):
+                    status = process.wait(max(0.0, self.until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise RunError(f"it was not done within {self.limit} s and was ended") from None
             finally:
                 # Also after an interruption, and for what runs on after the program has ended.
-                end_tree(process, mark)
+                end()
                 reader.join(_LAST_WORDS)
         if status:
             raise RunError(f"{Path(command[0]).name} ended with status {status}")
@@ -92,40 +95,6 @@ class Runner:
                 log.flush()
                 if self.echo:
                     self.echo(text.rstrip())
-
-
-def end_tree(process: subprocess.Popen[str], mark: str) -> None:
-    """End `process` and everything it started, whatever became of its parents.
-
-    On Linux it is found by its environment, elsewhere by its process group.
-    """
-    if os.name == "nt":
-        words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(words, capture_output=True, check=False)
-    else:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        # One that is being started while the others end shows up in the next round.
-        while found := _marked(mark):
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
-    process.wait()
-
-
-def _marked(mark: str) -> list[int]:
-    """The running processes with `mark` in their environment; none where there is no /proc."""
-    if sys.platform != "linux":
-        return []
-    wanted = f"{MARK}={mark}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            # That of a process which has ended and waits to be asked for its status is empty.
-            if wanted in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found
 
 
 def tail(log: Path) -> str:

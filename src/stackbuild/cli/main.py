@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stackbuild import __version__
+from stackbuild.cli.interruption import TERMINATED, Terminated, interruptible
 from stackbuild.errors import StackbuildError
 from stackbuild.platforms import nearest
 
@@ -46,7 +47,7 @@ A consumer:           stackbuild install atls --from exports --root ~/envs
 Then:                 ~/envs/atls/bin/python, or: stackbuild run atls --root ~/envs -- python
 
 Exit codes: 0 done, 1 unforeseen, 2 usage, 3 spec, 4 lock, 5 download, 6 integrity,
-7 composing, 8 installing, 9 verification, 130 interrupted.
+7 composing, 8 installing, 9 verification, 130 interrupted, 143 terminated.
 Messages go to stderr, data to stdout.
 """
 
@@ -126,11 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codecs.register_error("json-escape", _escaped)
         sys.stdout.reconfigure(errors="json-escape")
     try:
-        return _command(parsed.command).run(parsed)
+        with interruptible():
+            return _command(parsed.command).run(parsed)
     except StackbuildError as error:
         return _report(error, parsed.debug, error.exit_code)
     except KeyboardInterrupt as error:
-        return _report(error, parsed.debug, 130, "interrupted; what was there before is untouched")
+        code = TERMINATED if isinstance(error, Terminated) else 130
+        return _report(error, parsed.debug, code, "interrupted; what was there before is untouched")
     except BrokenPipeError:
         # The reader of stdout has gone (`stackbuild list | head`); keep Python from
         # complaining about it once more when it flushes at exit.

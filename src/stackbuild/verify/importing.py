@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stackbuild.processes import end_marked
 from stackbuild.verify.model import TIME_LIMIT, Outcome
 from stackbuild.verify.server import Once, Server, Surroundings
 from stackbuild.verify.surroundings import import_environment
@@ -66,7 +67,11 @@ def import_modules(
         )
         run = _Run(surroundings, task, fork)
         run.add(_by_package(modules) if fork else [_Job((name,), True) for name in modules])
-        run.all(jobs)
+        try:
+            run.all(jobs)
+        finally:
+            # What a module has started may go on without a parent; this is set for no other.
+            end_marked("TMPDIR", scratch)
     return run.outcomes
 
 

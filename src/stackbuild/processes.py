@@ -1,0 +1,112 @@
+"""Ending what this process has started: whole trees of processes, and all of them at once.
+
+A build or an import may leave processes behind that have no parent any more, a
+session of their own, or another environment. On Linux they are found by their
+parents while these live, and by a variable that was set for them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+_ends: dict[int, Callable[[], None]] = {}
+_is_interrupted = threading.Event()
+
+
+@contextmanager
+def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
+    """Within it, `end` is called when this process is interrupted, from another thread.
+
+    Raises KeyboardInterrupt where that has happened before. Without it a thread
+    that waits for a program would keep the whole command waiting.
+    """
+    key = id(end)
+    _ends[key] = end
+    try:
+        if _is_interrupted.is_set():
+            end()
+            raise KeyboardInterrupt
+        yield
+    finally:
+        del _ends[key]
+
+
+def end_all() -> None:
+    """End everything that stands within `ended_with_us`, and whatever comes into it."""
+    _is_interrupted.set()
+    for end in list(_ends.values()):
+        end()
+
+
+def begin() -> None:
+    """Forget an earlier interruption."""
+    _is_interrupted.clear()
+
+
+def end_tree(process: subprocess.Popen[str], variable: str, value: str) -> None:
+    """End `process`, which leads a group of its own, and everything it started.
+
+    `variable` was set to `value` in its environment, and to nothing else anywhere.
+    """
+    if os.name == "nt":
+        # Imported late: every command comes by this module, and few start anything.
+        import subprocess
+
+        words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(words, capture_output=True, check=False)
+    else:
+        # Before their parents end, by which they are found.
+        below = _below(process.pid) if process.poll() is None else []
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        _kill(below)
+        end_marked(variable, value)
+    process.wait()
+
+
+def end_marked(variable: str, value: str) -> None:
+    """End all processes that have `variable` set to `value`; on Linux only."""
+    # One that is being started while the others end shows up in the next round.
+    while found := _marked(variable, value):
+        _kill(found)
+        time.sleep(0.01)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _marked(variable: str, value: str) -> list[int]:
+    if sys.platform != "linux":
+        return []
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            # That of a process which has ended and waits to be asked for its status is empty.
+            if wanted in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    """The processes below `pid`, by their parents; none where there is no /proc."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                found.extend(map(int, children.read_text().split()))
+    return found[1:]

@@ -194,6 +194,10 @@ def test_a_program_that_the_layer_lacks(made: Publisher, root: Path) -> None:
     message = fail(8, "run", "atls", "--root", root, "--", "atls-tol")
     assert message.startswith("error: there is no program 'atls-tol' in atls, nor on the PATH\n")
     assert "did you mean 'atls-tool'?" in message
+    tool = root / "atls" / "bin" / "atls-tool"
+    tool.chmod(0o444)
+    message = fail(8, "run", "atls", "--root", root, "--", "atls-tool")
+    assert message.startswith("error: 'atls-tool' in atls cannot be executed\n")
     message = fail(8, "run", "alts", "--root", root)
     assert "did you mean 'atls'?" in message
     message = fail(2, "run", "atls", "--root", root, "python", "-V")

@@ -198,19 +198,35 @@ def test_a_commit_is_built_and_pinned(project: BuildProject, tmp_path: Path) -> 
     assert _sha256(project.built()) == item.wheel.sha256
 
 
+def test_a_commit_that_no_branch_leads_to(project: BuildProject, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    make_repository(repository, source_files(pure()))
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (
+        ["checkout", "-q", "--detach"],
+        ["commit", "-q", "--allow-empty", "-m", "proposed"],
+        ["update-ref", "refs/pull/2/head", "HEAD"],
+        ["checkout", "-q", "main"],
+    ):
+        subprocess.run([*git, *words], cwd=repository, check=True)
+    project.spec(f"tiny @ git+{repository.as_uri()}@refs/pull/2/head")
+    project.lock()
+    assert project.versions("fw", HERE) == {"tiny": "1.0"}
+
+
 # what a build sees
 
 
 def test_config_settings_reach_the_backend(project: BuildProject) -> None:
     project.source(pure("return {'tiny.py': repr(settings).encode()}"))
-    settings = '{ one = "{packageRoot}/patch", many = ["a=b", "c"] }'
+    settings = '{ one = "{packageRoot}/patch", many = ["a=b", "c"], --build-option = "-v" }'
     overlay = project.directory / "overlays" / "fw" / "patch"
     overlay.parent.mkdir(parents=True)
     overlay.write_text("first")
     project.spec("tiny", policy=build_wheel(config_settings=settings))
     project.lock()
     seen = eval(text_of(project.built(), "tiny.py"))
-    assert seen == {"one": str(overlay), "many": ["a=b", "c"]}
+    assert seen == {"one": str(overlay), "many": ["a=b", "c"], "--build-option": "-v"}
     # What the placeholder leads to belongs to the inputs.
     first = project.built().name
     overlay.write_text("second")
@@ -388,6 +404,15 @@ def test_a_backend_that_makes_something_else(project: BuildProject) -> None:
         project.lock()
     assert caught.value.message == "building tiny 1.0 made something else"
     assert ("found", "tiny 2.0") in caught.value.details
+
+
+def test_a_commit_of_something_with_another_name(project: BuildProject, tmp_path: Path) -> None:
+    repository = tmp_path / "mono"
+    make_repository(repository, source_files(pure()))
+    project.spec(f"mono @ git+{repository.as_uri()}")
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert ("to fix", "require it by its own name: tiny @ …") in caught.value.details
 
 
 # what a wheel needs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.building import BuildProject, project, pure, shared_cache
 from tests.support.interpreters import packable
 from tests.support.wheels import make_wheel
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["project", "shared_cache"]
 
@@ -175,6 +172,30 @@ def test_wheels_that_are_not_added(foreign: BuildProject) -> None:
     assert not (foreign.workspace.wheelhouse / good.name).exists()
 
 
+@pytest.mark.skipif(HERE != Platform.LINUX_X64, reason="needs programs of this processor")
+def test_a_wheel_is_held_to_its_tags(project: BuildProject) -> None:
+    project.spec(
+        "tiny", policy=FORCE, extra=BOTH.replace(ELSEWHERE.venvstacks_name, "linux_aarch64")
+    )
+    program = Path("/bin/sh").read_bytes()
+    minor = packable().minor.replace(".", "")
+
+    def made(data: bytes, tag: str) -> Path:
+        directory = project.directory.parent / tag
+        files = {"tiny.py": "", "tiny-program": data}
+        return make_wheel(directory, "tiny", "1.0", files, tag=f"cp{minor}-cp{minor}-{tag}")
+
+    # The field e_machine of an ELF file, and EM_AARCH64.
+    other = program[:18] + (183).to_bytes(2, "little") + program[20:]
+    with pytest.raises(IntegrityError) as caught:
+        add(project, made(other, "manylinux_2_17_x86_64"))
+    assert caught.value.message == "a wheel holds a program file of another processor"
+    add(project, made(program, "linux_x86_64"))
+    with pytest.raises(IntegrityError) as caught:
+        add(project, made(program, "manylinux_2_28_aarch64"))
+    assert ("found", "x86_64") in caught.value.details
+
+
 def test_the_command_tells_where_a_wheel_fits(
     foreign: BuildProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +212,7 @@ def test_the_command_tells_where_a_wheel_fits(
     assert json.loads(printed.out)[0]["platforms"] == [str(ELSEWHERE)]
     assert printed.err == (
         f"warning: the locks of fw on {ELSEWHERE} name another wheel of tiny;"
-        " `stackbuild lock --upgrade-package tiny` takes this one\n"
+        " `stackbuild lock --upgrade-package tiny` takes the best of those that were added\n"
     )
 
 

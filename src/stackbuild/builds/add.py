@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.wheelfile import check_wheel
-from stackbuild.errors import StackbuildError, UsageError
+from stackbuild.builds.audit import OLDEST, audit
+from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
+from stackbuild.errors import IntegrityError, StackbuildError, UsageError
 from stackbuild.files import atomic_copy, locked
 from stackbuild.lock.added import AddedWheel, read_added, write_added
 from stackbuild.lock.current import Locks
@@ -18,7 +22,6 @@ from stackbuild.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from stackbuild.builds.wheelfile import WheelFacts
     from stackbuild.messages import Messages
@@ -50,7 +53,9 @@ def add_wheels(
     for path in files:
         try:
             facts = _facts(path)
-            checked.append((path, facts, _platforms(stack, facts, path)))
+            platforms = _platforms(stack, facts, path)
+            _audit(path, facts, platforms, messages)
+            checked.append((path, facts, platforms))
         except StackbuildError as error:
             errors.append(error)
     raise_all(errors)
@@ -74,8 +79,47 @@ def add_wheels(
 
 def _facts(path: Path) -> WheelFacts:
     if not path.is_file():
-        raise UsageError("there is no such file", file=path)
+        problem = "this is a directory" if path.is_dir() else "there is no such file"
+        raise UsageError(problem, file=path, expected="a wheel")
     return check_wheel(path)
+
+
+def _audit(
+    path: Path, facts: WheelFacts, platforms: Sequence[Platform], messages: Messages
+) -> None:
+    """Hold a wheel for Linux to what its tags promise, as one that is built here is.
+
+    Raises IntegrityError for files of another processor, or of a newer Linux.
+    """
+    machines = {item.machine for item in platforms if item.os == "linux"}
+    if not machines or all(tag.platform == "any" for tag in facts.tags):
+        return
+    with TemporaryDirectory(prefix="stackbuild-") as directory:
+        tree = Path(directory)
+        unpack_wheel(path, tree)
+        for machine in sorted(machines):
+            found = audit(tree, machine)
+            promised = _promised(facts)
+            if promised and found.glibc > promised:
+                raise IntegrityError(
+                    "the wheel needs a newer Linux than its tags say",
+                    file=path,
+                    expected=f"files that run with glibc {promised[0]}.{promised[1]}",
+                    found=found.because,
+                )
+            for library, file in found.foreign.items():
+                messages.warn(
+                    f"{path.name} needs {library} (for {file}), which not every Linux has"
+                )
+
+
+def _promised(facts: WheelFacts) -> tuple[int, int] | None:
+    """The newest glibc of which the tags say that it is enough; None where they say nothing."""
+    names = [tag.platform for tag in facts.tags]
+    levels = [OLDEST for name in names if re.match(r"manylinux(1|2010|2014)_", name)]
+    found = (re.fullmatch(r"manylinux_(\d+)_(\d+)_\w+", name) for name in names)
+    levels += [(int(match[1]), int(match[2])) for match in found if match]
+    return max(levels, default=None)
 
 
 def _platforms(stack: Stack, facts: WheelFacts, path: Path) -> tuple[Platform, ...]:

@@ -244,7 +244,8 @@ class WheelMaker:
         words += ["--offline", "--no-progress", "--color", "never"]
         for name, value in bench.settings.items():
             values = [value] if isinstance(value, str) else value
-            words += [word for item in values for word in ("--config-setting", f"{name}={item}")]
+            # In one word, for names may begin with dashes (setuptools' `--build-option`).
+            words += [f"--config-setting={name}={item}" for item in values]
         bench.runner.run([*words, str(tree)], tree, bench.environment(python))
         wheels = list(out.glob("*.whl"))
         if len(wheels) != 1:

@@ -44,6 +44,9 @@ def finish(wheel: Path, order: BuildOrder, directory: Path, *, build: str) -> Fi
             platform=order.platform,
             distribution=order.name,
             found=f"{facts.name} {facts.version}",
+            remedy=f"require it by its own name: {facts.name} @ …"
+            if facts.name != order.name
+            else None,
         )
     tree = directory / "wheel"
     files = unpack_wheel(wheel, tree)

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
+from stackbuild.builds.process import RunError
 from stackbuild.errors import IntegrityError, LockError
 from stackbuild.lock.sources import git_environment
 
@@ -96,6 +97,11 @@ def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
 
     # With its history, for versions are often taken from the tags in it.
     git("clone", "--no-checkout", "--template=", "--", source.url, to, directory=to.parent)
+    try:
+        git("cat-file", "-e", f"{source.commit}^{{commit}}")
+    except RunError:
+        # No branch or tag leads to it, which a server may have all the same.
+        git("fetch", "origin", source.commit)
     git("checkout", "--detach", source.commit)
     if (to / ".gitmodules").exists():
         git("submodule", "update", "--init", "--recursive")

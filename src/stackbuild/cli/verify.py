@@ -81,7 +81,8 @@ def _build_root(spec: Path, workspace: Workspace, platform: Platform | None) -> 
         raise UsageError(
             f"nothing was built for {platform or host_platform()} beside {spec}",
             expected=f"a root in {root}",
-            remedy="name the root with --root, or make this one: stackbuild build",
+            remedy="name the root with --root, or make this one: stackbuild build"
+            + (f" --platform {platform}" if platform else ""),
         )
     return root
 

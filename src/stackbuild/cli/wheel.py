@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
             console.warn(
                 f"the locks of {', '.join(item.stale)} name another wheel of {name};"
-                f" `stackbuild lock --upgrade-package {name}` takes this one"
+                f" `stackbuild lock --upgrade-package {name}` takes the best of those that were"
+                " added"
             )
     if arguments.json:
         print(json.dumps([asdict(item) for item in added], indent=2))

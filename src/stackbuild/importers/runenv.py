@@ -96,7 +96,8 @@ def _variant(files: JsonFiles, folder: Path) -> Variant:
     package = files.read(folder.name, "package.json")
     artifact = _artifact(package) if package else None
     written = artifact.text("python-version") if artifact else None
-    version = written or (match[1] if match else None)
+    # Some write the variant behind it.
+    version = written.partition("-")[0] if written else match[1] if match else None
     if version is None or not _VERSION.fullmatch(version):
         files.problems.append(
             Problem(
@@ -107,8 +108,8 @@ def _variant(files: JsonFiles, folder: Path) -> Variant:
             )
         )
         version = "3.0.0"
-    if written and match and written != match[1]:
-        text = f"built with Python {written}, as its package.json says"
+    if match and version != match[1]:
+        text = f"built with Python {version}, as its package.json says"
         files.notes.append(Note(kind="became", place=folder.name, text=text))
     table = files.read(folder.name, "config.json")
     own = read_config(table, f"{folder.name}/config.json") if table else Config()

@@ -102,6 +102,13 @@ def _find(name: str, manifest: Manifest, programs: Path, path: str) -> Path:
     if found := shutil.which(name, path=path):
         return Path(found)
     here = [entry.name for entry in programs.iterdir()] if programs.is_dir() else []
+    if name in here:
+        raise InstallError(
+            f"{name!r} in {manifest.layer} cannot be executed",
+            layer=manifest.layer,
+            file=programs / name,
+            remedy="make its source executable (chmod +x) and publish the layer again",
+        )
     guess = nearest(name, here)
     raise InstallError(
         f"there is no program {name!r} in {manifest.layer}, nor on the PATH",

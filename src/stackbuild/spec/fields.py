@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\n]*@")
 _LONGEST_SHOWN = 70
 _LONGEST_TEXT = 4000
 """In characters; below what a path or a number in a requirement may have."""

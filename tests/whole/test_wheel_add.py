@@ -174,15 +174,15 @@ def test_wheels_that_are_not_added(foreign: BuildProject) -> None:
 
 @pytest.mark.skipif(HERE != Platform.LINUX_X64, reason="needs programs of this processor")
 def test_a_wheel_is_held_to_its_tags(project: BuildProject) -> None:
-    project.spec(
-        "tiny", policy=FORCE, extra=BOTH.replace(ELSEWHERE.venvstacks_name, "linux_aarch64")
-    )
+    platforms = 'platforms = ["linux_x86_64", "linux_aarch64"]
+'
+    project.spec("tiny", policy=FORCE.partition("\n")[0], extra=platforms)
     program = Path("/bin/sh").read_bytes()
     minor = packable().minor.replace(".", "")
 
     def made(data: bytes, tag: str) -> Path:
         directory = project.directory.parent / tag
-        files = {"tiny.py": "", "tiny-program": data}
+        files: dict[str, bytes | str] = {"tiny.py": "", "tiny-program": data}
         return make_wheel(directory, "tiny", "1.0", files, tag=f"cp{minor}-cp{minor}-{tag}")
 
     # The field e_machine of an ELF file, and EM_AARCH64.

@@ -174,8 +174,7 @@ def test_wheels_that_are_not_added(foreign: BuildProject) -> None:
 
 @pytest.mark.skipif(HERE != Platform.LINUX_X64, reason="needs programs of this processor")
 def test_a_wheel_is_held_to_its_tags(project: BuildProject) -> None:
-    platforms = 'platforms = ["linux_x86_64", "linux_aarch64"]
-'
+    platforms = 'platforms = ["linux_x86_64", "linux_aarch64"]\n'
     project.spec("tiny", policy=FORCE.partition("\n")[0], extra=platforms)
     program = Path("/bin/sh").read_bytes()
     minor = packable().minor.replace(".", "")

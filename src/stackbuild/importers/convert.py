@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import FetchError, UsageError
 from stackbuild.files import atomic_write
 from stackbuild.importers.commits import with_commits
-from stackbuild.importers.complete import complete
+from stackbuild.importers.complete import settle
 from stackbuild.importers.holdings import Resolver
 from stackbuild.importers.model import Note
 from stackbuild.importers.notes import config_notes
 from stackbuild.importers.overlays import overlay_settings, sources, write_overlays
-from stackbuild.importers.plan import choose, environments_of, plan
+from stackbuild.importers.plan import environments_of, plan
 from stackbuild.importers.policy import (
     kept_shared,
     layer_settings,
@@ -69,9 +69,12 @@ def import_runenv(
     default = PackageIndex(name=None, url=index, default=True) if index else None
     resolver = Resolver(workspace, messages, default)
     environments = _held(environments_of(repository, registries), resolver, notes)
-    choices = choose(environments) if any(item.held for item in environments) else {}
-    layers = plan(environments, choices)
-    notes += [Note(kind="unresolved", place=SPEC, text=text) for text in complete(layers, resolver)]
+    choices, layers, told = (
+        settle(environments, resolver)
+        if any(item.held for item in environments)
+        else ({}, plan(environments, {}), [])
+    )
+    notes += [Note(kind="unresolved", place=SPEC, text=text) for text in told]
     indexes = [registry.as_index() for registry in registries.values()]
     if default:
         indexes.append(replace(default, url=without_credentials(default.url)))

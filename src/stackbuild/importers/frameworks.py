@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from stackbuild.importers.contents import Contents, bits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.importers.contents import Environment, Family
 
@@ -88,6 +88,25 @@ def choose_frameworks(
     contents = Contents(environments, layer_bytes)
     family, exact = find(contents, longest_chain)
     return _choice(contents, family, exact)
+
+
+def choose_again(
+    environments: Mapping[str, Environment],
+    choice: Choice,
+    *,
+    alone: Collection[str],
+    barred: Collection[tuple[frozenset[str], str]],
+    layer_bytes: int = 0,
+) -> Choice:
+    """`choice` with the environments `alone` on no framework.
+
+    Of `barred` are sets of environments whose framework is to hold nothing on a platform.
+    """
+    contents = Contents(environments, layer_bytes, barred)
+    bit = {name: 1 << number for number, name in enumerate(contents.names)}
+    sets = [sum(bit[n] for n in item.environments - set(alone)) for item in choice.frameworks]
+    family = contents.ordered(mask for mask in sets if mask.bit_count() > 1)
+    return _choice(contents, family, exact=False)
 
 
 def find(contents: Contents, longest_chain: int) -> tuple[Family, bool]:

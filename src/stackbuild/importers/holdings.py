@@ -51,6 +51,8 @@ class Wanted:
     requirements: tuple[Requirement, ...]
     excluded: frozenset[NormalizedName] = frozenset()
     """What is left out wherever it would come in."""
+    skipped: frozenset[NormalizedName] = frozenset()
+    """Those of them that are left out for good, and not only because they are built."""
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
     """To the specifier that replaces any other."""
     no_deps: frozenset[NormalizedName] = frozenset()
@@ -67,11 +69,17 @@ class Held:
     versions: Mapping[NormalizedName, Version] = field(default_factory=dict)
     sizes: Mapping[NormalizedName, int] = field(default_factory=dict)
     needs: Mapping[NormalizedName, frozenset[NormalizedName]] = field(default_factory=dict)
+    lacks: Mapping[NormalizedName, frozenset[NormalizedName]] = field(default_factory=dict)
+    """What each would need of what is excluded."""
+    bare: frozenset[NormalizedName] = frozenset()
+    """Those held without what they need."""
     indexes: Mapping[NormalizedName, str] = field(default_factory=dict)
     """The name of the additional index of those that come from one."""
     missing: tuple[str, ...] = ()
     """What has no wheel for the platform, and was left out."""
     excluded: frozenset[NormalizedName] = frozenset()
+    skipped: frozenset[NormalizedName] = frozenset()
+    """As in `Wanted`."""
     problem: str | None = None
     """Why there is no answer."""
 
@@ -115,14 +123,22 @@ class Resolver:
             ]
 
     def versions(
-        self, wanted: Wanted, pins: Mapping[NormalizedName, Version]
+        self,
+        wanted: Wanted,
+        pins: Mapping[NormalizedName, Version],
+        preferences: Mapping[NormalizedName, Version],
     ) -> dict[NormalizedName, Version] | None:
-        """What a layer would get on top of layers that settle `pins`; None without an answer."""
-        question = replace(self._question(wanted, {}), constraints=pins)
-        try:
-            return {item.name: item.version for item in self._ask(question, wanted)[0]}
-        except UnresolvableError:
-            return None
+        """What a layer would get on top of layers that settle `pins`; None without an answer.
+
+        It is asked after `hold`, so that uv has mostly seen all it needs to answer.
+        """
+        question = replace(self._question(wanted, preferences), constraints=pins)
+        for asked in (_offline(question), question):
+            try:
+                return {item.name: item.version for item in self._ask(asked, wanted)[0]}
+            except UnresolvableError:
+                continue
+        return None
 
     def _hold(self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]) -> Held:
         missing: list[str] = []
@@ -149,7 +165,7 @@ class Resolver:
             name = canonicalize_name(requirement.name)
             if name not in wanted.excluded and requirement.url is None:
                 requirements.append(str(requirement))
-                if version := _pin(requirement):
+                if version := pinned_version(requirement):
                     pinned[name] = version
         sources = {
             name: found.name
@@ -227,20 +243,24 @@ class Resolver:
             question, requirements=(*question.requirements, *bound), preferences=versions
         )
         needs = needs_of(self._uv, asked) if found else {}
+        # What is built in the end is needed as well, but held by nothing that can be shared.
+        known = versions.keys() | (wanted.excluded - wanted.skipped)
         files = self._sizes.complete(found, question.indexes)
         return Held(
             keys={
                 item.name: f"{item.name}=={item.version}"
-                + (" without dependencies" if item.name in wanted.no_deps else "")
                 + (f" from {sources[item.name]}" if item.name in sources else "")
                 for item in found
             },
             versions=versions,
             sizes={item.name: file.size for item, file in zip(found, files, strict=True)},
-            needs={name: needs.get(name, frozenset()) & versions.keys() for name in versions},
+            needs={name: needs.get(name, frozenset()) & known for name in versions},
+            lacks={name: needs.get(name, frozenset()) & wanted.excluded for name in versions},
+            bare=wanted.no_deps & versions.keys(),
             indexes={name: sources[name] for name in versions if name in sources},
             missing=missing,
             excluded=wanted.excluded,
+            skipped=wanted.skipped,
         )
 
 
@@ -249,12 +269,15 @@ def needs_of(uv: Uv, question: Question) -> Mapping[NormalizedName, frozenset[No
 
     Raises UnresolvableError when there is no answer.
     """
-    settings = {**question.indexes.uv_settings, "offline": True}
-    offline = replace(question, indexes=replace(question.indexes, uv_settings=settings))
     try:
-        return uv.needs(offline)
+        return uv.needs(_offline(question))
     except UnresolvableError:
         return uv.needs(question)
+
+
+def _offline(question: Question) -> Question:
+    settings = {**question.indexes.uv_settings, "offline": True}
+    return replace(question, indexes=replace(question.indexes, uv_settings=settings))
 
 
 def environment_of(held: Mapping[Platform, Held]) -> Environment:
@@ -268,11 +291,15 @@ def environment_of(held: Mapping[Platform, Held]) -> Environment:
             platform: {item.keys[name]: frozenset(item.needs[name]) for name in item.keys}
             for platform, item in held.items()
         },
-        excluded={platform: frozenset(item.excluded) for platform, item in held.items()},
+        excluded={platform: frozenset(item.skipped) for platform, item in held.items()},
+        bare={
+            platform: frozenset(item.keys[name] for name in item.bare)
+            for platform, item in held.items()
+        },
     )
 
 
-def _pin(requirement: Requirement) -> Version | None:
+def pinned_version(requirement: Requirement) -> Version | None:
     """The version that a requirement settles, if it settles one."""
     from packaging.version import InvalidVersion, Version
 
@@ -280,6 +307,7 @@ def _pin(requirement: Requirement) -> Version | None:
     try:
         return Version(texts[0]) if texts else None
     except InvalidVersion:
+        # Such as 1.*, which settles none.
         return None
 
 

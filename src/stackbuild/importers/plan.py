@@ -13,17 +13,19 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.contents import name_of
-from stackbuild.importers.frameworks import Choice, choose_frameworks
-from stackbuild.importers.holdings import Wanted, environment_of
+from stackbuild.importers.frameworks import Choice, choose_again, choose_frameworks
+from stackbuild.importers.holdings import Wanted, environment_of, pinned_version
 from stackbuild.importers.merge import effective
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
+    from stackbuild.importers.contents import Environment as Holder
     from stackbuild.importers.frameworks import Framework
     from stackbuild.importers.holdings import Held
     from stackbuild.importers.model import Config, Repository, Variant, Wish
@@ -122,6 +124,7 @@ class Environment:
             python=self.variant.python,
             requirements=tuple(wish.requirement for wish in self.wishes(platform)),
             excluded=frozenset(skipped) | self.from_source(platform),
+            skipped=frozenset(skipped),
             overrides=specifiers(config.overrides, self.names()),
             no_deps=frozenset(config.no_deps),
             registries=self.registries,
@@ -153,16 +156,40 @@ def environments_of(
 
 def choose(environments: Sequence[Environment]) -> dict[Version, Choice]:
     """The frameworks for the variants of each version of Python."""
-    groups: dict[Version, dict[str, Environment]] = defaultdict(dict)
-    for item in environments:
-        groups[item.variant.python][item.variant.name] = item
     return {
-        python: choose_frameworks(
-            {name: environment_of(item.held) for name, item in group.items()},
+        python: choose_frameworks(group, layer_bytes=LAYER_BYTES)
+        for python, group in _groups(environments).items()
+    }
+
+
+def without(
+    environments: Sequence[Environment],
+    choices: Mapping[Version, Choice],
+    alone: Collection[str],
+    barred: Collection[tuple[Version, frozenset[str], Platform]],
+) -> dict[Version, Choice]:
+    """`choices` with the variants `alone` on no framework.
+
+    Of `barred` are variants whose framework is to hold nothing on a platform.
+    """
+    return {
+        python: choose_again(
+            group,
+            choices[python],
+            alone=alone,
+            barred=[(names, platform) for version, names, platform in barred if version == python],
             layer_bytes=LAYER_BYTES,
         )
-        for python, group in groups.items()
+        for python, group in _groups(environments).items()
     }
+
+
+def _groups(environments: Sequence[Environment]) -> dict[Version, dict[str, Holder]]:
+    """The variants of each version of Python, as the search sees them."""
+    groups: dict[Version, dict[str, Holder]] = defaultdict(dict)
+    for item in environments:
+        groups[item.variant.python][item.variant.name] = environment_of(item.held)
+    return groups
 
 
 def plan(environments: Sequence[Environment], choices: Mapping[Version, Choice]) -> list[Planned]:
@@ -251,7 +278,27 @@ def _distribute(item: Environment, chain: Sequence[Planned], application: Planne
             if holder is None or wish.requirement.url or wish.requirement.extras:
                 application.requests[text].add(platform)
             if holder is not None and not wish.requirement.url:
+                if wish.requirement.extras and not _agreed(holder, wish, platform):
+                    # The extras of some are of no concern to the others.
+                    text = f"{wish.name}=={item.held[platform].versions[wish.name]}"
                 holder.requests[text].add(platform)
+
+
+def _agreed(layer: Planned, wish: Wish, platform: Platform) -> bool:
+    """Whether all who stand on `layer` on a platform want the extras of `wish`."""
+
+    def extras(item: Environment) -> set[str]:
+        return {
+            extra
+            for other in item.wishes(platform)
+            if other.name == wish.name
+            and str(other.requirement.marker or wish.requirement.marker)
+            == str(wish.requirement.marker)
+            for extra in other.requirement.extras
+        }
+
+    present = [item for item in layer.members if platform in item.variant.platforms]
+    return all(wish.requirement.extras <= extras(item) for item in present)
 
 
 def _settle(layer: Planned) -> None:
@@ -265,11 +312,10 @@ def _settle(layer: Planned) -> None:
         (names[text], platform)
         for text, item in parsed.items()
         for platform in layer.requests[text]
-        if str(item.specifier).startswith("==") and not item.extras
+        if pinned_version(item) and not item.extras and not item.marker
     }
     for text, item in parsed.items():
-        exact = str(item.specifier).startswith("==")
-        if not exact and not item.extras:
+        if not pinned_version(item) and not item.extras:
             layer.requests[text] -= {p for p in layer.requests[text] if (names[text], p) in pinned}
         users = {
             platform: [m for m in layer.members if platform in m.variant.platforms]
@@ -282,3 +328,27 @@ def _settle(layer: Planned) -> None:
         }
     for text in [text for text, platforms in layer.requests.items() if not platforms]:
         del layer.requests[text]
+
+
+def requested(layer: Planned, platform: Platform) -> tuple[Requirement, ...]:
+    """What a layer requires on a platform."""
+    from packaging.requirements import Requirement
+
+    return tuple(
+        Requirement(text) for text, platforms in layer.requests.items() if platform in platforms
+    )
+
+
+def reached(layer: Planned, platform: Platform) -> set[NormalizedName]:
+    """What the requirements of a layer lead to on a platform, be it in the layer or below."""
+    from packaging.utils import canonicalize_name
+
+    names = [canonicalize_name(item.name) for item in requested(layer, platform)]
+    held = next((item.held[platform] for item in layer.members if platform in item.held), None)
+    found: set[NormalizedName] = set()
+    while names:
+        name = names.pop()
+        if name not in found:
+            found.add(name)
+            names += held.needs.get(name, ()) if held else ()
+    return found

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from stackbuild.importers.plan import specifiers
+from stackbuild.importers.plan import reached, specifiers
 from stackbuild.importers.registries import owner
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -89,12 +89,7 @@ def layer_settings(
             set(given_indexes(item).values()),
         ),
         **_by_package(config, {key: set(getattr(config, key)) - kept[key] for key in _BY_PACKAGE}),
-        "no-deps": [
-            name
-            for name in config.no_deps
-            if name not in repository.shared.no_deps
-            and not all(_holds(chain, name, platform) for platform in layer.platforms)
-        ],
+        "no-deps": [name for name in config.no_deps if name not in repository.shared.no_deps],
         "overrides": {
             name: text.removeprefix("==")
             for name, text in specifiers(config.overrides, item.names()).items()
@@ -105,7 +100,7 @@ def layer_settings(
     }
     for key in ("skip", "force-source", "build-wheel"):
         settings[key] = _on(layer.platforms, settings[key])
-    settings["skip"] = _without_lower(settings["skip"], chain, kept)
+    settings["skip"] = _without_lower(settings["skip"], layer, chain, kept)
     specific: dict[Platform, Table] = defaultdict(dict)
     for platform, texts in layer.specific().items():
         specific[platform]["dependencies"] = texts
@@ -140,16 +135,18 @@ def _framework_settings(layer: Planned, repository: Repository, kept: Any) -> Ta
 
 
 def framework_skips(layer: Planned, kept: Any) -> dict[NormalizedName, dict[Platform, str]]:
-    """What all variants on a framework leave out, where that can matter to it."""
-    held = {name for names in layer.contents.values() for name in names}
-    wished = set().union(*(item.names() for item in layer.members))
+    """What all variants on a framework leave out, where something in it would need it."""
     found: dict[NormalizedName, dict[Platform, str]] = defaultdict(dict)
     for name, reasons in layer.members[0].config.skip.items():
-        if name in kept["skip"] or (name in wished and name not in held):
+        if name in kept["skip"]:
             continue
         for platform in layer.platforms:
             present = [m for m in layer.members if platform in m.variant.platforms]
-            if present and all(member.skips(name, platform) for member in present):
+            if (
+                present
+                and all(member.skips(name, platform) for member in present)
+                and name in _lacking(layer, platform, layer.contents.get(platform, ()))
+            ):
                 reason = reasons.get(platform) or present[0].config.skip[name][platform]
                 found[name][platform] = reason
     return dict(found)
@@ -215,23 +212,39 @@ def _holds(chain: Sequence[Planned], name: NormalizedName, platform: Platform) -
     return any(name in layer.contents.get(platform, {}) for layer in chain)
 
 
+def _lacking(
+    layer: Planned, platform: Platform, names: Iterable[NormalizedName]
+) -> set[NormalizedName]:
+    """What a layer asks for, or `names` in it would need, of what is left out on a platform."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found = {canonicalize_name(Requirement(text).name) for text in layer.general()}
+    held = [item.held[platform] for item in layer.members if platform in item.held]
+    return found.union(*(item.lacks.get(name, ()) for item in held for name in names))
+
+
 def _without_lower(
-    skips: Mapping[NormalizedName, Mapping[Platform, str]], chain: Sequence[Planned], kept: Any
+    skips: Mapping[NormalizedName, Mapping[Platform, str]],
+    layer: Planned,
+    chain: Sequence[Planned],
+    kept: Any,
 ) -> Table:
-    """`skips` without those that a framework has which holds the distribution elsewhere."""
-    found: Table = {}
-    for name, reasons in skips.items():
-        lower = [
-            framework_skips(below, kept).get(name, {})
-            for below in chain
-            if any(name in names for names in below.contents.values())
-        ]
-        found[name] = {
+    """`skips` without those of a framework which nothing in the application itself leads to."""
+    lower = [framework_skips(below, kept) for below in chain]
+    lacking = {
+        platform: _lacking(layer, platform, reached(layer, platform))
+        for platform in layer.platforms
+    }
+    return {
+        name: {
             platform: reason
             for platform, reason in reasons.items()
-            if not any(platform in entry for entry in lower)
+            if name in lacking[platform]
+            or not any(platform in entry.get(name, {}) for entry in lower)
         }
-    return found
+        for name, reasons in skips.items()
+    }
 
 
 def _build_wheel(build: Build) -> Table:

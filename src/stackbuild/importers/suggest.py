@@ -106,7 +106,7 @@ def _held(
         versions={name: item.version for name, item in found.items()},
         sizes={name: item.wheel.size for name, item in found.items()},
         needs=_needs(stack, layer, platform, found, uv),
-        excluded=frozenset(excluded - found.keys()),
+        skipped=frozenset(excluded - found.keys()),
     )
 
 

@@ -15,7 +15,7 @@ from stackbuild.importers.registries import owner
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -137,18 +137,13 @@ def _framework_settings(layer: Planned, repository: Repository, kept: Any) -> Ta
 def framework_skips(layer: Planned, kept: Any) -> dict[NormalizedName, dict[Platform, str]]:
     """What all variants on a framework leave out, where something in it would need it."""
     found: dict[NormalizedName, dict[Platform, str]] = defaultdict(dict)
-    for name, reasons in layer.members[0].config.skip.items():
-        if name in kept["skip"]:
-            continue
-        for platform in layer.platforms:
-            present = [m for m in layer.members if platform in m.variant.platforms]
-            if (
-                present
-                and all(member.skips(name, platform) for member in present)
-                and name in _lacking(layer, platform, layer.contents.get(platform, ()))
-            ):
-                reason = reasons.get(platform) or present[0].config.skip[name][platform]
-                found[name][platform] = reason
+    for platform in layer.platforms:
+        present = [item for item in layer.members if platform in item.variant.platforms]
+        lacking = _lacking(layer, platform)
+        for name, reasons in present[0].config.skip.items():
+            left_out = all(item.skips(name, platform) for item in present)
+            if left_out and name in lacking and name not in kept["skip"]:
+                found[name][platform] = reasons[platform]
     return dict(found)
 
 
@@ -212,15 +207,15 @@ def _holds(chain: Sequence[Planned], name: NormalizedName, platform: Platform) -
     return any(name in layer.contents.get(platform, {}) for layer in chain)
 
 
-def _lacking(
-    layer: Planned, platform: Platform, names: Iterable[NormalizedName]
-) -> set[NormalizedName]:
-    """What a layer asks for, or `names` in it would need, of what is left out on a platform."""
+def _lacking(layer: Planned, platform: Platform) -> set[NormalizedName]:
+    """What locking a layer leads to of what is left out on a platform."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     found = {canonicalize_name(Requirement(text).name) for text in layer.general()}
     held = [item.held[platform] for item in layer.members if platform in item.held]
+    # Also what stands in the layers below is followed to what it needs.
+    names = reached(layer, platform)
     return found.union(*(item.lacks.get(name, ()) for item in held for name in names))
 
 
@@ -232,10 +227,7 @@ def _without_lower(
 ) -> Table:
     """`skips` without those of a framework which nothing in the application itself leads to."""
     lower = [framework_skips(below, kept) for below in chain]
-    lacking = {
-        platform: _lacking(layer, platform, reached(layer, platform))
-        for platform in layer.platforms
-    }
+    lacking = {platform: _lacking(layer, platform) for platform in layer.platforms}
     return {
         name: {
             platform: reason

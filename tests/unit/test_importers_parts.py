@@ -26,7 +26,7 @@ from stackbuild.importers.overlays import (
     write_overlays,
 )
 from stackbuild.importers.plan import Environment, Planned
-from stackbuild.importers.policy import clean
+from stackbuild.importers.policy import _matching, clean
 from stackbuild.importers.registries import owner, registries_of
 from stackbuild.importers.runenv import layer_name, read_repository
 from stackbuild.importers.spec import runtime_names, stack_text
@@ -476,3 +476,18 @@ def test_the_text_holds_any_value_as_it_is() -> None:
 def test_what_is_empty_is_left_out() -> None:
     table = {"a": {}, "b": {"c": None, "d": []}, "e": False, "f": 0, "g": ""}
     assert clean(table) == {"e": False, "f": 0, "g": ""}
+
+
+@pytest.mark.parametrize(
+    ("wheel", "expected"),
+    [
+        ("six-1.17.0-py3-none-any.whl", True),
+        ("six*", True),
+        ("*", True),
+        ("ruamel.yaml-*", True),
+        ("sixer-*", False),
+    ],
+)
+def test_patterns_for_wheels_name_distributions(wheel: str, *, expected: bool) -> None:
+    names = [canonicalize_name("six"), canonicalize_name("ruamel.yaml")]
+    assert _matching(wheel, names) is expected

@@ -147,7 +147,13 @@ def _overrides(item: Environment, file: str) -> Iterator[Note]:
         if any(is_overridden(wish, own) for wish in wished):
             text = f"the requirement {wished[0].requirement}, and overrides.{name} = {version!r}"
             yield Note(kind="became", place=place, text=text)
-        elif name not in item.names():
+        elif name in item.names():
+            text = (
+                f"overrides.{name} = {version!r}, which here replaces any version asked for,"
+                " also in ranges and in dependencies of a platform"
+            )
+            yield Note(kind="question", place=place, text=text)
+        else:
             text = "left out: it replaced the version of none of the dependencies"
             yield Note(kind="needless", place=place, text=text)
 

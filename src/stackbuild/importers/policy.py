@@ -7,7 +7,9 @@ never have an effect are left out, and told.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.importers.plan import reached, specifiers
@@ -15,7 +17,7 @@ from stackbuild.importers.registries import owner
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -203,10 +205,6 @@ def _on(platforms: Sequence[Platform], table: Table) -> Table:
     }
 
 
-def _holds(chain: Sequence[Planned], name: NormalizedName, platform: Platform) -> bool:
-    return any(name in layer.contents.get(platform, {}) for layer in chain)
-
-
 def _lacking(layer: Planned, platform: Platform) -> set[NormalizedName]:
     """What locking a layer leads to of what is left out on a platform."""
     from packaging.requirements import Requirement
@@ -274,14 +272,22 @@ def _add_import_errors(
     item: Environment,
     chain: Sequence[Planned],
 ) -> None:
-    """Known import errors stand in the layer that holds the wheel they are about."""
-    from packaging.utils import canonicalize_name
-
+    """Known import errors stand in each layer that holds a wheel they are about."""
+    framework = layer.kind is LayerKind.FRAMEWORK
     for platform, wheels in item.config.allow_import_errors.items():
         if platform not in layer.platforms:
             continue
+        lower = {name for below in chain for name in below.contents.get(platform, {})}
+        held = item.held[platform].versions if platform in item.held else {}
         for wheel, errors in wheels.items():
-            name = canonicalize_name(wheel.partition("-")[0])
-            if _holds(chain, name, platform) == (layer.kind is LayerKind.FRAMEWORK):
+            shared = _matching(wheel, lower)
+            own = _matching(wheel, held.keys() - lower)
+            if shared if framework else own or not shared:
                 entries = specific[platform].setdefault("allow-import-errors", {})
                 entries.setdefault(wheel, {}).update(errors)
+
+
+def _matching(wheel: str, names: Iterable[NormalizedName]) -> bool:
+    """Whether a pattern for names of wheels may be about any of `names`."""
+    pattern = re.sub(r"[_.]+", "-", wheel.partition("-")[0]).lower()
+    return any(fnmatchcase(name, pattern) for name in names)

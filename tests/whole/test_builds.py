@@ -230,8 +230,10 @@ def test_config_settings_reach_the_backend(project: BuildProject) -> None:
     # What the placeholder leads to belongs to the inputs.
     first = project.built().name
     overlay.write_text("second")
-    project.lock(upgrade=True)
+    assert [item.layer for item in project.lock(check=True).stale] == ["fw"]
+    project.lock()
     assert project.built().name != first
+    assert project.lock(check=True).stale == ()
 
 
 def test_a_build_sees_nothing_of_the_host(

@@ -17,11 +17,12 @@ from stackbuild.builds.source import check_out, unpack_sdist
 from stackbuild.builds.wheelfile import check_wheel
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
-from stackbuild.lock.building import PACKAGE_ROOT, BuiltWheel
+from stackbuild.lock.building import BuiltWheel
 from stackbuild.lock.digests import digest_of
 from stackbuild.lock.model import Build, LockedFile, VcsSource
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.unpacked import unpacked_interpreter
+from stackbuild.spec.settings import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

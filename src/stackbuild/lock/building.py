@@ -6,12 +6,12 @@ the command line hands a `Builder` in.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.lock.digests import digest_of
 from stackbuild.lock.model import VcsSource
+from stackbuild.lock.packageroot import contents, uses_package_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 """Goes up when wheels are built in another way, so that all are built again."""
-PACKAGE_ROOT = "{packageRoot}"
-"""In `config-settings`: the layer's directory, `overlays/<layer>/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,25 +115,6 @@ def recipe(
         "python": str(target.python),
         "build-requires": settings.build_requires if settings else (),
         "config-settings": asdict(settings)["config_settings"] if settings else {},
-        "package-root": _contents(overlays / layer.name) if uses_package_root(settings) else None,
+        "package-root": contents(overlays / layer.name) if uses_package_root(settings) else None,
     }
     return digest_of(described)
-
-
-def uses_package_root(settings: BuildWheel | None) -> bool:
-    """Whether a build may read files of the layer's directory."""
-    values = settings.config_settings.values() if settings else ()
-    return any(
-        PACKAGE_ROOT in item
-        for value in values
-        for item in ((value,) if isinstance(value, str) else value)
-    )
-
-
-def _contents(directory: Path) -> list[tuple[str, str]]:
-    """Each file below `directory`, with its sha256."""
-    return [
-        (path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    ]

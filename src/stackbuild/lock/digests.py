@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stackbuild.lock.packageroot import contents, uses_package_root
 from stackbuild.spec.model import SourcePolicy
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def inputs_digest(
     from stackbuild.lock.indexes import index_settings
 
     target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
-    described = _described(layer.policy(platform))
+    policy = layer.policy(platform)
+    described = _described(policy)
+    # Builds may read these files, and few layers have such a build.
+    if any(map(uses_package_root, policy.build_wheel.values())):
+        described["package-root"] = contents(stack.directory / "overlays" / layer.name)
     return digest_of(
         {
             **({"policy": described} if described else {}),

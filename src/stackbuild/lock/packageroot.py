@@ -1,0 +1,32 @@
+"""The layer's directory `overlays/<layer>/`, whose files builds from source may read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from stackbuild.spec.settings import PACKAGE_ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.spec.model import BuildWheel
+
+
+def uses_package_root(settings: BuildWheel | None) -> bool:
+    """Whether a build may read files of the layer's directory."""
+    values = settings.config_settings.values() if settings else ()
+    return any(
+        PACKAGE_ROOT in item
+        for value in values
+        for item in ((value,) if isinstance(value, str) else value)
+    )
+
+
+def contents(directory: Path) -> list[tuple[str, str]]:
+    """Each file below `directory`, with its sha256 (hex)."""
+    return [
+        (path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    ]

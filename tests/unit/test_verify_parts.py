@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from stackbuild.compose.manifest import Shipped
 from stackbuild.frames.model import FrameKind
 from stackbuild.lock.model import LeftOut
+from stackbuild.lock.targets import marker_environment
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.verify.build_paths import BuildPaths, counts_on_any_machine, find_any, is_text
@@ -25,7 +26,7 @@ from stackbuild.verify.known import Tried, entries_of, new_entries, stale
 from stackbuild.verify.model import Outcome, Rules
 from stackbuild.verify.native import is_left_out, native_modules, suffixes
 from stackbuild.verify.reading import read_layer
-from stackbuild.verify.requirements import check_requirements, effective, marker_environment
+from stackbuild.verify.requirements import check_requirements, effective
 from stackbuild.verify.rules import merged
 from tests.support.deployed import SITE, distribution, layer
 

@@ -198,6 +198,69 @@ def test_a_commit_is_built_and_pinned(project: BuildProject, tmp_path: Path) -> 
     assert _sha256(project.built()) == item.wheel.sha256
 
 
+def test_a_branch_stays_at_its_commit_until_an_upgrade(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    first = make_repository(repository, source_files(pure()))
+    project.wheel("other", "1.0")
+    requirement = f"tiny @ git+{repository.as_uri()}@main"
+    project.spec(requirement)
+    project.lock()
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    words = ["commit", "-q", "--allow-empty", "-m", "second"]
+    subprocess.run([*git, *words], cwd=repository, check=True)
+    project.spec(requirement, "other")
+    project.lock()
+    assert _commit_of(project) == first
+    project.lock(upgrade_packages=["tiny"])
+    assert _commit_of(project) != first
+
+
+def _commit_of(project: BuildProject) -> str:
+    items = project.read("fw", HERE).distributions
+    source = next(item.source for item in items if item.name == "tiny")
+    assert isinstance(source, VcsSource)
+    return source.commit
+
+
+def test_a_marker_that_is_not_true_asks_for_no_commit(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    project.wheel("other", "1.0")
+    gone = (tmp_path / "gone").as_uri()
+    project.spec("other", f"tiny @ git+{gone}@main ; sys_platform == 'nowhere'")
+    project.lock()
+    assert project.versions("fw", HERE) == {"other": "1.0"}
+
+
+def test_two_addresses_of_one_distribution(project: BuildProject, tmp_path: Path) -> None:
+    make_repository(tmp_path / "repository", source_files(pure()))
+    url = (tmp_path / "repository").as_uri()
+    project.spec(f"tiny @ git+{url}@main", f"Tiny @ git+{url}@v1")
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == "one distribution cannot come from two addresses"
+
+
+@pytest.mark.parametrize("how", ["direct", "of another", "override"])
+def test_what_was_built_meets_what_is_asked_of_it(
+    project: BuildProject, tmp_path: Path, how: str
+) -> None:
+    make_repository(tmp_path / "repository", source_files(pure()))
+    project.wheel("lib", "1.0", requires=("tiny>=2",))
+    git = f"tiny @ git+{(tmp_path / 'repository').as_uri()}@v1"
+    more = {"direct": ["tiny==7"], "of another": ["lib"], "override": []}[how]
+    project.spec(git, *more, policy='overrides = {tiny = "2.0"}' if how == "override" else "")
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == (
+        "another version is asked for than the one that is built from source"
+    )
+    assert ("distribution", "tiny 1.0") in caught.value.details
+    assert "file://" not in str(caught.value)
+
+
 def test_a_commit_that_no_branch_leads_to(project: BuildProject, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     make_repository(repository, source_files(pure()))

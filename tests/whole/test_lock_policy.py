@@ -13,11 +13,13 @@ from packaging.pylock import Pylock
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.fetch import fetch
+from stackbuild.lock.resolve import lock_stack
 from stackbuild.lock.sources import pin
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from tests.support.building import make_sdist
 from tests.support.index import IndexServer
+from tests.support.interpreters import Listener
 from tests.support.locking import (
     LINUX,
     MAC,
@@ -135,6 +137,51 @@ def test_a_changed_reason_renews_a_lock_without_a_new_version(project: Project) 
 
 
 # overrides, no-deps, platform-specific dependencies
+
+
+UPPER = """
+[[frameworks]]
+name = "upper"
+frameworks = ["fw"]
+requirements = ["b"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "upper", "inherited"),
+    [
+        ('skip.x.linux-x64 = "not here"', {"b": "1.0"}, ["a"]),
+        ('no-deps = ["a"]', {"b": "1.0"}, ["a"]),
+        ('overrides = {x = "1.0"}', {"b": "1.0"}, ["a", "x"]),
+    ],
+)
+def test_what_a_lower_layer_decided_holds_above_it(
+    project: Project, policy: str, upper: dict[str, str], inherited: list[str]
+) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("x", version)
+    project.wheel("a", "1.0", requires=("x>=2",))
+    project.wheel("b", "1.0", requires=("a",))
+    project.write(
+        f'[[frameworks]]\nname = "fw"\nruntime = "rt"\nrequirements = ["a"]\n{LINUX_ONLY}\n'
+        f"{UPPER}{LINUX_ONLY}\n[tool.stackbuild.layers.fw]\n{policy}\n"
+    )
+    project.lock()
+    assert project.versions("upper", "linux-x64") == upper
+    assert [item.name for item in project.read("upper", "linux-x64").inherited] == inherited
+
+
+def test_what_a_lower_layer_brings_cannot_be_skipped(project: Project) -> None:
+    project.wheel("a", "1.0")
+    project.wheel("b", "1.0", requires=("a",))
+    project.write(
+        f'[[frameworks]]\nname = "fw"\nruntime = "rt"\nrequirements = ["a"]\n{LINUX_ONLY}\n'
+        f'{UPPER}{LINUX_ONLY}\n[tool.stackbuild.layers.upper]\nskip.a.linux-x64 = "no"\n'
+    )
+    listener = Listener()
+    lock_stack(project.stack, project.workspace, listener)
+    assert "upper on linux-x64 cannot skip a: fw brings it" in listener.warnings
+    assert project.read("upper", "linux-x64").skipped == ()
 
 
 def test_an_override_counts_instead_of_what_others_ask_for(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -54,17 +55,17 @@ class Chooser:
     policy: Policy
     lower: Sequence[LayerLock]
     sources: Sources
+    commits: Mapping[NormalizedName, VcsSource]
+    """Those of the layer's old lock that stay where the same revision is asked for."""
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
     def choose(self, question: Question) -> Choice | Failure:
         """The answer to `question`, which holds no policy yet, or why there is none."""
         below = _below(self.lower)
-        built = {
-            name: _stand_in(item)
-            for name, item in below.items()
-            if item.source and name not in self.policy.skip
-        }
+        # What a lower layer brings is there, whoever would do without it.
+        skip = self.policy.skip.keys() - below.keys()
+        built = {name: _stand_in(item) for name, item in below.items() if item.source}
         for name, commit in self._commits(question, below).items():
             wheel = self.obtain(name, commit)
             if isinstance(wheel, LockedDistribution):
@@ -78,7 +79,7 @@ class Chooser:
         question = replace(
             question,
             requirements=tuple(map(plain_requirement, left)),
-            stand_ins={*self.policy.skip},
+            stand_ins=skip,
             overrides=self.policy.overrides,
             without_dependencies=self.policy.no_deps,
             from_source={*self.policy.from_source} - below.keys() - built.keys(),
@@ -87,7 +88,7 @@ class Chooser:
         while True:
             outcome = self._attempt(question, self.ask)
             if not isinstance(outcome, Failure):
-                return self._choice(outcome)
+                return self._contradicted(question, outcome) or self._choice(outcome)
             if self.policy.resolution.strict_missing or not outcome.is_missing:
                 return outcome
             broken = self._broken(question)
@@ -102,9 +103,12 @@ class Chooser:
     ) -> dict[NormalizedName, VcsSource]:
         """The commits that the layer itself installs. Raises LockError, FetchError."""
         found = {}
-        for name, commit in self.sources.of(question.requirements).items():
+        markers = question.target.markers
+        kept = dict(self.commits)
+        kept |= {name: i.source for name, i in below.items() if isinstance(i.source, VcsSource)}
+        for name, commit in self.sources.of(question.requirements, markers, kept).items():
             other = below.get(name)
-            if name in self.policy.skip:
+            if name in self.policy.skip and other is None:
                 continue
             if other is None:
                 found[name] = commit
@@ -190,6 +194,32 @@ class Chooser:
             if why is not None
         }
 
+    def _contradicted(self, question: Question, answer: Answer) -> Failure | None:
+        """Whether somebody asks for another version of what was built than there is.
+
+        The first question took the built ones whatever version was asked for, so
+        that they come in only where they are needed.
+        """
+        from packaging.specifiers import SpecifierSet
+
+        met = {name: question.built[name] for name in answer.met}
+        if not met:
+            return None
+        problem: Problem | None = None
+        for name, known in met.items():
+            wanted = self.policy.overrides.get(name)
+            if wanted and not SpecifierSet(wanted).contains(known.version, prereleases=True):
+                problem = _other_version(f"{name} {known.version}", f"overrides: {name}{wanted}")
+        if problem is None:
+            try:
+                self.uv.ask(replace(question, built=met, built_as_it_is=True))
+            except UnresolvableError as error:
+                names = ", ".join(f"{name} {known.version}" for name, known in met.items())
+                problem = _other_version(names, re.sub(r"( @)? file://\S+", "", error.flat))
+        if problem is None:
+            return None
+        return Failure(layer=self.layer.name, platform=question.target.platform, problem=problem)
+
     def _choice(self, answer: Answer) -> Choice:
         own, inherited = split(answer.versions, self.lower)
         built = [self._built[item] for item in own.items() if item in self._built]
@@ -202,6 +232,15 @@ class Chooser:
             skipped=_left_out(skipped),
             omitted=_left_out(self.omitted),
         )
+
+
+def _other_version(names: str, found: str) -> Problem:
+    return Problem(
+        message="another version is asked for than the one that is built from source",
+        distribution=names,
+        found=found,
+        remedy="change the requirement, or the revision that it is built from",
+    )
 
 
 def split(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.lock.packageroot import contents, uses_package_root
 from stackbuild.spec.model import SourcePolicy
+from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +47,7 @@ def inputs_digest(
     from stackbuild.lock.indexes import index_settings
 
     target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
-    policy = layer.policy(platform)
+    policy = policy_on_chain(stack, layer, platform)
     described = _described(policy)
     # Builds may read these files, and few layers have such a build.
     if any(map(uses_package_root, policy.build_wheel.values())):

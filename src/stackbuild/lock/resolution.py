@@ -17,7 +17,7 @@ from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.errors import raise_all
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock
+from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
 from stackbuild.lock.obtain import Obtainer
 from stackbuild.lock.problems import Failure, told
 from stackbuild.lock.report import LockReport, change_of
@@ -27,6 +27,7 @@ from stackbuild.lock.sources import Sources
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.uv import Question, Uv
 from stackbuild.spec.model import LayerKind
+from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -208,7 +209,7 @@ class Resolution:
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> Choice | Failure:
         """What the layer installs itself, and what it takes from the layers below."""
-        for text in _hidden(layer, lower):
+        for text in (*_hidden(layer, lower), *_brought(layer, platform, lower)):
             self._hidden[text] = None
         requirements = layer.requirements_on(platform)
         if not requirements:
@@ -241,7 +242,12 @@ class Resolution:
             ask=lambda question: self._ask(question, layer),
             obtain=obtainer.obtain,
             layer=layer,
-            policy=layer.policy(platform),
+            policy=policy_on_chain(self._stack, layer, platform),
+            commits={
+                item.name: item.source
+                for item in (old.distributions if old else ())
+                if isinstance(item.source, VcsSource) and not self._upgrade.concerns(item.name)
+            },
             lower=lower,
             sources=self._sources,
         )
@@ -298,6 +304,14 @@ def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
         for item in lock.distributions:
             pins.setdefault(item.name, item.version)
     return pins
+
+
+def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Iterator[str]:
+    """Which skips of `layer` come too late."""
+    for lock in reversed(lower):
+        for item in lock.distributions:
+            if item.name in layer.policy(platform).skip:
+                yield f"{layer.name} on {platform} cannot skip {item.name}: {lock.layer} brings it"
 
 
 def _hidden(layer: Layer, lower: Sequence[LayerLock]) -> Iterator[str]:

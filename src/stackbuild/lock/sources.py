@@ -7,14 +7,14 @@ import re
 import subprocess
 from threading import Lock
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import VcsSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from packaging.utils import NormalizedName
 
@@ -32,17 +32,41 @@ class Sources:
         self._pinned: dict[str, VcsSource] = {}
         self._lock = Lock()
 
-    def of(self, requirements: Iterable[str]) -> dict[NormalizedName, VcsSource]:
+    def of(
+        self,
+        requirements: Iterable[str],
+        markers: Mapping[str, str],
+        kept: Mapping[NormalizedName, VcsSource],
+    ) -> dict[NormalizedName, VcsSource]:
         """The commit for each of `requirements` that names a repository.
 
-        Raises FetchError where one cannot be asked, and LockError where it has
-        no such revision.
+        Those whose marker is not true for `markers` are passed over, and a commit
+        of `kept` stays where the same revision is asked for. Raises FetchError
+        where a repository cannot be asked, and LockError where it has no such
+        revision, or where two addresses are given for one distribution.
         """
         from packaging.requirements import Requirement
         from packaging.utils import canonicalize_name
 
-        parsed = [Requirement(text) for text in requirements if "git+" in text]
-        return {canonicalize_name(item.name): self._pin(item.url) for item in parsed if item.url}
+        addresses: dict[NormalizedName, str] = {}
+        for text in requirements:
+            item = Requirement(text) if "git+" in text else None
+            if item is None or item.url is None:
+                continue
+            if item.marker is not None and not item.marker.evaluate(dict(markers)):
+                continue
+            name = canonicalize_name(item.name)
+            if addresses.setdefault(name, item.url) != item.url:
+                raise LockError(
+                    "one distribution cannot come from two addresses",
+                    distribution=name,
+                    expected=f"one of {without_secrets(addresses[name])}",
+                    found=without_secrets(item.url),
+                )
+        return {
+            name: _unchanged(kept.get(name), url) or self._pin(url)
+            for name, url in addresses.items()
+        }
 
     def _pin(self, url: str) -> VcsSource:
         with self._lock:
@@ -68,13 +92,29 @@ def pin(address: str) -> VcsSource:
     Raises FetchError where the repository cannot be asked, and LockError
     where it has no such branch or tag.
     """
+    url, requested, subdirectory = _parts(address)
+    commit = (requested or "").lower()
+    if not _COMMIT.fullmatch(commit):
+        commit = _commit(url, requested)
+    return VcsSource(url=url, commit=commit, requested=requested, subdirectory=subdirectory)
+
+
+def _parts(address: str) -> tuple[str, str | None, str | None]:
+    """The repository, the revision and the subdirectory that an address names."""
     parts = urlsplit(address.removeprefix("git+"))
     path, at, revision = parts.path.rpartition("@")
     url = urlunsplit(parts._replace(path=path if at else parts.path, fragment=""))
-    requested = revision if at else None
-    subdirectory = parse_qs(parts.fragment).get("subdirectory", [None])[0]
-    commit = requested if requested and _COMMIT.fullmatch(requested) else _commit(url, requested)
-    return VcsSource(url=url, commit=commit, requested=requested, subdirectory=subdirectory)
+    words = dict(word.partition("=")[::2] for word in parts.fragment.split("&"))
+    # A plus is one here, unlike in forms.
+    subdirectory = unquote(words.get("subdirectory", "")) or None
+    return url, (revision or None) if at else None, subdirectory
+
+
+def _unchanged(kept: VcsSource | None, address: str) -> VcsSource | None:
+    """`kept`, if the address asks for what it was."""
+    if kept and (kept.url, kept.requested, kept.subdirectory) == _parts(address):
+        return kept
+    return None
 
 
 def _commit(url: str, revision: str | None) -> str:

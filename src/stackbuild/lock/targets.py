@@ -36,6 +36,7 @@ _MACHINES = {
     "macos": {"x86_64": "x86_64", "aarch64": "arm64"},
     "windows": {"x86_64": "AMD64", "aarch64": "ARM64"},
 }
+_SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
 _SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
 
 
@@ -64,6 +65,11 @@ class Target:
             return {"MACOSX_DEPLOYMENT_TARGET": f"{self.level[0]}.{self.level[1]}"}
         return {}
 
+    @property
+    def markers(self) -> dict[str, str]:
+        """What environment markers see there."""
+        return marker_environment(self.platform, str(self.python))
+
     def tags(self) -> Mapping[Tag, int]:
         """The tags of all wheels that can be installed there, to their rank, the best one's 0."""
         return _tags(self.platform, (self.python.major, self.python.minor), self.level)
@@ -86,6 +92,26 @@ def marker(platform: Platform) -> str:
     system = _SYS_PLATFORMS[platform.os]
     machine = _MACHINES[platform.os][platform.machine]
     return f"sys_platform == '{system}' and platform_machine == '{machine}'"
+
+
+def marker_environment(platform: Platform, python: str) -> dict[str, str]:
+    """What environment markers see on `platform` (dependency specifiers, PEP 508).
+
+    The release and version of the system are unknown, and empty.
+    """
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "nt" if platform.os == "windows" else "posix",
+        "platform_machine": _MACHINES[platform.os][platform.machine],
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": _SYSTEMS[platform.os],
+        "platform_version": "",
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+        "sys_platform": _SYS_PLATFORMS[platform.os],
+    }
 
 
 def target_of(layer: Layer, platform: Platform, python: Version) -> Target:

@@ -72,6 +72,8 @@ class Question:
     """What is known of source distributions; others count as without dependencies."""
     built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
     """Distributions that are not looked up, since they were built from source."""
+    built_as_it_is: bool = False
+    """Require those that were built, by their versions, instead of taking them for any."""
     no_deps: bool = False
     every_file: bool = False
     """Tell the wheels for all platforms instead of the best one for the target."""
@@ -259,7 +261,7 @@ def _write_question(
         "project": {
             "name": project_name(question.layer),
             "version": "0",
-            "dependencies": list(question.requirements),
+            "dependencies": [*question.requirements, *_required(question, directory)],
         },
         "tool": {
             "uv": {
@@ -308,17 +310,26 @@ def _metadata(question: Question) -> Iterator[dict[str, object]]:
             }
 
 
-def _overrides(
-    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
-) -> Iterator[str]:
-    for name in sorted(question.stand_ins):
-        yield f"{name} @ {stand_in(name, directory).as_uri()}"
+def _required(question: Question, directory: Path) -> list[str]:
+    return list(_built(question, directory)) if question.built_as_it_is else []
+
+
+def _built(question: Question, directory: Path) -> Iterator[str]:
     for name, known in sorted(question.built.items()):
         followed = name not in question.without_dependencies
         wheel = stand_in(
             name, directory, known.version, known.dependencies if followed else (), known.extras
         )
         yield f"{name} @ {wheel.as_uri()}"
+
+
+def _overrides(
+    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
+) -> Iterator[str]:
+    for name in sorted(question.stand_ins):
+        yield f"{name} @ {stand_in(name, directory).as_uri()}"
+    if not question.built_as_it_is:
+        yield from _built(question, directory)
     for name, specifier in sorted(question.overrides.items()):
         if name in question.stand_ins or name in question.built:
             continue

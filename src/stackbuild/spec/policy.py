@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stackbuild.platforms import Platform
     from stackbuild.spec.fields import Problems
-    from stackbuild.spec.model import Layer, Settings
+    from stackbuild.spec.model import Layer, Settings, Stack
 
     Node = Setting | tuple[Setting, ...] | Settings
 
@@ -60,6 +60,30 @@ def on_platform(settings: Settings, platform: Platform) -> Settings:
     specific = cast("Settings", settings.get(SPECIFIC, {}))
     chosen = dict(merge(chosen, cast("Settings", specific.get(platform, {}))))
     return {key: node for key, node in chosen.items() if node}
+
+
+def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
+    """The policy of `layer`, with what was decided below for what it takes from there.
+
+    What a lower layer skips, overrides or takes without dependencies would
+    otherwise come back with the next layer that depends on the same. The
+    layer's own entries count first, and what it requires by name is not skipped
+    for a lower layer's sake.
+    """
+    from packaging.utils import canonicalize_name
+
+    own = layer.policy(platform)
+    lower = [stack.layers[name].policy(platform) for name in reversed(layer.lower)]
+    named = {canonicalize_name(item.name) for item in layer.requirements_on(platform)}
+    skip = {name: why for one in lower for name, why in one.skip.items() if name not in named}
+    overrides = {name: text for one in lower for name, text in one.overrides.items()}
+    no_deps = dict.fromkeys([*own.no_deps, *(name for one in lower for name in one.no_deps)])
+    return replace(
+        own,
+        skip={**skip, **own.skip},
+        overrides={**overrides, **own.overrides},
+        no_deps=tuple(no_deps),
+    )
 
 
 def with_policy(layer: Layer, settings: Settings) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild.lock.targets import marker_environment
 from stackbuild.verify.model import Finding
 
 if TYPE_CHECKING:
@@ -12,44 +13,11 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from stackbuild.platforms import Platform
     from stackbuild.verify.deployed import DeployedLayer, Distribution
     from stackbuild.verify.model import Rules
 
     _Problem = tuple[str, str | None, str | None]
     """What is wrong, what was expected, what was found."""
-
-_SYSTEMS = {
-    "linux": ("posix", "linux", "Linux"),
-    "macos": ("posix", "darwin", "Darwin"),
-    "windows": ("nt", "win32", "Windows"),
-}
-_MACHINES = {
-    ("macos", "aarch64"): "arm64",
-    ("windows", "x86_64"): "AMD64",
-    ("windows", "aarch64"): "ARM64",
-}
-
-
-def marker_environment(platform: Platform, python: str) -> dict[str, str]:
-    """What environment markers see on `platform` (dependency specifiers, PEP 508).
-
-    The release and version of the system are unknown, and empty.
-    """
-    os_name, sys_platform, system = _SYSTEMS[platform.os]
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": python,
-        "os_name": os_name,
-        "platform_machine": _MACHINES.get((platform.os, platform.machine), platform.machine),
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": system,
-        "platform_version": "",
-        "python_full_version": python,
-        "python_version": ".".join(python.split(".")[:2]),
-        "sys_platform": sys_platform,
-    }
 
 
 def effective(chain: Sequence[DeployedLayer]) -> dict[str, tuple[DeployedLayer, Distribution]]:

@@ -358,6 +358,21 @@ def test_what_cannot_be_had_is_omitted_where_the_spec_says_so(
     assert omitted["user"].endswith("has no wheel for macosx-aarch64")
 
 
+def test_a_version_that_no_index_has(project: Project) -> None:
+    project.wheel("ok", "1.0")
+    project.wheel("other", "1.0")
+    layer = framework("fw", "ok==9", "other", extra=LINUX_ONLY)
+    project.write(layer)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == "no package index has ok==9"
+    project.write(layer + OWN + "resolution.strict-missing = false\n")
+    project.lock()
+    lock = project.read("fw")
+    assert _left_out(lock.omitted) == [("ok", "no package index has ok==9")]
+    assert [item.name for item in lock.distributions] == ["other"]
+
+
 def test_a_contradiction_is_an_error_even_where_omissions_are_allowed(project: Project) -> None:
     for version in ("1.0", "2.0"):
         project.wheel("base", version)

@@ -39,6 +39,7 @@ _NO_SOURCE = re.compile(
     rf"(?P<name>{_NAME})(?:=(?P<version>{_SPECIFIER})|{_SPECIFIER})? ha(?:s|ve) no "
     r"(?:usable )?source distributions?"
 )
+_NO_VERSION = re.compile(rf"there is no version of ({_NAME}==[^\s,]+)")
 _UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
 _NETWORK = re.compile(
     r"Failed to fetch|Could not connect|error sending request|client error|dns error"
@@ -227,6 +228,14 @@ def _other(error: UnresolvableError, layer: Layer) -> Problem:
             distribution=unknown[1],
             found=text,
             remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
+            absent=True,
+        )
+    if gone := _NO_VERSION.search(text):
+        return Problem(
+            message=f"no package index has {gone[1]}",
+            distribution=gone[1],
+            found=text,
+            remedy="require a version that there is, or add the index that has it",
             absent=True,
         )
     return Problem(message=f"the requirements of {layer.name} contradict each other", found=text)

@@ -450,6 +450,29 @@ def test_without_an_index_each_variant_stays_whole(tmp_path: Path) -> None:
     assert any("could not be resolved" in line for line in lines(report))
 
 
+def test_an_additional_index_that_cannot_be_asked_concerns_its_variant_alone(
+    imported: Imported, tmp_path: Path
+) -> None:
+    root = make_older_repository(tmp_path)
+    write_variant(
+        root,
+        "-own",
+        {
+            "registries": {"additional": ["http://127.0.0.1:9/nvidia/simple"]},
+            "packages": {"dependencies": ["six==1.17.0", "libcudf-cu12==25.6.0"]},
+        },
+        platforms=("linux-x64",),
+    )
+    workspace = Workspace(project=root, cache=imported.workspace.cache, jobs=2)
+    report = import_runenv(root, workspace, Silent(), index=imported.indexes.default.url)
+    place = "python-3.12.10-own/config.json on linux-x64"
+    (note,) = [note for note in report.notes if note.place == place]
+    assert note.text.startswith("the package index cannot be asked: ")
+    assert note.text.endswith("; there the variant shares nothing, and the table lacks it")
+    assert report.frameworks != ()
+    assert "own" not in {name for item in report.frameworks for name in item.environments}
+
+
 def test_pins_that_contradict_each_other_are_told_and_carried_over(
     imported: Imported, tmp_path: Path
 ) -> None:
@@ -462,7 +485,7 @@ def test_pins_that_contradict_each_other_are_told_and_carried_over(
     report = import_runenv(root, workspace, Silent(), index=imported.indexes.default.url)
     unresolved = [note for note in report.notes if note.kind == "unresolved"]
     assert {note.place for note in unresolved} == {
-        f"python-3.12.10-own/config.json on {platform}" for platform in ALL
+        f"python-3.12.10-own/config.json on {', '.join(ALL)}"
     }
     stack = load_stack(root / "venvstacks.toml")
     assert len(stack.layers["own"].requirements) == 3

@@ -7,8 +7,9 @@ built from source is left out, for its size is unknown before.
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, StackbuildError
@@ -82,6 +83,8 @@ class Held:
     """As in `Wanted`."""
     problem: str | None = None
     """Why there is no answer."""
+    is_unasked: bool = False
+    """Whether that is an index which cannot be asked."""
 
 
 class Resolver:
@@ -99,28 +102,44 @@ class Resolver:
         """An answer for each of `wanted`.
 
         Those of one sequence are the platforms of one variant: the versions of
-        the first are preferred on the others, as in its locks.
+        the first are preferred on the others, as in its locks. Where an index
+        cannot be asked, that is the problem of those that need it; FetchError is
+        raised where nothing is known of any.
         """
         total = sum(map(len, wanted))
+        unasked: list[FetchError] = []
         with (
             self._messages.task("resolving", total, unit="environments") as task,
             ThreadPoolExecutor(max(total, 1)) as pool,
         ):
 
-            def one(item: Wanted, versions: Mapping[NormalizedName, Version]) -> Held:
-                held = self._hold(item, versions)
-                task.advance(1)
-                return held
+            def one(item: Wanted, first: Future[Held] | None = None) -> Held:
+                try:
+                    if first is None:
+                        return self._hold(item, {})
+                    # An index that cannot be asked is not asked for each platform.
+                    found = first.result()
+                    return found if found.is_unasked else self._hold(item, found.versions)
+                except FetchError as error:
+                    unasked.append(error)
+                    reason = dict(error.details).get("found")
+                    told = ": ".join(filter(None, [error.message, reason]))
+                    return Held(keys={}, problem=told, is_unasked=True)
+                finally:
+                    task.advance(1)
 
-            firsts = [pool.submit(one, items[0], {}) for items in wanted]
+            firsts = [pool.submit(one, items[0]) for items in wanted]
             rest = [
-                [pool.submit(one, item, first.result().versions) for item in items[1:]]
+                [pool.submit(one, item, first) for item in items[1:]]
                 for items, first in zip(wanted, firsts, strict=True)
             ]
-            return [
+            answers = [
                 [first.result(), *(future.result() for future in others)]
                 for first, others in zip(firsts, rest, strict=True)
             ]
+        if unasked and not any(held.keys for held in chain.from_iterable(answers)):
+            raise unasked[0]
+        return answers
 
     def versions(
         self,

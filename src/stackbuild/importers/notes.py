@@ -169,17 +169,21 @@ def _needless(item: Environment, file: str) -> Iterator[Note]:
 
 
 def _unresolved(item: Environment, file: str) -> Iterator[Note]:
+    platforms: dict[str, list[str]] = {}
     for platform, held in item.held.items():
-        place = f"{file} on {platform}"
+        texts = [
+            f"{name} has no wheel; it stays in the variant, uncounted" for name in held.missing
+        ]
         if held.problem:
-            yield Note(kind="unresolved", place=place, text=held.problem)
-        for name in held.missing:
-            text = f"{name} has no wheel; it stays in the variant and is not counted"
-            yield Note(kind="unresolved", place=place, text=text)
+            text = f"{held.problem}; there the variant shares nothing, and the table lacks it"
+            texts.insert(0, text)
         built = sorted(item.from_source(platform) & {wish.name for wish in item.wishes(platform)})
         if built:
-            text = f"built from source, so not counted and not shared: {', '.join(built)}"
-            yield Note(kind="unresolved", place=place, text=text)
+            texts.append(f"built from source, so not counted and not shared: {', '.join(built)}")
+        for text in texts:
+            platforms.setdefault(text, []).append(str(platform))
+    for text, names in platforms.items():
+        yield Note(kind="unresolved", place=f"{file} on {', '.join(names)}", text=text)
 
 
 def _registries(

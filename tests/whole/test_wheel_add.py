@@ -60,8 +60,9 @@ def test_another_platform_is_refused_with_what_to_do(foreign: BuildProject) -> N
         f"  platform: {ELSEWHERE}\n"
         "  distribution: tiny\n"
         f"  found: this machine is {HERE}; force-source: its wheels are broken\n"
-        "  to fix: run `stackbuild lock --layer fw --platform host` on such a machine, and bring"
-        " the wheel from its wheelhouse here with `stackbuild wheel add FILE`; or leave the"
+        "  to fix: run `stackbuild lock --layer fw --platform host` on such a machine (on this"
+        " one, if the wheel is for any platform), and bring the wheel from its wheelhouse here"
+        " with `stackbuild wheel add FILE`; or leave the"
         " platform out of the `platforms` of fw"
     )
     assert not foreign.path("fw", HERE).exists()

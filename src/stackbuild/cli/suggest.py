@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     import argparse
 
 EXAMPLES = """\
-The table compares what a consumer of all applications fetches: with an
-environment for each, with the layers as they are, and with those proposed.
+The table compares the bytes of all applications together: with an
+environment for each, with the layers as they are, and with those proposed. It
+counts whole layers; a root that stackbuild installs into shares equal
+distributions of different layers in any case. To use a proposal, write a
+[[frameworks]] table for each framework, name it in `frameworks` of its
+applications, and lock.
 Versions and sizes are those of the locks; nothing is changed.
 
 Examples:

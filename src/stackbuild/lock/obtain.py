@@ -149,8 +149,9 @@ def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform
         message=f"{subject} has to be built from source, each platform's wheel on a machine of it",
         distribution=name,
         found=f"this machine is {host_platform()}; {reason_to_build(name, layer, platform)}",
-        remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine, and"
-        " bring the wheel from its wheelhouse here with `stackbuild wheel add FILE`; or leave the"
+        remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine (on"
+        " this one, if the wheel is for any platform), and bring the wheel from its wheelhouse"
+        " here with `stackbuild wheel add FILE`; or leave the"
         f" platform out of the `platforms` of {layer.name}",
         absent=True,
     )

@@ -24,12 +24,15 @@ from tests.support.building import (
     BuildProject,
     c_extension,
     make_repository,
+    make_sdist,
+    only_here,
     open_build_project,
     project,
     pure,
     shared_cache,
     source_files,
 )
+from tests.support.index import IndexServer
 from tests.support.interpreters import packable
 
 __all__ = ["project", "shared_cache"]
@@ -176,6 +179,19 @@ def test_layers_above_take_the_built_wheel_with_its_dependencies(project: BuildP
         ("needed", "fw"),
         ("tiny", "fw"),
     ]
+
+
+def test_the_lock_names_the_index_that_the_source_is_from(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    make_sdist(tmp_path / "private", "tiny", "1.0", source_files(pure()))
+    with IndexServer(tmp_path / "private") as private:
+        index = f'[[tool.uv.index]]\nname = "private"\nurl = "{private.url}"\nexplicit = true\n'
+        given = only_here() + 'package_indexes = {tiny = "private"}\n'
+        project.spec("tiny", policy=f"{FORCE}\n{index}", extra=given)
+        project.lock()
+        (item,) = project.read("fw", HERE).distributions
+        assert item.index == "private"
 
 
 def test_a_commit_is_built_and_pinned(project: BuildProject, tmp_path: Path) -> None:

@@ -71,16 +71,18 @@ class Obtainer:
         else:
             source = self.sizes.complete([found], self.indexes)[0]
             version, url = found.version, found.url
+        index = self.indexes.name_of(name, url) if url else None
         made = recipe(self.layer, self.target, name, source, self.workspace.overlays)
         old = self.old.get(name)
         kept = old if old and old.build and old.build.recipe == made else None
         if kept and not self.renewed.concerns(name):
-            return replace(kept, source=source)
+            return replace(kept, source=source, index=index)
         if added := find_added(self.workspace.wheelhouse, name, version, self.target):
             return LockedDistribution(
                 name=name,
                 version=added.version,
                 wheel=added.wheel,
+                index=index,
                 source=source,
                 build=Build(recipe=made, dependencies=added.dependencies, extras=added.extras),
             )
@@ -97,9 +99,9 @@ class Obtainer:
                 recipe=made,
                 preferences=self.preferences,
             )
-            return self._built(self.builder, order)
+            return replace(self._built(self.builder, order), index=index)
         if kept:
-            return replace(kept, source=source)
+            return replace(kept, source=source, index=index)
         subject = f"{name} {version or ''}".strip()
         return Failure(
             layer=self.layer.name,

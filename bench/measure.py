@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.processes import below
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -48,18 +50,6 @@ class Place:
     log: Path
 
 
-def _descendants(pid: int) -> list[int]:
-    """`pid` and all processes below it, as far as they still exist."""
-    found = [pid]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            try:
-                found.extend(int(child) for child in task.read_text().split())
-            except OSError:
-                continue  # the thread has ended between the two looks
-    return found
-
-
 def _resident(pid: int) -> int:
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
@@ -79,7 +69,7 @@ class _Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(SAMPLE_EVERY):
-            self.peak = max(self.peak, sum(map(_resident, _descendants(self._pid))))
+            self.peak = max(self.peak, sum(map(_resident, [self._pid, *below(self._pid)])))
 
     def end(self) -> int:
         self._ended.set()

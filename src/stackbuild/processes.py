@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
@@ -59,6 +59,16 @@ def end_tree(process: subprocess.Popen[str], variable: str, value: str) -> None:
 
     `variable` was set to `value` in its environment, and to nothing else anywhere.
     """
+    # Before their parents end, by which they are found.
+    started = below(process.pid) if process.poll() is None else []
+    end_group(process)
+    _kill(started)
+    end_marked(variable, value)
+    process.wait()
+
+
+def end_group(process: subprocess.Popen[Any]) -> None:
+    """End `process`, which leads a group of its own, and all in that group; on Windows its tree."""
     if os.name == "nt":
         # Imported late: every command comes by this module, and few start anything.
         import subprocess
@@ -66,13 +76,8 @@ def end_tree(process: subprocess.Popen[str], variable: str, value: str) -> None:
         words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(words, capture_output=True, check=False)
     else:
-        # Before their parents end, by which they are found.
-        below = _below(process.pid) if process.poll() is None else []
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        _kill(below)
-        end_marked(variable, value)
-    process.wait()
 
 
 def end_marked(variable: str, value: str) -> None:
@@ -102,7 +107,7 @@ def _marked(variable: str, value: str) -> list[int]:
     return found
 
 
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
     """The processes below `pid`, by their parents; none where there is no /proc."""
     found = [pid]
     for each in found:

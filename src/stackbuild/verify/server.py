@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackbuild.processes import end_group
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -99,7 +101,7 @@ class Server:
             try:
                 self._process.wait(_END)
             except subprocess.TimeoutExpired:
-                _end_tree(self._process)
+                end_group(self._process)
 
     def close(self) -> None:
         """End it, and give its pipes back."""
@@ -145,7 +147,7 @@ class Once:
 
     def stop(self) -> None:
         """End it and what it has started. Safe in any thread."""
-        _end_tree(self._process)
+        end_group(self._process)
 
     def close(self) -> None:
         """End it, and give its pipe back."""
@@ -167,12 +169,3 @@ def _result(said: bytes, code: int) -> dict[str, Any]:
         return {"result": "crash", "text": f"killed by {name} (signal {-code})"}
     shown = f"{code:#x}" if code > 255 else str(code)  # NTSTATUS is known in hex
     return {"result": "crash", "text": f"ended the process with exit code {shown}"}
-
-
-def _end_tree(process: subprocess.Popen[bytes]) -> None:
-    if os.name == "nt":
-        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(command, capture_output=True, check=False)
-    else:
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.model import Note
+from stackbuild.lock.sources import git_environment
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -84,13 +84,10 @@ def _remote(url: str, commit: str) -> str | None:
 
 def _git(*words: str) -> list[str]:
     """The lines that git prints; none where it fails, which is no reason to stop an import."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    } | {"GIT_TERMINAL_PROMPT": "0"}
     try:
         result = subprocess.run(
             ["git", *words],
-            env=environment,
+            env=git_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

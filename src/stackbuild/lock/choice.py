@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -88,7 +87,7 @@ class Chooser:
         while True:
             outcome = self._attempt(question, self.ask)
             if not isinstance(outcome, Failure):
-                return self._contradicted(question, outcome) or self._choice(outcome)
+                return self._choice(outcome)
             if self.policy.resolution.strict_missing or not outcome.is_missing:
                 return outcome
             broken = self._broken(question)
@@ -194,32 +193,6 @@ class Chooser:
             if why is not None
         }
 
-    def _contradicted(self, question: Question, answer: Answer) -> Failure | None:
-        """Whether somebody asks for another version of what was built than there is.
-
-        The first question took the built ones whatever version was asked for, so
-        that they come in only where they are needed.
-        """
-        from packaging.specifiers import SpecifierSet
-
-        met = {name: question.built[name] for name in answer.met}
-        if not met:
-            return None
-        problem: Problem | None = None
-        for name, known in met.items():
-            wanted = self.policy.overrides.get(name)
-            if wanted and not SpecifierSet(wanted).contains(known.version, prereleases=True):
-                problem = _other_version(f"{name} {known.version}", f"overrides: {name}{wanted}")
-        if problem is None:
-            try:
-                self.uv.ask(replace(question, built=met, built_as_it_is=True))
-            except UnresolvableError as error:
-                names = ", ".join(f"{name} {known.version}" for name, known in met.items())
-                problem = _other_version(names, re.sub(r"( @)? file://\S+", "", error.flat))
-        if problem is None:
-            return None
-        return Failure(layer=self.layer.name, platform=question.target.platform, problem=problem)
-
     def _choice(self, answer: Answer) -> Choice:
         own, inherited = split(answer.versions, self.lower)
         built = [self._built[item] for item in own.items() if item in self._built]
@@ -232,15 +205,6 @@ class Chooser:
             skipped=_left_out(skipped),
             omitted=_left_out(self.omitted),
         )
-
-
-def _other_version(names: str, found: str) -> Problem:
-    return Problem(
-        message="another version is asked for than the one that is built from source",
-        distribution=names,
-        found=found,
-        remedy="change the requirement, or the revision that it is built from",
-    )
 
 
 def split(

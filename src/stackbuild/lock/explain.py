@@ -52,6 +52,8 @@ def diagnose(
     uv: Uv, question: Question, error: UnresolvableError, layer: Layer, lower: Sequence[LayerLock]
 ) -> Failure:
     """What keeps `layer` from being resolved, `error` being uv's answer to `question`."""
+    if built := _built_clash(question, error):
+        return Failure(layer=layer.name, platform=question.target.platform, problem=built)
     if question.constraints:
         try:
             free = replace(question, constraints={}, preferences=question.constraints)
@@ -90,6 +92,30 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> Failure 
                 target=target,
                 tags=tuple(sorted({tag.platform for tag in tags})),
             )
+    return None
+
+
+def _built_clash(question: Question, error: UnresolvableError) -> Problem | None:
+    """What was built from source, and somebody asks for in another version."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.utils import canonicalize_name
+
+    for match in re.finditer(rf"({_NAME})({_SPECIFIER})", error.flat):
+        known = question.built.get(canonicalize_name(match[1]))
+        if known is None:
+            continue
+        try:
+            if SpecifierSet(match[2]).contains(known.version, prereleases=True):
+                continue
+        except InvalidSpecifier:
+            continue  # a word of uv's that only looks like one
+        return Problem(
+            message="another version is asked for than the one that is built from source",
+            distribution=f"{match[1]} {known.version}",
+            # The addresses are those of files that stood in for the built ones.
+            found=re.sub(r"( @)? file://\S+", "", error.flat.removeprefix("error: ")),
+            remedy="change the requirement, or the revision that it is built from",
+        )
     return None
 
 

@@ -3,8 +3,8 @@
 A requirement that is overridden by the address of such a wheel is met by it,
 whoever asks; and uv's answer holds it only if somebody does. So one question
 both leaves a distribution out and tells whether it was needed. And a
-distribution that was built from source, which no index has, is asked with its
-real version and dependencies.
+distribution that was built from source, which no index has, is a constraint with
+its real version and dependencies, so that it has to be what others ask for.
 """
 
 from __future__ import annotations

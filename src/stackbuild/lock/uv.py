@@ -72,8 +72,6 @@ class Question:
     """What is known of source distributions; others count as without dependencies."""
     built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
     """Distributions that are not looked up, since they were built from source."""
-    built_as_it_is: bool = False
-    """Require those that were built, by their versions, instead of taking them for any."""
     no_deps: bool = False
     every_file: bool = False
     """Tell the wheels for all platforms instead of the best one for the target."""
@@ -261,7 +259,7 @@ def _write_question(
         "project": {
             "name": project_name(question.layer),
             "version": "0",
-            "dependencies": [*question.requirements, *_required(question, directory)],
+            "dependencies": list(question.requirements),
         },
         "tool": {
             "uv": {
@@ -282,6 +280,8 @@ def _write_question(
         for name, version in question.constraints.items()
         if name not in question.stand_ins and name not in question.built
     ]
+    # A constraint asks for nothing by itself: they come in where somebody needs them.
+    pins += [f"{line}\n" for line in _built(question, directory)]
     (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
     overrides = "".join(f"{line}\n" for line in _overrides(question, fixed, directory))
     (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
@@ -310,10 +310,6 @@ def _metadata(question: Question) -> Iterator[dict[str, object]]:
             }
 
 
-def _required(question: Question, directory: Path) -> list[str]:
-    return list(_built(question, directory)) if question.built_as_it_is else []
-
-
 def _built(question: Question, directory: Path) -> Iterator[str]:
     for name, known in sorted(question.built.items()):
         followed = name not in question.without_dependencies
@@ -328,10 +324,8 @@ def _overrides(
 ) -> Iterator[str]:
     for name in sorted(question.stand_ins):
         yield f"{name} @ {stand_in(name, directory).as_uri()}"
-    if not question.built_as_it_is:
-        yield from _built(question, directory)
     for name, specifier in sorted(question.overrides.items()):
-        if name in question.stand_ins or name in question.built:
+        if name in question.stand_ins:
             continue
         if name in fixed:
             yield f"{name} @ {question.indexes.with_credentials(fixed[name].url)}"

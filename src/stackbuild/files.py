@@ -19,6 +19,7 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
 
     from stackbuild.messages import Messages
 
@@ -211,3 +212,31 @@ def tree_size(path: Path) -> int:
                         total += status.st_size
                         seen.add((status.st_dev, status.st_ino))
     return total
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """The regular file at `path`, open for reading, links followed.
+
+    Raises OSError, also for a directory, a named pipe or a device: opening one
+    of those could wait for ever, and reading it need not end.
+    """
+    # With O_NONBLOCK a named pipe is opened without waiting for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+            raise OSError(errno.EINVAL, f"it is {kind} and not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The regular file at `path`, or its first `limit` bytes. Raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read(limit)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.compose.shelf import Shelf
+from stackbuild.errors import ComposeError, FetchError, IntegrityError
+from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published
 from stackbuild.registry.http import HttpRegistry
 from stackbuild.registry.open import open_registry
+from stackbuild.spec.model import Catalogue
+from stackbuild.strictjson import MAX_SIZE
 from tests.support.http import CutAfter, Status, serving
 from tests.support.publish import publisher
 
@@ -46,6 +51,54 @@ def test_every_registry_gives_index_manifest_and_any_part(
     entry = shelf.entry(manifest)
     for start, stop in [(0, len(archive)), (7, 100), (manifest.frames[1].offset, len(archive))]:
         assert b"".join(registry.read(entry, manifest, [(start, stop)])) == archive[start:stop]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("what", ["index", "manifest", "archive"])
+def test_nobody_waits_for_a_named_pipe(made: Publisher, what: str) -> None:
+    registry = DirectoryRegistry(made.directory)
+    entry = registry.index().entries["framework"][made.platform][0]
+    manifest = registry.manifest(entry)
+    path = {
+        "index": made.directory / "index.json",
+        "manifest": made.directory / entry.manifest,
+        "archive": made.archive(manifest),
+    }[what]
+    path.unlink()
+    os.mkfifo(path)
+
+    def read_all() -> None:
+        registry.index()
+        registry.manifest(entry)
+        list(registry.read(entry, manifest, [(0, 1)]))
+
+    with pytest.raises(FetchError, match=f"the {what} cannot be read") as caught:
+        read_all()
+    assert ("found", "it is a named pipe and not a regular file") in caught.value.details
+    assert ("file", str(path)) in caught.value.details
+
+
+def test_an_index_that_is_too_large_is_neither_written_nor_read(
+    made: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = made.directory / "index.json"
+    monkeypatch.setattr("stackbuild.compose.shelf.MAX_SIZE", index.stat().st_size)
+    before = index.read_bytes()
+    shelf = Shelf(made.directory)
+    manifest = shelf.current(shelf.index(), "framework", made.platform)
+    assert manifest is not None
+    with pytest.raises(ComposeError, match="the index would be larger than"):
+        shelf.enter([(manifest, Catalogue(version="a" * 100))], Silent())
+    assert index.read_bytes() == before
+    with index.open("ab") as file:
+        file.truncate(MAX_SIZE + 2)
+    with pytest.raises(IntegrityError, match=f"found: more than {MAX_SIZE} bytes"):
+        DirectoryRegistry(made.directory).index()
+    with (
+        serving(directory=made.directory) as server,
+        pytest.raises(FetchError, match="the file is too large"),
+    ):
+        HttpRegistry(server.url).index()
 
 
 def test_an_older_manifest_is_found_by_its_lock(made: Publisher) -> None:

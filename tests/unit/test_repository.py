@@ -24,7 +24,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors platforms layout messages workspace files processes transfer connection",
+        "errors platforms layout messages workspace files strictjson processes transfer connection",
         "spec",
         "lock",
         "runtimes",
@@ -78,6 +78,22 @@ def test_imports_point_leftwards_only() -> None:
                 wrong.append(f"{file.relative_to(PROJECT)}:{line} imports stackbuild.{module}")
     assert wrong == []
     assert seen > 50, "the imports were not found"
+
+
+ALONE = {"builds/hook_worker.py", "verify/import_worker.py"}
+"""Programs that run in other interpreters, where there is no stackbuild to import."""
+
+
+def test_json_is_read_in_one_place() -> None:
+    found = [
+        f"{name}:{node.lineno}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if (name := file.relative_to(PACKAGE).as_posix()) not in {*ALONE, "strictjson.py"}
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in {"json.load", "json.loads"})
+        or (isinstance(node, ast.ImportFrom) and node.module == "json")
+    ]
+    assert found == [], "use stackbuild.strictjson, which has bounds"
 
 
 def tracked() -> list[Path]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackbuild import strictjson
 from stackbuild.errors import LockError
 
 if TYPE_CHECKING:
@@ -79,4 +80,4 @@ def ask_backend(
         "config-settings": config_settings,
     }
     runner.run([python, "-B", _WORKER, json.dumps(question), answer], tree, environment)
-    return [str(item) for item in json.loads(answer.read_bytes())]
+    return [str(item) for item in strictjson.read(answer)]

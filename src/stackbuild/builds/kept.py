@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.files import atomic_copy, atomic_write
 from stackbuild.transfer import sha256_file
 
@@ -66,6 +67,6 @@ class Kept:
     @staticmethod
     def _read(path: Path) -> object:
         try:
-            return json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            return strictjson.read(path)
+        except (OSError, strictjson.JsonError):
             return None

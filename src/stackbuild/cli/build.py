@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots hold now."""
-    from stackbuild.cli.install import report_json, report_text
+    from stackbuild.cli.install import report_object, report_text
     from stackbuild.cli.publish import print_failures
     from stackbuild.compose.publish import publish
     from stackbuild.compose.refused import explained
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     installed = _install(report.layers, workspace)
     Shelf(to).forget_older(Console())
     if arguments.json:
-        roots = [json.loads(report_json(item)) for item in installed]
+        roots = [report_object(item) for item in installed]
         print(json.dumps(roots, indent=2, ensure_ascii=False))
     else:
         print("\n".join(report_text(item) for item in installed))

@@ -76,28 +76,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_json(report: InstallReport) -> str:
     """An install's or uninstall's report for scripts."""
-    return json.dumps(
-        {
-            "root": str(report.root),
-            "platform": str(report.state.platform),
-            "generation": report.generation,
-            "changed": report.changed,
-            "added": list(report.added),
-            "removed": list(report.removed),
-            "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
-            "layers": [
-                {
-                    "layer": manifest.layer,
-                    "directory": name,
-                    "digest": manifest.digest,
-                    "asked": name in report.state.asked,
-                }
-                for name, manifest in report.state.layers.items()
-            ],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+    return json.dumps(report_object(report), indent=2, ensure_ascii=False)
+
+
+def report_object(report: InstallReport) -> dict[str, object]:
+    """The report as plain values that JSON can hold."""
+    return {
+        "root": str(report.root),
+        "platform": str(report.state.platform),
+        "generation": report.generation,
+        "changed": report.changed,
+        "added": list(report.added),
+        "removed": list(report.removed),
+        "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
+        "layers": [
+            {
+                "layer": manifest.layer,
+                "directory": name,
+                "digest": manifest.digest,
+                "asked": name in report.state.asked,
+            }
+            for name, manifest in report.state.layers.items()
+        ],
+    }
 
 
 def report_text(report: InstallReport) -> str:

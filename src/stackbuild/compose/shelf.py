@@ -22,8 +22,9 @@ from stackbuild.compose.serialize import (
     manifest_from_json,
     manifest_to_json,
 )
-from stackbuild.errors import IntegrityError
-from stackbuild.files import WORK_SUFFIX, atomic_write, locked
+from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular
+from stackbuild.strictjson import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,7 @@ class Shelf:
         """What is published here; nothing, where there is no index. Raises IntegrityError."""
         path = self.directory / INDEX
         try:
-            data = path.read_bytes()
+            data = read_regular(path, MAX_SIZE + 1)
         except FileNotFoundError:
             return Index(entries={})
         return index_from_json(data, str(path))
@@ -87,7 +88,7 @@ class Shelf:
 
     def _read(self, path: Path) -> Manifest | None:
         try:
-            return manifest_from_json(path.read_bytes(), str(path))
+            return manifest_from_json(read_regular(path, MAX_SIZE + 1), str(path))
         except (OSError, IntegrityError):
             return None
 
@@ -109,7 +110,8 @@ class Shelf:
 
         Each comes with what the catalogue is to say of it; its version must be set.
 
-        Raises IntegrityError for an index that is damaged, OSError.
+        Raises IntegrityError for an index that is damaged, ComposeError for one that
+        would be too large, OSError.
         """
         entries = [
             (manifest, index_entry(manifest, self._relative(manifest), catalogue))
@@ -121,7 +123,16 @@ class Shelf:
             for manifest, entry in entries:
                 after = entered(after, manifest.layer, manifest.platform, entry)
             if after != before:
-                atomic_write(self.directory / INDEX, index_to_json(after))
+                data = index_to_json(after)
+                if len(data) > MAX_SIZE:
+                    raise ComposeError(
+                        "the index would be larger than a reader accepts",
+                        file=self.directory / INDEX,
+                        expected=f"at most {MAX_SIZE} bytes",
+                        found=f"{len(data)} bytes",
+                        remedy="publish to a new directory (--to), which holds no older versions",
+                    )
+                atomic_write(self.directory / INDEX, data)
 
     def _relative(self, manifest: Manifest) -> str:
         return self.manifest_path(manifest).relative_to(self.directory).as_posix()

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -29,28 +30,9 @@ _Text = TypeVar("_Text", bound=str)
 def read_json(data: bytes, source: str) -> Value:
     """The outermost value of the JSON in `data`; `source` is what messages call the file.
 
-    Raises IntegrityError where `data` is no JSON, or says one thing twice.
+    Raises IntegrityError for what `strictjson.parse` does not take.
     """
-    try:
-        found = json.loads(data, object_pairs_hook=_without_doubles, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(
-            f"{source} is damaged",
-            expected="JSON",
-            found=f"{len(data)} bytes that are none ({error})",
-        ) from None
-    return Value(source, "", found)
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return result
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON number")
+    return Value(source, "", strictjson.parse(data, source))
 
 
 @dataclass(frozen=True, slots=True)

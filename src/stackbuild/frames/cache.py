@@ -56,7 +56,7 @@ class FrameCache:
         """
         path = self._set_path(key)
         try:
-            frame_set = setjson.load(path.read_bytes())
+            frame_set = setjson.read(path)
             if frame_set.key != key or not all(self._is_whole(frame) for frame in frame_set.frames):
                 return None
             os.utime(path)
@@ -109,7 +109,7 @@ class FrameCache:
         """Every frame set that is complete, sorted by key."""
         for path in sorted(self._sets.glob("*.json")):
             try:
-                yield setjson.load(path.read_bytes())
+                yield setjson.read(path)
             except (OSError, ValueError):
                 continue
 

@@ -6,10 +6,12 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from stackbuild import strictjson
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def dump(frame_set: FrameSet) -> bytes:
@@ -17,16 +19,16 @@ def dump(frame_set: FrameSet) -> bytes:
     return json.dumps(asdict(frame_set), separators=(",", ":")).encode()
 
 
-def load(data: bytes) -> FrameSet:
-    """The frame set that `dump` wrote. Raises ValueError for anything else."""
+def read(path: Path) -> FrameSet:
+    """The frame set in a file that `dump` made. Raises OSError and ValueError."""
     try:
-        return _frame_set(json.loads(data))
-    except (KeyError, TypeError, AttributeError) as error:
+        return _frame_set(strictjson.read(path))
+    except (strictjson.JsonError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
 
 
 def _frame_set(value: Mapping[str, Any]) -> FrameSet:
-    return FrameSet(
+    frame_set = FrameSet(
         key=value["key"],
         frames=tuple(
             Frame(**{**frame, "kind": FrameKind(frame["kind"])}) for frame in value["frames"]
@@ -36,3 +38,19 @@ def _frame_set(value: Mapping[str, Any]) -> FrameSet:
         pth=tuple(value["pth"]),
         licence=value["licence"],
     )
+    texts = (
+        frame_set.key,
+        frame_set.licence or "",
+        *frame_set.paths,
+        *frame_set.pth,
+        *(text for frame in frame_set.frames for text in (frame.subject, frame.sha256)),
+        *(text for one in frame_set.entry_points for text in (one.name, one.module, one.attribute)),
+    )
+    counts = [
+        n for frame in frame_set.frames for n in (frame.size, frame.content_size, frame.files)
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is not a string")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise TypeError("a size is not a whole number")
+    return frame_set

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.errors import Problem
+from stackbuild.files import read_regular
 from stackbuild.importers.model import Note
 from stackbuild.spec.fields import Problems, Table, shown, why
 
@@ -67,13 +69,10 @@ class JsonFiles:
         path = self.directory.joinpath(*parts)
         doubled: list[str] = []
 
-        def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-            keys = [key for key, _ in items]
-            doubled.extend(sorted({key for key in keys if keys.count(key) > 1}))
-            return dict(items)
-
         try:
-            value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
+            # An editor of Windows may have written a byte order mark.
+            data = read_regular(path, strictjson.MAX_SIZE + 1).removeprefix(codecs.BOM_UTF8)
+            value = strictjson.parse(data, "the file", doubled=doubled)
         except FileNotFoundError:
             if required:
                 self.problems.append(Problem(place=name, message="the file does not exist"))
@@ -81,8 +80,8 @@ class JsonFiles:
         except OSError as error:
             self.problems.append(Problem(place=name, message=f"the file {why(error)}"))
             return None
-        except (ValueError, RecursionError) as error:
-            self.problems.append(Problem(place=name, message=f"not JSON: {error}"))
+        except strictjson.JsonError as error:
+            self.problems.append(Problem(place=name, message=f"not JSON: {error.reason}"))
             return None
         for key in doubled:
             text = f"{key!r} is written twice; the last one counts, as it did there"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.errors import InstallError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
@@ -91,10 +91,10 @@ def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> d
 def _default_command(directory: Path) -> list[str]:
     """Python, with the launch module where there is one (venvstacks' layer metadata)."""
     try:
-        found = json.loads((directory / METADATA / "venvstacks_layer.json").read_bytes())
-        module = found.get("launch_module")
-    except (FileNotFoundError, ValueError, AttributeError):
-        module = None
+        found = strictjson.read(directory / METADATA / "venvstacks_layer.json")
+    except (FileNotFoundError, strictjson.JsonError):
+        found = None
+    module = found.get("launch_module") if isinstance(found, dict) else None
     return ["python", "-m", module] if isinstance(module, str) and module else ["python"]
 
 

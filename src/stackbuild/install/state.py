@@ -7,11 +7,11 @@ generations/<N>/.stackbuild/damaged.json      what `verify` found wrong, if it d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.platforms import Platform
@@ -77,7 +77,7 @@ def read_state(generation: Path) -> State:
     """The state of `generation`. Raises InstallError for one that cannot be read."""
     directory = generation / STATE_DIRECTORY
     try:
-        value = json.loads((directory / _STATE).read_bytes())
+        value = strictjson.read(directory / _STATE)
         if value["format"] != STATE_FORMAT:
             raise _unreadable(directory / _STATE, f"format {value['format']}")
         return State(
@@ -108,11 +108,11 @@ def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None
 def damaged(generation: Path) -> tuple[list[str], list[str]]:
     """The layers and frames that `mark_damaged` was called with; nothing otherwise."""
     try:
-        value = json.loads((generation / STATE_DIRECTORY / _DAMAGED).read_bytes())
+        value = strictjson.read(generation / STATE_DIRECTORY / _DAMAGED)
         return list(value["layers"]), list(value["frames"])
     except FileNotFoundError:
         return [], []
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, IntegrityError, KeyError, TypeError) as error:
         raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, str(error)) from error
 
 

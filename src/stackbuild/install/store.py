@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.files import locked, remove_tree
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Store:
     def listing(self, sha256: str) -> Listing | None:
         """What the frame holds; None when it is not here, or of another format."""
         try:
-            value = json.loads(self.listing_path(sha256).read_bytes())
+            value = strictjson.read(self.listing_path(sha256))
             if value["format"] != LISTING_FORMAT:
                 return None
             return Listing(
@@ -113,7 +114,14 @@ class Store:
                 files=tuple(StoredFile(*file) for file in value["files"]),
                 links=tuple((path, target) for path, target in value["links"]),
             )
-        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            strictjson.JsonError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ):
             return None
 
     def frames(self) -> Iterator[str]:

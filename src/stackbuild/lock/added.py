@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.files import atomic_write
 from stackbuild.lock.model import LockedFile
@@ -58,11 +59,11 @@ def read_added(wheelhouse: Path) -> list[AddedWheel]:
                 dependencies=tuple(item["dependencies"]),
                 extras=tuple(item["extras"]),
             )
-            for item in json.loads(path.read_bytes())
+            for item in strictjson.read(path)
         ]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (strictjson.JsonError, KeyError, TypeError) as error:
         raise IntegrityError(
             "the list of wheels that were added is damaged",
             file=path,

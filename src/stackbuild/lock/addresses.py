@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.files import atomic_write
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Addresses:
     def get(self, sha256: str) -> Address | None:
         """What is remembered of a file, or None; a damaged entry counts as none."""
         try:
-            entry = json.loads(self._path(sha256).read_bytes())
-            url, size = entry["url"], entry["size"]
-        except (OSError, ValueError, TypeError, KeyError):
+            entry = strictjson.read(self._path(sha256))
+        except (OSError, strictjson.JsonError):
             return None
+        if not isinstance(entry, dict):
+            return None
+        url, size = entry.get("url"), entry.get("size")
         if isinstance(url, str) and type(size) is int and size >= 0:
             return Address(url=url, size=size)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
+from stackbuild.files import open_regular, read_regular
 from stackbuild.registry.base import (
     INDEX_NAME,
     archive_path,
@@ -12,10 +13,11 @@ from stackbuild.registry.base import (
     parse_index,
     parse_manifest,
 )
+from stackbuild.strictjson import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import FileIO
+    from io import BufferedReader
     from pathlib import Path
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
@@ -37,7 +39,7 @@ class DirectoryRegistry:
     def index(self) -> Index:
         """What is published here."""
         try:
-            data = (self._directory / INDEX_NAME).read_bytes()
+            data = read_regular(self._file(INDEX_NAME), MAX_SIZE + 1)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise no_index(self.location) from error
         except OSError as error:
@@ -48,7 +50,7 @@ class DirectoryRegistry:
         """The manifest of `entry`; its sha256 is checked."""
         path = self._file(entry.manifest)
         try:
-            data = path.read_bytes()
+            data = read_regular(path, MAX_SIZE + 1)
         except FileNotFoundError as error:
             raise _missing("manifest", path) from error
         except OSError as error:
@@ -61,7 +63,7 @@ class DirectoryRegistry:
         """The archive's bytes of `spans`, one after the other, in pieces."""
         path = self._file(archive_path(entry, manifest))
         try:
-            with path.open("rb", buffering=0) as file:
+            with open_regular(path) as file:
                 for start, stop in spans:
                     file.seek(start)
                     yield from _pieces(file, stop - start, manifest, path)
@@ -74,7 +76,7 @@ class DirectoryRegistry:
         return self._directory / relative
 
 
-def _pieces(file: FileIO, left: int, manifest: Manifest, path: Path) -> Iterator[bytes]:
+def _pieces(file: BufferedReader, left: int, manifest: Manifest, path: Path) -> Iterator[bytes]:
     while left > 0:
         piece = file.read(min(CHUNK, left))
         if not piece:

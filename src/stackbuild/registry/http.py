@@ -12,6 +12,7 @@ from stackbuild.registry.base import (
     parse_index,
     parse_manifest,
 )
+from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transfer import NotFoundError, read_bytes, read_spans, redact
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class HttpRegistry:
     def index(self) -> Index:
         """What is published here."""
         try:
-            data = read_bytes(self._url(INDEX_NAME))
+            data = read_bytes(self._url(INDEX_NAME), MAX_SIZE)
         except NotFoundError as error:
             raise no_index(self.location) from error
         return parse_index(data, self.location)
 
     def manifest(self, entry: IndexEntry) -> Manifest:
         """The manifest of `entry`; its sha256 is checked."""
-        return parse_manifest(read_bytes(self._url(entry.manifest)), entry, self.location)
+        return parse_manifest(read_bytes(self._url(entry.manifest), MAX_SIZE), entry, self.location)
 
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]

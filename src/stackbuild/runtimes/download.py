@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from stackbuild import strictjson
 from stackbuild.connection import PATIENCE, Patience
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
@@ -63,9 +64,9 @@ def is_kept(path: Path, sha256: str) -> bool:
     """Whether `path` is there as it was verified; it is read again when somebody touched it."""
     seal = path.with_name("verified.json")
     try:
-        if json.loads(seal.read_bytes()) == _stamp(path):
+        if strictjson.read(seal) == _stamp(path):
             return True
-    except (OSError, ValueError):
+    except (OSError, strictjson.JsonError):
         pass
     if not path.is_file() or sha256_file(path) != sha256:
         return False
@@ -138,11 +139,11 @@ class Unreachable:
 
     def _read(self) -> dict[str, tuple[float, str]]:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = strictjson.read(self._path)
             return {
                 str(host): (float(since), str(reason))
                 for host, (since, reason) in found.items()
                 if 0 <= time.time() - since < REMEMBERED
             }
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, strictjson.JsonError, ValueError, TypeError, AttributeError):
             return {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from stackbuild import strictjson
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.files import atomic_directory, atomic_write, locked
 from stackbuild.runtimes.model import RuntimeArchive
@@ -66,10 +67,10 @@ def _choice_key(version: Version, settings: RuntimeSettings) -> str:
 
 def _remembered(choice: Path, directory: Path) -> RuntimeArchive | None:
     try:
-        record = json.loads(choice.read_bytes())
+        record = strictjson.read(choice)
         if all(_changed(Path(path)) == stamp for path, stamp in record["watched"]):
             return _read(directory / record["archive"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, strictjson.JsonError, ValueError, KeyError, TypeError):
         pass
     return None
 
@@ -181,7 +182,7 @@ def _packed(
 def _read(directory: Path) -> RuntimeArchive | None:
     """The archive in `directory`, unless it is missing or somebody touched it."""
     try:
-        about = json.loads((directory / "about.json").read_bytes())
+        about = strictjson.read(directory / "about.json")
         path = directory / about["name"]
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) != (about["size"], about["changed"]):
@@ -195,5 +196,5 @@ def _read(directory: Path) -> RuntimeArchive | None:
             origin=about["name"],
             host_libraries=tuple(about["libraries"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, strictjson.JsonError, ValueError, KeyError, TypeError):
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from importlib import resources
 from typing import TYPE_CHECKING
+
+from stackbuild import strictjson
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -47,8 +48,8 @@ def release_tag(version: Version, platform: Platform, built: str) -> str:
     """
     # Read as data: importing the package builds all its tables and reads an
     # environment variable on the way.
-    table = resources.files("pbs_installer").joinpath("versions.json").read_text("utf-8")
-    for release in json.loads(table):
+    path = resources.files("pbs_installer").joinpath("versions.json")
+    for release in strictjson.parse(path.read_bytes(), str(path)):
         named = release["python_version"]
         if (
             named["implementation"] == "cpython"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
+
+from stackbuild import strictjson
 
 if TYPE_CHECKING:
     from stackbuild.platforms import Platform
@@ -85,8 +86,16 @@ def probe(executable: Path) -> Facts | None:
             env=clean_environment(),
             stdin=subprocess.DEVNULL,
         )
-        return facts_from(json.loads(done.stdout))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, InvalidVersion):
+        return facts_from(strictjson.parse(done.stdout, str(executable)))
+    except (
+        OSError,
+        subprocess.SubprocessError,
+        strictjson.JsonError,
+        ValueError,
+        KeyError,
+        TypeError,
+        InvalidVersion,
+    ):
         return None
 
 

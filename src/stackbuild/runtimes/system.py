@@ -8,12 +8,12 @@ it looks for distributions where the CPython of python.org does, and nowhere in 
 
 from __future__ import annotations
 
-import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import strictjson
 from stackbuild.errors import ComposeError
 from stackbuild.runtimes.contents import SITE_FILE, Entry, posix_contents
 from stackbuild.runtimes.probe import LIMIT, Facts, clean_environment
@@ -135,7 +135,7 @@ def check_moved(archive: Path, facts: Facts, to: Path) -> None:
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise _refused(facts, f"packed, it does not start: {lines[-1] if lines else 'no reason'}")
-    answer = json.loads(done.stdout)
+    answer = strictjson.parse(done.stdout, str(facts.executable))
     used = [*answer["path"], *answer["asked"], *answer["modules"], answer["purelib"]]
     outside = [path for path in used if not Path(path).is_relative_to(prefix)]
     if outside:

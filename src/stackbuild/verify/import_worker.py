@@ -312,7 +312,8 @@ def _remove(path: str) -> None:
 
 
 def _send(descriptor: int, value: dict[str, Any]) -> None:
-    data = json.dumps(value).encode() + b"\n"
+    # A name that is not UTF-8 is half characters in Python, which JSON cannot hold.
+    data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     while data:
         data = data[os.write(descriptor, data) :]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.processes import end_group
+from stackbuild.strictjson import JsonError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,8 +67,8 @@ class Server:
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
             self._process.stdin.flush()
         while (line := self._line()) is not None:
-            with suppress(ValueError):  # a module may write to any descriptor
-                result = json.loads(line)
+            with suppress(JsonError):  # a module may write to any descriptor
+                result = parse(line, "the answer of the process that imports")
                 if result == {"task": "done"}:
                     return
                 if isinstance(result, dict) and result.keys() >= {"result", "at", "modules"}:
@@ -160,8 +161,8 @@ class Once:
 def _result(said: bytes, code: int) -> dict[str, Any]:
     lines = said.splitlines()
     if code == 0 and lines:
-        with suppress(ValueError):
-            result = json.loads(lines[-1])
+        with suppress(JsonError):
+            result = parse(lines[-1], "the answer of the process that imports")
             if isinstance(result, dict) and "result" in result:
                 return result
     if code < 0:

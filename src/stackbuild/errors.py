@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def _indented(text: str) -> str:
+    """`text` with its further lines indented.
+
+    So a line break in a name or in the answer of a server cannot begin a line that looks
+    like one of the error's own.
+    """
+    return text.replace("\n", "\n    ")
+
+
 class StackbuildError(Exception):
     """A foreseen failure.
 
@@ -53,7 +62,8 @@ class StackbuildError(Exception):
 
     def __str__(self) -> str:
         """The message and its details, a line each."""
-        return "\n".join([self.message, *(f"  {label}: {text}" for label, text in self.details)])
+        lines = (self.message, *(f"  {label}: {text}" for label, text in self.details))
+        return "\n".join(map(_indented, lines))
 
 
 class UsageError(StackbuildError):
@@ -97,7 +107,8 @@ class SpecError(StackbuildError):
 
     def __str__(self) -> str:
         """The count, then a line for each problem."""
-        return "\n".join([self.message, *(f"  {problem}" for problem in self.problems)])
+        lines = (self.message, *(f"  {problem}" for problem in self.problems))
+        return "\n".join(map(_indented, lines))
 
 
 class LockError(StackbuildError):

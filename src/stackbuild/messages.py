@@ -9,6 +9,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def one_line(text: str) -> str:
+    r"""`text` with every character escaped that a terminal would act on or not show.
+
+    Those are the characters that `str.isprintable` is false for: control characters (C0,
+    DEL, C1), line breaks, marks that change the direction of text, other invisible ones, and
+    lone surrogates. They are written as in Python: ``\x1b``, ``\n``, ``\u202e``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 class Task(Protocol):
     """A piece of work whose progress is shown."""
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import re
 import subprocess
@@ -12,7 +14,9 @@ import pytest
 from tools.standin import PROJECT
 
 from stackbuild import __version__
+from stackbuild.cli.console import Console
 from stackbuild.cli.main import COMMANDS, main
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -130,6 +134,61 @@ def test_an_error_of_the_system_names_its_file(
     install(raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/root/x")))
     assert main(["show"]) == 1
     assert capsys.readouterr().err == "error: No space left on device: /root/x\n"
+
+
+HOSTILE = "a\x1b[2J\x9b1m\x7f\u202eb\u2028\u2066\udcff\r"
+"""ESC, C1, DEL, marks of direction, a line separator, a lone surrogate, a carriage return."""
+ESCAPED = r"a\x1b[2J\x9b1m\x7f\u202eb\u2028\u2066\udcff\r"
+
+
+def saying(_: argparse.Namespace) -> int:
+    print_lines([f"{HOSTILE}\n{HOSTILE}", "second"])
+    print_json({HOSTILE: [HOSTILE]})
+    console = Console()
+    console.note(HOSTILE)
+    console.warn(f"{HOSTILE}\nerror: not ours")
+    raise IntegrityError(HOSTILE, found=HOSTILE)
+
+
+@pytest.mark.parametrize("words", [["show"], ["--debug", "show"]])
+def test_nothing_printed_acts_on_a_terminal(
+    install: Install, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    install(saying)
+    assert main(words) == 6
+    out, err = capsys.readouterr()
+    assert [char for char in out + err if not char.isprintable() and char != "\n"] == []
+    lines = out.splitlines()
+    assert lines[:2] == [rf"{ESCAPED}\n{ESCAPED}", "second"]
+    assert json.loads("".join(lines[2:])) == {HOSTILE: [HOSTILE]}
+    assert err.startswith(f"{ESCAPED}\nwarning: {ESCAPED}\n    error: not ours\n")
+    assert err.endswith(f"error: {ESCAPED}\n  found: {ESCAPED}\n")
+
+
+def test_a_wrong_call_is_told_without_acting_on_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", HOSTILE])
+    assert ESCAPED in capsys.readouterr().err
+
+
+def test_the_title_of_a_progress_bar_does_not_act_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().task(f"x\u202e\x9b[red]{'y' * 3}", 10) as task:
+        task.advance(3)
+    text = terminal.getvalue()
+    assert r"x\u202e\x9b[red]yyy" in text
+    assert "\u202e" not in text
+    assert "\x9b" not in text
 
 
 def test_an_interruption(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,18 @@ def test_what_is_unknown_is_left_out() -> None:
     assert str(StackbuildError("no", found="")) == "no\n  found: "
 
 
+def test_a_line_break_begins_no_line_of_the_error() -> None:
+    error = StackbuildError("no x\nerror: y", found="a\n  to fix: rm -r /")
+    assert str(error).splitlines() == [
+        "no x",
+        "    error: y",
+        "  found: a",
+        "      to fix: rm -r /",
+    ]
+    spec = SpecError("f", [Problem(place="name", message="is 'a\n  b: is right'")])
+    assert str(spec).splitlines()[1:] == ["  name: is 'a", "      b: is right'"]
+
+
 def test_each_kind_has_an_exit_code_of_its_own() -> None:
     kinds = [kind for kind in vars(errors).values() if _is_kind(kind)]
     codes = [kind.exit_code for kind in kinds]

@@ -96,6 +96,31 @@ def test_json_is_read_in_one_place() -> None:
     assert found == [], "use stackbuild.strictjson, which has bounds"
 
 
+def writes(file: Path) -> Iterator[int]:
+    """The lines of `file` that write to stdout or stderr."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in {"print", "sys.stdout.write", "sys.stderr.write"} or name.startswith(
+            "traceback.print_"
+        ):
+            yield node.lineno
+
+
+def test_only_one_module_writes_to_the_terminal() -> None:
+    # The template runs inside layers, in the processes of their users.
+    allowed = {PACKAGE / "cli/output.py", PACKAGE / "compose/sitecustomize_template.py"}
+    assert all(list(writes(file)) for file in allowed), "the search finds nothing"
+    found = [
+        f"{file.relative_to(PROJECT)}:{line}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if file not in allowed
+        for line in writes(file)
+    ]
+    assert found == [], "use stackbuild.cli.output, which escapes what a terminal acts on"
+
+
 def tracked() -> list[Path]:
     """All files that are committed, or would be."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

@@ -321,7 +321,7 @@ def test_the_other_formats_hold_the_same_and_are_repeatable(
     layer = by_layer(small, format_=format_)["app"]
     assert layer.manifest.archive.format == format_
     assert layer.path.name.endswith(format_)
-    told = report_text([replace(layer, download=1)])
+    told = "\n".join(report_text([replace(layer, download=1)]))
     assert "upgrade" not in told, "nothing is installed from this format"
     assert (layer.path.with_name(f"{layer.path.name}.json")).exists()
     assert archive(small).name.endswith(".tar.zst")  # what can be installed stays current

@@ -267,14 +267,14 @@ def _sweep(staging: Path) -> None:
 
 def _failed(bench: _Bench, error: RunError) -> LockError:
     order, log = bench.order, bench.runner.log
-    last = tail(log).replace("\n", "\n    ")
+    last = tail(log)
     return LockError(
         f"building {order.subject} failed",
         layer=order.layer.name,
         platform=order.platform,
         distribution=order.name,
         file=log,
-        found=f"{error}; the log ends with:\n    {last}" if last else str(error),
+        found=f"{error}; the log ends with:\n{last}" if last else str(error),
         remedy="see the whole log; `build-wheel` sets what the build requires and its config"
         " settings, `build.timeout` its time; or add a wheel built elsewhere with"
         " `stackbuild wheel add FILE`",

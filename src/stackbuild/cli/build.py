@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots hold now."""
-    from stackbuild.cli.install import report_object, report_text
+    from stackbuild.cli.install import report_json, report_text
     from stackbuild.cli.publish import print_failures
     from stackbuild.compose.publish import publish
     from stackbuild.compose.refused import explained
@@ -59,10 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     installed = _install(report.layers, workspace)
     Shelf(to).forget_older(Console())
     if arguments.json:
-        roots = [report_object(item) for item in installed]
-        print(json.dumps(roots, indent=2, ensure_ascii=False))
+        print_json([report_json(item) for item in installed])
     else:
-        print("\n".join(report_text(item) for item in installed))
+        print_lines(line for item in installed for line in report_text(item))
     return 0
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -76,25 +76,28 @@ def run(arguments: argparse.Namespace) -> int:
         freed += clean_caches(workspace)
     elif arguments.root is None:
         kept += caches(workspace)
-    print(_json(freed, kept) if arguments.json else _text(freed, kept))
+    if arguments.json:
+        print_json(_json(freed, kept))
+    else:
+        print_lines(_text(freed, kept))
     return 0
 
 
-def _json(freed: Sequence[Freed], kept: Sequence[Freed]) -> str:
+def _json(freed: Sequence[Freed], kept: Sequence[Freed]) -> dict[str, object]:
     def entries(items: Sequence[Freed]) -> list[dict[str, object]]:
         return [{"what": item.what, "path": str(item.path), "size": item.size} for item in items]
 
-    return json.dumps(
-        {"freed": entries(freed), "size": sum(item.size for item in freed), "kept": entries(kept)},
-        indent=2,
-        ensure_ascii=False,
-    )
+    return {
+        "freed": entries(freed),
+        "size": sum(item.size for item in freed),
+        "kept": entries(kept),
+    }
 
 
-def _text(freed: Sequence[Freed], kept: Sequence[Freed]) -> str:
+def _text(freed: Sequence[Freed], kept: Sequence[Freed]) -> list[str]:
     lines = [f"removed  {size_text(item.size):>9}  {item.what}: {item.path}" for item in freed]
     lines += [
         f"kept     {size_text(item.size):>9}  {item.what} (--caches removes it): {item.path}"
         for item in kept
     ]
-    return "\n".join([*lines, f"freed {size_text(sum(item.size for item in freed))}"])
+    return [*lines, f"freed {size_text(sum(item.size for item in freed))}"]

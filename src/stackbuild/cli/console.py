@@ -6,7 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stackbuild.messages import Silent, Task
+from stackbuild.cli.output import message_text, print_message
+from stackbuild.messages import Silent, Task, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +39,14 @@ class Console:
         self._print(f"warning: {text}")
 
     def _print(self, text: str) -> None:
+        # Indented, so that a line break in what others wrote begins no message of its own.
+        text = text.replace("\n", "\n    ")
         if self._progress is not None:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(
+                message_text(text), markup=False, highlight=False, soft_wrap=True
+            )
         else:
-            print(text, file=sys.stderr, flush=True)
+            print_message(text)
 
     @contextmanager
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
@@ -50,12 +55,14 @@ class Console:
             with Silent().task(title, total, unit=unit) as silent:
                 yield silent
             return
+        from rich.markup import escape
+
         started = self._progress is None
         progress = self._progress or _progress()
         if started:
             progress.start()
             self._progress = progress
-        task = progress.add_task(title, total=total, unit=unit)
+        task = progress.add_task(escape(one_line(title)), total=total, unit=unit)
         try:
             yield _Bar(progress, task)
         finally:

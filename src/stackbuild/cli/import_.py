@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.cli.sharing import framework_lines, table_lines
 from stackbuild.importers.convert import import_runenv
 from stackbuild.importers.model import KINDS
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         write=not arguments.dry_run,
     )
     if arguments.json:
-        print(json.dumps(as_json(report), indent=2))
+        print_json(as_json(report))
     else:
-        print("\n".join(lines(report)))
+        print_lines(lines(report))
     if report.written:
         # What the report could not foresee is told now and not by the next command.
         load_stack(report.spec)

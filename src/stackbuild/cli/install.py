@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -70,17 +70,15 @@ def run(arguments: argparse.Namespace) -> int:
         Console(),
         store=arguments.store,
     )
-    print(report_json(report) if arguments.json else report_text(report))
+    if arguments.json:
+        print_json(report_json(report))
+    else:
+        print_lines(report_text(report))
     return 0
 
 
-def report_json(report: InstallReport) -> str:
-    """An install's or uninstall's report for scripts."""
-    return json.dumps(report_object(report), indent=2, ensure_ascii=False)
-
-
-def report_object(report: InstallReport) -> dict[str, object]:
-    """The report as plain values that JSON can hold."""
+def report_json(report: InstallReport) -> dict[str, object]:
+    """An install's or uninstall's report for scripts: plain values that JSON can hold."""
     return {
         "root": str(report.root),
         "platform": str(report.state.platform),
@@ -101,10 +99,10 @@ def report_object(report: InstallReport) -> dict[str, object]:
     }
 
 
-def report_text(report: InstallReport) -> str:
+def report_text(report: InstallReport) -> list[str]:
     """An install's or uninstall's report for people."""
     if not report.changed:
-        return f"nothing to do: {report.root} is up to date (generation {report.generation})"
+        return [f"nothing to do: {report.root} is up to date (generation {report.generation})"]
     lines = []
     for name, manifest in report.state.layers.items():
         word = "installed" if name in report.added else "kept"
@@ -115,4 +113,4 @@ def report_text(report: InstallReport) -> str:
         if report.fetched_frames
         else ""
     )
-    return "\n".join([*lines, f"{report.root}: generation {report.generation}{fetched}"])
+    return [*lines, f"{report.root}: generation {report.generation}{fetched}"]

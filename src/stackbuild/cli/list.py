@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.cli.sizes import size_text
+from stackbuild.messages import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -57,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_item_row(item) for item in items]
     if arguments.json:
-        print(json.dumps(objects, indent=2, ensure_ascii=False))
+        print_json(objects)
     else:
-        print(_table(rows))
+        print_lines(_table(rows))
     return 0
 
 
@@ -114,9 +115,11 @@ def _item_row(item: Item) -> tuple[str, ...]:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    # Escaped before they are measured, so that the columns stay straight.
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from stackbuild.builds.builder import WheelBuilder
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import describe
 from stackbuild.lock.leftout import describe_left_out
@@ -79,9 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in report.warnings:
         console.warn(warning)
     if arguments.json:
-        print(json.dumps(as_json(report), indent=2))
+        print_json(as_json(report))
     else:
-        print("\n".join(_checked(report) if arguments.check else summary(report)))
+        print_lines(_checked(report) if arguments.check else summary(report))
     return LockError.exit_code if report.stale or (arguments.check and report.leftovers) else 0
 
 

@@ -12,10 +12,11 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from stackbuild import __version__
 from stackbuild.cli.interruption import TERMINATED, Terminated, interruptible
+from stackbuild.cli.output import message_text, print_message
 from stackbuild.errors import StackbuildError
 from stackbuild.platforms import nearest
 
@@ -62,6 +63,12 @@ class Command(Protocol):
         """Do the work; the result is the exit code."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End the process with a message that is safe on a terminal."""
+        super().error(message_text(message))
+
+
 def _command(name: str) -> Command:
     # No module can be called `import`, so that command's is called `import_`.
     module = f"{name}_" if keyword.iskeyword(name) else name
@@ -94,7 +101,7 @@ def _parsers(
     chosen: str | None,
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
     """The parser, and that of the `chosen` command, which alone is imported to start fast."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stackbuild",
         description="Compose Python environments out of shared layers and ship them as archives.",
         epilog=EPILOG,
@@ -162,8 +169,8 @@ def _os_error(error: OSError) -> str:
 
 def _report(error: BaseException, debug: bool, code: int, text: str | None = None) -> int:
     if debug:
-        traceback.print_exception(error)
-    print(f"error: {text or error}", file=sys.stderr)
+        print_message("".join(traceback.format_exception(error)).rstrip())
+    print_message(f"error: {text or error}")
     return code
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import TYPE_CHECKING, get_args
 
 from stackbuild.cli.console import Console
@@ -14,6 +12,7 @@ from stackbuild.cli.main import (
     add_spec_argument,
     path_argument,
 )
+from stackbuild.cli.output import print_json, print_lines, print_message
 from stackbuild.cli.sizes import size_text
 from stackbuild.compose.manifest import ArchiveFormat
 
@@ -96,9 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
             level=arguments.level,
         )
     if arguments.json:
-        print(json.dumps(report_json(report), indent=2, ensure_ascii=False))
+        print_json(report_json(report))
     elif report.layers:
-        print(report_text(report.layers))
+        print_lines(report_text(report.layers))
     return print_failures(report.failures)
 
 
@@ -130,7 +129,7 @@ def report_json(report: PublishReport) -> dict[str, object]:
     }
 
 
-def report_text(layers: Sequence[PublishedLayer]) -> str:
+def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
     """A line for each layer and platform, for people."""
     names = max(len(item.manifest.layer) for item in layers)
     platforms = max(len(item.manifest.platform) for item in layers)
@@ -151,7 +150,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> str:
         for item in layers
         for left in item.manifest.omitted
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def print_failures(failures: Sequence[Failure]) -> int:
@@ -161,5 +160,5 @@ def print_failures(failures: Sequence[Failure]) -> int:
         where = f"{failure.layer} on {failure.platform}"
         concerned.setdefault(str(failure.error), []).append(where)
     for text, layers in concerned.items():
-        print(f"error: {text}\n  not published: {', '.join(layers)}", file=sys.stderr)
+        print_message(f"error: {text}\n  not published: {', '.join(layers)}")
     return failures[0].error.exit_code if failures else 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import path_argument
+from stackbuild.cli.output import print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -68,9 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     path = pack(arguments.path, arguments.to, Console()).absolute()
     version = path.name.removeprefix("cpython-").partition("+")[0]
     minor = version.rpartition(".")[0]
-    print(f"{path}\n")
-    print("# For venvstacks.toml, under the name that your runtime has there; if the mirror is")
-    print("# served over HTTP, with its address instead of file://…")
-    print(f'[tool.stackbuild.layers."cpython-{minor}".downloads]')
-    print(f'{host_platform()} = {{ url = "{path.as_uri()}", sha256 = "{sha256_file(path)}" }}')
+    print_lines(
+        (
+            str(path),
+            "",
+            "# For venvstacks.toml, under the name that your runtime has there; if the mirror is",
+            "# served over HTTP, with its address instead of file://…",
+            f'[tool.stackbuild.layers."cpython-{minor}".downloads]',
+            f'{host_platform()} = {{ url = "{path.as_uri()}", sha256 = "{sha256_file(path)}" }}',
+        )
+    )
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.effective import as_json, effective
 from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks
 from stackbuild.spec.model import LayerKind
@@ -63,19 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
         settings = on_platform(layer.settings, platform)
         if arguments.json:
             values = {"layer": layer.name, "platform": platform, "settings": as_json(settings)}
-            print(json.dumps(values, indent=2))
+            print_json(values)
         else:
-            for line in effective(layer, platform, settings):
-                _print(line)
+            print_lines(map(_in_encoding, effective(layer, platform, settings)))
         return 0
     if arguments.platform:
         raise UsageError("--platform goes with --effective LAYER")
     locks = Locks(stack, open_workspace(stack.directory))
     if arguments.json:
-        print(json.dumps(describe(stack, locks), indent=2))
+        print_json(describe(stack, locks))
     else:
-        for line in tree(stack, locks):
-            _print(line)
+        print_lines(map(_in_encoding, tree(stack, locks)))
     return 0
 
 
@@ -186,11 +184,11 @@ def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
 _ASCII = str.maketrans("│├└─", "|+`-")
 
 
-def _print(line: str) -> None:
-    """Print `line`, whatever the encoding of stdout is."""
+def _in_encoding(line: str) -> str:
+    """`line`, drawn with ASCII where the encoding of stdout lacks what it is drawn with."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         line.encode(encoding)
     except UnicodeEncodeError:
-        line = line.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    print(line)
+        return line.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return line

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.cli.sharing import framework_lines, table_lines
 from stackbuild.importers.report import choice_as_json
 from stackbuild.importers.suggest import suggest
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     stack = load_stack(arguments.spec)
     found = suggest(stack, open_workspace(stack.directory), Console())
     if arguments.json:
-        print(json.dumps(choice_as_json(found.frameworks, found.table, found.exact), indent=2))
+        print_json(choice_as_json(found.frameworks, found.table, found.exact))
     else:
-        print("\n".join((*framework_lines(found.frameworks), *table_lines(found.table))))
+        print_lines((*framework_lines(found.frameworks), *table_lines(found.table)))
     return 0

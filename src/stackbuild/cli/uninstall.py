@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
 from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -34,5 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     from stackbuild.install.install import uninstall
 
     report = uninstall(arguments.layers, arguments.root, Console())
-    print(report_json(report) if arguments.json else report_text(report))
+    if arguments.json:
+        print_json(report_json(report))
+    else:
+        print_lines(report_text(report))
     return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
@@ -113,8 +113,10 @@ def _deployed(
         places=places,
         jobs=workspace.jobs,
     )
-    as_json = arguments.json
-    print(_json(asdict(report)) if as_json else summary(report))
+    if arguments.json:
+        print_json(asdict(report))
+    else:
+        print_lines(summary(report))
     if report.findings:
         count = len(report.findings)
         raise VerifyError(f"{count} finding{'' if count == 1 else 's'}", file=root)
@@ -128,7 +130,10 @@ def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | N
 
     check_platform(Root(root), platform)
     report = verify_installed(arguments.layers, root, Console())
-    print(_json(asdict(report)) if arguments.json else _text(report))
+    if arguments.json:
+        print_json(asdict(report))
+    else:
+        print_lines(_text(report))
     if report.differences:
         count = len(report.differences)
         broken = " ".join(dict.fromkeys(difference.layer for difference in report.differences))
@@ -140,17 +145,13 @@ def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | N
     return 0
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _text(report: VerifyReport) -> str:
+def _text(report: VerifyReport) -> list[str]:
     lines = [_line(difference) for difference in report.differences]
     if not lines:
         lines.append(f"{', '.join(report.layers)}: {report.files} files as they were published")
     if report.bytecode:
         lines.append(f"{report.bytecode} bytecode files were written by an interpreter since")
-    return "\n".join(lines)
+    return lines
 
 
 def _line(difference: Difference) -> str:

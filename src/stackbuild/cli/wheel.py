@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                 " added"
             )
     if arguments.json:
-        print(json.dumps([asdict(item) for item in added], indent=2))
+        print_json([asdict(item) for item in added])
     else:
-        print("\n".join(f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added))
+        print_lines(f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added)
     return 0

@@ -14,38 +14,25 @@ _LONGEST_LINE = 400
 """In characters, for what a module says."""
 
 
-def summary(report: CheckReport) -> str:
+def summary(report: CheckReport) -> Iterator[str]:
     """What was looked at, each finding in a line, and what to do about them."""
-    return "\n".join(_lines(report))
-
-
-def _plain(line: str) -> str:
-    """`line` without what would do something to a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
-    )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
-
-
-def _lines(report: CheckReport) -> Iterator[str]:
     for finding in report.findings:
-        yield from map(_plain, _finding(finding))
-    for known in report.known:
-        yield _plain(_known(known))
-    for entry in report.stale:
-        yield _plain(_stale(entry))
+        yield from _finding(finding)
+    yield from map(_known, report.known)
+    yield from map(_stale, report.stale)
     if report.entries:
         yield from ("", "# If these failures are to be expected, this allows them in the spec:")
-        yield from (report.entries, "")
+        yield from (*report.entries.split("\n"), "")
     counts = report.counts
     yield (
         f"{', '.join(report.layers)} ({report.platform}): {counts.distributions} distributions, "
         f"{counts.files} files, {counts.binaries} programs and libraries, "
         f"{_modules(report)} in {report.seconds:.1f} s"
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
 
 def _modules(report: CheckReport) -> str:

@@ -1,0 +1,46 @@
+"""The only place that writes to stdout and stderr.
+
+Much of what is printed was written by others: names in an index, file names in a wheel, the
+answer of a server. Here every character that a terminal would act on is escaped, so no
+command can forget it (`tests/unit/test_repository.py` refuses `print` elsewhere).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from stackbuild.messages import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print the answer of a command to stdout; a line break inside a line is escaped."""
+    print("\n".join(map(one_line, lines)))
+
+
+def print_json(value: object) -> None:
+    """Print the answer of a command to stdout as JSON, in which escapes keep the value."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("\n".join(map(_json_line, text.split("\n"))))
+
+
+def _json_line(line: str) -> str:
+    # Line breaks inside strings are escaped already: what is left is not printable
+    # characters in strings, which JSON lets stand.
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
+
+
+def message_text(text: str) -> str:
+    """A message or error for stderr; its line breaks stay."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def print_message(text: str) -> None:
+    """Print a message or an error to stderr."""
+    print(message_text(text), file=sys.stderr, flush=True)

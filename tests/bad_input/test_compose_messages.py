@@ -85,6 +85,26 @@ def test_paths_that_differ_by_case_only(small: SmallStack, platform: str) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("aux.py", "has a name that Windows reserves for a device"),
+        ("a/con/b.txt", "has a name that Windows reserves for a device"),
+        ("what?.txt", 'has one of the characters < > : " | ? * that Windows reserves'),
+        ("a./b.txt", "has a dot or a space at the end of a name, which Windows drops"),
+    ],
+)
+def test_a_file_that_windows_cannot_have(small: SmallStack, name: str, fault: str) -> None:
+    small.wheel("app", "other", "1.5", {name: ""})
+    assert not small.publish(["app"]).failures
+    assert failure(small, "windows-x64") == (
+        f"a file of other 1.5 {fault}\n"
+        "  layer: app\n  platform: windows-x64\n  distribution: other 1.5\n"
+        f"  file: Lib/site-packages/{name}\n"
+        "  to fix: leave it out of the layer on windows-x64, or rename the file"
+    )
+
+
 def test_a_file_that_is_a_directory_elsewhere(small: SmallStack) -> None:
     small.wheel("app", "other", "1.5", {"tool.py/x.txt": "x"})
     assert failure(small).startswith(

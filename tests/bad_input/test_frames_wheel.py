@@ -168,9 +168,12 @@ def test_a_wheel_without_its_metadata(wheel: Path, name: str) -> None:
         (f"{_INFO[:-10]}.data/data/../../evil", "is absolute, or has an empty, '.' or '..' part"),
         ("..\\evil.py", "has a backslash, a NUL or a drive letter"),
         ("C:/evil.py", "has a backslash, a NUL or a drive letter"),
+        ("thing/" + "x" * 300, "has a name of more than 255 bytes"),
+        ("/".join(["d"] * 1500), "is longer than 1024 bytes"),
+        ("/".join(["d"] * 400), "has more than 100 directories above one another"),
     ],
 )
-def test_a_path_that_leaves_site_packages(wheel: Path, name: str, fault: str) -> None:
+def test_a_path_that_no_layer_can_have(wheel: Path, name: str, fault: str) -> None:
     _append(wheel, name)
     error = _fail(wheel)
     assert error.message == f"a file of a wheel {fault}"
@@ -314,8 +317,10 @@ def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
     assert _fail(wheel).message.startswith("entry points cannot be read")
 
 
-@pytest.mark.parametrize("name", ["../run", "a/b", "..", "a\\b"])
-def test_an_entry_point_that_leaves_the_scripts(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../run", "a/b", "..", "a\\b", "$(id)", "a b", "a'b", 'a"b', "-rf", "x" * 256]
+)
+def test_an_entry_point_whose_name_is_no_command(tmp_path: Path, name: str) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={name: "thing:main"})
     assert _fail(wheel).message == f"an entry point cannot be called {name!r}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from stackbuild.errors import StackbuildError
 from stackbuild.install.install import install
 from stackbuild.messages import Silent
+from stackbuild.names import layer_name_fault
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.registry.open import open_registry
 from tests.support.publish import publisher
@@ -144,10 +146,18 @@ def test_something_in_the_way_of_a_second_layer(made: Publisher, root: Path) -> 
     assert snapshot(root) == before
 
 
-@pytest.mark.parametrize("name", ["current", "generations", ".stackbuild"])
-def test_a_layer_with_a_name_of_ours(made: Publisher, root: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("current", "generations", ".stackbuild", "state", "damaged", "lock", "Current", "CON"),
+        *("-rf", "$(touch x)", "a b", "~", ".a.partial", "*", '"', "a\nb", "a\x1b[2Jb", "a\u202eb"),
+        "a" * 101,
+    ],
+)
+def test_a_layer_whose_name_is_not_valid(made: Publisher, root: Path, name: str) -> None:
     made.publish(name, {"p": {"x": "1"}})
-    assert refused(made, root, name) == f"a layer cannot be installed under the name {name!r}"
+    message = refused(made, root, "atls")
+    assert f"is damaged: layers.{name} {layer_name_fault(name)}" in message
     assert not root.exists()
 
 
@@ -180,6 +190,27 @@ def test_a_state_that_cannot_be_read(made: Publisher, root: Path) -> None:
     message = fail(8, "list", "--root", root)
     assert message.startswith("error: the state of a generation cannot be read\n")
     assert str(state) in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("layers", ["../../../../x"], "layers: '../../../../x' is absolute, or has an empty"),
+        ("layers", ["cpython-3.12", "framework", "other"], "the manifest of atls"),
+        ("asked", ["nothing"], "asked: 'nothing', which is not in layers"),
+    ],
+)
+def test_a_state_that_names_other_layers(
+    made: Publisher, root: Path, key: str, value: list[str], found: str
+) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    directory = root / "generations/1/.stackbuild"
+    (directory / "other.json").write_bytes((directory / "atls.json").read_bytes())
+    state = json.loads((directory / "state.json").read_text())
+    (directory / "state.json").write_text(json.dumps({**state, key: value}))
+    message = fail(8, "list", "--root", root)
+    assert message.startswith("error: the state of a generation cannot be read\n")
+    assert found in message
 
 
 def test_a_generation_that_is_gone(made: Publisher, root: Path) -> None:

@@ -101,14 +101,14 @@ def test_an_index_that_names_another_layers_manifest(made: Publisher, root: Path
 
 def test_a_chain_with_another_directory_than_the_layers(made: Publisher, root: Path) -> None:
     runtime, framework, _, _ = made.stack("2")
-    made.application("atls", [replace(framework, directory="elsewhere"), runtime], "3")
+    made.application("atls", [replace(framework, directory="framework@7"), runtime], "3")
     with pytest.raises(IntegrityError) as caught:
         install(["atls"], open_registry(str(made.directory)), root, None, Silent())
     assert str(caught.value) == (
         "atls and framework do not agree on what framework is\n"
         "  layer: atls\n"
         f"  platform: {made.platform}\n"
-        "  expected: framework in elsewhere/\n"
+        "  expected: framework in framework@7/\n"
         "  found: framework in framework/\n"
         "  to fix: publish atls again"
     )

@@ -108,15 +108,21 @@ CASES = {
         f"name {name}": Case(
             named(name),
             [
-                "frameworks[0].name: not a name for a layer, which becomes a directory "
+                "frameworks[0].name: is not a valid layer name "
                 f"(expected {LAYER_NAME}, found {name!r})"
             ],
         )
-        for name in ("..", "a/b", "/a", ".hidden", "-x", "a b", "ä", "a\\b", "c:", "a+b", "{x}")
+        for name in (
+            *("..", "a/b", "/a", ".hidden", "-rf", "a b", "ä", "a\\b", "c:", "a+b", "{x}"),
+            *("$(touch x)", "~", "*", 'a"b', "a;b", "a\u202eb", "a\u009bb", "@1", ".a.partial"),
+        )
     },
     "name with a trailing dot": Case(
         named("a."),
-        ["frameworks[0].name: ends with a dot, which Windows drops (found 'a.')"],
+        [
+            "frameworks[0].name: ends with a dot, which Windows drops "
+            f"(expected {LAYER_NAME}, found 'a.')"
+        ],
     ),
     "name with a control character": Case(
         named("x").replace("'x'", '"a\\u0000b"'),
@@ -125,7 +131,10 @@ CASES = {
     **{
         f"name {name}": Case(
             named(name),
-            [f"frameworks[0].name: the name of a device on Windows (found {name!r})"],
+            [
+                "frameworks[0].name: is a name that Windows reserves for a device "
+                f"(expected {LAYER_NAME}, found {name!r})"
+            ],
         )
         for name in ("nul", "CON", "aux.data", "com1", "LPT9.tar.gz")
     },
@@ -133,15 +142,18 @@ CASES = {
         f"name {name}": Case(
             named(name),
             [
-                "frameworks[0].name: a name that an installed root keeps for itself "
-                f"(found {name!r})"
+                "frameworks[0].name: is the name of a file of stackbuild's own in an installed "
+                f"root (expected {LAYER_NAME}, found {name!r})"
             ],
         )
-        for name in ("current", "Generations")
+        for name in ("current", "Generations", "state", "damaged", "lock", "state.json")
     },
     "name too long": Case(
         named("a" * 101),
-        [f"frameworks[0].name: longer than 100 characters (found '{'a' * 68}…)"],
+        [
+            "frameworks[0].name: is longer than 100 characters "
+            f"(expected {LAYER_NAME}, found '{'a' * 68}…)"
+        ],
     ),
     **{
         f"prefix of {name}": Case(
@@ -153,6 +165,13 @@ CASES = {
         )
         for name in ("framework-x", "App-x")
     },
+    "a name like the directory of a versioned layer": Case(
+        named("Base") + "versioned = true\n" + named("base@2").removeprefix(RUNTIME),
+        [
+            "frameworks[1].name: is a directory of the versioned layer Base "
+            "(expected another name, found 'base@2')"
+        ],
+    ),
     "two layers of one name": Case(
         ALL + FRAMEWORK,
         [

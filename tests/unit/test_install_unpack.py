@@ -75,6 +75,17 @@ def test_another_size_than_promised_is_refused(tmp_path: Path, difference: int) 
         unpack(data, frame, tmp_path / "tree", ())
 
 
+@pytest.mark.parametrize("path", ["aux.py", "lib/data:stream", "a. /b"])
+def test_a_name_that_the_platform_cannot_have_is_refused(tmp_path: Path, path: str) -> None:
+    content = fragment((path, b"x", False))
+    data, frame = made_frame(content)
+    with pytest.raises(IntegrityError, match="Windows"):
+        unpack(data, frame, tmp_path / "windows", (), "windows")
+    assert not list((tmp_path / "windows").iterdir())
+    data, frame = made_frame(content)
+    assert unpack(data, frame, tmp_path / "linux", (), "linux").files[0].path == path
+
+
 def test_a_bomb_is_stopped_at_its_promised_size(tmp_path: Path) -> None:
     content = fragment(("bomb", bytes(40 << 20), False))
     data, frame = made_frame(content, 4096)

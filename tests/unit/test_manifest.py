@@ -31,6 +31,7 @@ from stackbuild.compose.shelf import index_entry
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.lock.model import LeftOut
+from stackbuild.names import layer_directory, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import Catalogue, LayerKind
 
@@ -39,15 +40,29 @@ if TYPE_CHECKING:
 
 sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
 names = st.text(
-    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\:"),
+    st.characters(blacklist_categories=("Cs", "Cc", "Cf", "Zl", "Zp"), blacklist_characters="/\\:"),
     min_size=1,
     max_size=20,
 ).filter(lambda name: name not in {".", ".."})
+layer_names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,20}", fullmatch=True).filter(
+    lambda name: not layer_name_fault(name)
+)
+versions = st.none() | st.integers(0, 999_999_999)
 python_versions = st.from_regex(r"3\.[0-9]{1,2}\.[0-9]{1,2}((a|b|rc)[0-9])?", fullmatch=True)
 counts = st.integers(min_value=0, max_value=2**50)
-links = st.builds(
-    ChainLink, layer=names, kind=st.sampled_from(LayerKind), directory=names, lock=sha256s
-)
+
+
+@st.composite
+def links(draw: st.DrawFn) -> ChainLink:
+    layer = draw(layer_names)
+    return ChainLink(
+        layer=layer,
+        kind=draw(st.sampled_from(LayerKind)),
+        directory=layer_directory(layer, draw(versions)),
+        lock=draw(sha256s),
+    )
+
+
 frames = st.builds(
     Frame,
     kind=st.sampled_from(FrameKind),
@@ -75,15 +90,16 @@ def _placed(parts: list[Frame]) -> tuple[PlacedFrame, ...]:
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     placed = _placed(draw(st.lists(frames, max_size=4)))
+    layer = draw(layer_names)
     manifest = Manifest(
-        layer=draw(names),
+        layer=layer,
         kind=draw(st.sampled_from(LayerKind)),
         platform=draw(st.sampled_from(Platform)),
-        directory=draw(names),
+        directory=layer_directory(layer, draw(versions)),
         python_version=draw(python_versions),
         lock=draw(sha256s),
         digest="",
-        chain=tuple(draw(st.lists(links, max_size=3))),
+        chain=tuple(draw(st.lists(links(), max_size=3))),
         frames=placed,
         archive=Archive(
             name=draw(names), size=sum(item.frame.size for item in placed), sha256=draw(sha256s)
@@ -145,7 +161,7 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
     st.builds(
         Index,
         entries=st.dictionaries(
-            names,
+            layer_names,
             st.dictionaries(
                 st.sampled_from(Platform),
                 st.lists(
@@ -158,7 +174,7 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
                         kind=st.sampled_from(LayerKind),
                         version=names,
                         python_version=names,
-                        chain=st.lists(names, max_size=3).map(tuple),
+                        chain=st.lists(layer_names, max_size=3).map(tuple),
                         size=counts,
                         content_size=counts,
                         files=counts,
@@ -207,8 +223,16 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("python_version", to="3.12"), "python_version is not a version of Python"),
         (_set("format", to=2), "the manifest was written by a newer stackbuild"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
-        (_set("layer", to="../x"), "the manifest is damaged: layer is not the name of a file"),
-        (_set("directory", to=".."), "the manifest is damaged: directory is not the name of a"),
+        (_set("layer", to="../x"), "the manifest is damaged: layer is not a valid layer name"),
+        (_set("layer", to="Current"), "layer is the name of a file of stackbuild's own"),
+        (_set("directory", to=".."), "directory is not the directory of framework"),
+        (_set("directory", to="framework@"), "directory is not the directory of framework"),
+        (_set("directory", to="framework@01"), "directory is not the directory of framework"),
+        (_set("directory", to="cpython-3.12"), "directory is not the directory of framework"),
+        (_set("chain", 0, "layer", to="a\nb"), "chain[0].layer is not a valid layer name"),
+        (_set("chain", 0, "directory", to="x"), "chain[0].directory is not the directory of"),
+        (_set("archive", "name", to="a\x9b1m"), "archive.name is not the name of a file"),
+        (_set("archive", "name", to="a\u202eb"), "archive.name is not the name of a file"),
         (_set("kind", to="thing"), "the manifest is damaged: kind has an unknown value"),
         (_set("platform", to=1), "the manifest is damaged: platform has an unknown value"),
         (_set("colour", to="red"), "the manifest is damaged: colour is not known"),
@@ -277,7 +301,7 @@ def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
         ("version", 3, "version is not a string"),
         ("python_version", None, "python_version is not a string"),
         ("chain", "cpython", "chain is not an array"),
-        ("chain", ["../x"], "chain[0] is not the name of a file"),
+        ("chain", ["../x"], "chain[0] is not a valid layer name"),
         ("size", -1, "size is not a whole number"),
         ("content_size", 1.5, "content_size is not a whole number"),
         ("files", True, "files is not a whole number"),

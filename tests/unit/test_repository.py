@@ -24,7 +24,8 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors platforms layout messages workspace files strictjson processes transfer connection",
+        "errors names platforms layout messages workspace files strictjson processes transfer"
+        " connection",
         "spec",
         "lock",
         "runtimes",

@@ -12,6 +12,7 @@ from stackbuild.errors import ComposeError
 from stackbuild.frames.files import FileContent
 from stackbuild.frames.scripts import script_files
 from stackbuild.layout import METADATA
+from stackbuild.names import layer_directory
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Place:
 
 def directory_name(layer: Layer, lock: LayerLock) -> str:
     """The directory of `layer` in a root; it tells the lock's version if the layer is versioned."""
-    return f"{layer.name}@{lock.version}" if layer.versioned else layer.name
+    return layer_directory(layer.name, lock.version if layer.versioned else None)
 
 
 def module_files(layer: Layer, layout: Layout, lower: Sequence[Place]) -> dict[str, FileContent]:

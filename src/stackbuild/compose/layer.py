@@ -24,9 +24,10 @@ from stackbuild.frames.bytecode import pyc_path
 from stackbuild.frames.compression import library_version
 from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
+from stackbuild.names import path_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stackbuild.compose.conflicts import Clash
     from stackbuild.compose.parts import Parts
@@ -157,6 +158,7 @@ def _check_all(parts: Parts, head: FrameSet) -> None:
     claims += [Claim(_OVERLAY, parts.overlay.paths)] if parts.overlay else []
     claims += [Claim(_OWN, item.paths) for item in (parts.modules, head) if item]
     owned = owners(claims)
+    _check_names(parts, owned)
     for clash in file_as_directory(owned):
         raise _error(
             parts,
@@ -172,6 +174,22 @@ def _check_all(parts: Parts, head: FrameSet) -> None:
             clash.path,
             remedy="leave one of the two out of the layer",
         )
+
+
+def _check_names(parts: Parts, owned: Mapping[str, str]) -> None:
+    """Check that the platform can have the names of all files."""
+    os = parts.member.layout.os
+    if os != "windows":
+        return  # The others have no rule that the tar format has not.
+    for path, owner in owned.items():
+        if fault := path_fault(path.removesuffix("/"), os):
+            raise _error(
+                parts,
+                f"a file of {owner} {fault}",
+                path,
+                distribution=owner,
+                remedy=f"leave it out of the layer on {parts.member.platform}, or rename the file",
+            )
 
 
 def _error(

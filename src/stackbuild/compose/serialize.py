@@ -108,10 +108,10 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     value = read_json(data, source)
     value.fields(_MANIFEST_KEYS, format_version=MANIFEST_FORMAT)
     manifest = Manifest(
-        layer=value["layer"].name(),
+        layer=value["layer"].layer_name(),
         kind=value["kind"].choice(LayerKind),
         platform=value["platform"].choice(Platform),
-        directory=value["directory"].name(),
+        directory=value["directory"].directory_of(value["layer"].layer_name()),
         python_version=value["python_version"].python_version(),
         lock=value["lock"].sha256(),
         digest=value["digest"].sha256(),
@@ -139,9 +139,9 @@ def _left_out(value: Value) -> LeftOut:
 def _link(value: Value) -> ChainLink:
     value.fields(("layer", "kind", "directory", "lock"))
     return ChainLink(
-        layer=value["layer"].name(),
+        layer=value["layer"].layer_name(),
         kind=value["kind"].choice(LayerKind),
-        directory=value["directory"].name(),
+        directory=value["directory"].directory_of(value["layer"].layer_name()),
         lock=value["lock"].sha256(),
     )
 
@@ -215,7 +215,7 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
     value.fields(("format", "layers"), format_version=INDEX_FORMAT)
     return Index(
         entries={
-            layer.name(): {
+            layer.layer_name(): {
                 platform.choice(Platform): tuple(_entry(item) for item in entries.items())
                 for platform, entries in platforms.pairs()
             }
@@ -234,7 +234,7 @@ def _entry(value: Value) -> IndexEntry:
         kind=value["kind"].choice(LayerKind),
         version=value["version"].text(),
         python_version=value["python_version"].text(),
-        chain=tuple(item.name() for item in value["chain"].items()),
+        chain=tuple(item.layer_name() for item in value["chain"].items()),
         size=value["size"].count(),
         content_size=value["content_size"].count(),
         files=value["files"].count(),

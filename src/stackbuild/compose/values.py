@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
+from stackbuild.names import LAYER_NAME, is_directory_of, layer_name_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 _PYTHON_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:(?:a|b|rc)[0-9]+)?(?:\+[a-z0-9.]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[^\x00-\x1f/\\:]{1,255}")
-"""One component of a path on every system, `.` and `..` apart."""
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff/\\:]{1,255}")
+"""One component of a path on every system, `.` and `..` apart. Without what moves the cursor of a
+terminal, or turns the direction of text (Unicode's Bidi_Control)."""
 
 _Enum = TypeVar("_Enum", bound="StrEnum")
 _Text = TypeVar("_Text", bound=str)
@@ -127,6 +129,21 @@ class Value:
         text = self.text()
         if not _NAME.fullmatch(text) or text in {".", ".."}:
             raise self._wrong("the name of a file")
+        return text
+
+    def layer_name(self) -> str:
+        """The name of a layer (`names.layer_name_fault`)."""
+        text = self.text()
+        if fault := layer_name_fault(text):
+            raise self.error(fault, f"a layer name: {LAYER_NAME}")
+        return text
+
+    def directory_of(self, layer: str) -> str:
+        """The directory of `layer` in a root: its name, with ``@`` and a number if versioned."""
+        text = self.text()
+        if not is_directory_of(text, layer):
+            expected = f"{layer}, or {layer}@ and a number"
+            raise self.error(f"is not the directory of {layer}", expected)
         return text
 
     def relative_path(self) -> str:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.keep import chosen_files
-from stackbuild.frames.tarformat import END, check_link, path_fault
+from stackbuild.frames.tarformat import END, check_link
+from stackbuild.names import path_fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -16,7 +16,8 @@ from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, run_parts
 from stackbuild.frames.model import Frame, FrameKind, FrameSet
 from stackbuild.frames.order import plan_parts
-from stackbuild.frames.tarformat import check_link, path_fault
+from stackbuild.frames.tarformat import check_link
+from stackbuild.names import path_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

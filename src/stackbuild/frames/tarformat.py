@@ -9,14 +9,16 @@ else, so that an archive cannot bring what the maker would never write.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import IntegrityError
+from stackbuild.names import path_fault, text_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+
+    from stackbuild.platforms import OsName
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -25,30 +27,20 @@ END = bytes(2 * BLOCK)
 MTIME = 315_532_800
 """1980-01-01 in UTC, the earliest time that zip knows too; seconds since the epoch."""
 
-_MAX_PATH = 4095  # Linux's PATH_MAX without its final NUL
 _MAX_PAX = 64 * 1024
 _MAX_USTAR_SIZE = 8**11 - 1
 _FILE, _LINK, _DIRECTORY, _PAX = b"0", b"2", b"5", b"x"
 _MODES = {_FILE: 0o644, _LINK: 0o777, _DIRECTORY: 0o755, _PAX: 0o644}
 _CHUNK = 1024 * 1024
-_DRIVE = re.compile("[A-Za-z]:")
 
 
-def check_path(path: str) -> None:
-    """Refuse a `path` that could leave its directory, on any system, or name nothing.
+def check_path(path: str, os: OsName | None = None) -> None:
+    """Refuse a `path` that no layer can have, or none on `os` (`names.path_fault`).
 
     Raises IntegrityError.
     """
-    if fault := path_fault(path):
+    if fault := path_fault(path, os):
         raise IntegrityError(f"the path {path!r} {fault}", file=ascii(path))
-
-
-def path_fault(path: str) -> str | None:
-    """What `check_path` would refuse `path` for."""
-    fault = _fault(path)
-    if not fault and any(part in ("", ".", "..") for part in path.split("/")):
-        fault = "is absolute, or has an empty, '.' or '..' part"
-    return fault
 
 
 def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
@@ -64,25 +56,13 @@ def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
         ups += 1
     down = parts[ups:]
     above = ups - path.count("/")
-    fault = _fault(link)
+    fault = text_fault(link)
     if not fault and any(part in ("", ".", "..") for part in down):
         fault = "is absolute, or has an empty, '.' or inner '..' part"
     if not fault and above > 0 and not (above == 1 and down and down[0] in siblings):
         fault = "leads out of the layer"
     if fault:
         raise IntegrityError(f"the target {link!r} of a link {fault}", file=ascii(path))
-
-
-def _fault(path: str) -> str | None:
-    if not path:
-        return "is empty"
-    if "\\" in path or "\0" in path or _DRIVE.match(path):
-        return "has a backslash, a NUL or a drive letter"
-    try:
-        length = len(path.encode())
-    except UnicodeEncodeError:
-        return "is not UTF-8"
-    return f"is longer than {_MAX_PATH} bytes" if length > _MAX_PATH else None
 
 
 def header(path: str, *, size: int = 0, executable: bool = False, link: str | None = None) -> bytes:
@@ -184,12 +164,20 @@ class TarReader:
     IntegrityError for everything that the canonical format does not have: other
     types of entries, setuid bits, paths or links that leave the layer (links may
     lead into `siblings`, the directories beside it), a path twice, a path below
-    a file or a link, a wrong checksum, a fragment that is cut off.
+    a file or a link, a wrong checksum, a fragment that is cut off; with `os`
+    also for names that this system cannot have.
     """
 
-    def __init__(self, read: Callable[[int], bytes], *, siblings: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        *,
+        siblings: Collection[str] = (),
+        os: OsName | None = None,
+    ) -> None:
         self._read = read
         self._siblings = siblings
+        self._os = os
         self._left = 0
         self._pad = 0
         self._leaves: set[str] = set()
@@ -268,7 +256,7 @@ class TarReader:
         size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
         mode = _number(block, 100, 8)
         link = records.get("linkpath", _field(block, 157, 100)) if kind == _LINK else None
-        check_path(path)
+        check_path(path, self._os)
         if kind not in (_FILE, _LINK, _DIRECTORY):
             raise IntegrityError("a tar entry is no file, link or directory", file=path)
         if mode & ~0o777:

@@ -21,7 +21,7 @@ from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 from installer.utils import parse_metadata_file
 
 from stackbuild.errors import IntegrityError
-from stackbuild.frames.tarformat import path_fault
+from stackbuild.names import path_fault
 from stackbuild.transfer import sha256_file
 
 if TYPE_CHECKING:

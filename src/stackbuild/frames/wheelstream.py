@@ -12,6 +12,7 @@ import configparser
 import copy
 import hashlib
 import posixpath
+import re
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
@@ -25,8 +26,8 @@ from installer.utils import Scheme, construct_record_file
 
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind
 from stackbuild.frames.scripts import relocatable_script, script_files
-from stackbuild.frames.tarformat import path_fault
 from stackbuild.frames.wheelplan import DAMAGES, open_wheel
+from stackbuild.names import path_fault
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from stackbuild.layout import Layout
     from stackbuild.spec.model import FrameSettings
 
+_SCRIPT_NAME = re.compile(r"\w[\w.+-]*")
+"""The entry points specification ("Data model") recommends this for the names of scripts, but for
+the ``+``, which `c++` needs."""
 _CHUNK = 256 * 1024
 _METADATA = {"INSTALLER": b"stackbuild\n"}
 
@@ -201,8 +205,12 @@ class FrameDestination(WheelDestination):
         self, name: str, module: str, attr: str, section: ScriptSection
     ) -> RecordEntry:
         """Write the script of an entry point; returns its entry in RECORD."""
-        if path_fault(name) or "/" in name:
-            raise self._wheel.error(f"an entry point cannot be called {name!r}", "entry_points.txt")
+        if not _SCRIPT_NAME.fullmatch(name) or path_fault(name):
+            raise self._wheel.error(
+                f"an entry point cannot be called {name!r}",
+                "entry_points.txt",
+                expected="letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first",
+            )
         point = EntryPoint(name=name, module=module, attribute=attr, gui=section == "gui")
         self.entry_points.append(point)
         ((path, data),) = script_files(point, self._layout, self._machine).items()

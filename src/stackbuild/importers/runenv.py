@@ -11,9 +11,8 @@ from stackbuild.errors import Problem, SpecError, UsageError
 from stackbuild.importers.config import read_config
 from stackbuild.importers.jsonfile import JsonFiles, JsonTable
 from stackbuild.importers.model import Config, Note, Repository, Variant
+from stackbuild.names import layer_name_fault
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.spec.fields import Item, Problems
-from stackbuild.spec.values import check_layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,13 +193,7 @@ def layer_name(text: str) -> str:
     """`text` as the name of a layer; what cannot be in one is replaced."""
     plain = re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-._@")[:_LONGEST_NAME].rstrip("-.")
     names = (text, plain, f"env-{plain}".rstrip("-"))
-    return next(name for name in names if _is_layer_name(name))
-
-
-def _is_layer_name(text: str) -> bool:
-    problems = Problems()
-    check_layer_name(Item("", text), problems, runtime=False)
-    return not problems.found
+    return next(name for name in names if not layer_name_fault(name))
 
 
 def _free(name: str, taken: set[str]) -> str:

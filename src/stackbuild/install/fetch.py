@@ -194,7 +194,7 @@ def _keep(received: Received, store: Store) -> None:
         _check_sha256(received)
         work.mkdir()
         try:
-            listing = unpack(data, frame, work / "tree", siblings)
+            listing = unpack(data, frame, work / "tree", siblings, manifest.platform.os)
         except IntegrityError as error:
             raise _in_layer(error, manifest, frame.subject) from error
     # A rename would be enough for a killed process, but not for a power cut: a

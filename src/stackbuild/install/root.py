@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from stackbuild.messages import Messages
 
-RESERVED = frozenset({"current", "generations", ".stackbuild"})
-"""Names in a root that no layer may have."""
-
 _GENERATION = re.compile(r"generations/[0-9]+")
 
 
@@ -131,8 +128,6 @@ class Root:
                 f"{self.path} is a file, so it cannot be a root",
                 remedy="name another directory with --root",
             )
-        if reserved := RESERVED.intersection(directories):
-            raise InstallError(f"a layer cannot be installed under the name {min(reserved)!r}")
         if os.path.lexists(self.private) and not self.is_one():
             raise self._in_the_way(self.private)
         if os.path.lexists(self.generations) and not self.is_one():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -80,19 +81,29 @@ def read_state(generation: Path) -> State:
         value = strictjson.read(directory / _STATE)
         if value["format"] != STATE_FORMAT:
             raise _unreadable(directory / _STATE, f"format {value['format']}")
+        layers = {name: _read_manifest(directory, name) for name in value["layers"]}
+        for name in value["asked"]:
+            if name not in layers:
+                raise _unreadable(directory / _STATE, f"asked: {name!r}, which is not in layers")
         return State(
             platform=Platform(value["platform"]),
             asked=tuple(value["asked"]),
-            layers={
-                name: manifest_from_json(
-                    (directory / f"{name}.json").read_bytes(), str(directory / f"{name}.json")
-                )
-                for name in value["layers"]
-            },
+            layers=layers,
             store=None if value["store"] is None else Path(value["store"]),
         )
     except (OSError, ValueError, KeyError, TypeError, IntegrityError) as error:
         raise _unreadable(directory / _STATE, str(error)) from error
+
+
+def _read_manifest(directory: Path, name: str) -> Manifest:
+    """The manifest of the layer in the directory `name` of a generation."""
+    if fault := path_fault(name):
+        raise _unreadable(directory / _STATE, f"layers: {name!r} {fault}")
+    path = directory / f"{name}.json"
+    manifest = manifest_from_json(path.read_bytes(), str(path))
+    if manifest.directory != name:
+        raise _unreadable(path, f"the manifest of {manifest.directory}")
+    return manifest
 
 
 def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None:

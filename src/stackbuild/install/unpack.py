@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stackbuild.frames.model import Frame
     from stackbuild.frames.tarformat import Member
+    from stackbuild.platforms import OsName
 
 MAX_WINDOW = 1 << 27
 """zstd's own default limit (128 MiB); a frame that asks for more memory is refused."""
@@ -30,18 +31,25 @@ _CREATE = (
 )
 
 
-def unpack(compressed: IO[bytes], frame: Frame, tree: Path, siblings: Collection[str]) -> Listing:
+def unpack(
+    compressed: IO[bytes],
+    frame: Frame,
+    tree: Path,
+    siblings: Collection[str],
+    for_os: OsName | None = None,
+) -> Listing:
     """Put the files of `frame` below the new directory `tree`, read-only.
 
     `compressed` is at the frame's first byte and its sha256 is already known to
-    be right. `siblings` are the layers' directories that links may lead into.
+    be right. `siblings` are the layers' directories that links may lead into;
+    names must be possible on `for_os`.
     Raises IntegrityError for anything that a frame may not hold and for a size
     other than the frame's; OSError as the system reports it.
     """
     source = _Counted(_decompressed(compressed, frame), frame)
     tree.mkdir()
     writer = _Writer(os.fspath(tree))
-    for member in TarReader(source.read, siblings=siblings):
+    for member in TarReader(source.read, siblings=siblings, os=for_os):
         writer.add(member)
     source.finish()
     return writer.listing()

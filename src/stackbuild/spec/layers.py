@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from stackbuild.names import is_directory_of
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.fields import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
@@ -77,6 +78,21 @@ class LayerReader:
                 self.kinds.setdefault(name, kind)
         for kind, table in tables:
             self._read_layer(kind, table)
+        self._check_directories()
+
+    def _check_directories(self) -> None:
+        """Report names that are those of a versioned layer's directories."""
+        for layer in self.layers.values():
+            if not layer.versioned:
+                continue
+            for name in self.layers:
+                if name != layer.name and is_directory_of(name.lower(), layer.name.lower()):
+                    self._problems.add(
+                        self._places[name.lower()],
+                        f"is a directory of the versioned layer {layer.name}",
+                        expected="another name",
+                        found=name,
+                    )
 
     def _read_layer(self, kind: LayerKind, table: Table) -> None:
         name = self._read_name(kind, table)

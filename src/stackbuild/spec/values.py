@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.spec.fields import Item, did_you_mean, redacted
 
@@ -21,13 +22,6 @@ _PLATFORMS = {str(platform): platform for platform in Platform} | {
     platform.venvstacks_name: platform for platform in Platform
 }
 
-_LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
-_LONGEST_LAYER_NAME = 100
-# Names of devices, with and without an extension: "Naming Files, Paths, and Namespaces",
-# Microsoft's Win32 documentation.
-_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-# What an installed root keeps beside its layers.
-_NAMES_OF_THE_ROOT = ("current", "generations")
 _PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
 
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
@@ -44,21 +38,8 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9._-]+")
 def check_layer_name(item: Item[str], problems: Problems, *, runtime: bool) -> None:
     """Report a name that cannot be a directory on every platform, or that is taken."""
     name, place = item.value, item.place
-    if not _LAYER_NAME.fullmatch(name):
-        problems.add(
-            place,
-            "not a name for a layer, which becomes a directory",
-            expected="letters, digits, '.', '_', '-' and '@', a letter or digit first",
-            found=name,
-        )
-    elif name.endswith("."):
-        problems.add(place, "ends with a dot, which Windows drops", found=name)
-    elif len(name) > _LONGEST_LAYER_NAME:
-        problems.add(place, f"longer than {_LONGEST_LAYER_NAME} characters", found=name)
-    elif _WINDOWS_DEVICE.fullmatch(name):
-        problems.add(place, "the name of a device on Windows", found=name)
-    elif name.lower() in _NAMES_OF_THE_ROOT:
-        problems.add(place, "a name that an installed root keeps for itself", found=name)
+    if fault := layer_name_fault(name):
+        problems.add(place, fault, expected=LAYER_NAME, found=name)
     elif runtime and name.lower().startswith(_PREFIXES_OF_VENVSTACKS):
         problems.add(
             place, "a prefix that venvstacks keeps for frameworks and applications", found=name

@@ -8,9 +8,11 @@ import secrets
 import shutil
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stackbuild.durable import sync_directory
 
 try:
     import fcntl
@@ -31,6 +33,10 @@ WORK_SUFFIX = ".partial"
 """Ends the name of everything that is not finished; such leftovers may be removed."""
 
 
+_HOLDER_LIMIT = 100
+"""Bytes that a lock file may say about who holds it."""
+
+
 def work_path(path: Path) -> Path:
     """A free name beside `path`, on the same file system, for work that ends in a rename."""
     return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{WORK_SUFFIX}")
@@ -39,7 +45,8 @@ def work_path(path: Path) -> Path:
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Replace the file `path` by one with `data` (text as UTF-8), so that no reader sees half.
 
-    Missing parent directories are made. The mode follows the umask. Raises OSError.
+    When this returns, a power cut leaves the new file. Missing parent directories
+    are made. The mode follows the umask. Raises OSError.
     """
     content = data.encode() if isinstance(data, str) else data
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,21 +64,26 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     except BaseException:
         work.unlink(missing_ok=True)
         raise
+    sync_directory(path.parent)
 
 
 def atomic_copy(source: Path, path: Path) -> None:
     """Replace the file `path` by a copy of `source`, so that no reader sees half.
 
-    Missing parent directories are made. Raises OSError.
+    When this returns, a power cut leaves the new file. Missing parent directories
+    are made. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = work_path(path)
     try:
         shutil.copyfile(source, work)
+        with work.open("rb+") as file:
+            os.fsync(file.fileno())  # as in `atomic_write`
         work.replace(path)
     except BaseException:
         work.unlink(missing_ok=True)
         raise
+    sync_directory(path.parent)
 
 
 @contextmanager
@@ -104,13 +116,12 @@ def locked(path: Path, messages: Messages) -> Iterator[None]:
     is not reentrant. Missing parent directories are made; the file stays. The
     holder may remove the directory around it. Raises OSError.
     """
-    waiting = f"waiting for another stackbuild that works in {path.parent}"
-    with _flocked(path, messages, waiting) if fcntl else _filelocked(path, messages, waiting):
+    with _flocked(path, messages) if fcntl else _filelocked(path, messages):
         yield
 
 
 @contextmanager
-def _flocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
+def _flocked(path: Path, messages: Messages) -> Iterator[None]:
     # filelock does the same, but importing it takes 50 ms, a sixth of what a
     # command with nothing to do may take in all.
     while True:
@@ -120,14 +131,49 @@ def _flocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                messages.note(waiting)
+                messages.note(_waiting(path, os.pread(descriptor, _HOLDER_LIMIT, 0)))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Who held it may have removed the file; the next process would lock a new one.
             if _is_at(descriptor, path):
+                _sign(descriptor)
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write into a lock file who holds it, for those who wait."""
+    # On a full disk there may be no room for it, and `clean` must work there.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
+
+
+def _waiting(path: Path, holder: bytes) -> str:
+    """What to tell while another process holds the lock file `path`, which says `holder`."""
+    text = f"waiting for another stackbuild that works in {path.parent}"
+    pid, _, host = holder.decode(errors="replace").strip().partition(" ")
+    if not (pid.isascii() and pid.isdecimal()):
+        return text
+    if host != os.uname().nodename:
+        return f"{text}: process {pid} on {host}"
+    if _is_stopped(int(pid)):
+        return (
+            f"{text}: process {pid}, which is stopped; let it go on with `kill -CONT {pid}`, "
+            f"or end it with `kill -KILL {pid}`"
+        )
+    return f"{text}: process {pid}; to go on without it, end it with `kill {pid}`"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process waits for SIGCONT; False where there is no /proc (proc_pid_stat(5))."""
+    try:
+        # The name, in parentheses, may hold anything.
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in {b"T", b"t"}
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -139,7 +185,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def _filelocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
+def _filelocked(path: Path, messages: Messages) -> Iterator[None]:
     import filelock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +193,8 @@ def _filelocked(path: Path, messages: Messages, waiting: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        messages.note(waiting)
+        # Windows lets nobody read a locked file, so it cannot say who holds it.
+        messages.note(_waiting(path, b""))
         lock.acquire(poll_interval=0.1)
     try:
         yield

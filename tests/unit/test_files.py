@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stackbuild import files
 from stackbuild.files import (
     _filelocked,
     atomic_directory,
@@ -116,13 +118,51 @@ def test_a_second_process_is_waited_for_and_a_killed_one_is_not(tmp_path: Path) 
 
     messages = Release()
     with locked(lock, messages):
-        assert messages.notes == [f"waiting for another stackbuild that works in {lock.parent}"]
+        assert messages.notes == [
+            f"waiting for another stackbuild that works in {lock.parent}: process {holder.pid}; "
+            f"to go on without it, end it with `kill {holder.pid}`"
+        ]
     holder.wait()
     holder.stdin.close()
     holder.stdout.close()
     quiet = Heard()
     with locked(lock, quiet):
         assert quiet.notes == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_stopped_process_is_told_with_what_lets_it_go_on(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    holder.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
+    holder.stdin.write(b"\n")
+    holder.stdin.close()
+
+    class Advised(Heard):
+        def note(self, text: str) -> None:
+            super().note(text)
+            # What the note says first, as a user would type it.
+            subprocess.run(text.split("`")[1], shell=True, check=True)
+
+    messages = Advised()
+    with locked(lock, messages):
+        assert f"process {holder.pid}, which is stopped" in messages.notes[0]
+    assert holder.wait() == 0
+    holder.stdout.close()
+
+
+def test_a_lock_file_that_names_nobody(tmp_path: Path) -> None:
+    for holder in (b"", b"\0\xff", b"-3 here", b"12"):
+        text = files._waiting(tmp_path / "lock", holder)
+        assert text.startswith(f"waiting for another stackbuild that works in {tmp_path}")
+        assert "kill" not in text
+    assert "process 7 on another" in files._waiting(tmp_path / "lock", b"7 another\n")
 
 
 def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) -> None:
@@ -150,9 +190,9 @@ def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) 
 def test_the_lock_of_systems_without_flock(tmp_path: Path) -> None:
     lock = tmp_path / "root" / "lock"
     messages = Heard()
-    with _filelocked(lock, messages, "waiting"):
+    with _filelocked(lock, messages):
         assert lock.exists()
-    with _filelocked(lock, messages, "waiting"):
+    with _filelocked(lock, messages):
         assert messages.notes == []
 
 

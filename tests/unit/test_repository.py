@@ -24,8 +24,8 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors names platforms layout messages workspace files strictjson processes transfer"
-        " connection",
+        "errors names platforms layout messages workspace durable files strictjson"
+        " processes transfer connection",
         "spec",
         "lock",
         "runtimes",

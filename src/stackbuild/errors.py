@@ -7,6 +7,7 @@ command line prints it without a traceback and exits with its `exit_code`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +22,16 @@ def _indented(text: str) -> str:
     like one of the error's own.
     """
     return text.replace("\n", "\n    ")
+
+
+def quoted(word: object) -> str:
+    """`word` as it is typed in a shell, for commands in messages."""
+    import shlex
+
+    text = str(word)
+    if os.name != "nt":
+        return shlex.quote(text)
+    return f'"{text}"' if any(character in text for character in " &()^;,") else text
 
 
 class StackbuildError(Exception):

@@ -238,6 +238,7 @@ def test_a_program_that_the_layer_lacks(made: Publisher, root: Path) -> None:
 def test_verify_of_a_root_whose_store_is_gone(made: Publisher, root: Path) -> None:
     succeed("install", "atls", "--from", made.directory, "--root", root)
     (root / ".stackbuild/store").rename(root / "away")
-    message = fail(8, "verify", "--installed", "--root", root)
-    assert message.startswith("error: a frame of the layer is not in the store any more\n")
-    assert "install cpython-3.12 again" in message
+    message = fail(9, "verify", "--installed", "--root", root)
+    assert message.startswith("error: 5 differences from what was installed\n")
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    succeed("verify", "--installed", "--root", root)

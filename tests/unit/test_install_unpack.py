@@ -45,6 +45,10 @@ def made_frame(content: bytes, content_size: int | None = None) -> tuple[io.Byte
     return io.BytesIO(compressed), frame
 
 
+def changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
 def test_files_are_read_only_and_listed(tmp_path: Path) -> None:
     content = fragment(
         ("a/b/data", b"x" * 1000, False), ("a/run", b"#!/bin/sh\n", True), ("z", "a/run", False)
@@ -60,8 +64,10 @@ def test_files_are_read_only_and_listed(tmp_path: Path) -> None:
     assert listing == Listing(
         directories=("a", "a/b"),
         files=(
-            StoredFile("a/b/data", 1000, False, zlib.crc32(b"x" * 1000)),
-            StoredFile("a/run", 10, True, zlib.crc32(b"#!/bin/sh\n")),
+            StoredFile(
+                "a/b/data", 1000, False, zlib.crc32(b"x" * 1000), changed(tree / "a/b/data")
+            ),
+            StoredFile("a/run", 10, True, zlib.crc32(b"#!/bin/sh\n"), changed(tree / "a/run")),
         ),
         links=(("z", "a/run"),),
     )

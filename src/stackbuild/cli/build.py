@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.console import Console
+from stackbuild.cli.install import add_no_sync_argument, sync_of
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stackbuild.compose.publish import PublishedLayer
+    from stackbuild.durable import Sync
     from stackbuild.install.change import InstallReport
     from stackbuild.platforms import Platform
     from stackbuild.workspace import Workspace
@@ -34,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add_spec_argument(parser)
     add_selection_arguments(parser)
+    add_no_sync_argument(parser)
     add_json_argument(parser)
 
 
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = publish(stack, workspace, Console(), pairs=pairs, to=to)
     if report.failures:
         return print_failures(report.failures)
-    installed = _install(report.layers, workspace)
+    installed = _install(report.layers, workspace, sync_of(arguments))
     Shelf(to).forget_older(Console())
     if arguments.json:
         print_json([report_json(item) for item in installed])
@@ -65,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _install(layers: Sequence[PublishedLayer], workspace: Workspace) -> list[InstallReport]:
+def _install(
+    layers: Sequence[PublishedLayer], workspace: Workspace, sync: Sync
+) -> list[InstallReport]:
     from stackbuild.install.install import install
     from stackbuild.registry.open import open_registry
 
@@ -74,6 +79,6 @@ def _install(layers: Sequence[PublishedLayer], workspace: Workspace) -> list[Ins
         by_platform.setdefault(item.manifest.platform, []).append(item.manifest.layer)
     registry = open_registry(str(workspace.build_exports))
     return [
-        install(names, registry, workspace.build / platform, platform, Console())
+        install(names, registry, workspace.build / platform, platform, Console(), sync=sync)
         for platform, names in by_platform.items()
     ]

@@ -12,6 +12,7 @@ from stackbuild.cli.sizes import size_text
 if TYPE_CHECKING:
     import argparse
 
+    from stackbuild.durable import Sync
     from stackbuild.install.change import InstallReport
 
 EXAMPLES = """\
@@ -53,7 +54,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where frames are unpacked, to be shared by several roots of one file system "
         "(default: in the root, or the one named before)",
     )
+    add_no_sync_argument(parser)
     add_json_argument(parser)
+
+
+def add_no_sync_argument(parser: argparse.ArgumentParser) -> None:
+    """`--no-sync`, for the commands that install."""
+    parser.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="do not wait until the files are on the disk: faster, and enough for a root that "
+        "may be lost in a power cut",
+    )
+
+
+def sync_of(arguments: argparse.Namespace) -> Sync:
+    """What `--no-sync` in `arguments` decides."""
+    from stackbuild.durable import no_sync, sync_to_disk
+
+    return no_sync if arguments.no_sync else sync_to_disk
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         parse_platform(arguments.platform) if arguments.platform else None,
         Console(),
         store=arguments.store,
+        sync=sync_of(arguments),
     )
     if arguments.json:
         print_json(report_json(report))
@@ -85,6 +105,7 @@ def report_json(report: InstallReport) -> dict[str, object]:
         "generation": report.generation,
         "changed": report.changed,
         "added": list(report.added),
+        "repaired": list(report.repaired),
         "removed": list(report.removed),
         "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
         "layers": [
@@ -106,6 +127,7 @@ def report_text(report: InstallReport) -> list[str]:
     lines = []
     for name, manifest in report.state.layers.items():
         word = "installed" if name in report.added else "kept"
+        word = "repaired" if name in report.repaired else word
         lines.append(f"{word:<10} {name} {manifest.digest[:12]}")
     lines += [f"{'removed':<10} {name}" for name in report.removed]
     fetched = (

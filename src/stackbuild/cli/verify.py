@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
 from stackbuild.cli.output import print_json, print_lines
-from stackbuild.errors import UsageError, VerifyError
+from stackbuild.errors import UsageError, VerifyError, quoted
 
 if TYPE_CHECKING:
     import argparse
@@ -138,9 +138,9 @@ def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | N
         count = len(report.differences)
         broken = " ".join(dict.fromkeys(difference.layer for difference in report.differences))
         raise VerifyError(
-            f"{count} file{' differs' if count == 1 else 's differ'} from what was installed",
+            f"{count} difference{'s' * (count != 1)} from what was installed",
             file=root,
-            remedy=f"stackbuild install {broken} --from PLACE --root {root}",
+            remedy=f"stackbuild install {broken} --from PLACE --root {quoted(root)}",
         )
     return 0
 
@@ -155,6 +155,8 @@ def _text(report: VerifyReport) -> list[str]:
 
 
 def _line(difference: Difference) -> str:
+    if difference.kind == "frame not in the store":
+        return f"{difference.kind}: {difference.distribution} of {difference.layer}"
     owner = f" ({difference.distribution})" if difference.distribution else ""
     notes = [f"expected {difference.expected}"] if difference.expected else []
     notes += [f"found {difference.found}"] if difference.found else []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError
+from stackbuild.errors import InstallError, quoted
 from stackbuild.files import DISK_FULL, FORBIDDEN, remove_tree
+from stackbuild.install.damage import Damage, find_damage, find_damage_in_use
 from stackbuild.install.fetch import fetch_frames, missing_runs
 from stackbuild.install.generation import carry_over, link_layer
 from stackbuild.install.home import adjustments
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
+    from stackbuild.durable import Sync
     from stackbuild.install.root import Root
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
@@ -37,6 +39,8 @@ class InstallReport:
     """Its number."""
     added: tuple[str, ...] = ()
     """Directories of layers that are new, in another version, or brought anew."""
+    repaired: tuple[str, ...] = ()
+    """Those of `added` that were damaged."""
     removed: tuple[str, ...] = ()
     """Directories of layers that are gone."""
     fetched_frames: int = 0
@@ -47,24 +51,39 @@ class InstallReport:
 
 
 def apply(
-    root: Root, before: State, after: State, published: Published | None, messages: Messages
+    root: Root,
+    before: State,
+    after: State,
+    published: Published | None,
+    sync: Sync,
+    messages: Messages,
 ) -> InstallReport:
     """Make `after` the state of `root`, whose lock is held; `before` is what it was.
 
-    What is missing comes from `published`. Where nothing changes, no generation is made.
+    What is missing or damaged comes from `published`. Where nothing changes, no
+    generation is made. `sync` brings files to the disk before names, and names
+    before the switch.
     """
     store = Store(after.store or root.own_store)
-    with store.locked(messages):
+    with working_in(store.directory), store.locked(messages):
         root.sweep()
         wanted = [m for m in after.layers.values() if published is not None and published.has(m)]
-        repaired = _discard_damaged(root, wanted, store)
+        repaired = _discard_damaged(root, before, after, wanted, store, messages)
         runs = missing_runs(wanted, store)
         if not runs and not repaired and after.same_tree(before) and root.numbers():
             root.link_layers(after.layers)
+            root.settle(sync)
             return InstallReport(root=root.path, state=after, generation=root.number())
-        fetched = fetch_frames(runs, published, store, messages) if runs and published else 0
-        generation = _build(root, before, after, store, messages)
-        root.switch(generation, after.layers)
+        fetched = fetch_frames(runs, published, store, sync, messages) if runs and published else 0
+        with working_in(root.path):
+            generation = _build(root, before, after, store, messages)
+            root.begin_switch()
+            sync(
+                trees=[generation],
+                directories=[root.generations, root.private, root.path, store.directory],
+            )
+            root.switch(generation, after.layers)
+            root.settle(sync)
     return InstallReport(
         root=root.path,
         state=after,
@@ -76,6 +95,7 @@ def apply(
             or name not in before.layers
             or before.layers[name].digest != manifest.digest
         ),
+        repaired=tuple(name for name in after.layers if name in repaired),
         removed=tuple(name for name in before.layers if name not in after.layers),
         fetched_frames=sum(len(run.frames) for run in runs),
         fetched_bytes=fetched,
@@ -83,20 +103,73 @@ def apply(
     )
 
 
-def _discard_damaged(root: Root, wanted: list[Manifest], store: Store) -> set[str]:
-    """Take frames that `verify` found damaged out of the store.
+def _discard_damaged(
+    root: Root,
+    before: State,
+    after: State,
+    wanted: list[Manifest],
+    store: Store,
+    messages: Messages,
+) -> set[str]:
+    """Take damaged frames out of the store, of those that can be fetched again.
 
-    Only those that can be had again. Returns the directories of their layers.
+    Returns the directories of the layers to make anew. Raises InstallError where a
+    layer stands on one that is damaged and cannot be fetched again.
     """
     current = root.current()
-    if current is None:
-        return set()
-    layers, frames = damaged(current)
-    for manifest in wanted:
-        for placed in manifest.frames:
-            if placed.frame.sha256 in frames:
-                store.discard(placed.frame.sha256)
-    return {manifest.directory for manifest in wanted if manifest.directory in layers}
+    damage = find_damage(after.layers.values(), store)
+    marked: set[str] = set()
+    if current is not None:
+        find_damage_in_use(_kept(before, after), current, store, damage)
+        layers, frames = damaged(current)
+        marked = {manifest.directory for manifest in wanted if manifest.directory in layers}
+        damage.frames.update(frames)
+    available = {placed.frame.sha256 for manifest in wanted for placed in manifest.frames}
+    lost = damage.frames - available
+    beyond_repair = {
+        directory
+        for directory in damage.files
+        if any(placed.frame.sha256 in lost for placed in after.layers[directory].frames)
+    }
+    _tell(after, damage, beyond_repair, wanted, root, messages)
+    for sha256 in damage.frames & available:
+        store.discard(sha256)
+    return marked | (damage.files.keys() - beyond_repair)
+
+
+def _kept(before: State, after: State) -> State:
+    """The part of `before` that stays as it is."""
+    kept = {name: after.layers[name] for name in after.layers if name in before.layers}
+    return replace(
+        before,
+        layers={n: m for n, m in kept.items() if m.digest == before.layers[n].digest},
+    )
+
+
+def _tell(
+    after: State,
+    damage: Damage,
+    beyond_repair: set[str],
+    wanted: list[Manifest],
+    root: Root,
+    messages: Messages,
+) -> None:
+    """Say what is damaged, and what happens to it."""
+    for directory in damage.files:
+        layer = after.layers[directory].layer
+        if directory not in beyond_repair:
+            messages.note(f"{layer} is damaged and is repaired: {damage.text(directory)}")
+            continue
+        command = f"stackbuild install {layer} --from PLACE --root {quoted(root.path)}"
+        for above in wanted:
+            if directory in {above.directory, *(link.directory for link in above.chain)}:
+                raise InstallError(
+                    f"{layer} is damaged, and its files are not published there",
+                    layer=above.layer,
+                    file=damage.files[directory][0],
+                    remedy=f"where {layer} is published: {command}",
+                )
+        messages.warn(f"{layer} is damaged: {damage.text(directory)}; to repair it: {command}")
 
 
 def _build(root: Root, before: State, after: State, store: Store, messages: Messages) -> Path:
@@ -145,6 +218,17 @@ def _keep_marks(current: Path | None, carried: list[str], work: Path) -> None:
 
 
 @contextmanager
+def working_in(place: Path) -> Iterator[None]:
+    """Name `place` in what the system refuses without naming a file, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(place)
+        raise
+
+
+@contextmanager
 def explained(root: Root) -> Iterator[None]:
     """Turn what the system refuses into InstallError; the state in use is unchanged."""
     try:
@@ -153,24 +237,26 @@ def explained(root: Root) -> Iterator[None]:
         raise
     except OSError as error:
         unchanged = "what was installed before is unchanged"
+        place = error.filename or root.path
         if error.errno in DISK_FULL:
             raise InstallError(
                 "the disk is full",
-                file=error.filename or root.path,
+                file=place,
                 found=error.strerror,
-                remedy="make room and run the same command again, which goes on from here; "
-                + unchanged,
+                remedy="make room on the file system of this file and run the same command "
+                f"again, which goes on from here; {unchanged}",
             ) from error
         if error.errno in FORBIDDEN:
             raise InstallError(
-                f"no permission to work in {root.path}",
-                file=error.filename,
+                f"no permission to write {place}",
                 found=error.strerror,
-                remedy=f"use another root or another account; {unchanged}",
+                remedy="use an account that may write there, or name another directory "
+                f"with --root or --store; {unchanged}",
             ) from error
         raise InstallError(
             f"{root.path} cannot be worked in",
-            file=error.filename,
+            file=place,
             found=error.strerror or str(error),
-            remedy=f"use another root; {unchanged}",
+            remedy="check the file system of this file, or name another directory with "
+            f"--root or --store; {unchanged}",
         ) from error

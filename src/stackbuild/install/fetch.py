@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, InstallError, IntegrityError
-from stackbuild.files import atomic_write
+from stackbuild.install.store import LISTING
 from stackbuild.install.unpack import unpack
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest, PlacedFrame
+    from stackbuild.durable import Sync
+    from stackbuild.install.naming import Namer
     from stackbuild.install.store import Store
     from stackbuild.messages import Messages
     from stackbuild.registry.find import Published
@@ -86,7 +88,7 @@ class Received:
 
 
 def fetch_frames(
-    runs: Sequence[Wanted], published: Published, store: Store, messages: Messages
+    runs: Sequence[Wanted], published: Published, store: Store, sync: Sync, messages: Messages
 ) -> int:
     """Bring the frames of `runs` into the store, whose lock is held; returns their bytes.
 
@@ -96,17 +98,23 @@ def fetch_frames(
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from stackbuild.install.naming import naming
+
     _check_format(runs)
     total = sum(placed.frame.size for run in runs for placed in run.frames)
     store.sweep()
     store.staging.mkdir(parents=True)
     try:
-        with messages.task("fetching", total) as task, ThreadPoolExecutor(WORKERS) as pool:
+        with (
+            messages.task("fetching", total) as task,
+            naming(store, sync) as namer,
+            ThreadPoolExecutor(WORKERS) as pool,
+        ):
             pending: dict[Future[None], int] = {}
             try:
                 for received in _received(runs, published, store.staging):
                     size = received.placed.frame.size
-                    pending[pool.submit(_keep, received, store)] = min(size, IN_MEMORY)
+                    pending[pool.submit(_keep, received, namer)] = min(size, IN_MEMORY)
                     task.advance(size)
                     _wait(pending, until=AHEAD)
                 _wait(pending, until=0)
@@ -185,10 +193,10 @@ class _Stream:
             yield piece
 
 
-def _keep(received: Received, store: Store) -> None:
-    """Check a frame, unpack it and put it into the store."""
+def _keep(received: Received, namer: Namer) -> None:
+    """Check a frame, unpack it into the store's staging directory and have it named."""
     manifest, frame = received.manifest, received.placed.frame
-    work = store.staging / frame.sha256
+    work = namer.store.staging / frame.sha256
     siblings = {manifest.directory, *(link.directory for link in manifest.chain)}
     with received.data as data:
         _check_sha256(received)
@@ -197,13 +205,8 @@ def _keep(received: Received, store: Store) -> None:
             listing = unpack(data, frame, work / "tree", siblings, manifest.platform.os)
         except IntegrityError as error:
             raise _in_layer(error, manifest, frame.subject) from error
-    # A rename would be enough for a killed process, but not for a power cut: a
-    # listing that is empty or cut off must not pass for a frame.
-    atomic_write(work / "files.json", listing.to_json())
-    final = store.directory / frame.sha256
-    # What has the name and is no frame (a listing of another format) goes first.
-    store.discard(frame.sha256)
-    work.rename(final)
+    (work / LISTING).write_text(listing.to_json(), encoding="utf-8")
+    namer.add(frame.sha256, frame.content_size)
 
 
 def _in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> IntegrityError:

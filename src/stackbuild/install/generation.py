@@ -123,6 +123,9 @@ class _Linker:
                 return
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
+        # The time tells later that the file is as it was unpacked.
+        status = os.stat(source)  # noqa: PTH116 - as above
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _check_apart(

@@ -41,6 +41,13 @@ class WriteHome:
         self.configuration.write_text(content, encoding="utf-8", newline="\n")
         self.configuration.chmod(0o444)
 
+    def is_applied(self) -> bool:
+        """Whether the file has a home, this one or that of where the root was before."""
+        try:
+            return self.configuration.read_text(encoding="utf-8").startswith("home = ")
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def content(self, before: str) -> str:
         """The new file, from the one in the frame or from one that had another home."""
         kept = (line for line in before.splitlines(keepends=True) if not line.startswith("home "))

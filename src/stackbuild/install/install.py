@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
 from stackbuild.install.change import InstallReport, apply, explained
 from stackbuild.install.plan import plan_install, plan_uninstall
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stackbuild.durable import Sync
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
@@ -30,13 +32,15 @@ def install(
     messages: Messages,
     *,
     store: Path | None = None,
+    sync: Sync = sync_to_disk,
 ) -> InstallReport:
     """Install `layers` and what they stand on from `registry` into `root`.
 
     Other layers stay. `platform` is the root's by default, or the host's for a
     new root. `store` is where frames are unpacked; the root's own by default,
     or the one that was given before. Whatever happens, the layers in use stay
-    in use until all is there. Raises UsageError, InstallError, FetchError,
+    in use until all is there. With `no_sync`, a power cut soon after may leave damaged
+    files. Raises UsageError, InstallError, FetchError,
     IntegrityError.
     """
     where = Root(root)
@@ -62,7 +66,7 @@ def install(
         named = None if named == where.own_store else named
         after = replace(plan.state, store=named)
         where.check_free(after.layers)
-        return apply(where, before, after, published, messages)
+        return apply(where, before, after, published, sync, messages)
 
 
 def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallReport:
@@ -77,7 +81,7 @@ def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallR
         before = where.installed_state()
         plan = plan_uninstall(layers, before)
         where.check_free(plan.state.layers)
-        return apply(where, before, plan.state, None, messages)
+        return apply(where, before, plan.state, None, sync_to_disk, messages)
 
 
 def _platform(asked: Platform | None, state: State | None, root: Root) -> Platform:

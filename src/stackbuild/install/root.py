@@ -5,6 +5,7 @@
 <root>/generations/7/        a whole state: its layers side by side
 <root>/.stackbuild/lock      held while the root is changed
 <root>/.stackbuild/staging/  a generation that is being made
+<root>/.stackbuild/unsynced  there while a switch may not have reached the disk yet
 <root>/.stackbuild/store/    the store, unless another one is named
 """
 
@@ -15,6 +16,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.durable import no_sync
 from stackbuild.errors import InstallError
 from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
 from stackbuild.install.state import State, read_state
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from contextlib import AbstractContextManager
 
+    from stackbuild.durable import Sync
     from stackbuild.messages import Messages
 
 _GENERATION = re.compile(r"generations/[0-9]+")
@@ -59,6 +62,10 @@ class Root:
     def own_store(self) -> Path:
         """Where frames go unless another store is named."""
         return self.private / "store"
+
+    @property
+    def _unsynced(self) -> Path:
+        return self.private / "unsynced"
 
     def locked(self, messages: Messages) -> AbstractContextManager[None]:
         """Keep other processes from changing the root; makes what a root needs."""
@@ -157,6 +164,22 @@ class Root:
         for path in self.path.iterdir():
             if path.name not in directories and self._is_ours(path):
                 path.unlink()
+
+    def begin_switch(self) -> None:
+        """Note that a switch follows, until `settle` has brought it to the disk."""
+        self._unsynced.touch()
+
+    def settle(self, sync: Sync) -> None:
+        """Bring the last switch to the disk, also one of a process that was killed before it did.
+
+        Raises OSError.
+        """
+        if not self._unsynced.exists():
+            return
+        current = self.current()
+        sync(trees=() if current is None else (current,), directories=(self.path,))
+        if sync is not no_sync:
+            self._unsynced.unlink()
 
     def link_layers(self, directories: Collection[str]) -> None:
         """Make the links of `directories` that are missing."""

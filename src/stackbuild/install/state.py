@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.files import atomic_write
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
 
@@ -113,7 +114,7 @@ def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None
     hex) is damaged too. Raises OSError.
     """
     value = {"layers": layers, "frames": frames}
-    (generation / STATE_DIRECTORY / _DAMAGED).write_bytes(canonical_json(value))
+    atomic_write(generation / STATE_DIRECTORY / _DAMAGED, canonical_json(value))
 
 
 def damaged(generation: Path) -> tuple[list[str], list[str]]:

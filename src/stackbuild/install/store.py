@@ -5,8 +5,8 @@
     <store>/staging/             frames that are being unpacked
     <store>/lock                 held while frames are added or removed
 
-A frame is there whole or not at all: it appears by one rename. Roots take
-its files by hard links, so a store may serve many roots.
+A frame is there whole or not at all: it appears by one rename, when its files
+are on the disk. Roots take its files by hard links, so a store may serve many roots.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from stackbuild.messages import Messages
 
-LISTING_FORMAT = 1
+LISTING = "files.json"
+LISTING_FORMAT = 2
 _LISTING_START = f'{{"format":{LISTING_FORMAT},'.encode()
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -42,6 +43,8 @@ class StoredFile:
     executable: bool
     crc32: int
     """Of the contents: tells an edited file from the one that was unpacked."""
+    mtime_ns: int
+    """Of the last change, in nanoseconds: tells cheaply that a file may have been changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,8 @@ class Listing:
                 "format": LISTING_FORMAT,
                 "directories": self.directories,
                 "files": [
-                    (file.path, file.size, file.executable, file.crc32) for file in self.files
+                    (file.path, file.size, file.executable, file.crc32, file.mtime_ns)
+                    for file in self.files
                 ],
                 "links": self.links,
             },
@@ -74,6 +78,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._listings: dict[str, Listing] = {}
 
     @property
     def staging(self) -> Path:
@@ -90,7 +95,7 @@ class Store:
 
     def listing_path(self, sha256: str) -> Path:
         """Where a frame's listing stands."""
-        return self.directory / sha256 / "files.json"
+        return self.directory / sha256 / LISTING
 
     def has(self, sha256: str) -> bool:
         """Whether the frame is here, and its listing is of this format and not cut off."""
@@ -105,11 +110,14 @@ class Store:
 
     def listing(self, sha256: str) -> Listing | None:
         """What the frame holds; None when it is not here, or of another format."""
+        known = self._listings.get(sha256)
+        if known is not None:
+            return known
         try:
             value = strictjson.read(self.listing_path(sha256))
             if value["format"] != LISTING_FORMAT:
                 return None
-            return Listing(
+            listing = Listing(
                 directories=tuple(value["directories"]),
                 files=tuple(StoredFile(*file) for file in value["files"]),
                 links=tuple((path, target) for path, target in value["links"]),
@@ -123,6 +131,8 @@ class Store:
             KeyError,
         ):
             return None
+        self._listings[sha256] = listing
+        return listing
 
     def frames(self) -> Iterator[str]:
         """The sha256 (hex) of every frame that is here."""
@@ -133,6 +143,7 @@ class Store:
 
     def discard(self, sha256: str) -> None:
         """Take a frame out. Files that generations link to live on there."""
+        self._listings.pop(sha256, None)
         # First out of sight, then in pieces: a kill in between leaves no half frame.
         self.staging.mkdir(parents=True, exist_ok=True)
         away = self.staging / f"{sha256}.gone"

@@ -143,9 +143,10 @@ class _Writer:
             for chunk in member.data():
                 crc = zlib.crc32(chunk, crc)
                 _write(descriptor, chunk)
+            mtime_ns = os.fstat(descriptor).st_mtime_ns
         finally:
             os.close(descriptor)
-        self._files.append(StoredFile(path, member.size, executable, crc))
+        self._files.append(StoredFile(path, member.size, executable, crc, mtime_ns))
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stackbuild.install.generation import stored
-from stackbuild.install.home import CopyLauncher, WriteHome, adjustments
+from stackbuild.install.damage import adjusted_files, crc32_of, is_other_mode
+from stackbuild.install.home import CopyLauncher, WriteHome
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
 from stackbuild.install.state import clear_damaged, damaged, mark_damaged
 from stackbuild.install.store import Store, StoredFile
-from stackbuild.platforms import host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,12 +35,17 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages, Task
 
-_CHUNK = 1 << 20
-_NEVER = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
-"""No file is unpacked with these, whatever the umask."""
 _BYTECODE = re.compile(r"(?P<package>(?:.*/)?)__pycache__/(?P<module>[^/]+?)\.[^/]+\.pyc")
 
-Kind = Literal["edited", "missing", "added", "another link", "another kind of file", "another mode"]
+Kind = Literal[
+    "edited",
+    "missing",
+    "added",
+    "another link",
+    "another kind of file",
+    "another mode",
+    "frame not in the store",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Difference:
     kind: Kind
     layer: str
     file: str
-    """Relative to the layer."""
+    """Relative to the layer; of a frame its directory in the store."""
     distribution: str | None
     """Or what else the file belongs to; None for one that was added."""
     expected: str | None = None
@@ -101,7 +103,7 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> V
     assert generation is not None  # noqa: S101 - there is a state, so there is a generation
     directories = _with_lower(layers, state)
     store = Store(state.store or where.own_store)
-    adjusted = _adjusted(state, generation)
+    adjusted = adjusted_files(state, generation)
     findings = _Findings()
     sizes = [p.frame.content_size for d in directories for p in state.layers[d].frames]
     with messages.task("verifying", sum(sizes)) as task:
@@ -129,16 +131,6 @@ def _with_lower(layers: Sequence[str], state: State) -> tuple[str, ...]:
     return tuple(directory for directory in state.layers if directory in named)
 
 
-def _adjusted(state: State, generation: Path) -> dict[Path, Adjustment]:
-    """Files that the installer has written itself."""
-    if state.platform != host_platform():
-        return {}
-    return {
-        change.configuration if isinstance(change, WriteHome) else change.target: change
-        for change in adjustments(state.layers.values(), generation, generation)
-    }
-
-
 def _remember(generation: Path, checked: Sequence[str], findings: _Findings) -> None:
     layers, frames = damaged(generation)
     wrong = {difference.layer for difference in findings.differences}
@@ -159,7 +151,7 @@ class _Check:
         manifest: Manifest,
         directory: Path,
         store: Store,
-        adjusted: Mapping[Path, Adjustment],
+        adjusted: Mapping[str, Adjustment],
         findings: _Findings,
         task: Task,
     ) -> None:
@@ -170,9 +162,15 @@ class _Check:
         self._findings = findings
         self._task = task
         self._expected: dict[str, _Expected] = {}
+        self._is_known = True
+        """Whether the store tells of every frame what it holds."""
         for placed in manifest.frames:
             sha256, subject = placed.frame.sha256, placed.frame.subject
-            listing = stored(manifest, sha256, store)
+            listing = store.listing(sha256)
+            if listing is None:
+                self._is_known = False
+                self._lacks(sha256, subject)
+                continue
             for file in listing.files:
                 self._expected[file.path] = _Expected(sha256, subject, file)
             for path, target in listing.links:
@@ -197,13 +195,13 @@ class _Check:
     def _compare(self, path: str, entry: os.DirEntry[str]) -> bool:
         """Compare one file or link; tells whether it is one of the layer's."""
         expected = self._expected.get(path)
-        adjustment = self._adjusted.get(Path(entry.path))
+        adjustment = self._adjusted.get(entry.path)
         if expected is None:
             if isinstance(adjustment, CopyLauncher):
                 return False
             if self._is_bytecode(path):
                 self._findings.bytecode += 1
-            else:
+            elif self._is_known:
                 self._differs("added", path)
             return False
         self._findings.files += 1
@@ -223,8 +221,13 @@ class _Check:
         return match is not None and f"{match['package']}{match['module']}.py" in self._expected
 
     def _compare_adjusted(self, path: str, expected: _Expected, change: WriteHome) -> None:
-        original = (self._store.tree(expected.frame) / path).read_text(encoding="utf-8")
-        if change.configuration.read_text(encoding="utf-8") != change.content(original):
+        try:
+            original = (self._store.tree(expected.frame) / path).read_text(encoding="utf-8")
+            found = change.configuration.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._differs("edited", path, expected="text", found=str(error))
+            return
+        if found != change.content(original):
             self._differs("edited", path, expected=f"home = {change.home}")
 
     def _compare_link(self, path: str, target: str, entry: os.DirEntry[str]) -> None:
@@ -241,11 +244,23 @@ class _Check:
         if status.st_size != file.size:
             sizes = {"expected": f"{file.size} bytes", "found": f"{status.st_size} bytes"}
             self._differs("edited", path, **sizes)
-        elif _crc32(Path(entry.path)) != file.crc32:
+        elif crc32_of(Path(entry.path)) != file.crc32:
             self._differs("edited", path, found="other contents of the same size")
-        elif _other_mode(status.st_mode, file):
+        elif is_other_mode(status.st_mode, file):
             mode = "executable" if file.executable else "not executable"
             self._differs("another mode", path, expected=mode)
+
+    def _lacks(self, sha256: str, subject: str) -> None:
+        """Note a frame that the store has lost; its files cannot be compared."""
+        self._findings.frames.add(sha256)
+        self._findings.differences.append(
+            Difference(
+                kind="frame not in the store",
+                layer=self._layer,
+                file=str(self._store.directory / sha256),
+                distribution=subject,
+            )
+        )
 
     def _differs(
         self, kind: Kind, path: str, *, expected: str | None = None, found: str | None = None
@@ -272,20 +287,7 @@ class _Check:
 def _is_whole(path: Path, file: StoredFile) -> bool:
     """Whether the store's copy of a file is as it was unpacked."""
     return (
-        path.is_file() and _crc32(path) == file.crc32 and not _other_mode(path.stat().st_mode, file)
+        path.is_file()
+        and crc32_of(path) == file.crc32
+        and not is_other_mode(path.stat().st_mode, file)
     )
-
-
-def _other_mode(mode: int, file: StoredFile) -> bool:
-    """Whether a file can be run that should not be, or written or run as somebody else."""
-    if os.name == "nt":
-        return False
-    return bool(mode & 0o100) != file.executable or bool(mode & _NEVER)
-
-
-def _crc32(path: Path) -> int:
-    crc = 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return crc

@@ -1,0 +1,161 @@
+"""Finding files that are not as they were unpacked, without reading them all.
+
+After a power cut, or on a failing disk, files may be empty, cut off or gone. Each
+install compares size, mode and time of last change of every file with the store's
+listings; a file is read only where its time alone is another, as after copying a root.
+What keeps all three and has other contents is found by `verify_installed` only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.install.home import CopyLauncher, WriteHome, adjustments
+from stackbuild.platforms import host_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.install.home import Adjustment
+    from stackbuild.install.state import State
+    from stackbuild.install.store import Store, StoredFile
+
+_CHUNK = 1 << 20
+_NEVER = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
+"""No file is unpacked with these, whatever the umask."""
+
+
+@dataclass(slots=True)
+class Damage:
+    """What was found wrong in a root and its store."""
+
+    frames: set[str] = field(default_factory=set)
+    """sha256 of frames that are damaged in the store."""
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    """By the directory of the layer, the files that are wrong, in the store or the generation."""
+
+    def add(self, layer: str, path: Path) -> None:
+        """Note that `path` of `layer` is wrong."""
+        self.files.setdefault(layer, []).append(path)
+
+    def text(self, layer: str) -> str:
+        """What is wrong with `layer`, for a message."""
+        files = self.files[layer]
+        others = f" and {len(files) - 1} others" * (len(files) > 1)
+        return f"{files[0]}{others}"
+
+
+def find_damage(layers: Iterable[Manifest], store: Store) -> Damage:
+    """What is wrong with the frames of `layers` that the store has."""
+    damage = Damage()
+    checked: dict[str, list[Path]] = {}
+    for manifest in layers:
+        for placed in manifest.frames:
+            sha256 = placed.frame.sha256
+            if sha256 not in checked:
+                checked[sha256] = _wrong_in_store(sha256, store)
+            if checked[sha256]:
+                damage.frames.add(sha256)
+            for path in checked[sha256]:
+                damage.add(manifest.directory, path)
+    return damage
+
+
+def _wrong_in_store(sha256: str, store: Store) -> list[Path]:
+    listing = store.listing(sha256)
+    if listing is None:
+        return []
+    base = os.fspath(store.tree(sha256))
+    wrong = [Path(base, file.path) for file in listing.files if not is_as_listed(base, file)]
+    return wrong + [Path(base, path) for path, to in listing.links if not is_link(base, path, to)]
+
+
+def find_damage_in_use(state: State, generation: Path, store: Store, damage: Damage) -> None:
+    """Add to `damage` what is wrong with the files of `generation`, which holds `state`.
+
+    A layer of which the store lacks a frame is not looked at: nothing says what it holds.
+    """
+    adjusted = adjusted_files(state, generation)
+    for directory, manifest in state.layers.items():
+        files: dict[str, StoredFile | str] = {}
+        for placed in manifest.frames:
+            listing = store.listing(placed.frame.sha256)
+            if listing is None:
+                break
+            files.update((file.path, file) for file in listing.files)
+            files.update(listing.links)
+        else:
+            base = os.fspath(generation / directory)
+            for path, expected in files.items():
+                # A Path for each of thousands of files would take longer than all the rest.
+                change = adjusted.get(f"{base}/{path}") if adjusted else None
+                if change is not None:
+                    good = isinstance(change, CopyLauncher) or change.is_applied()
+                elif isinstance(expected, str):
+                    good = is_link(base, path, expected)
+                else:
+                    good = is_as_listed(base, expected)
+                if not good:
+                    damage.add(directory, Path(base, path))
+
+
+def adjusted_files(state: State, generation: Path) -> Mapping[str, Adjustment]:
+    """Files that the installer has written itself in `generation`, which holds `state`."""
+    if state.platform != host_platform():
+        return {}
+    return {
+        os.fspath(change.configuration if isinstance(change, WriteHome) else change.target): change
+        for change in adjustments(state.layers.values(), generation, generation)
+    }
+
+
+def is_as_listed(base: str, file: StoredFile) -> bool:
+    """Whether `file` below `base` is there as it was unpacked, as far as its status tells."""
+    path = f"{base}/{file.path}"
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
+        return False
+    if is_other_mode(status.st_mode, file):
+        return False
+    if status.st_mtime_ns == file.mtime_ns:
+        return True
+    if crc32_of(Path(path)) != file.crc32:
+        return False
+    # Copied, or touched: the next look need not read it. Another account's file stays.
+    with suppress(OSError):
+        os.utime(path, ns=(status.st_atime_ns, file.mtime_ns))
+    return True
+
+
+def is_link(base: str, path: str, target: str) -> bool:
+    """Whether `path` below `base` is a link to `target`."""
+    try:
+        return os.readlink(f"{base}/{path}") == target  # noqa: PTH115 - the text of the link
+    except OSError:
+        return False
+
+
+def is_other_mode(mode: int, file: StoredFile) -> bool:
+    """Whether a file can be run that should not be, or written or run as somebody else."""
+    if os.name == "nt":
+        return False
+    return bool(mode & 0o100) != file.executable or bool(mode & _NEVER)
+
+
+def crc32_of(path: Path) -> int:
+    """CRC-32 of the contents of `path`. Raises OSError."""
+    crc = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc

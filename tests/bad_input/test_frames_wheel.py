@@ -15,6 +15,7 @@ import pytest
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.wheel import wheel_set
+from stackbuild.record import corrected
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, rewrite_wheel, sha256
 from tests.support.wheels import make_wheel
@@ -43,6 +44,21 @@ def _fail(wheel: Path, digest: str | None = None) -> IntegrityError:
 
 def _details(error: IntegrityError) -> dict[str, str]:
     return dict(error.details)
+
+
+def _rewrite(wheel: Path, name: str, old: bytes, new: bytes) -> None:
+    """Change a file of `.dist-info`, with a RECORD that is true again."""
+    changed: dict[str, bytes] = {}
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        if info.filename.endswith(f".dist-info/{name}"):
+            assert old in data
+            data = changed[info.filename] = data.replace(old, new)
+        elif info.filename.endswith("/RECORD"):
+            data = corrected(data, changed, "")
+        return info, data
+
+    rewrite_wheel(wheel, change)
 
 
 def _rewrite_record(wheel: Path, old: bytes, new: bytes) -> None:
@@ -340,3 +356,44 @@ def _replace_text(wheel: Path, name: str, text: str) -> None:
         return info, data
 
     rewrite_wheel(wheel, change)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (b"Version: 1.0\n", b"Version: 9.9\n", "'thing 9.9'"),
+        (b"Version: 1.0\n", b"Version: latest\n", "'thing latest'"),
+        (b"Version: 1.0\n", b"", "'thing '"),
+        (b"Name: thing\n", b"Name: other\n", "'other 1.0'"),
+    ],
+)
+def test_metadata_of_another_distribution(wheel: Path, old: bytes, new: bytes, found: str) -> None:
+    _rewrite(wheel, "METADATA", old, new)
+    error = _fail(wheel)
+    assert error.message == (
+        "a wheel names another distribution, or another version, than its file name"
+    )
+    details = _details(error)
+    assert details["file"] == f"{wheel.name}: METADATA"
+    assert (details["expected"], details["found"]) == ("thing 1.0", found)
+
+
+def test_a_dist_info_directory_of_another_version(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "2.0", {"thing.py": ""})
+    wheel = wheel.rename(tmp_path / "thing-1.0-py3-none-any.whl")
+    _rewrite(wheel, "METADATA", b"Version: 2.0\n", b"Version: 1.0\n")
+    assert _details(_fail(wheel))["file"] == f"{wheel.name}: thing-2.0.dist-info"
+
+
+def test_a_version_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {"thing.py": ""})
+    _rewrite(wheel, "METADATA", b"Version: 1.0\n", b"Version: v1.0.0\n")
+    wheel_set(wheel, sha256(wheel), LINUX, FrameSettings(), FrameCache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("reference", ["1thing:main", "thing:class", "thing.:main", "thing:a..b"])
+def test_an_entry_point_that_is_no_python(tmp_path: Path, reference: str) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={"run": reference})
+    assert _fail(wheel).message == (
+        "the entry point run does not name a module and an object of Python"
+    )

@@ -23,11 +23,11 @@ from stackbuild.compose.conflicts import (
     same_path,
 )
 from stackbuild.compose.manifest import Index, IndexEntry
-from stackbuild.compose.record import corrected, record_path
 from stackbuild.compose.shelf import entered
 from stackbuild.frames.files import Link
 from stackbuild.layout import Layout
 from stackbuild.platforms import OsName, Platform
+from stackbuild.record import corrected, record_path
 from stackbuild.spec.model import LayerKind
 
 LINUX = Layout("linux", "3.12")

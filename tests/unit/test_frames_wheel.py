@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.builds.wheelfile import check_wheel
 from stackbuild.frames import wheel as wheel_module
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import EntryPoint, FrameKind
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.messages import Silent
+from stackbuild.record import read_record, record_hash
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS, contents, files_of, rewrite_wheel, sha256
 from tests.support.wheels import make_wheel
@@ -236,3 +238,37 @@ def test_the_licence_is_the_best_statement(
 ) -> None:
     wheel = make_wheel(tmp_path, "x", "1", {"x.py": ""}, metadata_lines=lines)
     assert _made(wheel, LINUX, tmp_path)[1].licence == licence
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0c", "\x1c", "é"])
+def test_a_name_may_have_what_unicode_takes_for_the_end_of_a_line(
+    tmp_path: Path, character: str
+) -> None:
+    name = f"thing/a{character}b.txt"
+    wheel = make_wheel(tmp_path, "thing", "1.0", {name: "text\n"})
+    cache = FrameCache(tmp_path / "cache")
+    made = wheel_set(wheel, sha256(wheel), LINUX, _SETTINGS, cache)
+    found = files_of(cache, made)
+    assert found[f"{LINUX.site_packages}/{name}"] == b"text\n"
+    record = found[f"{LINUX.site_packages}/thing-1.0.dist-info/RECORD"]
+    assert isinstance(record, bytes)
+    assert f"sha256={read_record(record.decode())[name].hash_value}" == record_hash(b"text\n")
+    assert check_wheel(wheel).name == "thing"  # what `wheel add` and builds ask
+
+
+def test_a_hash_without_the_name_of_its_algorithm_is_sha256(tmp_path: Path) -> None:
+    """mlx 0.29.3 has one, of a library that was changed after the wheel had been built."""
+    wheel = make_wheel(tmp_path, "thing", "1.0", {"thing.so": "text\n"})
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        is_record = info.filename.endswith("/RECORD")
+        return info, data.replace(b"thing.so,sha256=", b"thing.so,") if is_record else data
+
+    rewrite_wheel(wheel, change)
+    cache = FrameCache(tmp_path / "cache")
+    made = wheel_set(wheel, sha256(wheel), LINUX, FrameSettings(), cache)
+    record = files_of(cache, made)[f"{LINUX.site_packages}/thing-1.0.dist-info/RECORD"]
+    assert isinstance(record, bytes)
+    expected = record_hash(b"text\n")
+    assert f"thing.so,{expected},5\n" in record.decode()
+    assert check_wheel(wheel).name == "thing"

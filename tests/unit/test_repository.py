@@ -24,7 +24,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors names platforms layout messages workspace durable files strictjson"
+        "errors names platforms layout messages workspace durable files record strictjson"
         " processes transfer connection",
         "spec",
         "lock",

@@ -22,6 +22,7 @@ import zstandard
 from stackbuild.cli.publish import report_text
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
+from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
 from tests.support.interpreters import interpreter_for
 from tests.support.smallstack import SmallStack
@@ -343,6 +344,28 @@ def test_the_other_formats_hold_the_same_and_are_repeatable(
     assert again.path.read_bytes() == layer.path.read_bytes()
 
 
+def check_records(tree: Path) -> dict[str, str]:
+    """Check each RECORD in the site-packages of `tree`; the hash of every path it names."""
+    hashes = {}
+    for path in (tree / SITE).glob("*.dist-info/RECORD"):
+        for name, digest, size in csv.reader(io.StringIO(path.read_text())):
+            if not name.endswith("/RECORD"):
+                data = (tree / SITE / name).read_bytes()
+                assert (digest, size) == (record_hash(data), str(len(data))), name
+                hashes[name] = digest
+    return hashes
+
+
+def unpacked(small: SmallStack, directory: Path) -> Path:
+    directory.mkdir()
+    for path, data in contents(archive(small)).items():
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.write_bytes(data) if isinstance(data, bytes) else target.symlink_to(data)
+    return directory
+
+
 def test_a_replaced_file_wins_and_its_record_is_true(small: SmallStack, tmp_path: Path) -> None:
     small.write("overlays/app/lib.py", "replaced = True\n")
     small.more = (
@@ -350,20 +373,31 @@ def test_a_replaced_file_wins_and_its_record_is_true(small: SmallStack, tmp_path
         '[{from = "lib.py", to = "{site-packages}/tool.py", overwrite = true}]\n'
     )
     small.publish()
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    subprocess.run(["tar", "-xf", archive(small), "-C", tree], check=True)
+    tree = unpacked(small, tmp_path / "tree")
     assert (tree / SITE / "tool.py").read_text() == "replaced = True\n"
-    import base64
-    import hashlib
+    assert check_records(tree)["tool.py"] == record_hash(b"replaced = True\n")
 
-    record = (tree / SITE / "tool-2.0.dist-info" / "RECORD").read_text()
-    for name, digest, size in csv.reader(io.StringIO(record)):
-        data = (tree / SITE / name).resolve().read_bytes()
-        if not name.endswith("/RECORD"):
-            found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-            assert digest == f"sha256={found}", name
-            assert size == str(len(data))
+
+def test_the_record_of_a_file_that_a_link_replaces_is_true(
+    small: SmallStack, tmp_path: Path
+) -> None:
+    files = {"tool.py": "a = 1\n", "more.py": "b = 1\n", "gone.py": "c = 1\n"}
+    small.wheel("app", "tool", "2.0", files)
+    small.write("overlays/app/site/real/new.py", "replaced = True\n")
+    overlay = small.directory / "overlays/app/site"
+    (overlay / "way").symlink_to("real")
+    (overlay / "tool.py").symlink_to("way/new.py")
+    (overlay / "more.py").symlink_to("tool.py")
+    (overlay / "gone.py").symlink_to("real")
+    small.more = (
+        "[tool.stackbuild.layers.app]\ncopy-files = "
+        '[{from = "site/", to = "{site-packages}/", overwrite = true}]\n'
+    )
+    small.publish()
+    tree = unpacked(small, tmp_path / "tree")
+    hashes = check_records(tree)
+    assert hashes["tool.py"] == hashes["more.py"] == record_hash(b"replaced = True\n")
+    assert "gone.py" not in hashes, "a directory has no row"
 
 
 def test_an_overlay_may_replace_what_the_layer_makes(small: SmallStack) -> None:

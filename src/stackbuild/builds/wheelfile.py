@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
@@ -12,13 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import IntegrityError
+from stackbuild.record import TRUSTED_HASHES, UNRECORDED, encoded, read_record, record_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from packaging.tags import Tag
     from packaging.utils import NormalizedName
     from packaging.version import Version
+
+    from stackbuild.record import Recorded
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 _REGULAR, _EXECUTABLE = 0o100644, 0o100755
@@ -120,7 +122,7 @@ def write_wheel(
     with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
             data = (tree / name).read_bytes()
-            lines.append((name, _record_hash(data), len(data)))
+            lines.append((name, record_hash(data), len(data)))
             _add(archive, name, data, executable=files[name])
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([*lines, (record, "", "")])
@@ -150,13 +152,45 @@ def _checked_contents(path: Path) -> dict[str, bytes]:
     from installer.sources import WheelFile
 
     try:
-        with WheelFile.open(path) as wheel:
-            wheel.validate_record(validate_contents=True)
-            return {name: wheel.read_dist_info(name).encode() for name in ("METADATA", "WHEEL")}
+        with zipfile.ZipFile(path) as archive:
+            wheel = WheelFile(archive)
+            records = read_record(wheel.read_dist_info("RECORD"))
+            issues = list(_record_issues(archive, records, wheel.dist_info_dir))
+            contents = {name: wheel.read_dist_info(name).encode() for name in ("METADATA", "WHEEL")}
     except (InvalidWheelSource, zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
-        issues = getattr(error, "issues", None)
-        found = "; ".join(map(str, issues)) if issues else str(error)
-        raise IntegrityError("the wheel is damaged", file=path, found=found) from error
+        raise IntegrityError("the wheel is damaged", file=path, found=str(error)) from error
+    if issues:
+        raise IntegrityError("the wheel is damaged", file=path, found="; ".join(issues))
+    return contents
+
+
+def _record_issues(
+    archive: zipfile.ZipFile, records: Mapping[str, Recorded], info: str
+) -> Iterator[str]:
+    """Where RECORD and the files of a wheel differ."""
+    unrecorded = {f"{info}/{name}" for name in UNRECORDED}
+    files = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+    for name, entry in files.items():
+        record = records.get(name)
+        if name in unrecorded:
+            continue
+        if record is None or record.hash_name not in TRUSTED_HASHES:
+            yield f"RECORD has no {' or '.join(TRUSTED_HASHES)} of {name!r}"
+        elif not _is_true(archive, entry, record):
+            yield f"{name!r} is not the file that RECORD names"
+    for name in records.keys() - files.keys():
+        if "__pycache__" not in name.split("/"):
+            yield f"RECORD names {name!r}, which the wheel lacks"
+
+
+def _is_true(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, record: Recorded) -> bool:
+    if record.size not in {None, entry.file_size}:
+        return False
+    digest = hashlib.new(record.hash_name)
+    with archive.open(entry) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return encoded(digest.digest()) == record.hash_value
 
 
 def _same(said: tuple[str, str], named: tuple[str, Version]) -> bool:
@@ -172,8 +206,3 @@ def _expanded(tags: Iterable[str]) -> frozenset[Tag]:
     from packaging.tags import parse_tag
 
     return frozenset(tag for text in tags for tag in parse_tag(text))
-
-
-def _record_hash(data: bytes) -> str:
-    digest = hashlib.sha256(data).digest()
-    return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

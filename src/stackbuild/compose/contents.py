@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from stackbuild.frames.keys import digest_of
 from stackbuild.frames.sources import OpenSources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.model import Frame, FrameSet
@@ -73,6 +74,35 @@ def read_files(
                 found[member.path] = b"".join(member.data())
                 left.discard(member.path)
     return found
+
+
+def read_resolved(
+    frames: Sequence[Frame], paths: Collection[str], cache: FrameCache
+) -> dict[str, bytes | None]:
+    """What one reads at each of `paths`, links followed; None where that is a directory.
+
+    The links must lead to something in `frames`.
+    """
+    links = {
+        member.path: member.link
+        for frame in frames
+        for member in members(frame, cache)
+        if member.link is not None
+    }
+    places = {path: _resolved(path, links) for path in paths}
+    found = read_files(frames, set(places.values()), cache)
+    return {path: found.get(place) for path, place in places.items()}
+
+
+def _resolved(path: str, links: Mapping[str, str]) -> str:
+    """`path` without links, also not in its directories. They must not lead in a circle."""
+    parts = path.split("/")
+    for count in range(1, len(parts) + 1):
+        place = "/".join(parts[:count])
+        if place in links:
+            target = posixpath.join(posixpath.dirname(place), links[place], *parts[count:])
+            return _resolved(posixpath.normpath(target), links)
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
-from stackbuild.compose.contents import read_files
+from stackbuild.compose.contents import read_files, read_resolved
 from stackbuild.compose.head import Licensed, chain_scripts, head_files, licence_files
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
-from stackbuild.compose.record import corrected, record_path
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
 from stackbuild.frames.bytecode import pyc_path
@@ -25,6 +24,7 @@ from stackbuild.frames.compression import library_version
 from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
 from stackbuild.names import path_fault
+from stackbuild.record import corrected, record_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -254,7 +254,7 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
     if not replaced or not parts.overlay:
         return {}
     site = parts.member.layout.site_packages
-    contents = read_files(parts.overlay.frames, replaced, cache)
+    contents = read_resolved(parts.overlay.frames, replaced, cache)
     files: dict[str, FileContent | Link] = {}
     for item in parts.distributions:
         path = record_path(item.paths, site)

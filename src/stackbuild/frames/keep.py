@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import posixpath
 import re
@@ -12,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.frames.scripts import relocatable_script
+from stackbuild.record import corrected
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -62,7 +61,7 @@ def _distributions(
     for file in _records(archive.files, layout):
         directory = posixpath.basename(posixpath.dirname(file.path))
         name = canonicalize_name(directory.removesuffix(".dist-info").rpartition("-")[0])
-        rows = csv.reader(io.StringIO(archive.read(file).decode()))
+        rows = csv.reader(io.StringIO(archive.read(file).decode(), newline=""))
         paths = {posixpath.normpath(f"{layout.site_packages}/{row[0]}") for row in rows if row}
         owned |= paths
         if name in keep:
@@ -84,19 +83,6 @@ def _relocate_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layo
             if _ABSOLUTE_PYTHON.match(data):
                 changed[path] = relocatable_script(data)
     for file in _records(tuple(files.values()), layout) if changed else ():
-        changed[file.path] = _updated(archive.read(file), changed, layout)
+        changed[file.path] = corrected(archive.read(file), changed, layout.site_packages)
     for path, data in changed.items():
         files[path] = replace(files[path], data=data, size=len(data))
-
-
-def _updated(record: bytes, changed: dict[str, bytes], layout: Layout) -> bytes:
-    """A RECORD with the digests of the files that were `changed`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in csv.reader(io.StringIO(record.decode())):
-        path = posixpath.normpath(f"{layout.site_packages}/{row[0]}")
-        if data := changed.get(path):
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
-            row[1:] = [f"sha256={digest.decode()}", str(len(data))]
-        writer.writerow(row)
-    return text.getvalue().encode()

@@ -6,7 +6,6 @@ and the zip file's central directory must agree on every file.
 
 from __future__ import annotations
 
-import csv
 import stat
 import zipfile
 import zlib
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING
 
 # Here and not where they are used: threads would enter the package by modules that import one
 # another, in which CPython 3.11 sees a deadlock now and then.
-from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 from installer.utils import parse_metadata_file
 
 from stackbuild.errors import IntegrityError
 from stackbuild.names import path_fault
+from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
 from stackbuild.transfer import sha256_file
 
 if TYPE_CHECKING:
@@ -29,9 +28,11 @@ if TYPE_CHECKING:
     from email.message import Message
     from pathlib import Path
 
+    from packaging.version import Version
+
+    from stackbuild.record import Recorded
+
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
-_HASHES = ("sha256", "sha384", "sha512")
-_UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _MAX_METADATA = 64 * 1024 * 1024
 _ENCRYPTED = 0x1
 
@@ -44,7 +45,7 @@ class WheelMember:
     """A file of a wheel that will be installed."""
 
     info: zipfile.ZipInfo
-    record: RecordEntry
+    record: Recorded
     scheme: str
     """``root``, or the scheme it has below `.data`."""
     target: str
@@ -147,6 +148,7 @@ def read_wheel(path: Path) -> Wheel:
         infos = _files(archive, path, subject)
         stem = _stem(infos, path, subject, name)
         texts = _texts(archive, infos, path, subject, stem)
+        _check_metadata(texts["METADATA"], stem, path, subject, name, version)
         records = _records(texts["RECORD"], path, subject)
         data = _data_directory(infos, stem)
         members = tuple(
@@ -198,6 +200,32 @@ def _stem(infos: Mapping[str, object], path: Path, subject: str, name: str) -> s
     return stems[0]
 
 
+def _check_metadata(
+    text: str, stem: str, path: Path, subject: str, name: str, version: Version
+) -> None:
+    """Name and version must be those of the file name: requirements are held against them."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    metadata = parse_metadata_file(text)
+    said = str(metadata["Name"] or ""), str(metadata["Version"] or "")
+    places = {"METADATA": said, f"{stem}.dist-info": (name, stem.rpartition("-")[2])}
+    for place, (its_name, its_version) in places.items():
+        try:
+            if (canonicalize_name(its_name), Version(its_version)) == (name, version):
+                continue
+        except InvalidVersion:
+            pass
+        raise wheel_error(
+            path,
+            subject,
+            "a wheel names another distribution, or another version, than its file name",
+            place,
+            expected=f"{name} {version}",
+            found=ascii(f"{its_name} {its_version}"),
+        )
+
+
 def _data_directory(infos: Mapping[str, object], stem: str) -> str:
     """The `.data` directory; some tools spell the name in it otherwise than in `.dist-info`."""
     from packaging.utils import canonicalize_name
@@ -231,33 +259,32 @@ def _texts(
     return texts
 
 
-def _records(text: str, path: Path, subject: str) -> dict[str, RecordEntry]:
+def _records(text: str, path: Path, subject: str) -> dict[str, Recorded]:
     try:
-        entries = [RecordEntry.from_elements(*row) for row in parse_record_file(text.splitlines())]
-    except (InvalidRecordEntry, csv.Error) as error:
+        return read_record(text)
+    except ValueError as error:
         raise wheel_error(path, subject, f"RECORD cannot be read: {error}", "RECORD") from None
-    return {entry.path: entry for entry in entries}
 
 
 def _is_left_out(name: str, stem: str) -> bool:
     """Whether a file is not installed: it is made anew, or must not come from a wheel."""
     directory, _, last = name.rpartition("/")
-    own = (*_UNRECORDED, "INSTALLER")
+    own = (*UNRECORDED, "INSTALLER")
     return (directory == f"{stem}.dist-info" and last in own) or "__pycache__" in name.split("/")
 
 
 def _recorded(
-    info: zipfile.ZipInfo, records: Mapping[str, RecordEntry], path: Path, subject: str
-) -> RecordEntry:
+    info: zipfile.ZipInfo, records: Mapping[str, Recorded], path: Path, subject: str
+) -> Recorded:
     record = records.get(info.filename)
-    if record is None or record.hash_ is None or record.hash_.name not in _HASHES:
-        found = "no entry" if record is None else f"hash {record.hash_ and record.hash_.name}"
+    if record is None or record.hash_name not in TRUSTED_HASHES:
+        found = "no entry" if record is None else f"hash {record.hash_name or None}"
         raise wheel_error(
             path,
             subject,
             "RECORD does not vouch for a file of the wheel",
             info.filename,
-            expected=" or ".join(_HASHES),
+            expected=" or ".join(TRUSTED_HASHES),
             found=found,
         )
     if record.size is not None and record.size != info.file_size:
@@ -275,7 +302,7 @@ def _recorded(
 def _member(
     archive: zipfile.ZipFile,
     info: zipfile.ZipInfo,
-    record: RecordEntry,
+    record: Recorded,
     data: str,
     path: Path,
     subject: str,

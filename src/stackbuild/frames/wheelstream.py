@@ -13,8 +13,8 @@ import copy
 import hashlib
 import posixpath
 import re
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from installer import install
@@ -28,6 +28,7 @@ from stackbuild.frames.model import EntryPoint, Frame, FrameKind
 from stackbuild.frames.scripts import relocatable_script, script_files
 from stackbuild.frames.wheelplan import DAMAGES, open_wheel
 from stackbuild.names import path_fault
+from stackbuild.record import encoded
 
 if TYPE_CHECKING:
     import os
@@ -113,10 +114,7 @@ class MemberStream:
     def chunks(self) -> Iterator[bytes]:
         """All bytes, in pieces."""
         record, size = self.member.record, self.member.info.file_size
-        hash_name, hash_value = (
-            (record.hash_.name, record.hash_.value) if record.hash_ else ("", "")
-        )
-        digest = hashlib.new(hash_name)
+        digest = hashlib.new(record.hash_name)
         found = 0
         try:
             with self._stream as stream:
@@ -132,8 +130,8 @@ class MemberStream:
             ) from None
         if found != size:
             raise self._differs(f"{size} bytes", f"{found} bytes")
-        if (value := _base64(digest.digest())) != hash_value:
-            raise self._differs(hash_value, value)
+        if (value := encoded(digest.digest())) != record.hash_value:
+            raise self._differs(record.hash_value, value)
 
     def _differs(self, expected: str, found: str) -> IntegrityError:
         return self._wheel.error(
@@ -174,11 +172,10 @@ class PartSource(WheelSource):
     def get_contents(self) -> Iterator[WheelContentElement]:
         """The part's files, in its order."""
         for member in self._members:
-            record = member.record
             stream = MemberStream(self._wheel, member, self._archive)
             # FrameDestination knows what it gets.
             content = cast("BinaryIO", stream)
-            yield (record.path, str(record.hash_), ""), content, member.executable
+            yield (member.name, str(_hash(member)), ""), content, member.executable
 
 
 class FrameDestination(WheelDestination):
@@ -210,6 +207,12 @@ class FrameDestination(WheelDestination):
                 f"an entry point cannot be called {name!r}",
                 "entry_points.txt",
                 expected="letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first",
+            )
+        if not all(map(_is_name, (*module.split("."), *attr.split(".")))):
+            raise self._wheel.error(
+                f"the entry point {name} does not name a module and an object of Python",
+                "entry_points.txt",
+                found=ascii(f"{module}:{attr}"),
             )
         point = EntryPoint(name=name, module=module, attribute=attr, gui=section == "gui")
         self.entry_points.append(point)
@@ -292,15 +295,18 @@ class FrameDestination(WheelDestination):
         return tuple(line.rstrip() for line in lines if line.strip() and not line.startswith("#"))
 
 
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not iskeyword(text)
+
+
 def _entry(member: WheelMember) -> RecordEntry:
     """The entry in RECORD of a file that is installed as it is."""
-    return RecordEntry(member.target, member.record.hash_, member.info.file_size)
+    return RecordEntry(member.target, _hash(member), member.info.file_size)
+
+
+def _hash(member: WheelMember) -> Hash:
+    return Hash(member.record.hash_name, member.record.hash_value)
 
 
 def _recorded(path: str, data: bytes) -> RecordEntry:
-    return RecordEntry(path, Hash("sha256", _base64(hashlib.sha256(data).digest())), len(data))
-
-
-def _base64(digest: bytes) -> str:
-    """As RECORD writes digests: URL-safe, without padding."""
-    return urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+    return RecordEntry(path, Hash("sha256", encoded(hashlib.sha256(data).digest())), len(data))

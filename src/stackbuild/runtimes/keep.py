@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import posixpath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.record import record_hash
 from stackbuild.runtimes.contents import Entry
 from stackbuild.runtimes.relocate import with_header
 
@@ -66,15 +65,9 @@ def _entries(prefix: Path, site: str, info: Path, minor: str) -> dict[str, Entry
         entries[path] = Entry(source=file, executable=executable)
         if not path.startswith(f"{site}/") and (data := with_header(file.read_bytes(), minor)):
             entries[path] = Entry(data=data, executable=executable)
-            line[1:] = [_record_hash(data), str(len(data))]
+            line[1:] = [record_hash(data), str(len(data))]
         lines.append(line)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     entries[f"{site}/{record}"] = Entry(data=text.getvalue().encode())
     return entries
-
-
-def _record_hash(data: bytes) -> str:
-    """As RECORD writes it (recording installed projects specification)."""
-    digest = hashlib.sha256(data).digest()
-    return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

@@ -1,0 +1,103 @@
+"""RECORD files: which files a distribution has, and what they hold.
+
+The format is that of the "recording installed projects" and the binary
+distribution format specifications: CSV rows of a path, a hash as
+``sha256=<URL-safe base64 without padding>``, and a size in bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TRUSTED_HASHES = ("sha256", "sha384", "sha512")
+"""The only ones that a wheel may use (binary distribution format, "Signed wheel files")."""
+
+UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+"""The files of `.dist-info` for which RECORD has no hash: itself and its signatures."""
+
+_BARE_SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
+"""Tools that repair wheels have written sha256 hashes without their name (mlx 0.29.3)."""
+_COLUMNS = len(("path", "hash", "size"))
+_DIGITS = 20
+"""More than the size of any file has."""
+
+
+def encoded(digest: bytes) -> str:
+    """`digest` in URL-safe base64 without padding."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def record_hash(data: bytes) -> str:
+    """The hash of a file that holds `data`."""
+    return f"sha256={encoded(hashlib.sha256(data).digest())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a wheel's RECORD says of one file."""
+
+    hash_name: str
+    """The algorithm, as `hashlib` calls it; empty where there is no hash."""
+    hash_value: str
+    """In URL-safe base64 without padding."""
+    size: int | None
+    """In bytes, where it is told."""
+
+
+def read_record(text: str) -> dict[str, Recorded]:
+    """What the RECORD of a wheel says, by path.
+
+    Only line feeds and carriage returns end a row: a name may have any other
+    character that Unicode takes for the end of a line. Raises ValueError.
+    """
+    recorded: dict[str, Recorded] = {}
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    for number, row in enumerate(rows, 1):
+        if len(row) != _COLUMNS or not row[0]:
+            raise ValueError(f"row {number} is not a path, a hash and a size")
+        bare = _BARE_SHA256.fullmatch(row[1])
+        name, separator, value = (f"sha256={row[1]}" if bare else row[1]).partition("=")
+        if name and not separator:
+            raise ValueError(f"row {number} has a hash without the name of its algorithm")
+        if row[2] and not (row[2].isascii() and row[2].isdigit() and len(row[2]) < _DIGITS):
+            raise ValueError(f"row {number} has a size that is no number")
+        recorded[row[0]] = Recorded(name, value.rstrip("="), int(row[2]) if row[2] else None)
+    return recorded
+
+
+def corrected(record: bytes, changed: Mapping[str, bytes | None], site_packages: str) -> bytes:
+    """`record` with the hashes and sizes of the files that were `changed`.
+
+    These are by layer-relative path. A path with None is no file any more, and
+    has no row.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in csv.reader(io.StringIO(record.decode(), newline="")):
+        path = posixpath.normpath(posixpath.join(site_packages, row[0])) if row else ""
+        if path in changed:
+            data = changed[path]
+            if data is None:
+                continue
+            row[1:] = [record_hash(data), str(len(data))]
+        writer.writerow(row)
+    return text.getvalue().encode()
+
+
+def record_path(paths: Iterable[str], site_packages: str) -> str | None:
+    """Where the RECORD is among the layer-relative `paths` of a distribution."""
+    pattern = re.compile(re.escape(site_packages) + r"/[^/]+\.dist-info/RECORD")
+    return next((path for path in paths if pattern.fullmatch(path)), None)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.archives import make_archive
 from tests.support.index import IndexServer
 from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.archives import Content
 
 SITE = "lib/python3.12/site-packages"
 
@@ -218,3 +221,23 @@ def test_a_place_that_cannot_be_written(small: SmallStack) -> None:
     done = stackbuild("publish", "--spec", small.spec, "--layer", "base", "--only")
     assert done.returncode == 1
     assert str(small.exports) in done.stderr
+
+
+def test_no_interpreter_to_make_bytecode_with(small: SmallStack, tmp_path: Path) -> None:
+    small.python, small.bytecode = "3.99.1", True
+    files: dict[str, Content] = {"python.exe": b"MZ", "Lib/os.py": b"x = 1\n"}
+    interpreter = make_archive(tmp_path / "python.tar.gz", files)
+    small.more = (
+        "[tool.stackbuild.layers.cpython.downloads]\n"
+        f'windows-x64 = {{ url = "{interpreter.path.as_uri()}", sha256 = "{interpreter.sha256}" }}'
+    )
+    report = small.publish(["cpython", "base", "app"], platform="windows-x64")
+    assert not report.layers
+    assert [failed.layer for failed in report.failures] == ["cpython", "base", "app"]
+    for failed in report.failures:
+        assert str(failed.error) == (
+            "there is no CPython 3.99 on this machine to make bytecode with\n"
+            "  layer: cpython\n"
+            "  to fix: install one (`uv python install 3.99.1`), or set `bytecode = false` under "
+            "[tool.stackbuild.frames]"
+        )

@@ -15,6 +15,7 @@ from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile, RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, parse_platform
+from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
 from stackbuild.spec.select import select
 from stackbuild.workspace import Workspace
@@ -127,11 +128,20 @@ class SmallStack:
         )
         stack = load_stack(self.spec)
         python = Version(self.python)
-        archives = RuntimeLock(layer="cpython", python_version=python, archives={})
-        write_runtime_lock(self.workspace, archives)
+        settings = stack.layers["cpython"].runtime_settings
+        downloads = dict(settings.downloads) if settings else {}
+        runtime = RuntimeLock(
+            layer="cpython",
+            python_version=python,
+            archives=downloads,
+            from_spec=frozenset(downloads),
+        )
+        write_runtime_lock(self.workspace, runtime)
         made: dict[tuple[str, Platform], LayerLock] = {}
         for layer, platform in stack.pairs():
             lower = [made[name, platform] for name in layer.lower]
+            own = downloads.get(platform) if layer.kind is LayerKind.RUNTIME else None
+            interpreter = own.sha256 if own else None
             distributions = tuple(
                 sorted(map(_locked, self.wheels.get(layer.name, [])), key=lambda one: one.name)
             )
@@ -140,12 +150,13 @@ class SmallStack:
                 platform=platform,
                 python_version=python,
                 requirements=tuple(sorted(map(str, layer.requirements))),
-                inputs=inputs_digest(stack, layer, platform, lower, None),
+                inputs=inputs_digest(stack, layer, platform, lower, interpreter),
                 version=3,
                 locked_at="2024-01-01T00:00:00Z",
                 distributions=distributions,
                 inherited=(),
-                digest=content_digest(distributions, None),
+                digest=content_digest(distributions, interpreter),
+                interpreter=interpreter,
             )
             made[layer.name, platform] = lock
             write_lock(lock_path(self.workspace, layer.name, platform), lock)

@@ -64,8 +64,9 @@ def gather(
     gathering = _Gathering(stack, locks, cache, workspace, messages)
     asked = [gathering.member(*pair) for pair in pairs]
     gathering.provide(asked)
-    gathering.make_contents(asked)
-    gathering.make_modules(asked)
+    able = [member for member in asked if gathering.error(member) is None]
+    gathering.make_contents(able)
+    gathering.make_modules(able)
     parts, failures = [], []
     for member in asked:
         error = gathering.error(member)

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from stackbuild.credentials import authorization, basic, netrc_problem
 from stackbuild.errors import FetchError
+from stackbuild.retries import (
+    PATIENCE,
+    BrokenTransferError,
+    NotFoundError,
+    Patience,
+    UnreachableError,
+)
+from stackbuild.urls import bad_address, redact, split_address
 
 if TYPE_CHECKING:
-    import netrc
     from collections.abc import Callable, Mapping
 
     import urllib3
@@ -27,93 +34,11 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 MAX_REDIRECTS = 10
-LONGEST_PAUSE = 60.0
-"""Seconds that a server's Retry-After is obeyed at most."""
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses that another attempt may change (RFC 9110, section 15)."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-ENOUGH_PROGRESS = 1 << 20
-"""Bytes after which a transfer that breaks off once more starts counting anew."""
-
-
-class UnreachableError(FetchError):
-    """A host that cannot be resolved, connected to, or that does not answer."""
-
-    def __init__(self, host: str, url: str, reason: str) -> None:
-        super().__init__(
-            f"{host} cannot be reached",
-            file=redact(url),
-            found=reason,
-            remedy="check the network and the proxy settings, or name a mirror",
-        )
-        self.host = host
-        self.reason = reason
-
-
-class NotFoundError(FetchError):
-    """There is no file at an address."""
-
-
-class BrokenTransferError(Exception):
-    """A failure that another attempt may get over; `pause` is what the server asked for."""
-
-    def __init__(self, reason: str, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.pause = pause
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long to wait, in seconds, and how often to try."""
-
-    reach: float = 10.0
-    """For the first answer of a host, all attempts together."""
-    silence: float = 30.0
-    """For the next bytes of a host that has answered before."""
-    attempts: int = 5
-    backoff: float = 0.5
-    """The first pause between attempts; each later one is twice as long."""
-
-
-PATIENCE = Patience()
-
-
-class Attempts:
-    """Counts the failures of one transfer, and waits between them."""
-
-    def __init__(self, url: str, patience: Patience) -> None:
-        self._url = url
-        self._patience = patience
-        self._failures = 0
-
-    def failed(self, error: BrokenTransferError, progress: int) -> None:
-        """Wait for the next attempt. Raises FetchError when there were enough of them.
-
-        `progress` is the number of bytes that the attempt brought.
-        """
-        self._failures = 1 if progress >= ENOUGH_PROGRESS else self._failures + 1
-        if self._failures >= self._patience.attempts:
-            raise FetchError(
-                f"the transfer failed {self._failures} times",
-                file=redact(self._url),
-                found=error.reason,
-                remedy="try again later",
-            ) from error
-        pause = self._patience.backoff * 2 ** (self._failures - 1)
-        time.sleep(min(max(error.pause or 0.0, pause), LONGEST_PAUSE))
-
-
-def redact(url: str) -> str:
-    """`url` as it may be shown: without user name, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit(
-        parts._replace(
-            netloc=parts.netloc.rpartition("@")[2],
-            query="…" if parts.query else "",
-            fragment="",
-        )
-    )
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""What OpenSSL says of an answer that is not TLS; the word differs between its versions."""
 
 
 def open_url(
@@ -134,19 +59,24 @@ def open_url(
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return _checked(response, url)
-        response.drain_conn()
-        response.release_conn()
+        # Its body may be long or slow, and is of no use.
+        response.close()
         current = _redirected(current, target, url)
     raise FetchError(f"more than {MAX_REDIRECTS} redirects", file=redact(url))
 
 
 def _redirected(current: str, target: str, url: str) -> str:
-    before, after = urlsplit(current), urlsplit(urljoin(current, target))
-    if after.scheme not in {"http", "https"} or not after.hostname:
+    before = urlsplit(current)
+    try:
+        joined = urljoin(current, target)
+        after = split_address(joined)
+    except (ValueError, FetchError):
+        after = None
+    if after is None or after.scheme not in {"http", "https"}:
         raise FetchError(
-            "the server redirects to something else than http or https",
+            "the server redirects to something else than an http or https address",
             file=redact(url),
-            found=redact(after.geturl()),
+            found=redact(target),
         )
     same = (before.scheme, before.hostname, before.port) == (
         after.scheme,
@@ -173,6 +103,8 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str) -> urllib3.BaseHTTPRe
     remedy = None
     if status in {401, 403, 407}:
         remedy = "give credentials in the netrc file, or user and password in the address"
+        if problem := netrc_problem():
+            remedy += f"; {problem}"
     raise FetchError("the server refuses the file", file=redact(url), found=found, remedy=remedy)
 
 
@@ -180,14 +112,15 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds, of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
     if value is None:
         return None
-    if value.strip().isdecimal():
+    if re.fullmatch("[0-9]{1,9}", value.strip()):
         return float(value)
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        pause = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError, OSError):
         return None
+    return max(0.0, pause)
 
 
 _answered: set[tuple[str, int | None]] = set()
@@ -199,10 +132,12 @@ def _send(
 ) -> urllib3.BaseHTTPResponse:
     import urllib3
 
-    parts = urlsplit(url)
+    parts = split_address(url)
     host = parts.hostname or ""
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-    headers = {"Accept-Encoding": "identity", **headers, **_credentials(parts)}
+    headers = {"Accept-Encoding": "identity", **headers}
+    if credentials := authorization(parts):
+        headers["Authorization"] = credentials
     pool = _pool(parts.scheme, _proxy(parts.scheme, host))
     known = (host, parts.port) in _answered
     # A host that has answered is given all its attempts, and less time for each.
@@ -221,7 +156,15 @@ def _send(
         )
 
     try:
-        response = send() if known else _first_contact(host, url, send, patience)
+        if known:
+            # The limits above are for each piece of the headers, this is for all of them.
+            response = _within(connect + patience.silence, send)
+        else:
+            response = _first_contact(host, url, send, patience)
+    except TimeoutError as error:
+        raise BrokenTransferError("no answer in time") from error
+    except urllib3.exceptions.LocationValueError as error:
+        raise bad_address(url, "a host that is not valid") from error
     except urllib3.exceptions.SSLError as error:
         raise _tls_error(error, host, url) from error
     except urllib3.exceptions.HTTPError as error:
@@ -305,16 +248,25 @@ def _tls_error(
     import ssl
 
     inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, ssl.SSLCertVerificationError):
+    while inner is not None and not isinstance(inner, ssl.SSLError):
         inner = inner.__cause__ or inner.__context__
-    if inner is None:
-        return BrokenTransferError(f"TLS: {error}")
-    return FetchError(
-        f"the certificate of {host} is not trusted",
-        file=redact(url),
-        found=inner.verify_message or str(inner),
-        remedy="add the authority to the system's certificates, or name its file in SSL_CERT_FILE",
-    )
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return FetchError(
+            f"the certificate of {host} is not trusted",
+            file=redact(url),
+            found=inner.verify_message or str(inner),
+            remedy="add the authority to the system's certificates, "
+            "or name its file in SSL_CERT_FILE",
+        )
+    if inner is not None and inner.reason in _NOT_TLS:
+        return FetchError(
+            f"{host} does not use TLS at this address",
+            file=redact(url),
+            expected="a TLS connection, because the address begins with https://",
+            remedy="correct the port; if the server has no TLS, "
+            f"use http://{redact(url).partition('://')[2]}",
+        )
+    return BrokenTransferError(f"TLS: {error}")
 
 
 @functools.cache
@@ -324,8 +276,19 @@ def _pool(scheme: str, proxy: str | None) -> urllib3.PoolManager:
     context = _tls_context() if scheme == "https" else None
     if proxy is None:
         return urllib3.PoolManager(maxsize=16, ssl_context=context)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    headers = urllib3.make_headers(proxy_basic_auth=_user_info(parts)) if parts.username else None
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = split_address(address)
+    except FetchError:
+        parts = None
+    if parts is None or parts.scheme not in {"http", "https"}:
+        raise FetchError(
+            "the address of the proxy is not valid",
+            file=redact(address),
+            expected="one such as http://proxy.example.org:3128",
+            remedy=f"correct the environment variable {scheme}_proxy or all_proxy",
+        )
+    headers = {"Proxy-Authorization": basic(parts)} if parts.username else None
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return urllib3.ProxyManager(plain, proxy_headers=headers, maxsize=16, ssl_context=context)
 
@@ -347,38 +310,3 @@ def _proxy(scheme: str, host: str) -> str | None:
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     return None if proxy is None or proxy_bypass(host) else proxy
-
-
-def _credentials(parts: SplitResult) -> dict[str, str]:
-    """The authorisation header: user and password of the address, or those of the netrc file."""
-    user_info = _user_info(parts) if parts.username else _from_netrc(parts.hostname or "")
-    if user_info is None:
-        return {}
-    import urllib3
-
-    return dict(urllib3.make_headers(basic_auth=user_info))
-
-
-def _user_info(parts: SplitResult) -> str:
-    return f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-
-
-def _from_netrc(host: str) -> str | None:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        found = _netrc(path, path.stat().st_mtime_ns)
-    except OSError:
-        return None
-    entry = found.authenticators(host) if found else None
-    return f"{entry[0]}:{entry[2] or ''}" if entry else None
-
-
-@functools.cache
-def _netrc(path: Path, _changed: int) -> netrc.netrc | None:
-    import netrc
-
-    try:
-        return netrc.netrc(path)
-    except netrc.NetrcParseError:
-        # Other tools complain about the user's file; a download may well go without it.
-        return None

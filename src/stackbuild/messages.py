@@ -62,3 +62,16 @@ class Silent:
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
         """A task that nobody watches."""
         yield _SilentTask()
+
+
+SILENT = Silent()
+
+
+def size_text(size: int) -> str:
+    """`size` bytes in the unit that keeps the number short: ``49.8 MB`` (powers of 1000)."""
+    number = float(size)
+    for unit in ("B", "kB", "MB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from stackbuild.errors import UsageError
+
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
 
 
@@ -75,15 +77,44 @@ class Workspace:
         return self.cache / "uv"
 
 
-def default_cache() -> Path:
-    """`$STACKBUILD_CACHE_DIR`, or the user's cache directory of this system."""
+def _default_cache(project: Path) -> Path:
+    """`$STACKBUILD_CACHE_DIR`, or the user's cache directory of this system.
+
+    For a user without a home directory it is in the project, in `.stackbuild`.
+    """
     if configured := os.environ.get(CACHE_VARIABLE):
         return Path(configured).absolute()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("stackbuild", appauthor=False))
+    try:
+        found = Path(platformdirs.user_cache_dir("stackbuild", appauthor=False))
+    except RuntimeError:
+        found = None
+    if found is None or not found.is_absolute():
+        return project / ".stackbuild" / "cache"
+    return found
 
 
 def open_workspace(project: Path) -> Workspace:
     """The workspace of the project in `project`."""
-    return Workspace(project=project, cache=default_cache(), jobs=os.cpu_count() or 1)
+    return Workspace(project=project, cache=_default_cache(project), jobs=os.cpu_count() or 1)
+
+
+def expanded(path: Path) -> Path:
+    """`path` with the home directory for a leading `~`. Raises UsageError where there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{path} begins with ~, and there is no home directory",
+            remedy="name a path without ~, or set HOME",
+        ) from None
+
+
+def home_directory() -> Path | None:
+    """The user's home directory; None without a HOME for a user that has no account."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home if home.is_absolute() else None

@@ -650,6 +650,17 @@ CASES = {
             "tool.stackbuild.layers.py.downloads.linux-x64.sha256: missing (expected a string)",
         ],
     ),
+    "a port that is none": Case(
+        ALL.replace("[]", "['x @ git+https://h:99999/x', 'x @ git+https://[h/x']", 1)
+        + OWN_RUNTIME
+        + "mirror = 'https://h:99999/x'\n",
+        [
+            f"runtimes[0].requirements[0]: not the address of a git repository ({DIRECT})",
+            f"runtimes[0].requirements[1]: not the address of a git repository ({DIRECT})",
+            f"tool.stackbuild.layers.py.mirror: not an address ({ADDRESS}, "
+            "found 'https://h:99999/x')",
+        ],
+    ),
     "no sources": Case(
         ALL + OWN_RUNTIME + "sources = []\n",
         ["tool.stackbuild.layers.py.sources: empty (expected one of pbs, local)"],

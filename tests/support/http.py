@@ -61,7 +61,24 @@ class Hang:
     seconds: float = 60.0
 
 
-Step = Status | Redirect | CutAfter | Send | Hang
+@dataclass(frozen=True)
+class Trickle:
+    """Promise the whole file, and send `count` bytes of it every `pause` seconds."""
+
+    count: int
+    pause: float
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Send `data` as it is, status line and headers too, `count` bytes every `pause` seconds."""
+
+    data: bytes
+    count: int = 1 << 16
+    pause: float = 0.0
+
+
+Step = Trickle | Raw | Status | Redirect | CutAfter | Send | Hang
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,11 @@ class Server(ThreadingHTTPServer):
     def script(self, path: str, *steps: Step) -> None:
         """What the next requests to `path` get, one step each."""
         self._scripts.setdefault(path, []).extend(steps)
+
+    def forget(self, path: str) -> None:
+        """Drop what is left of the script of `path`."""
+        with self._lock:
+            self._scripts.pop(path, None)
 
     def count(self, path: str | None = None, method: str | None = None) -> int:
         """How many requests came (to `path`)."""
@@ -149,10 +171,26 @@ class _Handler(BaseHTTPRequestHandler):
                 self._file(data, None)
             case CutAfter(count):
                 self._file(self.server.content(path), count)
+            case Trickle(count, pause):
+                body = self.server.content(path) or b""
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self._slowly(body, count, pause)
+            case Raw(data, count, pause):
+                self._slowly(data, count, pause)
             case None:
                 self._file(self.server.content(path), None)
 
     do_HEAD = do_GET  # noqa: N815 - the base looks it up by this name
+
+    def _slowly(self, data: bytes, count: int, pause: float) -> None:
+        self.close_connection = True
+        for start in range(0, len(data), count):
+            self.wfile.write(data[start : start + count])
+            self.server.bytes_sent += len(data[start : start + count])
+            if self.server.stopping.wait(pause):
+                return
 
     def _file(self, data: bytes | None, cut: int | None) -> None:
         if data is None:

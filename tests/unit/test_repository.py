@@ -25,7 +25,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     for group in (
         "__init__",
         "errors names platforms layout messages workspace durable files record strictjson"
-        " processes transfer connection",
+        " processes urls credentials retries connection ranges transfer",
         "spec",
         "lock",
         "runtimes",

@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.connection import Patience, redact
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError
 from stackbuild.messages import Silent
-from stackbuild.transfer import (
-    NotFoundError,
-    UnreachableError,
-    content_length,
-    download,
-    read_bytes,
-    read_range,
-    read_spans,
-)
+from stackbuild.ranges import content_length, read_bytes, read_spans
+from stackbuild.retries import NotFoundError, Patience, UnreachableError
+from stackbuild.transfer import download
+from stackbuild.urls import redact
 from tests.support.http import CutAfter, Hang, Redirect, Send, Status, serving
 
 if TYPE_CHECKING:
@@ -40,6 +34,12 @@ QUICK = Patience(reach=1.0, silence=1.0, attempts=4, backoff=0.01)
 
 def fetch(url: str, to: Path, sha256: str | None = SHA256, size: int | None = None) -> None:
     download(url, to, sha256=sha256, messages=Silent(), size=size, patience=QUICK)
+
+
+def read_range(
+    url: str, start: int, stop: int | None, *, chunk: int = 1 << 20, patience: Patience = QUICK
+) -> Iterator[bytes]:
+    return read_spans(url, [(start, stop)], chunk=chunk, patience=patience)
 
 
 def left_in(directory: Path) -> list[str]:
@@ -91,7 +91,7 @@ def test_does_not_follow_a_redirect_to_a_local_file(tmp_path: Path) -> None:
     secret.write_bytes(DATA)
     with serving() as server:
         server.script("/a", Redirect(secret.as_uri()))
-        with pytest.raises(FetchError, match="something else than http or https"):
+        with pytest.raises(FetchError, match="something else than an http or https address"):
             fetch(server.url + "/a", tmp_path / "f")
 
 
@@ -314,7 +314,7 @@ def test_redact(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, None), (0, 10), (5, 3_000_000), (2_999_999, None), (7, 7), (1, 2)]
+    ("start", "stop"), [(0, None), (0, 10), (5, 3_000_000), (2_999_999, None), (1, 2)]
 )
 @pytest.mark.parametrize("ranges", [True, False])
 def test_read_range(start: int, stop: int | None, ranges: bool) -> None:

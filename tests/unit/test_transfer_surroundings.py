@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild import connection
-from stackbuild.connection import Patience
 from stackbuild.errors import FetchError
-from stackbuild.transfer import UnreachableError, read_bytes
+from stackbuild.ranges import read_bytes
+from stackbuild.retries import Patience, UnreachableError
 from tests.support.http import serving
 
 if TYPE_CHECKING:

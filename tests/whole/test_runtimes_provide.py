@@ -18,11 +18,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.cli.main import main
-from stackbuild.connection import Patience
 from stackbuild.errors import ComposeError, FetchError, IntegrityError, StackbuildError, UsageError
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
+from stackbuild.retries import Patience
 from stackbuild.runtimes.compiler import bytecode_interpreter
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.pack import pack

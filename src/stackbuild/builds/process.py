@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.processes import end_tree, ended_with_us
 from stackbuild.runtimes.probe import clean_environment
+from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,8 +129,8 @@ def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict
     if sys.platform == "linux":
         # What sysconfig names is the compiler of the machine that built the interpreter.
         environment |= {"CC": "gcc", "CXX": "g++"}
+    user = home_directory()
     for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
-        toolchain = Path.home() / folder
-        if toolchain.is_dir():
+        if user is not None and (toolchain := user / folder).is_dir():
             environment[name] = str(toolchain)
     return environment | dict(platform_variables)

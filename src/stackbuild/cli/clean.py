@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
 from stackbuild.cli.output import print_json, print_lines
-from stackbuild.cli.sizes import size_text
+from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     import argparse

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.output import print_json, print_lines
-from stackbuild.cli.sizes import size_text
-from stackbuild.messages import one_line
+from stackbuild.messages import one_line, size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     platform = parse_platform(arguments.platform) if arguments.platform else None
     rows: list[tuple[str, ...]]
     if arguments.place is not None:
-        variants = published(open_registry(arguments.place), platform)
+        variants = published(open_registry(arguments.place, Console()), platform)
         objects = [entry for variant in variants for entry in _variant(variant)]
         rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_variant_row(variant) for variant in variants]

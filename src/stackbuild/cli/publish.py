@@ -13,8 +13,8 @@ from stackbuild.cli.main import (
     path_argument,
 )
 from stackbuild.cli.output import print_json, print_lines, print_message
-from stackbuild.cli.sizes import size_text
 from stackbuild.compose.manifest import ArchiveFormat
+from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.cli.sizes import size_text
+from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -90,8 +90,10 @@ class Received:
 def fetch_frames(
     runs: Sequence[Wanted], published: Published, store: Store, sync: Sync, messages: Messages
 ) -> int:
-    """Bring the frames of `runs` into the store, whose lock is held; returns their bytes.
+    """Bring the frames of `runs` into the store, whose lock is held.
 
+    Returns the bytes that were transferred: more than the frames have, where a
+    server sends whole archives only or a transfer was repeated.
     Each frame's sha256 is checked before anything of it is decompressed. On a
     failure the frames that are already there stay, so that the next attempt goes
     on from them. Raises FetchError, IntegrityError, InstallError, OSError.
@@ -102,6 +104,7 @@ def fetch_frames(
 
     _check_format(runs)
     total = sum(placed.frame.size for run in runs for placed in run.frames)
+    before = published.registry.transferred
     store.sweep()
     store.staging.mkdir(parents=True)
     try:
@@ -126,7 +129,7 @@ def fetch_frames(
                 raise
     finally:
         store.sweep()
-    return total
+    return published.registry.transferred - before
 
 
 def _wait(pending: dict[Future[None], int], until: int) -> None:

@@ -13,6 +13,7 @@ from stackbuild.install.root import Root
 from stackbuild.install.state import State
 from stackbuild.platforms import host_platform
 from stackbuild.registry.find import Published
+from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def install(
             if doubts := published.doubts(layer):
                 messages.warn(f"{layer} is {'; '.join(doubts)}")
         # The root's own store is named by None, so that the root can be moved.
-        named = store.expanduser().absolute() if store is not None else before.store
+        named = expanded(store).absolute() if store is not None else before.store
         named = None if named == where.own_store else named
         after = replace(plan.state, store=named)
         where.check_free(after.layers)

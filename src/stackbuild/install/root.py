@@ -20,6 +20,7 @@ from stackbuild.durable import no_sync
 from stackbuild.errors import InstallError
 from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
 from stackbuild.install.state import State, read_state
+from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +37,7 @@ class Root:
 
     def __init__(self, path: Path) -> None:
         # Not resolved: a root that is reached through a link keeps that name.
-        self.path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - takes `..` away too
+        self.path = Path(os.path.abspath(expanded(path)))  # noqa: PTH100 - takes `..` away too
 
     @property
     def private(self) -> Path:

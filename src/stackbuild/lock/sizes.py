@@ -41,9 +41,9 @@ class Sizes:
         if sha256 is not None and size is None and (known := self._addresses.get(sha256)):
             size = known.size
         if sha256 is not None and size is None:
-            from stackbuild.transfer import content_length
+            from stackbuild.ranges import content_length
 
-            size = content_length(indexes.with_credentials(item.url))
+            size = content_length(indexes.with_credentials(item.url), messages=self._messages)
         if sha256 is None or size is None:
             sha256, size = self._measure(item, indexes)
         self._addresses.remember(sha256, Address(url=item.url, size=size))

@@ -23,6 +23,10 @@ class Registry(Protocol):
     def location(self) -> str:
         """Where it is, as a user may read it: without a password."""
 
+    @property
+    def transferred(self) -> int:
+        """Bytes of archives that were brought from there so far, wanted or not."""
+
     def index(self) -> Index:
         """What is published here. Raises FetchError, IntegrityError."""
 

@@ -30,11 +30,17 @@ class DirectoryRegistry:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._transferred = 0
 
     @property
     def location(self) -> str:
         """The directory."""
         return str(self._directory)
+
+    @property
+    def transferred(self) -> int:
+        """Bytes of archives that were read so far."""
+        return self._transferred
 
     def index(self) -> Index:
         """What is published here."""
@@ -66,7 +72,9 @@ class DirectoryRegistry:
             with open_regular(path) as file:
                 for start, stop in spans:
                     file.seek(start)
-                    yield from _pieces(file, stop - start, manifest, path)
+                    for piece in _pieces(file, stop - start, manifest, path):
+                        self._transferred += len(piece)
+                        yield piece
         except FileNotFoundError as error:
             raise _missing("archive", path) from error
         except OSError as error:

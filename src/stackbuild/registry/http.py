@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from stackbuild.messages import SILENT
+from stackbuild.ranges import read_bytes, read_spans
 from stackbuild.registry.base import (
     INDEX_NAME,
     archive_path,
@@ -12,13 +14,15 @@ from stackbuild.registry.base import (
     parse_index,
     parse_manifest,
 )
+from stackbuild.retries import NotFoundError
 from stackbuild.strictjson import MAX_SIZE
-from stackbuild.transfer import NotFoundError, read_bytes, read_spans, redact
+from stackbuild.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.messages import Messages
 
 
 class HttpRegistry:
@@ -28,34 +32,48 @@ class HttpRegistry:
     knows none the archive is read once, and what is not wanted is dropped.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, messages: Messages = SILENT) -> None:
         base, mark, query = url.partition("?")
         self._base = base.removesuffix(INDEX_NAME).rstrip("/")
         # Some stores sign their addresses with a query, which each request must carry.
         self._query = mark + query
+        self._messages = messages
+        self._transferred = 0
 
     @property
     def location(self) -> str:
         """The address, without a password."""
         return redact(self._base)
 
+    @property
+    def transferred(self) -> int:
+        """Bytes of archives that arrived so far."""
+        return self._transferred
+
     def index(self) -> Index:
         """What is published here."""
         try:
-            data = read_bytes(self._url(INDEX_NAME), MAX_SIZE)
+            data = self._read_json(INDEX_NAME)
         except NotFoundError as error:
             raise no_index(self.location) from error
         return parse_index(data, self.location)
 
     def manifest(self, entry: IndexEntry) -> Manifest:
         """The manifest of `entry`; its sha256 is checked."""
-        return parse_manifest(read_bytes(self._url(entry.manifest), MAX_SIZE), entry, self.location)
+        return parse_manifest(self._read_json(entry.manifest), entry, self.location)
 
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
         """The archive's bytes of `spans`, one after the other, in pieces."""
-        return read_spans(self._url(archive_path(entry, manifest)), spans)
+        url = self._url(archive_path(entry, manifest))
+        return read_spans(url, spans, messages=self._messages, count=self._count)
+
+    def _count(self, arrived: int) -> None:
+        self._transferred += arrived
+
+    def _read_json(self, relative: str) -> bytes:
+        return read_bytes(self._url(relative), MAX_SIZE, messages=self._messages)
 
     def _url(self, relative: str) -> str:
         return f"{self._base}/{quote(relative)}{self._query}"

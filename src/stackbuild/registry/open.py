@@ -6,16 +6,21 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import FetchError, UsageError
+from stackbuild.messages import SILENT
+from stackbuild.urls import redact, split_address
+from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
+    from stackbuild.messages import Messages
     from stackbuild.registry.base import Registry
 
 
-def open_registry(location: str) -> Registry:
+def open_registry(location: str, messages: Messages = SILENT) -> Registry:
     """The registry at `location`: a directory, or an http or https address.
 
-    Nothing is read yet. Raises UsageError for other kinds of places.
+    Nothing is read yet. Raises UsageError for other kinds of places, and for addresses
+    with a host or port that is not valid.
     """
     # Two letters at least, for C:/exports is a directory.
     if not location:
@@ -26,11 +31,19 @@ def open_registry(location: str) -> Registry:
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry
 
-        return DirectoryRegistry(Path(location).expanduser().absolute())
+        return DirectoryRegistry(expanded(Path(location)).absolute())
     if scheme[1].lower() in {"http", "https"}:
         from stackbuild.registry.http import HttpRegistry
 
-        return HttpRegistry(location)
+        try:
+            split_address(location)
+        except FetchError as error:
+            raise UsageError(
+                "the address to take layers from is not valid",
+                expected="one such as https://layers.example.org/stack",
+                found=redact(location),
+            ) from error
+        return HttpRegistry(location, messages)
     raise UsageError(
         f"layers cannot be taken from {scheme[1]}:// addresses",
         expected="a directory, or an http:// or https:// address",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from stackbuild import strictjson
-from stackbuild.connection import PATIENCE, Patience
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
+from stackbuild.retries import PATIENCE, NotFoundError, Patience, UnreachableError
 from stackbuild.runtimes.names import release_path
-from stackbuild.transfer import NotFoundError, UnreachableError, download, redact, sha256_file
+from stackbuild.transfer import download, sha256_file
+from stackbuild.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +98,8 @@ def fetch_archive(
         except NotFoundError:
             continue
         finally:
-            if not path.exists() and path.parent.exists() and not any(path.parent.iterdir()):
+            # Fails where another process works in it.
+            with suppress(OSError):
                 path.parent.rmdir()
         atomic_write(path.with_name("verified.json"), json.dumps(_stamp(path)))
         return path

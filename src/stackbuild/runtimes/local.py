@@ -15,6 +15,7 @@ from stackbuild.errors import ComposeError, FetchError
 from stackbuild.files import atomic_directory, atomic_write, locked
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.transfer import sha256_file
+from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +61,7 @@ def _choice_key(version: Version, settings: RuntimeSettings) -> str:
         str(settings.path),
         *sorted(settings.keep),
         os.environ.get("PATH", ""),
-        str(Path.home()),
+        str(home_directory()),
     ]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
@@ -119,7 +120,8 @@ def _choose(
 
 def _watched(listed: Iterable[Path]) -> set[Path]:
     """Directories that change when an interpreter comes or goes."""
-    homes = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python"]
+    home = home_directory()
+    homes = [home / ".pyenv/versions", home / ".local/share/uv/python"] if home else []
     on_path = [Path(item) for item in os.environ.get("PATH", "").split(os.pathsep) if item]
     # …/versions/3.12.1/bin/python3.12: the directory of versions, too.
     beside = [

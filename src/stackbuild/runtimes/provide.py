@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from stackbuild.connection import PATIENCE, Patience
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.platforms import host_platform
+from stackbuild.retries import PATIENCE, Patience, UnreachableError
 from stackbuild.runtimes.download import (
     Unreachable,
     addresses,
@@ -20,7 +20,6 @@ from stackbuild.runtimes.local import local_archive
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.names import version_in
 from stackbuild.spec.model import RuntimeSettings
-from stackbuild.transfer import UnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path

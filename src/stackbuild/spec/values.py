@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.spec.fields import Item, did_you_mean, redacted
+from stackbuild.urls import has_valid_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,7 +110,7 @@ def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
 def _check_git(item: Item[str], url: str, problems: Problems) -> bool:
     """Whether the address of a requirement is that of a git repository, without a secret."""
     match = _GIT.fullmatch(url)
-    if match is None:
+    if match is None or not has_valid_port(url):
         # Not shown, as other parts of an address than the user can be secrets too.
         problems.add(item.place, "not the address of a git repository", expected=_DIRECT)
     elif match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
@@ -218,7 +219,7 @@ def read_override(item: Item[str], problems: Problems) -> str | None:
 def read_address(table: Table, key: str, *, required: bool = False) -> str | None:
     """An address of the schemes that stackbuild fetches from."""
     text = table.text(key, required=required)
-    if text is None or _ADDRESS.fullmatch(text):
+    if text is None or (_ADDRESS.fullmatch(text) and has_valid_port(text)):
         return text
     table.problems.add(
         table.place_of(key),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.frames.model import FrameKind
 from stackbuild.layout import METADATA
+from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,18 +91,12 @@ def of_this_machine(places: Iterable[Path]) -> BuildPaths:
     """
     prefixes = {Path(sys.prefix), Path(sys.base_prefix)}
     named = {*places, *(path for path in prefixes if path.as_posix() not in _SYSTEM)}
-    crowded = {Path(tempfile.gettempdir()), *_home()}
+    home = home_directory()
+    crowded = {Path(tempfile.gettempdir()), *([home] if home else [])}
     return BuildPaths(
         sorted(named | {path.resolve() for path in named}),
         sorted(path for path in crowded | {path.resolve() for path in crowded} if path.name),
     )
-
-
-def _home() -> set[Path]:
-    try:
-        return {Path.home()}
-    except RuntimeError:
-        return set()  # a user without one
 
 
 def find_any(data: bytes) -> str | None:

@@ -1,0 +1,63 @@
+"""Addresses of files: what is one, and how it is shown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from stackbuild.errors import FetchError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+_EXPECTED = "one that begins with https://, http:// or file:///"
+
+
+def redact(url: str) -> str:
+    """`url` as it may be shown: without user name, password and query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return re.sub("//[^/]*@", "//", url.partition("?")[0])
+    return urlunsplit(
+        parts._replace(
+            netloc=parts.netloc.rpartition("@")[2],
+            query="…" if parts.query else "",
+            fragment="",
+        )
+    )
+
+
+def has_valid_port(url: str) -> bool:
+    """Whether the host can be told from the port of `url`, and the port is one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def bad_address(url: str, found: str | None = None) -> FetchError:
+    """The error for an address that no file can be at."""
+    return FetchError(
+        "this is no address of a file", file=redact(url), expected=_EXPECTED, found=found
+    )
+
+
+def split_address(url: str) -> SplitResult:
+    """The parts of an http, https or file address; host and port are valid.
+
+    Raises FetchError for anything else.
+    """
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        # The reason that Python gives may hold a part of the password.
+        raise bad_address(url, "a host or port that is not valid") from None
+    if parts.scheme in {"http", "https"}:
+        if not host or port == 0 or re.search(r"[\x00-\x20\x7f\\]", parts.netloc):
+            raise bad_address(url, "a host or port that is not valid")
+    elif parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise bad_address(url)
+    return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import gzip
 import hashlib
 import io
@@ -35,7 +37,7 @@ from stackbuild.runtimes.names import archive_name, release_path, release_tag
 from stackbuild.runtimes.probe import Facts, facts_from, objection
 from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import system_contents
-from stackbuild.runtimes.tarball import unpack_tarball, write_tarball
+from stackbuild.runtimes.tarball import GzipWriter, unpack_tarball, write_tarball
 from stackbuild.transfer import sha256_file
 from tests.support.interpreters import Listener
 
@@ -614,6 +616,39 @@ class TestTarball:
             else:
                 assert path.read_bytes() == entry.data
                 assert bool(path.stat().st_mode & 0o100) == entry.executable
+
+    @pytest.mark.parametrize("level", [1, 6, 9])
+    def test_what_is_compressed_is_a_gzip_member(self, level: int) -> None:
+        data = hashlib.sha512().digest() * 9999
+        file = io.BytesIO()
+        with GzipWriter(file, level) as compressed:
+            for at in range(0, len(data), 77_777):
+                compressed.write(data[at : at + 77_777])
+        assert gzip.decompress(file.getvalue()) == data
+        assert file.getvalue()[:8] == b"\x1f\x8b\x08" + bytes(5), "neither name nor time"
+
+    @pytest.mark.parametrize("room", [10, 5_000, 200_000])
+    def test_a_full_disk_is_told_once(self, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not again when what was writing is dropped."""
+        later: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", later.append)
+        file = io.BytesIO()
+
+        class Disk:
+            def write(self, data: bytes, /) -> int:
+                if file.tell() + len(data) > room:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return file.write(data)
+
+        def write() -> None:
+            with GzipWriter(Disk(), 1) as compressed:
+                for number in range(10_000):
+                    compressed.write(hashlib.sha512(b"%d" % number).digest())
+
+        with pytest.raises(OSError, match="No space left"):
+            write()
+        gc.collect()
+        assert later == []
 
     def test_zstd_in_several_frames(self, tmp_path: Path) -> None:
         import zstandard

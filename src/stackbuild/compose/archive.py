@@ -107,10 +107,9 @@ def _write_xz(composition: Composition, cache: FrameCache, file: _Hashed) -> Non
 
 
 def _write_gz(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
-    import gzip
+    from stackbuild.runtimes.tarball import GzipWriter
 
-    stream = cast("IO[bytes]", file)
-    with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=9, mtime=0) as packed:
+    with GzipWriter(file, 9) as packed:
         for data in _tar(composition, cache):
             packed.write(data)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import posixpath
+import struct
 import tarfile
+import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol, Self, cast
 
 from stackbuild.errors import IntegrityError
 
@@ -28,13 +30,50 @@ def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:
 
     Level 1: it is read once, to make frames of it.
     """
-    with (
-        path.open("wb") as file,
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
-        tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for name in sorted(entries):
-            _add(tar, f"{ROOT}/{name}", entries[name])
+    with path.open("wb") as file, GzipWriter(file, 1) as compressed:
+        # As a stream (|), so that of `compressed` only `write` is called.
+        stream = cast("IO[bytes]", compressed)
+        with tarfile.open(mode="w|", fileobj=stream, format=tarfile.PAX_FORMAT) as tar:
+            for name in sorted(entries):
+                _add(tar, f"{ROOT}/{name}", entries[name])
+
+
+class Writable(Protocol):
+    """Takes bytes, as a file that is open for writing does."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append `data`."""
+
+
+class GzipWriter:
+    """Compresses into `file`, as one gzip member (RFC 1952) that tells no name and no time.
+
+    When `file` fails, as on a full disk, its error is raised and the member stays unfinished.
+    `gzip.GzipFile` has a buffer from Python 3.12 on, which is written once more when the object
+    is dropped; the interpreter then prints a traceback after the error that was told.
+    """
+
+    def __init__(self, file: Writable, level: int) -> None:
+        self._file = file
+        self._compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._crc = self._size = 0
+        # No flags, time 0, level (2 best, 4 fastest), operating system unknown.
+        file.write(b"\x1f\x8b\x08\0" + bytes(4) + bytes([{9: 2, 1: 4}.get(level, 0), 255]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._file.write(self._compressor.flush())
+            self._file.write(struct.pack("<2I", self._crc, self._size & 0xFFFFFFFF))
+
+    def write(self, data: bytes, /) -> int:
+        """Compress `data` and append it. Raises what `file` raises."""
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        self._file.write(self._compressor.compress(data))
+        return len(data)
 
 
 def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.stack import moved_root, real_stack
+from tests.support.toolbox import bring_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +19,19 @@ __all__ = ["moved_root", "real_stack"]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps tests away from the cache of whoever runs them."""
+    """Keeps tests away from the cache of the account that runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tools_on_path(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[None]:
+    """Brings the programs that tests call and this machine does not have."""
+    assert pytestconfig.cache is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.environ.get("PATH", os.defpath))
+        bring_tools(tmp_path_factory.getbasetemp() / "tools", pytestconfig.cache.mkdir("zig"))
         yield

@@ -21,6 +21,7 @@ from stackbuild.workspace import Workspace
 from tests.support.index import IndexServer
 from tests.support.interpreters import Listener, packable
 from tests.support.locking import Project
+from tests.support.toolbox import FALLBACK_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,12 +72,16 @@ TAG = f"cp{_MINOR}-cp{_MINOR}-" + sysconfig.get_platform().replace("-", "_").rep
 def compiled(text, *words):
     """The extension module `tiny` made of C source."""
     pathlib.Path("tiny.c").write_text(text)
+    # For an interpreter without its headers: as last, so that they come first where they are.
+    pathlib.Path("last").mkdir(exist_ok=True)
+    pathlib.Path("last/Python.h").write_text(HEADER)
     name = "tiny" + sysconfig.get_config_var("EXT_SUFFIX")
     # An interpreter that is a shared library passes on where it looks for that.
     flags = ["-g", "-O2", "-fPIC", "-shared", "-Wl,-rpath,/install/lib"]
     include = sysconfig.get_path("include", vars={"installed_base": sys.base_prefix})
     flags += os.environ.get("CPPFLAGS", "").split()
-    command = [os.environ["CC"], *flags, "-I", include, os.path.abspath("tiny.c"), *words]
+    flags += ["-I", include, "-idirafter", os.path.abspath("last")]
+    command = [os.environ["CC"], *flags, os.path.abspath("tiny.c"), *words]
     subprocess.run([*command, "-o", name], check=True)
     return {name: pathlib.Path(name).read_bytes()}
 '''
@@ -93,7 +98,9 @@ PyMODINIT_FUNC PyInit_tiny(void) { return PyModule_Create(&module); }
 def c_extension(value: str = "42", before: str = "", words: str = "") -> str:
     """A `build.py` that compiles the module `tiny`; its `answer()` is the C expression `value`."""
     text = before + EXTENSION % value
-    return f"{COMPILE}\n\ndef files(settings):\n    return compiled({text!r}, {words})\n"
+    header = (FALLBACK_HEADERS / "Python.h").read_text(encoding="utf-8")
+    function = f"def files(settings):\n    return compiled({text!r}, {words})\n"
+    return f"HEADER = {header!r}\n{COMPILE}\n\n{function}"
 
 
 def pure(body: str = "return {'tiny.py': b'value = 1\\n'}") -> str:

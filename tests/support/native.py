@@ -1,17 +1,19 @@
-"""Small native modules, compiled where there is a compiler, that do what real ones sometimes do."""
+"""Small native modules that do what real ones sometimes do."""
 
 from __future__ import annotations
 
 import functools
 import json
-import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.support.handmade import interpreters
+from tests.support.toolbox import FALLBACK_HEADERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SOURCE = """
 #include <Python.h>
@@ -39,9 +41,8 @@ NO_DRIVER = (
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """A C compiler, with the headers of one interpreter."""
+    """The C compiler, with the headers of one interpreter."""
 
-    command: str
     include: str
     suffix: str
 
@@ -50,7 +51,7 @@ class Compiler:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{name}{self.suffix}"
         source = _SOURCE.format(name=name, body=body)
-        self._run(source, path, f"-I{self.include}", *options)
+        self._run(source, path, f"-I{self.include}", "-idirafter", str(FALLBACK_HEADERS), *options)
         return path
 
     def library(self, directory: Path, name: str) -> Path:
@@ -62,7 +63,7 @@ class Compiler:
     def _run(self, source: str, output: Path, *options: str) -> None:
         subprocess.run(
             [
-                self.command,
+                "gcc" if sys.platform == "linux" else "cc",
                 "-shared",
                 "-fPIC",
                 "-x",
@@ -83,26 +84,12 @@ class Compiler:
 
 @functools.cache
 def compiler(minor: str, interpreter: Path | None = None) -> Compiler:
-    """A compiler for modules of CPython `minor`. Skips the test where there is none."""
-    command = shutil.which("gcc") or shutil.which("cc")
-    python = interpreter or interpreters().get(minor)
-    if command is None or python is None:
-        pytest.skip(f"no C compiler, or no CPython {minor}")
+    """A compiler for modules of CPython `minor`, which is on this machine."""
+    python = interpreter or interpreters()[minor]
     code = (
         "import json, sysconfig, importlib.machinery as m;"
         "print(json.dumps([sysconfig.get_paths()['include'], m.EXTENSION_SUFFIXES[0]]))"
     )
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     include, suffix = json.loads(done.stdout)
-    if not Path(include, "Python.h").is_file():
-        pytest.skip(f"the headers of CPython {minor} are not there")
-    return Compiler(command, include, suffix)
-
-
-def own_extension(minor: str) -> Path:
-    """A native module of the standard library, for where nothing can be compiled."""
-    prefix = interpreters()[minor].parent.parent
-    found = sorted(prefix.glob(f"lib/python{minor}/lib-dynload/_json.*.so"))
-    if not found:
-        pytest.skip(f"CPython {minor} has its modules built in")
-    return found[0]
+    return Compiler(include, suffix)

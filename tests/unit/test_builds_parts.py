@@ -113,8 +113,9 @@ def test_sources_stay_in_their_directory(
     tmp_path: Path, members: list[tarfile.TarInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = _tar(tmp_path / "a-1.tar.gz", *members)
-    # Older versions of CPython have no filters.
-    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    # Older versions of CPython have no filters; newer ones must not be what refuses these.
+    if hasattr(tarfile, "data_filter"):
+        monkeypatch.setattr(tarfile, "data_filter", tarfile.fully_trusted_filter)
     with pytest.raises(IntegrityError, match="the source distribution cannot be unpacked"):
         unpack_sdist(archive, tmp_path / "to" / "in")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.tar.gz", "to"]

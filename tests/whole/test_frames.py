@@ -176,8 +176,8 @@ def test_tarfile_unpacks_an_archive(wheels: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="modes and links")
 @pytest.mark.parametrize("program", ["tar", "bsdtar"])
 def test_programs_unpack_an_archive(wheels: Path, tmp_path: Path, program: str) -> None:
-    if not shutil.which(program) or not shutil.which("zstd"):
-        pytest.skip(f"{program} or zstd is not on this machine")
+    if not shutil.which(program):
+        pytest.skip(f"there is no {program} on this machine")
     archive, expected = _archive(wheels, tmp_path)
     to = tmp_path / "unpacked"
     to.mkdir()

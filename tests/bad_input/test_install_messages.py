@@ -198,10 +198,19 @@ def test_a_state_that_cannot_be_read(made: Publisher, root: Path) -> None:
         ("layers", ["../../../../x"], "layers: '../../../../x' is absolute, or has an empty"),
         ("layers", ["cpython-3.12", "framework", "other"], "the manifest of atls"),
         ("asked", ["nothing"], "asked: 'nothing', which is not in layers"),
+        ("asked", [["atls"]], "state.json is damaged: asked[0] is not a string"),
+        ("layers", ["framework", "atls"], "layers: without 'cpython-3.12', which framework needs"),
+        ("layers", 7, "state.json is damaged: layers is not an array"),
+        ("store", "/x\0y", "state.json is damaged: store is not an absolute path"),
+        ("store", "x", "state.json is damaged: store is not an absolute path"),
+        ("platform", 1, "state.json is damaged: platform has an unknown value"),
+        ("format", 10**30, "state.json is damaged: format is a number of 31 digits"),
+        ("format", 99, "state.json was written by a newer stackbuild"),
+        ("more", 1, "state.json is damaged: more is not known"),
     ],
 )
 def test_a_state_that_names_other_layers(
-    made: Publisher, root: Path, key: str, value: list[str], found: str
+    made: Publisher, root: Path, key: str, value: object, found: str
 ) -> None:
     succeed("install", "atls", "--from", made.directory, "--root", root)
     directory = root / "generations/1/.stackbuild"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ def test_writing_home_leaves_the_store_alone(tmp_path: Path) -> None:
     # A layer that is carried over has a home already.
     WriteHome(linked, Path("/else")).apply()
     assert linked.read_text() == "home = /else\ninclude-system-site-packages = false\n"
+
+
+def test_writing_home_takes_any_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "pyvenv.cfg"
+    path.write_bytes(b"prompt = \xff\x85\nhome = /old\n")
+    change = WriteHome(path, Path(os.fsdecode(b"/d\xe9j\xc3\xa0/bin")))
+    change.apply()
+    assert path.read_bytes() == b"home = /d\xe9j\xc3\xa0/bin\nprompt = \xff\x85\n"
+    assert change.is_applied()
 
 
 def test_a_launcher_is_copied_where_the_runtime_has_one(tmp_path: Path) -> None:

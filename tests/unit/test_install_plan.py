@@ -9,6 +9,7 @@ from stackbuild.install.plan import Plan, find_installed, plan_install, plan_uni
 from stackbuild.install.state import State
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published
+from stackbuild.spec.model import LayerKind
 from tests.support.publish import publisher
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def test_an_application_that_must_change_is_brought_along(made: Publisher) -> No
 def test_an_application_that_cannot_change_is_refused(made: Publisher) -> None:
     runtime, *_ = made.stack("1")
     before = planned(made, "atls", "pgen").state
-    framework = made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    framework = made.publish(
+        "framework", {"f": {"x": "2"}}, below=[runtime], kind=LayerKind.FRAMEWORK, lock="2"
+    )
     made.application("atls", [framework, runtime], "2")
     with pytest.raises(InstallError) as caught:
         planned(made, "atls", state=before)
@@ -78,7 +81,9 @@ def test_an_application_that_cannot_change_is_refused(made: Publisher) -> None:
 
 def test_applications_for_different_frameworks_do_not_go_together(made: Publisher) -> None:
     runtime, *_ = made.stack("1")
-    framework = made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    framework = made.publish(
+        "framework", {"f": {"x": "2"}}, below=[runtime], kind=LayerKind.FRAMEWORK, lock="2"
+    )
     made.application("atls", [framework, runtime], "2")
     with pytest.raises(InstallError, match="pgen and atls need different versions of framework"):
         planned(made, "pgen", "atls")
@@ -86,7 +91,9 @@ def test_applications_for_different_frameworks_do_not_go_together(made: Publishe
 
 def test_an_older_framework_that_fits_is_taken(made: Publisher) -> None:
     runtime, old, _, _ = made.stack("1")
-    made.publish("framework", {"f": {"x": "2"}}, below=[runtime], lock="2")
+    made.publish(
+        "framework", {"f": {"x": "2"}}, below=[runtime], kind=LayerKind.FRAMEWORK, lock="2"
+    )
     assert planned(made, "pgen").state.layers["framework"].digest == old.digest
 
 
@@ -103,9 +110,23 @@ def test_what_is_installed_serves_where_the_registry_lacks_it(made: Publisher) -
 
 def test_versioned_frameworks_stand_side_by_side(made: Publisher) -> None:
     runtime, *_ = made.stack("1")
-    one = made.publish("fw", {"f": {"x": "1"}}, below=[runtime], lock="1", directory="fw@1")
+    one = made.publish(
+        "fw",
+        {"f": {"x": "1"}},
+        below=[runtime],
+        kind=LayerKind.FRAMEWORK,
+        lock="1",
+        directory="fw@1",
+    )
     made.application("atls", [one, runtime], "a")
-    two = made.publish("fw", {"f": {"x": "2"}}, below=[runtime], lock="2", directory="fw@2")
+    two = made.publish(
+        "fw",
+        {"f": {"x": "2"}},
+        below=[runtime],
+        kind=LayerKind.FRAMEWORK,
+        lock="2",
+        directory="fw@2",
+    )
     made.application("pgen", [two, runtime], "b")
     state = planned(made, "atls", "pgen").state
     assert {"fw@1", "fw@2"} < state.layers.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -53,11 +53,10 @@ counts = st.integers(min_value=0, max_value=2**50)
 
 
 @st.composite
-def links(draw: st.DrawFn) -> ChainLink:
-    layer = draw(layer_names)
+def links(draw: st.DrawFn, layer: str, kind: LayerKind) -> ChainLink:
     return ChainLink(
         layer=layer,
-        kind=draw(st.sampled_from(LayerKind)),
+        kind=kind,
         directory=layer_directory(layer, draw(versions)),
         lock=draw(sha256s),
     )
@@ -90,16 +89,21 @@ def _placed(parts: list[Frame]) -> tuple[PlacedFrame, ...]:
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     placed = _placed(draw(st.lists(frames, max_size=4)))
-    layer = draw(layer_names)
+    kind = draw(st.sampled_from(LayerKind))
+    below = 0 if kind is LayerKind.RUNTIME else 1
+    layer, *lower = draw(
+        st.lists(layer_names, min_size=1 + below, max_size=1 + 3 * below, unique=True)
+    )
+    kinds = [LayerKind.FRAMEWORK] * (len(lower) - 1) + [LayerKind.RUNTIME]
     manifest = Manifest(
         layer=layer,
-        kind=draw(st.sampled_from(LayerKind)),
+        kind=kind,
         platform=draw(st.sampled_from(Platform)),
         directory=layer_directory(layer, draw(versions)),
         python_version=draw(python_versions),
         lock=draw(sha256s),
         digest="",
-        chain=tuple(draw(st.lists(links(), max_size=3))),
+        chain=tuple(draw(links(*item)) for item in zip(lower, kinds, strict=bool(lower))),
         frames=placed,
         archive=Archive(
             name=draw(names), size=sum(item.frame.size for item in placed), sha256=draw(sha256s)
@@ -242,6 +246,25 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("frames", 0, "sha256", to="AB" * 32), "frames[0].sha256 is not a sha256"),
         (_set("frames", to={}), "the manifest is damaged: frames is not an array"),
         (_set("chain", 0, to=[]), "the manifest is damaged: chain[0] is not an object"),
+        (_set("chain", to=[]), "chain does not end with a runtime"),
+        (_set("chain", 0, "kind", to="framework"), "chain does not end with a runtime"),
+        (_set("kind", to="runtime"), "chain names layers below a runtime"),
+        (
+            lambda value: value["chain"].insert(0, value["chain"][0]),
+            "chain has another kind of layer before its end",
+        ),
+        (
+            lambda value: value["chain"].insert(
+                0,
+                {
+                    **value["chain"][0],
+                    "layer": "framework",
+                    "directory": "framework",
+                    "kind": "framework",
+                },
+            ),
+            "chain[0].layer is in the chain twice",
+        ),
         (_set("chain", 0, "lock", to=None), "chain[0].lock is not a string"),
         (_set("archive", "size", to=21), "archive.size is not the sum of the frames' sizes"),
         (_set("archive", "format", to="rar"), "archive.format has an unknown value"),
@@ -251,7 +274,7 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
     ],
 )
 def test_a_manifest_that_was_changed_is_refused_with_the_place(
-    change: Callable[[object], None], message: str
+    change: Callable[[Any], None], message: str
 ) -> None:
     value = json.loads(manifest_to_json(_example()))
     change(value)

@@ -123,6 +123,7 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
         omitted=tuple(_left_out(item) for item in value["omitted"].items()),
         provenance=value["provenance"].table(),
     )
+    _check_chain(manifest, value["chain"])
     _check_size(manifest, value["archive"]["size"])
     expected = body_digest(manifest)
     if manifest.digest != expected:
@@ -144,6 +145,24 @@ def _link(value: Value) -> ChainLink:
         directory=value["directory"].directory_of(value["layer"].layer_name()),
         lock=value["lock"].sha256(),
     )
+
+
+def _check_chain(manifest: Manifest, chain: Value) -> None:
+    """Raise IntegrityError unless the layers below are frameworks and, last, one runtime."""
+    kinds = [link.kind for link in manifest.chain]
+    if manifest.kind is LayerKind.RUNTIME:
+        if kinds:
+            raise chain.error("names layers below a runtime", "an empty array")
+        return
+    if kinds[-1:] != [LayerKind.RUNTIME]:
+        raise chain.error("does not end with a runtime", "the layers below, the runtime last")
+    if any(kind is not LayerKind.FRAMEWORK for kind in kinds[:-1]):
+        raise chain.error("has another kind of layer before its end", "frameworks, then a runtime")
+    seen = {manifest.layer}
+    for item, link in zip(chain.items(), manifest.chain, strict=True):
+        if link.layer in seen:
+            raise item["layer"].error("is in the chain twice", "each layer once")
+        seen.add(link.layer)
 
 
 def _frames(value: Value) -> tuple[PlacedFrame, ...]:

@@ -8,6 +8,7 @@ copies the launcher, for links need a privilege there (PEP 405, `venv` module).
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,22 +37,23 @@ class WriteHome:
 
     def apply(self) -> None:
         """Replace the file, which may be a hard link into the store, by a new one."""
-        content = self.content(self.configuration.read_text(encoding="utf-8"))
+        content = self.content(self.configuration.read_bytes())
         self.configuration.unlink()
-        self.configuration.write_text(content, encoding="utf-8", newline="\n")
+        self.configuration.write_bytes(content)
         self.configuration.chmod(0o444)
 
     def is_applied(self) -> bool:
         """Whether the file has a home, this one or that of where the root was before."""
         try:
-            return self.configuration.read_text(encoding="utf-8").startswith("home = ")
-        except (OSError, UnicodeDecodeError):
+            return self.configuration.read_bytes().startswith(b"home = ")
+        except OSError:
             return False
 
-    def content(self, before: str) -> str:
+    def content(self, before: bytes) -> bytes:
         """The new file, from the one in the frame or from one that had another home."""
-        kept = (line for line in before.splitlines(keepends=True) if not line.startswith("home "))
-        return f"home = {self.home}\n{''.join(kept)}"
+        # Not decoded: what an archive holds may be anything, and paths of POSIX are bytes.
+        kept = (line for line in before.splitlines(keepends=True) if not line.startswith(b"home "))
+        return b"home = %b\n%b" % (os.fsencode(self.home), b"".join(kept))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
+from stackbuild.compose.values import Value
 from stackbuild.errors import InstallError, IntegrityError
-from stackbuild.files import atomic_write
+from stackbuild.files import atomic_write, read_regular
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STATE_FORMAT = 1
 STATE_DIRECTORY = ".stackbuild"
 _STATE = "state.json"
+_STATE_KEYS = ("format", "platform", "asked", "layers", "store")
 _DAMAGED = "damaged.json"
 
 
@@ -79,21 +81,44 @@ def read_state(generation: Path) -> State:
     """The state of `generation`. Raises InstallError for one that cannot be read."""
     directory = generation / STATE_DIRECTORY
     try:
-        value = strictjson.read(directory / _STATE)
-        if value["format"] != STATE_FORMAT:
-            raise _unreadable(directory / _STATE, f"format {value['format']}")
-        layers = {name: _read_manifest(directory, name) for name in value["layers"]}
-        for name in value["asked"]:
+        value = _read(directory / _STATE)
+        value.fields(_STATE_KEYS, format_version=STATE_FORMAT)
+        layers = _read_layers(directory, [item.text() for item in value["layers"].items()])
+        asked = tuple(item.text() for item in value["asked"].items())
+        for name in asked:
             if name not in layers:
                 raise _unreadable(directory / _STATE, f"asked: {name!r}, which is not in layers")
         return State(
-            platform=Platform(value["platform"]),
-            asked=tuple(value["asked"]),
+            platform=value["platform"].choice(Platform),
+            asked=asked,
             layers=layers,
-            store=None if value["store"] is None else Path(value["store"]),
+            store=_store(value["store"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, IntegrityError) as error:
+    except (OSError, IntegrityError) as error:
         raise _unreadable(directory / _STATE, str(error)) from error
+
+
+def _read_layers(directory: Path, names: list[str]) -> dict[str, Manifest]:
+    """The manifests of the layers in the directories `names`, which are complete chains."""
+    layers = {name: _read_manifest(directory, name) for name in names}
+    for name, manifest in layers.items():
+        for link in manifest.chain:
+            if link.directory not in layers:
+                reason = f"layers: without {link.directory!r}, which {name} needs"
+                raise _unreadable(directory / _STATE, reason)
+    return layers
+
+
+def _read(path: Path) -> Value:
+    """The JSON in a file of the state. Raises OSError, IntegrityError."""
+    return Value(path.name, "", strictjson.read(path))
+
+
+def _store(value: Value) -> Path | None:
+    text = value.optional_text()
+    if text is not None and ("\0" in text or not Path(text).is_absolute()):
+        raise value.error("is not an absolute path", "the path of a directory")
+    return None if text is None else Path(text)
 
 
 def _read_manifest(directory: Path, name: str) -> Manifest:
@@ -101,7 +126,7 @@ def _read_manifest(directory: Path, name: str) -> Manifest:
     if fault := path_fault(name):
         raise _unreadable(directory / _STATE, f"layers: {name!r} {fault}")
     path = directory / f"{name}.json"
-    manifest = manifest_from_json(path.read_bytes(), str(path))
+    manifest = manifest_from_json(read_regular(path, strictjson.MAX_SIZE + 1), str(path))
     if manifest.directory != name:
         raise _unreadable(path, f"the manifest of {manifest.directory}")
     return manifest
@@ -120,11 +145,13 @@ def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None
 def damaged(generation: Path) -> tuple[list[str], list[str]]:
     """The layers and frames that `mark_damaged` was called with; nothing otherwise."""
     try:
-        value = strictjson.read(generation / STATE_DIRECTORY / _DAMAGED)
-        return list(value["layers"]), list(value["frames"])
+        value = _read(generation / STATE_DIRECTORY / _DAMAGED)
+        value.fields(("layers", "frames"))
+        layers = [item.text() for item in value["layers"].items()]
+        return layers, [item.sha256() for item in value["frames"].items()]
     except FileNotFoundError:
         return [], []
-    except (OSError, IntegrityError, KeyError, TypeError) as error:
+    except (OSError, IntegrityError) as error:
         raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, str(error)) from error
 
 

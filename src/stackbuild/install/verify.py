@@ -222,10 +222,10 @@ class _Check:
 
     def _compare_adjusted(self, path: str, expected: _Expected, change: WriteHome) -> None:
         try:
-            original = (self._store.tree(expected.frame) / path).read_text(encoding="utf-8")
-            found = change.configuration.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self._differs("edited", path, expected="text", found=str(error))
+            original = (self._store.tree(expected.frame) / path).read_bytes()
+            found = change.configuration.read_bytes()
+        except OSError as error:
+            self._differs("edited", path, expected="a file", found=str(error))
             return
         if found != change.content(original):
             self._differs("edited", path, expected=f"home = {change.home}")

@@ -59,7 +59,7 @@ def _measure(spec: Spec, work: Path, only: list[str] | None) -> list[Line]:
         scratch = work / "scratch"
         scratch.mkdir(exist_ok=True)
         bench = Bench(ours=ours, peer=peer, scratch=scratch)
-        _warm(bench)
+        _warm(bench, only or list(GROUPS))
         lines: list[Line] = []
         for name in only or GROUPS:
             _tell(f"measuring: {name}")
@@ -71,13 +71,14 @@ def _measure(spec: Spec, work: Path, only: list[str] | None) -> list[Line]:
     return lines
 
 
-def _warm(bench: Bench) -> None:
+def _warm(bench: Bench, groups: Sequence[str]) -> None:
     """Fill the caches of both sides, so that no measured command waits for a download."""
     _tell("preparing: locks, wheels and build environments of both sides")
     bench.ours.lock()
-    bench.ours.fetch()
     bench.peer.lock("--if-needed")
-    bench.peer.build()
+    if set(groups) - {"lock"}:
+        bench.ours.fetch()
+        bench.peer.build()
 
 
 def _facts(peer: Peer, runtime: str, load: float) -> dict[str, object]:

@@ -76,6 +76,11 @@ class Ours:
         """So that every layer is resolved anew; what uv has cached stays."""
         shutil.rmtree(self.project / "layers", ignore_errors=True)
 
+    def forget_uv(self) -> None:
+        """So that uv asks the index for every page and every wheel's metadata."""
+        for name in ("uv", "addresses"):
+            shutil.rmtree(self.cache / name, ignore_errors=True)
+
     def forget_exports(self) -> None:
         """So that everything is published anew, out of the frame cache."""
         shutil.rmtree(self.exports, ignore_errors=True)

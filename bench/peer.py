@@ -74,11 +74,16 @@ class Peer:
         return (self.spec.runtime, *frameworks, f"app-{APPLICATION}")
 
     @property
+    def uv_cache(self) -> Path:
+        """The cache of the uv that it runs."""
+        return self.directory / "uv-cache"
+
+    @property
     def place(self) -> Place:
         """Where its commands run; its caches are its own, as stackbuild's are."""
         settings = {
             "PBS_INSTALLER_BASE_URL": self.mirror,
-            "UV_CACHE_DIR": str(self.directory / "uv-cache"),
+            "UV_CACHE_DIR": str(self.uv_cache),
             "UV_SYSTEM_CERTS": "1",
             "XDG_CACHE_HOME": str(self.directory / "cache"),
         }
@@ -94,6 +99,10 @@ class Peer:
     def lock(self, *words: str) -> Run:
         """Lock all layers; venvstacks resolves for all platforms of a layer in one go."""
         return self._run("lock", *words)
+
+    def forget_uv(self) -> None:
+        """So that uv asks the index for every page and every wheel's metadata."""
+        shutil.rmtree(self.uv_cache, ignore_errors=True)
 
     def build(self) -> Run:
         """Install the locked distributions into its build environments."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import StackbuildError, UsageError
 
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
 
@@ -75,6 +75,22 @@ class Workspace:
     def uv(self) -> Path:
         """The cache of uv itself."""
         return self.cache / "uv"
+
+
+def prepare_cache(directory: Path) -> None:
+    """Make `directory`, a part of the cache. Raises StackbuildError where it is not writable."""
+    found = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = error.strerror
+    if found or not os.access(directory, os.W_OK | os.X_OK):
+        raise StackbuildError(
+            "the cache is not writable",
+            file=directory,
+            found=found,
+            remedy=f"make it writable, or set {CACHE_VARIABLE} to another directory",
+        )
 
 
 def _default_cache(project: Path) -> Path:

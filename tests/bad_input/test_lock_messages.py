@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, LockError, UsageError
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.errors import ManyLocksError
@@ -155,6 +157,35 @@ def test_an_index_that_is_not_there(project: Project) -> None:
     project.write(framework("fw", "base", extra=LINUX_ONLY), address="http://127.0.0.1:9/simple/")
     with pytest.raises(FetchError, match="the package index cannot be asked"):
         project.lock()
+
+
+def test_a_cache_that_is_not_writable(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Below a file nobody can make a directory, not even root.
+    (project.directory.parent / "file").touch()
+    cache = project.directory.parent / "file/cache"
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(cache))
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    assert main(["lock", "--spec", str(project.directory / "venvstacks.toml")]) == 1
+    assert capsys.readouterr().err.splitlines()[-4:] == [
+        "error: the cache is not writable",
+        f"  file: {cache / 'uv'}",
+        "  found: Not a directory",
+        "  to fix: make it writable, or set STACKBUILD_CACHE_DIR to another directory",
+    ]
+
+
+def test_a_failure_of_uv_is_not_taken_for_a_contradiction(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=LINUX_ONLY))
+    project.lock()
+    shutil.rmtree(project.workspace.layers)
+    for kept in project.workspace.uv.glob("s*-v*"):
+        shutil.rmtree(kept)
+        kept.touch()
+    assert _error(project).startswith("uv could not resolve the requirements of fw\n  layer: fw\n")
 
 
 def test_a_python_that_was_never_built(project: Project) -> None:

@@ -29,11 +29,14 @@ from stackbuild.lock.model import (
     LockedFile,
     VcsSource,
 )
+from stackbuild.lock.question import Question
 from stackbuild.lock.report import change_of
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
+from stackbuild.lock.uv import Uv
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
+from stackbuild.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -335,6 +338,34 @@ def test_credentials_go_to_their_own_index_only() -> None:
     for other in ("http://index.example:8443/a", "https://index.example/a", "https://o.example/a"):
         assert settings.with_credentials(other) == other
     assert "word" not in str(settings.described())
+
+
+def test_every_index_may_be_remembered_and_the_default_one_too() -> None:
+    index = PackageIndex(name="own", url="https://index.example/simple/")
+    settings = IndexSettings(indexes=(index,), sources={})
+    default = "https://default.example/simple"
+    remembered = {"api": "max-age=600", "files": "max-age=365000000, immutable"}
+    assert settings.tables(default=default) == [
+        {"name": "own", "url": index.url, "cache-control": remembered},
+        {"url": default, "default": True, "cache-control": remembered},
+    ]
+    # With a rule for pages, uv would ignore `--refresh`.
+    fresh = settings.tables(default=default, refresh=True)
+    assert [table["cache-control"] for table in fresh] == [{"files": remembered["files"]}] * 2
+    assert "cache-control" not in str(settings.described())
+
+
+def test_uv_tells_its_default_index(tmp_path: Path) -> None:
+    workspace = Workspace(project=tmp_path, cache=tmp_path / "cache", jobs=1)
+    settings = IndexSettings(indexes=(), sources={})
+    target = target_of(_layer(), Platform.LINUX_X64, PYTHON)
+    question = Question(layer="fw", requirements=(), target=target, indexes=settings)
+    (table,) = Uv(workspace).index_tables(question)
+    assert table["default"] is True
+    assert str(table["url"]).startswith("https://")
+    own = PackageIndex(name=None, url="https://index.example/simple/", default=True)
+    question = replace(question, indexes=replace(settings, indexes=(own,)))
+    assert [table["url"] for table in Uv(workspace).index_tables(question)] == [own.url]
 
 
 def test_secrets_are_cut_out_of_text() -> None:

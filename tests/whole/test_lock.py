@@ -117,6 +117,45 @@ def test_versions_stay_until_an_upgrade_is_asked_for(project: Project) -> None:
     assert project.versions("fw") == {"a": "2.0", "b": "2.0", "c": "2.0"}
 
 
+def test_each_page_and_file_is_asked_for_once(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0", requires=("base",))
+    project.write(framework("fw", "base") + application("app", "fw", "top"))
+    project.lock()
+    for name in ("base", "top"):
+        assert project.index.count("GET", f"/simple/{name}/") == 1
+        assert project.index.count("GET", f"/files/{name}-1.0") == 1
+    # Without locks everything is resolved again, from the pages that uv kept.
+    before = project.raw("app")["packages"]
+    shutil.rmtree(project.workspace.layers)
+    project.index.forget()
+    project.lock()
+    assert project.index.requests == ()
+    assert project.raw("app")["packages"] == before
+
+
+def test_a_release_of_a_moment_ago_is_found_where_it_is_asked_for(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=TWO))
+    project.lock()
+    project.wheel("base", "2.0")
+    project.write(framework("fw", "base>=2", extra=TWO))
+    project.lock()
+    assert project.versions("fw", "macosx-aarch64") == {"base": "2.0"}
+
+
+def test_check_asks_nobody(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(framework("fw", "base", extra=TWO))
+    project.lock()
+    project.write(framework("fw", "base>=2", extra=TWO))
+    project.index.forget()
+    assert [item.reason for item in project.lock(check=True).stale] == [
+        "its requirements changed"
+    ] * 2
+    assert project.index.requests == ()
+
+
 def test_nothing_to_do_asks_nobody_and_writes_nothing(project: Project) -> None:
     project.wheel("base", "1.0")
     project.write(framework("fw", "base", extra=TWO))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from stackbuild.builds.process import tool_environment
 from stackbuild.errors import LockError
 from stackbuild.lock.model import BuildRequirement
+from stackbuild.lock.question import Question
 from stackbuild.lock.sizes import Sizes
-from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.lock.uv import UnresolvableError, Uv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Files are found by their sha256, in whichever index has them. Afterwards
-`uv pip install -r layers/LAYER/pylock.PLATFORM.toml` works as well.
+`uv pip install -r layers/LAYER/pylock.PLATFORM.toml` installs what that layer
+itself holds, without the layers below it.
 
 Examples:
   stackbuild fetch

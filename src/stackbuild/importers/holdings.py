@@ -18,9 +18,10 @@ from stackbuild.importers.registries import owner
 from stackbuild.lock.explain import diagnose
 from stackbuild.lock.indexes import IndexSettings
 from stackbuild.lock.problems import MissingWheel
+from stackbuild.lock.question import Question
 from stackbuild.lock.sizes import Sizes
 from stackbuild.lock.targets import DEFAULT_LEVELS, Target
-from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.lock.uv import UnresolvableError, Uv
 from stackbuild.spec.model import Layer, LayerKind
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.importers.registries import Registry
-    from stackbuild.lock.uv import Found
+    from stackbuild.lock.question import Found
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import PackageIndex

@@ -14,8 +14,9 @@ from stackbuild.importers.plan import LAYER_BYTES, Environment, choose, plan
 from stackbuild.importers.report import comparisons
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.question import Question
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import Question, UnresolvableError, Uv
+from stackbuild.lock.uv import UnresolvableError, Uv
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.lock.model import LayerLock
-    from stackbuild.lock.uv import Answer, Found, Question, Uv
+    from stackbuild.lock.question import Found, Question
+    from stackbuild.lock.uv import Answer, Uv
     from stackbuild.spec.model import Layer, Policy
 
 _TRIALS = 8
@@ -46,8 +47,6 @@ class Chooser:
     """Makes the choice for one layer on one platform."""
 
     uv: Uv
-    ask: Callable[[Question], Answer]
-    """How uv is asked for the whole layer."""
     obtain: Callable[[NormalizedName, Found | VcsSource], LockedDistribution | Failure]
     """How a source becomes a wheel."""
     layer: Layer
@@ -85,7 +84,7 @@ class Chooser:
             built=built,
         )
         while True:
-            outcome = self._attempt(question, self.ask)
+            outcome = self._attempt(question)
             if not isinstance(outcome, Failure):
                 return self._choice(outcome)
             if self.policy.resolution.strict_missing or not outcome.is_missing:
@@ -123,11 +122,11 @@ class Chooser:
                 )
         return found
 
-    def _attempt(self, question: Question, ask: Callable[[Question], Answer]) -> Answer | Failure:
+    def _attempt(self, question: Question) -> Answer | Failure:
         """Ask, and ask again with what building sources told, until nothing is new."""
         without_wheel: dict[str, Failure] = {}
         while True:
-            outcome = self._asked(question, ask)
+            outcome = self._asked(question)
             if isinstance(outcome, Failure):
                 missing = outcome.problem
                 if isinstance(missing, MissingWheel) and self._may_build(missing, question):
@@ -147,9 +146,9 @@ class Chooser:
     def _may_build(self, missing: MissingWheel, question: Question) -> bool:
         return missing.name not in question.from_source and self.policy.may_build(missing.name)
 
-    def _asked(self, question: Question, ask: Callable[[Question], Answer]) -> Answer | Failure:
+    def _asked(self, question: Question) -> Answer | Failure:
         try:
-            answer = ask(question)
+            answer = self.uv.ask(question)
         except UnresolvableError as error:
             return diagnose(self.uv, question, error, self.layer, self.lower)
         own = split(answer.versions, self.lower)[0]
@@ -181,7 +180,7 @@ class Chooser:
         """The requirements that cannot be had by themselves, each with the reason."""
 
         def reason(text: str) -> str | None:
-            outcome = self._attempt(replace(question, requirements=(text,)), self.uv.ask)
+            outcome = self._attempt(replace(question, requirements=(text,)))
             missing = isinstance(outcome, Failure) and outcome.is_missing
             return outcome.in_short() if isinstance(outcome, Failure) and missing else None
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
 from stackbuild.lock.problems import Failure, MissingWheel, Problem
+from stackbuild.lock.question import project_name
 from stackbuild.lock.sources import reason_to_build
-from stackbuild.lock.uv import UnresolvableError, project_name
+from stackbuild.lock.uv import UnresolvableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from stackbuild.lock.model import LayerLock
+    from stackbuild.lock.question import Found, Question
     from stackbuild.lock.targets import Target
-    from stackbuild.lock.uv import Found, Question, Uv
+    from stackbuild.lock.uv import Uv
     from stackbuild.spec.model import Layer
 
 _NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?"
@@ -41,6 +43,7 @@ _NO_SOURCE = re.compile(
 )
 _NO_VERSION = re.compile(rf"there is no version of ({_NAME}==[^\s,]+)")
 _UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
+_NO_SOLUTION = "No solution found when resolving dependencies"
 _NETWORK = re.compile(
     r"Failed to fetch|Could not connect|error sending request|client error|dns error"
     r"|HTTP status|Request failed|could not be queried due to",
@@ -52,8 +55,11 @@ def diagnose(
     uv: Uv, question: Question, error: UnresolvableError, layer: Layer, lower: Sequence[LayerLock]
 ) -> Failure:
     """What keeps `layer` from being resolved, `error` being uv's answer to `question`."""
+    platform = question.target.platform
+    if not error.answered:
+        return Failure(layer=layer.name, platform=platform, problem=_other(error, layer))
     if built := _built_clash(question, error):
-        return Failure(layer=layer.name, platform=question.target.platform, problem=built)
+        return Failure(layer=layer.name, platform=platform, problem=built)
     if question.constraints:
         try:
             free = replace(question, constraints={}, preferences=question.constraints)
@@ -62,11 +68,11 @@ def diagnose(
             # Not the layers below are to blame, and without them uv says it more plainly.
             error, clash = other, None
         if clash:
-            return Failure(layer=layer.name, platform=question.target.platform, problem=clash)
+            return Failure(layer=layer.name, platform=platform, problem=clash)
     if match := _NO_WHEEL.search(error.flat):
         return _missing_wheel(uv, question, error, match, layer)
     problem = _missing_source(question, error, layer) or _other(error, layer)
-    return Failure(layer=layer.name, platform=question.target.platform, problem=problem)
+    return Failure(layer=layer.name, platform=platform, problem=problem)
 
 
 def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> Failure | None:
@@ -239,7 +245,8 @@ def _missing_source(question: Question, error: UnresolvableError, layer: Layer) 
 
 def _other(error: UnresolvableError, layer: Layer) -> Problem:
     text = error.flat.removeprefix("error: ")
-    text = text.removeprefix("No solution found when resolving dependencies cause: ")
+    contradiction = error.answered and text.startswith(_NO_SOLUTION)
+    text = text.removeprefix(f"{_NO_SOLUTION} cause: ")
     text = text.replace(project_name(layer.name), layer.name)
     if _NETWORK.search(text):
         return Problem(
@@ -248,6 +255,8 @@ def _other(error: UnresolvableError, layer: Layer) -> Problem:
             found=text,
             remedy="check the address and the credentials of the index, and the network",
         )
+    if not contradiction:
+        return Problem(message=f"uv could not resolve the requirements of {layer.name}", found=text)
     if unknown := _UNKNOWN.search(text):
         return Problem(
             message=f"no package index has {unknown[1]}",

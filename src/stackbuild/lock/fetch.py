@@ -144,8 +144,9 @@ class _Fetching:
 
     def _look_up(self, uv: Uv, lock: LayerLock, files: Sequence[str]) -> dict[str, str]:
         """Where the indexes of the lock's layer have `files`, as far as they have them."""
+        from stackbuild.lock.question import Question
         from stackbuild.lock.targets import target_of
-        from stackbuild.lock.uv import Question, UnresolvableError
+        from stackbuild.lock.uv import UnresolvableError
 
         layer = self._stack.layers[lock.layer]
         chosen = [item for item in lock.distributions if item.wheel.sha256 in files]

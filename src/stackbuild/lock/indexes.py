@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer, PackageIndex, Stack
 
 
+_PAGES = "max-age=600"
+"""How long uv uses the page of a distribution without asking the index again (RFC 9111)."""
+_FILES = "max-age=365000000, immutable"
+"""A file of an index never changes (RFC 8246): its metadata is asked for once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
     """Where uv looks distributions up for one layer."""
@@ -34,9 +40,27 @@ class IndexSettings:
     directory: Path = field(default_factory=Path)
     """What the addresses of directories are relative to."""
 
-    def tables(self) -> list[dict[str, object]]:
-        """The `[[index]]` tables of uv, with credentials. Raises LockError as `userinfo` does."""
-        return [_table(index, self._address(index)) for index in self.indexes]
+    @property
+    def has_default(self) -> bool:
+        """Whether one of them takes the place of uv's own default."""
+        return any(index.default for index in self.indexes)
+
+    def tables(
+        self, *, default: str | None = None, refresh: bool = False
+    ) -> list[dict[str, object]]:
+        """The `[[index]]` tables of uv, with credentials.
+
+        `default` is the address of uv's own default index, needed where
+        `has_default` is False. Without `refresh` uv may use pages that
+        are not older than ten minutes, whatever the index says of them. (Where
+        a table says so, uv ignores its own option `--refresh`.) Raises
+        LockError as `userinfo` does.
+        """
+        control = {"files": _FILES} if refresh else {"api": _PAGES, "files": _FILES}
+        tables = [_table(index, self._address(index)) for index in self.indexes]
+        if default is not None:
+            tables.append({"url": default, "default": True})
+        return [table | {"cache-control": control} for table in tables]
 
     def described(self) -> list[object]:
         """What a lock depends on: neither credentials nor where the project is."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from stackbuild.lock.building import Builder
     from stackbuild.lock.indexes import IndexSettings
     from stackbuild.lock.model import RuntimeLock
+    from stackbuild.lock.question import Found
     from stackbuild.lock.sizes import Sizes
     from stackbuild.lock.targets import Target
-    from stackbuild.lock.uv import Found
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer

@@ -136,7 +136,8 @@ def _look_up(
     workspace: Workspace,
 ) -> str:
     """Where the indexes have the source distribution. Raises FetchError."""
-    from stackbuild.lock.uv import Question, UnresolvableError, Uv
+    from stackbuild.lock.question import Question
+    from stackbuild.lock.uv import UnresolvableError, Uv
 
     question = Question(
         layer=f"source-{item.name}",

@@ -7,7 +7,7 @@ own first platform, whose versions it prefers.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,13 @@ from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
 from stackbuild.lock.obtain import Obtainer
 from stackbuild.lock.problems import Failure, told
+from stackbuild.lock.question import Question
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.sizes import Sizes
 from stackbuild.lock.sources import Sources
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import Question, Uv
+from stackbuild.lock.uv import Uv
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.building import Builder
     from stackbuild.lock.current import Locks
-    from stackbuild.lock.uv import Answer
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Download, Layer, Stack
@@ -221,7 +221,7 @@ class Resolution:
             target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
             constraints=_pins(lower),
-            preferences=self._upgrade.kept(old),
+            preferences={**self._upgrade.kept(old), **self._first_platform(layer, platform)},
             refresh=bool(self._upgrade),
         )
         obtainer = Obtainer(
@@ -239,7 +239,6 @@ class Resolution:
         )
         chooser = Chooser(
             uv=self._uv,
-            ask=lambda question: self._ask(question, layer),
             obtain=obtainer.obtain,
             layer=layer,
             policy=policy_on_chain(self._stack, layer, platform),
@@ -253,20 +252,12 @@ class Resolution:
         )
         return chooser.choose(question)
 
-    def _ask(self, question: Question, layer: Layer) -> Answer:
-        """Ask uv; once more where the layer's first platform has other versions.
-
-        Asking before the first platform is done saves waiting, as they agree
-        more often than not.
-        """
-        answer = self._uv.ask(question)
-        first = self._first_platform(layer, question.target.platform)
-        if all(first.get(item.name, item.version) == item.version for item in answer.found):
-            return answer
-        return self._uv.ask(replace(question, preferences={**question.preferences, **first}))
-
     def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
-        """The versions on the layer's first platform; none if that is `platform`."""
+        """The versions on the layer's first platform; none if that is `platform`.
+
+        The others wait for it. So they agree with it where they can, and find the
+        pages of the indexes in uv's cache instead of all asking for them at once.
+        """
         for first in layer.platforms:
             if first == platform:
                 break

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stackbuild.lock.indexes import IndexSettings
-    from stackbuild.lock.uv import Found
+    from stackbuild.lock.question import Found
     from stackbuild.messages import Messages
     from stackbuild.workspace import Workspace
 

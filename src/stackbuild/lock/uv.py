@@ -14,6 +14,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Semaphore
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stackbuild.lock.indexes import without_credentials, without_secrets
-from stackbuild.lock.standins import StandIn, stand_in
+from stackbuild.lock.question import ANSWER, Found, write_question
+from stackbuild.workspace import prepare_cache
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.lock.indexes import IndexSettings
+    from stackbuild.lock.question import Question
     from stackbuild.lock.targets import Target
     from stackbuild.workspace import Workspace
 
@@ -44,53 +46,9 @@ _KEPT_VARIABLES = frozenset(
 _RUNS_PER_PROCESSOR = 2
 """uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
 of names was seen to drop questions, which costs 5 s before uv asks again."""
-_OUTPUT = "pylock.answer.toml"
+_NO_ANSWER = 1
+"""How uv ends where requirements cannot be met; 2 where it could not work."""
 _EXPLAINED = "answer.txt"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What uv is asked."""
-
-    layer: str
-    requirements: tuple[str, ...]
-    target: Target
-    indexes: IndexSettings
-    constraints: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Versions that no other may take the place of."""
-    preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Versions to take where nothing speaks against them."""
-    stand_ins: Collection[NormalizedName] = ()
-    """What is done without, whoever asks for it."""
-    overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """Distribution to the specifier that counts instead of all others."""
-    without_dependencies: Collection[NormalizedName] = ()
-    """Distributions whose dependencies are not followed."""
-    from_source: Collection[NormalizedName] = ()
-    """Distributions whose source distributions count, and not their wheels."""
-    sources: Collection[tuple[NormalizedName, StandIn]] = ()
-    """What is known of source distributions; others count as without dependencies."""
-    built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
-    """Distributions that are not looked up, since they were built from source."""
-    no_deps: bool = False
-    every_file: bool = False
-    """Tell the wheels for all platforms instead of the best one for the target."""
-    refresh: bool = False
-    """Ask the indexes anew, whatever they allow to be remembered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A distribution that uv chose, and a wheel or the source distribution of it."""
-
-    name: NormalizedName
-    version: Version
-    file: str
-    url: str
-    """Without credentials."""
-    sha256: str | None
-    size: int | None
-    """In bytes, where the index tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +69,16 @@ class Answer:
 
 
 class UnresolvableError(Exception):
-    """uv found no answer; `text` is what it says, without secrets."""
+    """uv found no answer; `text` is what it says, without secrets.
 
-    def __init__(self, text: str) -> None:
+    `answered` tells that the requirements cannot be met. If it is False, uv
+    could not work: no network, no rights, or something it cannot read.
+    """
+
+    def __init__(self, text: str, *, answered: bool) -> None:
         super().__init__(text)
         self.text = text
+        self.answered = answered
 
     @property
     def flat(self) -> str:
@@ -123,26 +86,32 @@ class UnresolvableError(Exception):
         return " ".join(self.text.split())
 
 
-def project_name(layer: str) -> str:
-    """The name that a layer has in uv's messages, which no distribution has."""
-    return "layer-" + re.sub(r"[^a-z0-9]+", "-", layer.lower()).strip("-")
-
-
 class Uv:
     """Runs uv, a few at a time. Safe in any thread."""
 
     def __init__(self, workspace: Workspace) -> None:
+        """Raises StackbuildError where uv's cache is not writable."""
         import uv
 
         self._executable = uv.find_uv_bin()
         self._cache = workspace.uv
+        prepare_cache(self._cache)
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
 
     def ask(self, question: Question) -> Answer:
         """The wheels of the distributions that answer `question`.
 
-        Raises UnresolvableError when there is no answer.
+        Where the remembered pages of the indexes give no answer, the indexes
+        are asked anew. Raises UnresolvableError when there is no answer.
         """
+        try:
+            return self._ask(question)
+        except UnresolvableError as error:
+            if question.refresh or not error.answered:
+                raise
+        return self._ask(replace(question, refresh=True))
+
+    def _ask(self, question: Question) -> Answer:
         fixed = self._fixed(question)
         while True:
             try:
@@ -183,9 +152,9 @@ class Uv:
         return {item.name: item for item in self.ask(alone).found}
 
     def _run(self, question: Question, fixed: Mapping[NormalizedName, Found]) -> Answer:
-        form = ["--output-file", _OUTPUT, "--format", "pylock.toml"]
+        form = ["--output-file", ANSWER, "--format", "pylock.toml"]
         with self._compiled(question, fixed, form) as directory:
-            return _read_answer(directory / _OUTPUT, question, fixed)
+            return _read_answer(directory / ANSWER, question, fixed)
 
     @contextmanager
     def _compiled(
@@ -194,21 +163,24 @@ class Uv:
         """The directory with uv's answer, in the form that the words `form` ask for."""
         with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
             directory = Path(name)
-            _write_question(question, fixed, directory)
-            result = subprocess.run(
-                [*self._command(question), *form],
-                cwd=directory,
-                env=_environment() | question.target.uv_environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
-            if result.returncode != 0:
-                text = without_secrets(result.stderr.strip())
-                raise UnresolvableError(text or f"uv ended with status {result.returncode}")
+            write_question(question, self.index_tables(question), fixed, directory)
+            _execute([*self._command(question), *form], directory, question.target)
             yield directory
+
+    def index_tables(self, question: Question) -> list[dict[str, object]]:
+        """The `[[index]]` tables that uv is given, its own default index among them."""
+        default = None
+        if not question.indexes.has_default:
+            default = _default_index(self._executable, tuple(self._common))
+        return question.indexes.tables(default=default, refresh=question.refresh)
+
+    @property
+    def _common(self) -> list[str]:
+        # Any interpreter does, since version and platform are given; looking for
+        # one of the version takes ten times as long as the resolution itself.
+        words = ["--python", sys.executable, "--no-python-downloads"]
+        words += ["--system-certs", "--cache-dir", str(self._cache)]
+        return [*words, "--quiet", "--no-progress", "--no-header", "--color", "never"]
 
     def _command(self, question: Question) -> list[str]:
         words = [self._executable, "pip", "compile", "pyproject.toml"]
@@ -217,15 +189,43 @@ class Uv:
         words += ["--python-version", str(question.target.python)]
         platform = ["--python-platform", question.target.uv_platform]
         words += ["--universal"] if question.every_file else platform
-        # Any interpreter does, since version and platform are given; looking for
-        # one of the version takes ten times as long as the resolution itself.
-        words += ["--python", sys.executable, "--no-python-downloads"]
-        words += ["--only-binary", ":all:", "--system-certs", "--cache-dir", str(self._cache)]
+        words += [*self._common, "--only-binary", ":all:"]
         words += [word for name in sorted(question.from_source) for word in ("--no-binary", name)]
-        words += ["--quiet", "--no-progress", "--no-header", "--color", "never"]
         words += ["--no-deps"] if question.no_deps else []
         words += ["--refresh"] if question.refresh else []
         return words
+
+
+@cache
+def _default_index(executable: str, words: tuple[str, ...]) -> str | None:
+    """The address of uv's own default index, as uv tells it; None if it does not."""
+    with TemporaryDirectory(prefix="stackbuild-uv-") as name:
+        directory = Path(name)
+        (directory / "nothing.txt").touch()
+        form = ["--output-file", _EXPLAINED, "--emit-index-url", "--no-config"]
+        _execute([executable, "pip", "compile", "nothing.txt", *form, *words], directory)
+        text = (directory / _EXPLAINED).read_text(encoding="utf-8")
+    match = re.search(r"^--index-url (\S+)$", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _execute(command: list[str], directory: Path, target: Target | None = None) -> None:
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=_environment() | (target.uv_environment if target else {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if result.returncode != 0:
+        text = without_secrets(result.stderr.strip())
+        raise UnresolvableError(
+            text or f"uv ended with status {result.returncode}",
+            answered=result.returncode == _NO_ANSWER,
+        )
 
 
 def _unbound(question: Question, seen: Collection[str]) -> list[str]:
@@ -242,95 +242,6 @@ def _unbound(question: Question, seen: Collection[str]) -> list[str]:
 
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.upper() in _KEPT_VARIABLES}
-
-
-def _write_question(
-    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
-) -> None:
-    import tomlkit
-
-    tables = question.indexes.tables()
-    settings = {**question.indexes.uv_settings, "index": tables}
-    if metadata := list(_metadata(question)):
-        settings["dependency-metadata"] = metadata
-    (directory / "uv.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
-    # uv reads `sources` from a project only, and finds their indexes only there.
-    project = {
-        "project": {
-            "name": project_name(question.layer),
-            "version": "0",
-            "dependencies": list(question.requirements),
-        },
-        "tool": {
-            "uv": {
-                # A workspace of its own, so that no directory above is searched for one.
-                "workspace": {},
-                "index": tables,
-                "sources": {
-                    name: {"index": index}
-                    for name, index in question.indexes.sources.items()
-                    if name not in question.stand_ins and name not in question.built
-                },
-            }
-        },
-    }
-    (directory / "pyproject.toml").write_text(tomlkit.dumps(project), encoding="utf-8")
-    pins = [
-        f"{name}=={version}\n"
-        for name, version in question.constraints.items()
-        if name not in question.stand_ins and name not in question.built
-    ]
-    # A constraint asks for nothing by itself: they come in where somebody needs them.
-    pins += [f"{line}\n" for line in _built(question, directory)]
-    (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
-    overrides = "".join(f"{line}\n" for line in _overrides(question, fixed, directory))
-    (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
-    if question.preferences:
-        # uv prefers the versions that the output file holds already.
-        packages = [
-            {"name": name, "version": str(version)}
-            for name, version in question.preferences.items()
-        ]
-        answer = {"lock-version": "1.0", "created-by": "stackbuild", "packages": packages}
-        (directory / _OUTPUT).write_text(tomlkit.dumps(answer), encoding="utf-8")
-
-
-def _metadata(question: Question) -> Iterator[dict[str, object]]:
-    """What uv takes for the metadata of distributions, instead of reading or building it."""
-    bare = {*question.without_dependencies, *question.from_source}
-    for name in sorted(bare):
-        yield {"name": name, "requires-dist": []}
-    for name, known in question.sources:
-        if name not in question.without_dependencies:
-            yield {
-                "name": name,
-                "version": str(known.version),
-                "requires-dist": list(known.dependencies),
-                "provides-extra": list(known.extras),
-            }
-
-
-def _built(question: Question, directory: Path) -> Iterator[str]:
-    for name, known in sorted(question.built.items()):
-        followed = name not in question.without_dependencies
-        wheel = stand_in(
-            name, directory, known.version, known.dependencies if followed else (), known.extras
-        )
-        yield f"{name} @ {wheel.as_uri()}"
-
-
-def _overrides(
-    question: Question, fixed: Mapping[NormalizedName, Found], directory: Path
-) -> Iterator[str]:
-    for name in sorted(question.stand_ins):
-        yield f"{name} @ {stand_in(name, directory).as_uri()}"
-    for name, specifier in sorted(question.overrides.items()):
-        if name in question.stand_ins:
-            continue
-        if name in fixed:
-            yield f"{name} @ {question.indexes.with_credentials(fixed[name].url)}"
-        else:
-            yield f"{name}{specifier}"
 
 
 def _read_answer(path: Path, question: Question, fixed: Mapping[NormalizedName, Found]) -> Answer:

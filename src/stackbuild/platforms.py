@@ -70,6 +70,14 @@ DEFAULT_PLATFORMS: tuple[Platform, ...] = (
 )
 """What a layer is made for when nothing narrows it (windows-aarch64 is opt-in)."""
 
+_MACHINES = {
+    "linux": {"x86_64": "x86_64", "aarch64": "aarch64"},
+    "macos": {"x86_64": "x86_64", "aarch64": "arm64"},
+    "windows": {"x86_64": "AMD64", "aarch64": "ARM64"},
+}
+_SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
+_SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
+
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The entry of the iterable `valid` that `name` is most likely a misspelling of."""
@@ -107,3 +115,23 @@ def host_platform() -> Platform:
             f"this machine ({sys.platform}, {host.machine()}) is none of the known platforms",
             expected=", ".join(Platform),
         ) from None
+
+
+def marker_environment(platform: Platform, python: str) -> dict[str, str]:
+    """What environment markers see on `platform` (dependency specifiers, PEP 508).
+
+    The release and version of the system are unknown, and empty.
+    """
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "nt" if platform.os == "windows" else "posix",
+        "platform_machine": _MACHINES[platform.os][platform.machine],
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": _SYSTEMS[platform.os],
+        "platform_version": "",
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+        "sys_platform": _SYS_PLATFORMS[platform.os],
+    }

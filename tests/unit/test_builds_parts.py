@@ -144,6 +144,11 @@ def test_the_backend_of_a_source(tmp_path: Path) -> None:
     file.write_text("[build-system]\nrequires = ['x']\nbuild-backend = 'y'\nbackend-path = ['.']\n")
     backend = read_backend(tmp_path)
     assert (backend.requires, backend.name, backend.path) == (("x",), "y", (".",))
+    file.write_text("[build-system]\nbuild-backend = 'setuptools.build_meta'\n")
+    backend = read_backend(tmp_path)
+    assert (backend.requires, backend.name) == (("setuptools>=40.8.0",), "setuptools.build_meta")
+    file.write_text("[build-system]\nrequires = []\nbuild-backend = 'y'\n")
+    assert read_backend(tmp_path).requires == ()
     for text in ("[build-system]\nrequires = 1\n", "build-system = 1\n", "["):
         file.write_text(text)
         with pytest.raises(LockError, match="the source is damaged"):

@@ -18,9 +18,8 @@ from packaging.utils import canonicalize_name
 from stackbuild.compose.manifest import Shipped
 from stackbuild.frames.model import FrameKind
 from stackbuild.lock.model import LeftOut
-from stackbuild.lock.targets import marker_environment
 from stackbuild.messages import Silent
-from stackbuild.platforms import Platform, host_platform
+from stackbuild.platforms import Platform, host_platform, marker_environment
 from stackbuild.verify.build_paths import BuildPaths, counts_on_any_machine, find_any, is_text
 from stackbuild.verify.deployed import RecordEntry
 from stackbuild.verify.known import Tried, entries_of, new_entries, stale

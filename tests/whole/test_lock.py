@@ -12,6 +12,7 @@ import pytest
 from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
+from stackbuild.errors import UsageError
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.fetch import fetch
 from stackbuild.messages import Silent
@@ -115,6 +116,46 @@ def test_versions_stay_until_an_upgrade_is_asked_for(project: Project) -> None:
     assert [change.upgraded for change in changed] == [(("a", "1.0", "2.0"),)] * 2
     project.lock(upgrade=True)
     assert project.versions("fw") == {"a": "2.0", "b": "2.0", "c": "2.0"}
+
+
+def test_an_upgrade_of_one_layer_leaves_those_below_alone(project: Project) -> None:
+    for name in ("a", "b"):
+        project.wheel(name, "1.0")
+    project.write(framework("fw", "a", extra=TWO) + application("app", "fw", "b", extra=TWO))
+    project.lock()
+    for name in ("a", "b"):
+        project.wheel(name, "2.0")
+    with pytest.raises(UsageError) as caught:
+        project.lock(layers=["app"], upgrade_packages=["a"])
+    assert str(caught.value).splitlines() == [
+        "app does not have a, so it is not upgraded there",
+        "  found: a in fw",
+        "  to fix: name that layer with --layer",
+    ]
+    project.lock(layers=["app"], upgrade=True)
+    for platform in ("linux-x64", "macosx-aarch64"):
+        assert project.versions("fw", platform) == {"a": "1.0"}
+        assert project.versions("app", platform) == {"b": "2.0"}
+    project.lock(layers=["fw"], upgrade_packages=["a"])
+    assert project.versions("fw") == {"a": "2.0"}
+
+
+def test_a_layer_for_other_platforms_than_the_stack_is_told(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
+    project.wheel("base", "1.0")
+    stack = '[tool.stackbuild]\nplatforms = ["linux-x64"]\n'
+    windows = only(Platform.WINDOWS_X64)
+    project.write(framework("fw", "base") + application("app", "fw", extra=windows) + stack)
+    spec = ["--spec", str(project.directory / "venvstacks.toml")]
+    told = "warning: app is left alone: it is made for windows-x64, and the stack for linux-x64"
+    for words in (["lock"], ["lock"], ["lock", "--check"]):
+        assert main([*words, *spec]) == 0
+        assert capsys.readouterr().err.splitlines()[-1] == told
+    assert main(["show", *spec]) == 0
+    shown = capsys.readouterr().out
+    assert "left alone: made for windows-x64, none of the stack's platforms" in shown
 
 
 def test_each_page_and_file_is_asked_for_once(project: Project) -> None:

@@ -171,6 +171,42 @@ def test_what_a_lower_layer_decided_holds_above_it(
     assert [item.name for item in project.read("upper", "linux-x64").inherited] == inherited
 
 
+def test_a_requirement_of_another_platform_does_not_undo_a_skip(project: Project) -> None:
+    project.wheel("tz", "1.0")
+    project.wheel("a", "1.0", requires=("tz",))
+    two = only(Platform.LINUX_X64, Platform.WINDOWS_X64)
+    project.write(
+        framework("fw", "a", extra=two)
+        + application("app", "fw", "a", "tz; sys_platform == 'win32'", extra=two)
+        + OWN
+        + 'skip.tz.linux-x64 = "the system has the data"\nskip.tz.windows-x64 = "not yet"\n'
+    )
+    project.lock()
+    assert project.versions("app", "linux-x64") == {}
+    assert project.versions("app", "windows-x64") == {"tz": "1.0"}
+
+
+def test_a_requirement_of_another_platform_does_not_settle_where_a_distribution_comes_from(
+    project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    make_wheel(tmp_path / "other", "torch", "9.0", {"torch.py": ""})
+    project.wheel("torch", "1.0")
+    project.wheel("a", "1.0", requires=("torch",))
+    with IndexServer(tmp_path / "other") as other:
+        project.write(
+            framework(
+                "fw",
+                "a",
+                "torch; sys_platform == 'win32'",
+                extra=LINUX_ONLY + 'package_indexes = { torch = "other" }\n',
+            )
+            + f'[[tool.uv.index]]\nname = "other"\nurl = "{other.url}"\nexplicit = true\n'
+        )
+        project.lock()
+    assert project.versions("fw") == {"a": "1.0", "torch": "9.0"}
+
+
 def test_what_a_lower_layer_brings_cannot_be_skipped(project: Project) -> None:
     project.wheel("a", "1.0")
     project.wheel("b", "1.0", requires=("a",))

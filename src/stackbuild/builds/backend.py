@@ -45,22 +45,27 @@ def read_backend(tree: Path) -> Backend:
         raise LockError("the source is damaged", file=path.name, found=str(error)) from None
     if system is None:
         return _LEGACY
+    requires = _texts(system, "requires")
     return Backend(
-        requires=tuple(_texts(system, "requires")),
+        # PEP 518 asks for the key; without it tools assume what they do without the table.
+        requires=_LEGACY.requires if requires is None else requires,
         name=str(system.get("build-backend", _LEGACY.name)),
-        path=tuple(_texts(system, "backend-path")),
+        path=_texts(system, "backend-path") or (),
     )
 
 
-def _texts(table: Any, key: str) -> list[str]:
-    values = table.get(key, []) if isinstance(table, dict) else None
+def _texts(table: Any, key: str) -> tuple[str, ...] | None:
+    """The array of strings below `key`; None where there is no such key."""
+    if isinstance(table, dict) and key not in table:
+        return None
+    values = table[key] if isinstance(table, dict) else None
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise LockError(
             "the source is damaged",
             file="pyproject.toml",
             expected=f"build-system.{key}: an array of strings",
         )
-    return values
+    return tuple(values)
 
 
 def ask_backend(

@@ -29,7 +29,7 @@ _GIT_SETTINGS = (
 
 
 def unpack_sdist(archive: Path, to: Path) -> Path:
-    """Unpack a source distribution (PEP 517, PEP 643) into `to`; its only directory.
+    """Unpack a source distribution (PEP 517, PEP 721) into `to`; its only directory.
 
     Raises IntegrityError for a damaged archive, and for one with paths or
     links that leave it, or with devices.

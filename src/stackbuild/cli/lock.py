@@ -43,7 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_spec_argument(parser)
     add_selection_arguments(parser)
     parser.add_argument(
-        "--upgrade", action="store_true", help="take the newest versions the requirements allow"
+        "--upgrade",
+        action="store_true",
+        help="take the newest versions the requirements allow; with --layer, in that layer only",
     )
     parser.add_argument(
         "--upgrade-package",

@@ -13,7 +13,7 @@ from stackbuild.lock.current import Locks
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import on_platform
 from stackbuild.spec.reader import load_stack
-from stackbuild.spec.select import select
+from stackbuild.spec.select import left_alone, select
 from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
         by_state.setdefault(_lock_state(layer, platform, locks), []).append(platform)
     for (state, reason), platforms in by_state.items():
         yield f"{state}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
+    if layer in left_alone(stack):
+        yield f"left alone: made for {', '.join(layer.platforms)}, none of the stack's platforms"
     if not layer.platforms:
         yield "switched off: its list of platforms is empty"
     if layer.requirements:

@@ -52,6 +52,12 @@ class Upgrade:
 
     everything: bool = False
     names: Collection[str] = ()
+    layers: Collection[str] | None = None
+    """The layers whose locks are meant; None means all of them."""
+
+    def of(self, layer: str) -> Upgrade:
+        """The part that concerns the lock of `layer`."""
+        return self if self.layers is None or layer in self.layers else Upgrade()
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.names)
@@ -130,7 +136,7 @@ class Resolution:
             def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
                 lock = self._locks.get(name, platform)
                 known = lock is not None and lock.interpreter == archive.sha256
-                return known and not self._upgrade.everything
+                return known and not self._upgrade.of(name).everything
 
             try:
                 self._runtimes[name] = lock_runtime(
@@ -167,7 +173,7 @@ class Resolution:
         old = self._locks.get(layer.name, platform)
         interpreter = self._interpreter(layer, platform)
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
-        if old is not None and old.inputs == inputs and not self._upgrade:
+        if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
             return old
         try:
             chosen = self._choose(layer, platform, lower)
@@ -211,18 +217,19 @@ class Resolution:
         """What the layer installs itself, and what it takes from the layers below."""
         for text in (*_hidden(layer, lower), *_brought(layer, platform, lower)):
             self._hidden[text] = None
-        requirements = layer.requirements_on(platform)
+        requirements = self._stack.requirements_for(layer, platform)
         if not requirements:
             return Choice()
         old = self._locks.get(layer.name, platform)
+        upgrade = self._upgrade.of(layer.name)
         question = Question(
             layer=layer.name,
             requirements=tuple(map(str, requirements)),
             target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
             constraints=_pins(lower),
-            preferences={**self._upgrade.kept(old), **self._first_platform(layer, platform)},
-            refresh=bool(self._upgrade),
+            preferences={**upgrade.kept(old), **self._first_platform(layer, platform)},
+            refresh=bool(upgrade),
         )
         obtainer = Obtainer(
             workspace=self._workspace,
@@ -234,7 +241,7 @@ class Resolution:
             indexes=question.indexes,
             runtime=self._runtimes[layer.runtime],
             old={item.name: item for item in old.distributions} if old else {},
-            renewed=self._upgrade,
+            renewed=upgrade,
             preferences=question.constraints,
         )
         chooser = Chooser(
@@ -245,7 +252,7 @@ class Resolution:
             commits={
                 item.name: item.source
                 for item in (old.distributions if old else ())
-                if isinstance(item.source, VcsSource) and not self._upgrade.concerns(item.name)
+                if isinstance(item.source, VcsSource) and not upgrade.concerns(item.name)
             },
             lower=lower,
             sources=self._sources,
@@ -266,7 +273,7 @@ class Resolution:
                 lock = outcome if isinstance(outcome, LayerLock) else None
                 return {item.name: item.version for item in lock.distributions} if lock else {}
             if lock := self._locks.get(layer.name, first):
-                return self._upgrade.kept(lock)
+                return self._upgrade.of(layer.name).kept(lock)
         return {}
 
     def _interpreter(self, layer: Layer, platform: Platform) -> str | None:

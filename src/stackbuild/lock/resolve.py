@@ -11,7 +11,7 @@ from stackbuild.lock.leftout import unmet_skips
 from stackbuild.lock.leftovers import find_leftovers, remove_leftovers
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.platforms import nearest
-from stackbuild.spec.select import select
+from stackbuild.spec.select import left_alone, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,8 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     """Bring the locks of the named layers, and of those below them, up to date.
 
     Versions of the old locks are kept wherever they can be, but for those of
-    `upgrade_packages`, or all with `upgrade`. With `check` nothing is
+    `upgrade_packages`, or all with `upgrade`; where layers are named, only those
+    layers are upgraded, and not the ones below them. With `check` nothing is
     resolved and nothing written; the report lists what is stale. On any
     failure nothing is written at all. Locks of layers and platforms that left
     the spec are removed. `builder` builds wheels from source; without one a
@@ -55,11 +56,11 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     stale = find_stale(locks, pairs)
     if check:
         return _with_notes(LockReport(stale=stale, locks=_present(locks, pairs)), locks, workspace)
-    names = _names(upgrade_packages, locks, pairs)
+    names = _names(upgrade_packages, locks, pairs, layers)
     if stale or upgrade or names:
         from stackbuild.lock.resolution import Resolution, Upgrade
 
-        choice = Upgrade(everything=upgrade, names=names)
+        choice = Upgrade(everything=upgrade, names=names, layers=layers or None)
         report = Resolution(stack, workspace, messages, locks, choice, builder).run(pairs)
     else:
         current = _present(locks, pairs)
@@ -80,28 +81,45 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
     return replace(
         report,
         leftovers=tuple(path.relative_to(workspace.project).as_posix() for path in leftovers),
-        warnings=unmet_skips(locks.stack, locks, report.locks),
+        warnings=(
+            *(
+                f"{layer.name} is left alone: it is made for {', '.join(layer.platforms)}, and the"
+                f" stack for {', '.join(locks.stack.platforms)}"
+                for layer in left_alone(locks.stack)
+            ),
+            *unmet_skips(locks.stack, locks, report.locks),
+        ),
     )
 
 
 def _names(
-    words: Sequence[str], locks: Locks, pairs: Sequence[tuple[Layer, Platform]]
+    words: Sequence[str],
+    locks: Locks,
+    pairs: Sequence[tuple[Layer, Platform]],
+    layers: Sequence[str],
 ) -> frozenset[NormalizedName]:
-    """The distributions called `words`, which must be locked or required already."""
+    """The distributions called `words`, which one of `layers` must have or require already."""
     if not words:
         return frozenset()
     from packaging.utils import canonicalize_name
 
-    known = {
-        canonicalize_name(item.name)
-        for layer, platform in pairs
-        for item in layer.requirements_on(platform)
-    }
+    known: dict[NormalizedName, set[str]] = {}
     for layer, platform in pairs:
-        if lock := locks.get(layer.name, platform):
-            known.update(item.name for item in lock.distributions)
+        lock = locks.get(layer.name, platform)
+        found = {canonicalize_name(item.name) for item in layer.requirements_on(platform)}
+        found |= {item.name for item in lock.distributions} if lock else set()
+        for name in found:
+            known.setdefault(name, set()).add(layer.name)
     names = frozenset(canonicalize_name(word) for word in words)
-    for name in sorted(names - known):
+    for name in sorted(names):
+        if name in known and not (layers and known[name].isdisjoint(layers)):
+            continue
+        if name in known:
+            raise UsageError(
+                f"{', '.join(layers)} does not have {name}, so it is not upgraded there",
+                found=f"{name} in {', '.join(sorted(known[name]))}",
+                remedy="name that layer with --layer",
+            )
         guess = nearest(name, known)
         raise UsageError(
             f"no layer has {name}, so it cannot be upgraded",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError
+from stackbuild.platforms import marker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,13 +32,6 @@ _UV_GLIBC_MINORS = (17, 28, *range(31, 41))
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 _LEGACY_MANYLINUX = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 _WINDOWS_TAGS = {"x86_64": "win_amd64", "aarch64": "win_arm64"}
-_MACHINES = {
-    "linux": {"x86_64": "x86_64", "aarch64": "aarch64"},
-    "macos": {"x86_64": "x86_64", "aarch64": "arm64"},
-    "windows": {"x86_64": "AMD64", "aarch64": "ARM64"},
-}
-_SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
-_SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,29 +83,9 @@ class Target:
 
 def marker(platform: Platform) -> str:
     """The environment marker of a lock for `platform` (PEP 751, `environments`)."""
-    system = _SYS_PLATFORMS[platform.os]
-    machine = _MACHINES[platform.os][platform.machine]
+    seen = marker_environment(platform, "")
+    system, machine = seen["sys_platform"], seen["platform_machine"]
     return f"sys_platform == '{system}' and platform_machine == '{machine}'"
-
-
-def marker_environment(platform: Platform, python: str) -> dict[str, str]:
-    """What environment markers see on `platform` (dependency specifiers, PEP 508).
-
-    The release and version of the system are unknown, and empty.
-    """
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": python,
-        "os_name": "nt" if platform.os == "windows" else "posix",
-        "platform_machine": _MACHINES[platform.os][platform.machine],
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": _SYSTEMS[platform.os],
-        "platform_version": "",
-        "python_full_version": python,
-        "python_version": ".".join(python.split(".")[:2]),
-        "sys_platform": _SYS_PLATFORMS[platform.os],
-    }
 
 
 def target_of(layer: Layer, platform: Platform, python: Version) -> Target:
@@ -167,7 +141,7 @@ def _platform_tags(platform: Platform, level: Level) -> Iterator[str]:
     elif platform.os == "macos":
         from packaging.tags import mac_platforms
 
-        yield from mac_platforms(level, _MACHINES["macos"][platform.machine])
+        yield from mac_platforms(level, marker_environment(platform, "")["platform_machine"])
     else:
         for minor in range(level[1], _OLDEST_GLIBC[platform.machine] - 1, -1):
             yield f"manylinux_2_{minor}_{platform.machine}"

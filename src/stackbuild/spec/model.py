@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+from stackbuild.platforms import marker_environment
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -293,6 +295,15 @@ class Stack:
     def chain(self, layer: Layer) -> tuple[Layer, ...]:
         """`layer`, its frameworks in linearised order, its runtime."""
         return (layer, *(self.layers[name] for name in layer.lower))
+
+    def requirements_for(self, layer: Layer, platform: Platform) -> tuple[Requirement, ...]:
+        """The requirements of `layer` whose environment markers hold on `platform`."""
+        seen = marker_environment(platform, str(self.python_version(layer)))
+        return tuple(
+            requirement
+            for requirement in layer.requirements_on(platform)
+            if requirement.marker is None or requirement.marker.evaluate(dict(seen))
+        )
 
     def pairs(self) -> Iterator[tuple[Layer, Platform]]:
         """Every layer with each of its platforms, lower layers first."""

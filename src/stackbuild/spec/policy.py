@@ -67,14 +67,14 @@ def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
 
     What a lower layer skips, overrides or takes without dependencies would
     otherwise come back with the next layer that depends on the same. The
-    layer's own entries count first, and what it requires by name is not skipped
-    for a lower layer's sake.
+    layer's own entries count first, and what it requires by name on `platform` is
+    not skipped for a lower layer's sake.
     """
     from packaging.utils import canonicalize_name
 
     own = layer.policy(platform)
     lower = [stack.layers[name].policy(platform) for name in reversed(layer.lower)]
-    named = {canonicalize_name(item.name) for item in layer.requirements_on(platform)}
+    named = {canonicalize_name(item.name) for item in stack.requirements_for(layer, platform)}
     skip = {name: why for one in lower for name, why in one.skip.items() if name not in named}
     overrides = {name: text for one in lower for name, text in one.overrides.items()}
     no_deps = dict.fromkeys([*own.no_deps, *(name for one in lower for name in one.no_deps)])

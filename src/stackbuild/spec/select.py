@@ -42,6 +42,19 @@ def select(
     return pairs
 
 
+def left_alone(stack: Stack) -> list[Layer]:
+    """The layers that no command works on unless one of their platforms is named.
+
+    They are made for other platforms than those of the stack. A layer with an
+    empty list of platforms is switched off on purpose, and not among them.
+    """
+    return [
+        layer
+        for layer in stack.layers.values()
+        if layer.platforms and not set(layer.platforms) & set(stack.platforms)
+    ]
+
+
 def _layer(stack: Stack, name: str) -> Layer:
     if name in stack.layers:
         return stack.layers[name]

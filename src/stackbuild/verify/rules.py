@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 def rules_of(stack: Stack, platform: Platform) -> dict[str, Rules]:
     """The rules of each layer of `stack` on `platform`, by its name."""
-    return {layer.name: _rules(layer, platform) for layer in stack.layers.values()}
+    return {layer.name: _rules(stack, layer, platform) for layer in stack.layers.values()}
 
 
-def _rules(layer: Layer, platform: Platform) -> Rules:
+def _rules(stack: Stack, layer: Layer, platform: Platform) -> Rules:
     from packaging.utils import canonicalize_name
 
     policy = layer.policy(platform)
     extras: dict[str, tuple[str, ...]] = {}
-    for requirement in layer.requirements_on(platform):
+    for requirement in stack.requirements_for(layer, platform):
         name = canonicalize_name(requirement.name)
         extras[name] = (*extras.get(name, ()), *sorted(requirement.extras))
     settings = on_platform(layer.settings, platform).get("allow-import-errors", {})

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.stack import moved_root, real_stack
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["moved_root", "real_stack"]
+
+# How long an example takes says nothing on a machine that does other things too.
+settings.register_profile("usual", deadline=None, print_blob=True)
+settings.register_profile("repeatable", settings.get_profile("usual"), derandomize=True)
+settings.load_profile("repeatable" if os.environ.get("CI") else "usual")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,18 +65,30 @@ def test_a_canonical_wheel_is_true_and_the_same_each_time(tmp_path: Path) -> Non
         tmp_path, "tiny", "1.0", {"b.py": "1", "a/c.py": "2"}, data={"scripts/run": b"#!python\n"}
     )
     made = []
-    for name in ("one", "two"):
+    for name, turned in (("one", False), ("two", True)):
         tree = tmp_path / name
         tree.mkdir()
         files = unpack_wheel(wheel, tree)
+        files = dict(reversed(files.items())) if turned else files
         path = tree / "tiny-1.0-0_abc-py3-none-any.whl"
         tags = check_wheel(wheel).tags
-        write_wheel(tree, dict(reversed(files.items())), path, build="0_abc", tags=tags)
+        write_wheel(tree, files, path, build="0_abc", tags=tags)
         made.append(path.read_bytes())
         facts = check_wheel(path)
         assert (facts.name, str(facts.version), facts.tags) == ("tiny", "1.0", tags)
     assert made[0] == made[1]
     with zipfile.ZipFile(path) as archive:
+        # Whatever the order was: sorted, .dist-info behind the rest, RECORD last.
+        assert archive.namelist() == [
+            "a/c.py",
+            "b.py",
+            "tiny-1.0.data/scripts/run",
+            "tiny-1.0.dist-info/METADATA",
+            "tiny-1.0.dist-info/WHEEL",
+            "tiny-1.0.dist-info/RECORD",
+        ]
+        record = archive.read("tiny-1.0.dist-info/RECORD").decode().splitlines()
+        assert [line.partition(",")[0] for line in record] == archive.namelist()
         modes = {item.filename: item.external_attr >> 16 for item in archive.infolist()}
     assert modes["tiny-1.0.data/scripts/run"] == 0o100755
     assert modes["b.py"] == 0o100644

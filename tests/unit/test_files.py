@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -14,6 +15,7 @@ import pytest
 from stackbuild import files
 from stackbuild.files import (
     _filelocked,
+    atomic_copy,
     atomic_directory,
     atomic_write,
     locked,
@@ -43,12 +45,58 @@ def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert names(target.parent) == ["file"]
 
 
-def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
+def test_atomic_write_keeps_the_old_file_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    atomic_write(target, b"old")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        atomic_write(target, b"new")
+    with pytest.raises(OSError, match="disk is full"):
+        atomic_copy(Path(__file__), target)
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_atomic_write_leaves_nothing_beside_a_directory(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.mkdir()
     with pytest.raises(OSError, match="directory"):
         atomic_write(target, b"x")
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_reader_sees_the_old_file_until_the_new_one_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    target, source, new = tmp_path / "d/file", tmp_path / "source", b"new" * 99
+    source.write_bytes(new)
+    atomic_write(target, b"old")
+    fsync = os.fsync
+    seen: list[tuple[str, bytes]] = []
+
+    def observe(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            assert os.path.samestat(status, target.parent.stat())
+            seen.append(("directory", target.read_bytes()))
+        else:
+            # Everything is in the file that is synchronized, which has not its name yet.
+            (work,) = set(target.parent.iterdir()) - {target}
+            assert os.path.samestat(status, work.stat())
+            assert work.read_bytes() == new
+            seen.append(("file", target.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", observe)
+    atomic_copy(source, target) if copied else atomic_write(target, new)
+    assert seen == [("file", b"old"), ("directory", new)]
 
 
 def test_atomic_write_follows_the_umask(tmp_path: Path) -> None:

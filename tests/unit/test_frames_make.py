@@ -123,6 +123,17 @@ def test_parts_hold_everything_once_and_no_more_than_they_may(
     assert parts == plan_parts(reversed(sizes.items()), lambda item: item, limit=limit)
 
 
+def test_a_part_may_be_exactly_full() -> None:
+    sizes = {"a.py": 4, "b.py": 6, "c.py": 10, "d.py": 1, "e.py": 11}
+    parts = plan_parts(sizes.items(), lambda item: item, limit=10)
+    assert [[path for path, _ in part] for part in parts] == [
+        ["a.py", "b.py"],
+        ["c.py"],
+        ["d.py"],
+        ["e.py"],
+    ]
+
+
 def test_like_stands_by_like() -> None:
     sizes = {"b/x.py": 9, "a/z.so": 5, "a/y.py": 1, "a/libq.so.1": 4, "a/w.so": 7}
     (part,) = plan_parts(sizes.items(), lambda item: item)

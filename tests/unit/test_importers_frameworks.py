@@ -67,7 +67,7 @@ def environments(draw: st.DrawFn, most: int = 6) -> dict[str, Environment]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(environments(), st.integers(1, 3))
 def test_any_answer_is_whole_and_no_worse_than_separate(
     given_environments: dict[str, Environment], longest: int
@@ -97,7 +97,7 @@ def test_any_answer_is_whole_and_no_worse_than_separate(
     assert all(choice.layered[p] <= choice.separate[p] for p in choice.separate)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(environments())
 def test_a_framework_needs_nothing_but_its_own_chain(
     given_environments: dict[str, Environment],
@@ -123,7 +123,7 @@ def test_a_framework_needs_nothing_but_its_own_chain(
                 assert wanted <= names
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(environments(most=4), st.integers(1, 3), st.integers(0, 20))
 def test_few_environments_get_the_best_of_all_families(
     given_environments: dict[str, Environment], longest: int, layer_bytes: int
@@ -141,7 +141,7 @@ def test_few_environments_get_the_best_of_all_families(
     assert sum(contents.layered(family).values()) <= least
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(environments(), st.randoms())
 def test_the_order_of_the_input_does_not_matter(
     given_environments: dict[str, Environment], random: object

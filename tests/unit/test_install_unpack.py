@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import remove_tree
+from stackbuild.frames.compression import compressor
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.frames.tarformat import header, padding
 from stackbuild.install.store import Listing, Store, StoredFile
 from stackbuild.install.unpack import unpack
+from tests.support.damage import damaged_fragments
 
 
 def fragment(*entries: tuple[str, bytes | str, bool]) -> bytes:
@@ -147,6 +149,50 @@ def test_a_link_into_a_layer_of_the_chain_is_fine(tmp_path: Path) -> None:
     assert listing.links == (("bin/python", "../../cpython/bin/python"),)
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damaged_fragments())
+def test_of_a_damaged_fragment_nothing_is_written_elsewhere(tmp_path: Path, content: bytes) -> None:
+    tree = tmp_path / "tree"
+    remove_tree(tree)
+    data, frame = made_frame(content)
+    try:
+        listing = unpack(data, frame, tree, ())
+    except IntegrityError:
+        pass
+    else:
+        written = {path.relative_to(tree).as_posix() for path in tree.rglob("*")}
+        listed = {*listing.directories, *dict(listing.links), *(f.path for f in listing.files)}
+        assert written == listed
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tree"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_frame_is_refused_or_means_the_same(tmp_path: Path, data: st.DataObject) -> None:
+    content = fragment(("a", bytes(range(256)) * 3, False), ("b", b"#!/bin/sh\n", True))
+    whole = compressor(3, len(content)).compress(content)
+    raw = bytearray(whole)
+    place = data.draw(st.integers(0, len(raw) - 1))
+    change = data.draw(st.sampled_from(["flip", "cut", "drop", "repeat"]))
+    if change == "flip":
+        raw[place] ^= data.draw(st.integers(1, 255))
+    elif change == "cut":
+        del raw[place:]
+    elif change == "drop":
+        del raw[place]
+    else:
+        raw[place:place] = raw[place : place + data.draw(st.integers(1, 40))]
+    tree = tmp_path / "tree"
+    remove_tree(tree)
+    _, frame = made_frame(content)
+    try:
+        unpack(io.BytesIO(raw), replace(frame, size=len(raw)), tree, ())
+    except IntegrityError:
+        return
+    assert (tree / "a").read_bytes() == bytes(range(256)) * 3
+    assert (tree / "b").read_bytes() == b"#!/bin/sh\n"
+
+
 names = st.text(
     st.characters(exclude_characters="/\\\0", exclude_categories=["Cs", "Cc"]),
     min_size=1,
@@ -155,9 +201,7 @@ names = st.text(
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(paths, st.tuples(st.binary(max_size=2000), st.booleans()), max_size=8))
 def test_whatever_is_framed_comes_out_again(
     tmp_path: Path, files: dict[str, tuple[bytes, bool]]

@@ -164,7 +164,7 @@ BUILDS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SOURCES, BUILDS, st.sampled_from([None, "more"]), LEFT_OUT, LEFT_OUT)
 def test_sources_and_what_is_left_out_read_as_written(
     tmp_path_factory: pytest.TempPathFactory,

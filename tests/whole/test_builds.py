@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -35,6 +37,9 @@ from tests.support.building import (
 )
 from tests.support.index import IndexServer
 from tests.support.interpreters import packable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["project", "shared_cache"]
 
@@ -434,12 +439,20 @@ time.sleep(99)"""
         assert not _runs(pid), pid
 
 
-@LINUX
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_build_at_once(
-    project: BuildProject, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    pids = tmp_path / "pids"
+WITH_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.Handlers[sys.argv[1]])
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a program with SIGINT as the caller of a command may have set it: a shell that starts
+one in the background ignores it, and so does everything such a command starts."""
+
+
+@contextmanager
+def _lock_that_builds(
+    project: BuildProject, pids: Path, sigint: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A `stackbuild lock` whose build waits; its process is the last one in `pids`."""
     body = f"""\
 import time
 with open({str(pids)!r}, "a") as file:
@@ -447,24 +460,56 @@ with open({str(pids)!r}, "a") as file:
 time.sleep(99)"""
     project.source(pure(body))
     project.spec("tiny", policy=FORCE)
-    cache = {CACHE_VARIABLE: str(project.workspace.cache)}
     program = Path(sys.executable).with_name("stackbuild")
-    process = subprocess.Popen(
-        [program, "lock"],
+    with subprocess.Popen(
+        [sys.executable, "-c", WITH_SIGINT, sigint, program, "lock"],
         cwd=project.directory,
-        env={**os.environ, **cache},
+        env={**os.environ, CACHE_VARIABLE: str(project.workspace.cache)},
         stderr=subprocess.PIPE,
         text=True,
-    )
-    while not pids.exists() or not pids.read_text().endswith(" "):
-        assert process.poll() is None
-        time.sleep(0.05)
+    ) as process:
+        try:
+            while not pids.exists() or not pids.read_text().endswith(" "):
+                assert process.poll() is None
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+
+
+def _interrupted(process: subprocess.Popen[str], code: int) -> None:
     started = time.monotonic()
-    process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert time.monotonic() - started < 20
     assert process.returncode == code, told
     assert told.endswith("error: interrupted; what was there before is untouched\n")
+
+
+@LINUX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_build_at_once(
+    project: BuildProject, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    pids = tmp_path / "pids"
+    with _lock_that_builds(project, pids, "SIG_DFL") as process:
+        process.send_signal(number)
+        _interrupted(process, code)
+    assert not _runs(int(pids.read_text()))
+
+
+@LINUX
+def test_a_command_in_the_background_goes_on_after_a_sigint(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    """Ctrl-C in a script reaches what it started with `&` too, which is to ignore it."""
+    pids = tmp_path / "pids"
+    with _lock_that_builds(project, pids, "SIG_IGN") as process:
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        assert _runs(int(pids.read_text()))
+        process.send_signal(signal.SIGTERM)
+        _interrupted(process, 143)
     assert not _runs(int(pids.read_text()))
 
 

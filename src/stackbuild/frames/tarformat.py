@@ -31,7 +31,15 @@ _MAX_PAX = 64 * 1024
 _MAX_USTAR_SIZE = 8**11 - 1
 _FILE, _LINK, _DIRECTORY, _PAX = b"0", b"2", b"5", b"x"
 _MODES = {_FILE: 0o644, _LINK: 0o777, _DIRECTORY: 0o755, _PAX: 0o644}
+_EXECUTABLE = 0o755
 _CHUNK = 1024 * 1024
+
+_OWNER = b"0000000\0" * 2
+_TIME = b"%011o\0" % MTIME
+_MAGIC_TO_DEVICE = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
+_UNUSED = bytes(12)
+_FIXED = ((108, _OWNER), (136, _TIME), (257, _MAGIC_TO_DEVICE), (500, _UNUSED))
+"""What stands in every header block, and where."""
 
 
 def check_path(path: str, os: OsName | None = None) -> None:
@@ -84,7 +92,7 @@ def header(path: str, *, size: int = 0, executable: bool = False, link: str | No
         records.append(("linkpath", link))
     if size > _MAX_USTAR_SIZE:
         records.append(("size", str(size)))
-    mode = 0o755 if executable and kind == _FILE else _MODES[kind]
+    mode = _EXECUTABLE if executable and kind == _FILE else _MODES[kind]
     short_size = size if size <= _MAX_USTAR_SIZE else 0
     return _pax(records) + _block(place, kind, mode, short_size, target[:100])
 
@@ -111,8 +119,11 @@ def _pax(records: list[tuple[str, str]]) -> bytes:
     if not records:
         return b""
     data = b"".join(_pax_record(key, value) for key, value in records)
-    place = (b"", b"././@PaxHeader")
-    return _block(place, _PAX, _MODES[_PAX], len(data), b"") + data + padding(len(data))
+    return _pax_block(len(data)) + data + padding(len(data))
+
+
+def _pax_block(size: int) -> bytes:
+    return _block((b"", b"././@PaxHeader"), _PAX, _MODES[_PAX], size, b"")
 
 
 def _pax_record(key: str, value: str) -> bytes:
@@ -125,17 +136,14 @@ def _pax_record(key: str, value: str) -> bytes:
 
 def _block(place: tuple[bytes, bytes], kind: bytes, mode: int, size: int, target: bytes) -> bytes:
     prefix, name = place
-    before = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (
-        mode,
-        0,
-        0,
-        size,
-        MTIME,
-    )
-    after = kind + target.ljust(100, b"\0") + b"ustar\x0000" + bytes(64)
-    after += b"%07o\0%07o\0" % (0, 0) + prefix.ljust(155, b"\0") + bytes(12)
-    checksum = sum(before) + sum(after) + 8 * 0x20
-    return before + b"%06o\0 " % checksum + after
+    before = name.ljust(100, b"\0") + b"%07o\0" % mode + _OWNER + b"%011o\0" % size + _TIME
+    after = kind + target.ljust(100, b"\0") + _MAGIC_TO_DEVICE + prefix.ljust(155, b"\0") + _UNUSED
+    return before + _checksum(before, after) + after
+
+
+def _checksum(before: bytes, after: bytes) -> bytes:
+    """The checksum field of the block that has these bytes around it."""
+    return b"%06o\0 " % (sum(before) + sum(after) + 8 * 0x20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +170,10 @@ class TarReader:
 
     `read(n)` returns at most `n` bytes, and none at the end. Iterating raises
     IntegrityError for everything that the canonical format does not have: other
-    types of entries, setuid bits, paths or links that leave the layer (links may
-    lead into `siblings`, the directories beside it), a path twice, a path below
-    a file or a link, a wrong checksum, a fragment that is cut off; with `os`
-    also for names that this system cannot have.
+    types of entries, other owners, times or permissions, paths or links that
+    leave the layer (links may lead into `siblings`, the directories beside it),
+    a path twice, a path below a file or a link, a wrong checksum, a fragment
+    that is cut off; with `os` also for names that this system cannot have.
     """
 
     def __init__(
@@ -236,42 +244,50 @@ class TarReader:
         size = _number(block, 124, 12)
         if size > _MAX_PAX:
             raise _damaged("has an extended header of more than 64 KiB")
+        if block != _pax_block(size):
+            raise _damaged("has an extended header that is not understood")
         data = self._exactly(size + -size % BLOCK)[:size]
         records: dict[str, str] = {}
         while data:
-            digits, _, rest = data.partition(b" ")
+            digits = data.partition(b" ")[0]
             length = int(digits) if digits.isdigit() and len(digits) < 6 else 0
-            record = rest[: max(0, length - len(digits) - 1)]
-            key, equals, value = record.partition(b"=")
-            name = key.decode("ascii", "replace")
-            if not equals or not record.endswith(b"\n") or name not in _PAX_KEYS or name in records:
+            key, _, value = data[len(digits) + 1 : length - 1].partition(b"=")
+            name, text = _text(key), _text(value)
+            is_known = name in _PAX_KEYS and name not in records
+            if not is_known or data[:length] != _pax_record(name, text):
                 raise _damaged("has an extended header that is not understood")
-            records[name] = _text(value[:-1])
+            records[name] = text
             data = data[length:]
         return records
 
     def _member(self, block: bytes, records: dict[str, str]) -> Member:
         kind = block[156:157]
-        path = records.get("path", _ustar_path(block)).removesuffix("/")
-        size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
-        mode = _number(block, 100, 8)
-        link = records.get("linkpath", _field(block, 157, 100)) if kind == _LINK else None
+        path = records.get("path", _ustar_path(block))
+        if kind == _DIRECTORY:
+            path = path.removesuffix("/")
         check_path(path, self._os)
         if kind not in (_FILE, _LINK, _DIRECTORY):
             raise IntegrityError("a tar entry is no file, link or directory", file=path)
-        if mode & ~0o777:
-            raise IntegrityError("a tar entry has setuid, setgid or sticky bits", file=path)
+        mode = _number(block, 100, 8)
+        if mode != _MODES[kind] and (kind, mode) != (_FILE, _EXECUTABLE):
+            raise IntegrityError(
+                "a tar entry has permissions that no layer has", file=path, found=f"{mode:o}"
+            )
+        size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
         if size and kind != _FILE:
             raise IntegrityError("a tar entry has data, though it is no file", file=path)
-        if link is not None:
-            check_link(path, link, self._siblings)
-        self._place(path, is_directory=kind == _DIRECTORY)
-        self._left, self._pad = size, -size % BLOCK
-        mode = (0o755 if mode & 0o111 else 0o644) if kind == _FILE else _MODES[kind]
+        link = self._link(path, block, records) if kind == _LINK else None
         is_directory = kind == _DIRECTORY
+        self._place(path, is_directory=is_directory)
+        self._left, self._pad = size, -size % BLOCK
         return Member(
             path=path, size=size, mode=mode, link=link, is_directory=is_directory, reader=self
         )
+
+    def _link(self, path: str, block: bytes, records: dict[str, str]) -> str:
+        link = records.get("linkpath", _field(block, 157, 100))
+        check_link(path, link, self._siblings)
+        return link
 
     def _place(self, path: str, *, is_directory: bool) -> None:
         parent = path.rpartition("/")[0]
@@ -293,14 +309,15 @@ def _damaged(what: str) -> IntegrityError:
 
 
 def _checked(block: bytes) -> bytes:
-    summed = sum(block) - sum(block[148:156]) + 8 * 0x20
-    if block[257:265] != b"ustar\x0000" or _number(block, 148, 8) != summed:
-        raise _damaged("has a header that is damaged, or not in ustar format")
+    if block[148:156] != _checksum(block[:148], block[156:]):
+        raise _damaged("has a header that is damaged")
+    if any(block[start : start + len(value)] != value for start, value in _FIXED):
+        raise _damaged("has a header that is not in the canonical format")
     return block
 
 
 def _field(block: bytes, start: int, length: int) -> str:
-    return _text(block[start : start + length].partition(b"\0")[0])
+    return _text(block[start : start + length].rstrip(b"\0"))
 
 
 def _text(raw: bytes) -> str:
@@ -311,10 +328,10 @@ def _text(raw: bytes) -> str:
 
 
 def _number(block: bytes, start: int, length: int) -> int:
-    digits = block[start : start + length].strip(b"\0 ")
-    if digits.strip(b"01234567"):
+    digits = block[start : start + length - 1]
+    if digits.strip(b"01234567") or block[start + length - 1]:
         raise _damaged("has a header with a number that is not octal")
-    return int(digits, 8) if digits else 0
+    return int(digits, 8)
 
 
 def _pax_size(text: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stackbuild.errors import StackbuildError, UsageError
+from stackbuild.mark import Kind, claim
 
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
 
@@ -111,9 +113,20 @@ def _default_cache(project: Path) -> Path:
     return found
 
 
-def open_workspace(project: Path) -> Workspace:
-    """The workspace of the project in `project`."""
-    return Workspace(project=project, cache=_default_cache(project), jobs=os.cpu_count() or 1)
+def open_workspace(
+    project: Path, *, cache: Path | None = None, read_only: bool = False
+) -> Workspace:
+    """The workspace of the project in `project`.
+
+    The cache (the default one unless told otherwise) is marked as stackbuild's, unless
+    `read_only`. Raises UsageError where it holds something else.
+    """
+    place = cache or _default_cache(project)
+    if not read_only:
+        # Where it cannot be written, whatever needs to write there says so.
+        with suppress(OSError):
+            claim(place, Kind.CACHE)
+    return Workspace(project=project, cache=place, jobs=os.cpu_count() or 1)
 
 
 def expanded(path: Path) -> Path:

@@ -17,7 +17,7 @@ from stackbuild.builds.builder import WheelBuilder
 from stackbuild.lock.fetch import fetch
 from stackbuild.lock.resolve import lock_stack
 from stackbuild.platforms import host_platform
-from stackbuild.workspace import Workspace
+from stackbuild.workspace import Workspace, open_workspace
 from tests.support.index import IndexServer
 from tests.support.interpreters import Listener, packable
 from tests.support.locking import Project
@@ -182,12 +182,12 @@ class BuildProject(Project):
     def workspace(self) -> Workspace:
         """The project, with a cache of its own but for interpreters and what uv keeps."""
         cache = self.own_cache or self.directory.parent / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
+        opened = open_workspace(self.directory, cache=cache)
         for part in ("runtimes", "uv"):
             if not (cache / part).exists():
                 (self.shared / part).mkdir(parents=True, exist_ok=True)
                 (cache / part).symlink_to(self.shared / part)
-        return Workspace(project=self.directory, cache=cache, jobs=2)
+        return opened
 
     def source(self, build: str, **options: Any) -> Path:
         """Put a source distribution into the index."""

@@ -13,7 +13,7 @@ from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import Workspace
+from stackbuild.workspace import Workspace, open_workspace
 from tests.support.index import IndexServer
 from tests.support.wheels import make_wheel
 
@@ -50,7 +50,7 @@ class Project:
     def workspace(self) -> Workspace:
         """A workspace with a cache of its own."""
         cache = self.directory.parent / "cache"
-        return Workspace(project=self.directory, cache=cache, jobs=2)
+        return open_workspace(self.directory, cache=cache)
 
     @property
     def stack(self) -> Stack:

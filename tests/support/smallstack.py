@@ -18,7 +18,7 @@ from stackbuild.platforms import Platform, parse_platform
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
 from stackbuild.spec.select import select
-from stackbuild.workspace import Workspace
+from stackbuild.workspace import Workspace, open_workspace
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class SmallStack:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(project=self.directory, cache=self.cache, jobs=2)
+        return open_workspace(self.directory, cache=self.cache)
 
     @property
     def exports(self) -> Path:

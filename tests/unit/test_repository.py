@@ -24,7 +24,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors names platforms layout messages workspace durable files record strictjson"
+        "errors names platforms layout messages workspace mark durable files record strictjson"
         " processes urls credentials retries connection ranges transfer",
         "spec",
         "lock",

@@ -24,7 +24,7 @@ from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import CACHE_VARIABLE, Workspace
+from stackbuild.workspace import CACHE_VARIABLE, Workspace, open_workspace
 from tests.support import building
 from tests.support.interpreters import packable
 from tests.support.runenv import (
@@ -86,7 +86,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
     base = tmp_path_factory.mktemp("import")
     with open_indexes(base / "indexes") as indexes:
         repository = make_repository(base, indexes)
-        workspace = Workspace(project=base / "stack", cache=base / "cache", jobs=2)
+        workspace = open_workspace(base / "stack", cache=base / "cache")
         report = import_runenv(repository, workspace, Silent(), index=indexes.default.url)
         yield Imported(base, repository, workspace, indexes, report)
 
@@ -257,7 +257,7 @@ def test_suggest_proposes_for_the_locks_what_the_import_chose(imported: Imported
     project = imported.base / "three"
     _three(imported, project)
     small = load_stack(project / "venvstacks.toml")
-    workspace = Workspace(project=project, cache=imported.workspace.cache, jobs=2)
+    workspace = open_workspace(project, cache=imported.workspace.cache)
     lock_stack(small, workspace, Silent())
     found = suggest(small, workspace, Silent())
     assert [item.environments for item in found.frameworks] == [("h5ad", "sccoda")]
@@ -440,7 +440,7 @@ def test_what_was_imported_is_built_published_installed_and_run(
 
 def test_without_an_index_each_variant_stays_whole(tmp_path: Path) -> None:
     root = make_older_repository(tmp_path)
-    workspace = Workspace(project=root, cache=tmp_path / "cache", jobs=2)
+    workspace = open_workspace(root, cache=tmp_path / "cache")
     report = import_runenv(root, workspace, Silent(), index="http://127.0.0.1:9/simple/")
     stack = load_stack(root / "venvstacks.toml")
     assert [str(item) for item in stack.layers["own"].requirements] == ["polars-lts-cpu==1.33.1"]
@@ -463,7 +463,7 @@ def test_an_additional_index_that_cannot_be_asked_concerns_its_variant_alone(
         },
         platforms=("linux-x64",),
     )
-    workspace = Workspace(project=root, cache=imported.workspace.cache, jobs=2)
+    workspace = open_workspace(root, cache=imported.workspace.cache)
     report = import_runenv(root, workspace, Silent(), index=imported.indexes.default.url)
     place = "python-3.12.10-own/config.json on linux-x64"
     (note,) = [note for note in report.notes if note.place == place]
@@ -481,7 +481,7 @@ def test_pins_that_contradict_each_other_are_told_and_carried_over(
         root / "python-3.12.10-own" / "config.json",
         {"packages": {"dependencies": ["libcudf-cu12==25.6.0", "scipy==1.15.3", "numpy==1.0"]}},
     )
-    workspace = Workspace(project=root, cache=imported.workspace.cache, jobs=2)
+    workspace = open_workspace(root, cache=imported.workspace.cache)
     report = import_runenv(root, workspace, Silent(), index=imported.indexes.default.url)
     unresolved = [note for note in report.notes if note.kind == "unresolved"]
     assert {note.place for note in unresolved} == {

@@ -13,7 +13,7 @@ from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import Workspace
+from stackbuild.workspace import open_workspace
 from tests.support.index import IndexServer
 from tests.support.runenv import ALL, wheel, write_json, write_variant
 
@@ -59,7 +59,7 @@ class Locked:
         write_json(base / "older" / "shared-config.json", {})
         for name, packages in variants.items():
             write_variant(base / "older", f"-{name}", {"packages": packages})
-        workspace = Workspace(project=base / "stack", cache=self.cache, jobs=2)
+        workspace = open_workspace(base / "stack", cache=self.cache)
         self.report = import_runenv(base / "older", workspace, Silent(), index=self.index.url)
         stack = load_stack(workspace.project / "venvstacks.toml")
         lock_stack(stack, workspace, Silent())

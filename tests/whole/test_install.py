@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.frames.files import FileContent, Link
+from stackbuild.mark import Kind, write_mark
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from tests.support.http import serving
@@ -125,7 +126,7 @@ def test_a_store_shared_by_two_roots(made: Publisher, tmp_path: Path) -> None:
     succeed("uninstall", "atls", "--root", two)
     out = json.loads(succeed("clean", "--root", two, "--json"))
     assert any("frames of no layer" in item["what"] for item in out["freed"])
-    assert sorted(path.name for path in store.iterdir()) == ["lock"]
+    assert sorted(path.name for path in store.iterdir()) == [".stackbuild.tag", "lock", "roots"]
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="needs a second file system")
@@ -418,8 +419,10 @@ def test_cleaning_a_project(made: Publisher, tmp_path: Path) -> None:
     succeed("install", "atls", "--from", made.directory, "--root", build / "linux-x64")
     (build / "mine").mkdir()
     shutil.copytree(made.directory, build / ".published")
+    write_mark(build / ".published", Kind.EXPORTS)
     cache = tmp_path / "cache"
-    (cache / "frames").mkdir(parents=True)
+    write_mark(cache, Kind.CACHE)
+    (cache / "frames").mkdir()
     (cache / "frames/x").write_bytes(b"x" * 1234)
     (cache / "precious").write_text("")
     env = {"STACKBUILD_CACHE_DIR": str(cache)}
@@ -430,4 +433,4 @@ def test_cleaning_a_project(made: Publisher, tmp_path: Path) -> None:
     assert [path.name for path in build.iterdir()] == ["mine"]
     done = stackbuild("clean", "--caches", cwd=project, env=env)
     assert "freed 1.2 kB" in done.stdout
-    assert [path.name for path in cache.iterdir()] == ["precious"]
+    assert sorted(path.name for path in cache.iterdir()) == [".stackbuild.tag", "precious"]

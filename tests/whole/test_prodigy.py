@@ -10,7 +10,7 @@ import pytest
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.lock.files import lock_path, read_lock
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.workspace import Workspace
+from stackbuild.workspace import open_workspace
 from tests.support.stack import copy_for_tests, run
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_freesasa_is_built_and_used(tmp_path: Path) -> None:
         pytest.skip(f"the package index cannot be reached: {locked.stderr}")
     assert locked.returncode == 0, locked.stderr
     assert "building freesasa 2.2.1 for prodigy on linux-x64" in locked.stderr
-    workspace = Workspace(project=stack.directory, cache=stack.cache, jobs=1)
+    workspace = open_workspace(stack.directory, cache=stack.cache)
     lock = read_lock(lock_path(workspace, "prodigy", Platform.LINUX_X64))
     item = next(item for item in lock.distributions if item.name == "freesasa")
     assert re.fullmatch(

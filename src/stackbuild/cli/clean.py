@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from stackbuild.workspace import open_workspace
 
-    workspace = open_workspace(arguments.spec.absolute().parent)
+    workspace = open_workspace(arguments.spec.absolute().parent, read_only=True)
     freed: list[Freed] = []
     kept: list[Freed] = []
     if arguments.root is not None:

@@ -102,6 +102,7 @@ def _item(item: Item) -> dict[str, object]:
         "archive": {"name": manifest.archive.name, "size": manifest.archive.size},
         "asked": item.asked,
         "needed_by": list(item.needed_by),
+        "from": item.origin,
     }
 
 

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.platform:
         raise UsageError("--platform goes with --effective LAYER")
-    locks = Locks(stack, open_workspace(stack.directory))
+    locks = Locks(stack, open_workspace(stack.directory, read_only=True))
     if arguments.json:
         print_json(describe(stack, locks))
     else:

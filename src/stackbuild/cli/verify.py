@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stackbuild.workspace import open_workspace
 
     platform = parse_platform(arguments.platform) if arguments.platform else None
-    workspace = open_workspace(arguments.spec.absolute().parent)
+    workspace = open_workspace(arguments.spec.absolute().parent, read_only=True)
     root = arguments.root or _build_root(arguments.spec, workspace, platform)
     if arguments.installed:
         return _installed(arguments, root, platform)

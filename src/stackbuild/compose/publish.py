@@ -72,9 +72,11 @@ def publish(
     if level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=level))
     shelf = Shelf(to)
-    shelf.sweep()
+    shelf.check(messages)
     index = shelf.index()
     locks = load_locks(stack, workspace, pairs)
+    shelf.claim()
+    shelf.sweep()
     run = _Publishing(stack, workspace, messages, locks, shelf, index, format_)
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]

@@ -1,6 +1,7 @@
 """The directory that layers are published to.
 
     index.json
+    .stackbuild.tag                          the mark (`stackbuild.mark`)
     <platform>/<layer>-<digest12>.tar.zst    and the other formats
     <platform>/<layer>-<digest12>.json       the manifest; of other formats <archive>.json
 
@@ -11,6 +12,7 @@ the index names is complete, and a manifest's archive is.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -24,21 +26,27 @@ from stackbuild.compose.serialize import (
 )
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular
+from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
+from stackbuild.platforms import Platform
 from stackbuild.strictjson import MAX_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from stackbuild.compose.manifest import ArchiveFormat, Manifest
     from stackbuild.messages import Messages
-    from stackbuild.platforms import Platform
     from stackbuild.spec.model import Catalogue
 
 INDEX = "index.json"
-_LOCK = ".lock"
+LOCK = ".lock"
 _LEFTOVER_SECONDS = 24 * 3600
 """Unfinished files that nobody has written to for so long are from a publish that was killed."""
+
+
+_UNFINISHED = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(WORK_SUFFIX)}")
+_PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)")
+"""The names of files in the directory of a platform, which others may put files into, too."""
 
 
 class Shelf:
@@ -46,6 +54,24 @@ class Shelf:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+
+    def check(self, messages: Messages) -> None:
+        """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
+
+        What was published without the mark gets it: it is told by a valid index with
+        nothing beside it but directories of platforms.
+        """
+        if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
+            self.index()
+            known = {INDEX, LOCK, *Platform}
+            if not set(contents(self.directory)) - known:
+                write_mark(self.directory, Kind.EXPORTS)
+                messages.note(f"{self.directory} is marked as a directory of published layers")
+        check_mark(self.directory, Kind.EXPORTS)
+
+    def claim(self) -> None:
+        """Mark the directory where it is missing or empty. Raises ComposeError, OSError."""
+        claim(self.directory, Kind.EXPORTS)
 
     def platform(self, platform: Platform) -> Path:
         """Where the archives and manifests for `platform` are."""
@@ -117,7 +143,7 @@ class Shelf:
             (manifest, index_entry(manifest, self._relative(manifest), catalogue))
             for manifest, catalogue in manifests
         ]
-        with locked(self.directory / _LOCK, messages):
+        with locked(self.directory / LOCK, messages):
             before = self.index()
             after = before
             for manifest, entry in entries:
@@ -140,19 +166,23 @@ class Shelf:
     def sweep(self) -> None:
         """Remove what a publish that was killed has left unfinished."""
         before = time.time() - _LEFTOVER_SECONDS
-        for path in self.directory.glob(f"*/.*{WORK_SUFFIX}"):
+        for path in self._files():
             try:
-                if path.stat().st_mtime < before:
+                if _UNFINISHED.fullmatch(path.name) and path.lstat().st_mtime < before:
                     path.unlink()
             except OSError:
                 continue
+
+    def _files(self) -> Iterator[Path]:
+        for platform in Platform:
+            yield from self.platform(platform).glob("*")
 
     def forget_older(self, messages: Messages) -> None:
         """Remove everything but the current manifests and their archives.
 
         For a shelf that only one root is installed from. Raises OSError.
         """
-        with locked(self.directory / _LOCK, messages):
+        with locked(self.directory / LOCK, messages):
             before = self.index()
             after = Index(
                 entries={
@@ -170,8 +200,8 @@ class Shelf:
                     if manifest:
                         path = self.manifest_path(manifest)
                         kept |= {path, path.with_name(manifest.archive.name)}
-            for path in self.directory.glob("*/*"):
-                if path not in kept:
+            for path in self._files():
+                if path not in kept and _PUBLISHED.fullmatch(path.name):
                     path.unlink()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, quoted
@@ -65,7 +65,10 @@ def apply(
     before the switch.
     """
     store = Store(after.store or root.own_store)
+    with working_in(store.directory):
+        store.claim()
     with working_in(store.directory), store.locked(messages):
+        store.enter_root(root.claim(), root.path)
         root.sweep()
         wanted = [m for m in after.layers.values() if published is not None and published.has(m)]
         repaired = _discard_damaged(root, before, after, wanted, store, messages)
@@ -120,7 +123,7 @@ def _discard_damaged(
     damage = find_damage(after.layers.values(), store)
     marked: set[str] = set()
     if current is not None:
-        find_damage_in_use(_kept(before, after), current, store, damage)
+        find_damage_in_use(before, _kept(before, after), current, store, damage)
         layers, frames = damaged(current)
         marked = {manifest.directory for manifest in wanted if manifest.directory in layers}
         damage.frames.update(frames)
@@ -137,13 +140,13 @@ def _discard_damaged(
     return marked | (damage.files.keys() - beyond_repair)
 
 
-def _kept(before: State, after: State) -> State:
-    """The part of `before` that stays as it is."""
-    kept = {name: after.layers[name] for name in after.layers if name in before.layers}
-    return replace(
-        before,
-        layers={n: m for n, m in kept.items() if m.digest == before.layers[n].digest},
-    )
+def _kept(before: State, after: State) -> list[str]:
+    """The directories of the layers that stay as they are."""
+    return [
+        name
+        for name, manifest in after.layers.items()
+        if name in before.layers and before.layers[name].digest == manifest.digest
+    ]
 
 
 def _tell(

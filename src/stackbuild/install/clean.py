@@ -6,17 +6,22 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild.compose.shelf import LOCK
+from stackbuild.errors import InstallError
 from stackbuild.files import remove_tree, tree_size
 from stackbuild.install.change import explained
 from stackbuild.install.root import Root
+from stackbuild.install.state import STATE_DIRECTORY
 from stackbuild.install.store import Store
+from stackbuild.mark import MARK, Kind, check_mark, read_mark
 from stackbuild.platforms import Platform
 from stackbuild.registry.base import INDEX_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.workspace import Workspace
 
@@ -36,31 +41,55 @@ def clean_root(root: Path, messages: Messages) -> list[Freed]:
 
     The generation in use stays as it is. A frame in a store that several roots share is
     used when one of its files has another hard link. Processes that still run in
-    an old generation lose it. Raises InstallError where no root is.
+    an old generation lose it. Raises InstallError where no root is, and where the
+    store is not one that this root uses; nothing is removed then.
     """
     where = Root(root)
     where.installed_state()
+    where.check_free(())
     with explained(where), where.locked(messages):
         state = where.installed_state()
-        store = Store(state.store or where.own_store)
-        with store.locked(messages):
-            freed = list(_remove_old(where))
-            freed += _remove_path("unfinished work", where.staging)
-            freed += _remove_path("unfinished work", store.staging)
-            where.sweep()
-            used = {
-                placed.frame.sha256 for layer in state.layers.values() for placed in layer.frames
-            }
-            freed += _remove_frames(store, used)
-            store.sweep()
+        stores = _stores(where, state)
+        freed = list(_remove_old(where))
+        freed += _remove_path("unfinished work", where.staging)
+        where.sweep()
+        used = {placed.frame.sha256 for layer in state.layers.values() for placed in layer.frames}
+        for store in stores:
+            in_use = used if store.directory == (state.store or where.own_store) else set()
+            with store.locked(messages):
+                freed += _remove_path("unfinished work", store.staging)
+                freed += _remove_frames(store, in_use)
+                store.sweep()
     return freed
+
+
+def _stores(root: Root, state: State) -> list[Store]:
+    """The stores to clean: the root's own, and the one that its state names.
+
+    A state file is data: it must not turn this command against directories that
+    have nothing to do with the root.
+    """
+    mark = root.claim()
+    stores = [Store(path) for path in dict.fromkeys((root.own_store, state.store)) if path]
+    present = [store for store in stores if store.directory.is_dir()]
+    for store in present:
+        store.check()
+        if not store.serves(mark):
+            raise InstallError(
+                f"{store.directory} is a store that {root.path} has never used",
+                file=store.directory,
+                expected="a store that layers of this root were installed from",
+                remedy="install the layers of this root again with --store; nothing was removed",
+            )
+    return present
 
 
 def _remove_old(root: Root) -> Iterator[Freed]:
     current = root.number()
     for number in root.numbers():
-        if number != current:
-            yield from _remove_path(f"generation {number}", root.generations / str(number))
+        path = root.generations / str(number)
+        if number != current and (path / STATE_DIRECTORY).is_dir():
+            yield from _remove_path(f"generation {number}", path)
 
 
 def _remove_frames(store: Store, used: set[str]) -> list[Freed]:
@@ -99,19 +128,35 @@ def _links(path: Path) -> int:
 def clean_builds(workspace: Workspace, messages: Messages) -> list[Freed]:
     """Remove the local roots that `build` has made, and what it installed them from.
 
-    Other files stay: many tools use a directory of that name, and nothing but the
-    names that `build` itself gives tells ours from theirs.
+    Other files stay: directories without the mark, for many tools use a directory
+    of that name, and files that others have put into a marked one.
     """
     freed = []
     published = workspace.build_exports
-    if (published / INDEX_NAME).is_file() and not published.is_symlink():
-        freed += _remove_path("archives of build", published, tree_size(published))
+    if _is_marked(published, Kind.EXPORTS):
+        ours = [published / name for name in (INDEX_NAME, *Platform)]
+        freed += _remove_ours("archives of build", published, [*ours, published / LOCK])
     for platform in Platform:
         path = workspace.build / platform
-        if Root(path).is_one() and not path.is_symlink():
-            with Root(path).locked(messages):
-                freed += _remove_path("build root", path, tree_size(path))
+        if _is_marked(path, Kind.ROOT):
+            root = Root(path)
+            with root.locked(messages):
+                freed += _remove_ours("build root", path, root.ours())
     return freed
+
+
+def _is_marked(path: Path, kind: Kind) -> bool:
+    return not path.is_symlink() and read_mark(path, kind) is not None
+
+
+def _remove_ours(what: str, directory: Path, ours: Iterable[Path]) -> list[Freed]:
+    """Remove the paths `ours` and the mark, and `directory` if nothing is left in it."""
+    before = tree_size(directory)
+    for path in (*ours, directory / MARK):
+        remove_tree(path)
+    if not any(directory.iterdir()):
+        directory.rmdir()
+    return [Freed(what=what, path=directory, size=before - tree_size(directory))]
 
 
 def caches(workspace: Workspace) -> list[Freed]:
@@ -131,7 +176,11 @@ def caches(workspace: Workspace) -> list[Freed]:
 
 
 def clean_caches(workspace: Workspace) -> list[Freed]:
-    """Remove the caches, which all projects of this user share."""
+    """Remove the caches, which all projects of this user share.
+
+    Raises UsageError where their directory holds something else.
+    """
+    check_mark(workspace.cache, Kind.CACHE)
     freed = caches(workspace)
     for cache in freed:
         remove_tree(cache.path)
@@ -139,7 +188,11 @@ def clean_caches(workspace: Workspace) -> list[Freed]:
 
 
 def prune_frames(workspace: Workspace, days: int) -> Freed:
-    """Remove the frames of the cache that no command has used for `days` days."""
+    """Remove the frames of the cache that no command has used for `days` days.
+
+    Raises UsageError where its directory holds something else.
+    """
+    check_mark(workspace.cache, Kind.CACHE)
     from stackbuild.frames.cache import FrameCache
 
     size = FrameCache(workspace.frames).prune((), grace=days * 24 * 3600)

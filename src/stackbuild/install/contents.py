@@ -24,6 +24,8 @@ class Item:
     """Whether it was asked for itself."""
     needed_by: tuple[str, ...]
     """Installed layers that stand on it."""
+    origin: str | None
+    """Where it was installed from (`Registry.location`)."""
 
     @property
     def files(self) -> int:
@@ -44,6 +46,7 @@ def installed(root: Path) -> list[Item]:
             manifest=manifest,
             asked=name in state.asked,
             needed_by=tuple(dict.fromkeys(state.needed_by(name))),
+            origin=state.origins.get(name),
         )
         for name, manifest in state.layers.items()
     ]

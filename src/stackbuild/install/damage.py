@@ -77,13 +77,17 @@ def _wrong_in_store(sha256: str, store: Store) -> list[Path]:
     return wrong + [Path(base, path) for path, to in listing.links if not is_link(base, path, to)]
 
 
-def find_damage_in_use(state: State, generation: Path, store: Store, damage: Damage) -> None:
+def find_damage_in_use(
+    state: State, directories: Iterable[str], generation: Path, store: Store, damage: Damage
+) -> None:
     """Add to `damage` what is wrong with the files of `generation`, which holds `state`.
 
-    A layer of which the store lacks a frame is not looked at: nothing says what it holds.
+    Only the layers in `directories` are looked at. A layer of which the store lacks a
+    frame is not: nothing says what it holds.
     """
     adjusted = adjusted_files(state, generation)
-    for directory, manifest in state.layers.items():
+    for directory in directories:
+        manifest = state.layers[directory]
         files: dict[str, StoredFile | str] = {}
         for placed in manifest.frames:
             listing = store.listing(placed.frame.sha256)

@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, InstallError, IntegrityError
-from stackbuild.install.store import LISTING
+from stackbuild.install.store import LISTING, PRIVATE
 from stackbuild.install.unpack import unpack
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def fetch_frames(
     total = sum(placed.frame.size for run in runs for placed in run.frames)
     before = published.registry.transferred
     store.sweep()
-    store.staging.mkdir(parents=True)
+    store.staging.mkdir(mode=PRIVATE, parents=True)
     try:
         with (
             messages.task("fetching", total) as task,
@@ -203,7 +203,7 @@ def _keep(received: Received, namer: Namer) -> None:
     siblings = {manifest.directory, *(link.directory for link in manifest.chain)}
     with received.data as data:
         _check_sha256(received)
-        work.mkdir()
+        work.mkdir(mode=PRIVATE)
         try:
             listing = unpack(data, frame, work / "tree", siblings, manifest.platform.os)
         except IntegrityError as error:

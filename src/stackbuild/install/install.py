@@ -53,12 +53,16 @@ def install(
         # A new root is made only when the layers exist and nothing is in their way.
         plan = plan_install(layers, State(platform=target, asked=()), published)
         where.check_free(plan.state.layers)
+    with explained(where):
+        where.claim()
     with explained(where), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
         plan = plan_install(layers, before, published)
         for layer in plan.brought:
             messages.note(f"{layer} is brought to its current version: a layer below it changes")
+        for layer in plan.moved:
+            messages.note(f"{layer} is replaced by that of {published.location}")
         for layer in layers:
             if doubts := published.doubts(layer):
                 messages.warn(f"{layer} is {'; '.join(doubts)}")
@@ -78,6 +82,7 @@ def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallR
     """
     where = Root(root)
     where.installed_state()
+    where.check_free(())
     with explained(where), where.locked(messages):
         before = where.installed_state()
         plan = plan_uninstall(layers, before)

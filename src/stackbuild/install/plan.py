@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError
-from stackbuild.install.state import State
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackbuild.compose.manifest import ChainLink, Manifest
+    from stackbuild.install.state import State
     from stackbuild.registry.find import Published
 
 
@@ -22,6 +22,8 @@ class _Choice:
 
     state: State
     published: Published
+    named: frozenset[str]
+    """The names of the layers that the command names."""
     chosen: dict[str, Manifest] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
     brought: dict[str, Manifest] = field(default_factory=dict)
@@ -34,6 +36,8 @@ class _Choice:
             self._put(self._lower(manifest, link), manifest.layer)
 
     def _put(self, manifest: Manifest, wanted_by: str) -> None:
+        for holder in (self.chosen, self.state.layers):
+            self._check_owner(manifest, holder.get(manifest.directory))
         other = self.chosen.get(manifest.directory)
         if other is not None and other.lock != manifest.lock:
             first = self.wanted_by[manifest.directory]
@@ -47,8 +51,68 @@ class _Choice:
                 remedy=f"publish {first} and {wanted_by} from one state of the stack, "
                 "or install them into two roots",
             )
+        self._check_origin(manifest, wanted_by)
         self.chosen.setdefault(manifest.directory, manifest)
         self.wanted_by.setdefault(manifest.directory, wanted_by)
+
+    def _check_owner(self, manifest: Manifest, other: Manifest | None) -> None:
+        """Refuse a layer in the directory of another one, as of `app@1` and version 1 of `app`."""
+        if other is not None and other.layer != manifest.layer:
+            raise InstallError(
+                f"{manifest.layer} and {other.layer} have the same directory",
+                layer=manifest.layer,
+                platform=manifest.platform,
+                file=f"{manifest.directory}/",
+                remedy=f"install {manifest.layer} into another root",
+            )
+
+    def _check_origin(self, manifest: Manifest, wanted_by: str) -> None:
+        """Refuse to replace, unasked, an installed layer of another registry.
+
+        A lower layer in another version is what an upgrade brings; the same version
+        with other contents, or a layer that was itself asked for, is not.
+        """
+        installed = self.state.layers.get(manifest.directory)
+        if installed is None or not self.is_foreign(installed, manifest):
+            return
+        if installed.lock == manifest.lock or manifest.directory in self.state.asked:
+            raise self._other_registry(installed, manifest, wanted_by)
+
+    def is_foreign(self, installed: Manifest, manifest: Manifest) -> bool:
+        """Whether `manifest` is another one than `installed`, and of another registry.
+
+        One that the command names, or with the same contents, is not.
+        """
+        return (
+            manifest.digest != installed.digest
+            and manifest.layer not in self.named
+            and self.state.origins.get(installed.directory) != self.published.location
+        )
+
+    def _other_registry(
+        self, installed: Manifest, manifest: Manifest, wanted_by: str
+    ) -> InstallError:
+        layer = installed.layer
+        origin = self.state.origins.get(installed.directory)
+        return InstallError(
+            f"{layer} was installed from another registry, and {wanted_by} would replace it",
+            layer=layer,
+            platform=installed.platform,
+            expected=f"{layer} {installed.digest[:12]} from {origin}",
+            found=f"{layer} {manifest.digest[:12]} from {self.published.location}",
+            remedy=f"install {wanted_by} into another root; or, to replace {layer}, name it too: "
+            f"stackbuild install {wanted_by} {layer} --from {self.published.location}",
+        )
+
+    def origins(self) -> dict[str, str]:
+        """By directory, where what is chosen comes from, and what stays."""
+        origins = dict(self.state.origins)
+        for directory, manifest in self.chosen.items():
+            installed = self.state.layers.get(directory)
+            same = installed is not None and installed.digest == manifest.digest
+            if self.published.has(manifest) and (not same or manifest.layer in self.named):
+                origins[directory] = self.published.location
+        return origins
 
     def _lower(self, upper: Manifest, link: ChainLink) -> Manifest:
         found = self.published.fitting(link)
@@ -85,6 +149,8 @@ class _Choice:
             for link in current.chain
         ):
             raise self._refusal(installed, clash)
+        if self.is_foreign(installed, current):
+            raise self._other_registry(installed, current, self.wanted_by[clash.directory])
         self.add(current)
         self.brought[installed.directory] = current
 
@@ -111,6 +177,8 @@ class Plan:
     brought: tuple[str, ...] = ()
     """Layers that nobody named, brought to their current version because a layer below
     them changes."""
+    moved: tuple[str, ...] = ()
+    """Installed layers that are replaced by those of another registry."""
 
 
 def plan_install(layers: Sequence[str], state: State, published: Published) -> Plan:
@@ -119,7 +187,7 @@ def plan_install(layers: Sequence[str], state: State, published: Published) -> P
     Raises UsageError for layers that are not published, InstallError for those
     that do not fit together.
     """
-    choice = _Choice(state, published)
+    choice = _Choice(state, published, frozenset(layers))
     named = [published.current(layer) for layer in dict.fromkeys(layers)]
     for manifest in named:
         choice.add(manifest)
@@ -143,9 +211,19 @@ def plan_install(layers: Sequence[str], state: State, published: Published) -> P
         for directory in kept
     ]
     asked = {*kept, *(manifest.directory for manifest in named)}
+    origins = choice.origins()
+    layers_after = {**state.layers, **choice.chosen}
+    after = _state(replace(state, origins=origins), tuple(sorted(asked)), layers_after)
     return Plan(
-        state=_state(state, tuple(sorted(asked)), {**state.layers, **choice.chosen}),
+        state=after,
         brought=tuple(manifest.layer for manifest in choice.brought.values()),
+        moved=tuple(
+            manifest.layer
+            for directory, manifest in after.layers.items()
+            if directory in state.layers
+            and state.layers[directory].digest != manifest.digest
+            and state.origins.get(directory) != origins.get(directory)
+        ),
     )
 
 
@@ -195,4 +273,5 @@ def _state(before: State, asked: tuple[str, ...], layers: Mapping[str, Manifest]
         for link in reversed(manifest.chain):
             ordered.setdefault(link.directory, layers[link.directory])
         ordered.setdefault(directory, manifest)
-    return State(platform=before.platform, asked=asked, layers=ordered, store=before.store)
+    origins = {name: before.origins[name] for name in ordered if name in before.origins}
+    return replace(before, asked=asked, layers=ordered, origins=origins)

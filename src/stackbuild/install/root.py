@@ -1,5 +1,6 @@
 """A root: the directory that layers are installed into.
 
+<root>/.stackbuild.tag       the mark (`stackbuild.mark`)
 <root>/<layer>               -> current/<layer>
 <root>/current               -> generations/7
 <root>/generations/7/        a whole state: its layers side by side
@@ -20,6 +21,7 @@ from stackbuild.durable import no_sync
 from stackbuild.errors import InstallError
 from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
 from stackbuild.install.state import State, read_state
+from stackbuild.mark import Kind, check_mark, claim
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stackbuild.durable import Sync
+    from stackbuild.mark import Mark
     from stackbuild.messages import Messages
 
 _GENERATION = re.compile(r"generations/[0-9]+")
+_OUR_TARGET = re.compile(rf"current/[^/]+|{_GENERATION.pattern}")
 
 
 class Root:
@@ -72,9 +76,12 @@ class Root:
         """Keep other processes from changing the root; makes what a root needs."""
         return locked(self.private / "lock", messages)
 
-    def is_one(self) -> bool:
-        """Whether something was ever installed here."""
-        return self.private.is_dir()
+    def claim(self) -> Mark:
+        """The mark of the root, made where the directory is missing or empty.
+
+        Raises InstallError for a directory with other files.
+        """
+        return claim(self.path, Kind.ROOT)
 
     def current(self) -> Path | None:
         """The directory of the generation in use, None before the first.
@@ -82,12 +89,12 @@ class Root:
         Raises InstallError for a link that leads nowhere.
         """
         try:
-            target = os.readlink(self.current_link)  # noqa: PTH115 - the text of the link
+            target = _target_of(self.current_link)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._in_the_way(self.current_link) from error
-        if not _GENERATION.fullmatch(target.replace("\\", "/")):
+        if not _GENERATION.fullmatch(target):
             raise self._in_the_way(self.current_link)
         generation = self.path / target
         if not generation.is_dir():
@@ -127,7 +134,7 @@ class Root:
         return sorted(int(p.name) for p in self.generations.iterdir() if p.name.isdecimal())
 
     def check_free(self, directories: Collection[str]) -> None:
-        """Refuse a root where other files have the names that are needed.
+        """Refuse a directory that is no root, and one where other files have needed names.
 
         Nothing is changed. Raises InstallError.
         """
@@ -136,10 +143,7 @@ class Root:
                 f"{self.path} is a file, so it cannot be a root",
                 remedy="name another directory with --root",
             )
-        if os.path.lexists(self.private) and not self.is_one():
-            raise self._in_the_way(self.private)
-        if os.path.lexists(self.generations) and not self.is_one():
-            raise self._in_the_way(self.generations)
+        check_mark(self.path, Kind.ROOT)
         if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
             raise self._in_the_way(self.current_link)
         for directory in directories:
@@ -151,7 +155,9 @@ class Root:
         """Remove what killed processes left."""
         remove_tree(self.staging)
         for path in self.path.glob(f".*{WORK_SUFFIX}"):
-            path.unlink()
+            # Only what `_replace_link` makes; the root's user may have files of such names.
+            if path.is_symlink() and _OUR_TARGET.fullmatch(_target_of(path)):
+                path.unlink()
 
     def switch(self, generation: Path, directories: Collection[str]) -> None:
         """Make `generation` the one in use.
@@ -182,6 +188,11 @@ class Root:
         if sync is not no_sync:
             self._unsynced.unlink()
 
+    def ours(self) -> list[Path]:
+        """Everything in the root that stackbuild made, apart from the mark."""
+        links = [path for path in self.path.iterdir() if self._is_ours(path)]
+        return [*links, self.current_link, self.generations, self.private]
+
     def link_layers(self, directories: Collection[str]) -> None:
         """Make the links of `directories` that are missing."""
         for directory in directories:
@@ -190,7 +201,7 @@ class Root:
                 _replace_link(path, self._target(directory))
 
     def _is_ours(self, path: Path) -> bool:
-        return path.is_symlink() and os.readlink(path) == self._target(path.name)  # noqa: PTH115
+        return path.is_symlink() and _target_of(path) == self._target(path.name)
 
     def _target(self, directory: str) -> str:
         return f"{self.current_link.name}/{directory}"
@@ -200,6 +211,10 @@ class Root:
             f"something that stackbuild did not make is in the way: {path}",
             remedy="move it away, or name another directory with --root",
         )
+
+
+def _target_of(link: Path) -> str:
+    return os.readlink(link).replace("\\", "/")  # noqa: PTH115 - the text of the link
 
 
 def _replace_link(path: Path, target: str) -> None:

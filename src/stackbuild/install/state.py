@@ -1,8 +1,8 @@
 """What a generation holds, written inside it, so that state and tree switch together.
 
-generations/<N>/.stackbuild/state.json        platform, layers asked for, store
-generations/<N>/.stackbuild/<directory>.json  the manifest of each layer
-generations/<N>/.stackbuild/damaged.json      what `verify` found wrong, if it did
+generations/<N>/.stackbuild/state.json                  platform, layers asked for, store, origins
+generations/<N>/.stackbuild/manifests/<directory>.json  the manifest of each layer
+generations/<N>/.stackbuild/damaged.json                what `verify` found wrong, if it did
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from stackbuild.compose.manifest import Manifest
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 STATE_DIRECTORY = ".stackbuild"
 _STATE = "state.json"
-_STATE_KEYS = ("format", "platform", "asked", "layers", "store")
+_STATE_KEYS = ("format", "platform", "asked", "layers", "store", "origins")
+_MANIFESTS = "manifests"
 _DAMAGED = "damaged.json"
 
 
@@ -42,6 +43,8 @@ class State:
     """By directory, lower layers first."""
     store: Path | None = None
     """Where the frames are, unless in the root itself."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """By directory: the registry that each layer came from (`Registry.location`)."""
 
     def needed_by(self, directory: str) -> list[str]:
         """The names of the layers that stand on the one in `directory`."""
@@ -52,9 +55,10 @@ class State:
         ]
 
     def same_tree(self, other: State) -> bool:
-        """Whether both are the same files, asked for in the same way."""
+        """Whether both are the same files of the same store, asked for in the same way."""
         return (
             self.asked == other.asked
+            and self.store == other.store
             and self.platform == other.platform
             and self.layers.keys() == other.layers.keys()
             and all(self.layers[name].digest == other.layers[name].digest for name in self.layers)
@@ -64,15 +68,17 @@ class State:
 def write_state(state: State, generation: Path) -> None:
     """Write `state` into the directory of a new generation."""
     directory = generation / STATE_DIRECTORY
-    directory.mkdir()
+    manifests = directory / _MANIFESTS
+    manifests.mkdir(parents=True)
     for name, manifest in state.layers.items():
-        (directory / f"{name}.json").write_bytes(manifest_to_json(manifest))
+        (manifests / f"{name}.json").write_bytes(manifest_to_json(manifest))
     value = {
         "format": STATE_FORMAT,
         "platform": str(state.platform),
         "asked": list(state.asked),
         "layers": list(state.layers),
         "store": None if state.store is None else str(state.store),
+        "origins": dict(state.origins),
     }
     (directory / _STATE).write_bytes(canonical_json(value))
 
@@ -93,6 +99,7 @@ def read_state(generation: Path) -> State:
             asked=asked,
             layers=layers,
             store=_store(value["store"]),
+            origins={name.text(): place.text() for name, place in value["origins"].pairs()},
         )
     except (OSError, IntegrityError) as error:
         raise _unreadable(directory / _STATE, str(error)) from error
@@ -125,7 +132,7 @@ def _read_manifest(directory: Path, name: str) -> Manifest:
     """The manifest of the layer in the directory `name` of a generation."""
     if fault := path_fault(name):
         raise _unreadable(directory / _STATE, f"layers: {name!r} {fault}")
-    path = directory / f"{name}.json"
+    path = directory / _MANIFESTS / f"{name}.json"
     manifest = manifest_from_json(read_regular(path, strictjson.MAX_SIZE + 1), str(path))
     if manifest.directory != name:
         raise _unreadable(path, f"the manifest of {manifest.directory}")

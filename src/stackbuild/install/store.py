@@ -1,12 +1,15 @@
 """The store: frames, unpacked, each under its sha256.
 
+    <store>/.stackbuild.tag      the mark (`stackbuild.mark`)
+    <store>/roots/<id>           a root that uses the store, by the id in its mark
     <store>/<sha256>/tree/       the frame's files, read-only
     <store>/<sha256>/files.json  what they are, so that linking walks no directory
     <store>/staging/             frames that are being unpacked
     <store>/lock                 held while frames are added or removed
 
 A frame is there whole or not at all: it appears by one rename, when its files
-are on the disk. Roots take its files by hard links, so a store may serve many roots.
+are on the disk. Roots take its files by hard links, so a store may serve many roots,
+of one account: whoever may write in a store could change the files of all of them.
 """
 
 from __future__ import annotations
@@ -14,22 +17,29 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
-from stackbuild.files import locked, remove_tree
+from stackbuild.files import atomic_write, locked, remove_tree
+from stackbuild.mark import OTHERS_WRITE, Kind, check_mark, check_owner, claim, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from stackbuild.mark import Mark
     from stackbuild.messages import Messages
+
+PRIVATE = 0o755
+"""The mode of directories in a store: nobody but their owner can change what is in them."""
 
 LISTING = "files.json"
 LISTING_FORMAT = 2
 _LISTING_START = f'{{"format":{LISTING_FORMAT},'.encode()
+_ROOTS = "roots"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -85,6 +95,39 @@ class Store:
         """Where frames are unpacked before they are named."""
         return self.directory / "staging"
 
+    def claim(self) -> None:
+        """Mark the directory as a store where it is missing or empty.
+
+        Raises InstallError for a directory with other files, or of another account.
+        """
+        if read_mark(self.directory, Kind.STORE) is None:
+            check_mark(self.directory, Kind.STORE)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._keep_others_out()
+            claim(self.directory, Kind.STORE)
+        check_owner(self.directory)
+
+    def _keep_others_out(self) -> None:
+        # Some systems let the group write by default (umask 002).
+        mode = stat.S_IMODE(self.directory.stat().st_mode)
+        if mode & OTHERS_WRITE:
+            self.directory.chmod(mode & ~OTHERS_WRITE)
+
+    def check(self) -> None:
+        """Refuse a directory that is no store, or another account's. Raises InstallError."""
+        check_mark(self.directory, Kind.STORE)
+        check_owner(self.directory)
+
+    def enter_root(self, root: Mark, path: Path) -> None:
+        """Remember that a root, now at `path`, uses this store. Raises OSError."""
+        entry = self.directory / _ROOTS / root.id
+        if not entry.is_file():
+            atomic_write(entry, f"{path}\n".encode(errors="surrogateescape"))
+
+    def serves(self, root: Mark) -> bool:
+        """Whether `enter_root` was called for this root."""
+        return (self.directory / _ROOTS / root.id).is_file()
+
     def locked(self, messages: Messages) -> AbstractContextManager[None]:
         """Keep other processes from changing the store."""
         return locked(self.directory / "lock", messages)
@@ -109,7 +152,10 @@ class Store:
             return False
 
     def listing(self, sha256: str) -> Listing | None:
-        """What the frame holds; None when it is not here, or of another format."""
+        """What the frame holds; None when it is not here, or of another format.
+
+        Raises InstallError where another account may have changed the frame.
+        """
         known = self._listings.get(sha256)
         if known is not None:
             return known
@@ -131,6 +177,9 @@ class Store:
             KeyError,
         ):
             return None
+        # Nobody else can write in the directories below, which are made with mode 0755.
+        for directory in (self.directory / sha256, self.tree(sha256)):
+            check_owner(directory)
         self._listings[sha256] = listing
         return listing
 
@@ -138,14 +187,14 @@ class Store:
         """The sha256 (hex) of every frame that is here."""
         if self.directory.is_dir():
             for path in self.directory.iterdir():
-                if _SHA256.fullmatch(path.name):
+                if _SHA256.fullmatch(path.name) and (path / "tree").is_dir():
                     yield path.name
 
     def discard(self, sha256: str) -> None:
         """Take a frame out. Files that generations link to live on there."""
         self._listings.pop(sha256, None)
         # First out of sight, then in pieces: a kill in between leaves no half frame.
-        self.staging.mkdir(parents=True, exist_ok=True)
+        self.staging.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         away = self.staging / f"{sha256}.gone"
         remove_tree(away)
         try:

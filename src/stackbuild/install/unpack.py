@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.frames.tarformat import TarReader
-from stackbuild.install.store import Listing, StoredFile
+from stackbuild.install.store import PRIVATE, Listing, StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -47,7 +47,7 @@ def unpack(
     other than the frame's; OSError as the system reports it.
     """
     source = _Counted(_decompressed(compressed, frame), frame)
-    tree.mkdir()
+    tree.mkdir(mode=PRIVATE)
     writer = _Writer(os.fspath(tree))
     for member in TarReader(source.read, siblings=siblings, os=for_os):
         writer.add(member)
@@ -132,7 +132,7 @@ class _Writer:
     def _directory(self, path: str) -> None:
         if path not in self._directories:
             self._directory(path.rpartition("/")[0])
-            os.mkdir(f"{self._base}/{path}")  # noqa: PTH102 - a Path for each costs too much time
+            os.mkdir(f"{self._base}/{path}", PRIVATE)  # noqa: PTH102 - a Path for each costs too much time
             self._directories[path] = None
 
     def _file(self, path: str, member: Member) -> None:

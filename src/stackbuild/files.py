@@ -37,6 +37,11 @@ _HOLDER_LIMIT = 100
 """Bytes that a lock file may say about who holds it."""
 
 
+def is_inside(path: Path, directory: Path) -> bool:
+    """Whether `path` is `directory` or something in it, all links followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+
+
 def work_path(path: Path) -> Path:
     """A free name beside `path`, on the same file system, for work that ends in a rename."""
     return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{WORK_SUFFIX}")

@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from stackbuild.platforms import OsName
 
 LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
@@ -85,7 +87,7 @@ def path_fault(path: str, os: OsName | None = None) -> str | None:
     name nothing, or are longer than a file system takes. With `os` also what
     that system cannot have. Names that differ by case only are not looked for.
     """
-    fault = text_fault(path)
+    fault = _text_fault(path)
     if not fault and any(part in ("", ".", "..") for part in path.split("/")):
         fault = "is absolute, or has an empty, '.' or '..' part"
     if not fault and path.count("/") >= MAX_DEPTH:
@@ -97,7 +99,28 @@ def path_fault(path: str, os: OsName | None = None) -> str | None:
     return fault
 
 
-def text_fault(path: str) -> str | None:
+def link_fault(path: str, target: str, siblings: Collection[str] = ()) -> str | None:
+    """Why a layer cannot hold a symbolic link at `path` to `target`, as `path_fault` says it.
+
+    `siblings` are the directories beside the layer that links may lead into.
+    ``..`` may only stand at the start: behind a name it could climb out through
+    another link.
+    """
+    parts = target.split("/")
+    ups = 0
+    while ups < len(parts) and parts[ups] == "..":
+        ups += 1
+    down = parts[ups:]
+    above = ups - path.count("/")
+    fault = _text_fault(target)
+    if not fault and any(part in ("", ".", "..") for part in down):
+        fault = "is absolute, or has an empty, '.' or inner '..' part"
+    if not fault and above > 0 and not (above == 1 and down and down[0] in siblings):
+        fault = "leads out of the layer"
+    return fault
+
+
+def _text_fault(path: str) -> str | None:
     """Why neither a path nor the target of a link can be `path`, as `path_fault` says it."""
     if not path:
         return "is empty"

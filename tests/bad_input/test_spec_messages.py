@@ -695,6 +695,45 @@ CASES = {
             "tool.stackbuild.layers.app.copy-files[6].form: unknown key; did you mean 'from'?",
         ],
     ),
+    "overlays with a pattern": Case(
+        ALL
+        + OWN
+        + """copy-files = [
+            { from = "nothing/*.so", to = "x" },
+            { from = "../*", to = "x" },
+            { from = "file/*", to = "x" },
+            { from = "**/*.so", to = "x", include-ignored = 1 },
+        ]\n""",
+        [
+            "tool.stackbuild.layers.app.copy-files[0].from: does not exist in overlays/app/ "
+            "(found 'nothing/*.so')",
+            "tool.stackbuild.layers.app.copy-files[1].from: leaves overlays/app/ "
+            "(expected a path without .., found '../*')",
+            "tool.stackbuild.layers.app.copy-files[2].from: not a directory in overlays/app/ "
+            "(found 'file/*')",
+            "tool.stackbuild.layers.app.copy-files[3].include-ignored: wrong type "
+            "(expected true or false, found 1)",
+        ],
+    ),
+    "overlays in a directory outside": Case(
+        ALL.replace('"app"', '"one"')
+        + "[tool.stackbuild.layers.one]\n"
+        + 'copy-files = [{ from = "secret.py", to = "x" }, { from = "*", to = "x" }]\n',
+        [
+            f"tool.stackbuild.layers.one.copy-files[{number}].from: overlays/one/ leads out of the "
+            f"project through a link (found {found!r})"
+            for number, found in enumerate(("secret.py", "*"))
+        ],
+    ),
+    "modules outside": Case(
+        ALL + "launch_module = 'linked.py'\nsupport_modules = ['linked', '../OUTSIDE/package']\n",
+        [
+            "applications[0].launch_module: leads out of the project (found 'linked.py')",
+            "applications[0].support_modules[0]: leads out of the project (found 'linked')",
+            "applications[0].support_modules[1]: leads out of the project "
+            "(found '../OUTSIDE/package')",
+        ],
+    ),
     "overlays to": Case(
         ALL
         + OWN
@@ -793,10 +832,18 @@ CASES = {
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A directory with the files that the cases refer to."""
+    outside = tmp_path / "OUTSIDE"
+    tmp_path /= "project"
     overlays = tmp_path / "overlays" / "app"
     overlays.mkdir(parents=True)
     (overlays / "file").touch()
     (overlays / "link").symlink_to("../../notes.txt")
+    (outside / "package").mkdir(parents=True)
+    (outside / "secret.py").write_text("")
+    (outside / "package/__main__.py").write_text("")
+    (tmp_path / "linked.py").symlink_to(outside / "secret.py")
+    (tmp_path / "linked").symlink_to(outside / "package")
+    (tmp_path / "overlays/one").symlink_to(outside)
     (tmp_path / "package").mkdir()
     (tmp_path / "other").mkdir()
     for name in ("notes.txt", "Module.py", "not-a-name.py", "other/module.py", "sitecustomize.py"):

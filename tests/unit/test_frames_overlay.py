@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,19 @@ from packaging.version import Version
 
 from stackbuild.errors import ComposeError
 from stackbuild.frames.cache import FrameCache
-from stackbuild.frames.overlay import overlay_files, overlay_set
+from stackbuild.frames.overlay import overlay_set
 from stackbuild.layout import layout_for
 from stackbuild.platforms import Platform
+from stackbuild.project.files import ProjectFiles
+from stackbuild.project.overlays import overlay_files
 from stackbuild.spec.model import CopyFiles, FrameSettings, Layer, LayerKind
 from tests.support.frames import contents
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stackbuild.frames.model import FrameSet
+    from stackbuild.project.overlays import OverlayFile
 
 posix = pytest.mark.skipif(os.name == "nt", reason="modes and links")
 
@@ -54,11 +60,18 @@ def overlays(tmp_path: Path) -> Path:
     return tmp_path / "overlays"
 
 
+def _read(layer: Layer, overlays: Path, platform: Platform = _PLATFORM) -> tuple[OverlayFile, ...]:
+    return overlay_files(layer, platform, _LAYOUT, overlays, ProjectFiles(overlays.parent))
+
+
+def _set(layer: Layer, overlays: Path, cache: FrameCache) -> FrameSet:
+    return overlay_set(layer.name, _read(layer, overlays), FrameSettings(), cache)
+
+
 def _made(layer: Layer, overlays: Path) -> dict[str, tuple[int, bytes | str]]:
     cache = FrameCache(overlays.parent / "cache")
-    made = overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache)
-    assert made is not None
-    assert overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache) == made
+    made = _set(layer, overlays, cache)
+    assert _set(layer, overlays, cache) == made
     assert {frame.subject for frame in made.frames} == {"app"}
     return contents(cache, made)
 
@@ -69,6 +82,7 @@ def test_directories_and_files_are_copied(overlays: Path) -> None:
         CopyFiles(source="package/", target="{site-packages}"),
         CopyFiles(source="note.txt", target="share/doc/renamed.txt"),
         CopyFiles(source="note.txt", target="share/"),
+        CopyFiles(source="note.txt", target="."),
         special=(CopyFiles(source="linux", target="."),),
     )
     assert _made(layer, overlays) == {
@@ -77,14 +91,14 @@ def test_directories_and_files_are_copied(overlays: Path) -> None:
         "lib/python3.12/site-packages/ours/__init__.py": (0o644, b"x = 1\n"),
         "share/doc/renamed.txt": (0o644, b"note"),
         "share/note.txt": (0o644, b"note"),
+        "note.txt": (0o644, b"note"),
     }
 
 
 def test_a_platform_has_only_what_is_for_it(overlays: Path) -> None:
     layer = _layer(special=(CopyFiles(source="note.txt", target="note.txt"),))
-    cache = FrameCache(overlays.parent / "cache")
-    made = overlay_set(layer, Platform.MACOSX_AARCH64, _LAYOUT, overlays, FrameSettings(), cache)
-    assert made is None
+    assert [file.path for file in _read(layer, overlays)] == ["note.txt"]
+    assert _read(layer, overlays, Platform.MACOSX_AARCH64) == ()
 
 
 @posix
@@ -100,15 +114,51 @@ def test_links_that_stay_are_kept(overlays: Path) -> None:
     assert "x/share/er.txt" not in made
 
 
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("linux/*/*.txt", []),
+        ("linux/**/*.txt", ["lib/deep/er.txt"]),
+        ("linux/lib/**", ["deep/er.txt"]),
+        ("linux/*/", ["bin/tool", "lib/deep/er.txt"]),
+        ("linux/bin/t??l", ["tool"]),
+        ("*.txt", ["note.txt"]),
+        ("**/[!e]*", ["linux/bin/tool", "note.txt", "package/ours/__init__.py"]),
+        ("[n]ote.txt", ["note.txt"]),
+    ],
+)
+def test_patterns(overlays: Path, source: str, paths: list[str]) -> None:
+    layer = _layer(CopyFiles(source=source, target="x"))
+    if paths:
+        assert [file.path for file in _read(layer, overlays)] == [f"x/{path}" for path in paths]
+    else:
+        with pytest.raises(ComposeError, match="the source of an overlay matches no file"):
+            _read(layer, overlays)
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(
+    overlays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:  # as for a user who is not root
+        if path.name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert (
+        _fail(overlays, "linux") == "a directory of the project cannot be read: Permission denied"
+    )
+
+
 @posix
 def test_a_change_of_content_or_mode_is_noticed(overlays: Path) -> None:
     layer = _layer(CopyFiles(source="linux/", target="."))
     cache = FrameCache(overlays.parent / "cache")
 
     def key() -> str:
-        made = overlay_set(layer, _PLATFORM, _LAYOUT, overlays, FrameSettings(), cache)
-        assert made is not None
-        return made.key
+        return _set(layer, overlays, cache).key
 
     first = key()
     path = overlays / "app/linux/bin/tool"
@@ -127,18 +177,18 @@ def test_the_later_overlay_wins_with_overwrite(overlays: Path) -> None:
         CopyFiles(source="note.txt", target="a"),
         CopyFiles(source="other.txt", target="a", overwrite=True),
     ]
-    (file,) = overlay_files(_layer(*copies), _PLATFORM, _LAYOUT, overlays)
+    (file,) = _read(_layer(*copies), overlays)
     assert (file.source.name, file.overwrite) == ("other.txt", True)
     copies[1] = CopyFiles(source="other.txt", target="a")
     with pytest.raises(ComposeError, match="two overlays have one path") as caught:
-        overlay_files(_layer(*copies), _PLATFORM, _LAYOUT, overlays)
+        _read(_layer(*copies), overlays)
     assert "overwrite = true" in str(caught.value)
 
 
 def _fail(overlays: Path, source: str, target: str = ".") -> str:
     layer = _layer(CopyFiles(source=source, target=target))
     with pytest.raises(ComposeError) as caught:
-        overlay_files(layer, _PLATFORM, _LAYOUT, overlays)
+        _read(layer, overlays)
     assert ("layer", "app") in caught.value.details
     return caught.value.message
 
@@ -155,7 +205,9 @@ def _fail(overlays: Path, source: str, target: str = ".") -> str:
         ("note.txt", "../x", "the target of an overlay leaves the layer"),
         ("note.txt", "/x", "the target of an overlay leaves the layer"),
         ("note.txt", "{site-packages}/../../../../x", "the target of an overlay leaves the layer"),
-        ("note.txt", ".", "a path of an overlay is empty"),
+        ("*.md", ".", "the source of an overlay matches no file"),
+        ("note.txt/*", ".", "the source of an overlay is no directory"),
+        ("../*", ".", "the source of an overlay leaves its directory"),
     ],
 )
 def test_bad_entries_are_refused(overlays: Path, source: str, target: str, message: str) -> None:
@@ -173,7 +225,9 @@ def test_an_empty_directory_is_refused(overlays: Path) -> None:
     [
         ("/etc/passwd", "a link of an overlay leaves its directory"),
         ("../../note.txt", "a link of an overlay leaves its directory"),
-        ("nowhere", "a link of an overlay leads to nothing"),
+        ("nowhere", "a link of an overlay leads to nothing, or to itself"),
+        ("link", "a link of an overlay leads to nothing, or to itself"),
+        ("../lib/__pycache__", "a link of an overlay leads to something that is not copied"),
     ],
 )
 def test_links_that_leave_are_refused(overlays: Path, target: str, message: str) -> None:

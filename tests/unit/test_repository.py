@@ -27,6 +27,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "errors names platforms layout messages workspace mark durable files record strictjson"
         " processes urls credentials retries connection ranges transfer",
         "spec",
+        "project",
         "lock",
         "runtimes",
         "builds",

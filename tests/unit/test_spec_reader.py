@@ -111,7 +111,10 @@ def test_everything(tmp_path: Path) -> None:
         downloads.win_amd64 = { url = "file:///x.tar.gz", sha256 = "%s" }
 
         [tool.stackbuild.layers.app]
-        copy-files = [{ from = "notes", to = "{site-packages}/notes", overwrite = true }]
+        copy-files = [
+            { from = "notes", to = "{site-packages}/notes", overwrite = true },
+            { from = "*", to = "built/", include-ignored = true },
+        ]
         platform-specific.macosx_arm64.copy-files = [{ from = "mac/", to = "bin/" }]
         """
         % ("AB" * 32),
@@ -142,6 +145,7 @@ def test_everything(tmp_path: Path) -> None:
     assert app.package_indexes == {some_thing: "cpu", torch: "main"}
     assert app.copy_files == (
         CopyFiles(source="notes", target="{site-packages}/notes", overwrite=True),
+        CopyFiles(source="*", target="built/", include_ignored=True),
     )
     assert app.platform_copy_files == {
         Platform.MACOSX_AARCH64: (CopyFiles(source="mac/", target="bin/"),)

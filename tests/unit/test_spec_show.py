@@ -88,7 +88,13 @@ def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "platforms": {"linux-x64": "not locked"},
         "requirements": [],
         "overlays": [
-            {"platform": "linux-x64", "from": "été", "to": "{site-packages}/", "overwrite": True}
+            {
+                "platform": "linux-x64",
+                "from": "été",
+                "to": "{site-packages}/",
+                "overwrite": True,
+                "include-ignored": False,
+            }
         ],
         "launch_module": None,
         "support_modules": [],

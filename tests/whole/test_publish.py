@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
 from tests.support.interpreters import interpreter_for
+from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -411,6 +413,68 @@ def test_an_overlay_may_replace_what_the_layer_makes(small: SmallStack) -> None:
     found = contents(archive(small))
     assert found["pyvenv.cfg"] == b"prompt = mine\n"
     assert found["bin/lib-tool"] == b"prompt = mine\n"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_what_git_ignores_is_not_published(small: SmallStack) -> None:
+    small.write(".gitignore", "*.log\nsecret.txt\n/exports/\n/wheelhouse/\n/layers/\n*.toml\n")
+    small.write("overlays/app/share/note.txt", "note")
+    small.write("overlays/app/built/lib.log", "built")
+    small.more = """\
+[tool.stackbuild.layers.app]
+copy-files = [
+    { from = "share/", to = "share/" },
+    { from = "**/lib.*", to = "lib/", include-ignored = true },
+]
+"""
+    for command in ("init -q", "add ."):
+        subprocess.run(["git", *command.split()], cwd=small.directory, check=True)
+    for directory in ("launch/helping", "overlays/app/share"):
+        for name in ("secret.txt", "out.log", "new.py", "new.py~", ".git/config"):
+            small.write(f"{directory}/{name}", "x = 1\n")
+    small.lock()
+    words = ("publish", "--layer", "app", "--only", "--platform", "linux-x64", "--spec")
+    done = stackbuild(*words, small.spec, env={"STACKBUILD_CACHE_DIR": str(small.cache)})
+    assert done.returncode == 0, done.stderr
+    places = (f"{SITE}/helping/", "share/n", "share/s", "share/o", "share/.", "lib/built/")
+    assert {path for path in contents(archive(small)) if path.startswith(places)} == {
+        *(f"{SITE}/helping/__init__.py", f"{SITE}/helping/new.py"),
+        *("share/note.txt", "share/new.py", "lib/built/lib.log"),
+    }
+    assert (
+        "not in git yet, and published all the same: launch/helping/new.py,"
+        " overlays/app/share/new.py\n"
+        "ignored by git, and so not published: launch/helping/out.log, launch/helping/secret.txt,"
+        " overlays/app/share/out.log, overlays/app/share/secret.txt\n"
+    ) in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize(
+    ("ignored", "message"),
+    [
+        ("/launch/app.py", "a module of the layer is ignored by git, so it is not published"),
+        ("/launch/helping/", "a module of the layer is a directory with no file"),
+        ("/overlays/", "git ignores all files of an overlay, so none is published"),
+    ],
+)
+def test_an_entry_that_git_ignores_altogether(
+    small: SmallStack, ignored: str, message: str
+) -> None:
+    small.write("overlays/app/share/note.txt", "note")
+    copy = '{from = "share/", to = "x/"'
+    small.more = f"[tool.stackbuild.layers.app]\ncopy-files = [{copy}}}]\n"
+    small.write(".gitignore", f"{ignored}\n")
+    subprocess.run(["git", "init", "-q"], cwd=small.directory, check=True)
+    (failed,) = small.publish(["app"]).failures
+    assert failed.error.message.startswith(message)
+    assert failed.error.exit_code == 7
+    if ignored == "/overlays/":
+        assert "include-ignored = true" in str(failed.error)
+        small.more = small.more.replace('"x/"', '"x/", include-ignored = true')
+    else:
+        subprocess.run(["git", "add", "--force", "launch"], cwd=small.directory, check=True)
+    assert not small.publish(["app"]).failures
 
 
 def test_a_versioned_layer_has_a_directory_of_its_own(small: SmallStack) -> None:

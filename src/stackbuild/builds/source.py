@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.builds.process import RunError
 from stackbuild.errors import IntegrityError, LockError
-from stackbuild.lock.sources import git_environment
+from stackbuild.project.git import git_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,8 @@ def _shown(value: object) -> str:
             return "true" if value else "false"
         case CopyFiles():
             overwriting = ", overwriting" if value.overwrite else ""
-            return f"{value.source} to {value.target}{overwriting}"
+            ignored = ", with files that git ignores" if value.include_ignored else ""
+            return f"{value.source} to {value.target}{overwriting}{ignored}"
         case _:
             return str(value)
 
@@ -58,10 +59,20 @@ def as_json(settings: Settings) -> dict[str, object]:
     return plain
 
 
+def overlay_json(copy: CopyFiles) -> dict[str, object]:
+    """An entry of `copy-files` by the names of the file."""
+    return {
+        "from": copy.source,
+        "to": copy.target,
+        "overwrite": copy.overwrite,
+        "include-ignored": copy.include_ignored,
+    }
+
+
 def _entry(setting: Setting) -> dict[str, object]:
     value = setting.value
     if isinstance(value, CopyFiles):
-        value = {"from": value.source, "to": value.target, "overwrite": value.overwrite}
+        value = overlay_json(value)
     elif not isinstance(value, bool | int):
         value = str(value)
     return {"value": value, "from": setting.place}

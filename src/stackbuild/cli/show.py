@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stackbuild.cli.effective import as_json, effective
+from stackbuild.cli.effective import as_json, effective, overlay_json
 from stackbuild.cli.main import add_json_argument, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
@@ -99,13 +99,7 @@ def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, objec
         },
         "requirements": [str(requirement) for requirement in layer.requirements],
         "overlays": [
-            {
-                "platform": platform,
-                "from": entry.source,
-                "to": entry.target,
-                "overwrite": entry.overwrite,
-            }
-            for platform, entry in _overlays(layer)
+            {"platform": platform, **overlay_json(entry)} for platform, entry in _overlays(layer)
         ],
         "launch_module": str(layer.launch_module) if layer.launch_module else None,
         "support_modules": [str(module) for module in layer.support_modules],

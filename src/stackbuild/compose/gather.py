@@ -21,11 +21,14 @@ from stackbuild.frames.bytecode import bytecode_key, bytecode_set
 from stackbuild.frames.files import files_set
 from stackbuild.frames.interpreter import interpreter_set
 from stackbuild.frames.model import FrameKind, FrameSet
-from stackbuild.frames.overlay import overlay_files, overlay_set
+from stackbuild.frames.overlay import overlay_set
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
 from stackbuild.lock.files import read_runtime_lock
+from stackbuild.project.files import project_files
+from stackbuild.project.modules import module_sources
+from stackbuild.project.overlays import overlay_files
 from stackbuild.runtimes.compiler import bytecode_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
@@ -35,12 +38,12 @@ if TYPE_CHECKING:
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.files import FileContent
-    from stackbuild.frames.overlay import OverlayFile
     from stackbuild.frames.sources import Sources
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.project.overlays import OverlayFile
     from stackbuild.runtimes.model import Interpreter, RuntimeArchive
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
@@ -61,12 +64,13 @@ def gather(
     `locks` has the locks of `pairs` and of all layers below them; frames are
     made as `stack.frames` says.
     """
-    gathering = _Gathering(stack, locks, cache, workspace, messages)
+    gathering = _Gathering(stack, pairs, locks, cache, workspace, messages)
     asked = [gathering.member(*pair) for pair in pairs]
     gathering.provide(asked)
     able = [member for member in asked if gathering.error(member) is None]
     gathering.make_contents(able)
     gathering.make_modules(able)
+    gathering.tell()
     parts, failures = [], []
     for member in asked:
         error = gathering.error(member)
@@ -83,6 +87,7 @@ class _Gathering:
     def __init__(
         self,
         stack: Stack,
+        pairs: Sequence[tuple[Layer, Platform]],
         locks: Mapping[tuple[str, Platform], LayerLock],
         cache: FrameCache,
         workspace: Workspace,
@@ -97,6 +102,8 @@ class _Gathering:
         self._members: dict[tuple[str, Platform], Member] = {}
         self._archives: dict[Platform, dict[str, RuntimeArchive]] = {}
         self._compilers: dict[str, Interpreter] = {}
+        layers = {one.name: one for layer, _ in pairs for one in stack.chain(layer)}
+        self._files = project_files(workspace.project, workspace.overlays, layers.values())
         self._overwriting: dict[PartName, frozenset[str]] = {}
         self._overlay_pth: dict[PartName, tuple[str, ...]] = {}
 
@@ -240,15 +247,16 @@ class _Gathering:
     def _overlay_jobs(self, member: Member) -> Jobs:
         if not member.layer.overlays(member.platform):
             return {}
-        overlay = (member.layer, member.platform, member.layout, self._workspace.overlays)
+        layer, overlays = member.layer, self._workspace.overlays
         name = member.part("overlay")
-        files = self._workshop.attempt([name], partial(overlay_files, *overlay))
+        read = partial(overlay_files, layer, member.platform, member.layout, overlays, self._files)
+        files = self._workshop.attempt([name], read)
         if not files:
             return {}
         self._overwriting[name] = frozenset(file.path for file in files if file.overwrite)
         lines = self._workshop.attempt([name], partial(_pth_lines, files, member.layout))
         self._overlay_pth[name] = lines or ()
-        return {name: partial(_made, overlay_set, *overlay, self._stack.frames, self._cache)}
+        return {name: partial(overlay_set, layer.name, files, self._stack.frames, self._cache)}
 
     # What is made of what the layers hold.
 
@@ -278,7 +286,8 @@ class _Gathering:
 
     def _module_files(self, member: Member) -> dict[str, FileContent]:
         replaced = self._overwriting.get(member.part("overlay"), ())
-        files = module_files(member.layer, member.layout, self._lower(member))
+        sources = module_sources(member.layer, member.platform, self._files)
+        files = module_files(member.layer, member.layout, self._lower(member), sources)
         return {path: content for path, content in files.items() if path not in replaced}
 
     def _lower(self, member: Member) -> tuple[Place, ...]:
@@ -310,6 +319,11 @@ class _Gathering:
         )
 
     # What came of it.
+
+    def tell(self) -> None:
+        """Tell which files git does not track yet, ignores, or misses."""
+        for text in self._files.notes():
+            self._messages.note(text)
 
     def error(self, member: Member) -> StackbuildError | None:
         """Why `member` cannot be put together, if it cannot."""
@@ -377,11 +391,3 @@ def _pth_lines(files: Iterable[OverlayFile], layout: Layout) -> tuple[str, ...]:
                     f"a .pth file of an overlay cannot be read: {error}", file=file.source
                 ) from error
     return tuple(lines)
-
-
-def _made(make: Callable[..., FrameSet | None], *arguments: object) -> FrameSet:
-    """What `make` returns, where it is known to return something."""
-    made = make(*arguments)
-    if made is None:
-        raise ComposeError("an overlay was emptied while it was read", remedy="try again")
-    return made

@@ -16,7 +16,7 @@ from stackbuild.names import layer_directory
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.frames.files import Link
@@ -32,9 +32,6 @@ _LICENCE_FILE = re.compile(
     r"[^/]+\.dist-info/(licenses/.+|(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
 )
 """PEP 639, and where build backends put them before it."""
-
-_LEFT_OUT = {"__pycache__", ".DS_Store"}
-"""What stands in a package directory by accident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,42 +56,30 @@ def directory_name(layer: Layer, lock: LayerLock) -> str:
     return layer_directory(layer.name, lock.version if layer.versioned else None)
 
 
-def module_files(layer: Layer, layout: Layout, lower: Sequence[Place]) -> dict[str, FileContent]:
+def module_files(
+    layer: Layer, layout: Layout, lower: Sequence[Place], sources: Mapping[str, Path]
+) -> dict[str, FileContent]:
     """The Python modules of a layer's own, which are compiled like all others.
 
-    That is the launch module, the support modules, and what runs at start;
+    That is `sources` (`project.modules.module_sources`) and what runs at start;
     a runtime has none. `lower` are the layers below, nearest first. Raises
-    ComposeError where a module of the spec is gone.
+    ComposeError where a file cannot be read.
     """
     if layer.kind is LayerKind.RUNTIME:
         return {}
     below = [(place.directory, place.pth) for place in lower]
     files = site_files(layout, lower[-1].directory, below)
-    modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
-    for module in modules:
-        for name, path in _sources(module):
-            try:
-                content = FileContent(data=path.read_bytes())
-            except OSError as error:
-                raise ComposeError(
-                    f"a module of the layer cannot be read: {error.strerror}",
-                    layer=layer.name,
-                    file=path,
-                ) from error
-            files[f"{layout.site_packages}/{name}"] = content
+    for name, path in sources.items():
+        try:
+            content = FileContent(data=path.read_bytes())
+        except OSError as error:
+            raise ComposeError(
+                f"a module of the layer cannot be read: {error.strerror}",
+                layer=layer.name,
+                file=path,
+            ) from error
+        files[f"{layout.site_packages}/{name}"] = content
     return files
-
-
-def _sources(module: Path) -> Iterable[tuple[str, Path]]:
-    """The files of a module or a package directory, with their paths in site-packages."""
-    if not module.is_dir():
-        return [(module.name, module)]
-    found = []
-    for path in sorted(module.rglob("*")):
-        relative = path.relative_to(module)
-        if path.is_file() and not _LEFT_OUT.intersection(relative.parts):
-            found.append((f"{module.name}/{relative.as_posix()}", path))
-    return found
 
 
 def head_files(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import IntegrityError
-from stackbuild.names import path_fault, text_fault
+from stackbuild.names import link_fault, path_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -52,24 +52,11 @@ def check_path(path: str, os: OsName | None = None) -> None:
 
 
 def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
-    """Refuse a symbolic link at `path` whose target `link` leaves the layer.
+    """Refuse a symbolic link at `path` whose target `link` leaves the layer (`names.link_fault`).
 
-    `siblings` are the directories beside the layer that links may lead into.
-    ``..`` may only stand at the start: behind a name it could climb out through
-    another link. Raises IntegrityError.
+    Raises IntegrityError.
     """
-    parts = link.split("/")
-    ups = 0
-    while ups < len(parts) and parts[ups] == "..":
-        ups += 1
-    down = parts[ups:]
-    above = ups - path.count("/")
-    fault = text_fault(link)
-    if not fault and any(part in ("", ".", "..") for part in down):
-        fault = "is absolute, or has an empty, '.' or inner '..' part"
-    if not fault and above > 0 and not (above == 1 and down and down[0] in siblings):
-        fault = "leads out of the layer"
-    if fault:
+    if fault := link_fault(path, link, siblings):
         raise IntegrityError(f"the target {link!r} of a link {fault}", file=ascii(path))
 
 

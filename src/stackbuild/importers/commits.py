@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.model import Note
-from stackbuild.lock.sources import git_environment
+from stackbuild.project.git import git_environment
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from threading import Lock
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import VcsSource
+from stackbuild.project.git import git_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -136,12 +136,6 @@ def _commit(url: str, revision: str | None) -> str:
         expected="a branch, a tag, or a full commit",
         found=wanted,
     )
-
-
-def git_environment() -> dict[str, str]:
-    """For git, which may use the user's keys and helpers, and asks nobody for a password."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return kept | {"GIT_TERMINAL_PROMPT": "0"}
 
 
 def _ls_remote(url: str, patterns: list[str]) -> str:

@@ -39,13 +39,31 @@ class CopyFiles:
     """One overlay: files of the project copied into a layer (`copy-files`).
 
     `source` is relative to `overlays/<layer>/`; one that ends in a slash, or
-    names a directory, stands for all files below it. `target` is relative to
-    the layer and may start with the placeholder ``{site-packages}``.
+    names a directory, stands for all files below it; one with ``*``, ``?`` or
+    ``[`` for the files that match, where ``**`` is any number of directories.
+    `target` is relative to the layer and may start with the placeholder
+    ``{site-packages}``.
     """
 
     source: str
     target: str
     overwrite: bool = False
+    include_ignored: bool = False
+    """Whether files that git ignores are copied too."""
+
+    @property
+    def pattern(self) -> tuple[str, ...]:
+        """The components of `source` from the first with a wildcard on; none without one."""
+        parts = tuple(self.source.split("/"))
+        wild = (at for at, part in enumerate(parts) if set("*?[").intersection(part))
+        found = parts[next(wild, len(parts)) :]
+        return (*found[:-1], "**") if found and not found[-1] else found
+
+    @property
+    def base(self) -> str:
+        """What of `source` comes before `pattern`: what is copied keeps its path below it."""
+        parts = self.source.split("/")
+        return "/".join(parts[: len(parts) - len(self.pattern)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import stat
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from stackbuild.files import is_inside
 from stackbuild.spec.fields import Item, mode_of, why
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ _TAKEN = "sitecustomize"
 def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path, ...]]:
     """The launch module and the support modules, which must exist below `directory`.
 
-    A module is a Python file, or a directory that is an import package; it is
-    imported by the name it has there. Names must differ, also on file systems
-    that do not tell upper case from lower.
+    They must be in `directory` with links followed, too. A module is a Python
+    file, or a directory that is an import package; it is imported by the name
+    it has there. Names must differ, also on file systems that do not tell upper
+    case from lower.
     """
     launch_text = table.text("launch_module")
     launch = launch_text and _module(
@@ -65,6 +67,8 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
         problems.add(
             item.place, "not a module", expected="a .py file or a directory", found=item.value
         )
+    elif not is_inside(path, directory):
+        problems.add(item.place, "leads out of the project", found=item.value)
     elif not _import_name(item.value, is_directory).isidentifier():
         problems.add(item.place, "not a name that can be imported", found=item.value)
     elif path.stem.lower() == _TAKEN:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.files import is_inside
 from stackbuild.spec.fields import Item, did_you_mean, why
 from stackbuild.spec.model import CopyFiles, Setting
 
@@ -37,21 +38,26 @@ def check_copy_files(entries: Iterable[Setting], directory: Path, problems: Prob
     """Report each of `entries` whose source does not exist below `directory`."""
     for entry in entries:
         if isinstance(entry.value, CopyFiles):
-            _check_source(Item(f"{entry.place}.from", entry.value.source), directory, problems)
+            _check_source(f"{entry.place}.from", entry.value, directory, problems)
 
 
 def _entry(table: Table, directory: Path | None) -> CopyFiles | None:
     source = table.text("from", required=True)
     target = table.text("to", required=True)
     overwrite = table.flag("overwrite", default=False)
+    include_ignored = table.flag("include-ignored", default=False)
     table.done()
-    if source is not None and directory is not None:
-        _check_source(Item(table.place_of("from"), source), directory, table.problems)
     if target is not None:
         _check_target(Item(table.place_of("to"), target), table.problems)
-    if source is None or target is None:
-        return None
-    return CopyFiles(source=source, target=target, overwrite=overwrite)
+    copy = CopyFiles(
+        source=source or "",
+        target=target or "",
+        overwrite=overwrite,
+        include_ignored=include_ignored,
+    )
+    if source is not None and directory is not None:
+        _check_source(table.place_of("from"), copy, directory, table.problems)
+    return copy if source is not None and target is not None else None
 
 
 def _check_relative(item: Item[str], base: str, problems: Problems) -> bool:
@@ -68,19 +74,21 @@ def _check_relative(item: Item[str], base: str, problems: Problems) -> bool:
     return False
 
 
-def _check_source(item: Item[str], directory: Path, problems: Problems) -> None:
+def _check_source(place: str, copy: CopyFiles, directory: Path, problems: Problems) -> None:
     base = f"overlays/{directory.name}/"
-    if not _check_relative(item, base, problems):
+    if not _check_relative(Item(place, copy.source), base, problems):
         return
     try:
-        real = Path(os.path.realpath(directory / item.value, strict=True))
+        real = Path(os.path.realpath(directory / copy.base, strict=True))
     except OSError as error:
-        problems.add(item.place, f"{why(error)} in {base}", found=item.value)
+        problems.add(place, f"{why(error)} in {base}", found=copy.source)
         return
-    if not real.is_relative_to(os.path.realpath(directory)):
-        problems.add(item.place, f"leads out of {base} through a link", found=item.value)
-    elif item.value.endswith("/") and not real.is_dir():
-        problems.add(item.place, f"not a directory in {base}", found=item.value)
+    if not is_inside(directory, directory.parent.parent):
+        problems.add(place, f"{base} leads out of the project through a link", found=copy.source)
+    elif not is_inside(real, directory):
+        problems.add(place, f"leads out of {base} through a link", found=copy.source)
+    elif (copy.pattern or copy.source.endswith("/")) and not real.is_dir():
+        problems.add(place, f"not a directory in {base}", found=copy.source)
 
 
 def _check_target(item: Item[str], problems: Problems) -> None:

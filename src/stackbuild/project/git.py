@@ -1,0 +1,132 @@
+"""What git says of the files in a work tree."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_COMMAND = ("git", "--literal-pathspecs", "--no-optional-locks", "-c", "core.fsmonitor=false")
+"""Names are no patterns, the index is not written, and no program of the user's runs."""
+_SUBMODULE = b"160000 "
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Paths relative to the work tree. Those of whole directories end in a slash."""
+
+    untracked: frozenset[str]
+    """Neither tracked nor ignored."""
+    ignored: frozenset[str]
+    """Ignored and not tracked; nothing is said of what is below an ignored directory."""
+    missing: frozenset[str]
+    """Tracked, and not there."""
+
+    def ignores(self, path: str) -> bool:
+        """Whether `path`, or a directory that it is in, is ignored."""
+        parts = path.split("/")
+        above = ("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))
+        return path in self.ignored or any(directory in self.ignored for directory in above)
+
+
+def git_environment() -> dict[str, str]:
+    """For git, which may use the user's keys and helpers, and asks nobody for a password."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0"}
+
+
+def work_tree(directory: Path) -> Path | None:
+    """The nearest directory from `directory` upwards that is the top of a work tree."""
+    return next((top for top in (directory, *directory.parents) if is_top(top)), None)
+
+
+def is_top(directory: Path) -> bool:
+    """Whether `directory` is the top of a work tree of git (gitrepository-layout(5))."""
+    path = directory / ".git"
+    try:
+        if path.is_file():  # of submodules, and of what `git worktree add` makes
+            return path.read_bytes()[:8] == b"gitdir: "
+        return path.is_dir() and (path / "HEAD").exists() and (path / "objects").is_dir()
+    except OSError:
+        return False
+
+
+def status(top: Path, paths: Iterable[str]) -> Status:
+    """What git says of everything at or below `paths` in the work tree `top`.
+
+    Raises ComposeError where git is not installed, or does not read the work tree.
+    """
+    words = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
+    output = _git(top, *words, "--ignored=matching", "--", *sorted(paths)).stdout
+    found: dict[bytes, set[str]] = {b"??": set(), b"!!": set(), b"D": set()}
+    for entry in output.split(b"\0"):
+        code, path = entry[:2], os.fsdecode(entry[3:])
+        if code in found:
+            found[code].add(path)
+        elif code[1:] == b"D":
+            found[b"D"].add(path)
+    return Status(
+        untracked=frozenset(found[b"??"]),
+        ignored=frozenset(found[b"!!"]),
+        missing=frozenset(found[b"D"]),
+    )
+
+
+def ignores_all(top: Path, path: str) -> bool:
+    """Whether the work tree `top` ignores the directory at `path` and tracks nothing in it.
+
+    Raises ComposeError as `status` does.
+    """
+    # This command takes paths, and does not know the option that says so.
+    words = ("--no-literal-pathspecs", "check-ignore", "--quiet", "--", f"./{path}")
+    if _git(top, *words, accepted=(0, 1)).returncode:
+        return False
+    return not _git(top, "ls-files", "-z", "--", path).stdout
+
+
+def is_submodule(top: Path, path: str) -> bool:
+    """Whether `path` is a submodule of the work tree `top`. Raises as `status` does."""
+    if not (top / ".gitmodules").exists():
+        return False
+    return _git(top, "ls-files", "--stage", "-z", "--", path).stdout.startswith(_SUBMODULE)
+
+
+def _git(
+    top: Path, *words: str, accepted: tuple[int, ...] = (0,)
+) -> subprocess.CompletedProcess[bytes]:
+    # Imported late: every command comes by this module, and few ask git.
+    import subprocess
+
+    try:
+        result = subprocess.run(
+            [*_COMMAND, *words],
+            cwd=top,
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ComposeError(
+            "git is not installed, so the files that it ignores are not known",
+            file=top,
+            remedy="install git, or work in a copy of the project without its .git",
+        ) from None
+    if result.returncode not in accepted:
+        raise ComposeError(
+            "git does not read this work tree, so the files that it ignores are not known",
+            file=top,
+            found=" ".join(result.stderr.decode(errors="replace").split())[:_SHOWN],
+            remedy="make `git status` work there; where another account owns the directory,"
+            f" run `git config --global --add safe.directory {shlex.quote(str(top))}`",
+        )
+    return result

@@ -1,0 +1,69 @@
+"""Launch and support modules: which files of the project they are, and what they are called."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+from stackbuild.names import path_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackbuild.platforms import Platform
+    from stackbuild.project.files import ProjectFiles
+    from stackbuild.spec.model import Layer
+
+
+def module_sources(layer: Layer, platform: Platform, files: ProjectFiles) -> dict[str, Path]:
+    """The files of `layer`'s modules, by their path in site-packages.
+
+    A link stands for the file that it leads to, which must be one of the
+    project's own. Raises ComposeError for a module that is gone, that git
+    ignores, or that leads out of the project.
+    """
+    found: dict[str, Path] = {}
+    modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
+    for module in modules:
+        for path in _paths(layer, module, files):
+            name = path.relative_to(module.parent).as_posix()
+            if fault := path_fault(name, platform.os):
+                raise ComposeError(
+                    f"a file of a module {fault}", layer=layer.name, platform=platform, file=path
+                )
+            found[name] = path
+    return found
+
+
+def _paths(layer: Layer, module: Path, files: ProjectFiles) -> Iterator[Path]:
+    is_package = module.is_dir()
+    if not files.is_inside(module):
+        raise _error(layer, module, "leads out of the project")
+    paths = files.below(module) if is_package else (module,)
+    for path in paths:
+        if path.is_symlink() or not is_package:
+            if not files.is_inside(path):
+                raise _error(layer, path, f"leads out of the project, to {os.path.realpath(path)}")
+            if files.is_ignored(path):
+                raise _error(layer, path, "is ignored by git, so it is not published", _ADD)
+        if path.is_symlink() and path.is_dir():
+            raise _error(layer, path, "is a link to a directory", "copy the directory")
+        if not path.is_file():
+            raise _error(layer, path, "is not there, or not a file")
+        yield path
+    main = module / "__main__.py"
+    if is_package and module == layer.launch_module and main not in paths:
+        raise _error(layer, main, "is ignored by git, so it is not published", _ADD)
+    if not paths:
+        raise _error(layer, module, "is a directory with no file that is published")
+
+
+_ADD = "take it out of .gitignore, or `git add --force` it"
+
+
+def _error(layer: Layer, file: Path, message: str, remedy: str | None = None) -> ComposeError:
+    return ComposeError(
+        f"a module of the layer {message}", layer=layer.name, file=file, remedy=remedy
+    )

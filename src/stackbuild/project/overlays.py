@@ -1,0 +1,241 @@
+"""Overlays: which files of the project go where in a layer (`copy-files`)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+from stackbuild.names import link_fault, path_fault
+from stackbuild.spec.overlays import SITE_PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from stackbuild.layout import Layout
+    from stackbuild.platforms import Platform
+    from stackbuild.project.files import ProjectFiles
+    from stackbuild.spec.model import CopyFiles, Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayFile:
+    """A file or link of an overlay, and where it goes."""
+
+    path: str
+    """Relative to the layer."""
+    source: Path
+    link: str | None
+    executable: bool
+    size: int
+    overwrite: bool
+    """Whether it may take the place of a file that a distribution has."""
+
+    @property
+    def kind(self) -> str:
+        """What it is in the layer: ``link``, ``executable`` or ``file``."""
+        return "link" if self.link is not None else "executable" if self.executable else "file"
+
+    def digest(self) -> str:
+        """The sha256 (hex) of its contents, or a link's target. Raises OSError."""
+        from stackbuild.transfer import sha256_file
+
+        return self.link if self.link is not None else sha256_file(self.source)
+
+
+def overlay_files(
+    layer: Layer, platform: Platform, layout: Layout, overlays: Path, files: ProjectFiles
+) -> tuple[OverlayFile, ...]:
+    """What `layer`'s overlays put into it on `platform`, sorted by path.
+
+    `overlays` is the project's folder; the layer's own has its name. Links are
+    kept where they lead to something that is copied as well. Raises ComposeError
+    for a source that is missing, has no files or leaves the layer's folder; for
+    a target that leaves the layer; for files that cannot be read; and where two
+    overlays have one path without `overwrite`.
+    """
+    found: dict[str, OverlayFile] = {}
+    for copy in layer.overlays(platform):
+        reading = _Reading(
+            layer=layer,
+            platform=platform,
+            layout=layout,
+            folder=overlays / layer.name,
+            copy=copy,
+            project=files,
+        )
+        for file in reading.files():
+            if file.path in found and not copy.overwrite:
+                raise reading.error(
+                    "two overlays have one path",
+                    file.path,
+                    remedy="set overwrite = true for the one that shall win",
+                )
+            found[file.path] = file
+    return tuple(file for _, file in sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """One entry of `copy-files`, being read."""
+
+    layer: Layer
+    platform: Platform
+    layout: Layout
+    folder: Path
+    """The layer's folder of overlays."""
+    copy: CopyFiles
+    project: ProjectFiles
+
+    def files(self) -> Iterator[OverlayFile]:
+        """The files and links it copies."""
+        try:
+            yield from self._files()
+        except OSError as error:
+            raise self.error(
+                f"a file of an overlay cannot be read: {error.strerror}",
+                error.filename,
+                remedy="make it readable, or take it out of the overlay",
+            ) from error
+
+    def error(self, message: str, file: object, remedy: str | None = None) -> ComposeError:
+        """An error about this overlay."""
+        return ComposeError(
+            message, layer=self.layer.name, platform=self.platform, file=file, remedy=remedy
+        )
+
+    def _files(self) -> Iterator[OverlayFile]:
+        source = self._source(self.copy.base)
+        if self.copy.pattern or source.is_dir():
+            yield from self._below(source)
+            return
+        if self.copy.source.endswith("/"):
+            raise self.error("the source of an overlay is no directory", source)
+        if not self.copy.include_ignored and self.project.is_ignored(source):
+            raise self.error(
+                "git ignores the source of an overlay, so it is not published",
+                source,
+                remedy="set include-ignored = true for this entry, or add the file to git",
+            )
+        target = self._target()
+        is_directory = self.copy.target.endswith("/") or not target
+        yield self._file(source, posixpath.join(target, source.name) if is_directory else target)
+
+    def _source(self, relative: str) -> Path:
+        relative = posixpath.normpath(relative or ".")
+        source = self.folder / relative
+        if path_fault(relative) and relative != ".":
+            raise self.error("the source of an overlay leaves its directory", self.copy.source)
+        if not source.exists():
+            raise self.error("the source of an overlay is missing", source)
+        inside = source.resolve().is_relative_to(self.folder.resolve())
+        if not inside or not self.project.is_inside(source):
+            raise self.error("the source of an overlay leaves its directory", source)
+        return source
+
+    def _target(self) -> str:
+        target = self.copy.target.replace(SITE_PACKAGES, self.layout.site_packages, 1)
+        target = posixpath.normpath(target or ".")
+        if path_fault(target) and target != ".":
+            raise self.error("the target of an overlay leaves the layer", self.copy.target)
+        return "" if target == "." else target
+
+    def _below(self, source: Path) -> Iterator[OverlayFile]:
+        if not source.is_dir():
+            raise self.error("the source of an overlay is no directory", source)
+        paths = self._matching(source, include_ignored=self.copy.include_ignored)
+        if not paths:
+            raise self._empty(source)
+        copied = _with_parents(path.relative_to(source).as_posix() for path in paths)
+        for path in paths:
+            relative = path.relative_to(source).as_posix()
+            yield self._file(path, posixpath.join(self._target(), relative), source, copied)
+
+    def _matching(self, source: Path, *, include_ignored: bool) -> list[Path]:
+        paths = self.project.below(source, include_ignored=include_ignored)
+        pattern = self.copy.pattern
+        if not pattern:
+            return list(paths)
+        return [path for path in paths if _matches(path.relative_to(source).parts, pattern)]
+
+    def _empty(self, source: Path) -> ComposeError:
+        if not self.copy.include_ignored and self._matching(source, include_ignored=True):
+            return self.error(
+                "git ignores all files of an overlay, so none is published",
+                self.copy.source,
+                remedy="set include-ignored = true for this entry, or add the files to git",
+            )
+        if self.copy.pattern:
+            return self.error("the source of an overlay matches no file", self.copy.source)
+        return self.error("the source of an overlay is an empty directory", source)
+
+    def _file(
+        self,
+        source: Path,
+        path: str,
+        within: Path | None = None,
+        copied: frozenset[str] = frozenset(),
+    ) -> OverlayFile:
+        if fault := path_fault(path, self.platform.os):
+            raise self.error(f"a path of an overlay {fault}", ascii(path))
+        status = source.lstat() if within else source.stat()
+        link = self._link(source, path, within, copied) if within and source.is_symlink() else None
+        if link is None and not stat.S_ISREG(status.st_mode):
+            raise self.error("an overlay can only hold files, directories and links", source)
+        return OverlayFile(
+            path=path,
+            source=source,
+            link=link,
+            executable=link is None and _is_executable(source, status.st_mode),
+            size=0 if link is not None else status.st_size,
+            overwrite=self.copy.overwrite,
+        )
+
+    def _link(self, source: Path, path: str, within: Path, copied: frozenset[str]) -> str:
+        target = source.readlink().as_posix()
+        real = Path(os.path.realpath(source))
+        base = Path(os.path.realpath(within))
+        if target.startswith("/") or not real.is_relative_to(base):
+            raise self.error("a link of an overlay leaves its directory", source)
+        if not source.exists():
+            raise self.error("a link of an overlay leads to nothing, or to itself", source)
+        if fault := link_fault(path, target):
+            raise self.error(f"the target {target!r} of a link {fault}", source)
+        if real != base and real.relative_to(base).as_posix() not in copied:
+            raise self.error(
+                "a link of an overlay leads to something that is not copied",
+                source,
+                remedy="let the entry's `from` cover what the link leads to, or remove the link",
+            )
+        return target
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the components of a path fit those of a pattern, where ``**`` is any number."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _with_parents(paths: Iterable[str]) -> frozenset[str]:
+    """`paths` and the directories they are in."""
+    found = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = posixpath.dirname(path)  # noqa: PLW2901 - up to the top
+    return frozenset(found)
+
+
+def _is_executable(source: Path, mode: int) -> bool:
+    if os.name != "nt":
+        return bool(mode & 0o111)
+    with source.open("rb") as stream:  # Windows keeps no such bit; scripts begin like this
+        return stream.read(2) == b"#!"

@@ -145,6 +145,14 @@ class ComposeError(StackbuildError):
 
     exit_code = 7
 
+    def in_layer(self, layer: str, platform: str) -> ComposeError:
+        """This error, as one of `layer` on `platform` unless it names a layer already."""
+        if "layer" in dict(self.details):
+            return self
+        told = ComposeError(self.message)
+        told.details = (("layer", layer), ("platform", platform), *self.details)
+        return told
+
 
 class InstallError(StackbuildError):
     """A layer cannot be installed or run in a root."""

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.compose.publish import PublishReport, publish
+from stackbuild.lock.current import Locks
 from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile, RuntimeLock
@@ -140,11 +141,12 @@ class SmallStack:
         made: dict[tuple[str, Platform], LayerLock] = {}
         for layer, platform in stack.pairs():
             lower = [made[name, platform] for name in layer.lower]
-            own = downloads.get(platform) if layer.kind is LayerKind.RUNTIME else None
-            interpreter = own.sha256 if own else None
+            archive = downloads.get(platform) if layer.kind is LayerKind.RUNTIME else None
+            interpreter = archive.sha256 if archive else None
             distributions = tuple(
                 sorted(map(_locked, self.wheels.get(layer.name, [])), key=lambda one: one.name)
             )
+            own = Locks(stack, self.workspace).own(layer, platform, lower)
             lock = LayerLock(
                 layer=layer.name,
                 platform=platform,
@@ -155,7 +157,8 @@ class SmallStack:
                 locked_at="2024-01-01T00:00:00Z",
                 distributions=distributions,
                 inherited=(),
-                digest=content_digest(distributions, interpreter),
+                digest=content_digest(distributions, interpreter, own),
+                own=own,
                 interpreter=interpreter,
             )
             made[layer.name, platform] = lock

@@ -12,11 +12,12 @@ import pytest
 from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
-from stackbuild.errors import UsageError
+from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.fetch import fetch
+from stackbuild.lock.files import read_lock
 from stackbuild.messages import Silent
-from stackbuild.platforms import Platform
+from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from tests.support.index import IndexServer
 from tests.support.locking import (
     ARM,
@@ -33,7 +34,7 @@ from tests.support.locking import (
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 LINUX_ONLY = only(Platform.LINUX_X64)
@@ -261,6 +262,117 @@ def test_the_counter_and_the_time_follow_the_distributions_only(project: Project
     assert changed.version == 2
     assert changed.locked_at > renewed.locked_at
     assert changed.digest != first.digest
+
+
+VERSIONED = """
+[[frameworks]]
+name = "fw"
+runtime = "rt"
+versioned = true
+requirements = []
+
+[[applications]]
+name = "app"
+frameworks = ["fw"]
+launch_module = "src/app"
+support_modules = ["src/helping.py"]
+versioned = true
+requirements = ["pure"]
+platforms = ["linux-x64", "windows-x64"]
+
+[[applications]]
+name = "plain"
+frameworks = ["fw"]
+launch_module = "src/app"
+requirements = []
+
+[tool.stackbuild.layers]
+fw.copy-files = [{ from = "data.txt", to = "share/data.txt" }]
+app.copy-files = [{ from = "data.txt", to = "share/own.txt" }]
+app.platform-specific.windows-x64.copy-files = [{ from = "win.txt", to = "share/" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("src/app/__main__.py", {"app": {"linux-x64", "windows-x64"}}),
+        ("src/app/new.py", {"app": {"linux-x64", "windows-x64"}}),
+        ("src/helping.py", {"app": {"linux-x64", "windows-x64"}}),
+        ("overlays/app/data.txt", {"app": {"linux-x64", "windows-x64"}}),
+        ("overlays/app/win.txt", {"app": {"windows-x64"}}),
+        ("overlays/app/other.txt", {}),
+        ("src/app/__pycache__/x.pyc", {}),
+        ("overlays/fw/data.txt", {"fw": DEFAULT_PLATFORMS, "app": {"linux-x64", "windows-x64"}}),
+    ],
+)
+def test_a_versioned_layer_counts_changes_of_its_own_files(
+    project: Project, file: str, changed: dict[str, Collection[str]]
+) -> None:
+    project.wheel("pure", "1.0")
+    paths = ("src/app/__main__.py", "src/helping.py", "overlays/app/win.txt")
+    for path in (*paths, "overlays/app/data.txt", "overlays/fw/data.txt"):
+        (project.directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (project.directory / path).write_text("before = 1\n")
+    project.write(VERSIONED)
+    first = {(lock.layer, lock.platform): lock for lock in project.lock().locks}
+    assert project.lock(check=True).stale == ()
+    (project.directory / file).parent.mkdir(parents=True, exist_ok=True)
+    (project.directory / file).write_text("after = 1\n")
+    wanted = {(layer, platform) for layer in changed for platform in changed[layer]}
+    told = {(one.layer, str(one.platform)) for one in project.lock(check=True).stale}
+    # What stands on a layer that is stale itself is known to be stale when that is locked.
+    assert told == {pair for pair in wanted if file != "overlays/fw/data.txt" or pair[0] == "fw"}
+    project.index.forget()
+    report = project.lock()
+    assert project.index.requests == ()
+    for lock in report.locks:
+        old = first[lock.layer, lock.platform]
+        is_changed = (lock.layer, str(lock.platform)) in wanted
+        assert lock.version == old.version + is_changed
+        assert (lock.digest != old.digest) == is_changed
+        assert lock.distributions == old.distributions
+        assert read_lock(project.path(lock.layer, lock.platform)) == lock
+    assert {(one.layer, str(one.platform)) for one in report.changes if one.own} == wanted
+    assert project.lock(check=True).stale == ()
+
+
+def test_a_layer_that_becomes_versioned_begins_to_count(project: Project) -> None:
+    layer = '[[applications]]\nname = "app"\nruntime = "rt"\nrequirements = []\n'
+    project.write(layer)
+    project.lock()
+    assert project.read("app").own is None
+    project.write(f"{layer}versioned = true\n")
+    assert project.lock(check=True).stale
+    project.lock()
+    assert project.read("app").version == 2
+    assert project.lock(check=True).stale == ()
+
+
+def test_locks_are_neither_read_nor_written_through_a_link_out_of_the_project(
+    project: Project, tmp_path: Path
+) -> None:
+    project.write("")
+    project.lock()
+    outside = tmp_path / "outside"
+    (project.directory / "layers").rename(outside)
+    (project.directory / "layers").symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    with pytest.raises(LockError, match="leads out of the project through a link") as caught:
+        project.lock(upgrade=True)
+    assert "to fix: replace the link by a directory" in str(caught.value)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+def test_locks_behind_a_link_are_not_removed_as_left_over(project: Project, tmp_path: Path) -> None:
+    layer = '[[applications]]\nname = "app"\nruntime = "rt"\nrequirements = []\n'
+    project.write(layer)
+    project.lock()
+    (project.directory / "layers/app").rename(tmp_path / "app")
+    (project.directory / "layers/app").symlink_to(tmp_path / "app")
+    project.write("")
+    assert project.lock().leftovers == ()
+    assert list((tmp_path / "app").iterdir())
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

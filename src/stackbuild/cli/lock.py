@@ -148,6 +148,8 @@ def summary(report: LockReport) -> Iterator[str]:
 def _differences(change: Change) -> Iterator[str]:
     if change.interpreter:
         yield "interpreter  another archive"
+    if change.own:
+        yield f"own files    modules, overlays or a version below (now version {change.version})"
     for name, version in change.added:
         yield f"added        {name} {version}"
     for name, version in change.removed:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError, StackbuildError
-from stackbuild.lock.digests import inputs_digest
+from stackbuild.files import is_inside
+from stackbuild.layout import layout_for
+from stackbuild.lock.digests import inputs_digest, own_digest
 from stackbuild.lock.errors import raise_all
 from stackbuild.lock.files import lock_path, read_lock, read_runtime_lock, runtime_lock_path
 from stackbuild.lock.runtime import is_current
+from stackbuild.names import layer_directory
+from stackbuild.project.files import project_files
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from stackbuild.lock.model import LayerLock, RuntimeLock
     from stackbuild.platforms import Platform
@@ -38,21 +44,44 @@ class Locks:
         self._workspace = workspace
         self._layers: dict[tuple[str, Platform], LayerLock | None] = {}
         self._runtimes: dict[str, RuntimeLock | None] = {}
+        versioned = (layer for layer in stack.layers.values() if layer.versioned)
+        self._files = project_files(workspace.project, workspace.overlays, versioned)
 
     def get(self, layer: str, platform: Platform) -> LayerLock | None:
         """The lock of a layer, None where there is none. Raises LockError for a damaged one."""
         if (layer, platform) not in self._layers:
-            path = lock_path(self._workspace, layer, platform)
+            path = self._checked(lock_path(self._workspace, layer, platform))
             self._layers[layer, platform] = read_lock(path) if path.exists() else None
         return self._layers[layer, platform]
 
     def runtime(self, layer: str) -> RuntimeLock | None:
         """The archives of a runtime, None where they were never locked."""
         if layer not in self._runtimes:
-            path = runtime_lock_path(self._workspace, layer)
+            path = self._checked(runtime_lock_path(self._workspace, layer))
             there = path.exists()
             self._runtimes[layer] = read_runtime_lock(self._workspace, layer) if there else None
         return self._runtimes[layer]
+
+    def _checked(self, path: Path) -> Path:
+        """`path`, which is read and written only in the project."""
+        if is_inside(path, self._workspace.project):
+            return path
+        raise LockError(
+            "the directory of locks leads out of the project through a link",
+            file=path,
+            expected=f"a file in {self._workspace.project}",
+            found=os.path.realpath(path),
+            remedy="replace the link by a directory",
+        )
+
+    def own(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> str | None:
+        """What `LayerLock.own` is now; `lower` are the locks below. Raises ComposeError."""
+        if not layer.versioned:
+            return None
+        below = [layer_directory(lock.layer, lock.version if lock.own else None) for lock in lower]
+        layout = layout_for(platform, self.stack.python_version(layer))
+        overlays = self._workspace.overlays
+        return own_digest(layer, platform, layout, overlays, self._files, below)
 
     def read_all(self, pairs: Iterable[tuple[Layer, Platform]]) -> None:
         """Read the locks of `pairs`; raises one LockError for all that are damaged."""
@@ -84,7 +113,8 @@ class Locks:
         inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
-        return None
+        is_same = lock.own == self.own(layer, platform, present)
+        return None if is_same else "its modules, its overlays or a version below changed"
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the archive that is to be used."""

@@ -13,23 +13,57 @@ from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
+    from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.platforms import Platform
+    from stackbuild.project.files import ProjectFiles
     from stackbuild.spec.model import Layer, Policy, Stack
 
 RESOLUTION = 1
 """Goes up when the way of resolving changes, so that all locks become stale."""
 
 
-def content_digest(distributions: Iterable[LockedDistribution], interpreter: str | None) -> str:
+def content_digest(
+    distributions: Iterable[LockedDistribution], interpreter: str | None, own: str | None = None
+) -> str:
     """The digest of what is installed (`LayerLock.digest`)."""
     files = [
         [item.name, str(item.version), item.wheel.name, item.wheel.size, item.wheel.sha256]
         + ([asdict(item.source)] if item.source else [])
         for item in distributions
     ]
-    return digest_of([files, interpreter])
+    return digest_of([files, interpreter, *([own] if own else [])])
+
+
+def own_digest(
+    layer: Layer,
+    platform: Platform,
+    layout: Layout,
+    overlays: Path,
+    files: ProjectFiles,
+    below: Sequence[str],
+) -> str:
+    """The digest of what a versioned layer holds beside distributions (`LayerLock.own`).
+
+    That is its launch module, support modules and overlays, and where it looks
+    for the layers `below`, whose directories tell their versions. Raises
+    ComposeError for files that cannot be published.
+    """
+    from stackbuild.project.modules import module_sources
+    from stackbuild.project.overlays import overlay_files
+    from stackbuild.transfer import sha256_file
+
+    modules = module_sources(layer, platform, files)
+    copied = overlay_files(layer, platform, layout, overlays, files)
+    return digest_of(
+        {
+            "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
+            "overlays": [[file.path, file.kind, file.digest()] for file in copied],
+            "below": below,
+        }
+    )
 
 
 def inputs_digest(

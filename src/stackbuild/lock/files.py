@@ -175,6 +175,8 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
         "digest": lock.digest,
         _CHECKSUM: "",
     }
+    if lock.own:
+        values["own"] = lock.own
     if lock.interpreter:
         values["interpreter"] = lock.interpreter
     values["inherited"] = [
@@ -228,7 +230,8 @@ def _layer_lock(reader: Reader) -> LayerLock:
     tool = reader.table("tool").table("stackbuild")
     interpreter = tool.sha256("interpreter") if "interpreter" in tool.values else None
     distributions = tuple(read_package(package) for package in reader.list_of_tables("packages"))
-    digest = content_digest(distributions, interpreter)
+    own = tool.sha256("own") if "own" in tool.values else None
+    digest = content_digest(distributions, interpreter, own)
     if digest != tool.sha256("digest"):
         raise DamageError("tool.stackbuild.digest: the packages are not those that were locked")
     platform = tool.text("platform")
@@ -250,6 +253,7 @@ def _layer_lock(reader: Reader) -> LayerLock:
             for item in tool.list_of_tables("inherited")
         ),
         digest=digest,
+        own=own,
         interpreter=interpreter,
         skipped=_left_out(tool, "skipped"),
         omitted=_left_out(tool, "omitted"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.files import is_inside
 from stackbuild.lock.files import is_ours, lock_path, runtime_lock_path
 from stackbuild.spec.model import LayerKind
 
@@ -24,7 +25,10 @@ def find_leftovers(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
         if layer.kind is LayerKind.RUNTIME
     }
     found = {*workspace.layers.glob("*/pylock.*.toml"), *workspace.layers.glob("*/runtime.toml")}
-    return tuple(path for path in sorted(found - wanted) if is_ours(path))
+    project = workspace.project
+    return tuple(
+        path for path in sorted(found - wanted) if is_inside(path, project) and is_ours(path)
+    )
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:

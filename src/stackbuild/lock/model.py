@@ -115,16 +115,20 @@ class LayerLock:
     inputs: str
     """sha256 (hex) of everything that decided this lock; another one means stale."""
     version: int
-    """Counts up by one with every change of the distributions (venvstacks' lock_version)."""
+    """Counts up by one with every change of `digest` (venvstacks' lock_version)."""
     locked_at: str
-    """When the distributions last changed, ISO 8601 in UTC."""
+    """When `digest` last changed, ISO 8601 in UTC."""
     distributions: tuple[LockedDistribution, ...]
     """Sorted by name."""
     inherited: tuple[Inherited, ...]
     """Sorted by name."""
     digest: str
     """sha256 (hex) of what is installed: names, versions and files, for a runtime
-    its interpreter too. Independent of time and of the file's formatting."""
+    its interpreter too, and for a versioned layer `own`. Independent of time and of
+    the file's formatting."""
+    own: str | None = None
+    """sha256 (hex) of what a versioned layer holds beside distributions
+    (`digests.own_digest`); None for the others, whose directory does not tell a version."""
     interpreter: str | None = None
     """sha256 (hex) of the interpreter's archive; None for layers that are no
     runtimes, and for runtimes that are only ever packed from a local one."""

@@ -37,6 +37,8 @@ class Change:
     """Name and version, unchanged but for the file."""
     interpreter: bool = False
     """Whether a runtime's archive is another one than before."""
+    own: bool = False
+    """Whether the modules, the overlays or a version below a versioned layer changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +87,5 @@ def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
             and before[name].wheel != after[name].wheel
         ),
         interpreter=old is not None and old.interpreter != lock.interpreter,
+        own=old is not None and old.own != lock.own,
     )

@@ -7,7 +7,7 @@ own first platform, whose versions it prefers.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -173,9 +173,10 @@ class Resolution:
         old = self._locks.get(layer.name, platform)
         interpreter = self._interpreter(layer, platform)
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
-        if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
-            return old
         try:
+            own = self._locks.own(layer, platform, lower)
+            if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
+                return old if old.own == own else self._with_own(old, own)
             chosen = self._choose(layer, platform, lower)
             if isinstance(chosen, Failure):
                 return chosen
@@ -193,7 +194,7 @@ class Resolution:
             for item, file in zip(chosen.own, files, strict=True)
         ]
         distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
-        digest = content_digest(distributions, interpreter)
+        digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
         return LayerLock(
             layer=layer.name,
@@ -206,9 +207,20 @@ class Resolution:
             distributions=distributions,
             inherited=chosen.inherited,
             digest=digest,
+            own=own,
             interpreter=interpreter,
             skipped=chosen.skipped,
             omitted=chosen.omitted,
+        )
+
+    def _with_own(self, old: LayerLock, own: str | None) -> LayerLock:
+        """`old` with the same distributions, where only files of the layer's own changed."""
+        return replace(
+            old,
+            version=old.version + 1,
+            locked_at=self._now,
+            digest=content_digest(old.distributions, old.interpreter, own),
+            own=own,
         )
 
     def _choose(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import ComposeError
+from stackbuild.errors import ComposeError, quoted
 
 if TYPE_CHECKING:
     import subprocess
@@ -127,6 +126,6 @@ def _git(
             file=top,
             found=" ".join(result.stderr.decode(errors="replace").split())[:_SHOWN],
             remedy="make `git status` work there; where another account owns the directory,"
-            f" run `git config --global --add safe.directory {shlex.quote(str(top))}`",
+            f" run `git config --global --add safe.directory {quoted(top)}`",
         )
     return result

@@ -24,46 +24,49 @@ def module_sources(layer: Layer, platform: Platform, files: ProjectFiles) -> dic
     project's own. Raises ComposeError for a module that is gone, that git
     ignores, or that leads out of the project.
     """
-    found: dict[str, Path] = {}
     modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
-    for module in modules:
-        for path in _paths(layer, module, files):
-            name = path.relative_to(module.parent).as_posix()
-            if fault := path_fault(name, platform.os):
-                raise ComposeError(
-                    f"a file of a module {fault}", layer=layer.name, platform=platform, file=path
-                )
-            found[name] = path
-    return found
+    try:
+        return {
+            _name(path, module, platform): path
+            for module in modules
+            for path in _paths(layer, module, files)
+        }
+    except ComposeError as error:
+        raise error.in_layer(layer.name, platform) from error
+
+
+def _name(path: Path, module: Path, platform: Platform) -> str:
+    name = path.relative_to(module.parent).as_posix()
+    if fault := path_fault(name, platform.os):
+        raise _error(path, f"{fault}")
+    return name
 
 
 def _paths(layer: Layer, module: Path, files: ProjectFiles) -> Iterator[Path]:
     is_package = module.is_dir()
     if not files.is_inside(module):
-        raise _error(layer, module, "leads out of the project")
+        raise _error(module, "leads out of the project")
     paths = files.below(module) if is_package else (module,)
     for path in paths:
         if path.is_symlink() or not is_package:
             if not files.is_inside(path):
-                raise _error(layer, path, f"leads out of the project, to {os.path.realpath(path)}")
+                raise _error(path, f"leads out of the project, to {os.path.realpath(path)}")
             if files.is_ignored(path):
-                raise _error(layer, path, "is ignored by git, so it is not published", _ADD)
+                raise _error(path, "is ignored by git, so it is not published", _ADD)
         if path.is_symlink() and path.is_dir():
-            raise _error(layer, path, "is a link to a directory", "copy the directory")
+            raise _error(path, "is a link to a directory", "copy the directory")
         if not path.is_file():
-            raise _error(layer, path, "is not there, or not a file")
+            raise _error(path, "is not there, or not a file")
         yield path
     main = module / "__main__.py"
     if is_package and module == layer.launch_module and main not in paths:
-        raise _error(layer, main, "is ignored by git, so it is not published", _ADD)
+        raise _error(main, "is ignored by git, so it is not published", _ADD)
     if not paths:
-        raise _error(layer, module, "is a directory with no file that is published")
+        raise _error(module, "is a directory with no file that is published")
 
 
 _ADD = "take it out of .gitignore, or `git add --force` it"
 
 
-def _error(layer: Layer, file: Path, message: str, remedy: str | None = None) -> ComposeError:
-    return ComposeError(
-        f"a module of the layer {message}", layer=layer.name, file=file, remedy=remedy
-    )
+def _error(file: Path, message: str, remedy: str | None = None) -> ComposeError:
+    return ComposeError(f"a module of the layer {message}", file=file, remedy=remedy)

@@ -96,6 +96,8 @@ class _Reading:
         """The files and links it copies."""
         try:
             yield from self._files()
+        except ComposeError as error:
+            raise error.in_layer(self.layer.name, self.platform) from error
         except OSError as error:
             raise self.error(
                 f"a file of an overlay cannot be read: {error.strerror}",

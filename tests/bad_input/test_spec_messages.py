@@ -716,14 +716,8 @@ CASES = {
         ],
     ),
     "overlays in a directory outside": Case(
-        ALL.replace('"app"', '"one"')
-        + "[tool.stackbuild.layers.one]\n"
-        + 'copy-files = [{ from = "secret.py", to = "x" }, { from = "*", to = "x" }]\n',
-        [
-            f"tool.stackbuild.layers.one.copy-files[{number}].from: overlays/one/ leads out of the "
-            f"project through a link (found {found!r})"
-            for number, found in enumerate(("secret.py", "*"))
-        ],
+        ALL.replace('"app"', '"one"'),
+        ["overlays/one/: leads out of the project through a link"],
     ),
     "modules outside": Case(
         ALL + "launch_module = 'linked.py'\nsupport_modules = ['linked', '../OUTSIDE/package']\n",

@@ -201,6 +201,7 @@ def environment(directory: Path, found: Config) -> Environment:
         ),
         ({"from": "files", "to": "/"}, {"from": "files", "to": "./"}),
         ({"from": "../files", "to": "bin"}, None),
+        ({"from": "files/[ab].txt", "to": "bin"}, None),
         ({"from": "files", "to": "bin/../../etc"}, None),
         ({"from": "files", "to": "lib/{site-packages}/x"}, None),
         ({"from": "files", "to": "{site-packages}/../../x"}, None),

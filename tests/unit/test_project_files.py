@@ -66,8 +66,8 @@ def test_what_git_tracks_or_would_track_is_taken(tree: Path) -> None:
     files = ProjectFiles(tree, [tree / "app"])
     assert names(files.below(tree / "app"), tree / "app") == [*TRACKED, "new.py"]
     assert files.notes() == [
-        "not in git yet, and published all the same: app/new.py",
-        "ignored by git, and so not published: app/dist, app/out.log, app/secret.txt",
+        "not in git yet, but published: app/new.py",
+        "ignored by git and not published: app/dist, app/out.log, app/secret.txt",
     ]
 
 
@@ -100,7 +100,7 @@ def test_a_tracked_file_that_is_gone_is_told(tree: Path) -> None:
     (tree / "app/data/table.csv").unlink()
     files = ProjectFiles(tree)
     assert "data/table.csv" not in names(files.below(tree / "app"), tree / "app")
-    assert "tracked by git, but missing: app/data/table.csv" in files.notes()
+    assert "tracked by git but missing: app/data/table.csv" in files.notes()
 
 
 @needs_git
@@ -152,7 +152,7 @@ def test_a_project_below_the_top_of_its_repository(tree: Path) -> None:
     write(project, "app/a.py", "app/x.log")
     files = ProjectFiles(project)
     assert names(files.below(project / "app"), project) == ["app/a.py"]
-    assert files.notes()[1] == "ignored by git, and so not published: app/x.log"
+    assert files.notes()[1] == "ignored by git and not published: app/x.log"
 
 
 def test_the_documentation_lists_the_usual_leftovers() -> None:

@@ -442,9 +442,9 @@ copy-files = [
         *("share/note.txt", "share/new.py", "lib/built/lib.log"),
     }
     assert (
-        "not in git yet, and published all the same: launch/helping/new.py,"
+        "not in git yet, but published: launch/helping/new.py,"
         " overlays/app/share/new.py\n"
-        "ignored by git, and so not published: launch/helping/out.log, launch/helping/secret.txt,"
+        "ignored by git and not published: launch/helping/out.log, launch/helping/secret.txt,"
         " overlays/app/share/out.log, overlays/app/share/secret.txt\n"
     ) in done.stderr
 

@@ -39,9 +39,7 @@ def _shown(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case CopyFiles():
-            overwriting = ", overwriting" if value.overwrite else ""
-            ignored = ", with files that git ignores" if value.include_ignored else ""
-            return f"{value.source} to {value.target}{overwriting}{ignored}"
+            return overlay_text(value)
         case _:
             return str(value)
 
@@ -57,6 +55,13 @@ def as_json(settings: Settings) -> dict[str, object]:
         else:
             plain[key] = as_json(node)
     return plain
+
+
+def overlay_text(copy: CopyFiles, where: str = "") -> str:
+    """An entry of `copy-files` in words; `where` tells what it is for."""
+    overwriting = ", overwriting" if copy.overwrite else ""
+    ignored = ", with files that git ignores" if copy.include_ignored else ""
+    return f"{copy.source} to {copy.target}{where}{overwriting}{ignored}"
 
 
 def overlay_json(copy: CopyFiles) -> dict[str, object]:

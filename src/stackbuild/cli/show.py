@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stackbuild.cli.effective import as_json, effective, overlay_json
+from stackbuild.cli.effective import as_json, effective, overlay_json, overlay_text
 from stackbuild.cli.main import add_json_argument, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
@@ -173,8 +173,7 @@ def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
         yield f"requirements: {', '.join(map(str, layer.requirements))}"
     for only, entry in _overlays(layer):
         where = f" on {only}" if only else ""
-        overwriting = ", overwriting" if entry.overwrite else ""
-        yield f"overlay: {entry.source} to {entry.target}{where}{overwriting}"
+        yield f"overlay: {overlay_text(entry, where)}"
 
 
 _ASCII = str.maketrans("│├└─", "|+`-")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import UsageError
 from stackbuild.files import atomic_copy
 from stackbuild.importers.model import Note
+from stackbuild.spec.model import CopyFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,9 @@ def _entries(item: Environment, copies: Sequence[Copy], notes: list[Note]) -> li
         source, target = _inside(copy.source), _target(copy.target)
         if source is None or target is None:
             text = "leaves the directory it is relative to, so that it was left out"
+            notes.append(Note(kind="question", place=copy.place, text=text))
+        elif CopyFiles(source=source, target=target).pattern:
+            text = "would be a pattern, because of its `*`, `?` or `[`, and was left out"
             notes.append(Note(kind="question", place=copy.place, text=text))
         elif not (directory / source).exists():
             text = f"{source} does not exist in {directory.name}, and was left out, as it was there"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.spec.settings import PACKAGE_ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stackbuild.spec.model import BuildWheel
 
 
@@ -24,9 +24,22 @@ def uses_package_root(settings: BuildWheel | None) -> bool:
 
 
 def contents(directory: Path) -> list[tuple[str, str]]:
-    """Each file below `directory`, with its sha256 (hex)."""
+    """Each file below `directory`, with its sha256 (hex).
+
+    Raises OSError for what cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    paths = [
+        Path(place) / name
+        for place, _, names in os.walk(directory, onerror=refuse)
+        for name in names
+    ]
     return [
         (path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in sorted(directory.rglob("*"))
+        for path in sorted(paths)
         if path.is_file()
     ]

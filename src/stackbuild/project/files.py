@@ -100,9 +100,9 @@ class ProjectFiles:
     def notes(self) -> list[str]:
         """What is worth telling of the files that were asked for, once each."""
         texts = (
-            ("not in git yet, and published all the same", self._untracked),
-            ("ignored by git, and so not published", self._ignored),
-            ("tracked by git, but missing", self._missing),
+            ("not in git yet, but published", self._untracked),
+            ("ignored by git and not published", self._ignored),
+            ("tracked by git but missing", self._missing),
         )
         return [f"{text}: {_listed(list(paths))}" for text, paths in texts if paths]
 

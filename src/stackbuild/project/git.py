@@ -64,8 +64,9 @@ def status(top: Path, paths: Iterable[str]) -> Status:
 
     Raises ComposeError where git is not installed, or does not read the work tree.
     """
-    words = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
-    output = _git(top, *words, "--ignored=matching", "--", *sorted(paths)).stdout
+    words = ("--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=all")
+    shown = ("--untracked-files=all", "--ignored=matching")
+    output = _git(top, "status", *words, *shown, "--", *sorted(paths)).stdout
     found: dict[bytes, set[str]] = {b"??": set(), b"!!": set(), b"D": set()}
     for entry in output.split(b"\0"):
         code, path = entry[:2], os.fsdecode(entry[3:])

@@ -38,21 +38,19 @@ def module_sources(layer: Layer, platform: Platform, files: ProjectFiles) -> dic
 def _name(path: Path, module: Path, platform: Platform) -> str:
     name = path.relative_to(module.parent).as_posix()
     if fault := path_fault(name, platform.os):
-        raise _error(path, f"{fault}")
+        raise _error(path, fault)
     return name
 
 
 def _paths(layer: Layer, module: Path, files: ProjectFiles) -> Iterator[Path]:
     is_package = module.is_dir()
-    if not files.is_inside(module):
-        raise _error(module, "leads out of the project")
-    paths = files.below(module) if is_package else (module,)
+    # Read below only where it is in the project.
+    paths = files.below(module) if is_package and files.is_inside(module) else (module,)
     for path in paths:
-        if path.is_symlink() or not is_package:
-            if not files.is_inside(path):
-                raise _error(path, f"leads out of the project, to {os.path.realpath(path)}")
-            if files.is_ignored(path):
-                raise _error(path, "is ignored by git, so it is not published", _ADD)
+        if not files.is_inside(path):
+            raise _error(path, f"leads out of the project, to {os.path.realpath(path)}")
+        if (path.is_symlink() or not is_package) and files.is_ignored(path):
+            raise _error(path, "is ignored by git, so it is not published", _ADD)
         if path.is_symlink() and path.is_dir():
             raise _error(path, "is a link to a directory", "copy the directory")
         if not path.is_file():

@@ -34,6 +34,16 @@ def read_copy_files(table: Table, directory: Path | None) -> tuple[Setting, ...]
     return tuple(Setting(value, place) for place, value in found if value)
 
 
+def check_directories(names: Iterable[str], overlays: Path, problems: Problems) -> None:
+    """Report each directory of `overlays`, for the layers `names`, that is not in the project.
+
+    Builds read it too, as `{packageRoot}`, whether or not anything is copied from it.
+    """
+    for name in names:
+        if not is_inside(overlays / name, overlays.parent):
+            problems.add(f"overlays/{name}/", "leads out of the project through a link")
+
+
 def check_copy_files(entries: Iterable[Setting], directory: Path, problems: Problems) -> None:
     """Report each of `entries` whose source does not exist below `directory`."""
     for entry in entries:
@@ -83,9 +93,7 @@ def _check_source(place: str, copy: CopyFiles, directory: Path, problems: Proble
     except OSError as error:
         problems.add(place, f"{why(error)} in {base}", found=copy.source)
         return
-    if not is_inside(directory, directory.parent.parent):
-        problems.add(place, f"{base} leads out of the project through a link", found=copy.source)
-    elif not is_inside(real, directory):
+    if not is_inside(real, directory):
         problems.add(place, f"leads out of {base} through a link", found=copy.source)
     elif (copy.pattern or copy.source.endswith("/")) and not real.is_dir():
         problems.add(place, f"not a directory in {base}", found=copy.source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, get_args
 from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
 from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
 from stackbuild.spec.model import Download, FrameSettings, LayerKind, RuntimeSettings, RuntimeSource
-from stackbuild.spec.overlays import check_copy_files
+from stackbuild.spec.overlays import check_copy_files, check_directories
 from stackbuild.spec.policy import check_registries, merge, on_platform, with_policy
 from stackbuild.spec.settings import read_settings
 from stackbuild.spec.values import (
@@ -81,6 +81,7 @@ def read_tool_table(
     for key in _ELSEWHERE:
         table.refuse(key, f"stands below [{table.place_of(_SHARED)}] or a layer")
     table.done()
+    check_directories(layers, overlays, table.problems)
     for name, layer in changed.items():
         _check_shared_overlays(shared, layer, overlays, table.problems)
         changed[name] = with_policy(layer, merge(shared, own.get(name, {})))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import InstallError, UsageError
+from stackbuild.errors import InstallError, IntegrityError, UsageError
 from stackbuild.install.plan import Plan, find_installed, plan_install, plan_uninstall
 from stackbuild.install.state import State
 from stackbuild.registry.directory import DirectoryRegistry
@@ -106,6 +106,19 @@ def test_what_is_installed_serves_where_the_registry_lacks_it(made: Publisher) -
     assert after.layers["framework"].digest == framework.digest
     with pytest.raises(InstallError, match="pgen needs framework, which is not published"):
         planned(made, "pgen")
+
+
+def test_a_chain_that_turns_back_is_refused(made: Publisher) -> None:
+    runtime, *_ = made.stack()
+    one = made.publish("one", {"f": {"x": "1"}}, below=[runtime], kind=LayerKind.FRAMEWORK)
+    two = made.publish("two", {"f": {"x": "2"}}, below=[one, runtime], kind=LayerKind.FRAMEWORK)
+    made.publish("one", {"f": {"x": "1"}}, below=[two, runtime], kind=LayerKind.FRAMEWORK)
+    made.application("app", [one, two, runtime])
+    for layer in ("one", "two", "app"):
+        with pytest.raises(IntegrityError) as caught:
+            planned(made, layer)
+        assert "which stands on it" in str(caught.value)
+        assert f"the chain of {layer} does not have" in str(caught.value)
 
 
 def test_versioned_frameworks_stand_side_by_side(made: Publisher) -> None:

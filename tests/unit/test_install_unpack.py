@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import remove_tree
-from stackbuild.frames.compression import compressor
+from stackbuild.frames.compression import compressor, frame_length
 from stackbuild.frames.model import Frame, FrameKind
-from stackbuild.frames.tarformat import header, padding
+from stackbuild.frames.tarformat import TarReader, header, padding
 from stackbuild.install.store import Listing, Store, StoredFile
 from stackbuild.install.unpack import unpack
 from tests.support.damage import damaged_fragments
@@ -34,7 +35,19 @@ def fragment(*entries: tuple[str, bytes | str, bool]) -> bytes:
     return data
 
 
-def made_frame(content: bytes, content_size: int | None = None) -> tuple[io.BytesIO, Frame]:
+def count(content: bytes) -> int:
+    """How many entries `content` has, as far as it can be read."""
+    members = TarReader(io.BytesIO(content).read, siblings=("cpython",))
+    found = 0
+    with suppress(IntegrityError):
+        for _ in members:
+            found += 1
+    return found
+
+
+def made_frame(
+    content: bytes, content_size: int | None = None, *, files: int | None = None
+) -> tuple[io.BytesIO, Frame]:
     compressed = zstandard.ZstdCompressor().compress(content)
     frame = Frame(
         kind=FrameKind.DISTRIBUTION,
@@ -42,7 +55,7 @@ def made_frame(content: bytes, content_size: int | None = None) -> tuple[io.Byte
         sha256="0" * 64,
         size=len(compressed),
         content_size=len(content) if content_size is None else content_size,
-        files=1,
+        files=count(content) if files is None else files,
     )
     return io.BytesIO(compressed), frame
 
@@ -116,6 +129,50 @@ def test_a_frame_that_wants_too_much_memory_is_refused(tmp_path: Path) -> None:
     _, frame = made_frame(content)
     with pytest.raises(IntegrityError, match="cannot be decompressed"):
         unpack(io.BytesIO(raw), replace(frame, size=len(raw)), tmp_path / "tree", ())
+
+
+@pytest.mark.parametrize("files", [0, 1, 3, 1 << 40])
+def test_another_number_of_files_than_promised_is_refused(tmp_path: Path, files: int) -> None:
+    content = fragment(("a", b"x", False), ("b", "a", False))
+    data, frame = made_frame(content, files=files)
+    with pytest.raises(IntegrityError, match="another number of files than its manifest says"):
+        unpack(data, frame, tmp_path / "tree", ())
+
+
+SKIPPABLE = bytes.fromhex("5a2a4d1804000000") + b"evil"
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        (b"", SKIPPABLE),
+        (b"", zstandard.compress(b"")),
+        (b"", b"\0"),
+        (zstandard.compress(b""), b""),
+    ],
+)
+def test_more_than_one_zstd_frame_is_refused(tmp_path: Path, before: bytes, behind: bytes) -> None:
+    data, frame = made_frame(fragment(("a", b"x", False)))
+    raw = before + data.read() + behind
+    with pytest.raises(IntegrityError, match="another zstd frame than its manifest says"):
+        unpack(io.BytesIO(raw), replace(frame, size=len(raw)), tmp_path / "tree", ())
+    assert not (tmp_path / "tree").exists()
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), st.integers(1, 9), st.booleans())
+def test_the_length_of_a_frame(data: bytes, repeats: int, level: int, checksum: bool) -> None:
+    content = data * repeats
+    compressor = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
+    for raw in (compressor.compress(content), _streamed(compressor, content)):
+        file = io.BytesIO(b"before" + raw + b"behind")
+        file.seek(6)
+        assert frame_length(file) == len(raw)
+        assert file.tell() == 6
+
+
+def _streamed(compressor: zstandard.ZstdCompressor, content: bytes) -> bytes:
+    stream = compressor.compressobj()
+    return stream.compress(content) + stream.flush()
 
 
 def raw_header(path: str) -> bytes:
@@ -220,7 +277,7 @@ def test_whatever_is_framed_comes_out_again(
         assert (tree / path).read_bytes() == content
         assert bool((tree / path).stat().st_mode & 0o111) == executable
     store = Store(tmp_path / "store")
-    store.listing_path("a" * 64).parent.mkdir(parents=True, exist_ok=True)
+    store.listing_path("a" * 64).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     store.listing_path("a" * 64).write_text(listing.to_json())
     assert store.listing("a" * 64) == listing
 
@@ -228,6 +285,6 @@ def test_whatever_is_framed_comes_out_again(
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[]", '{"format": 1, "files": 3}'])
 def test_a_listing_that_cannot_be_read_counts_as_none(tmp_path: Path, text: str) -> None:
     store = Store(tmp_path)
-    store.listing_path("a" * 64).parent.mkdir()
+    store.listing_path("a" * 64).parent.mkdir(mode=0o755)
     store.listing_path("a" * 64).write_text(text)
     assert store.listing("a" * 64) is None

@@ -177,13 +177,13 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
                         lock=sha256s,
                         kind=st.sampled_from(LayerKind),
                         version=names,
-                        python_version=names,
+                        python_version=python_versions,
                         chain=st.lists(layer_names, max_size=3).map(tuple),
                         size=counts,
                         content_size=counts,
                         files=counts,
                         deprecated=st.none() | names,
-                        superseded_by=st.none() | names,
+                        superseded_by=st.none() | layer_names,
                     ),
                     max_size=3,
                 ).map(tuple),
@@ -225,6 +225,10 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
     ("change", "message"),
     [
         (_set("python_version", to="3.12"), "python_version is not a version of Python"),
+        (_set("python_version", to=f"3.12.{'9' * 5000}"), "is not a version of Python"),
+        (_set("python_version", to="3.12.1+" + "a" * 5000), "is not a version of Python"),
+        (_set("chain", to=[{}] * 1001), "the manifest is damaged: chain has 1001 layers"),
+        (_set("provenance", to=json.loads("[" * 70 + "]" * 70)), "the manifest is damaged"),
         (_set("format", to=2), "the manifest was written by a newer stackbuild"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
         (_set("layer", to="../x"), "the manifest is damaged: layer is not a valid layer name"),
@@ -307,7 +311,9 @@ def test_what_is_no_json_is_refused(data: bytes) -> None:
         index_from_json(data)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x.json", "a//b", "a/../b", "C:\\x", ""])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "file:///etc/passwd", "../x.json", "a//b", "a/../b", "C:\\x", ""]
+)
 def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
     entry = replace(_entry(), manifest=path)
     data = index_to_json(Index(entries={"cpython-3.12": {Platform.LINUX_X64: (entry,)}}))
@@ -322,7 +328,8 @@ def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
         ("kind", "thing", "kind has an unknown value"),
         ("version", "", "version is not a string"),
         ("version", 3, "version is not a string"),
-        ("python_version", None, "python_version is not a string"),
+        ("python_version", None, "python_version is not a version of Python"),
+        ("python_version", "3.12", "python_version is not a version of Python"),
         ("chain", "cpython", "chain is not an array"),
         ("chain", ["../x"], "chain[0] is not a valid layer name"),
         ("size", -1, "size is not a whole number"),
@@ -330,6 +337,7 @@ def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
         ("files", True, "files is not a whole number"),
         ("deprecated", "", "deprecated is not a string"),
         ("superseded_by", 3, "superseded_by is not a string"),
+        ("superseded_by", "a\nb", "superseded_by is not a valid layer name"),
         ("colour", "red", "colour is not known"),
     ],
 )

@@ -53,6 +53,9 @@ _MANIFEST_KEYS = (
     "provenance",
 )
 
+MAX_CHAIN = 1000
+"""Layers below a layer. Each is looked for in the index and in the root."""
+
 _ENTRY_KEYS = tuple(entry.name for entry in fields(IndexEntry))
 
 
@@ -115,7 +118,7 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
         python_version=value["python_version"].python_version(),
         lock=value["lock"].sha256(),
         digest=value["digest"].sha256(),
-        chain=tuple(_link(item) for item in value["chain"].items()),
+        chain=_chain(value["chain"]),
         frames=_frames(value["frames"]),
         archive=_archive(value["archive"]),
         distributions=tuple(_shipped(item) for item in value["distributions"].items()),
@@ -137,6 +140,13 @@ def _left_out(value: Value) -> LeftOut:
     return LeftOut(name=name, reason=value["reason"].text())
 
 
+def _chain(value: Value) -> tuple[ChainLink, ...]:
+    items = list(value.items())
+    if len(items) > MAX_CHAIN:
+        raise value.error(f"has {len(items)} layers", f"at most {MAX_CHAIN} layers")
+    return tuple(map(_link, items))
+
+
 def _link(value: Value) -> ChainLink:
     value.fields(("layer", "kind", "directory", "lock"))
     return ChainLink(
@@ -145,6 +155,10 @@ def _link(value: Value) -> ChainLink:
         directory=value["directory"].directory_of(value["layer"].layer_name()),
         lock=value["lock"].sha256(),
     )
+
+
+def _superseded_by(value: Value) -> str | None:
+    return None if value.found is None else value.layer_name()
 
 
 def _check_chain(manifest: Manifest, chain: Value) -> None:
@@ -252,11 +266,11 @@ def _entry(value: Value) -> IndexEntry:
         lock=value["lock"].sha256(),
         kind=value["kind"].choice(LayerKind),
         version=value["version"].text(),
-        python_version=value["python_version"].text(),
+        python_version=value["python_version"].python_version(),
         chain=tuple(item.layer_name() for item in value["chain"].items()),
         size=value["size"].count(),
         content_size=value["content_size"].count(),
         files=value["files"].count(),
         deprecated=value["deprecated"].optional_text(),
-        superseded_by=value["superseded_by"].optional_text(),
+        superseded_by=_superseded_by(value["superseded_by"]),
     )

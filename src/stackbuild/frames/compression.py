@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import zstandard
+
+_MAGIC = 0xFD2FB528.to_bytes(4, "little")
 
 _WINDOW_LOG = 24
 """A window of 16 MiB reaches over all files of a frame (`MAX_FILE_BYTES`)."""
@@ -27,6 +30,36 @@ def library_version() -> str:
     import zstandard
 
     return ".".join(map(str, zstandard.ZSTD_VERSION))
+
+
+def frame_length(file: IO[bytes]) -> int | None:
+    """How many bytes the zstd frame has that begins where `file` stands; it stands there again.
+
+    Only the headers are read, not the blocks. None for what does not begin with a frame or is
+    cut off, which the decompressor tells (RFC 8878, section 3.1.1).
+    """
+    start = file.tell()
+    try:
+        head = file.read(5)
+        if len(head) < 5 or head[:4] != _MAGIC:
+            return None
+        single = head[4] >> 5 & 1
+        dictionary = (0, 1, 2, 4)[head[4] & 3]
+        content_size = (single, 2, 4, 8)[head[4] >> 6]
+        file.seek(1 - single + dictionary + content_size, io.SEEK_CUR)
+        is_last = False
+        while not is_last:
+            block = file.read(3)
+            if len(block) < 3:
+                return None
+            number = int.from_bytes(block, "little")
+            is_last = bool(number & 1)
+            # A block of type 1 is one byte that is repeated.
+            file.seek(1 if number >> 1 & 3 == 1 else number >> 3, io.SEEK_CUR)
+        checksum = 4 * (head[4] >> 2 & 1)
+        return file.tell() + checksum - start
+    finally:
+        file.seek(start)
 
 
 def compressor(level: int, expected: int) -> zstandard.ZstdCompressor:

@@ -31,9 +31,10 @@ class _Choice:
 
     def add(self, manifest: Manifest) -> None:
         """Choose `manifest` and what it stands on."""
-        self._put(manifest, manifest.layer)
-        for link in manifest.chain:
-            self._put(self._lower(manifest, link), manifest.layer)
+        lower = [self._lower(manifest, link) for link in manifest.chain]
+        _check_order(manifest, lower)
+        for one in (manifest, *lower):
+            self._put(one, manifest.layer)
 
     def _put(self, manifest: Manifest, wanted_by: str) -> None:
         for holder in (self.chosen, self.state.layers):
@@ -167,6 +168,27 @@ class _Choice:
             remedy=f"publish {installed.layer} for the new {clash.layer}, then: {together}; "
             f"or uninstall {installed.layer}; or install {asking} into another root",
         )
+
+
+def _check_order(manifest: Manifest, lower: Sequence[Manifest]) -> None:
+    """Refuse a chain in which a layer comes behind one that stands on it, as in a loop.
+
+    `lower` are the layers of the chain of `manifest`. Raises IntegrityError.
+    """
+    behind = [link.directory for link in manifest.chain]
+    for one in lower:
+        behind.remove(one.directory)
+        for link in one.chain:
+            if link.directory not in behind:
+                raise IntegrityError(
+                    f"the chain of {manifest.layer} does not have {link.layer} below "
+                    f"{one.layer}, which stands on it",
+                    layer=manifest.layer,
+                    platform=manifest.platform,
+                    expected=f"{link.directory} behind {one.directory}",
+                    found=", ".join(item.directory for item in manifest.chain),
+                    remedy=f"publish {one.layer} and {manifest.layer} again",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.frames.compression import frame_length
 from stackbuild.frames.tarformat import TarReader
 from stackbuild.install.store import PRIVATE, Listing, StoredFile
 
@@ -46,12 +47,20 @@ def unpack(
     Raises IntegrityError for anything that a frame may not hold and for a size
     other than the frame's; OSError as the system reports it.
     """
+    length = frame_length(compressed)
+    if length is not None and length != frame.size:
+        # Skippable and empty frames behind it would be bytes that nothing has looked at.
+        raise _differs(frame, "zstd frame", f"{frame.size} bytes", f"{length} bytes")
     source = _Counted(_decompressed(compressed, frame), frame)
     tree.mkdir(mode=PRIVATE)
     writer = _Writer(os.fspath(tree))
+    members = 0
     for member in TarReader(source.read, siblings=siblings, os=for_os):
         writer.add(member)
+        members += 1
     source.finish()
+    if members != frame.files:
+        raise _differs(frame, "number of files", str(frame.files), str(members))
     return writer.listing()
 
 
@@ -154,6 +163,16 @@ def _write(descriptor: int, data: bytes) -> None:
     while written < len(data):
         # A disk that is almost full takes a part, and says why at the next attempt.
         written += os.write(descriptor, memoryview(data)[written:])
+
+
+def _differs(frame: Frame, what: str, expected: str, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"a frame has another {what} than its manifest says",
+        distribution=frame.subject,
+        expected=expected,
+        found=found,
+        remedy="publish the layer again",
+    )
 
 
 def _other_size(frame: Frame, found: str) -> IntegrityError:

@@ -21,7 +21,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 MISSING := this needs CPython 3.11 or newer with its venv and ensurepip modules (Debian, Ubuntu: \
 	the package python3-venv); name it with `make PYTHON=/path/to/python …`
 
-.PHONY: help setup demo test test-slow bench lint format clean
+.PHONY: help setup demo test test-slow mutants bench lint format clean
 
 help:  ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -37,6 +37,10 @@ test: lint  ## linters, type checker, all tests but the slow ones
 test-slow: $(SYNCED)  ## the slow tests alone
 	$(VENV)/bin/python -m pytest -m slow
 
+mutants: $(SYNCED)  ## change the code that guards integrity; print what no test notices
+	@$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group mutants
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" nice -n 19 $(VENV)/bin/python -m tools.mutants $(MUTANTS)
+
 bench: $(SYNCED)  ## time stackbuild against its peers and print the ratios
 	$(VENV)/bin/python -m bench
 
@@ -50,7 +54,7 @@ format: $(SYNCED)  ## correct what the linters can correct
 	$(VENV)/bin/ruff format
 
 clean:  ## remove the environments and everything that was built here
-	rm -rf $(VENV) $(TOOLS) .pdm-build build dist demo wheelhouse .stackbuild .hypothesis \
+	rm -rf $(VENV) $(TOOLS) .pdm-build build dist demo mutants wheelhouse .stackbuild .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache
 	find exports -mindepth 1 ! -name README.md -delete
 
@@ -58,7 +62,7 @@ $(SYNCED): pyproject.toml pdm.lock | $(INSTALLED)
 	@echo "setting up $(VENV) from pdm.lock"
 	@$(VENV)/bin/python -c '' 2>/dev/null || \
 		$(TOOLS)/bin/python -m venv --clear --without-pip $(VENV)
-	@$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group :all
+	@$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group test --group lint
 	@touch $@
 
 $(INSTALLED):

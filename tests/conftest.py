@@ -20,6 +20,7 @@ __all__ = ["moved_root", "real_stack"]
 # How long an example takes says nothing on a machine that does other things too.
 settings.register_profile("usual", deadline=None, print_blob=True)
 settings.register_profile("repeatable", settings.get_profile("usual"), derandomize=True)
+settings.register_profile("mutants", settings.get_profile("repeatable"), max_examples=30)
 settings.load_profile("repeatable" if os.environ.get("CI") else "usual")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import IntegrityError
+from stackbuild.frames import wheelplan
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.wheel import wheel_set
 from stackbuild.record import corrected
@@ -163,7 +164,9 @@ def test_a_file_that_record_names_and_the_wheel_lacks(wheel: Path) -> None:
 
 def test_a_record_that_cannot_be_read(wheel: Path) -> None:
     _rewrite_record(wheel, b"thing/b.py,", b"thing/b.py,,,,")
-    assert _fail(wheel).message.startswith("RECORD cannot be read: ")
+    error = _fail(wheel)
+    assert error.message == "RECORD cannot be read: row 2 is not a path, a hash and a size"
+    assert error.details == (("distribution", "thing 1.0"), ("file", f"{wheel.name}: RECORD"))
 
 
 @pytest.mark.parametrize("name", ["RECORD", "WHEEL", "METADATA"])
@@ -270,9 +273,41 @@ def test_a_member_that_is_larger_than_it_says_with_the_right_checksum(wheel: Pat
 def test_members_that_overlap(wheel: Path) -> None:
     data = bytearray(wheel.read_bytes())
     place = data.index(b"PK\x01\x02")
-    struct.pack_into("<I", data, place + 20, len(data))
+    with zipfile.ZipFile(wheel) as archive:
+        first, *others = [info.compress_size for info in archive.infolist()]
+    assert struct.unpack_from("<I", data, place + 20) == (first,)
+    struct.pack_into("<I", data, place + 20, len(data) - sum(others) + 1)
     wheel.write_bytes(data)
-    assert _fail(wheel).message == "the files of a wheel overlap"
+    error = _fail(wheel)
+    assert error.message == "the files of a wheel overlap"
+    assert error.details == (("distribution", "thing 1.0"), ("file", str(wheel)))
+    struct.pack_into("<I", data, place + 20, len(data) - sum(others))
+    wheel.write_bytes(data)
+    assert wheelplan.read_wheel(wheel).subject == "thing 1.0"
+
+
+def test_metadata_that_is_too_large(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        size = archive.getinfo(f"{_INFO}/RECORD").file_size
+    monkeypatch.setattr(wheelplan, "_MAX_METADATA", size - 1)
+    error = _fail(wheel)
+    assert error.message == "a file of metadata is too large"
+    assert error.details == (
+        ("distribution", "thing 1.0"),
+        ("file", f"{wheel.name}: {_INFO}/RECORD"),
+    )
+    monkeypatch.setattr(wheelplan, "_MAX_METADATA", size)
+    assert wheelplan.read_wheel(wheel).subject == "thing 1.0"
+
+
+def test_metadata_that_is_not_utf_8(wheel: Path) -> None:
+    _rewrite(wheel, "METADATA", b"Name: thing", b"Name: \xff")
+    error = _fail(wheel)
+    assert error.message == "a file is not UTF-8"
+    assert error.details == (
+        ("distribution", "thing 1.0"),
+        ("file", f"{wheel.name}: {_INFO}/METADATA"),
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -30])
@@ -290,7 +325,10 @@ def test_damaged_compressed_data(wheel: Path) -> None:
     start = info.header_offset + 30 + len(info.filename)
     data[start : start + info.compress_size] = b"\xff" * info.compress_size
     wheel.write_bytes(data)
-    assert _details(_fail(wheel))["file"] == f"{wheel.name}: thing/a.py"
+    error = _fail(wheel)
+    assert error.message == "a file of a wheel is damaged, or larger than it says"
+    assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
+    assert _details(error)["found"].startswith("Error -3 while decompressing data")
 
 
 def test_two_dist_info_directories(wheel: Path) -> None:
@@ -308,7 +346,9 @@ def test_another_distribution_than_the_name_says(wheel: Path) -> None:
 
 def test_a_name_that_is_no_wheel_s(wheel: Path) -> None:
     renamed = wheel.rename(wheel.with_name("thing.whl"))
-    assert _fail(renamed).message.startswith("Invalid wheel filename")
+    error = _fail(renamed)
+    assert error.message.startswith("Invalid wheel filename")
+    assert error.details == (("file", str(renamed)),)
 
 
 def test_an_unknown_scheme(tmp_path: Path) -> None:
@@ -316,6 +356,7 @@ def test_an_unknown_scheme(tmp_path: Path) -> None:
     error = _fail(wheel)
     assert error.message == "a file below .data is in no known scheme"
     assert _details(error)["file"] == f"{wheel.name}: thing-1.0.data/evil/x"
+    assert _details(error)["expected"] == "purelib, platlib, headers, scripts, data"
 
 
 def test_a_wheel_of_a_version_to_come(tmp_path: Path) -> None:
@@ -365,6 +406,7 @@ def _replace_text(wheel: Path, name: str, text: str) -> None:
         (b"Version: 1.0\n", b"Version: latest\n", "'thing latest'"),
         (b"Version: 1.0\n", b"", "'thing '"),
         (b"Name: thing\n", b"Name: other\n", "'other 1.0'"),
+        (b"Name: thing\n", b"", "' 1.0'"),
     ],
 )
 def test_metadata_of_another_distribution(wheel: Path, old: bytes, new: bytes, found: str) -> None:

@@ -6,18 +6,24 @@ import csv
 import hashlib
 import io
 import posixpath
+import zipfile
 from base64 import urlsafe_b64encode
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 
 from stackbuild.builds.wheelfile import check_wheel
 from stackbuild.frames import wheel as wheel_module
 from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import EntryPoint, FrameKind
+from stackbuild.frames.tarformat import TarReader
 from stackbuild.frames.wheel import wheel_key, wheel_set
+from stackbuild.frames.wheelplan import SCHEMES, read_wheel
+from stackbuild.layout import Layout
 from stackbuild.messages import Silent
 from stackbuild.record import read_record, record_hash
 from stackbuild.spec.model import FrameSettings
@@ -25,11 +31,9 @@ from tests.support.frames import LINUX, WINDOWS, contents, files_of, rewrite_whe
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
-    import zipfile
     from pathlib import Path
 
     from stackbuild.frames.model import FrameSet
-    from stackbuild.layout import Layout
 
 _SETTINGS = FrameSettings()
 _SITE = "lib/python3.12/site-packages"
@@ -134,6 +138,74 @@ def test_scripts_find_their_interpreter(tmp_path: Path) -> None:
     assert files["bin/shell"] == b"#!/bin/sh\necho thing\n"
 
 
+def _renamed(wheel: Path, old: str, new: str) -> None:
+    """Rename a top directory, in RECORD too."""
+
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes]:
+        if info.filename.endswith("/RECORD"):
+            data = data.replace(f"{old}/".encode(), f"{new}/".encode())
+        if info.filename.startswith(f"{old}/"):
+            info.filename = new + info.filename.removeprefix(old)
+        return info, data
+
+    rewrite_wheel(wheel, change)
+
+
+def test_the_directories_may_spell_the_name_otherwise(tmp_path: Path) -> None:
+    wheel = _full(tmp_path)
+    _renamed(wheel, "Some.Thing-1.0.data", "some_thing-1.0.data")
+    _renamed(wheel, "Some.Thing-1.0.dist-info", "some-thing-1.0.dist-info")
+    read = read_wheel(wheel)
+    assert (read.stem, read.data_directory) == ("some-thing-1.0", "some_thing-1.0.data")
+    assert {member.scheme for member in read.members} == {"root", *SCHEMES}
+    _, made = _made(wheel, LINUX, tmp_path)
+    assert {"bin/run-thing", f"{_SITE}/pure.py", f"{_SITE}/thing.pth"} <= set(made.paths)
+
+
+def test_another_data_directory_is_a_directory_like_any_other(tmp_path: Path) -> None:
+    names = ["a.data/scripts/x.py", "thing-2.data/purelib/y.py", "thing.data", "thing-1.DATA/z.py"]
+    wheel = make_wheel(tmp_path, "thing", "1", dict.fromkeys(names, ""))
+    assert read_wheel(wheel).data_directory == "thing-1.data"
+    _, made = _made(wheel, LINUX, tmp_path)
+    assert {f"{_SITE}/{name}" for name in names} <= set(made.paths)
+
+
+def test_entries_for_directories_are_no_files(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {"x/a.py": ""})
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("x/", b"")
+        archive.writestr("x/empty/", b"")
+    assert [name for name in _made(wheel, LINUX, tmp_path)[1].paths if "/x/" in name] == [
+        f"{_SITE}/x/a.py"
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_installing_makes_does_not_come_from_the_wheel(tmp_path: Path) -> None:
+    kept = {"x__pycache__/a.py": "", "INSTALLER": "", "RECORD.jws": "", "x/RECORD": ""}
+    left_out = {"x/__pycache__/a.cpython-312.pyc": "", "__pycache__/b.cpython-312.pyc": ""}
+    own = {"INSTALLER": "pip", "RECORD.jws": "{}", "RECORD.p7s": "", "sub/RECORD": ""}
+    wheel = make_wheel(tmp_path, "x", "1", kept | left_out, dist_info=own)
+    assert {member.name for member in read_wheel(wheel).members} == {
+        *kept,
+        "x-1.dist-info/METADATA",
+        "x-1.dist-info/WHEEL",
+        "x-1.dist-info/sub/RECORD",
+    }
+    cache, made = _made(wheel, LINUX, tmp_path)
+    assert files_of(cache, made)[f"{_SITE}/x-1.dist-info/INSTALLER"] == b"stackbuild\n"
+    assert f"{_SITE}/x-1.dist-info/RECORD.p7s" not in made.paths
+    assert f"{_SITE}/x/__pycache__/a.cpython-312.pyc" not in made.paths
+
+
+def test_record_may_name_bytecode_that_the_wheel_does_not_hold(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {"x/a.py": "", "x/__pycache__/a.cpython-312.pyc": ""})
+    rewrite_wheel(
+        wheel, lambda info, data: None if info.filename.endswith(".pyc") else (info, data)
+    )
+    assert f"{_SITE}/x/a.py" in _made(wheel, LINUX, tmp_path)[1].paths
+
+
 def test_windows_has_its_own_layout(tmp_path: Path) -> None:
     _, made = _made(_full(tmp_path), WINDOWS, tmp_path)
     assert set(made.paths) >= {
@@ -151,12 +223,58 @@ def test_windows_has_its_own_layout(tmp_path: Path) -> None:
     assert len(keys) == 3
 
 
+def test_the_key_tells_everything_that_decides_the_bytes() -> None:
+    digest = "0" * 64
+    usual = wheel_key(digest, LINUX, _SETTINGS)
+    assert usual == frame_key("wheel", digest, "linux", "3.12", "", settings=_SETTINGS)
+    windows = wheel_key(digest, WINDOWS, _SETTINGS, machine="x86_64")
+    assert windows == frame_key("wheel", digest, "windows", "3.12", "x86_64", settings=_SETTINGS)
+    assert windows == wheel_key(digest, WINDOWS, _SETTINGS)
+    assert usual == wheel_key(digest, LINUX, _SETTINGS, machine="aarch64")
+    others = [
+        wheel_key("1" * 64, LINUX, _SETTINGS),
+        wheel_key(digest, Layout("linux", "3.13"), _SETTINGS),
+        wheel_key(digest, Layout("macos", "3.12"), _SETTINGS),
+        wheel_key(digest, LINUX, FrameSettings(level=3)),
+        wheel_key(digest, WINDOWS, _SETTINGS, machine="aarch64"),
+    ]
+    assert len({usual, windows, *others}) == 7
+
+
+def test_the_machine_decides_which_launchers_there_are(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {}, console_scripts={"run": "x:main"})
+    digest, cache = sha256(wheel), FrameCache(tmp_path / "cache")
+    made = {
+        machine: wheel_set(wheel, digest, WINDOWS, _SETTINGS, cache, machine=machine)
+        for machine in ("x86_64", "aarch64")
+    }
+    assert made["x86_64"].key != made["aarch64"].key
+    launchers = {files_of(cache, item)["Scripts/run.exe"] for item in made.values()}
+    assert len(launchers) == 2
+    assert wheel_set(wheel, digest, WINDOWS, _SETTINGS, cache) == made["x86_64"]
+
+
+def _in_frames(cache: FrameCache, made: FrameSet) -> list[list[str]]:
+    """The paths in each frame, in their order."""
+    found = []
+    for frame in made.frames:
+        compressed = b"".join(cache.read(frame))
+        data = zstandard.ZstdDecompressor().decompressobj().decompress(compressed)
+        found.append([member.path for member in TarReader(io.BytesIO(data).read)])
+    return found
+
+
 def test_a_large_wheel_is_cut_and_record_covers_all_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {f"pkg/m{number:02}.py": f"x = {number}\n" * 100 for number in range(40)}
     wheel = make_wheel(
-        tmp_path, "pkg", "1", files | {"pkg/large.bin": bytes(9000)}, console_scripts={"p": "pkg:m"}
+        tmp_path,
+        "pkg",
+        "1",
+        files | {"pkg/large.bin": bytes(9000)},
+        console_scripts={"p": "pkg:m"},
+        data={"scripts/a": b"#!python\nimport pkg\n", "scripts/b": b"#!/bin/sh\n"},
     )
     _, whole = _made(wheel, LINUX, tmp_path / "whole")
     monkeypatch.setattr(wheel_module, "MAX_FILE_BYTES", 4000)
@@ -165,6 +283,25 @@ def test_a_large_wheel_is_cut_and_record_covers_all_parts(
     assert len(made.frames) > 8
     assert made.paths == whole.paths
     assert files_of(cache, made) == files_of(FrameCache(tmp_path / "whole/cache"), whole)
+    # What is not as it was in the wheel is in the last part, where RECORD is written.
+    *parts, last = _in_frames(cache, made)
+    assert {name for part in parts for name in part if "dist-info" in name} == set()
+    assert {"bin/a", "bin/p"} <= set(last)
+    assert any("bin/b" in part for part in parts)
+
+
+def test_the_last_part_may_be_exactly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path, "x", "1", {"x/a.py": "x = 1\n" * 200, "x/b.py": "y = 1\n" * 100})
+    with zipfile.ZipFile(wheel) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        size -= archive.getinfo("x-1.dist-info/RECORD").file_size
+    found = []
+    for limit in (size, size - 1):
+        monkeypatch.setattr(wheel_module, "MAX_FILE_BYTES", limit)
+        cache, made = _made(wheel, LINUX, tmp_path / str(limit))
+        found.append([len(part) for part in _in_frames(cache, made)])
+    # Two modules; METADATA, WHEEL, INSTALLER and RECORD.
+    assert found == [[6], [2, 4]]
 
 
 def test_frames_are_the_same_whatever_the_cache_and_the_number_of_workers(tmp_path: Path) -> None:
@@ -230,6 +367,11 @@ def test_the_executable_bit_is_kept_and_other_bits_are_not(tmp_path: Path) -> No
             ],
             "BSD License",
         ),
+        (
+            ["Classifier: License :: OSI Approved :: MIT", "Classifier: License :: Other/Own"],
+            "MIT; Other/Own",
+        ),
+        (["License: BSD", "License-Expression: MIT"], "MIT"),
         ([], None),
     ],
 )

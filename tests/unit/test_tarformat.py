@@ -127,6 +127,7 @@ def test_two_fragments_in_a_row_are_one() -> None:
     ("path", "link"),
     [
         ("bin/python3", "python3.12"),
+        ("lib/a", "../c"),
         ("lib/a/b", "../c/d"),
         ("lib/a/b", "../../share/x"),
         ("bin/python", "../../cpython-3.12/bin/python3.12"),

@@ -226,7 +226,7 @@ def test_paths_of_this_repository_exist(page: Path) -> None:
 
 def test_every_kind_of_block_is_known() -> None:
     """So that no example escapes these tests."""
-    known = {"console", "toml", "json", "text", "sh"}
+    known = {"console", "toml", "json", "text", "sh", "diff"}
     for page in PAGES:
         for language in re.findall(r"^```(\w*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert language in known | {""}, f"{page}: {language}"

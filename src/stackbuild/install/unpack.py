@@ -95,8 +95,7 @@ class _Counted:
         return data
 
     def finish(self) -> None:
-        while self.read(1 << 20):
-            pass
+        # `TarReader` has read everything: it looks for what follows the end-of-archive blocks.
         if self._count != self._frame.content_size:
             raise _other_size(self._frame, str(self._count))
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "list": "list what is installed in a root or published in a place",
     "uninstall": "remove layers from a root",
     "verify": "check that deployed layers work, or were not changed",
+    "repair": "repair a root whose state or files were damaged",
     "clean": "remove caches, build roots and old generations",
     "runtime": "make archives of interpreters for a mirror",
     "suggest": "propose the frameworks with which the stack is the fewest bytes",

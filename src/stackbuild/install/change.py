@@ -125,10 +125,11 @@ def _discard_damaged(
     if current is not None:
         find_damage_in_use(before, _kept(before, after), current, store, damage)
         layers, frames = damaged(current)
-        marked = {manifest.directory for manifest in wanted if manifest.directory in layers}
+        marked = after.layers.keys() & layers
         damage.frames.update(frames)
     available = {placed.frame.sha256 for manifest in wanted for placed in manifest.frames}
     lost = damage.frames - available
+    marked = {name for name in marked if _can_be_had(after.layers[name], lost, available, store)}
     beyond_repair = {
         directory
         for directory in damage.files
@@ -138,6 +139,14 @@ def _discard_damaged(
     for sha256 in damage.frames & available:
         store.discard(sha256)
     return marked | (damage.files.keys() - beyond_repair)
+
+
+def _can_be_had(manifest: Manifest, lost: set[str], available: set[str], store: Store) -> bool:
+    """Whether every frame of a layer is whole in the store, or can be fetched."""
+    frames = [placed.frame.sha256 for placed in manifest.frames]
+    return all(
+        sha256 in available or (sha256 not in lost and store.has(sha256)) for sha256 in frames
+    )
 
 
 def _kept(before: State, after: State) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.durable import no_sync
-from stackbuild.errors import InstallError
+from stackbuild.errors import InstallError, quoted
 from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
 from stackbuild.install.state import State, read_state
 from stackbuild.mark import Kind, check_mark, claim
@@ -102,9 +102,22 @@ class Root:
                 "the generation in use is missing",
                 file=self.current_link,
                 found=f"a link to {target}",
-                remedy=f"remove {self.current_link} and install the layers again",
+                remedy=f"stackbuild repair {quoted(self.path)}",
             )
         return generation
+
+    def in_use(self) -> Path | None:
+        """The directory of the generation in use; None also where that is missing.
+
+        Raises InstallError for a link that stackbuild did not make.
+        """
+        if os.path.lexists(self.current_link) and not self.current_link.exists():
+            return None
+        return self.current()
+
+    def linked(self) -> list[str]:
+        """The directories of layers that the root has links for."""
+        return sorted(path.name for path in self.path.iterdir() if self._is_ours(path))
 
     def state(self) -> State | None:
         """What is installed; None before the first generation. Raises InstallError."""

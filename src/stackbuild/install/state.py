@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.compose.values import Value
-from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.errors import InstallError, IntegrityError, quoted
 from stackbuild.files import atomic_write, read_regular
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
@@ -66,10 +66,10 @@ class State:
 
 
 def write_state(state: State, generation: Path) -> None:
-    """Write `state` into the directory of a new generation."""
+    """Write `state` into the directory of a generation."""
     directory = generation / STATE_DIRECTORY
     manifests = directory / _MANIFESTS
-    manifests.mkdir(parents=True)
+    manifests.mkdir(parents=True, exist_ok=True)
     for name, manifest in state.layers.items():
         (manifests / f"{name}.json").write_bytes(manifest_to_json(manifest))
     value = {
@@ -139,6 +139,63 @@ def _read_manifest(directory: Path, name: str) -> Manifest:
     return manifest
 
 
+def recovered_state(generation: Path) -> State | None:
+    """The state of `generation`, from its manifests where it cannot be read; None without them.
+
+    Without it nothing tells which layers were asked for: those that no other stands on
+    are taken for them.
+    """
+    if (state := _state_or_none(generation)) is not None:
+        return state
+    layers: dict[str, Manifest] = {}
+    for name in layers_in(generation):
+        try:
+            layers[name] = _read_manifest(generation / STATE_DIRECTORY, name)
+        except (OSError, IntegrityError, InstallError):
+            return None
+    needed = {link.directory for manifest in layers.values() for link in manifest.chain}
+    platforms = {manifest.platform for manifest in layers.values()}
+    if len(platforms) != 1 or not needed <= layers.keys():
+        return None
+    ordered = sorted(layers.values(), key=lambda manifest: len(manifest.chain))
+    known = [state for path in _others(generation) if (state := _state_or_none(path))]
+    return State(
+        platform=platforms.pop(),
+        asked=tuple(sorted(layers.keys() - needed)),
+        layers={manifest.directory: manifest for manifest in ordered},
+        store=known[0].store if known else None,
+        origins={
+            name: state.origins[name]
+            for state in reversed(known)
+            for name in layers
+            if name in state.origins
+        },
+    )
+
+
+def _others(generation: Path) -> list[Path]:
+    """The generations beside `generation`, newest first."""
+    found = [path for path in generation.parent.iterdir() if path.name.isdecimal()]
+    return sorted(set(found) - {generation}, key=lambda path: -int(path.name))
+
+
+def _state_or_none(generation: Path) -> State | None:
+    try:
+        return read_state(generation)
+    except InstallError:
+        return None
+
+
+def layers_in(generation: Path) -> list[str]:
+    """The directories of layers in `generation`, by their trees and their manifests."""
+    if not generation.is_dir():
+        return []
+    trees = {path.name for path in generation.iterdir() if path.is_dir()} - {STATE_DIRECTORY}
+    files = (generation / STATE_DIRECTORY / _MANIFESTS).glob("*.json")
+    manifests = {path.name.removesuffix(".json") for path in files}
+    return sorted(name for name in trees | manifests if not path_fault(name))
+
+
 def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None:
     """Remember for the next install what is to be brought anew.
 
@@ -168,9 +225,11 @@ def clear_damaged(generation: Path) -> None:
 
 
 def _unreadable(path: Path, reason: str) -> InstallError:
+    # <root>/generations/<N>/.stackbuild, or a file in it
+    root = next(parent for parent in path.parents if parent.name == "generations").parent
     return InstallError(
         "the state of a generation cannot be read",
         file=path,
         found=reason,
-        remedy="remove the root's link `current` and install the layers again",
+        remedy=f"stackbuild repair {quoted(root)}",
     )

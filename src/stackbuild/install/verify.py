@@ -182,7 +182,11 @@ class _Check:
         pending = [""]
         while pending:
             below = pending.pop()
-            with os.scandir(self._directory / below) as entries:
+            try:
+                entries = os.scandir(self._directory / below)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # all of it is missing
+            with entries:
                 for entry in entries:
                     path = f"{below}{entry.name}"
                     if entry.is_dir(follow_symlinks=False):

@@ -59,6 +59,13 @@ class Published:
                 return self._read(entry, link.layer)
         return None
 
+    def find_same(self, manifest: Manifest) -> Manifest | None:
+        """`manifest` itself, if it is published here."""
+        for entry in self._index.entries.get(manifest.layer, {}).get(self.platform, ()):
+            if entry.digest == manifest.digest:
+                return self._read(entry, manifest.layer)
+        return None
+
     def not_published(self, upper: Manifest, link: ChainLink) -> InstallError:
         """What to say where `fitting` finds none."""
         others = self._index.entries.get(link.layer, {}).get(self.platform, ())

@@ -1,0 +1,58 @@
+"""`stackbuild repair`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.cli.console import Console
+from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.output import print_json, print_lines
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+Examples:
+  stackbuild repair ~/envs                  from what is there: manifests, store, older generations
+  stackbuild repair ~/envs --from exports   damaged files, and lost manifests, from there
+
+Every file is read and compared with what was unpacked. What is damaged is linked or fetched
+anew, in the version that is installed. Where nothing tells that version any more, --from
+brings the current one; without it, an older generation is used, if one is whole.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments, its help and examples."""
+    parser.description = "Repair a root whose state or files were damaged."
+    parser.epilog = EXAMPLES
+    parser.add_argument("root", type=path_argument, metavar="ROOT")
+    parser.add_argument(
+        "--from",
+        dest="place",
+        metavar="PLACE",
+        help="where the layers are published: a directory, or an http(s) address",
+    )
+    add_json_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Repair, and print what was done."""
+    from stackbuild.install.repair import repair
+    from stackbuild.registry.open import open_registry
+
+    registry = None if arguments.place is None else open_registry(arguments.place)
+    report = repair(arguments.root, registry, Console())
+    if arguments.json:
+        print_json(
+            {
+                "root": str(report.root),
+                "generation": report.generation,
+                "done": list(report.done),
+                "layers": list(report.state.layers),
+            }
+        )
+    else:
+        whole = f"{report.root}: generation {report.generation} is whole"
+        print_lines([*report.done, whole])
+    return 0

@@ -1,0 +1,204 @@
+"""The verb `repair`: a root whose state or files were damaged, made whole again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.durable import sync_to_disk
+from stackbuild.errors import InstallError, quoted
+from stackbuild.install.change import apply, explained
+from stackbuild.install.plan import plan_install
+from stackbuild.install.root import Root
+from stackbuild.install.state import (
+    State,
+    clear_damaged,
+    damaged,
+    layers_in,
+    read_state,
+    recovered_state,
+    write_state,
+)
+from stackbuild.install.verify import verify_installed
+from stackbuild.messages import Silent
+from stackbuild.platforms import host_platform
+from stackbuild.registry.find import Published
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.install.verify import VerifyReport
+    from stackbuild.messages import Messages
+    from stackbuild.registry.base import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What a repair has done."""
+
+    root: Path
+    state: State
+    """What the root holds now."""
+    generation: int
+    """Its number."""
+    done: tuple[str, ...]
+    """Each thing that was repaired, as a sentence; none where all was whole."""
+
+
+def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairReport:
+    """Make `root` whole: its state, its links, and every file of its layers.
+
+    A state that cannot be read is made anew from the manifests of the generation in
+    use. Where these are damaged too, the layers come from `registry` in their current
+    version, or without one from the newest older generation that is whole. Then every
+    file is read and compared, and what is damaged is linked or fetched anew. Raises
+    InstallError, with the command to type, for what cannot be repaired from what is
+    there; FetchError, IntegrityError.
+    """
+    where = Root(root)
+    where.check_free(())
+    if not where.private.is_dir():
+        where.installed_state()
+    with explained(where), where.locked(messages):
+        done: list[str] = []
+        state = _readable(where, registry, done, messages)
+        report = _compare(root, messages)
+        if report.differences:
+            state = _bring(where, state, registry, report, done, messages)
+        where.link_layers(state.layers)
+        where.begin_switch()
+        where.settle(sync_to_disk)
+    return RepairReport(root=where.path, state=state, generation=where.number(), done=tuple(done))
+
+
+def _readable(where: Root, registry: Registry | None, done: list[str], messages: Messages) -> State:
+    """The state of the generation in use, which is readable afterwards."""
+    candidates = _candidates(where)
+    current = where.in_use()
+    # Another version than the one in use is only taken where there is no place to ask.
+    looked_at = candidates if registry is None else candidates[:1]
+    found = ((path, recovered_state(path)) for path in looked_at)
+    generation, state = next((one for one in found if one[1] is not None), (None, None))
+    if generation is None or state is None:
+        return _from_registry(where, candidates, registry, done, messages)
+    if not _is_readable(generation):
+        write_state(state, generation)
+        done.append(f"the state of generation {generation.name} was made from its manifests")
+    _drop_unreadable_marks(generation)
+    if generation != current:
+        where.begin_switch()
+        where.switch(generation, state.layers)
+        done.append(f"generation {generation.name} is in use")
+    return state
+
+
+def _candidates(where: Root) -> list[Path]:
+    """The generation in use first, then the others, newest first."""
+    current = where.in_use()
+    others = [where.generations / str(number) for number in reversed(where.numbers())]
+    first = [] if current is None else [current]
+    return [*first, *(path for path in others if path != current)]
+
+
+def _is_readable(generation: Path) -> bool:
+    try:
+        read_state(generation)
+    except InstallError:
+        return False
+    return True
+
+
+def _drop_unreadable_marks(generation: Path) -> None:
+    """Remove what `verify` noted, if it cannot be read: all files are compared anew."""
+    try:
+        damaged(generation)
+    except InstallError:
+        clear_damaged(generation)
+
+
+def _from_registry(
+    where: Root,
+    candidates: list[Path],
+    registry: Registry | None,
+    done: list[str],
+    messages: Messages,
+) -> State:
+    """Install the layers that the root had, in their current version."""
+    names = _names(where, candidates)
+    if registry is None or not names:
+        command = "repair" if names else "install LAYER"
+        where_to = f"--root {quoted(where.path)}" if not names else quoted(where.path)
+        raise InstallError(
+            "no generation of the root has manifests that can be read",
+            file=where.path,
+            found=f"directories or links of {', '.join(names)}" if names else "no layers",
+            remedy=f"stackbuild {command} {where_to} --from PLACE",
+        )
+    known = next((state for path in candidates if (state := recovered_state(path))), None)
+    platform = known.platform if known is not None else host_platform()
+    published = Published(registry, platform)
+    manifests = [published.current(name) for name in names]
+    below = {link.layer for manifest in manifests for link in manifest.chain}
+    asked = [name for name in names if name not in below]
+    for path in candidates:
+        _drop_unreadable_marks(path)
+    empty = State(platform=platform, asked=(), store=known.store if known is not None else None)
+    plan = plan_install(asked, empty, published)
+    report = apply(where, empty, plan.state, published, sync_to_disk, messages)
+    done.append(
+        f"{', '.join(names)} were installed anew from {registry.location} "
+        f"(generation {report.generation})"
+    )
+    return report.state
+
+
+def _names(where: Root, candidates: list[Path]) -> list[str]:
+    """The layers that the root had, by its links and by the directories of its generation."""
+    directories = dict.fromkeys(where.linked())
+    if candidates:
+        directories |= dict.fromkeys(layers_in(candidates[0]))
+    # The directory of a versioned layer is <name>@<version>.
+    return list(dict.fromkeys(directory.partition("@")[0] for directory in directories))
+
+
+def _compare(root: Path, messages: Messages) -> VerifyReport:
+    return verify_installed((), root, messages)
+
+
+def _bring(
+    where: Root,
+    state: State,
+    registry: Registry | None,
+    report: VerifyReport,
+    done: list[str],
+    messages: Messages,
+) -> State:
+    """Link or fetch anew what differs; `verify_installed` has marked it."""
+    published = None if registry is None else Published(registry, state.platform)
+    if published is not None:
+        for manifest in state.layers.values():
+            published.find_same(manifest)
+    # What stays damaged is told below.
+    listener = Silent() if registry is None else messages
+    after = apply(where, state, state, published, sync_to_disk, listener).state
+    left = _compare(where.path, messages)
+    repaired = sorted({d.layer for d in report.differences} - {d.layer for d in left.differences})
+    if repaired:
+        done.append(f"{', '.join(repaired)}: damaged files were replaced")
+    if not left.differences:
+        return after
+    names = [state.layers[d].layer for d in dict.fromkeys(d.layer for d in left.differences)]
+    root = quoted(where.path)
+    first = left.differences[0]
+    raise InstallError(
+        f"{', '.join(names)} cannot be repaired from what is here",
+        layer=names[0],
+        distribution=first.distribution,
+        file=first.file,
+        found=f"{first.kind}, and {len(left.differences) - 1} more differences",
+        expected=None if registry is None else "these versions in the place that is named",
+        remedy=f"stackbuild repair {root} --from PLACE"
+        if registry is None
+        else f"stackbuild install {' '.join(names)} --from {quoted(registry.location)} "
+        f"--root {root}",
+    )

@@ -1,0 +1,214 @@
+"""A root whose state or files were damaged is repaired, or the error says what to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.install.root import Root
+from tests.support.publish import publisher
+from tests.support.roots import fail, generation, snapshot, succeed, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.publish import Publisher
+
+COMMANDS = [
+    ("list", "--root"),
+    ("verify", "--installed", "--root"),
+    ("verify", "--root"),
+    ("clean", "--root"),
+    ("uninstall", "atls", "--root"),
+    ("run", "atls", "--root"),
+]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    made = publisher(tmp_path)
+    made.stack()
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path, made: Publisher) -> Path:
+    root = tmp_path / "a root"
+    succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
+    return root
+
+
+def state(root: Path, name: str = "state.json") -> Path:
+    return root / "current/.stackbuild" / name
+
+
+def advised(message: str, place: Path | None = None) -> str:
+    """Runs the command that an error advises; what it prints."""
+    words = shlex.split(message.rpartition("to fix: ")[2])
+    assert words.pop(0) == "stackbuild"
+    if place is not None:
+        words[words.index("PLACE")] = str(place)
+    return succeed(*words)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 9}'])
+def test_every_command_names_the_repair_of_a_lost_state(
+    made: Publisher, root: Path, text: str
+) -> None:
+    before = json.loads(succeed("list", "--root", root, "--json"))
+    state(root).write_text(text)
+    messages = {fail(8, *words, root) for words in COMMANDS}
+    messages.add(fail(8, "install", "atls", "--from", made.directory, "--root", root))
+    assert len(messages) == 1
+    out = advised(messages.pop())
+    assert out == (
+        f"the state of generation 1 was made from its manifests\n{root}: generation 1 is whole\n"
+    )
+    # Only where the layers came from stood nowhere else.
+    lost = [{**item, "from": None} for item in before]
+    assert json.loads(succeed("list", "--root", root, "--json")) == lost
+    assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
+
+
+def test_a_whole_root_stays_as_it_is(root: Path) -> None:
+    before = snapshot(root)
+    assert succeed("repair", root) == f"{root}: generation 1 is whole\n"
+    assert snapshot(root) == before
+    report = json.loads(succeed("repair", root, "--json"))
+    assert report["done"] == []
+    assert report["layers"] == ["cpython-3.12", "framework", "atls", "pgen"]
+
+
+def test_lost_manifests_come_from_where_the_layers_are_published(
+    made: Publisher, root: Path
+) -> None:
+    state(root).write_bytes(b"")
+    state(root, "manifests/framework.json").write_bytes(b"")
+    message = fail(8, "repair", root)
+    assert message.startswith("error: no generation of the root has manifests that can be read\n")
+    assert "found: directories or links of atls, cpython-3.12, framework, pgen\n" in message
+    out = advised(message, made.directory)
+    assert "were installed anew" in out
+    assert "generation 2 is whole" in out
+    here = json.loads(succeed("list", "--root", root, "--json"))
+    assert [item["layer"] for item in here if item["asked"]] == ["atls", "pgen"]
+    assert tool(root, "atls") == "atls 1"
+
+
+def test_without_a_place_an_older_generation_is_used(made: Publisher, root: Path) -> None:
+    made.stack("2")
+    succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
+    state(root, "manifests/framework.json").write_bytes(b"")
+    assert advised(fail(8, "list", "--root", root)) == (
+        f"generation 1 is in use\n{root}: generation 1 is whole\n"
+    )
+    assert tool(root, "atls") == "atls 1"
+    out = succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
+    assert "installed  framework" in out
+    assert tool(root, "atls") == "atls 2"
+
+
+def test_a_power_cut_that_emptied_state_and_interpreter(made: Publisher, root: Path) -> None:
+    python = root / "cpython-3.12/bin/python3.12"
+    python.chmod(0o755)
+    python.write_bytes(b"")
+    state(root).write_bytes(b"")
+    message = fail(8, "repair", root)
+    assert message.startswith("error: cpython-3.12 cannot be repaired from what is here\n")
+    out = advised(message, made.directory)
+    assert out.startswith("cpython-3.12: damaged files were replaced\n")
+    assert tool(root, "atls") == "atls 1"
+    assert (root / "atls/bin/python").resolve().stat().st_size > 0
+    succeed("verify", "--installed", "--root", root)
+
+
+def test_contents_that_changed_behind_size_and_time_are_found(made: Publisher, root: Path) -> None:
+    file = root / "framework/lib/python3.12/site-packages/numpy/data.bin"
+    status = file.stat()
+    good = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(bytes(len(good)))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    file.chmod(0o444)
+    assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
+    assert "framework: damaged files were replaced" in succeed(
+        "repair", root, "--from", made.directory
+    )
+    assert file.read_bytes() == good
+
+
+def test_a_version_that_is_published_no_more(made: Publisher, root: Path) -> None:
+    (root / "framework/pyvenv.cfg").unlink()
+    # The store has it.
+    assert "damaged files were replaced" in succeed("repair", root)
+    file = root / "framework/lib/python3.12/site-packages/numpy/data.bin"
+    file.chmod(0o644)
+    file.write_bytes(b"")
+    file.chmod(0o444)
+    made.entries.clear()
+    made.stack("2")
+    message = fail(8, "repair", root, "--from", made.directory)
+    assert "expected: these versions in the place that is named\n" in message
+    # The layers above come along.
+    assert "repaired" in advised(message)
+    assert tool(root, "atls") == "atls 2"
+    succeed("verify", "--installed", "--root", root)
+
+
+@pytest.mark.parametrize("kind", ["removed", "leads nowhere"])
+def test_a_link_to_the_generation_that_is_lost(made: Publisher, root: Path, kind: str) -> None:
+    (root / "current").unlink()
+    (root / "atls").unlink()
+    if kind == "leads nowhere":
+        (root / "current").symlink_to("generations/7")
+        message = fail(8, "list", "--root", root)
+        assert message.startswith("error: the generation in use is missing\n")
+    assert "generation 1 is in use" in succeed("repair", root)
+    assert tool(root, "atls") == "atls 1"
+
+
+def test_lost_marks_of_verify(root: Path) -> None:
+    state(root, "damaged.json").write_bytes(b"")
+    made = root.parent / "exports"
+    message = fail(8, "install", "atls", "--from", made, "--root", root)
+    assert "is whole" in advised(message)
+    assert "nothing to do" in succeed("install", "atls", "--from", made, "--root", root)
+
+
+def test_a_generation_that_has_lost_a_layer(made: Publisher, root: Path) -> None:
+    before = snapshot(root / "current/framework")
+    (root / "current/framework").rename(root.parent / "away")
+    assert "framework: damaged files were replaced" in succeed("repair", root)
+    assert snapshot(root / "current/framework") == before
+
+
+def test_a_store_elsewhere_is_found_by_older_generations(made: Publisher, tmp_path: Path) -> None:
+    root, store = tmp_path / "other root", tmp_path / "store"
+    succeed("install", "atls", "--from", made.directory, "--root", root, "--store", store)
+    succeed("install", "pgen", "--from", made.directory, "--root", root)
+    state(root).write_bytes(b"")
+    assert "made from its manifests" in succeed("repair", root)
+    assert json.loads(state(root).read_bytes())["store"] == str(store)
+
+
+def test_nothing_tells_what_was_installed(made: Publisher, tmp_path: Path) -> None:
+    root = tmp_path / "empty"
+    assert "nothing is installed in" in fail(8, "repair", root)
+    assert not root.exists()
+    Root(root).claim()
+    (root / ".stackbuild").mkdir()
+    message = fail(8, "repair", root, "--from", made.directory)
+    assert message.endswith(f"to fix: stackbuild install LAYER --root {root} --from PLACE\n")
+    assert fail(8, "repair", root) == message
+
+
+def test_a_link_of_somebody_else_stays(root: Path) -> None:
+    (root / "current").unlink()
+    (root / "current").symlink_to("/usr")
+    message = fail(8, "repair", root)
+    assert "something that stackbuild did not make is in the way" in message
+    assert generation(root) == "usr"

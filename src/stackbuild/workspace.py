@@ -74,6 +74,11 @@ class Workspace:
         return self.cache / "addresses"
 
     @property
+    def metadata(self) -> Path:
+        """The metadata of wheels, by sha256."""
+        return self.cache / "metadata"
+
+    @property
     def uv(self) -> Path:
         """The cache of uv itself."""
         return self.cache / "uv"

@@ -48,6 +48,8 @@ class IndexServer:
         self.json = json
         self.hashes = hashes
         self._userinfo = f"{user}:{password}" if user is not None else None
+        self.sent = 0
+        """Bytes of all answers so far, without their headers."""
         self._requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         server = self
@@ -93,6 +95,7 @@ class IndexServer:
     def forget(self) -> None:
         """Start counting anew."""
         with self._lock:
+            self.sent = 0
             self._requests.clear()
 
     def files(self) -> dict[str, list[Path]]:
@@ -119,6 +122,11 @@ class IndexServer:
         """Remember a request."""
         with self._lock:
             self._requests.append((method, path))
+
+    def count_sent(self, size: int) -> None:
+        """Remember the size of an answer."""
+        with self._lock:
+            self.sent += size
 
 
 def _page(files: list[Path], index: IndexServer) -> bytes:
@@ -204,6 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
+            self.index.count_sent(len(content))
             self.wfile.write(content)
 
     def log_message(self, *_arguments: object) -> None:

@@ -579,22 +579,6 @@ def test_the_level_of_the_system_decides(project: Project) -> None:
     assert project.versions("fw", "macosx-aarch64") == {"base": "3.0"}
 
 
-def test_frameworks_side_by_side_that_disagree_are_warned_of(
-    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
-    for version in ("1.0", "2.0"):
-        project.wheel("base", version)
-    frameworks = framework("one", "base==1.0") + framework("two", "base==2.0")
-    app = application("app", 'one", "two', "base", extra=TWO)
-    project.write(frameworks + app)
-    assert main(["lock", "--spec", str(project.directory / "venvstacks.toml")]) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert warnings == ["warning: in app, base 1.0 of one hides base 2.0 of two"]
-    assert project.versions("app") == {}
-    assert [(i.layer, str(i.version)) for i in project.read("app").inherited] == [("one", "1.0")]
-
-
 def test_a_workspace_above_the_temporary_directory_is_ignored(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stackbuild.cli.effective import as_json, effective, overlay_json, overlay_text
@@ -10,6 +11,7 @@ from stackbuild.cli.main import add_json_argument, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks
+from stackbuild.lock.siblings import describe_conflicts
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import on_platform
 from stackbuild.spec.reader import load_stack
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import CopyFiles, Layer, Stack
 
@@ -98,6 +101,7 @@ def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, objec
             if platform in stack.platforms
         },
         "requirements": [str(requirement) for requirement in layer.requirements],
+        "conflicts": describe_conflicts(_locks_of(stack, layer, locks)),
         "overlays": [
             {"platform": platform, **overlay_json(entry)} for platform, entry in _overlays(layer)
         ],
@@ -125,6 +129,14 @@ def _lock_state(layer: Layer, platform: Platform, locks: Locks) -> tuple[str, st
     except LockError as error:
         return "damaged", error.message
     return ("locked", None) if reason is None else ("stale", reason)
+
+
+def _locks_of(stack: Stack, layer: Layer, locks: Locks) -> Iterator[LayerLock]:
+    """The locks of `layer` that can be read."""
+    for platform in layer.platforms:
+        with suppress(LockError):
+            if platform in stack.platforms and (lock := locks.get(layer.name, platform)):
+                yield lock
 
 
 def tree(stack: Stack, locks: Locks) -> Iterator[str]:
@@ -167,6 +179,8 @@ def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
         yield f"{state}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
     if layer in left_alone(stack):
         yield f"left alone: made for {', '.join(layer.platforms)}, none of the stack's platforms"
+    for text in describe_conflicts(_locks_of(stack, layer, locks)):
+        yield f"conflict: {text}"
     if not layer.platforms:
         yield "switched off: its list of platforms is empty"
     if layer.requirements:

@@ -13,9 +13,12 @@ from stackbuild.errors import UsageError, VerifyError, quoted
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
+    from stackbuild.install.state import State
     from stackbuild.install.verify import Difference, VerifyReport
     from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 
 EXAMPLES = """\
@@ -96,18 +99,22 @@ def _deployed(
     from stackbuild.verify.rules import rules_of
     from stackbuild.verify.text import summary
 
+    console = Console()
     rules = {}
     places = [workspace.cache]
     # A root can be checked without the spec: then nothing is known beforehand. A file that
     # was named by --spec and is not there is an error.
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
         stack = load_stack(arguments.spec)
-        rules = rules_of(stack, Root(root).installed_state().platform)
+        state = Root(root).installed_state()
+        rules = rules_of(stack, state.platform)
+        for text in accepted_conflicts(stack, workspace, state, arguments.layers):
+            console.warn(text)
         places.append(workspace.project)
     report = check_deployed(
         arguments.layers,
         root,
-        Console(),
+        console,
         rules=rules,
         platform=platform,
         places=places,
@@ -121,6 +128,23 @@ def _deployed(
         count = len(report.findings)
         raise VerifyError(f"{count} finding{'' if count == 1 else 's'}", file=root)
     return 0
+
+
+def accepted_conflicts(
+    stack: Stack, workspace: Workspace, state: State, layers: Sequence[str]
+) -> list[str]:
+    """The conflicts between frameworks that the locks of the deployed layers accept."""
+    from stackbuild.lock.current import Locks
+    from stackbuild.lock.siblings import describe_conflicts
+
+    locks = Locks(stack, workspace)
+    deployed = [
+        lock
+        for manifest in state.layers.values()
+        if not layers or manifest.layer in layers
+        if (lock := locks.get(manifest.layer, state.platform)) and lock.digest == manifest.lock
+    ]
+    return describe_conflicts(deployed)
 
 
 def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | None) -> int:

@@ -97,8 +97,22 @@ def inputs_digest(
             "indexes": index_settings(stack, layer).described(),
             "lower": [[lock.layer, content_digest(lock.distributions, None)] for lock in lower],
             "interpreter": interpreter,
+            **({"siblings": siblings} if (siblings := _siblings(layer, lower)) else {}),
         }
     )
+
+
+def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
+    """Where the layers below disagree: what each of them requires, and whether that may break."""
+    versions: dict[str, object] = {}
+    if all(
+        versions.setdefault(item.name, item.version) == item.version
+        for lock in lower
+        for item in lock.distributions
+    ):
+        return []
+    asked = [[lock.layer, sorted(lock.requirements)] for lock in lower]
+    return [layer.sibling_conflicts, asked]
 
 
 def _described(policy: Policy) -> dict[str, object]:

@@ -15,6 +15,7 @@ from stackbuild.errors import LockError
 from stackbuild.files import atomic_write
 from stackbuild.lock.digests import content_digest, digest_of
 from stackbuild.lock.model import (
+    Conflict,
     Inherited,
     LayerLock,
     LeftOut,
@@ -183,6 +184,19 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
         {"name": item.name, "version": str(item.version), "layer": item.layer}
         for item in lock.inherited
     ]
+    if lock.conflicts:
+        values["conflicts"] = [
+            {
+                "name": item.name,
+                "version": str(item.version),
+                "layer": item.layer,
+                "hidden-version": str(item.hidden_version),
+                "hidden-layer": item.hidden_layer,
+                "requirement": item.requirement,
+                "asked-by": item.asked_by,
+            }
+            for item in lock.conflicts
+        ]
     for key, items in (("skipped", lock.skipped), ("omitted", lock.omitted)):
         if items:
             values[key] = [{"name": item.name, "reason": item.reason} for item in items]
@@ -257,10 +271,27 @@ def _layer_lock(reader: Reader) -> LayerLock:
         interpreter=interpreter,
         skipped=_left_out(tool, "skipped"),
         omitted=_left_out(tool, "omitted"),
+        conflicts=_conflicts(tool),
     )
     if tool.sha256(_CHECKSUM) != _checksum(dict(reader.values)):
         raise DamageError(f"tool.stackbuild.{_CHECKSUM}: the lock says something else than it did")
     return lock
+
+
+def _conflicts(tool: Reader) -> tuple[Conflict, ...]:
+    items = tool.list_of_tables("conflicts") if "conflicts" in tool.values else []
+    return tuple(
+        Conflict(
+            name=item.name("name"),
+            version=item.version("version"),
+            layer=item.text("layer"),
+            hidden_version=item.version("hidden-version"),
+            hidden_layer=item.text("hidden-layer"),
+            requirement=item.text("requirement"),
+            asked_by=item.text("asked-by"),
+        )
+        for item in items
+    )
 
 
 def _left_out(tool: Reader, key: str) -> tuple[LeftOut, ...]:

@@ -104,6 +104,23 @@ class Inherited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A requirement of a layer below that is not met, as a nearer layer has another version."""
+
+    name: NormalizedName
+    version: Version
+    layer: str
+    """What is imported, and the layer that has it."""
+    hidden_version: Version
+    hidden_layer: str
+    """What meets the requirement, and the layer that has it."""
+    requirement: str
+    """As it is asked for, without its marker."""
+    asked_by: str
+    """A layer (``other``), or a distribution of one (``lib 1.0 of other``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLock:
     """One layer on one platform."""
 
@@ -136,6 +153,9 @@ class LayerLock:
     """What `skip` left out here, sorted by name; a skip that met nothing is not in it."""
     omitted: tuple[LeftOut, ...] = ()
     """What could not be had and was omitted by `strict-missing = false`, sorted by name."""
+
+    conflicts: tuple[Conflict, ...] = ()
+    """Requirements that are not met, which `sibling-conflicts = "warn"` allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

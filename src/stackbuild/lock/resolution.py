@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import StackbuildError
 from stackbuild.lock.choice import Choice, Chooser
+from stackbuild.lock.dependencies import unknown_extras
 from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.errors import raise_all
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
 from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.metadata import Metadata
 from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
 from stackbuild.lock.obtain import Obtainer
 from stackbuild.lock.problems import Failure, told
 from stackbuild.lock.question import Question
 from stackbuild.lock.report import LockReport, change_of
 from stackbuild.lock.runtime import lock_runtime
+from stackbuild.lock.siblings import conflict_problem, find_conflicts, hidden, shown
 from stackbuild.lock.sizes import Sizes
 from stackbuild.lock.sources import Sources
 from stackbuild.lock.targets import target_of
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.building import Builder
     from stackbuild.lock.current import Locks
+    from stackbuild.lock.model import Conflict
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Download, Layer, Stack
@@ -107,7 +111,9 @@ class Resolution:
         self._sources = Sources()
         self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
-        self._hidden: dict[str, None] = {}
+        self._metadata = Metadata(stack, workspace, messages, self._uv)
+        self._warnings: dict[str, None] = {}
+        self._notes: dict[str, None] = {}
 
     def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
         """Resolve, then write all locks, or tell what is wrong."""
@@ -119,7 +125,9 @@ class Resolution:
             text = ", ".join(f"{layer} on {platform}" for layer, platform in untried)
             self._messages.note(f"not tried, as a layer below failed: {text}")
         raise_all(told(failures))
-        for text in self._hidden:
+        for text in self._notes:
+            self._messages.note(text)
+        for text in self._warnings:
             self._messages.warn(text)
         done = [outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock)]
         return self._write(done)
@@ -177,23 +185,28 @@ class Resolution:
             own = self._locks.own(layer, platform, lower)
             if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
                 return old if old.own == own else self._with_own(old, own)
+            conflicts = self._conflicts(layer, platform, lower)
+            if conflicts and layer.sibling_conflicts == "error":
+                problem = conflict_problem(layer, conflicts)
+                return Failure(layer=layer.name, platform=platform, problem=problem)
             chosen = self._choose(layer, platform, lower)
             if isinstance(chosen, Failure):
                 return chosen
             indexes = index_settings(self._stack, layer)
             files = self._sizes.complete(chosen.own, indexes)
+            found = [
+                LockedDistribution(
+                    name=item.name,
+                    version=item.version,
+                    wheel=file,
+                    index=indexes.name_of(item.name, item.url),
+                )
+                for item, file in zip(chosen.own, files, strict=True)
+            ]
+            distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
+            self._check_extras(layer, platform, distributions, lower)
         except StackbuildError as error:
             return Failure(layer=layer.name, platform=platform, problem=error)
-        found = [
-            LockedDistribution(
-                name=item.name,
-                version=item.version,
-                wheel=file,
-                index=indexes.name_of(item.name, item.url),
-            )
-            for item, file in zip(chosen.own, files, strict=True)
-        ]
-        distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
         digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
         return LayerLock(
@@ -211,6 +224,7 @@ class Resolution:
             interpreter=interpreter,
             skipped=chosen.skipped,
             omitted=chosen.omitted,
+            conflicts=conflicts,
         )
 
     def _with_own(self, old: LayerLock, own: str | None) -> LayerLock:
@@ -223,12 +237,47 @@ class Resolution:
             own=own,
         )
 
+    def _conflicts(
+        self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
+    ) -> tuple[Conflict, ...]:
+        found = find_conflicts(self._stack, layer, platform, lower, self._metadata.of)
+        names = {one.name for one in found}
+        for one in hidden(lower):
+            if one.name not in names:
+                text = f"in {layer.name}, {one}; what is required of {one.name} is met all the same"
+                self._notes[text] = None
+        return found
+
+    def _check_extras(
+        self,
+        layer: Layer,
+        platform: Platform,
+        own: Sequence[LockedDistribution],
+        lower: Sequence[LayerLock],
+    ) -> None:
+        """Warn of extras that `layer` asks for and the distributions do not have."""
+        from packaging.utils import canonicalize_name
+
+        items = {
+            name: (self._stack.layers[i.layer], item) for name, (i, item) in shown(lower).items()
+        }
+        items |= {item.name: (layer, item) for item in own}
+        for requirement in self._stack.requirements_for(layer, platform):
+            owner, item = items.get(canonicalize_name(requirement.name), (None, None))
+            if not requirement.extras or owner is None or item is None:
+                continue
+            known = self._metadata.of(owner, platform, [item])[item.name].extras
+            if absent := unknown_extras(requirement, known):
+                has = f"; it has {', '.join(sorted(known))}" if known else ""
+                text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
+                self._warnings[f"{text} extra {', '.join(absent)}{has}"] = None
+
     def _choose(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> Choice | Failure:
         """What the layer installs itself, and what it takes from the layers below."""
-        for text in (*_hidden(layer, lower), *_brought(layer, platform, lower)):
-            self._hidden[text] = None
+        for text in _brought(layer, platform, lower):
+            self._warnings[text] = None
         requirements = self._stack.requirements_for(layer, platform)
         if not requirements:
             return Choice()
@@ -322,16 +371,3 @@ def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> It
         for item in lock.distributions:
             if item.name in layer.policy(platform).skip:
                 yield f"{layer.name} on {platform} cannot skip {item.name}: {lock.layer} brings it"
-
-
-def _hidden(layer: Layer, lower: Sequence[LayerLock]) -> Iterator[str]:
-    """What layers side by side below `layer` disagree on, which none of them can help."""
-    owners: dict[NormalizedName, tuple[Version, str]] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            version, owner = owners.setdefault(item.name, (item.version, lock.layer))
-            if version != item.version:
-                yield (
-                    f"in {layer.name}, {item.name} {version} of {owner} hides"
-                    f" {item.name} {item.version} of {lock.layer}"
-                )

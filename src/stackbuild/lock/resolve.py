@@ -10,6 +10,7 @@ from stackbuild.lock.current import Locks, find_stale
 from stackbuild.lock.leftout import unmet_skips
 from stackbuild.lock.leftovers import find_leftovers, remove_leftovers
 from stackbuild.lock.report import LockReport, change_of
+from stackbuild.lock.siblings import describe_conflicts
 from stackbuild.platforms import nearest
 from stackbuild.spec.select import left_alone, select
 
@@ -87,6 +88,7 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
                 f" stack for {', '.join(locks.stack.platforms)}"
                 for layer in left_alone(locks.stack)
             ),
+            *describe_conflicts(report.locks),
             *unmet_skips(locks.stack, locks, report.locks),
         ),
     )

@@ -75,6 +75,8 @@ class Download:
 
 
 RuntimeSource = Literal["pbs", "local"]
+SiblingConflicts = Literal["error", "warn"]
+"""What a requirement is that frameworks side by side break."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +262,7 @@ class Layer:
     registries: tuple[str, ...] = ()
     """Names of the indexes that serve only those distributions that are given to them
     (`registries.additional`)."""
+    sibling_conflicts: SiblingConflicts = "error"
     settings: Settings = field(default_factory=dict)
     """What the policies are made from, by the names of the file."""
     catalogue: Catalogue = Catalogue()

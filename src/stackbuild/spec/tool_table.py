@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
 from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
-from stackbuild.spec.model import Download, FrameSettings, LayerKind, RuntimeSettings, RuntimeSource
+from stackbuild.spec.model import (
+    Download,
+    FrameSettings,
+    LayerKind,
+    RuntimeSettings,
+    RuntimeSource,
+    SiblingConflicts,
+)
 from stackbuild.spec.overlays import check_copy_files, check_directories
 from stackbuild.spec.policy import check_registries, merge, on_platform, with_policy
 from stackbuild.spec.settings import read_settings
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=str)
 
 _SOURCES: tuple[RuntimeSource, ...] = get_args(RuntimeSource)
+_SIBLING_CONFLICTS: tuple[SiblingConflicts, ...] = get_args(SiblingConflicts)
 _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", "wheel"))
 
 _SHARED = "shared"
@@ -61,14 +69,17 @@ def read_tool_table(
     platforms = _platforms(table, layers)
     frames = _frames(table.table("frames"))
     shared = _shared(table.table(_SHARED), indexes)
-    changed = dict(layers)
+    conflicts = _word(table, "sibling-conflicts", _SIBLING_CONFLICTS) or "error"
+    changed = {name: replace(layer, sibling_conflicts=conflicts) for name, layer in layers.items()}
     own: dict[str, Settings] = {}
     entries = table.table("layers")
     for name, entry in entries.subtables() if entries else ():
         if name in layers:
             changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
+            chosen = _word(entry, "sibling-conflicts", _SIBLING_CONFLICTS)
             changed[name] = replace(
                 changed[name],
+                sibling_conflicts=chosen or conflicts,
                 catalogue=read_catalogue(entry, name, layers),
                 checks=read_checks(entry.table("verify")),
             )
@@ -202,6 +213,27 @@ def _download(table: Table) -> Download | None:
     return Download(url=url, sha256=sha256) if url and sha256 else None
 
 
+def _word(table: Table, key: str, valid: Sequence[T]) -> T | None:
+    """The one of the `valid` words that `key` names; None where it names none."""
+    text = table.text(key)
+    if text is None:
+        return None
+    if text in valid:
+        return valid[valid.index(text)]
+    _unknown_word(table, Item(table.place_of(key), text), valid)
+    return None
+
+
+def _unknown_word(table: Table, item: Item[str], valid: Sequence[str]) -> None:
+    table.problems.add(
+        item.place,
+        "unknown value",
+        expected=f"one of {', '.join(valid)}",
+        found=item.value,
+        hint=did_you_mean(item.value, valid),
+    )
+
+
 def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...] | None:
     """Each of the `valid` words that an array names, in its order; None without an array."""
     items = table.texts(key)
@@ -214,11 +246,5 @@ def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...] | None:
         elif item.value in valid:
             found.append(valid[valid.index(item.value)])
         else:
-            table.problems.add(
-                item.place,
-                "unknown value",
-                expected=f"one of {', '.join(valid)}",
-                found=item.value,
-                hint=did_you_mean(item.value, valid),
-            )
+            _unknown_word(table, item, valid)
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild.lock.dependencies import active, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.verify.model import Finding
 
@@ -46,7 +47,9 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
             for lower in chain
             for one in (*lower.manifest.skipped, *lower.manifest.omitted)
         ),
-        extras=_extras(there, environment, rules),
+        extras=requested_extras(
+            {name: one.requires for name, one in there.items()}, rules.extras, environment
+        ),
         environment=environment,
         rules=rules,
     )
@@ -97,7 +100,7 @@ def _requirement_problems(distribution: Distribution, seen: _Seen) -> Iterator[_
         return
     for text in distribution.requires:
         try:
-            requirement = _active(text, seen.extras[distribution.name], seen.environment)
+            requirement = active(text, seen.extras[distribution.name], seen.environment)
             problem = None if requirement is None else _problem(requirement, seen)
         except (InvalidRequirement, InvalidVersion):
             problem = "has a requirement that cannot be read", None, text
@@ -117,40 +120,3 @@ def _problem(requirement: Requirement, seen: _Seen) -> _Problem | None:
     if fits or name in seen.rules.overridden:
         return None
     return "requires another version", str(requirement), str(found)
-
-
-def _extras(
-    there: Mapping[str, Distribution], environment: Mapping[str, str], rules: Rules
-) -> dict[str, set[str]]:
-    """The extras that somebody asks for; asking may depend on other extras."""
-    from packaging.requirements import InvalidRequirement
-    from packaging.utils import canonicalize_name
-
-    extras = {name: set(rules.extras.get(name, ())) for name in there}
-    changed = True
-    while changed:
-        changed = False
-        for distribution in there.values():
-            for text in distribution.requires:
-                try:
-                    requirement = _active(text, extras[distribution.name], environment)
-                except InvalidRequirement:
-                    continue
-                name = canonicalize_name(requirement.name) if requirement else None
-                if requirement and name in extras and not extras[name] >= requirement.extras:
-                    extras[name] |= requirement.extras
-                    changed = True
-    return extras
-
-
-def _active(text: str, extras: set[str], environment: Mapping[str, str]) -> Requirement | None:
-    """The requirement `text`, if its marker holds with any of `extras` or with none."""
-    from packaging.requirements import Requirement
-
-    requirement = Requirement(text)
-    marker = requirement.marker
-    if marker is None or any(
-        marker.evaluate({**environment, "extra": extra}) for extra in ("", *sorted(extras))
-    ):
-        return requirement
-    return None

@@ -1,0 +1,65 @@
+"""Requirements that distributions have (`Requires-Dist`), under markers and extras (PEP 508)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from packaging.requirements import Requirement
+
+
+def active(text: str, extras: Iterable[str], environment: Mapping[str, str]) -> Requirement | None:
+    """The requirement `text`, if its marker holds with any of `extras` or with none.
+
+    Raises InvalidRequirement.
+    """
+    from packaging.requirements import Requirement
+
+    requirement = Requirement(text)
+    marker = requirement.marker
+    if marker is None or any(
+        marker.evaluate({**environment, "extra": extra}) for extra in ("", *sorted(extras))
+    ):
+        return requirement
+    return None
+
+
+def requested_extras(
+    requires: Mapping[str, Sequence[str]],
+    asked: Mapping[str, Collection[str]],
+    environment: Mapping[str, str],
+) -> dict[str, set[str]]:
+    """The extras of each distribution that somebody asks for; asking may depend on other extras.
+
+    `requires` are the requirements of the distributions that are there, by name;
+    `asked` are the extras that others ask for. Requirements that cannot be read
+    are passed over.
+    """
+    from packaging.requirements import InvalidRequirement
+    from packaging.utils import canonicalize_name
+
+    extras = {name: set(asked.get(name, ())) for name in requires}
+    changed = True
+    while changed:
+        changed = False
+        for name, texts in requires.items():
+            for text in texts:
+                try:
+                    requirement = active(text, extras[name], environment)
+                except InvalidRequirement:
+                    continue
+                other = canonicalize_name(requirement.name) if requirement else None
+                if requirement and other in extras and not extras[other] >= requirement.extras:
+                    extras[other] |= requirement.extras
+                    changed = True
+    return extras
+
+
+def unknown_extras(requirement: Requirement, known: Iterable[str]) -> list[str]:
+    """The extras of `requirement` that are not among those `known` of its distribution, sorted."""
+    from packaging.utils import canonicalize_name
+
+    names = {canonicalize_name(extra) for extra in known}
+    return sorted(extra for extra in requirement.extras if canonicalize_name(extra) not in names)

@@ -28,10 +28,12 @@ from stackbuild.runtimes.model import Interpreter
 from tests.support.interpreters import interpreter_for
 from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
+from tests.support.writeorder import WriteOrder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.publish import PublishedLayer
 
 SITE = "lib/python3.12/site-packages"
@@ -561,3 +563,19 @@ def test_bytecode_of_a_replaced_module_is_that_of_the_overlay(compiling: SmallSt
     assert str(failure.error).startswith(
         f"the overlay's {SITE}/tool.py does not compile, and the module it replaces does\n"
     )
+
+
+@pytest.mark.parametrize("form", ["tar.zst", "tar.gz", "zip"])
+def test_what_is_published_is_on_the_disk_before_it_is_named(
+    small: SmallStack, monkeypatch: pytest.MonkeyPatch, form: ArchiveFormat
+) -> None:
+    small.lock()
+    order = WriteOrder(monkeypatch)
+    by_layer(small, format_=form)
+    named = [
+        path.relative_to(small.exports) for path in order.named if small.exports in path.parents
+    ]
+    assert {path.name.partition("-")[0] for path in named} >= {"app", "base", "index.json"}
+    assert set(published(small)) <= {str(path) for path in named}
+    assert str(named[-1]) == "index.json"
+    assert [fault for fault in order.faults() if str(small.exports) in fault] == []

@@ -55,6 +55,9 @@ class Layout:
         return "python.exe" if self.os == "windows" else f"bin/python{self.python}"
 
 
+LAUNCHED = "libexec"
+"""The Python scripts that launchers of the same names run (`frames.scripts`); not on Windows."""
+
 METADATA = "share/venv/metadata"
 """Where venvstacks puts, and looks for, a layer's own description."""
 

@@ -78,11 +78,18 @@ def read_record(text: str) -> dict[str, Recorded]:
     return recorded
 
 
-def corrected(record: bytes, changed: Mapping[str, bytes | None], site_packages: str) -> bytes:
+def corrected(
+    record: bytes,
+    changed: Mapping[str, bytes | None],
+    site_packages: str,
+    *,
+    beside: Mapping[str, str] | None = None,
+) -> bytes:
     """`record` with the hashes and sizes of the files that were `changed`.
 
     These are by layer-relative path. A path with None is no file any more, and
-    has no row.
+    has no row. Where `beside` has a further path for one, that one of the changed
+    files gets a row too.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -94,6 +101,10 @@ def corrected(record: bytes, changed: Mapping[str, bytes | None], site_packages:
                 continue
             row[1:] = [record_hash(data), str(len(data))]
         writer.writerow(row)
+        if further := (beside or {}).get(path):
+            data = changed[further] or b""
+            name = posixpath.relpath(further, site_packages)
+            writer.writerow([name, record_hash(data), len(data)])
     return text.getvalue().encode()
 
 

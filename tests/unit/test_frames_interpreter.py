@@ -10,7 +10,9 @@ import pytest
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.interpreter import interpreter_set
+from stackbuild.frames.scripts import LAUNCHER
 from stackbuild.frames.sources import ArchiveSources
+from stackbuild.record import record_hash
 from stackbuild.spec.model import FrameSettings
 from tests.support.archives import archive_at, make_archive
 from tests.support.frames import LINUX, contents
@@ -24,11 +26,6 @@ if TYPE_CHECKING:
 _LIB = "lib/python3.12"
 _SITE = f"{_LIB}/site-packages"
 _SCRIPT = b"#!/install/bin/python3.12\nimport pip\n"
-_RELOCATED = b"""#!/bin/sh
-'''exec' "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
-' '''
-import pip
-"""
 
 _FILES: dict[str, Content] = {
     "bin/python3.12": b"ELF",
@@ -36,6 +33,12 @@ _FILES: dict[str, Content] = {
     "bin/pip": _SCRIPT,
     "bin/pip3": _SCRIPT,
     "bin/idle3.12": b"#!/usr/local/bin/python3.12 -s\nimport idlelib\n",
+    # As python-build-standalone has its scripts.
+    "bin/2to3": b"""#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")/python3.12" "$0" "$@"
+' '''
+import lib2to3
+""",
     "bin/python3.12-config": b"#!/bin/sh\necho\n",
     f"{_LIB}/os.py": b"x = 1\n",
     f"{_LIB}/__pycache__/os.cpython-312.pyc": b"pyc",
@@ -54,7 +57,10 @@ _FILES: dict[str, Content] = {
 _INTERPRETER = {
     "bin/python3.12": (0o755, b"ELF"),
     "bin/python3": (0o777, "python3.12"),
-    "bin/idle3.12": (0o755, _RELOCATED.replace(b"pip", b"idlelib")),
+    "bin/idle3.12": (0o755, LAUNCHER),
+    "libexec/idle3.12": (0o644, b"#!python\nimport idlelib\n"),
+    "bin/2to3": (0o755, LAUNCHER),
+    "libexec/2to3": (0o644, b"#!python\nimport lib2to3\n"),
     "bin/python3.12-config": (0o755, b"#!/bin/sh\necho\n"),
     f"{_LIB}/os.py": (0o644, b"x = 1\n"),
     f"{_LIB}/ensurepip/_bundled/pip-25.0-py3-none-any.whl": (0o644, b"PK"),
@@ -81,17 +87,20 @@ def test_the_interpreter_without_distributions(tmp_path: Path, name: str) -> Non
 def test_a_distribution_that_is_kept(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "python.tar.gz", _FILES, executable=_EXECUTABLE)
     made = _made(archive, ("pip",))
+    script = b"#!python\nimport pip\n"
     record = made.pop(f"{_SITE}/pip-25.0.dist-info/RECORD")[1]
     assert made == _INTERPRETER | {
-        "bin/pip": (0o755, _RELOCATED),
-        "bin/pip3": (0o755, _RELOCATED),
+        "bin/pip": (0o755, LAUNCHER),
+        "bin/pip3": (0o755, LAUNCHER),
+        "libexec/pip": (0o644, script),
+        "libexec/pip3": (0o644, script),
         f"{_SITE}/pip/__init__.py": (0o644, b""),
         f"{_SITE}/pip-25.0.dist-info/METADATA": (0o644, b"Name: pip\n"),
     }
     assert isinstance(record, bytes)
     rows = dict(line.split(",", 1) for line in record.decode().splitlines())
-    assert rows["../../../bin/pip"].endswith(f",{len(_RELOCATED)}")
-    assert rows["../../../bin/pip"] != "sha256=x,39"
+    assert rows["../../../bin/pip"] == f"{record_hash(LAUNCHER)},{len(LAUNCHER)}"
+    assert rows["../../../libexec/pip"] == f"{record_hash(script)},{len(script)}"
     assert rows["pip/__init__.py"] == "sha256=y,0"
 
 

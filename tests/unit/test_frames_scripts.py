@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.frames.model import EntryPoint
-from stackbuild.frames.scripts import relocatable_script, script_files
+from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from tests.support.frames import LINUX, WINDOWS
 
 if TYPE_CHECKING:
@@ -76,11 +76,118 @@ def test_a_posix_script_runs_through_links_and_after_a_move(tmp_path: Path) -> N
     assert output.startswith(f"{moved}/bin/python ")
 
 
+def _launched(directory: Path, script: bytes) -> Path:
+    """A directory with `script` and its launcher."""
+    launcher = _layer(directory, LAUNCHER)
+    place = directory / launched_script("bin/tool")
+    place.parent.mkdir()
+    place.write_bytes(script)
+    return launcher
+
+
 @posix
-def test_a_script_of_a_wheel_is_made_relocatable(tmp_path: Path) -> None:
-    original = b"#!python -E\nimport sys\nprint(sys.executable)\n"
-    script = _layer(tmp_path / "x y", relocatable_script(original))
-    assert _run([script], tmp_path) == (0, f"{tmp_path}/x y/bin/python")
+def test_a_script_of_a_wheel_is_what_it_was(tmp_path: Path) -> None:
+    script = """\
+#!python -E
+# -*- coding: latin-1 -*-
+"Words of the f\xe4cade."
+from __future__ import annotations
+
+import inspect
+import sys
+
+
+def where(value: Missing) -> str:
+    return sys.argv[0]
+
+
+print(__doc__, where(1), __file__, __name__, sys.argv[1:], sys.path[0], sys.executable, sep="|")
+print(inspect.getsource(where).splitlines()[0], where.__code__.co_firstlineno)
+raise SystemExit(4)
+"""
+    layer = tmp_path / "x y"
+    launcher = _launched(layer, script.encode("latin-1"))
+    code, output = _run([launcher, "a b"], tmp_path)
+    assert (code, output) == (
+        4,
+        f"Words of the f\xe4cade.|{launcher}|{launcher}|__main__|['a b']|{layer}/bin|"
+        f"{layer}/bin/python\ndef where(value: Missing) -> str: 10",
+    )
+
+
+@posix
+@pytest.mark.parametrize("script", [b"print(__doc__)\n", b"#!python\nprint(__doc__)\n"])
+def test_a_script_without_a_docstring_has_none(tmp_path: Path, script: bytes) -> None:
+    assert _run([_launched(tmp_path / "layer", script)], tmp_path) == (0, "None")
+
+
+@posix
+def test_processes_that_a_script_spawns_know_what_it_defines(tmp_path: Path) -> None:
+    script = b"""#!python
+import multiprocessing
+
+
+def double(number):
+    return 2 * number
+
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(double, [1, 2]))
+"""
+    assert _run([_launched(tmp_path / "layer", script)], tmp_path) == (0, "[2, 4]")
+
+
+@posix
+@pytest.mark.parametrize("made", [True, False], ids=["entry point", "script"])
+def test_a_script_finds_its_interpreter_however_it_is_started(tmp_path: Path, made: bool) -> None:
+    layer = tmp_path / "envs" / "the layer"
+    if made:
+        ((_, data),) = script_files(_POINT, LINUX, "x86_64").items()
+        _layer(layer, data)
+    else:
+        _launched(layer, b"import sys\nprint(sys.executable, sys.argv)\nsys.exit(3)\n")
+    home = tmp_path / "home"
+    (home / "dotfiles" / "bin").mkdir(parents=True)
+    (home / "bin").symlink_to("dotfiles/bin")  # so that `..` is not what the words say
+    (home / "bin/absolute").symlink_to(layer / "bin/tool")
+    (home / "bin/relative").symlink_to("../../../envs/the layer/bin/tool")
+    (home / "bin/twice").symlink_to("relative")
+    tools = tmp_path / "tools"  # all that a script may need: macOS 12 has no `realpath`
+    tools.mkdir()
+    for name in ("sh", "readlink"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    environment = {"PYTHONPATH": str(layer / "modules"), "CDPATH": "/:/usr"}
+    for words, path, cwd in (
+        (["./bin/absolute"], "", home),
+        (["./bin/relative"], "", home),
+        ([f"{home}/bin/relative"], "", tmp_path),
+        ([f"{home}/bin/twice"], "", tmp_path),
+        (["sh", "-c", "twice a"], f":{home}/bin", tmp_path),
+        (["sh", "-c", "tool a"], ":bin", layer),
+        (["sh", "-c", "tool a"], ":", layer / "bin"),
+        (["sh", "tool", "a"], "", layer / "bin"),
+        (["./bin/tool"], "", layer),
+    ):
+        done = subprocess.run(
+            words,
+            env=environment | {"PATH": f"{tools}{path}"},
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 3, (words, done.stderr)
+        assert done.stdout.startswith(f"{layer}/bin/python ["), words
+
+
+@posix
+def test_a_script_says_that_its_interpreter_is_gone(tmp_path: Path) -> None:
+    launcher = _launched(tmp_path / "layer", b"")
+    (tmp_path / "layer/bin/python").unlink()
+    code, output = _run([launcher], tmp_path)
+    assert code == 127
+    assert f"{tmp_path}/layer/bin/python" in output
 
 
 @pytest.mark.parametrize(

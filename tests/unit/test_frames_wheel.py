@@ -26,6 +26,7 @@ from stackbuild.frames.wheelplan import SCHEMES, read_wheel
 from stackbuild.layout import Layout
 from stackbuild.messages import Silent
 from stackbuild.record import read_record, record_hash
+from stackbuild.scripts import header
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS, contents, files_of, rewrite_wheel, sha256
 from tests.support.wheels import make_wheel
@@ -88,6 +89,7 @@ def test_every_file_is_at_its_place(tmp_path: Path) -> None:
         "bin/thing": 0o755,
         "bin/other": 0o755,
         "bin/run-thing": 0o755,
+        "libexec/run-thing": 0o644,
         "bin/shell": 0o755,
         "include/python3.12/Some.Thing/thing.h": 0o644,
         "share/thing/readme.txt": 0o644,
@@ -134,7 +136,8 @@ def test_scripts_find_their_interpreter(tmp_path: Path) -> None:
     for name in ("thing", "other", "run-thing"):
         script = files[f"bin/{name}"]
         assert isinstance(script, bytes)
-        assert script.startswith(b"#!/bin/sh\n'''exec' ")
+        assert script.startswith(header("python"))
+    assert files["libexec/run-thing"] == b"#!python\nprint('thing')\n"
     assert files["bin/shell"] == b"#!/bin/sh\necho thing\n"
 
 

@@ -24,8 +24,8 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors names platforms layout messages workspace mark durable files record strictjson"
-        " processes urls credentials retries connection ranges transfer",
+        "errors names platforms layout messages workspace mark durable files record"
+        " scripts strictjson processes urls credentials retries connection ranges transfer",
         "spec",
         "project",
         "lock",

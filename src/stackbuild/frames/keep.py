@@ -9,8 +9,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stackbuild.frames.scripts import relocatable_script
+from stackbuild.errors import IntegrityError
+from stackbuild.frames.scripts import LAUNCHER, launched_script
 from stackbuild.record import corrected
+from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from stackbuild.frames.archivefiles import ArchiveFile, ArchiveFiles
     from stackbuild.layout import Layout
 
-_ABSOLUTE_PYTHON = re.compile(rb"#!\s*/[^\n]*python[^\n/]*\n")
 _LARGEST_SCRIPT = 1024 * 1024
 
 
@@ -29,9 +30,9 @@ def chosen_files(
 
     Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668; it would
     speak of whoever made the archive), and everything in site-packages, with
-    the scripts that belong to it, but for what is kept. A script that names its
-    interpreter by an absolute path is changed to find it beside itself; where
-    RECORD knows the script, RECORD is changed too.
+    the scripts that belong to it, but for what is kept. A script that is bound to
+    the interpreter's place gets a launcher that is not; where RECORD knows the
+    script, RECORD is changed too. Raises IntegrityError.
     """
     owned, kept = _distributions(archive, layout, keep)
     files = {
@@ -42,8 +43,8 @@ def chosen_files(
         and (file.path in kept or not _is_of_distribution(file.path, owned, layout))
     }
     if layout.os != "windows":
-        _relocate_scripts(archive, files, layout)
-    return tuple(files.values())
+        _launch_scripts(archive, files, layout)
+    return tuple(file for _, file in sorted(files.items()))
 
 
 def _is_of_distribution(path: str, owned: Collection[str], layout: Layout) -> bool:
@@ -74,15 +75,24 @@ def _records(files: Iterable[ArchiveFile], layout: Layout) -> list[ArchiveFile]:
     return [file for file in files if pattern.fullmatch(file.path)]
 
 
-def _relocate_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout: Layout) -> None:
+def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout: Layout) -> None:
+    """Give each Python script in `files` a launcher, and tell RECORD of it."""
     changed: dict[str, bytes] = {}
-    for path, file in files.items():
+    launched: dict[str, str] = {}
+    for path, file in tuple(files.items()):
         is_script = posixpath.dirname(path) == layout.scripts and file.link is None
-        if is_script and file.size <= _LARGEST_SCRIPT:
-            data = archive.read(file)
-            if _ABSOLUTE_PYTHON.match(data):
-                changed[path] = relocatable_script(data)
+        if not is_script or file.size > _LARGEST_SCRIPT:
+            continue
+        script = unbound(archive.read(file))
+        if script is None:
+            continue
+        place = launched[path] = launched_script(path)
+        if place in files:
+            raise IntegrityError("an interpreter's archive has no place for a script", file=place)
+        changed |= {path: LAUNCHER, place: script}
+        files[path] = replace(file, data=LAUNCHER, size=len(LAUNCHER), executable=True)
+        files[place] = replace(file, path=place, data=script, size=len(script), executable=False)
     for file in _records(tuple(files.values()), layout) if changed else ():
-        changed[file.path] = corrected(archive.read(file), changed, layout.site_packages)
-    for path, data in changed.items():
-        files[path] = replace(files[path], data=data, size=len(data))
+        record = archive.read(file)
+        data = corrected(record, changed, layout.site_packages, beside=launched)
+        files[file.path] = replace(file, data=data, size=len(data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every frame's key: counts up when the same input gives other bytes."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024

@@ -1,10 +1,14 @@
-"""Console scripts that find their interpreter beside themselves, wherever they are."""
+"""The scripts of distributions: how they start in a layer."""
 
 from __future__ import annotations
 
 import io
+import posixpath
 import zipfile
 from typing import TYPE_CHECKING
+
+from stackbuild.layout import LAUNCHED
+from stackbuild.scripts import header
 
 if TYPE_CHECKING:
     from installer.scripts import LauncherKind
@@ -12,22 +16,35 @@ if TYPE_CHECKING:
     from stackbuild.frames.model import EntryPoint
     from stackbuild.layout import Layout
 
-# To sh, the second line is a command that ends the script; to Python, the second and
-# third are a string. A first line cannot name an interpreter relative to the script.
-_POSIX_HEADER = b"""#!/bin/sh
-'''exec' "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
-' '''
-"""
-
-_BODY = """\
+_ENTRY_POINT = """\
 import sys
 
 from {module} import {first}
 
+__doc__ = None
 if __name__ == "__main__":
     sys.argv[0] = sys.argv[0].removesuffix(".exe")
     sys.exit({attribute}())
 """
+
+# The script is run in the launcher's own namespace: `__file__`, `sys.argv` and `sys.path` are
+# those of bin/, and a child that `multiprocessing` spawns finds what the script defines.
+_SCRIPT = f"""\
+def _code():
+    from os import path
+
+    directory, name = path.split(path.realpath(__file__))
+    script = path.join(path.dirname(directory), {LAUNCHED!r}, name)
+    with open(script, "rb") as file:
+        return compile(file.read(), script, "exec", dont_inherit=True)
+
+
+__doc__ = None
+exec(_code())
+"""
+
+LAUNCHER = header("python") + _SCRIPT.encode()
+"""Runs the script of its own name in ``libexec/``, with the interpreter beside it."""
 
 _LAUNCHER_INTERPRETER = r"<launcher_dir>\python.exe"
 """How the launchers that `installer` ships call the directory they stand in."""
@@ -41,7 +58,7 @@ def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[
     On POSIX a script with a ``/bin/sh`` header that runs the `python` beside it;
     on Windows a launcher for `machine` (``x86_64`` or ``aarch64``) that does the same.
     """
-    body = _BODY.format(
+    body = _ENTRY_POINT.format(
         module=entry_point.module,
         first=entry_point.attribute.partition(".")[0],
         attribute=entry_point.attribute,
@@ -49,16 +66,17 @@ def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[
     path = f"{layout.scripts}/{entry_point.name}"
     if layout.os == "windows":
         return {f"{path}.exe": _launcher(entry_point, machine) + _zipped(body)}
-    return {path: _POSIX_HEADER + body}
+    return {path: header("python") + body}
 
 
-def relocatable_script(data: bytes) -> bytes:
-    """A script that is not bound to an interpreter's place, from one whose first line names it.
+def launched_script(path: str) -> str:
+    """Where the script at `path`, in the directory of scripts, stands if it has a launcher.
 
-    Only the first line of `data` changes (wheel specification, "Recommended
-    installer features": ``#!python``); it is for POSIX.
+    There it is unchanged, for a header for sh would be its first statement: it
+    would lose its docstring and its coding cookie (PEP 263), and an import from
+    `__future__` would be a syntax error.
     """
-    return _POSIX_HEADER + data.partition(b"\n")[2]
+    return posixpath.join(LAUNCHED, posixpath.basename(path))
 
 
 def _launcher(entry_point: EntryPoint, machine: str) -> bytes:

@@ -25,7 +25,7 @@ from installer.sources import WheelSource
 from installer.utils import Scheme, construct_record_file
 
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind
-from stackbuild.frames.scripts import relocatable_script, script_files
+from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from stackbuild.frames.wheelplan import DAMAGES, open_wheel
 from stackbuild.names import path_fault
 from stackbuild.record import encoded
@@ -197,6 +197,8 @@ class FrameDestination(WheelDestination):
         self._machine = machine
         self._frame = frame
         self._others = others
+        self._launched: list[RecordEntry] = []
+        """Of scripts whose place in the layer their launchers have; by layer-relative path."""
 
     def write_script(
         self, name: str, module: str, attr: str, section: ScriptSection
@@ -235,10 +237,12 @@ class FrameDestination(WheelDestination):
             self._write(place, data, executable=is_executable)
             return _recorded(target, data)
         member = stream.member
-        if self._is_rewritten(member):
-            data = relocatable_script(b"".join(stream.chunks()))
-            self._write(place, data, executable=True)
-            return _recorded(target, data)
+        if self._has_launcher(member):
+            script = launched_script(place)
+            self._write(script, b"".join(stream.chunks()), executable=False)
+            self._launched.append(RecordEntry(script, _hash(member), member.info.file_size))
+            self._write(place, LAUNCHER, executable=True)
+            return _recorded(target, LAUNCHER)
         chunks: Iterable[bytes] = stream.chunks()
         if "/" not in target and target.endswith(".pth") and self._is_site(scheme):
             data = b"".join(chunks)
@@ -258,6 +262,7 @@ class FrameDestination(WheelDestination):
         if self._others is None:
             return
         rows = [*records, *((Scheme(member.scheme), _entry(member)) for member in self._others)]
+        rows += [(Scheme("data"), entry) for entry in self._launched]
         with construct_record_file(rows, self._prefix) as stream:
             place = posixpath.join(self._directory(scheme), record_file_path)
             self._write(place, stream.read(), executable=False)
@@ -266,7 +271,7 @@ class FrameDestination(WheelDestination):
         self.paths.append(path)
         self._frame.add(path, [data], size=len(data), executable=executable)
 
-    def _is_rewritten(self, member: WheelMember) -> bool:
+    def _has_launcher(self, member: WheelMember) -> bool:
         return member.names_python and self._layout.os != "windows"
 
     def _is_site(self, scheme: str) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
 
-PACK_VERSION = 1
+PACK_VERSION = 2
 """Counts up when the same interpreter is packed to other bytes."""
 
 _SYSTEM_LIBRARIES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.scripts import header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,13 +50,6 @@ _TEXTS = re.compile(
 )
 _MAKE_VARIABLE = re.compile(r"^(\w+)(=[ \t]*)(\S.*)$", re.MULTILINE)
 
-SCRIPT_HEADER = """\
-#!/bin/sh
-'''exec' "$(dirname -- "$(realpath -- "$0")")/python{0}" "$0" "$@"
-' '''
-"""
-"""A shell that starts the interpreter beside the script; to Python it is a string."""
-
 
 def relocate_texts(
     entries: dict[str, Entry], minor: str, prefixes: Iterable[str], os: OsName
@@ -85,7 +79,7 @@ def with_header(script: bytes, minor: str) -> bytes | None:
     line, _, body = script.partition(b"\n")
     if not line.startswith(b"#!") or b"python" not in line:
         return None
-    return SCRIPT_HEADER.format(minor).encode() + body
+    return header(f"python{minor}") + body
 
 
 def _paths(variables: dict[str, object], *names: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from stackbuild.compose.manifest import (
 )
 from stackbuild.compose.serialize import (
     body_digest,
+    canonical_json,
     index_from_json,
     index_to_json,
     manifest_from_json,
@@ -204,12 +206,30 @@ def test_the_json_is_canonical() -> None:
     assert list(json.loads(text)) == sorted(json.loads(text))
 
 
-def test_the_digest_covers_everything_but_the_archive() -> None:
+def test_the_digest_covers_contents_and_chain() -> None:
     example = _example()
     archive = Archive(name="other.tar.xz", size=3, sha256="99" * 32, format="tar.xz")
     assert body_digest(replace(example, archive=archive)) == example.digest
+    elsewhere = replace(example, provenance={"bytecode": "3.12.1", "stackbuild": "9.9"})
+    assert body_digest(elsewhere) == example.digest
+    assert manifest_from_json(manifest_to_json(elsewhere)) == elsewhere
     assert body_digest(replace(example, lock="00" * 32)) != example.digest
+    assert body_digest(replace(example, chain=())) != example.digest
     assert body_digest(replace(example, frames=example.frames[:1])) != example.digest
+
+
+def test_a_manifest_of_the_first_format_is_read_and_written_as_it_was() -> None:
+    """A root and a place of published layers may hold some, which keep their names."""
+    value = json.loads(manifest_to_json(_example()))
+    value["format"] = 1
+    covered = {key: value[key] for key in value if key not in {"archive", "digest"}}
+    value["digest"] = hashlib.sha256(canonical_json(covered)).hexdigest()
+    data = canonical_json(value)
+    manifest = manifest_from_json(data)
+    assert manifest_to_json(manifest) == data
+    value["provenance"]["level"] = 3
+    with pytest.raises(IntegrityError, match="digest is not the digest of this manifest"):
+        manifest_from_json(canonical_json(value))
 
 
 def _set(*path: str | int, to: object) -> Callable[[object], None]:
@@ -229,8 +249,9 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("python_version", to="3.12.1+" + "a" * 5000), "is not a version of Python"),
         (_set("chain", to=[{}] * 1001), "the manifest is damaged: chain has 1001 layers"),
         (_set("provenance", to=json.loads("[" * 70 + "]" * 70)), "the manifest is damaged"),
-        (_set("format", to=2), "the manifest was written by a newer stackbuild"),
+        (_set("format", to=3), "the manifest was written by a newer stackbuild"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
+        (_set("format", to=0), "the manifest is damaged: format is wrong"),
         (_set("layer", to="../x"), "the manifest is damaged: layer is not a valid layer name"),
         (_set("layer", to="Current"), "layer is the name of a file of stackbuild's own"),
         (_set("directory", to=".."), "directory is not the directory of framework"),

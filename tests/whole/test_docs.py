@@ -35,7 +35,9 @@ BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
 
 # What only machines print that cannot download the interpreter, or have fetched nothing yet.
-CIRCUMSTANCES = re.compile(r"^(.*stands in for .*|downloading .*)\n", re.MULTILINE)
+CIRCUMSTANCES = re.compile(
+    r"^(.*stands in for .*|.*compiles the bytecode instead of .*|downloading .*)\n", re.MULTILINE
+)
 # What differs between machines and versions, in what is shown and in what is printed.
 NUMBERS = (
     (re.compile(r"\b[0-9a-f]{12}\b"), "<digest>"),

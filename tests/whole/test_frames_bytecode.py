@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stackbuild.errors import ComposeError, IntegrityError
-from stackbuild.frames.bytecode import bytecode_set, pyc_path
+from stackbuild.frames.bytecode import bytecode_key, bytecode_set, pyc_path
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.sources import MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_set
@@ -57,6 +57,20 @@ def _compile(
     cache = FrameCache(directory)
     sources = MemorySources(subject="app", files=files)
     return files_of(cache, bytecode_set(sources, interpreter, layout, _SETTINGS, cache))
+
+
+def test_the_version_that_compiles_is_part_of_the_key() -> None:
+    sources = MemorySources(subject="app", files={"a.py": b""})
+    keys = {
+        bytecode_key(
+            sources,
+            Interpreter(executable=Path("python"), version=version),
+            Layout("linux", "3.12"),
+            _SETTINGS,
+        )
+        for version in ("3.12.1", "3.12.9", "3.12.10")
+    }
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize("minor", MINORS)

@@ -26,14 +26,21 @@ from stackbuild.retries import Patience
 from stackbuild.runtimes.compiler import bytecode_interpreter
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.pack import pack
-from stackbuild.runtimes.probe import Facts, clean_environment
+from stackbuild.runtimes.probe import Facts, clean_environment, objection
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.runtimes.unpacked import unpacked_interpreter
 from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.transfer import sha256_file
 from tests.support.http import CutAfter, Redirect, Send, Server, Status, serving
-from tests.support.interpreters import Listener, packable, runtime_stack, workspace_in
+from tests.support.interpreters import (
+    MINORS,
+    Listener,
+    interpreters,
+    packable,
+    runtime_stack,
+    workspace_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +112,17 @@ def provide(
 def from_mirror(server: Server, workspace: Workspace) -> RuntimeArchive:
     settings = RuntimeSettings(sources=("pbs",), mirror=server.url + "/m")
     return provide(workspace, settings)
+
+
+def two_interpreters() -> tuple[Facts, Facts]:
+    """Two that can be packed, of one minor version; of two patch versions, if there are such."""
+    first = packable()
+    for minor in MINORS:
+        fit = [one for one in interpreters(minor) if objection(one, host_platform()) is None]
+        for other in fit[1:]:
+            if other.version != fit[0].version:
+                return fit[0], other
+    return first, first
 
 
 def leftovers(workspace: Workspace) -> list[Path]:
@@ -516,7 +534,9 @@ class TestBytecodeInterpreter:
     def lock(self, version: str) -> RuntimeLock:
         return RuntimeLock(layer="cpython", python_version=Version(version), archives={})
 
-    def test_it_is_the_runtime_s_own(self, shared: Workspace, original: Facts) -> None:
+    def test_one_of_the_locked_version_goes_unsaid(
+        self, shared: Workspace, original: Facts
+    ) -> None:
         version = str(original.version)
         settings = RuntimeSettings(sources=("local",), path=original.prefix)
         stack, layer = runtime_stack(shared.project, version, settings)
@@ -524,16 +544,66 @@ class TestBytecodeInterpreter:
         found = bytecode_interpreter(stack, layer, self.lock(version), shared, listener)
         assert found.executable.is_relative_to(shared.cache)
         assert found.version == version
-        # Where nothing is published for this platform, nobody need know what compiles.
-        assert [note for note in listener.notes if "stands in" in note] == []
+        # It makes the same bytecode as python-build-standalone's.
+        assert [note for note in listener.notes if "CPython" in note] == []
         lock = self.lock(version)
         provide_runtime(stack, layer, host_platform(), lock, shared, listener)
         assert ["stands in" in note for note in listener.notes] == [True]
 
+    def test_the_locked_archive_comes_before_an_interpreter_of_this_machine(
+        self, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        """Also where layers for this platform get one of this machine."""
+        locked, local = two_interpreters()
+        archive = pack(locked.prefix, tmp_path / "mirror", Silent())
+        sha256 = sha256_file(archive)
+        url = f"{RELEASES}/{archive.parent.name}/{archive.name.replace('+', '%2B')}"
+        with serving(directory=archive.parents[1]) as server:
+            settings = RuntimeSettings(
+                sources=("local", "pbs"), path=local.prefix, mirror=server.url
+            )
+            stack, layer = runtime_stack(workspace.project, str(locked.version), settings)
+            lock = RuntimeLock(
+                layer="cpython",
+                python_version=locked.version,
+                archives={host_platform(): Download(url=url, sha256=sha256)},
+            )
+            listener = Listener()
+            found = bytecode_interpreter(stack, layer, lock, workspace, listener)
+            assert server.count() == 1
+        assert found.version == str(locked.version)
+        assert found.executable.is_relative_to(workspace.runtimes / "unpacked" / sha256[:32])
+        assert [note for note in listener.notes if "instead of" in note] == []
+        shipped = provide_runtime(stack, layer, host_platform(), lock, workspace, listener)
+        assert (shipped.source, shipped.version) == ("local", local.version)
+
+    def test_another_patch_version_is_told_once(self, shared: Workspace, original: Facts) -> None:
+        version = f"{original.minor}.99"
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            mirror = f"http://127.0.0.1:{closed.getsockname()[1]}/m"
+            settings = RuntimeSettings(mirror=mirror, path=original.prefix)
+            stack, layer = runtime_stack(shared.project, version, settings)
+            lock = RuntimeLock(
+                layer="cpython",
+                python_version=Version(version),
+                archives={host_platform(): LOCKED},
+            )
+            listener = Listener()
+            (shared.runtimes / "unreachable.json").unlink(missing_ok=True)
+            for _ in range(2):
+                found = bytecode_interpreter(stack, layer, lock, shared, listener)
+        assert found.version == str(original.version)
+        (note,) = [note for note in listener.notes if "bytecode" in note]
+        start = f"cpython: CPython {original.version} of this machine compiles the bytecode instead"
+        assert note.startswith(f"{start} of the locked {version} (pbs: 127.0.0.1 ")
+        assert note.endswith(f"; machines that have {version} make other archives")
+
     def test_or_any_of_this_machine(self, workspace: Workspace) -> None:
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}.0"
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}.99"
         stack, layer = runtime_stack(workspace.project, version, PBS_ONLY)
-        found = bytecode_interpreter(stack, layer, self.lock(version), workspace, Silent())
+        listener = Listener()
+        found = bytecode_interpreter(stack, layer, self.lock(version), workspace, listener)
         words: list[str | Path] = [
             found.executable,
             "-c",
@@ -542,6 +612,8 @@ class TestBytecodeInterpreter:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == found.version
         assert found.version.startswith(version[:4])
+        (note,) = listener.notes
+        assert f"compiles the bytecode instead of the locked {version} (" in note
 
     def test_or_an_error_that_names_a_way_out(self, workspace: Workspace) -> None:
         stack, layer = runtime_stack(workspace.project, "3.77.0", PBS_ONLY)

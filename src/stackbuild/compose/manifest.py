@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import LayerKind
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
+COVERED_PROVENANCE = 1
+"""The format whose digests cover the provenance too. It is still read."""
 INDEX_FORMAT = 1
 
 ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
@@ -85,7 +87,8 @@ class Manifest:
     lock: str
     """`LayerLock.digest` of the layer."""
     digest: str
-    """sha256 (hex) of the canonical JSON of the manifest without `archive` and itself."""
+    """sha256 (hex) of the canonical JSON of the manifest without `archive`, `provenance`
+    and itself: of what the layer holds and stands on, wherever it was made."""
     chain: tuple[ChainLink, ...]
     """The layers below, nearest first, the runtime last."""
     frames: tuple[PlacedFrame, ...]
@@ -98,6 +101,7 @@ class Manifest:
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
     runtime's source and the host libraries a stand-in needs. JSON values only."""
+    format: int = MANIFEST_FORMAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

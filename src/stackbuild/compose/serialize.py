@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, cast, get_args
 
 from stackbuild.compose.manifest import (
+    COVERED_PROVENANCE,
     INDEX_FORMAT,
     MANIFEST_FORMAT,
     Archive,
@@ -66,9 +67,9 @@ def canonical_json(value: object) -> bytes:
 
 
 def _body(manifest: Manifest) -> dict[str, object]:
-    """The manifest without `archive` and `digest`: what the digest covers."""
+    """The manifest without `archive` and `digest`."""
     return {
-        "format": MANIFEST_FORMAT,
+        "format": manifest.format,
         "layer": manifest.layer,
         "kind": str(manifest.kind),
         "platform": str(manifest.platform),
@@ -85,12 +86,16 @@ def _body(manifest: Manifest) -> dict[str, object]:
 
 
 def body_digest(manifest: Manifest) -> str:
-    """What `digest` of `manifest` must be: sha256 (hex) of its canonical body.
+    """What `digest` of `manifest` must be: sha256 (hex) of what it says of the contents.
 
     The frames are part of it and name their contents by sha256, so the digest
-    is known before any archive is written, and covers the archive too.
+    is known before any archive is written, and covers the archive too. How a
+    layer was made is left out, so that two machines give equal archives one name.
     """
-    return hashlib.sha256(canonical_json(_body(manifest))).hexdigest()
+    covered = _body(manifest)
+    if manifest.format != COVERED_PROVENANCE:
+        del covered["provenance"]
+    return hashlib.sha256(canonical_json(covered)).hexdigest()
 
 
 def manifest_to_json(manifest: Manifest) -> bytes:
@@ -109,7 +114,7 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     each other, and a digest that is not the body's.
     """
     value = read_json(data, source)
-    value.fields(_MANIFEST_KEYS, format_version=MANIFEST_FORMAT)
+    value.fields(_MANIFEST_KEYS, formats=(COVERED_PROVENANCE, MANIFEST_FORMAT))
     manifest = Manifest(
         layer=value["layer"].layer_name(),
         kind=value["kind"].choice(LayerKind),
@@ -125,6 +130,7 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
         skipped=tuple(_left_out(item) for item in value["skipped"].items()),
         omitted=tuple(_left_out(item) for item in value["omitted"].items()),
         provenance=value["provenance"].table(),
+        format=value["format"].count(),
     )
     _check_chain(manifest, value["chain"])
     _check_size(manifest, value["archive"]["size"])
@@ -245,7 +251,7 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
     would not have written.
     """
     value = read_json(data, source)
-    value.fields(("format", "layers"), format_version=INDEX_FORMAT)
+    value.fields(("format", "layers"), formats=(INDEX_FORMAT,))
     return Index(
         entries={
             layer.layer_name(): {

@@ -64,15 +64,15 @@ class Value:
             raise self._wrong("an object")
         return self.found
 
-    def fields(self, keys: Sequence[str], *, format_version: int | None = None) -> None:
+    def fields(self, keys: Sequence[str], *, formats: Sequence[int] = ()) -> None:
         """Check that this is an object with exactly `keys`.
 
-        With `format_version`, its `format` must be that; this is looked at
+        With `formats`, its `format` must be one of them; this is looked at
         first, so that a newer file is called newer and not damaged.
         """
         table = self.table()
-        if format_version is not None:
-            self._check_format(table.get("format"), format_version)
+        if formats:
+            self._check_format(table.get("format"), formats)
         for key in table:
             if key not in keys:
                 raise self[key].error("is not known", f"one of {', '.join(keys)}")
@@ -80,16 +80,17 @@ class Value:
             if key not in table:
                 raise Value(self.source, self._below(key), None).error("is missing", "a value")
 
-    def _check_format(self, found: object, known: int) -> None:
-        if type(found) is int and found > known:
+    def _check_format(self, found: object, known: Sequence[int]) -> None:
+        if type(found) is int and found > max(known):
             raise IntegrityError(
                 f"{self.source} was written by a newer stackbuild",
-                expected=f"format {known}",
+                expected=f"format {max(known)}",
                 found=f"format {found}",
                 remedy="use the stackbuild it was published with, or a newer one",
             )
-        if type(found) is not int or found != known:
-            raise Value(self.source, self._below("format"), found).error("is wrong", str(known))
+        if type(found) is not int or found not in known:
+            expected = " or ".join(map(str, known))
+            raise Value(self.source, self._below("format"), found).error("is wrong", expected)
 
     def _below(self, key: str) -> str:
         return f"{self.place}.{key}" if self.place else key

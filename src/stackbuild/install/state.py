@@ -88,7 +88,7 @@ def read_state(generation: Path) -> State:
     directory = generation / STATE_DIRECTORY
     try:
         value = _read(directory / _STATE)
-        value.fields(_STATE_KEYS, format_version=STATE_FORMAT)
+        value.fields(_STATE_KEYS, formats=(STATE_FORMAT,))
         layers = _read_layers(directory, [item.text() for item in value["layers"].items()])
         asked = tuple(item.text() for item in value["asked"].items())
         for name in asked:

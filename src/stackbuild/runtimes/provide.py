@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
 from stackbuild.errors import ComposeError, FetchError
@@ -24,11 +24,16 @@ from stackbuild.spec.model import RuntimeSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from packaging.version import Version
+
     from stackbuild.lock.model import RuntimeLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Download, Layer, RuntimeSource, Stack
     from stackbuild.workspace import Workspace
+
+Purpose = Literal["layer", "bytecode"]
+"""What an interpreter is for: to be one of a layer, or to compile what layers hold."""
 
 
 def provide_runtime(
@@ -40,23 +45,30 @@ def provide_runtime(
     messages: Messages,
     *,
     patience: Patience = PATIENCE,
-    tell: bool = True,
+    purpose: Purpose = "layer",
 ) -> RuntimeArchive:
     """The archive of the interpreter of the runtime `layer` on `platform`.
 
     An explicit download of the spec comes before all others and has no
-    substitute; then the sources are tried in their order. Where one of this
-    machine stands in, a message says so, unless it is not to `tell`: one that is
-    not published need not be known. Raises FetchError when it cannot be
-    had, and IntegrityError at once when bytes differ from the lock.
+    substitute; then the sources are tried in their order. Where another one stands
+    in for it, and this matters for the `purpose`, a message says so. Raises
+    FetchError when there is none, and IntegrityError at once when bytes differ from
+    the lock.
     """
     settings = layer.runtime_settings or RuntimeSettings()
     explicit = settings.downloads.get(platform)
+
+    def tell(archive: RuntimeArchive, failures: list[str]) -> None:
+        if purpose == "layer":
+            _tell(layer, platform, runtime_lock, messages, archive, failures)
+        else:
+            compiler = (archive.version, _place(archive))
+            tell_compiler(layer, runtime_lock, messages, compiler, failures)
+
     if explicit is not None:
         path = fetch_archive(explicit, [explicit.url], workspace, messages, patience)
         archive = _explicit(path, explicit, layer, platform, runtime_lock)
-        if archive.stands_in and tell:
-            _tell(archive, layer, platform, runtime_lock, [], messages)
+        tell(archive, [])
         return archive
     failures: list[str] = []
     for source in settings.sources:
@@ -80,8 +92,7 @@ def provide_runtime(
         except FetchError as error:
             failures.append(f"{source}: {_in_one_line(error)}")
         else:
-            if tell:
-                _tell(archive, layer, platform, runtime_lock, failures, messages)
+            tell(archive, failures)
             return archive
     raise FetchError(
         "the interpreter of a runtime cannot be had",
@@ -168,28 +179,64 @@ _told: WeakKeyDictionary[Messages, set[str]] = WeakKeyDictionary()
 
 
 def _tell(
-    archive: RuntimeArchive,
     layer: Layer,
     platform: Platform,
     runtime_lock: RuntimeLock,
-    failures: list[str],
     messages: Messages,
+    archive: RuntimeArchive,
+    failures: list[str],
 ) -> None:
-    """Say that an interpreter stands in, why, and how much it needs; once to each listener.
+    """Say that an interpreter stands in, why, and how much it needs.
 
     The manifest names the libraries.
     """
-    told = _told.setdefault(messages, set())
-    place = "this machine" if archive.source == "local" else archive.origin
-    subject = f"{layer.name} on {platform}: CPython {archive.version} of {place}"
-    if subject in told:
+    if not archive.stands_in:
         return
-    told.add(subject)
-    text = f"{subject} stands in for the {runtime_lock.python_version} of python-build-standalone"
-    text += f" ({'; '.join(failures)})" if failures else ""
+    subject = f"{layer.name} on {platform}: CPython {archive.version} of {_place(archive)}"
+    version = runtime_lock.python_version
+    text = f" stands in for the {version} of python-build-standalone{_reasons(failures)}"
     if count := len(archive.host_libraries):
         text += f"; it needs {count} {'library' if count == 1 else 'libraries'} of its host"
-    messages.note(text)
+    _tell_once(subject, text, messages)
+
+
+def _place(archive: RuntimeArchive) -> str:
+    return "this machine" if archive.source == "local" else archive.origin
+
+
+def _reasons(failures: list[str]) -> str:
+    return f" ({'; '.join(failures)})" if failures else ""
+
+
+def tell_compiler(
+    layer: Layer,
+    runtime_lock: RuntimeLock,
+    messages: Messages,
+    interpreter: tuple[Version, str],
+    failures: list[str],
+) -> None:
+    """Say that bytecode is made by another version than the locked one, where it is.
+
+    `interpreter` is its version and where it is from, `failures` why it is not
+    the locked one.
+    """
+    version, place = interpreter
+    locked = runtime_lock.python_version
+    if version != locked:
+        _tell_once(
+            f"{layer.name}: CPython {version} of {place}",
+            f" compiles the bytecode instead of the locked {locked}{_reasons(failures)}; "
+            f"machines that have {locked} make other archives",
+            messages,
+        )
+
+
+def _tell_once(subject: str, text: str, messages: Messages) -> None:
+    """Say it, unless this listener was told of `subject`."""
+    told = _told.setdefault(messages, set())
+    if subject not in told:
+        told.add(subject)
+        messages.note(subject + text)
 
 
 def _in_one_line(error: FetchError) -> str:

@@ -17,7 +17,7 @@ from stackbuild.mark import Kind, write_mark
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from tests.support.http import serving
-from tests.support.publish import PYTHON, publisher
+from tests.support.publish import PYTHON, head, publisher
 from tests.support.roots import command, fail, generation, snapshot, stackbuild, succeed, tool
 
 if TYPE_CHECKING:
@@ -270,6 +270,32 @@ def test_listing_a_root_and_a_place(made: Publisher, root: Path) -> None:
     text = succeed("list", "--root", root)
     assert "for framework, atls" in text
     assert here[2]["digest"][:12] in text
+
+
+def test_a_listing_tells_the_python_that_runs_a_layer(root: Path, tmp_path: Path) -> None:
+    """Not the one that its spec asks for, where another one stands in."""
+    made = publisher(tmp_path)
+    files = {"python": {"bin/python3.12": "", "lib/python3.12/os.py": ""}}
+    runtime = made.publish("rt", files, python_version="3.12.1")
+    made.publish("app", {"app": head("rt")}, below=[runtime], python_version="3.12.10")
+    succeed("install", "app", "--from", made.directory, "--root", root)
+    for place in (("--root", root), ("--from", made.directory)):
+        listed = json.loads(succeed("list", *place, "--json"))
+        assert {item["layer"]: item["python_version"] for item in listed} == {
+            "rt": "3.12.1",
+            "app": "3.12.1",
+        }
+        lines = succeed("list", *place).splitlines()
+        assert ["3.12.1" in line.split() for line in lines] == [False, True, True]
+    # The place has the real one too, which is what an install would take now.
+    made.publish("rt", {**files, "more": {"x": ""}}, python_version="3.12.10")
+    listed = json.loads(succeed("list", "--from", made.directory, "--json"))
+    versions = [(item["layer"], item["current"], item["python_version"]) for item in listed]
+    assert versions == [
+        ("app", True, "3.12.10"),
+        ("rt", True, "3.12.10"),
+        ("rt", False, "3.12.1"),
+    ]
 
 
 def test_running_commands(made: Publisher, root: Path, tmp_path: Path) -> None:

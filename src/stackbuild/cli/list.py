@@ -92,7 +92,7 @@ def _item(item: Item) -> dict[str, object]:
         "directory": manifest.directory,
         "kind": str(manifest.kind),
         "platform": str(manifest.platform),
-        "python_version": manifest.python_version,
+        "python_version": item.python_version,
         "digest": manifest.digest,
         "lock": manifest.lock,
         "chain": [link.directory for link in manifest.chain],
@@ -109,7 +109,7 @@ def _item(item: Item) -> dict[str, object]:
 def _item_row(item: Item) -> tuple[str, ...]:
     manifest = item.manifest
     return (
-        *(manifest.directory, manifest.kind, manifest.platform, manifest.python_version),
+        *(manifest.directory, manifest.kind, manifest.platform, item.python_version),
         *(manifest.digest[:12], str(item.files)),
         *(size_text(item.size), size_text(manifest.archive.size)),
         f"for {', '.join(item.needed_by)}" if item.needed_by else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.install.root import Root
@@ -10,7 +10,8 @@ from stackbuild.install.root import Root
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.compose.manifest import IndexEntry, Manifest
+    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.install.state import State
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
@@ -26,6 +27,8 @@ class Item:
     """Installed layers that stand on it."""
     origin: str | None
     """Where it was installed from (`Registry.location`)."""
+    python_version: str
+    """Of the interpreter that runs it."""
 
     @property
     def files(self) -> int:
@@ -47,9 +50,15 @@ def installed(root: Path) -> list[Item]:
             asked=name in state.asked,
             needed_by=tuple(dict.fromkeys(state.needed_by(name))),
             origin=state.origins.get(name),
+            python_version=_runtime(manifest, state).python_version,
         )
         for name, manifest in state.layers.items()
     ]
+
+
+def _runtime(manifest: Manifest, state: State) -> Manifest:
+    """The manifest of the runtime below `manifest`, or itself."""
+    return state.layers[manifest.chain[-1].directory] if manifest.chain else manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +73,28 @@ class Variant:
 
 
 def published(registry: Registry, platform: Platform | None = None) -> list[Variant]:
-    """What `registry` offers, by layer and platform; only its index is read."""
+    """What `registry` offers, by layer and platform; only its index is read.
+
+    Each entry tells the version of the interpreter that would run the layer.
+    """
+    index = registry.index()
     return [
-        Variant(layer=layer, platform=one, entry=entries[0], older=entries[1:])
-        for layer, platforms in sorted(registry.index().entries.items())
+        Variant(layer=layer, platform=one, entry=first, older=tuple(older))
+        for layer, platforms in sorted(index.entries.items())
         for one, entries in sorted(platforms.items())
         if entries and platform in {None, one}
+        for first, *older in [[_with_python(entry, one, index) for entry in entries]]
     ]
+
+
+def _with_python(entry: IndexEntry, platform: Platform, index: Index) -> IndexEntry:
+    """`entry` with the version of its runtime as it is published.
+
+    A manifest above a runtime says what the spec asks for. Where no version of
+    the runtime is that, another one stands in: the current one.
+    """
+    runtimes = index.entries.get(entry.chain[-1], {}).get(platform, ()) if entry.chain else ()
+    versions = [runtime.python_version for runtime in runtimes]
+    if not versions or entry.python_version in versions:
+        return entry
+    return replace(entry, python_version=versions[0])

@@ -191,6 +191,13 @@ CASES = {
         "[[runtimes]]\nname = 'py'\nrequirements = []\n",
         ["runtimes[0].python_implementation: missing (expected a string)"],
     ),
+    "an old Python": Case(
+        runtime("cpython@3.8.20"),
+        [
+            "runtimes[0].python_implementation: layers run on CPython 3.9 and later "
+            f"({PYTHON}, found 'cpython@3.8.20')"
+        ],
+    ),
     "no patch number": Case(
         runtime("cpython@3.12"),
         [

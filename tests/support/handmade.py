@@ -22,7 +22,7 @@ from stackbuild.runtimes.system import SITE_LINE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MINORS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+MINORS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
 @cache

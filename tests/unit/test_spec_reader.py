@@ -406,7 +406,7 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
         "runtimes": [
             {
                 "name": runtime,
-                "python_implementation": f"cpython@3.{draw(st.integers(8, 15))}.1",
+                "python_implementation": f"cpython@3.{draw(st.integers(9, 15))}.1",
                 "platforms": [draw(st.sampled_from([p, p.venvstacks_name])) for p in base],
                 "requirements": draw(requirement_lists),
             }

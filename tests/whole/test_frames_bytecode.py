@@ -73,7 +73,7 @@ def test_the_version_that_compiles_is_part_of_the_key() -> None:
     assert len(keys) == 3
 
 
-@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("minor", [*MINORS, "3.9"])
 def test_bytecode_is_loaded_without_its_source_being_checked(tmp_path: Path, minor: str) -> None:
     interpreter = _interpreter(minor)
     source = b"value = 1\nprint(__cached__ or '', __file__)\ndef f():\n    raise ValueError\n"

@@ -6,7 +6,7 @@ module imports it last of all, also with `-I`. The `.pth` file beside it puts it
 before a `sitecustomize` that stands in `PYTHONPATH`; that one, or any other on
 the path, is run afterwards.
 
-It is written for every CPython that a runtime may be (3.10 and later), and
+It is written for every CPython that a runtime may be (3.9 and later), and
 imports nothing that is not loaded by then, not even `__future__`.
 """
 

@@ -1,7 +1,7 @@
 """Compiles sources that come in on standard input: run by the interpreter they are for.
 
 It is a script, not a module of stackbuild: it runs without site-packages, on
-any CPython from 3.10 on, and imports nothing that its own directory could hold.
+any CPython from 3.9 on, and imports nothing that its own directory could hold.
 
 First it writes its version, as a line. Then it answers each request (lengths of
 path and source as two little-endian 32-bit numbers, the path, the source) with
@@ -37,7 +37,7 @@ def parts_in(value: object, strings: list[str], sets: list[object]) -> None:
         strings += (value.co_name, value.co_filename, getattr(value, "co_qualname", ""))
         for name in _TUPLES:
             parts_in(getattr(value, name), strings, sets)
-    elif isinstance(value, tuple | frozenset):
+    elif isinstance(value, (tuple, frozenset)):  # 3.9 knows no unions here
         if isinstance(value, frozenset):
             sets.append(value)
         for item in value:

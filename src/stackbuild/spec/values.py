@@ -28,6 +28,8 @@ _PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _DIRECT = "such as 'name @ git+https://host/repository@revision'"
 _GIT = re.compile(r"git\+(?P<scheme>https?|ssh|file)://((?P<user>[^/\s@]*)@)?[^/\s@]*/[^\s?]+")
+OLDEST_PYTHON = (3, 9)
+"""What stackbuild runs in a layer, at its start and to compile and verify it, is written for it."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
@@ -135,6 +137,9 @@ def read_python(item: Item[str], problems: Problems) -> Version | None:
     elif implementation != "cpython":
         message = "not an implementation of Python"
         hint = did_you_mean(implementation.lower(), ["cpython"])
+    elif _PYTHON.fullmatch(version) and Version(version).release < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        message = f"layers run on CPython {oldest} and later"
     elif _PYTHON.fullmatch(version):
         return Version(version)
     elif _PYTHON.fullmatch(f"{version}.0"):

@@ -1,6 +1,6 @@
 """Imports native modules, each in a process of its own, and tells what came of it.
 
-Runs under the interpreter of a layer (CPython 3.10 and later), started by
+Runs under the interpreter of a layer (CPython 3.9 and later), started by
 `server.py`; needs nothing but the standard library. Arguments: a directory for
 the output of the modules, and one module's name where processes cannot be
 forked. Tasks come as lines of JSON on stdin, results go as lines of JSON to

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.files import is_inside
+from stackbuild.names import layer_name_fault
 from stackbuild.spec.fields import Item, did_you_mean, why
 from stackbuild.spec.model import CopyFiles, Setting
 
@@ -40,7 +41,8 @@ def check_directories(names: Iterable[str], overlays: Path, problems: Problems) 
     Builds read it too, as `{packageRoot}`, whether or not anything is copied from it.
     """
     for name in names:
-        if not is_inside(overlays / name, overlays.parent):
+        # What is wrong with a name is told elsewhere, and it could be an absolute path.
+        if not layer_name_fault(name) and not is_inside(overlays / name, overlays.parent):
             problems.add(f"overlays/{name}/", "leads out of the project through a link")
 
 

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import stat
@@ -28,6 +30,7 @@ from stackbuild.runtimes.model import Interpreter
 from tests.support.interpreters import interpreter_for
 from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
+from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
 
 if TYPE_CHECKING:
@@ -233,6 +236,50 @@ def test_an_archive_cut_off_or_touched_is_written_again(small: SmallStack) -> No
     path.unlink()
     assert by_layer(small)["app"].is_new
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("told", ["by its status", "by nothing"])
+def test_a_flipped_byte_is_repaired_by_the_command_that_install_advises(
+    real_stack: RealStack, tmp_path: Path, told: str
+) -> None:
+    place, root = tmp_path / "a place", tmp_path / "root"
+    publish = ("publish", "--layer", APPLICATION, "--platform", "host", "--to", place)
+    real_stack.run(*publish)
+    (path,) = place.glob(f"*/{APPLICATION}-*.tar.zst")
+    good, status = path.read_bytes(), path.stat()
+    with path.open("r+b") as file:
+        file.seek(40)
+        file.write(bytes([good[40] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if told == "by nothing":
+        # What a failing disk does: the seal is that of the damaged file.
+        for seals in (real_stack.cache / "published").iterdir():
+            entries = json.loads(seals.read_bytes())
+            if str(path) in entries:
+                entries[str(path)][4] = path.stat().st_ctime_ns
+                seals.write_text(json.dumps(entries))
+        assert "repaired" not in real_stack.run(*publish).stdout
+    install = ("install", APPLICATION, "--from", place, "--root", root, "--no-sync")
+    failed = real_stack.run(*install, check=False)
+    assert failed.returncode == 6
+    command = failed.stderr.rpartition("to fix: in the project of the stack: ")[2]
+    words = shlex.split(command)
+    assert words[0] == "stackbuild"
+    done = real_stack.run(*words[1:])
+    assert re.search(rf"^{APPLICATION} .* repaired ", done.stdout, re.MULTILINE)
+    assert path.read_bytes() == good
+    real_stack.run(*install)
+    assert "repaired" not in real_stack.run(*publish).stdout
+
+
+def test_a_manifest_with_other_bytes_is_written_again(small: SmallStack) -> None:
+    small.publish()
+    path = archive(small)
+    manifest = path.with_name(path.name.removesuffix(".tar.zst") + ".json")
+    good = manifest.read_bytes()
+    manifest.write_bytes(good + b" ")
+    assert by_layer(small)["app"].is_new
+    assert manifest.read_bytes() == good
 
 
 def test_a_damaged_frame_in_the_cache_is_made_again(small: SmallStack, tmp_path: Path) -> None:

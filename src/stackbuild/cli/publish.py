@@ -61,6 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="zstd's level, 1 to 22 (default: the spec's, or 9)",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read the archives that are published already, and write damaged ones again",
+    )
     add_json_argument(parser)
 
 
@@ -93,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             to=to,
             format_=arguments.format,
             level=arguments.level,
+            check=arguments.check,
         )
     if arguments.json:
         print_json(report_json(report))
@@ -112,6 +118,7 @@ def report_json(report: PublishReport) -> dict[str, object]:
                 "archive": str(item.path),
                 "size": item.manifest.archive.size,
                 "new": item.is_new,
+                "repaired": item.was_damaged,
                 "download": item.download,
                 "omitted": {left.name: left.reason for left in item.manifest.omitted},
             }
@@ -137,6 +144,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
     for item in layers:
         manifest = item.manifest
         word = "new" if item.is_new else "unchanged"
+        word = "repaired" if item.was_damaged else word
         # Nothing is installed from archives of other formats.
         fetched = manifest.archive.format == "tar.zst"
         is_upgrade = fetched and 0 < item.download < manifest.archive.size

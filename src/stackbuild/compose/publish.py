@@ -12,6 +12,7 @@ from stackbuild.compose.archive import write_archive
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
 from stackbuild.compose.parts import Failure
+from stackbuild.compose.seals import Seals
 from stackbuild.compose.shelf import Shelf
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
@@ -40,6 +41,8 @@ class PublishedLayer:
     """The archive."""
     is_new: bool
     """Whether the archive was written now."""
+    was_damaged: bool
+    """Whether one was there that is not what its manifest says."""
     download: int
     """Bytes of frames that a consumer of the version before has not got; all, without one."""
 
@@ -62,10 +65,13 @@ def publish(
     to: Path,
     format_: ArchiveFormat = "tar.zst",
     level: int | None = None,
+    check: bool = False,
 ) -> PublishReport:
     """Publish every layer of `pairs` that can be put together, in the directory `to`.
 
-    `level` replaces the zstd level of the spec. Layers that fail are in the
+    `level` replaces the zstd level of the spec. With `check`, archives that are there are
+    read, and written again where they are damaged; otherwise only those that were changed
+    since they were written. Layers that fail are in the
     report, and leave nothing behind. Raises LockError where a lock is missing
     or stale, IntegrityError for a damaged index, OSError.
     """
@@ -77,7 +83,8 @@ def publish(
     locks = load_locks(stack, workspace, pairs)
     shelf.claim()
     shelf.sweep()
-    run = _Publishing(stack, workspace, messages, locks, shelf, index, format_)
+    seals = Seals(workspace.cache, to, read_all=check)
+    run = _Publishing(stack, workspace, messages, locks, shelf, index, format_, seals)
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
@@ -90,6 +97,7 @@ def publish(
     if ordered:
         manifests = [item.manifest for item in ordered]
         shelf.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
+    seals.save()
     return PublishReport(layers=tuple(ordered), failures=tuple(failures))
 
 
@@ -110,6 +118,7 @@ class _Publishing:
     shelf: Shelf
     index: Index
     format_: ArchiveFormat
+    seals: Seals
 
     def all(
         self, pairs: Sequence[tuple[Layer, Platform]]
@@ -133,12 +142,14 @@ class _Publishing:
     def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
         composition = compose(parts, self.stack.frames, cache)
         before = self.shelf.current(self.index, parts.member.layer.name, parts.member.platform)
-        there = self.shelf.complete(composition.manifest, self.format_)
+        there = self.shelf.complete(composition.manifest, self.format_, self.seals)
+        was_there = self.shelf.has_archive(composition.manifest, self.format_)
         manifest = there or self._write(composition, cache)
         return PublishedLayer(
             manifest=manifest,
             path=self.shelf.manifest_path(manifest).with_name(manifest.archive.name),
             is_new=there is None,
+            was_damaged=there is None and was_there,
             download=_download(before, manifest),
         )
 
@@ -152,6 +163,7 @@ class _Publishing:
             raise
         manifest = replace(manifest, archive=archive)
         self.shelf.put(manifest)
+        self.seals.put(directory / archive.name, archive)
         return manifest
 
 

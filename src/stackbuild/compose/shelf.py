@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.manifest import ArchiveFormat, Manifest
+    from stackbuild.compose.seals import Seals
     from stackbuild.messages import Messages
     from stackbuild.spec.model import Catalogue
 
@@ -91,26 +92,19 @@ class Shelf:
         entries = index.entries.get(layer, {}).get(platform, ())
         return self._read(self.directory / entries[0].manifest) if entries else None
 
-    def complete(self, manifest: Manifest, format_: ArchiveFormat) -> Manifest | None:
+    def complete(self, manifest: Manifest, format_: ArchiveFormat, seals: Seals) -> Manifest | None:
         """What is here already of `manifest`, which knows nothing of its archive yet.
 
-        An archive is not read again to find out whether it is right, which would
-        take longer than writing it: a manifest is only written when its archive
-        is complete, so an archive that has the size the manifest tells, and has
-        not been touched since the manifest was written, is what it was. Whoever
-        installs it checks every byte.
+        None where the manifest is damaged, and where `seals` do not hold for the archive.
         """
         path = self._manifest_path(manifest, format_)
         found = self._read(path)
         if found is None or found.digest != manifest.digest or found.archive.format != format_:
             return None
-        try:
-            archive = (path.parent / found.archive.name).stat()
-            written = path.stat()
-        except OSError:
+        # The index names the sha256 of these bytes.
+        if path.read_bytes() != manifest_to_json(found):
             return None
-        whole = archive.st_size == found.archive.size
-        return found if whole and archive.st_mtime_ns <= written.st_mtime_ns else None
+        return found if seals.hold(path.parent / found.archive.name, found.archive) else None
 
     def _read(self, path: Path) -> Manifest | None:
         try:
@@ -122,6 +116,10 @@ class Shelf:
         name = archive_name(manifest, format_)
         stem = name.removesuffix(".tar.zst")
         return self.platform(manifest.platform) / f"{stem}.json"
+
+    def has_archive(self, manifest: Manifest, format_: ArchiveFormat) -> bool:
+        """Whether a file has the name of the archive of `manifest`, whatever it holds."""
+        return (self.platform(manifest.platform) / archive_name(manifest, format_)).exists()
 
     def manifest_path(self, manifest: Manifest) -> Path:
         """Where `manifest`, which knows its archive, stands."""

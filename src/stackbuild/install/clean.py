@@ -167,6 +167,7 @@ def caches(workspace: Workspace) -> list[Freed]:
         "wheels built from source": workspace.builds,
         "addresses of files": workspace.addresses,
         "uv's downloads": workspace.uv,
+        "seals of archives": workspace.cache / "published",
     }
     return [
         Freed(what=f"cache of {name}", path=path, size=tree_size(path))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import FetchError, InstallError, IntegrityError
 from stackbuild.install.store import LISTING, PRIVATE
 from stackbuild.install.unpack import unpack
+from stackbuild.registry.base import publish_layer_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -240,5 +241,5 @@ def _check_sha256(received: Received) -> None:
             file=f"{manifest.archive.name} in {received.location}, from byte {placed.offset}",
             expected=f"sha256 {placed.frame.sha256}",
             found=f"sha256 {found}",
-            remedy="publish or copy the archive again",
+            remedy=publish_layer_again(received.location, manifest),
         )

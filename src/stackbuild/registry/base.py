@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 from typing import TYPE_CHECKING, Protocol
 
-from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.errors import FetchError, IntegrityError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ def parse_manifest(data: bytes, entry: IndexEntry, location: str) -> Manifest:
             file=f"{location}/{entry.manifest}",
             expected=f"sha256 {entry.sha256}",
             found=f"sha256 {found}",
-            remedy="publish again, and find out who changed the file",
+            remedy=publish_again(location, ""),
         )
     manifest = manifest_from_json(data, f"{location}/{entry.manifest}")
     if manifest.digest != entry.digest or manifest.lock != entry.lock:
@@ -75,9 +75,26 @@ def parse_manifest(data: bytes, entry: IndexEntry, location: str) -> Manifest:
             file=f"{location}/{entry.manifest}",
             expected=f"digest {entry.digest}, lock {entry.lock}",
             found=f"digest {manifest.digest}, lock {manifest.lock}",
-            remedy="publish again",
+            remedy=publish_again(location, ""),
         )
     return manifest
+
+
+def publish_again(location: str, words: str) -> str:
+    """The command that repairs what is published in `location`; `words` choose layers.
+
+    It works also where the time of the damaged file was kept.
+    """
+    command = f"stackbuild publish {words}--check"
+    if "://" in location:
+        return f"{command}, in the project of the stack; then copy its exports to the server"
+    return f"in the project of the stack: {command} --to {quoted(location)}"
+
+
+def publish_layer_again(location: str, manifest: Manifest) -> str:
+    """The command that repairs the archive of `manifest` in `location`."""
+    words = f"--layer {manifest.layer} --platform {manifest.platform} "
+    return publish_again(location, words)
 
 
 def no_index(location: str) -> FetchError:

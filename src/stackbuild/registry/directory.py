@@ -12,6 +12,8 @@ from stackbuild.registry.base import (
     no_index,
     parse_index,
     parse_manifest,
+    publish_again,
+    publish_layer_again,
 )
 from stackbuild.strictjson import MAX_SIZE
 
@@ -58,7 +60,7 @@ class DirectoryRegistry:
         try:
             data = read_regular(path, MAX_SIZE + 1)
         except FileNotFoundError as error:
-            raise _missing("manifest", path) from error
+            raise _missing("manifest", path, self._directory) from error
         except OSError as error:
             raise _unreadable("manifest", path, error) from error
         return parse_manifest(data, entry, self.location)
@@ -76,7 +78,7 @@ class DirectoryRegistry:
                         self._transferred += len(piece)
                         yield piece
         except FileNotFoundError as error:
-            raise _missing("archive", path) from error
+            raise _missing("archive", path, self._directory) from error
         except OSError as error:
             raise _unreadable("archive", path, error) from error
 
@@ -95,7 +97,7 @@ def _pieces(file: BufferedReader, left: int, manifest: Manifest, path: Path) -> 
                 file=path,
                 expected=f"{manifest.archive.size} bytes",
                 found=f"{path.stat().st_size} bytes",
-                remedy="publish or copy it again",
+                remedy=publish_layer_again(str(path.parent.parent), manifest),
             )
         left -= len(piece)
         yield piece
@@ -110,9 +112,9 @@ def _unreadable(what: str, path: Path, error: OSError) -> FetchError:
     )
 
 
-def _missing(what: str, path: Path) -> FetchError:
+def _missing(what: str, path: Path, location: Path) -> FetchError:
     return FetchError(
         f"the {what} that the index names is missing",
         file=path,
-        remedy="publish again, or copy the whole directory",
+        remedy=f"copy the whole directory, or {publish_again(str(location), '')}",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from stackbuild.lock.model import (
     LockedFile,
     VcsSource,
 )
+from stackbuild.lock.packageroot import contents
 from stackbuild.lock.question import Question
 from stackbuild.lock.report import change_of
 from stackbuild.lock.runtime import is_current, lock_runtime
@@ -378,3 +381,22 @@ def test_the_path_of_a_wheel_leads_to_the_wheelhouse() -> None:
     path = Path("project/layers/fw") / "../../wheelhouse/a-1-py3-none-any.whl"
     assert 'path = "../../wheelhouse/a-1-py3-none-any.whl"' in text
     assert path.resolve() == Path("project/wheelhouse/a-1-py3-none-any.whl").resolve()
+
+
+def test_a_directory_of_a_build_that_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/file").write_text("x")
+    assert [name for name, _ in contents(tmp_path)] == ["deep/file"]
+    assert contents(tmp_path / "nothing") == []
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # as for a user who is not root
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        contents(tmp_path)

@@ -178,6 +178,8 @@ def test_names_are_no_patterns_and_may_have_any_character(tree: Path) -> None:
     write(tree, "a*b/one.py", "aXb/two.py", "a*b/new\nline.py", 'a*b/"quoted".py', "a*b/ü.log")
     found = names(ProjectFiles(tree, [tree / "a*b"]).below(tree / "a*b"), tree / "a*b")
     assert found == ['"quoted".py', "new\nline.py", "one.py"]
+    write(tree, ":(top)x/one.py", ":(top)x/out.log")
+    assert names(ProjectFiles(tree).below(tree / ":(top)x"), tree) == [":(top)x/one.py"]
 
 
 @posix

@@ -505,20 +505,21 @@ copy-files = [
         ("/launch/app.py", "a module of the layer is ignored by git, so it is not published"),
         ("/launch/helping/", "a module of the layer is a directory with no file"),
         ("/overlays/", "git ignores all files of an overlay, so none is published"),
+        ("note.txt", "git ignores the source of an overlay, so it is not published"),
     ],
 )
 def test_an_entry_that_git_ignores_altogether(
     small: SmallStack, ignored: str, message: str
 ) -> None:
     small.write("overlays/app/share/note.txt", "note")
-    copy = '{from = "share/", to = "x/"'
+    copy = f'{{from = "share/{ignored if ignored == "note.txt" else ""}", to = "x/"'
     small.more = f"[tool.stackbuild.layers.app]\ncopy-files = [{copy}}}]\n"
     small.write(".gitignore", f"{ignored}\n")
     subprocess.run(["git", "init", "-q"], cwd=small.directory, check=True)
     (failed,) = small.publish(["app"]).failures
     assert failed.error.message.startswith(message)
     assert failed.error.exit_code == 7
-    if ignored == "/overlays/":
+    if "overlay" in message:
         assert "include-ignored = true" in str(failed.error)
         small.more = small.more.replace('"x/"', '"x/", include-ignored = true')
     else:

@@ -86,11 +86,10 @@ def ignores_all(top: Path, path: str) -> bool:
 
     Raises ComposeError as `status` does.
     """
-    # This command takes paths, and does not know the option that says so.
+    # This command takes paths, and does not know the option that says so. A directory in
+    # which something is tracked is not ignored to it.
     words = ("--no-literal-pathspecs", "check-ignore", "--quiet", "--", f"./{path}")
-    if _git(top, *words, accepted=(0, 1)).returncode:
-        return False
-    return not _git(top, "ls-files", "-z", "--", path).stdout
+    return _git(top, *words, accepted=(0, 1)).returncode == 0
 
 
 def is_submodule(top: Path, path: str) -> bool:

@@ -293,13 +293,12 @@ def test_only_the_directories_of_the_chain_can_be_reached(path: str, link: str) 
     with pytest.raises(IntegrityError) as caught:
         list(TarReader(io.BytesIO(header(path, link=link)).read, siblings=["cpython-3.12"]))
     assert (caught.value.message, caught.value.details) == (message, (("file", repr(path)),))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="leads out of the layer"):
         check_link(path, link)
 
 
 @pytest.mark.parametrize("path", ["", "/x", "a/../b", "a\\b", "a\0b", "\udcff", "x" * 5000])
 def test_the_writer_refuses_them_too(path: str) -> None:
-    with pytest.raises(IntegrityError):
-        header(path)
-    with pytest.raises(IntegrityError):
-        check_path(path)
+    for write in (header, check_path):
+        with pytest.raises(IntegrityError, match=r"^the path "):
+            write(path)

@@ -49,8 +49,9 @@ def test_the_tag_says_what_a_wheel_needs() -> None:
 
 def test_damaged_libraries_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"\x7fELF" + bytes(60))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError) as caught:
         audit(tmp_path, "x86_64")
+    assert ("file", str(tmp_path / "lib.so")) in caught.value.details
 
 
 def test_files_of_other_kinds_need_nothing(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def raw_header(path: str) -> bytes:
 @pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil", "./x"])
 def test_a_path_that_leaves_is_refused(tmp_path: Path, path: str) -> None:
     data, frame = made_frame(raw_header(path))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="is absolute, or has an empty"):
         unpack(data, frame, tmp_path / "tree", ())
     assert [entry.name for entry in tmp_path.iterdir()] == ["tree"]
 
@@ -209,7 +209,7 @@ def test_a_path_that_leaves_is_refused(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("link", ["/etc/passwd", "../../etc", "../other/x", "a/../../x"])
 def test_a_link_that_leaves_is_refused(tmp_path: Path, link: str) -> None:
     data, frame = made_frame(fragment(("link", link, False)))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=r"^the target '.*' of a link "):
         unpack(data, frame, tmp_path / "tree", ("framework",))
 
 

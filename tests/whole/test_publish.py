@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -108,7 +109,8 @@ def test_the_archive_holds_the_layer_and_its_chain_scripts(small: SmallStack) ->
 
 
 def test_venvstacks_reads_the_description_of_a_layer(small: SmallStack, tmp_path: Path) -> None:
-    postinstall = pytest.importorskip("venvstacks._injected.postinstall")
+    # Not to be skipped where a newer venvstacks has it elsewhere: its format may be another too.
+    postinstall = importlib.import_module("venvstacks._injected.postinstall")
     small.publish()
     for layer in ("base", "app"):
         (tmp_path / "envs" / layer).mkdir(parents=True)
@@ -157,7 +159,10 @@ def test_two_places_users_and_times_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_publishing_again_changes_nothing(small: SmallStack) -> None:
-    assert all(item.is_new for item in by_layer(small).values())
+    assert {layer: item.is_new for layer, item in by_layer(small).items()} == {
+        "base": True,
+        "app": True,
+    }
     before = {path: path.stat().st_mtime_ns for path in small.exports.rglob("[!.]*.*")}
     again = by_layer(small)
     assert not any(item.is_new or item.download for item in again.values())

@@ -268,7 +268,8 @@ class TestUnreachable:
             "reached (Connection refused))"
         )
         count = len(archive.host_libraries)
-        assert note.endswith(f"; it needs {count} libraries of its host") or count < 2
+        library = "library" if count == 1 else "libraries"
+        assert note.endswith(f"; it needs {count} {library} of its host" if count else "))")
         assert not any(name in note for name in archive.host_libraries)
         assert archive.host_libraries == tuple(sorted(archive.host_libraries))
 

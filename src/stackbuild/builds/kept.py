@@ -39,7 +39,11 @@ class Kept:
         sha256, name = str(entry.get("sha256")), str(entry.get("name"))
         path = self._directory / "wheels" / sha256 / name
         foreign = entry.get("foreign")
-        if isinstance(foreign, dict) and path.is_file() and sha256_file(path) == sha256:
+        if not isinstance(foreign, dict) or not all(
+            isinstance(one, str) for one in foreign.values()
+        ):
+            return None
+        if path.is_file() and sha256_file(path) == sha256:
             return KeptWheel(path=path, sha256=sha256, foreign=foreign)
         return None
 

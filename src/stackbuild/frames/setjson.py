@@ -40,7 +40,7 @@ def _frame_set(value: Mapping[str, Any]) -> FrameSet:
     )
     texts = (
         frame_set.key,
-        frame_set.licence or "",
+        "" if frame_set.licence is None else frame_set.licence,
         *frame_set.paths,
         *frame_set.pth,
         *(text for frame in frame_set.frames for text in (frame.subject, frame.sha256)),
@@ -49,6 +49,8 @@ def _frame_set(value: Mapping[str, Any]) -> FrameSet:
     counts = [
         n for frame in frame_set.frames for n in (frame.size, frame.content_size, frame.files)
     ]
+    if not all(isinstance(point.gui, bool) for point in frame_set.entry_points):
+        raise TypeError("gui is not true or false")
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is not a string")
     if not all(type(count) is int and count >= 0 for count in counts):

@@ -19,14 +19,14 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackbuild import strictjson
 from stackbuild.files import atomic_write, locked, remove_tree
 from stackbuild.mark import OTHERS_WRITE, Kind, check_mark, check_owner, claim, read_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -160,14 +160,7 @@ class Store:
         if known is not None:
             return known
         try:
-            value = strictjson.read(self.listing_path(sha256))
-            if value["format"] != LISTING_FORMAT:
-                return None
-            listing = Listing(
-                directories=tuple(value["directories"]),
-                files=tuple(StoredFile(*file) for file in value["files"]),
-                links=tuple((path, target) for path, target in value["links"]),
-            )
+            listing = _listing(strictjson.read(self.listing_path(sha256)))
         except (
             FileNotFoundError,
             NotADirectoryError,
@@ -206,3 +199,24 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed processes left: under the lock, nobody else is at work."""
         remove_tree(self.staging)
+
+
+def _listing(value: Mapping[str, Any]) -> Listing:
+    """The listing in what `Listing.to_json` wrote. Raises ValueError, TypeError, KeyError."""
+    if value["format"] != LISTING_FORMAT:
+        raise ValueError(f"format {value['format']}")
+    listing = Listing(
+        directories=tuple(value["directories"]),
+        files=tuple(StoredFile(*file) for file in value["files"]),
+        links=tuple((path, target) for path, target in value["links"]),
+    )
+    texts = (*listing.directories, *(text for link in listing.links for text in link))
+    if not all(type(text) is str for text in texts):
+        raise TypeError("a path is not a string")
+    for file in listing.files:
+        numbers = (file.size, file.crc32, file.mtime_ns)
+        if type(file.path) is not str or type(file.executable) is not bool:
+            raise TypeError("a file is not what it should be")
+        if not all(type(number) is int for number in numbers):
+            raise TypeError("a file's size, sum or time is not a whole number")
+    return listing

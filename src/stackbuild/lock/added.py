@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.files import atomic_write
 from stackbuild.lock.model import LockedFile
+from stackbuild.names import path_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -53,23 +54,34 @@ def read_added(wheelhouse: Path) -> list[AddedWheel]:
     """The wheels that were added, in their order. Raises IntegrityError for a damaged list."""
     path = wheelhouse / LIST
     try:
-        return [
-            AddedWheel(
-                wheel=LockedFile(name=item["file"], size=item["size"], sha256=item["sha256"]),
-                dependencies=tuple(item["dependencies"]),
-                extras=tuple(item["extras"]),
-            )
-            for item in strictjson.read(path)
-        ]
+        return [_added(item) for item in strictjson.read(path)]
     except FileNotFoundError:
         return []
-    except (strictjson.JsonError, KeyError, TypeError) as error:
+    except (strictjson.JsonError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             "the list of wheels that were added is damaged",
             file=path,
             found=f"{type(error).__name__}: {error}",
             remedy="remove it, and add the wheels again with `stackbuild wheel add FILE`",
         ) from None
+
+
+def _added(item: Mapping[str, Any]) -> AddedWheel:
+    """The wheel in an entry of the list. Raises ValueError, KeyError, TypeError for others."""
+    name, size, sha256 = item["file"], item["size"], item["sha256"]
+    texts = [name, sha256, *item["dependencies"], *item["extras"]]
+    if not all(isinstance(text, str) for text in texts) or type(size) is not int:
+        raise TypeError("a value of another type")
+    if fault := path_fault(name):
+        raise ValueError(f"the file name {fault}")
+    added = AddedWheel(
+        wheel=LockedFile(name=name, size=size, sha256=sha256),
+        dependencies=tuple(item["dependencies"]),
+        extras=tuple(item["extras"]),
+    )
+    # Raises for what is not the file name of a wheel.
+    _ = added.version
+    return added
 
 
 def write_added(wheelhouse: Path, wheels: Sequence[AddedWheel]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,13 @@ def candidates() -> list[Path]:
     """
     from findpython.providers import ALL_PROVIDERS
 
-    made = [provider.create() for provider in ALL_PROVIDERS.values()]
-    found = [python for provider in made if provider for python in provider.find_pythons()]
-    return [*(python.executable for python in found), Path(sys.executable)]
+    found: list[Path] = []
+    for kind in ALL_PROVIDERS.values():
+        # Of a user without a home directory, that of pyenv and others cannot be told.
+        with suppress(RuntimeError):
+            provider = kind.create()
+            found += [python.executable for python in provider.find_pythons()] if provider else []
+    return [*found, Path(sys.executable)]
 
 
 def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:

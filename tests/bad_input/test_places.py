@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -208,3 +209,15 @@ def test_publishing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.M
 def _publish(small: SmallStack) -> tuple[str | Path, ...]:
     only = ("--layer", "base", "--layer", "app", "--only", "--platform", "linux-x64")
     return ("publish", "--spec", small.spec, *only)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_paths_that_are_not_utf_8(made: Publisher, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff")
+    made.directory.rename(odd)
+    succeed("install", "atls", "--from", odd, "--root", tmp_path / os.fsdecode(b"\xfe"))
+    succeed("list", "--root", tmp_path / os.fsdecode(b"\xfe"))
+    store = tmp_path / os.fsdecode(b"\xfd")
+    message = fail(2, "install", "atls", "--from", odd, "--root", tmp_path / "r", "--store", store)
+    assert message.startswith("error: the path of the store is not UTF-8\n")
+    assert not store.exists()

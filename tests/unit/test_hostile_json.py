@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -197,15 +198,13 @@ def test_installing_what_a_hostile_publisher_says(
     assert {path.name for path in directory.iterdir()} <= {"exports", "root"}
 
 
-@pytest.mark.parametrize("name", ["state.json", "atls.json", "damaged.json"])
+@pytest.mark.parametrize("name", ["state.json", "manifests/atls.json", "damaged.json"])
 @SETTINGS
 @given(change=changes())
 def test_state(root: Path, tmp_path: Path, name: str, change: Callable[[Any], Any]) -> None:
     own = tmp_path / ".stackbuild"
     if not own.exists():
-        own.mkdir()
-        for path in (root / "current/.stackbuild").glob("*.json"):
-            (own / path.name).write_bytes(path.read_bytes())
+        shutil.copytree(root / "current/.stackbuild", own)
         mark_damaged(tmp_path, ["atls"], ["0" * 64])
         (own / name).rename(own / "original")
     (own / name).write_bytes(encoded(change(json.loads((own / "original").read_bytes()))))

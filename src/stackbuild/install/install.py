@@ -67,11 +67,25 @@ def install(
             if doubts := published.doubts(layer):
                 messages.warn(f"{layer} is {'; '.join(doubts)}")
         # The root's own store is named by None, so that the root can be moved.
-        named = expanded(store).absolute() if store is not None else before.store
+        named = _store(store) if store is not None else before.store
         named = None if named == where.own_store else named
         after = replace(plan.state, store=named)
         where.check_free(after.layers)
         return apply(where, before, after, published, sync, messages)
+
+
+def _store(path: Path) -> Path:
+    """The absolute path of a store. Raises UsageError for one that JSON cannot hold."""
+    found = expanded(path).absolute()
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "the path of the store is not UTF-8",
+            file=found,
+            remedy="name another directory with --store",
+        ) from None
+    return found
 
 
 def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallReport:

@@ -36,8 +36,8 @@ class DirectoryRegistry:
 
     @property
     def location(self) -> str:
-        """The directory."""
-        return str(self._directory)
+        """The directory, with an escape for each byte that is not UTF-8: roots keep it as JSON."""
+        return str(self._directory).encode("utf-8", "backslashreplace").decode()
 
     @property
     def transferred(self) -> int:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import sys
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,10 +219,35 @@ def remove_tree(path: Path) -> None:
         return
     if not stat.S_ISDIR(mode):
         path.unlink(missing_ok=True)
-    elif sys.version_info >= (3, 12):
+        return
+    try:
+        _remove_directory(path)
+    except RecursionError:
+        _flatten(path)
+        _remove_directory(path)
+
+
+def _remove_directory(path: Path) -> None:
+    if sys.version_info >= (3, 12):
         shutil.rmtree(path, onexc=_make_writable)
     else:
         shutil.rmtree(path, onerror=_make_writable)
+
+
+def _flatten(top: Path) -> None:
+    """Move all files below `top` into it: rmtree of Python before 3.13 goes only so deep."""
+    token, numbers = secrets.token_hex(6), count()
+    pending = True
+    while pending:
+        directories = [
+            Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)
+        ]
+        pending = bool(directories)
+        for directory in directories:
+            directory.chmod(0o700)
+            for path in list(directory.iterdir()):
+                path.rename(top / f".{token}.{next(numbers)}{WORK_SUFFIX}")
+            directory.rmdir()
 
 
 def _make_writable(function: Callable[[str], object], name: str, _error: object) -> None:

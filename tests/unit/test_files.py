@@ -296,3 +296,21 @@ def test_tree_size_counts_hard_links_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("a")
     assert tree_size(tmp_path) == 111
     assert tree_size(tmp_path / "nothing") == 0
+
+
+def test_a_deep_tree_is_removed(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "a").mkdir(parents=True)
+    (top / "a" / "link").symlink_to(tmp_path)
+    # From within: the whole path is longer than the system takes.
+    before = Path.cwd()
+    os.chdir(top)
+    try:
+        for _ in range(1500):
+            Path("a").mkdir(exist_ok=True)
+            os.chdir("a")
+            Path("f").write_text("x")
+    finally:
+        os.chdir(before)
+    remove_tree(top)
+    assert list(tmp_path.iterdir()) == []

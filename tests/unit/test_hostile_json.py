@@ -202,15 +202,16 @@ def test_installing_what_a_hostile_publisher_says(
 @SETTINGS
 @given(change=changes())
 def test_state(root: Path, tmp_path: Path, name: str, change: Callable[[Any], Any]) -> None:
-    own = tmp_path / ".stackbuild"
+    generation = tmp_path / "generations/1"
+    own = generation / ".stackbuild"
     if not own.exists():
         shutil.copytree(root / "current/.stackbuild", own)
-        mark_damaged(tmp_path, ["atls"], ["0" * 64])
+        mark_damaged(generation, ["atls"], ["0" * 64])
         (own / name).rename(own / "original")
     (own / name).write_bytes(encoded(change(json.loads((own / "original").read_bytes()))))
-    state = only_ours(lambda: read_state(tmp_path))
+    state = only_ours(lambda: read_state(generation))
     assert state is None or type(state) is State
-    lists = only_ours(lambda: damaged(tmp_path))
+    lists = only_ours(lambda: damaged(generation))
     assert lists is None or all(type(text) is str for items in lists for text in items)
 
 

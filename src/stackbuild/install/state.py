@@ -230,6 +230,7 @@ def _unreadable(path: Path, reason: str) -> InstallError:
     return InstallError(
         "the state of a generation cannot be read",
         file=path,
-        found=reason,
+        # What a damaged file says may be of any length.
+        found=reason if len(reason) <= 500 else f"{reason[:499]}…",
         remedy=f"stackbuild repair {quoted(root)}",
     )

@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 
 from stackbuild.platforms import Platform, host_platform
-from tools.standin import PROJECT, copy_stack_for_another_python
+from stackbuild.workspace import open_workspace
+from tools.standin import (
+    PROJECT,
+    RUNTIME,
+    copy_stack_for_another_python,
+    interpreter_archive,
+    other_versions,
+)
 
 DEMO = PROJECT / "demo"
 ROOT = DEMO / "root"
@@ -26,8 +33,6 @@ QVQLVQSGAEVKKPGASVKVSCKASGYTFTNYGMNWVRQAPGQGLEWMGWINTNTGEPTYAEEFKGRFVFSLDTSVSTAY
 ARNGSDPMDVWGQGTTVTVSS
 """
 
-FETCH_ERROR, COMPOSE_ERROR = 5, 7
-
 
 def main() -> int:
     """Run the demo; the result is the exit code of the first command that fails."""
@@ -38,9 +43,12 @@ def main() -> int:
     application = _application()
     say(f"The stack is venvstacks.toml; the demo takes its application {application}.")
     run(stack, "show")
-    if not _publish_runtime(stack):
+    say("Get the interpreter: download it, or pack a CPython 3.12 of this machine; publish it.")
+    if interpreter_archive(open_workspace(stack)):
+        run(stack, "publish", "--layer", RUNTIME, "--platform", "host")
+    else:
         stack = _stand_in()
-    _lock(stack)
+    _lock(stack, application)
     run(stack, "fetch", "--layer", application, "--platform", "host")
     say("Compose the layers and write their archives.")
     run(stack, "publish", "--layer", application, "--platform", "host")
@@ -60,31 +68,22 @@ def _application() -> str:
     return "atls" if host_platform() in made_for else "pgen"
 
 
-def _lock(stack: Path) -> None:
+def _lock(stack: Path, application: str) -> None:
     if stack == PROJECT:
         say("Choose distributions (nothing to do: the locks are committed) and fetch the wheels.")
         run(stack, "lock")
-    else:
-        say("Choose distributions for this platform and fetch the wheels.")
-        # Only what is needed: another application would have something built from source.
-        run(stack, "lock", "--layer", _application(), "--platform", "host")
-
-
-def _publish_runtime(stack: Path) -> bool:
-    say("Get the interpreter and publish it: downloaded, or packed from one on this machine.")
-    code = run(stack, "publish", "--layer", "cpython-3.12", "--platform", "host", may_fail=True)
-    if code not in {0, FETCH_ERROR, COMPOSE_ERROR}:
-        sys.exit(code)
-    return code == 0
+        return
+    say("Choose distributions for this platform and fetch the wheels.")
+    # Only what is needed: another application would have something built from source.
+    run(stack, "lock", "--layer", application, "--platform", "host")
+    if others := other_versions(stack, application):
+        taken = [f"{name} {version} (not {pinned})" for name, (pinned, version) in others.items()]
+        say(f"The nearest versions with wheels for this Python: {', '.join(taken)}.")
 
 
 def _stand_in() -> Path:
-    stack = copy_stack_for_another_python(DEMO / "stack")
-    say(
-        "CPython 3.12 can neither be downloaded nor found on this machine. The demo goes on with",
-        f"{shell(stack)}, a copy of the stack for another version of Python that is here. It",
-        "has no locks yet. The stack of this repository is left as it is.",
-    )
+    stack, version = copy_stack_for_another_python(DEMO / "stack")
+    say(f"Neither can be done here: go on in {shell(stack)}, a copy for CPython {version}.")
     return stack
 
 
@@ -107,22 +106,20 @@ def _tell_how_to_go_on(application: str) -> None:
     )
 
 
-def run(stack: Path, *arguments: str | Path, may_fail: bool = False) -> int:
+def run(stack: Path, *arguments: str | Path) -> None:
     """Run `stackbuild` in the directory of a stack; stop the demo if it fails."""
-    program = Path(sys.executable).parent / "stackbuild"
-    return execute(program, *arguments, directory=stack, may_fail=may_fail)
+    execute(Path(sys.executable).parent / "stackbuild", *arguments, directory=stack)
 
 
-def execute(*command: str | Path, directory: Path = PROJECT, may_fail: bool = False) -> int:
-    """Show a command and run it; stop the demo if it fails, unless it may."""
+def execute(*command: str | Path, directory: Path = PROJECT) -> None:
+    """Show a command and run it; stop the demo if it fails."""
     where = f"cd {shell(directory)} && " if directory != PROJECT else ""
     words = " ".join(shell(word, directory) for word in command)
     print(f"$ {where}{words}", flush=True)
     code = subprocess.run(list(map(str, command)), cwd=directory, check=False).returncode
-    if code and not may_fail:
+    if code:
         print(f"\nThe demo ends here: the command above failed with exit code {code}.")
         sys.exit(code)
-    return code
 
 
 def say(*lines: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +18,7 @@ from stackbuild.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MINORS = ("3.12", "3.11", "3.13", "3.10", "3.14")
 """In the order in which tests like them."""
@@ -38,30 +37,13 @@ def interpreters(minor: str) -> tuple[Facts, ...]:
 
 
 @functools.cache
-def packable(minor: str | None = None, *, own_prefix: bool = False) -> Facts:
-    """An interpreter that can be packed, of `minor` or of any version. Skips without one.
-
-    With `own_prefix` it is none of the operating system's, which cannot be put out of reach.
-    """
+def packable(minor: str | None = None) -> Facts:
+    """An interpreter that can be packed, of `minor` or of any version. Skips without one."""
     found = [facts for name in ([minor] if minor else MINORS) for facts in interpreters(name)]
     for facts in sorted(found, key=lambda facts: facts.is_system):
-        if objection(facts, host_platform()) is None and not (own_prefix and facts.is_system):
+        if objection(facts, host_platform()) is None:
             return facts
-    words = "no interpreter of this machine with a prefix of its own" if own_prefix else "none here"
-    pytest.skip(f"{words} can be packed: {minor or 'any version'}")
-
-
-def interpreter_for(minor: str) -> Path:
-    """An interpreter of a minor version. Skips where there is none.
-
-    For the version that runs the tests there always is one.
-    """
-    found = interpreters(minor)
-    if found:
-        return found[0].executable
-    if sys.version_info[:2] == tuple(map(int, minor.split("."))):
-        return Path(sys.executable)
-    pytest.skip(f"there is no CPython {minor} on this machine")
+    pytest.skip(f"no interpreter here can be packed: {minor or 'any version'}")
 
 
 @functools.cache

@@ -3,7 +3,9 @@
 - A `console` block is a session: lines after `$ ` are run in order, in one shell for each page, in
   a copy of this repository; the lines below each are what it prints (both streams). `…` stands for
   any text, alone on a line for any lines; digests, sizes and counts may differ. Only where an
-  `error:` is shown may a command fail.
+  `error:` is shown may a command fail. Where CPython 3.12 is neither downloaded nor installed, the
+  commands from the first one that needs it on are run in the copy of the stack for another Python,
+  and the versions shown stand for those of that copy.
 - A `toml` block is a part of a venvstacks.toml and is read together with a small stack; one
   marked `toml text` is some other file, and only its syntax is checked.
 - A `json manifest` or `json index` block shows keys of those files.
@@ -13,27 +15,32 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import shutil
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tools.standin import PROJECT, copy_stack
+from tools.standin import PROJECT, RUNTIME, copy_stack, other_versions
 
-from stackbuild.platforms import Platform, host_platform
+from stackbuild.platforms import host_platform
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE
-from tests.support.stack import PROGRAM, RealStack, run
+from tests.support.stack import APPLICATION, PROGRAM, RealStack, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
 
+# From the first such command on a page needs the interpreter of the stack.
+NEEDS_INTERPRETER = re.compile(r"\bstackbuild (fetch|publish|build)\b")
 # What only machines print that cannot download the interpreter, or have fetched nothing yet.
 CIRCUMSTANCES = re.compile(
     r"^(.*stands in for .*|.*compiles the bytecode instead of .*|downloading .*)\n", re.MULTILINE
@@ -44,7 +51,7 @@ NUMBERS = (
     (re.compile(r"\b[\d.]+ [kMG]?B\b"), "<size>"),
     (re.compile(r"<digest> +\d+ +<size>"), "<digest> <count> <size>"),
     (re.compile(r"\b\d+ (?=frames|files)"), "<count> "),
-    (re.compile(r"(?<=linux-x64 ) +3\.12\.\d+(?= )"), "<python>"),
+    (re.compile(r"(?<=linux-x64 ) +3\.\d+\.\d+(?= )"), "<python>"),
     (re.compile(r" +"), " "),
 )
 SMALL_STACK = {
@@ -127,45 +134,74 @@ def test_numbers() -> None:
     assert without_numbers("57 frames fetched (106.6 MB)") == "<count> frames fetched (<size>)"
 
 
-@pytest.fixture
-def session(real_stack: RealStack, tmp_path: Path) -> RealStack:
-    """A copy of the stack in which a page's commands run; frames are made already."""
-    if host_platform() is not Platform.LINUX_X64 or real_stack.runtime != "cpython-3.12":
-        pytest.skip("the pages show what CPython 3.12 on linux-x64 prints")
-    directory = copy_stack(tmp_path / "stack")
+@dataclass(frozen=True)
+class Step:
+    block: Block
+    command: str
+    expected: str
+    directory: Path
+
+
+def steps_of(page: Path, real_stack: RealStack, to: Path) -> Iterator[Step]:
+    """The commands of a page, as they are for this machine; frames are made already."""
+    directory = copy_stack(to / "stack")
     (directory / "wheelhouse").symlink_to(PROJECT / "wheelhouse")
-    return RealStack(directory=directory, cache=real_stack.cache)
+    words: dict[str, str] = {}
+    for block in sessions()[page]:
+        for command, expected in commands(block):
+            if real_stack.runtime != RUNTIME and not words and NEEDS_INTERPRETER.search(command):
+                directory = to / "another"
+                parts = shutil.ignore_patterns("exports")
+                shutil.copytree(real_stack.directory, directory, symlinks=True, ignore=parts)
+                words = {RUNTIME: real_stack.runtime}
+                for pinned, taken in other_versions(directory, APPLICATION).values():
+                    words[pinned] = taken
+            yield Step(block, replaced(command, words), replaced(expected, words), directory)
+
+
+def replaced(text: str, words: Mapping[str, str]) -> str:
+    """`text` with other words, where they stand alone."""
+    for word, other in words.items():
+        text = re.sub(rf"(?<![\w.]){re.escape(word)}(?![\w.])", other, text)
+    return text
+
+
+def test_replaced() -> None:
+    words = {"2.2.3": "2.3.0", "cpython-3.12": "cpython-3.13"}
+    text = "cpython-3.12-<digest> pandas==2.2.3 12.2.3 2.2.30 in $layer cpython-3.12"
+    expected = "cpython-3.13-<digest> pandas==2.3.0 12.2.3 2.2.30 in $layer cpython-3.13"
+    assert replaced(text, words) == expected
 
 
 @pytest.mark.index
+@pytest.mark.skipif(host_platform() != "linux-x64", reason="the pages show what linux-x64 prints")
 @pytest.mark.parametrize("page", sessions(), ids=lambda page: page.name)
-def test_sessions(page: Path, session: RealStack, tmp_path: Path) -> None:
-    steps = [(block, *step) for block in sessions()[page] for step in commands(block)]
+def test_sessions(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
+    steps = list(steps_of(page, real_stack, tmp_path))
     separator = "\x1e"
-    script = "exec 2>&1\n" + "".join(
-        f"{command}\nprintf '{separator}%s{separator}' $?\n" for _, command, _ in steps
-    )
-    path = f"{PROGRAM.parent}:/usr/local/bin:/usr/bin:/bin"
+    script = "exec 2>&1\n"
+    directory = tmp_path
+    for step in steps:
+        if step.directory != directory:
+            directory = step.directory
+            script += f"cd {shlex.quote(str(directory))}\n"
+        script += f"{step.command}\nprintf '{separator}%s{separator}' $?\n"
     environment = {
-        CACHE_VARIABLE: str(session.cache),
-        # Interpreters of this machine are found below the real home, if there.
-        "PATH": path,
-        "PWD": str(session.directory),
+        CACHE_VARIABLE: str(real_stack.cache),
+        "PATH": f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "100",
     }
-    result = run("bash", "-c", script, directory=session.directory, environment=environment)
+    result = run("bash", "-c", script, directory=tmp_path, environment=environment)
     printed = result.stdout.split(separator)
-    for (block, command, expected), output, code in zip(
-        steps, printed[::2], printed[1::2], strict=False
-    ):
-        place = f"{block}: $ {command}"
-        seen = CIRCUMSTANCES.sub("", output.replace(str(tmp_path / "stack"), "…"))
+    for step, output, code in zip(steps, printed[::2], printed[1::2], strict=False):
+        place = f"{step.block}: $ {step.command}"
+        seen = CIRCUMSTANCES.sub("", output.replace(str(step.directory), "…"))
         if seen and not seen.endswith("\n"):
             seen += "\n"
-        wanted = pattern(without_numbers(expected))
+        wanted = pattern(without_numbers(step.expected))
         assert wanted.fullmatch(without_numbers(seen)), f"{place}\nprints:\n{output}"
         failed = code != "0"
-        assert failed == bool(re.search("^error:", expected, re.MULTILINE)), f"{place}: {code}"
+        assert failed == bool(re.search("^error:", step.expected, re.MULTILINE)), f"{place}: {code}"
     assert len(printed) == 2 * len(steps) + 1, "the shell ended early"
 
 

@@ -20,7 +20,7 @@ from stackbuild.layout import Layout
 from stackbuild.runtimes.model import Interpreter
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import files_of, sha256
-from tests.support.interpreters import MINORS, interpreter_for
+from tests.support.handmade import interpreters
 from tests.support.wheels import make_wheel
 
 _SETTINGS = FrameSettings()
@@ -42,7 +42,7 @@ _MODULES = {
 
 
 def _interpreter(minor: str) -> Interpreter:
-    executable = interpreter_for(minor)
+    executable = interpreters()[minor]
     code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
     version = subprocess.run(
         [executable, "-c", code], capture_output=True, check=True, encoding="ascii"
@@ -73,7 +73,7 @@ def test_the_version_that_compiles_is_part_of_the_key() -> None:
     assert len(keys) == 3
 
 
-@pytest.mark.parametrize("minor", [*MINORS, "3.9"])
+@pytest.mark.parametrize("minor", sorted(interpreters()))
 def test_bytecode_is_loaded_without_its_source_being_checked(tmp_path: Path, minor: str) -> None:
     interpreter = _interpreter(minor)
     source = b"value = 1\nprint(__cached__ or '', __file__)\ndef f():\n    raise ValueError\n"
@@ -104,7 +104,7 @@ def test_bytecode_is_loaded_without_its_source_being_checked(tmp_path: Path, min
     assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
-@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("minor", sorted(interpreters()))
 def test_bytecode_does_not_depend_on_what_was_compiled_before(tmp_path: Path, minor: str) -> None:
     interpreter = _interpreter(minor)
     together: dict[str, bytes] = {name: text.encode() for name, text in _MODULES.items()}
@@ -171,7 +171,7 @@ def test_the_modules_of_a_wheel(tmp_path: Path) -> None:
 
 
 def test_two_layers_with_the_same_modules_have_frames_of_their_own(tmp_path: Path) -> None:
-    interpreter = _interpreter(MINORS[0])
+    interpreter = _interpreter("{}.{}".format(*sys.version_info[:2]))
     layout = Layout("linux", interpreter.version.rpartition(".")[0])
     cache = FrameCache(tmp_path)
     sources = [MemorySources(subject=name, files={"x.py": b"x = 1\n"}) for name in ("a", "b")]

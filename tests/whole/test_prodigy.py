@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from tools.standin import interpreter_archive
 
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.lock.files import lock_path, read_lock
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.workspace import open_workspace
+from stackbuild.runtimes.unpacked import unpacked_interpreter
 from tests.support.stack import copy_for_tests, run
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ pytestmark = [
 
 def test_freesasa_is_built_and_used(tmp_path: Path) -> None:
     stack = copy_for_tests(tmp_path)
+    archive = interpreter_archive(stack.workspace)
+    assert archive
+    python = unpacked_interpreter(archive, stack.workspace)
+    if not list(python.parents[1].glob("include/*/Python.h")):
+        pytest.skip(f"the headers of CPython {archive.version} are not installed")
     # A wheelhouse of its own, in which nothing is built yet.
     (stack.directory / "wheelhouse").unlink()
     only = ("--layer", "prodigy", "--platform", "host")
@@ -35,8 +41,7 @@ def test_freesasa_is_built_and_used(tmp_path: Path) -> None:
         pytest.skip(f"the package index cannot be reached: {locked.stderr}")
     assert locked.returncode == 0, locked.stderr
     assert "building freesasa 2.2.1 for prodigy on linux-x64" in locked.stderr
-    workspace = open_workspace(stack.directory, cache=stack.cache)
-    lock = read_lock(lock_path(workspace, "prodigy", Platform.LINUX_X64))
+    lock = read_lock(lock_path(stack.workspace, "prodigy", Platform.LINUX_X64))
     item = next(item for item in lock.distributions if item.name == "freesasa")
     assert re.fullmatch(
         r"freesasa-2\.2\.1-0_[0-9a-f]{8}-cp\d+-cp\d+-manylinux_2_17_x86_64\.whl", item.wheel.name

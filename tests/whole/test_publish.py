@@ -18,6 +18,7 @@ import tarfile
 import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,19 +29,19 @@ from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
-from tests.support.interpreters import interpreter_for
 from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.publish import PublishedLayer
 
 SITE = "lib/python3.12/site-packages"
+OWN_SITE = "lib/python{}.{}/site-packages".format(*sys.version_info)
+OWN_TAG = str(sys.implementation.cache_tag)
+"""Of the interpreter that runs the tests."""
 
 
 @pytest.fixture
@@ -565,9 +566,8 @@ def compiling(small: SmallStack, monkeypatch: pytest.MonkeyPatch) -> SmallStack:
 
     Packing one first, as the command does, takes longer than all these tests.
     """
-    executable = interpreter_for("3.12")
-    version = subprocess.run([executable, "-V"], capture_output=True, text=True, check=True).stdout
-    interpreter = Interpreter(executable=executable, version=version.split()[1])
+    small.python = "{}.{}.{}".format(*sys.version_info)
+    interpreter = Interpreter(executable=Path(sys.executable), version=small.python)
     monkeypatch.setattr("stackbuild.compose.gather.bytecode_interpreter", lambda *_: interpreter)
     small.bytecode = True
     return small
@@ -583,13 +583,13 @@ def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallS
     found = contents(layer.path)
     modules = {path for path in found if path.endswith(".py")}
     compiled = {path for path in found if path.endswith(".pyc")}
-    assert {f"{SITE}/{name}.py" for name in ("app", "tool", "extra", "sitecustomize")} < modules
+    assert {f"{OWN_SITE}/{name}.py" for name in ("app", "tool", "extra", "sitecustomize")} < modules
     assert len(modules) == len(compiled)
-    assert all(path.endswith(".cpython-312.pyc") for path in compiled)
-    data = found[f"{SITE}/__pycache__/app.cpython-312.pyc"]
+    assert all(path.endswith(f".{OWN_TAG}.pyc") for path in compiled)
+    data = found[f"{OWN_SITE}/__pycache__/app.{OWN_TAG}.pyc"]
     assert isinstance(data, bytes)
     assert data[4:8] == b"\x01\0\0\0"  # an unchecked hash (PEP 552)
-    assert str(layer.manifest.provenance["bytecode"]).startswith("3.12.")
+    assert str(layer.manifest.provenance["bytecode"]).startswith(compiling.python)
     kinds = [placed.frame.kind.value for placed in layer.manifest.frames]
     order = ["distribution", "bytecode", "overlay", "head", "bytecode", "bytecode", "head"]
     assert kinds == order
@@ -603,7 +603,7 @@ def test_bytecode_is_the_same_again_in_another_cache(compiling: SmallStack, tmp_
 
 def test_bytecode_of_a_replaced_module_is_that_of_the_overlay(compiling: SmallStack) -> None:
     without = by_layer(compiling)["app"]
-    pyc = f"{SITE}/__pycache__/tool.cpython-312.pyc"
+    pyc = f"{OWN_SITE}/__pycache__/tool.{OWN_TAG}.pyc"
     compiling.write("overlays/app/tool.py", "replaced = True\n")
     compiling.more = (
         "[tool.stackbuild.layers.app]\n"
@@ -614,7 +614,7 @@ def test_bytecode_of_a_replaced_module_is_that_of_the_overlay(compiling: SmallSt
     compiling.write("overlays/app/tool.py", "not python at all\n")
     (failure,) = compiling.publish(["app"]).failures
     assert str(failure.error).startswith(
-        f"the overlay's {SITE}/tool.py does not compile, and the module it replaces does\n"
+        f"the overlay's {OWN_SITE}/tool.py does not compile, and the module it replaces does\n"
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import findpython
 import pytest
 import zstandard
+from packaging.version import Version
 from tools.standin import PROJECT
 
 from tests.support.stack import APPLICATION, RealStack, out_of_reach, run
@@ -103,17 +104,27 @@ def test_everything_is_used_from_the_moved_root(
         assert any("openmm" in path.lower() for path in seen["maps"]), "the maps were not read"
 
 
-def test_launch_module(moved_root: Path, alone: list[str]) -> None:
+def published_version(stack: RealStack, layer: str, name: str) -> Version:
+    """The version of a distribution; for another Python than the stack's it may be a newer one."""
+    distributions: Any = stack.manifests()[layer]["distributions"]
+    return Version(next(one["version"] for one in distributions if one["name"] == name))
+
+
+def test_launch_module(real_stack: RealStack, moved_root: Path, alone: list[str]) -> None:
     result = run(*alone, moved_root / "atls/bin/python", "-m", "atls")
     lines = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
     assert "SRWGGDGFYAMDY" in result.stdout
-    assert lines["openmm"][:2] == ["openmm", "8.3.1"]
+    # It calls 8.4.0 just 8.4.
+    openmm = published_version(real_stack, "atls", "openmm")
+    assert Version(lines["openmm"][1]).release[:2] == openmm.release[:2]
     assert result.stderr == ""
 
 
-def test_console_script_of_the_framework(moved_root: Path, alone: list[str]) -> None:
+def test_console_script_of_the_framework(
+    real_stack: RealStack, moved_root: Path, alone: list[str]
+) -> None:
     result = run(*alone, moved_root / "atls/bin/f2py", "-v")
-    assert result.stdout == "2.2.6\n"
+    assert result.stdout == f"{published_version(real_stack, 'framework', 'numpy')}\n"
     # It is the application's interpreter that runs it, so it sees the application's distributions.
     script = moved_root / "atls/bin/numpy-config"
     include = run(*alone, script, "--cflags").stdout.strip().removeprefix("-I")

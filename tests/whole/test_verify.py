@@ -359,9 +359,13 @@ def test_an_interpreter_that_does_not_start_is_told(small: SmallStack) -> None:
 
 
 def test_the_stack_of_this_repository(moved_root: Path, real_stack: RealStack) -> None:
-    done = real_stack.run("verify", "atls", "--root", moved_root, "--json")
+    done = real_stack.run("verify", "atls", "--root", moved_root, "--json", check=False)
     found = json.loads(done.stdout)
-    assert found["findings"] == []
+    # scipy 1.16.1, the first for CPython 3.14, has a module that imports itself.
+    broken = ("scipy 1.16.1", "scipy.linalg._matfuncs_sqrtm_triu")
+    findings = [(each["distribution"], each["module"]) for each in found["findings"]]
+    assert [each for each in findings if each != broken] == []
+    assert done.returncode == (9 if findings else 0)
     assert found["counts"]["modules"] > 150
     assert found["counts"]["binaries"] > 150
     assert {"numpy._core._multiarray_tests", "scipy._lib._test_ccallback"} <= {*found["left_out"]}

@@ -47,7 +47,7 @@ def main() -> None:
     out = os.dup(1)
     silence = os.open(os.devnull, os.O_RDWR)
     if len(sys.argv) > 2:
-        faulthandler.enable()
+        _tell_crashes(2)
         os.dup2(silence, 0)
         os.dup2(2, 1)
         _send(out, _attempt(sys.argv[2]))
@@ -148,7 +148,7 @@ def _be_child(
         log = os.open(_log(logs, os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        faulthandler.enable(log)
+        _tell_crashes(log)
         answer = _attempt(name)
         if answer["result"] == "imported":
             # Told here, before the children of this process tell theirs.
@@ -288,6 +288,13 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
         for process in processes:
             _kill(process)
     os._exit(128 + number)
+
+
+def _tell_crashes(file: int) -> None:
+    """Have a crash write to `file` what it was, and the line of Python it happened in."""
+    # CPython 3.14 adds the stack of C, which is longer than the end of the output that is kept.
+    more: dict[str, Any] = {"c_stack": False} if sys.version_info >= (3, 14) else {}
+    faulthandler.enable(file, **more)
 
 
 def _log(logs: str, pid: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackbuild.errors import StackbuildError, UsageError
-from stackbuild.mark import Kind, claim
+from stackbuild.mark import Kind, claim, read_mark, write_mark
 
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
 
@@ -100,13 +100,11 @@ def prepare_cache(directory: Path) -> None:
         )
 
 
-def _default_cache(project: Path) -> Path:
-    """`$STACKBUILD_CACHE_DIR`, or the user's cache directory of this system.
+def _own_cache(project: Path) -> Path:
+    """The user's cache directory of this system, below which this one is stackbuild's.
 
     For a user without a home directory it is in the project, in `.stackbuild`.
     """
-    if configured := os.environ.get(CACHE_VARIABLE):
-        return Path(configured).absolute()
     import platformdirs
 
     try:
@@ -123,14 +121,20 @@ def open_workspace(
 ) -> Workspace:
     """The workspace of the project in `project`.
 
-    The cache (the default one unless told otherwise) is marked as stackbuild's, unless
-    `read_only`. Raises UsageError where it holds something else.
+    The cache is `cache`, else `$STACKBUILD_CACHE_DIR`, else the user's own. It is marked as
+    stackbuild's, unless `read_only`. Raises UsageError where it holds something else.
     """
-    place = cache or _default_cache(project)
+    configured = os.environ.get(CACHE_VARIABLE)
+    given = cache or (Path(configured).absolute() if configured else None)
+    place = given or _own_cache(project)
     if not read_only:
         # Where it cannot be written, whatever needs to write there says so.
         with suppress(OSError):
-            claim(place, Kind.CACHE)
+            if given:
+                claim(place, Kind.CACHE)
+            elif not read_mark(place, Kind.CACHE):
+                # It is stackbuild's by its name; an earlier one made it without a mark.
+                write_mark(place, Kind.CACHE)
     return Workspace(project=project, cache=place, jobs=os.cpu_count() or 1)
 
 

@@ -13,7 +13,7 @@ import pytest
 from stackbuild.install.state import read_state
 from stackbuild.mark import MARK, Kind, claim, read_mark
 from stackbuild.platforms import host_platform
-from stackbuild.workspace import CACHE_VARIABLE
+from stackbuild.workspace import CACHE_VARIABLE, open_workspace
 from tests.support.publish import publisher
 from tests.support.roots import fail, snapshot, stackbuild, succeed, tool
 from tests.support.smallstack import SmallStack
@@ -311,3 +311,14 @@ def test_a_cache_in_a_directory_with_other_files(
     small.lock()
     assert "is no cache directory" in fail(2, "lock", "--spec", small.spec)
     assert snapshot(cache) == before
+
+
+def test_the_users_own_cache_of_an_earlier_version_gets_a_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "own"))
+    (tmp_path / "own" / "frames").mkdir(parents=True)
+    workspace = open_workspace(tmp_path)
+    assert workspace.cache == tmp_path / "own"
+    assert read_mark(workspace.cache, Kind.CACHE)

@@ -200,6 +200,13 @@ def test_a_size_in_an_extended_header_that_is_no_number(size: str) -> None:
     assert _told(data) == (what, (_TO_FIX,))
 
 
+def test_names_that_a_system_cannot_have_are_refused_for_it() -> None:
+    data = header("lib/aux.py")
+    assert [member.path for member in TarReader(io.BytesIO(data).read, os="linux")]
+    with pytest.raises(IntegrityError, match="reserves for a device"):
+        list(TarReader(io.BytesIO(data).read, os="windows"))
+
+
 def test_the_largest_extended_header_that_is_read() -> None:
     record = _pax_record("path", "a" * (64 * 1024 - 12))
     assert len(record) == 64 * 1024

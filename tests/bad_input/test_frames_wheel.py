@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import os
 import struct
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from stackbuild.errors import IntegrityError
 from stackbuild.frames import wheelplan
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.wheel import wheel_set
-from stackbuild.record import corrected
+from stackbuild.record import corrected, record_hash
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, rewrite_wheel, sha256
 from tests.support.wheels import make_wheel
@@ -105,12 +106,28 @@ def test_a_wheel_that_is_replaced_between_two_runs_is_noticed(wheel: Path) -> No
     assert _fail(wheel, digest).message == "a wheel is not the one that was locked"
 
 
+@pytest.mark.parametrize("same", ["size and time", "size and file", "time and file"])
+def test_each_sign_of_another_file_is_noticed(wheel: Path, same: str) -> None:
+    digest, before = sha256(wheel), wheel.stat()
+    wheel_set(wheel, digest, LINUX, FrameSettings(), FrameCache(wheel.parent / "first"))
+    data = bytes(before.st_size + (same == "time and file"))
+    if "file" in same:
+        wheel.write_bytes(data)
+    else:
+        (wheel.parent / "new").write_bytes(data)
+        wheel.unlink()
+        (wheel.parent / "new").rename(wheel)
+    shift = 1_000_000_000 * (same == "size and file")
+    os.utime(wheel, ns=(before.st_atime_ns, before.st_mtime_ns + shift))
+    assert _fail(wheel, digest).message == "a wheel is not the one that was locked"
+
+
 def test_a_wheel_that_is_not_there(wheel: Path) -> None:
     digest = sha256(wheel)
     wheel.unlink()
     error = _fail(wheel, digest)
     assert error.message == "a wheel is not where it was fetched to"
-    assert _details(error)["to fix"] == "run stackbuild fetch"
+    assert error.details == (("file", str(wheel)), ("to fix", "run stackbuild fetch"))
 
 
 def test_a_file_that_differs_from_record(wheel: Path) -> None:
@@ -120,8 +137,12 @@ def test_a_file_that_differs_from_record(wheel: Path) -> None:
     rewrite_wheel(wheel, change)
     error = _fail(wheel)
     assert error.message == "a file of a wheel is not the one in RECORD"
-    assert _details(error)["distribution"] == "thing 1.0"
-    assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
+    assert error.details == (
+        ("distribution", "thing 1.0"),
+        ("file", f"{wheel.name}: thing/a.py"),
+        ("expected", record_hash(b"a = 1\n" * 50).removeprefix("sha256=")),
+        ("found", record_hash(b"a = 3\n" * 50).removeprefix("sha256=")),
+    )
 
 
 def test_a_file_of_another_size_than_record_says(wheel: Path) -> None:
@@ -344,6 +365,23 @@ def test_another_distribution_than_the_name_says(wheel: Path) -> None:
     assert error.message == ("a wheel does not hold just the one .dist-info directory of its name")
 
 
+def test_no_dist_info_directory(wheel: Path) -> None:
+    def change(info: zipfile.ZipInfo, data: bytes) -> tuple[zipfile.ZipInfo, bytes] | None:
+        return None if ".dist-info/" in info.filename else (info, data)
+
+    rewrite_wheel(wheel, change)
+    error = _fail(wheel)
+    assert error.message == "a wheel does not hold just the one .dist-info directory of its name"
+    assert _details(error)["found"] == "none"
+
+
+def test_a_pth_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "thing", "1.0", {"thing.pth": b"\xff"})
+    error = _fail(wheel)
+    assert error.message == "a .pth file is not UTF-8"
+    assert error.details == (("distribution", "thing 1.0"), ("file", f"{wheel.name}: thing.pth"))
+
+
 def test_a_name_that_is_no_wheel_s(wheel: Path) -> None:
     renamed = wheel.rename(wheel.with_name("thing.whl"))
     error = _fail(renamed)
@@ -362,7 +400,9 @@ def test_an_unknown_scheme(tmp_path: Path) -> None:
 def test_a_wheel_of_a_version_to_come(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, dist_info={"WHEEL.x": ""}, requires=())
     _replace_text(wheel, "WHEEL", "Wheel-Version: 2.0\nRoot-Is-Purelib: true\n")
-    assert "Incompatible Wheel-Version 2.0" in _fail(wheel).message
+    error = _fail(wheel)
+    assert error.message.startswith("a wheel cannot be installed: Incompatible Wheel-Version 2.0")
+    assert error.details == (("distribution", "thing 1.0"), ("file", f"{wheel.name}: WHEEL"))
 
 
 @pytest.mark.parametrize(
@@ -371,7 +411,9 @@ def test_a_wheel_of_a_version_to_come(tmp_path: Path) -> None:
 )
 def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
     _replace_text(wheel, "entry_points.txt", text)
-    assert _fail(wheel).message.startswith("entry points cannot be read")
+    error = _fail(wheel)
+    assert error.message.startswith("entry points cannot be read: ")
+    assert error.details == _of_entry_points(wheel)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +421,14 @@ def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
 )
 def test_an_entry_point_whose_name_is_no_command(tmp_path: Path, name: str) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={name: "thing:main"})
-    assert _fail(wheel).message == f"an entry point cannot be called {name!r}"
+    error = _fail(wheel)
+    assert error.message == f"an entry point cannot be called {name!r}"
+    expected = "letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first"
+    assert error.details == (*_of_entry_points(wheel), ("expected", expected))
+
+
+def _of_entry_points(wheel: Path) -> tuple[tuple[str, str], ...]:
+    return ("distribution", "thing 1.0"), ("file", f"{wheel.name}: entry_points.txt")
 
 
 def _replace_text(wheel: Path, name: str, text: str) -> None:
@@ -436,6 +485,6 @@ def test_a_version_may_be_spelt_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reference", ["1thing:main", "thing:class", "thing.:main", "thing:a..b"])
 def test_an_entry_point_that_is_no_python(tmp_path: Path, reference: str) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={"run": reference})
-    assert _fail(wheel).message == (
-        "the entry point run does not name a module and an object of Python"
-    )
+    error = _fail(wheel)
+    assert error.message == "the entry point run does not name a module and an object of Python"
+    assert error.details == (*_of_entry_points(wheel), ("found", repr(reference)))

@@ -163,6 +163,7 @@ def test_the_directories_may_spell_the_name_otherwise(tmp_path: Path) -> None:
     assert {member.scheme for member in read.members} == {"root", *SCHEMES}
     _, made = _made(wheel, LINUX, tmp_path)
     assert {"bin/run-thing", f"{_SITE}/pure.py", f"{_SITE}/thing.pth"} <= set(made.paths)
+    assert "include/python3.12/some-thing/thing.h" in made.paths
 
 
 def test_another_data_directory_is_a_directory_like_any_other(tmp_path: Path) -> None:
@@ -171,6 +172,45 @@ def test_another_data_directory_is_a_directory_like_any_other(tmp_path: Path) ->
     assert read_wheel(wheel).data_directory == "thing-1.data"
     _, made = _made(wheel, LINUX, tmp_path)
     assert {f"{_SITE}/{name}" for name in names} <= set(made.paths)
+
+
+def test_files_that_are_read_in_several_pieces(tmp_path: Path) -> None:
+    line = "../lines\n"
+    text = line * (600 * 1024 // len(line))
+    body = b"x = 1\n" * 100_000
+    wheel = make_wheel(
+        tmp_path,
+        "x",
+        "1",
+        {"x.pth": text, "x.txt": text},
+        data={"scripts/run": b"#!python\n" + body},
+    )
+    cache, made = _made(wheel, LINUX, tmp_path)
+    found = files_of(cache, made)
+    assert found[f"{_SITE}/x.pth"] == found[f"{_SITE}/x.txt"] == text.encode()
+    assert set(made.pth) == {line.strip()}
+    script = found["libexec/run"]
+    assert isinstance(script, bytes)
+    assert script.endswith(body)
+
+
+def test_pth_files_count_at_the_top_and_line_by_line(tmp_path: Path) -> None:
+    files = {"a.pth": "\ufeffone  \n  two\n\n# three\n", "x/b.pth": "four\n"}
+    wheel = make_wheel(tmp_path, "x", "1", files, data={"data/c.pth": b"five\n"})
+    assert _made(wheel, LINUX, tmp_path)[1].pth == ("one", "  two")
+
+
+def test_gui_scripts_are_told_apart(tmp_path: Path) -> None:
+    text = "[gui_scripts]\nwin = x:main\n\n[console_scripts]\nrun = x:main\n"
+    wheel = make_wheel(tmp_path, "x", "1", {}, dist_info={"entry_points.txt": text})
+    points = _made(wheel, LINUX, tmp_path)[1].entry_points
+    assert {point.name: point.gui for point in points} == {"win": True, "run": False}
+
+
+def test_a_distribution_may_bring_others_along(tmp_path: Path) -> None:
+    vendored = "x/_vendor/y-2.dist-info/METADATA"
+    wheel = make_wheel(tmp_path, "x", "1", {vendored: "", "x/_vendor/y.dist-info": ""})
+    assert f"{_SITE}/{vendored}" in _made(wheel, LINUX, tmp_path)[1].paths
 
 
 def test_entries_for_directories_are_no_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stackbuild.errors import IntegrityError
+from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.files import remove_tree
 from stackbuild.frames.compression import compressor, frame_length
 from stackbuild.frames.model import Frame, FrameKind
@@ -148,8 +148,61 @@ def test_a_frame_that_wants_too_much_memory_is_refused(tmp_path: Path) -> None:
 def test_another_number_of_files_than_promised_is_refused(tmp_path: Path, files: int) -> None:
     content = fragment(("a", b"x", False), ("b", "a", False))
     data, frame = made_frame(content, files=files)
-    with pytest.raises(IntegrityError, match="another number of files than its manifest says"):
+    with pytest.raises(IntegrityError) as caught:
         unpack(data, frame, tmp_path / "tree", ())
+    assert caught.value.message == "a frame has another number of files than its manifest says"
+    assert caught.value.details == (
+        ("distribution", "demo 1"),
+        ("expected", str(files)),
+        ("found", "2"),
+        ("to fix", "publish the layer again"),
+    )
+
+
+def test_names_that_the_layer_s_system_cannot_have_are_refused(tmp_path: Path) -> None:
+    content = fragment(("aux.py", b"", False))
+    data, frame = made_frame(content)
+    unpack(data, frame, tmp_path / "linux", (), "linux")
+    data, frame = made_frame(content)
+    with pytest.raises(IntegrityError, match="reserves for a device"):
+        unpack(data, frame, tmp_path / "windows", (), "windows")
+
+
+def test_directories_are_their_owner_s_whatever_the_umask(tmp_path: Path) -> None:
+    data, frame = made_frame(fragment(("a/b/c", b"", False)))
+    before = os.umask(0)
+    try:
+        unpack(data, frame, tmp_path / "tree", ())
+    finally:
+        os.umask(before)
+    for name in ("", "a", "a/b"):
+        assert stat.S_IMODE((tmp_path / "tree" / name).stat().st_mode) == 0o755
+
+
+def test_the_sum_of_a_file_in_several_pieces(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 12_000
+    data, frame = made_frame(fragment(("a", content, False)))
+    (file,) = unpack(data, frame, tmp_path / "tree", ()).files
+    assert (file.size, file.crc32) == (len(content), zlib.crc32(content))
+
+
+def test_a_file_system_that_takes_two_names_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = os.open
+
+    def as_without_case(path: str, flags: int, mode: int = 0o777) -> int:
+        return create(path.lower(), flags, mode)
+
+    monkeypatch.setattr(os, "open", as_without_case)
+    data, frame = made_frame(fragment(("d/File", b"", False), ("d/file", b"", False)))
+    with pytest.raises(InstallError) as caught:
+        unpack(data, frame, Path(str(tmp_path).lower()) / "tree", ())
+    assert caught.value.message == "this file system takes two files of a frame for one"
+    assert caught.value.details == (
+        ("file", "d/file"),
+        ("to fix", "install into a file system that tells upper from lower case"),
+    )
 
 
 SKIPPABLE = bytes.fromhex("5a2a4d1804000000") + b"evil"

@@ -104,6 +104,16 @@ def test_an_empty_directory() -> None:
     assert (member.path, member.is_directory, member.mode) == ("lib/empty", True, 0o755)
 
 
+def test_a_directory_may_come_before_what_is_in_it() -> None:
+    paths = [member.path for member in TarReader(io.BytesIO(header("d/") + header("d/x")).read)]
+    assert paths == ["d", "d/x"]
+
+
+def test_a_name_may_end_with_any_letter() -> None:
+    for path, link in (("libX", "aX"), ("X" * 150 + "/" + "X" * 100, "X")):
+        assert _read(header(path, link=link)) == [(path, link)]
+
+
 def test_data_that_nobody_reads_is_skipped() -> None:
     fragment = _fragment([("a", (b"x" * 600, False)), ("b", (b"y", False))])
     assert [member.path for member in TarReader(io.BytesIO(fragment).read)] == ["a", "b"]

@@ -217,7 +217,7 @@ class TarReader:
                 raise _damaged("goes on behind its end-of-archive blocks")
 
     def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
-        data = self._read(size) if size else b""
+        data = b""
         while len(data) < size:
             chunk = self._read(size - len(data))
             if not chunk:

@@ -91,7 +91,9 @@ def stream_part(
             # This is how installer's parser of entry points fails.
             raise wheel.error(f"entry points cannot be read: {error}", "entry_points.txt") from None
         except InstallerError as error:
-            raise wheel.error(f"a wheel cannot be installed: {error}", "WHEEL") from None
+            # What comes before the reason is the source, an object of ours.
+            reason = error.args[-1]
+            raise wheel.error(f"a wheel cannot be installed: {reason}", "WHEEL") from None
     return WheelPart(
         frame=frame.frame,
         paths=tuple(destination.paths),

@@ -47,6 +47,8 @@ class IndexServer:
         self.directory = directory
         self.json = json
         self.hashes = hashes
+        self.files_at = "files"
+        """The folder of the addresses of files."""
         self._userinfo = f"{user}:{password}" if user is not None else None
         self.sent = 0
         """Bytes of all answers so far, without their headers."""
@@ -135,7 +137,7 @@ def _page(files: list[Path], index: IndexServer) -> bytes:
         listing = [
             {
                 "filename": path.name,
-                "url": f"../../files/{path.name}",
+                "url": f"../../{index.files_at}/{path.name}",
                 "hashes": {"sha256": digest},
                 "size": path.stat().st_size,
             }
@@ -143,7 +145,8 @@ def _page(files: list[Path], index: IndexServer) -> bytes:
         ]
         return json.dumps({"meta": {"api-version": "1.1"}, "name": "x", "files": listing}).encode()
     links = [
-        f'<a href="../../files/{html.escape(path.name)}{f"#sha256={digest}" * index.hashes}">'
+        f'<a href="../../{index.files_at}/{html.escape(path.name)}'
+        f'{f"#sha256={digest}" * index.hashes}">'
         f"{path.name}</a><br/>"
         for path, digest in entries
     ]
@@ -167,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, b"", _HTML, body, {"WWW-Authenticate": 'Basic realm="index"'})
         elif match := re.fullmatch(r"/simple/([^/]+)/", path):
             self._project(match[1], body)
-        elif match := re.fullmatch(r"/files/([^/]+)", path):
+        elif match := re.fullmatch(rf"/{self.index.files_at}/([^/]+)", path):
             self._file(match[1], body)
         else:
             self._send(404, b"", _HTML, body)

@@ -116,6 +116,12 @@ def test_a_file_that_no_index_has_is_named(project: Project) -> None:
     assert "  file: pure-1.0-py3-none-any.whl" in lines
 
 
+def test_files_that_moved_since_the_pages_were_read_are_found(project: Project) -> None:
+    project.index.files_at = "elsewhere"
+    assert len(_fetch(project)) == 3
+    assert project.index.count("GET", "/elsewhere/") == 3
+
+
 def test_a_file_of_another_size_is_fetched_again(project: Project) -> None:
     path = project.directory / "wheelhouse/pure-1.0-py3-none-any.whl"
     path.parent.mkdir()

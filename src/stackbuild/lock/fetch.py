@@ -10,6 +10,7 @@ from stackbuild.errors import FetchError, IntegrityError, LockError, StackbuildE
 from stackbuild.lock.addresses import Address, Addresses
 from stackbuild.lock.errors import raise_all
 from stackbuild.lock.indexes import index_settings, without_credentials
+from stackbuild.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -127,22 +128,39 @@ class _Fetching:
 
     def _download_found(self, missing: Mapping[str, tuple[LockedFile, LayerLock]]) -> None:
         """Ask the indexes where the files are, then download them."""
+        failed = self._download_located(missing, refresh=False)
+        # The pages that uv remembers may name files that have moved or left the index.
+        gone = {key: missing[key] for key in failed if isinstance(failed[key], NotFoundError)}
+        if gone:
+            again = self._download_located(gone, refresh=True)
+            failed = {key: error for key, error in failed.items() if key not in gone} | again
+        raise_all(list(failed.values()))
+
+    def _download_located(
+        self, missing: Mapping[str, tuple[LockedFile, LayerLock]], *, refresh: bool
+    ) -> dict[str, StackbuildError]:
+        """Download what the indexes have of `missing`; returns what failed, by sha256."""
         from stackbuild.lock.uv import Uv
 
         uv = Uv(self._workspace)
         by_lock: dict[tuple[str, str], list[str]] = {}
         for sha256, (_, lock) in missing.items():
             by_lock.setdefault((lock.layer, lock.platform), []).append(sha256)
-        with ThreadPoolExecutor(len(by_lock)) as pool:
-            answers = pool.map(
-                lambda group: self._look_up(uv, missing[group[0]][1], group), by_lock.values()
-            )
-            urls = {sha256: url for answer in answers for sha256, url in answer.items()}
-        errors = [self._not_found(*missing[sha256]) for sha256 in missing if sha256 not in urls]
-        failed = self._download_all(urls, missing)
-        raise_all([*errors, *failed.values()])
 
-    def _look_up(self, uv: Uv, lock: LayerLock, files: Sequence[str]) -> dict[str, str]:
+        def look_up(group: Sequence[str]) -> dict[str, str]:
+            return self._look_up(uv, missing[group[0]][1], group, refresh=refresh)
+
+        with ThreadPoolExecutor(len(by_lock)) as pool:
+            answers = pool.map(look_up, by_lock.values())
+            urls = {sha256: url for answer in answers for sha256, url in answer.items()}
+        failed = self._download_all(urls, missing)
+        gone = [key for key in missing if key not in urls]
+        gone += [key for key, error in failed.items() if isinstance(error, NotFoundError)]
+        return failed | {key: self._not_found(*missing[key]) for key in gone}
+
+    def _look_up(
+        self, uv: Uv, lock: LayerLock, files: Sequence[str], *, refresh: bool
+    ) -> dict[str, str]:
         """Where the indexes of the lock's layer have `files`, as far as they have them."""
         from stackbuild.lock.question import Question
         from stackbuild.lock.targets import target_of
@@ -158,6 +176,7 @@ class _Fetching:
             no_deps=True,
             # The index may have gained a wheel that suits the target better than the locked one.
             every_file=True,
+            refresh=refresh,
         )
         pins = [f"{item.name}=={item.version}" for item in chosen]
         try:
@@ -209,8 +228,8 @@ class _Fetching:
         layer = self._stack.layers[lock.layer]
         return index_settings(self._stack, layer, default=self._index)
 
-    def _not_found(self, item: LockedFile, lock: LayerLock) -> FetchError:
-        return FetchError(
+    def _not_found(self, item: LockedFile, lock: LayerLock) -> NotFoundError:
+        return NotFoundError(
             "no package index has the file that the lock names",
             layer=lock.layer,
             platform=lock.platform,

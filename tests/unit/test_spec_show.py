@@ -99,6 +99,7 @@ def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "launch_module": None,
         "support_modules": [],
         "versioned": False,
+        "conflicts": [],
     }
 
 

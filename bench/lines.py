@@ -215,10 +215,12 @@ def install(bench: Bench) -> list[Line]:
     ours.publish()
     peer.publish()
     theirs = repeated(lambda: peer.unpack_and_run_postinstall(bench.fresh("peer-root")))
-    mine, unpacked, uv_cold = alternated(
+    mine, unsynced, unpacked, unpacked_synced, uv_cold = alternated(
         [
             lambda: ours.install(bench.fresh("first") / "root"),
+            lambda: ours.install(bench.fresh("unsynced") / "root", "--no-sync"),
             lambda: _zstd_and_untar(bench),
+            lambda: _zstd_and_untar(bench, "sync -f ."),
             lambda: _uv(bench, "first", cache=bench.fresh("uv-cache")),
         ],
         rounds=SHORT,
@@ -237,7 +239,9 @@ def install(bench: Bench) -> list[Line]:
     name, again = "install of the chain, empty store", "install into a second root"
     return [
         _against(name, mine, theirs, "venvstacks' untar + postinstall", _faster(12)),
-        _against(name, mine, unpacked, "zstd -d piped into tar x", _part(1.5)),
+        _against(name, mine, unpacked_synced, "zstd -d piped into tar x, and sync", _part(1.5)),
+        _against(f"{name}, --no-sync", unsynced, unpacked, "zstd -d piped into tar x", _part(1.5)),
+        _against(name, mine, unsynced, "the same with --no-sync", None),
         _against(name, mine, uv_cold, "uv pip install, cache empty", None),
         _against(again, second, copied, "cp -al of the first", _part(3)),
         _against(again, second, uv_warm, "uv pip install, cache warm", None),
@@ -259,7 +263,8 @@ def _against(
     )
 
 
-def _zstd_and_untar(bench: Bench) -> Run:
+def _zstd_and_untar(bench: Bench, *more: str) -> Run:
+    """Unpack the chain's archives side by side, then run the commands `more`."""
     to = bench.fresh("untarred")
     steps = []
     for archive in bench.ours.chain():
@@ -267,7 +272,7 @@ def _zstd_and_untar(bench: Bench) -> Run:
         layer.mkdir()
         source, target = shlex.quote(str(archive)), shlex.quote(str(layer))
         steps.append(f"zstd -dc {source} | tar -xf - -C {target}")
-    return bench.shell("; ".join(steps))
+    return bench.shell("; ".join([*steps, *more]))
 
 
 def _copy_with_links(bench: Bench, root: Path) -> Run:

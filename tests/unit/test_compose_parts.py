@@ -53,10 +53,19 @@ def test_a_path_is_never_a_file_and_a_directory(found: set[str]) -> None:
 @given(st.sets(paths))
 def test_what_differs_by_case_only_is_found_where_it_matters(found: set[str]) -> None:
     owned = dict.fromkeys(sorted(found), "x")
-    expected = len({path.lower() for path in found}) < len(found)
+    lowered = {path.lower() for path in found}
+    above = {path.rsplit("/", count)[0] for path in found for count in range(1, 3) if "/" in path}
+    expected = len(lowered) < len(found) or any(path.lower() in lowered for path in above - found)
     assert bool(list(case_only(owned, "macos"))) is expected
     assert bool(list(case_only(owned, "windows"))) is expected
     assert list(case_only(owned, "linux")) == []
+
+
+def test_a_file_and_a_directory_that_differ_by_case_only() -> None:
+    owned = owners([Claim("a", ["share/A"]), Claim("b", ["share/a/x", "share/a/y"])])
+    assert list(case_only(owned, "macos")) == [Clash("share/a", "a", "b", "share/A")]
+    owned = owners([Claim("a", ["share/A/x"]), Claim("b", ["share/a/y"])])
+    assert list(case_only(owned, "macos")) == []
 
 
 def test_letters_composed_and_decomposed_are_one_on_macos() -> None:

@@ -62,16 +62,30 @@ def file_as_directory(owned: Mapping[str, str]) -> Iterator[Clash]:
 
 
 def case_only(owned: Mapping[str, str], os: OsName) -> Iterator[Clash]:
-    """Every two paths of `owned` that are one on macOS and Windows.
+    """Every two paths of `owned`, at least one of them a file's, that are one on macOS and Windows.
 
     Their usual file systems do not tell upper from lower case, and macOS's not
-    composed from decomposed letters either.
+    composed from decomposed letters either. A directory may be spelled in several
+    ways: it becomes one directory.
     """
     if os == "linux":
         return
     seen: dict[str, str] = {}
     for path in owned:
-        folded = path if path.isascii() else unicodedata.normalize("NFC", path)
-        other = seen.setdefault(folded.casefold(), path)
+        other = seen.setdefault(_folded(path), path)
         if other != path:
             yield Clash(path, owned[other], owned[path], other)
+    directories: set[str] = set()
+    for path in owned:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in directories:
+            directories.add(parent)
+            other = seen.get(_folded(parent), parent)
+            if other != parent:
+                yield Clash(parent, owned[other], owned[path], other)
+            parent = parent.rpartition("/")[0]
+
+
+def _folded(path: str) -> str:
+    composed = path if path.isascii() else unicodedata.normalize("NFC", path)
+    return composed.casefold()

@@ -185,6 +185,17 @@ def test_the_later_overlay_wins_with_overwrite(overlays: Path) -> None:
     assert "overwrite = true" in str(caught.value)
 
 
+def test_a_path_that_is_a_file_and_a_directory(overlays: Path) -> None:
+    copies = [
+        CopyFiles(source="note.txt", target="share/a/b"),
+        CopyFiles(source="note.txt", target="share/a", overwrite=True),
+    ]
+    for order in (copies, copies[::-1]):
+        with pytest.raises(ComposeError, match="a file in one overlay and a directory") as caught:
+            _read(_layer(*order), overlays)
+        assert ("file", "share/a") in caught.value.details
+
+
 def _fail(overlays: Path, source: str, target: str = ".") -> str:
     layer = _layer(CopyFiles(source=source, target=target))
     with pytest.raises(ComposeError) as caught:

@@ -56,8 +56,9 @@ def overlay_files(
     `overlays` is the project's folder; the layer's own has its name. Links are
     kept where they lead to something that is copied as well. Raises ComposeError
     for a source that is missing, has no files or leaves the layer's folder; for
-    a target that leaves the layer; for files that cannot be read; and where two
-    overlays have one path without `overwrite`.
+    a target that leaves the layer; for files that cannot be read; where two
+    overlays have one path without `overwrite`; and where a path is a file and a
+    directory.
     """
     found: dict[str, OverlayFile] = {}
     for copy in layer.overlays(platform):
@@ -77,6 +78,15 @@ def overlay_files(
                     remedy="set overwrite = true for the one that shall win",
                 )
             found[file.path] = file
+    both = _with_parents(map(posixpath.dirname, found)) & found.keys()
+    if both:
+        raise ComposeError(
+            "a path is a file in one overlay and a directory in another",
+            layer=layer.name,
+            platform=platform,
+            file=min(both),
+            remedy="give one of the two entries in copy-files another `to`",
+        )
     return tuple(file for _, file in sorted(found.items()))
 
 

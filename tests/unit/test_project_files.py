@@ -104,6 +104,16 @@ def test_a_tracked_file_that_is_gone_is_told(tree: Path) -> None:
 
 
 @needs_git
+def test_a_tracked_file_that_a_sparse_checkout_leaves_out_is_told(tree: Path) -> None:
+    git(tree, "sparse-checkout", "set", "--no-cone", "/*", "!/app/data/")
+    assert not (tree / "app/data/table.csv").exists()
+    git(tree, "update-index", "--skip-worktree", "app/__init__.py")
+    files = ProjectFiles(tree)
+    assert "__init__.py" in names(files.below(tree / "app"), tree / "app")
+    assert "tracked by git but missing: app/data/table.csv" in files.notes()
+
+
+@needs_git
 def test_a_nested_repository_goes_in_by_its_own_rules(tree: Path) -> None:
     nested = tree / "app/nested"
     write(nested, "code.py", "junk.tmp", "x.log")

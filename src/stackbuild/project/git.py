@@ -28,7 +28,7 @@ class Status:
     ignored: frozenset[str]
     """Ignored and not tracked; nothing is said of what is below an ignored directory."""
     missing: frozenset[str]
-    """Tracked, and not there."""
+    """Tracked, and not there; left out by a sparse checkout, for example."""
 
     def ignores(self, path: str) -> bool:
         """Whether `path`, or a directory that it is in, is ignored."""
@@ -66,7 +66,8 @@ def status(top: Path, paths: Iterable[str]) -> Status:
     """
     words = ("--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=all")
     shown = ("--untracked-files=all", "--ignored=matching")
-    output = _git(top, "status", *words, *shown, "--", *sorted(paths)).stdout
+    names = sorted(paths)
+    output = _git(top, "status", *words, *shown, "--", *names).stdout
     found: dict[bytes, set[str]] = {b"??": set(), b"!!": set(), b"D": set()}
     for entry in output.split(b"\0"):
         code, path = entry[:2], os.fsdecode(entry[3:])
@@ -74,11 +75,19 @@ def status(top: Path, paths: Iterable[str]) -> Status:
             found[code].add(path)
         elif code[1:] == b"D":
             found[b"D"].add(path)
+    found[b"D"] |= _not_checked_out(top, names)
     return Status(
         untracked=frozenset(found[b"??"]),
         ignored=frozenset(found[b"!!"]),
         missing=frozenset(found[b"D"]),
     )
+
+
+def _not_checked_out(top: Path, paths: list[str]) -> set[str]:
+    """Tracked files that `git status` does not miss, as git was told to leave them out."""
+    entries = _git(top, "ls-files", "-t", "-z", "--", *paths).stdout.split(b"\0")
+    names = (os.fsdecode(entry[2:]) for entry in entries if entry[:2] == b"S ")
+    return {name for name in names if not os.path.lexists(top / name)}
 
 
 def ignores_all(top: Path, path: str) -> bool:

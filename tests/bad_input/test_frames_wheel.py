@@ -389,6 +389,15 @@ def test_a_name_that_is_no_wheel_s(wheel: Path) -> None:
     assert error.details == (("file", str(renamed)),)
 
 
+def test_a_python_script_in_a_directory(tmp_path: Path) -> None:
+    scripts = {"scripts/lib/x.sh": b"#!/bin/sh\n"}
+    wheelplan.read_wheel(make_wheel(tmp_path, "fine", "1.0", {}, data=scripts))
+    scripts["scripts/lib/x.py"] = b"#!python\n"
+    error = _fail(make_wheel(tmp_path, "thing", "1.0", {}, data=scripts))
+    assert "in a directory of its own" in error.message
+    assert ("file", "thing-1.0-py3-none-any.whl: thing-1.0.data/scripts/lib/x.py") in error.details
+
+
 def test_an_unknown_scheme(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, data={"evil/x": b""})
     error = _fail(wheel)

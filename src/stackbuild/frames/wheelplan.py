@@ -319,6 +319,16 @@ def _member(
                 expected=", ".join(SCHEMES),
             )
     is_script = scheme == "scripts"
+    names_python = is_script and _names_python(archive, info)
+    if names_python and "/" in target:
+        raise wheel_error(
+            path,
+            subject,
+            "a Python script of a wheel is in a directory of its own, so it cannot be started",
+            info.filename,
+            expected=f"a script directly in {data}/scripts",
+            remedy="build the wheel with the script there, or as an entry point",
+        )
     mode = info.external_attr >> 16
     return WheelMember(
         info=info,
@@ -326,7 +336,7 @@ def _member(
         scheme=scheme,
         target=target,
         executable=is_script or bool(stat.S_ISREG(mode) and mode & 0o111),
-        names_python=is_script and _names_python(archive, info),
+        names_python=names_python,
     )
 
 

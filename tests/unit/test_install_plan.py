@@ -25,7 +25,8 @@ def made(tmp_path: Path) -> Publisher:
 
 def planned(made: Publisher, *layers: str, state: State | None = None) -> Plan:
     before = state or State(platform=made.platform, asked=())
-    return plan_install(layers, before, Published(DirectoryRegistry(made.directory), made.platform))
+    published = Published(DirectoryRegistry(made.directory), made.platform)
+    return plan_install(layers, before, published, made.directory / "root")
 
 
 def versions(state: State) -> dict[str, str]:

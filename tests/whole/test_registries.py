@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,11 @@ def test_a_lower_layer_of_the_same_lock_with_other_contents(
     )
     assert f"from {made.directory}\n" in message
     assert f"from {second.directory}\n" in message
-    assert f"stackbuild install zzz cpython-3.12 --from {second.directory}\n" in message
     assert snapshot(root) == before
     # As the message says.
-    done = stackbuild(*install(second, root, "zzz", "cpython-3.12"))
+    advice = message.rpartition("name it too: stackbuild ")[2]
+    assert advice == f"install zzz cpython-3.12 --from {second.directory} --root {root}\n"
+    done = stackbuild(*shlex.split(advice))
     assert done.returncode == 0
     assert done.stderr == f"cpython-3.12 is replaced by that of {second.directory}\n"
     assert tool(root, "atls") == "atls 1"

@@ -51,14 +51,14 @@ def install(
     published = Published(registry, target)
     if before is None:
         # A new root is made only when the layers exist and nothing is in their way.
-        plan = plan_install(layers, State(platform=target, asked=()), published)
+        plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
         where.check_free(plan.state.layers)
     with explained(where):
         where.claim()
     with explained(where), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
-        plan = plan_install(layers, before, published)
+        plan = plan_install(layers, before, published, where.path)
         for layer in plan.brought:
             messages.note(f"{layer} is brought to its current version: a layer below it changes")
         for layer in plan.moved:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.errors import InstallError, IntegrityError, quoted
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from stackbuild.compose.manifest import ChainLink, Manifest
     from stackbuild.install.state import State
@@ -22,7 +23,9 @@ class _Choice:
 
     state: State
     published: Published
-    named: frozenset[str]
+    root: Path
+    """For messages."""
+    named: tuple[str, ...]
     """The names of the layers that the command names."""
     chosen: dict[str, Manifest] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
@@ -102,8 +105,14 @@ class _Choice:
             expected=f"{layer} {installed.digest[:12]} from {origin}",
             found=f"{layer} {manifest.digest[:12]} from {self.published.location}",
             remedy=f"install {wanted_by} into another root; or, to replace {layer}, name it too: "
-            f"stackbuild install {wanted_by} {layer} --from {self.published.location}",
+            + self._command(layer),
         )
+
+    def _command(self, *more: str) -> str:
+        """The command that is at work, with the layers `more` named too."""
+        layers = " ".join(dict.fromkeys((*self.named, *more)))
+        place = quoted(self.published.location)
+        return f"stackbuild install {layers} --from {place} --root {quoted(self.root)}"
 
     def origins(self) -> dict[str, str]:
         """By directory, where what is chosen comes from, and what stays."""
@@ -157,7 +166,7 @@ class _Choice:
 
     def _refusal(self, installed: Manifest, clash: ChainLink) -> InstallError:
         asking = self.wanted_by[clash.directory]
-        together = f"stackbuild install {asking} {installed.layer}"
+        together = self._command(asking, installed.layer)
         return InstallError(
             f"{asking} needs another {clash.layer} than {installed.layer}, "
             "which is installed in the same root",
@@ -203,13 +212,13 @@ class Plan:
     """Installed layers that are replaced by those of another registry."""
 
 
-def plan_install(layers: Sequence[str], state: State, published: Published) -> Plan:
+def plan_install(layers: Sequence[str], state: State, published: Published, root: Path) -> Plan:
     """The generation that has `layers` in their current version besides what is there.
 
     Raises UsageError for layers that are not published, InstallError for those
     that do not fit together.
     """
-    choice = _Choice(state, published, frozenset(layers))
+    choice = _Choice(state, published, root, tuple(layers))
     named = [published.current(layer) for layer in dict.fromkeys(layers)]
     for manifest in named:
         choice.add(manifest)

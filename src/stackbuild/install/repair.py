@@ -143,7 +143,7 @@ def _from_registry(
     for path in candidates:
         _drop_unreadable_marks(path)
     empty = State(platform=platform, asked=(), store=known.store if known is not None else None)
-    plan = plan_install(asked, empty, published)
+    plan = plan_install(asked, empty, published, where.path)
     report = apply(where, empty, plan.state, published, sync_to_disk, messages)
     done.append(
         f"{', '.join(names)} were installed anew from {registry.location} "

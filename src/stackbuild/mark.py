@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError, InstallError, StackbuildError, UsageError
-from stackbuild.files import WORK_SUFFIX, atomic_write, read_regular
+from stackbuild.files import FORBIDDEN, WORK_SUFFIX, atomic_write, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,9 @@ _OPTIONS = {
 """What names a directory of each kind."""
 
 
+_IF_DAMAGED = "; or, if the mark is damaged, remove the directory and run the command again"
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What the mark of a directory says."""
@@ -78,16 +81,22 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
         text = read_regular(path, _MAX_BYTES).decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno in FORBIDDEN:
+            raise
+        text = f"{error.strerror}"  # A directory, a named pipe, a loop of links, a bad disk.
     found, drawn = _TEXT.match(text), _ID.search(text)
-    is_right = found and found["kind"] == kind and int(found["format"]) == MARK_FORMAT
-    if is_right and (drawn or kind is not Kind.ROOT):
+    if found and found["kind"] == Kind.ROOT and not drawn:
+        found = None  # Cut off.
+    if found and found["kind"] == kind and int(found["format"]) == MARK_FORMAT:
         return Mark(kind, drawn["id"] if drawn else "")
     raise _ERRORS[kind](
         f"{directory} cannot be used as a {kind} directory: its mark says something else",
         file=path,
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
-        remedy=f"name another directory with {_OPTIONS[kind]}, or use the stackbuild that made it",
+        remedy=f"name another directory with {_OPTIONS[kind]}, or use the stackbuild that made it"
+        + ("" if found else _IF_DAMAGED),
     )
 
 
@@ -139,16 +148,16 @@ def check_owner(directory: Path) -> None:
     if os.name == "nt":
         return
     try:
-        status = directory.lstat()
+        owners = {directory.lstat().st_uid, (status := directory.stat()).st_uid}
     except FileNotFoundError:
         return
     mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid not in {0, os.geteuid()}:
+    if others := owners - {0, os.geteuid()}:
         raise InstallError(
             "a store belongs to another account, which may change what is in it",
             file=directory,
             expected=f"owner {os.geteuid()} (this account) or 0",
-            found=f"owner {status.st_uid}",
+            found=f"owner {min(others)}",
             remedy="name a store of this account with --store, or run the command as that account",
         )
     if mode & OTHERS_WRITE:

@@ -18,6 +18,7 @@ from stackbuild.install.state import (
     read_state,
     write_state,
 )
+from stackbuild.mark import Kind, write_mark
 from stackbuild.platforms import Platform
 from tests.support.publish import publisher
 
@@ -45,6 +46,7 @@ def state(tmp_path: Path) -> State:
 @pytest.fixture
 def generation(tmp_path: Path, state: State) -> Path:
     generation = tmp_path / "root" / "generations" / "3"
+    write_mark(tmp_path / "root", Kind.ROOT)
     generation.mkdir(parents=True)
     write_state(state, generation)
     return generation

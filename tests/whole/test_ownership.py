@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,7 @@ from tests.support.roots import fail, snapshot, stackbuild, succeed, tool
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from tests.support.publish import Publisher
 
@@ -94,6 +96,64 @@ def test_a_mark_that_says_something_else(made: Publisher, root: Path, text: str)
     assert "cannot be used as a store directory: its mark says something else" in message
     assert "expected: stackbuild store, format 1" in message
     assert snapshot(store) == before
+    is_damaged = text == "" or text.startswith("Signature")
+    assert ("if the mark is damaged, remove the directory" in message) == is_damaged
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(MARK)])
+def test_a_mark_that_is_no_file(made: Publisher, root: Path, make: Callable[[Path], None]) -> None:
+    words = ("install", "atls", "--from", made.directory, "--root", root)
+    succeed(*words)
+    mark = root / ".stackbuild/store" / MARK
+    mark.unlink()
+    make(mark)
+    message = fail(8, *words)
+    assert "its mark says something else" in message
+    assert "if the mark is damaged, remove the directory and run the command again" in message
+    shutil.rmtree(mark.parent)
+    succeed(*words)
+    succeed("verify", "--installed", "--root", root)
+
+
+def test_a_mark_of_a_root_that_was_cut_off(made: Publisher, root: Path) -> None:
+    words = ("install", "atls", "--from", made.directory, "--root", root)
+    succeed(*words)
+    (root / MARK).write_text("stackbuild root, format 1; files in here are removed\n")
+    message = fail(8, *words)
+    assert "if the mark is damaged, remove the directory and run the command again" in message
+    shutil.rmtree(root)
+    succeed(*words)
+
+
+def test_a_store_that_is_named_by_a_link(made: Publisher, root: Path) -> None:
+    store, link = root.parent / "store", root.parent / "link"
+    store.mkdir(mode=0o755)
+    link.symlink_to(store)
+    succeed("install", "atls", "--from", made.directory, "--root", root, "--store", link)
+    assert read_mark(store, Kind.STORE)
+    store.chmod(0o777)
+    message = fail(8, "install", "atls", "--from", made.directory, "--root", root)
+    assert "other accounts may write in a store" in message
+
+
+def test_a_root_of_an_earlier_stackbuild(made: Publisher, root: Path) -> None:
+    """It had no mark, and state.json another format."""
+    words = ("install", "atls", "--from", made.directory, "--root", root)
+    succeed(*words)
+    (root / MARK).unlink()
+    state = root / "current/.stackbuild/state.json"
+    state.write_bytes(state.read_bytes().replace(b'"format": 2', b'"format": 1'))
+    before = snapshot(root)
+    for verb in (["list"], ["verify", "--installed"], ["clean"], ["uninstall", "atls"]):
+        message = fail(8, *verb, "--root", root)
+        assert (
+            "to fix: if an earlier stackbuild made this root, remove it and install its layers "
+            f"again: stackbuild install LAYER --from PLACE --root {root}\n"
+        ) in message
+    assert "if an earlier stackbuild made this one, remove it" in fail(8, *words)
+    assert snapshot(root) == before
+    shutil.rmtree(root)
+    succeed(*words)
 
 
 def test_files_of_the_user_in_a_root_stay(made: Publisher, root: Path) -> None:

@@ -16,6 +16,7 @@ from stackbuild.compose.serialize import canonical_json, manifest_from_json, man
 from stackbuild.compose.values import Value
 from stackbuild.errors import InstallError, IntegrityError, quoted
 from stackbuild.files import atomic_write, read_regular
+from stackbuild.mark import MARK
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
 
@@ -227,10 +228,16 @@ def clear_damaged(generation: Path) -> None:
 def _unreadable(path: Path, reason: str) -> InstallError:
     # <root>/generations/<N>/.stackbuild, or a file in it
     root = next(parent for parent in path.parents if parent.name == "generations").parent
+    command = f"stackbuild repair {quoted(root)}"
+    if not (root / MARK).exists():
+        command = (
+            "if an earlier stackbuild made this root, remove it and install its layers again: "
+            f"stackbuild install LAYER --from PLACE --root {quoted(root)}"
+        )
     return InstallError(
         "the state of a generation cannot be read",
         file=path,
         # What a damaged file says may be of any length.
         found=reason if len(reason) <= 500 else f"{reason[:499]}…",
-        remedy=f"stackbuild repair {quoted(root)}",
+        remedy=command,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from tests.support.roots import fail, generation, snapshot, stackbuild, succeed,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from tests.support.publish import Publisher
 
@@ -94,6 +94,73 @@ def test_a_damaged_store_is_repaired(
     assert snapshot(root / "framework") == before
     succeed("verify", "--installed", "--root", root)
     assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
+
+
+def frame_of(path: Path) -> Path:
+    """The directory of the frame that has the file `path` of the store."""
+    return next(parent for parent in path.parents if (parent / "files.json").exists())
+
+
+def replaced(path: Path, make: Callable[[Path], None]) -> None:
+    """Put something else in the place of `path`."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize("part", [".", "files.json", "tree", "tree/lib"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.mkdir,
+        Path.touch,
+        os.mkfifo,
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.symlink_to(path.anchor),
+    ],
+    ids=["directory", "file", "pipe", "loop", "link", "link to a directory"],
+)
+def test_something_else_in_the_place_of_a_frame(
+    made: Publisher, root: Path, part: str, make: Callable[[Path], None]
+) -> None:
+    before = snapshot(root / "framework")
+    replaced(frame_of(stored(root)) / part, make)
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    assert snapshot(root / "framework") == before
+    succeed("verify", "--installed", "--root", root)
+    assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
+
+
+def test_a_listing_with_other_contents(made: Publisher, root: Path) -> None:
+    listing = frame_of(stored(root)) / "files.json"
+    listing.write_bytes(listing.read_bytes().replace(b'"links":', b'"links"!'))
+    message = stackbuild("install", "atls", "--from", made.directory, "--root", root).stderr
+    assert message == f"framework is damaged and is repaired: {listing}\n"
+    succeed("verify", "--installed", "--root", root)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [".stackbuild", ".stackbuild/lock", ".stackbuild/store/lock", ".stackbuild/store/roots/*"],
+)
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to(path.name)])
+def test_something_else_in_the_place_of_a_file_of_the_root(
+    made: Publisher, root: Path, pattern: str, make: Callable[[Path], None]
+) -> None:
+    path = next(root.glob(pattern))
+    replaced(path, make)
+    words = ("install", "atls", "--from", made.directory, "--root", root)
+    done = stackbuild(*words)
+    if done.returncode:
+        assert done.stderr.startswith(
+            f"error: something that stackbuild did not make is in the way: {path}\n"
+        )
+        path.rename(root.parent / "away")
+        succeed(*words)
+    succeed("verify", "--installed", "--root", root)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +98,17 @@ def test_lost_manifests_come_from_where_the_layers_are_published(
     here = json.loads(succeed("list", "--root", root, "--json"))
     assert [item["layer"] for item in here if item["asked"]] == ["atls", "pgen"]
     assert tool(root, "atls") == "atls 1"
+
+
+def test_without_any_generation_the_layers_are_installed_anew(made: Publisher, root: Path) -> None:
+    shutil.rmtree(root / "generations")
+    message = fail(8, "list", "--root", root)
+    assert message.startswith("error: the generation in use is missing\n")
+    message = fail(8, *shlex.split(message.rpartition("to fix: stackbuild ")[2]))
+    out = advised(message, made.directory)
+    assert "atls, cpython-3.12, framework, pgen were installed anew" in out
+    assert tool(root, "atls") == "atls 1"
+    succeed("verify", "--installed", "--root", root)
 
 
 def test_without_a_place_an_older_generation_is_used(made: Publisher, root: Path) -> None:

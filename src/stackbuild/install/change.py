@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, quoted
@@ -18,7 +20,6 @@ from stackbuild.platforms import host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.durable import Sync
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.registry.find import Published
+
+
+_IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
+"""What the system says where something of another kind stands at a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,7 @@ def _discard_damaged(
     Returns the directories of the layers to make anew. Raises InstallError where a
     layer stands on one that is damaged and cannot be fetched again.
     """
-    current = root.current()
+    current = root.in_use()
     damage = find_damage(after.layers.values(), store)
     marked: set[str] = set()
     if current is not None:
@@ -187,14 +192,14 @@ def _tell(
 def _build(root: Root, before: State, after: State, store: Store, messages: Messages) -> Path:
     """The directory of a new generation that holds `after`."""
     final = root.generations / str(max(root.numbers(), default=0) + 1)
-    current = root.current()
+    current = root.in_use()
     work = root.staging / final.name
     work.mkdir(parents=True)
     try:
         copied = False
         carried = []
         for name, manifest in after.layers.items():
-            if all(store.has(placed.frame.sha256) for placed in manifest.frames):
+            if all(store.listing(placed.frame.sha256) for placed in manifest.frames):
                 copied |= link_layer(manifest, store, work / name)
             elif current is not None and _same(before, manifest):
                 # Neither the store nor this registry has its frames: what is installed serves.
@@ -240,6 +245,12 @@ def working_in(place: Path) -> Iterator[None]:
         raise
 
 
+def _obstacle(path: Path) -> Path:
+    """`path`, or the first of the directories above it that is none."""
+    above = (parent for parent in reversed(path.parents) if not parent.is_dir())
+    return next(above, path)
+
+
 @contextmanager
 def explained(root: Root) -> Iterator[None]:
     """Turn what the system refuses into InstallError; the state in use is unchanged."""
@@ -249,7 +260,8 @@ def explained(root: Root) -> Iterator[None]:
         raise
     except OSError as error:
         unchanged = "what was installed before is unchanged"
-        place = error.filename or root.path
+        # A rename that failed has two names; the second one is where something stands.
+        place = Path(error.filename2 or error.filename or root.path)
         if error.errno in DISK_FULL:
             raise InstallError(
                 "the disk is full",
@@ -265,6 +277,8 @@ def explained(root: Root) -> Iterator[None]:
                 remedy="use an account that may write there, or name another directory "
                 f"with --root or --store; {unchanged}",
             ) from error
+        if error.errno in _IN_THE_WAY:
+            raise root.in_the_way(_obstacle(place)) from error
         raise InstallError(
             f"{root.path} cannot be worked in",
             file=place,

@@ -71,7 +71,8 @@ def find_damage(layers: Iterable[Manifest], store: Store) -> Damage:
 def _wrong_in_store(sha256: str, store: Store) -> list[Path]:
     listing = store.listing(sha256)
     if listing is None:
-        return []
+        # Without a listing, or with one of another format, the frame is fetched anyway.
+        return [store.listing_path(sha256)] if store.has(sha256) else []
     base = os.fspath(store.tree(sha256))
     wrong = [Path(base, file.path) for file in listing.files if not is_as_listed(base, file)]
     return wrong + [Path(base, path) for path, to in listing.links if not is_link(base, path, to)]
@@ -125,15 +126,16 @@ def is_as_listed(base: str, file: StoredFile) -> bool:
     path = f"{base}/{file.path}"
     try:
         status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
-        return False
-    if is_other_mode(status.st_mode, file):
-        return False
-    if status.st_mtime_ns == file.mtime_ns:
-        return True
-    if crc32_of(Path(path)) != file.crc32:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
+            return False
+        if is_other_mode(status.st_mode, file):
+            return False
+        if status.st_mtime_ns == file.mtime_ns:
+            return True
+        if crc32_of(Path(path)) != file.crc32:
+            return False
+    except OSError:
+        # Missing, or there is no way to it: a directory that is a file now, a loop of links.
         return False
     # Copied, or touched: the next look need not read it. Another account's file stays.
     with suppress(OSError):

@@ -93,9 +93,9 @@ class Root:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise self._in_the_way(self.current_link) from error
+            raise self.in_the_way(self.current_link) from error
         if not _GENERATION.fullmatch(target):
-            raise self._in_the_way(self.current_link)
+            raise self.in_the_way(self.current_link)
         generation = self.path / target
         if not generation.is_dir():
             raise InstallError(
@@ -131,7 +131,7 @@ class Root:
             raise InstallError(
                 f"nothing is installed in {self.path}",
                 remedy="name the root with --root, or install layers into it: "
-                f"stackbuild install LAYER --from PLACE --root {self.path}",
+                f"stackbuild install LAYER --from PLACE --root {quoted(self.path)}",
             )
         return state
 
@@ -158,11 +158,11 @@ class Root:
             )
         check_mark(self.path, Kind.ROOT)
         if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
-            raise self._in_the_way(self.current_link)
+            raise self.in_the_way(self.current_link)
         for directory in directories:
             path = self.path / directory
             if os.path.lexists(path) and not self._is_ours(path):
-                raise self._in_the_way(path)
+                raise self.in_the_way(path)
 
     def sweep(self) -> None:
         """Remove what killed processes left."""
@@ -213,17 +213,18 @@ class Root:
             if not self._is_ours(path):
                 _replace_link(path, self._target(directory))
 
+    def in_the_way(self, path: Path) -> InstallError:
+        """The error for `path`, where this root needs something else."""
+        return InstallError(
+            f"something that stackbuild did not make is in the way: {path}",
+            remedy="move it away, or name another directory with --root",
+        )
+
     def _is_ours(self, path: Path) -> bool:
         return path.is_symlink() and _target_of(path) == self._target(path.name)
 
     def _target(self, directory: str) -> str:
         return f"{self.current_link.name}/{directory}"
-
-    def _in_the_way(self, path: Path) -> InstallError:
-        return InstallError(
-            f"something that stackbuild did not make is in the way: {path}",
-            remedy="move it away, or name another directory with --root",
-        )
 
 
 def _target_of(link: Path) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackbuild import strictjson
-from stackbuild.files import atomic_write, locked, remove_tree
+from stackbuild.files import atomic_write, locked, open_regular, remove_tree
 from stackbuild.mark import OTHERS_WRITE, Kind, check_mark, check_owner, claim, read_mark
 
 if TYPE_CHECKING:
@@ -143,16 +143,16 @@ class Store:
     def has(self, sha256: str) -> bool:
         """Whether the frame is here, and its listing is of this format and not cut off."""
         try:
-            with self.listing_path(sha256).open("rb") as file:
+            with open_regular(self.listing_path(sha256)) as file:
                 if file.read(len(_LISTING_START)) != _LISTING_START:
                     return False
                 file.seek(-1, os.SEEK_END)
                 return file.read() == b"}"
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             return False
 
     def listing(self, sha256: str) -> Listing | None:
-        """What the frame holds; None when it is not here, or of another format.
+        """What the frame holds; None when it is not here, damaged, or of another format.
 
         Raises InstallError where another account may have changed the frame.
         """
@@ -161,17 +161,12 @@ class Store:
             return known
         try:
             listing = _listing(strictjson.read(self.listing_path(sha256)))
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-            strictjson.JsonError,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):
+        except (OSError, strictjson.JsonError, ValueError, TypeError, KeyError):
             return None
         # Nobody else can write in the directories below, which are made with mode 0755.
         for directory in (self.directory / sha256, self.tree(sha256)):
+            if directory.is_symlink() or not directory.is_dir():
+                return None
             check_owner(directory)
         self._listings[sha256] = listing
         return listing

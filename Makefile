@@ -21,7 +21,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 MISSING := this needs CPython 3.11 or newer with its venv and ensurepip modules (Debian, Ubuntu: \
 	the package python3-venv); name it with `make PYTHON=/path/to/python …`
 
-.PHONY: help setup demo test test-slow mutants bench lint format clean
+.PHONY: help setup demo test test-slow test-fresh mutants bench lint format clean
 
 help:  ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -34,8 +34,12 @@ demo: $(SYNCED)  ## lock, publish and install the stack of this repository, move
 test: lint  ## linters, type checker, all tests but the slow ones
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-test-slow: $(SYNCED)  ## the slow tests alone
+test-slow: $(SYNCED)  ## the slow tests alone, then test-fresh
 	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m tools.fresh
+
+test-fresh: $(SYNCED)  ## `make test` and `make demo` on minimal Debians (root; MACHINES="…")
+	$(VENV)/bin/python -m tools.fresh $(MACHINES)
 
 mutants: $(SYNCED)  ## change the code that guards integrity; print what no test notices
 	@$(PDM_ENV) $(TOOLS)/bin/pdm sync --quiet --group mutants

@@ -186,6 +186,23 @@ def test_a_release_of_a_moment_ago_is_found_where_it_is_asked_for(project: Proje
     assert project.versions("fw", "macosx-aarch64") == {"base": "2.0"}
 
 
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_a_file_that_an_index_replaced_has_its_own_metadata(
+    project: Project, upgrade: bool
+) -> None:
+    project.wheel("base", "1.0")
+    project.wheel("top", "1.0")
+    project.wheel("more", "1.0")
+    project.write(framework("fw", "top"))
+    project.lock()
+    project.wheel("top", "1.0", requires=("base",))
+    # A page that is not remembered yet, or not any more.
+    shutil.rmtree(next(project.workspace.uv.glob("simple-*")))
+    project.write(framework("fw", "top", "more"))
+    project.lock(upgrade=upgrade)
+    assert project.versions("fw") == {"base": "1.0", "more": "1.0", "top": "1.0"}
+
+
 def test_check_asks_nobody(project: Project) -> None:
     project.wheel("base", "1.0")
     project.write(framework("fw", "base", extra=TWO))

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _PAGES = "max-age=600"
 """How long uv uses the page of a distribution without asking the index again (RFC 9111)."""
-_FILES = "max-age=365000000, immutable"
-"""A file of an index never changes (RFC 8246): its metadata is asked for once."""
+_FILES = "max-age=365000000"
+"""How long uv uses the metadata of a file: more than eleven years. Not ``immutable`` (RFC 8246),
+which even uv's option `--refresh` obeys, for some indexes do replace files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +53,16 @@ class IndexSettings:
 
         `default` is the address of uv's own default index, needed where
         `has_default` is False. Without `refresh` uv may use pages that
-        are not older than ten minutes, whatever the index says of them. (Where
-        a table says so, uv ignores its own option `--refresh`.) Raises
-        LockError as `userinfo` does.
+        are not older than ten minutes, and metadata of any age, whatever the
+        index says of them. (Where a table says so, uv ignores its own option
+        `--refresh`.) Raises LockError as `userinfo` does.
         """
-        control = {"files": _FILES} if refresh else {"api": _PAGES, "files": _FILES}
         tables = [_table(index, self._address(index)) for index in self.indexes]
         if default is not None:
             tables.append({"url": default, "default": True})
-        return [table | {"cache-control": control} for table in tables]
+        if refresh:
+            return tables
+        return [table | {"cache-control": {"api": _PAGES, "files": _FILES}} for table in tables]
 
     def described(self) -> list[object]:
         """What a lock depends on: neither credentials nor where the project is."""

@@ -305,20 +305,27 @@ class Resolution:
             renewed=upgrade,
             preferences=question.constraints,
         )
-        chooser = Chooser(
-            uv=self._uv,
-            obtain=obtainer.obtain,
-            layer=layer,
-            policy=policy_on_chain(self._stack, layer, platform),
-            commits={
-                item.name: item.source
-                for item in (old.distributions if old else ())
-                if isinstance(item.source, VcsSource) and not upgrade.concerns(item.name)
-            },
-            lower=lower,
-            sources=self._sources,
-        )
-        return chooser.choose(question)
+
+        def choose(question: Question) -> Choice | Failure:
+            return Chooser(
+                uv=self._uv,
+                obtain=obtainer.obtain,
+                layer=layer,
+                policy=policy_on_chain(self._stack, layer, platform),
+                commits={
+                    item.name: item.source
+                    for item in (old.distributions if old else ())
+                    if isinstance(item.source, VcsSource) and not upgrade.concerns(item.name)
+                },
+                lower=lower,
+                sources=self._sources,
+            ).choose(question)
+
+        choice = choose(question)
+        if isinstance(choice, Choice) and _has_replaced_files(choice, old) and not upgrade:
+            # uv may have read the metadata of the files that were there before.
+            return choose(replace(question, refresh=True))
+        return choice
 
     def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
         """The versions on the layer's first platform; none if that is `platform`.
@@ -363,6 +370,14 @@ def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
         for item in lock.distributions:
             pins.setdefault(item.name, item.version)
     return pins
+
+
+def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:
+    """Whether a file of `choice` has the name of one in `old`, and other contents."""
+    known = {item.wheel.name: item.wheel.sha256 for item in old.distributions} if old else {}
+    return any(
+        item.sha256 and item.sha256 != known.get(item.file, item.sha256) for item in choice.own
+    )
 
 
 def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Iterator[str]:

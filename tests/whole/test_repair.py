@@ -171,12 +171,14 @@ def test_a_version_that_is_published_no_more(made: Publisher, root: Path) -> Non
     succeed("verify", "--installed", "--root", root)
 
 
-@pytest.mark.parametrize("kind", ["removed", "leads nowhere"])
+@pytest.mark.parametrize("kind", ["removed", "leads nowhere", "leads to a file"])
 def test_a_link_to_the_generation_that_is_lost(made: Publisher, root: Path, kind: str) -> None:
     (root / "current").unlink()
     (root / "atls").unlink()
-    if kind == "leads nowhere":
+    if kind != "removed":
         (root / "current").symlink_to("generations/7")
+        if kind == "leads to a file":
+            (root / "generations/7").touch()
         message = fail(8, "list", "--root", root)
         assert message.startswith("error: the generation in use is missing\n")
     assert "generation 1 is in use" in succeed("repair", root)

@@ -86,34 +86,25 @@ class Root:
     def current(self) -> Path | None:
         """The directory of the generation in use, None before the first.
 
-        Raises InstallError for a link that leads nowhere.
+        Raises InstallError for a link that leads nowhere, or that stackbuild did not make.
         """
-        try:
-            target = _target_of(self.current_link)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self.in_the_way(self.current_link) from error
-        if not _GENERATION.fullmatch(target):
-            raise self.in_the_way(self.current_link)
-        generation = self.path / target
-        if not generation.is_dir():
-            raise InstallError(
-                "the generation in use is missing",
-                file=self.current_link,
-                found=f"a link to {target}",
-                remedy=f"stackbuild repair {quoted(self.path)}",
-            )
-        return generation
+        generation = self._named()
+        if generation is None or generation.is_dir():
+            return generation
+        raise InstallError(
+            "the generation in use is missing",
+            file=self.current_link,
+            found=f"a link to {_target_of(self.current_link)}",
+            remedy=f"stackbuild repair {quoted(self.path)}",
+        )
 
     def in_use(self) -> Path | None:
         """The directory of the generation in use; None also where that is missing.
 
         Raises InstallError for a link that stackbuild did not make.
         """
-        if os.path.lexists(self.current_link) and not self.current_link.exists():
-            return None
-        return self.current()
+        generation = self._named()
+        return generation if generation is not None and generation.is_dir() else None
 
     def linked(self) -> list[str]:
         """The directories of layers that the root has links for."""
@@ -219,6 +210,18 @@ class Root:
             f"something that stackbuild did not make is in the way: {path}",
             remedy="move it away, or name another directory with --root",
         )
+
+    def _named(self) -> Path | None:
+        """What the link `current` names, whether it is there or not; None without the link."""
+        try:
+            target = _target_of(self.current_link)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self.in_the_way(self.current_link) from error
+        if not _GENERATION.fullmatch(target):
+            raise self.in_the_way(self.current_link)
+        return self.path / target
 
     def _is_ours(self, path: Path) -> bool:
         return path.is_symlink() and _target_of(path) == self._target(path.name)

@@ -30,6 +30,9 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """What the system says (`OSError.errno`) where there is no room, and no permission."""
 
+IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
+"""What the system says where something of another kind stands at a path."""
+
 WORK_SUFFIX = ".partial"
 """Ends the name of everything that is not finished; such leftovers may be removed."""
 
@@ -41,6 +44,14 @@ _HOLDER_LIMIT = 100
 def is_inside(path: Path, directory: Path) -> bool:
     """Whether `path` is `directory` or something in it, all links followed."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+
+
+def obstacle(error: OSError, default: Path) -> Path:
+    """What is in the way, for an error of `IN_THE_WAY`: the path, or what is above it."""
+    # A rename that failed has two names; the second one is where something stands.
+    path = Path(error.filename2 or error.filename or default)
+    above = (parent for parent in reversed(path.parents) if not parent.is_dir())
+    return next(above, path)
 
 
 def work_path(path: Path) -> Path:

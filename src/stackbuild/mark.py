@@ -58,9 +58,6 @@ _OPTIONS = {
 """What names a directory of each kind."""
 
 
-_IF_DAMAGED = "; or, if the mark is damaged, remove the directory and run the command again"
-
-
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What the mark of a directory says."""
@@ -96,8 +93,14 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
         remedy=f"name another directory with {_OPTIONS[kind]}, or use the stackbuild that made it"
-        + ("" if found else _IF_DAMAGED),
+        + ("" if found else _if_damaged(directory, kind)),
     )
+
+
+def _if_damaged(directory: Path, kind: Kind) -> str:
+    # What was published is known without the mark, which it then gets (`compose.shelf`).
+    what = directory / MARK if kind is Kind.EXPORTS else "the directory"
+    return f"; or, if the mark is damaged, remove {what} and run the command again"
 
 
 def check_mark(directory: Path, kind: Kind) -> None:

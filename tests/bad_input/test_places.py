@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import sys
 from dataclasses import replace
@@ -13,11 +14,12 @@ import pytest
 
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.install.install import install, uninstall
+from stackbuild.mark import MARK
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.registry.open import open_registry
 from tests.support.publish import publisher
-from tests.support.roots import fail, stackbuild, succeed
+from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -119,8 +121,13 @@ def test_a_root_below_a_file(made: Publisher, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "root"
     message = fail(8, "install", "atls", "--from", made.directory, "--root", below)
-    assert message.startswith(f"error: {below} cannot be worked in\n")
-    assert "what was installed before is unchanged" in message
+    file = tmp_path / "file"
+    assert message.startswith(
+        f"error: something that stackbuild did not make is in the way: {file}\n"
+    )
+    # As the message says.
+    file.rename(tmp_path / "away")
+    succeed("install", "atls", "--from", made.directory, "--root", below)
 
 
 @pytest.mark.parametrize("cut", ["", "{", '{"format":1,"directories":[', '{"format":2}'])
@@ -184,8 +191,62 @@ def test_publishing_below_a_file(tmp_path: Path) -> None:
     small.lock()
     small.exports.write_text("")
     message = fail(7, *_publish(small))
-    assert message.startswith(f"error: layers cannot be published\n  file: {small.exports}{os.sep}")
-    assert "to fix: name another directory with --to" in message
+    assert message.startswith(
+        f"error: something that stackbuild did not make is in the way: {small.exports}\n"
+    )
+    assert "to fix: move it away, or name another directory with --to" in message
+    # As the message says.
+    small.exports.unlink()
+    succeed(*_publish(small))
+
+
+@pytest.mark.parametrize("place", [".lock", "linux-x64", "linux-x64/*.zst", "linux-x64/*.json"])
+def test_a_directory_or_file_in_the_place_of_what_is_published(tmp_path: Path, place: str) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    succeed(*_publish(small))
+    path = next(small.exports.glob(place))
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.touch()
+    else:
+        path.unlink()
+        (path / "mine").mkdir(parents=True)
+    message = fail(7, *_publish(small))
+    assert message.startswith(
+        f"error: something that stackbuild did not make is in the way: {path}\n"
+    )
+    path.rename(tmp_path / "away")
+    succeed(*_publish(small))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"format": 99}'])
+def test_publishing_beside_a_damaged_index(tmp_path: Path, data: bytes) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    succeed(*_publish(small))
+    index = small.exports / "index.json"
+    index.write_bytes(data)
+    message = fail(6, *_publish(small))
+    assert f"to fix: put a copy of {index} back; or move it away and publish all" in message
+    # As the message says.
+    index.rename(tmp_path / "away")
+    succeed(*_publish(small))
+    succeed("list", "--from", small.exports)
+
+
+def test_publishing_beside_a_damaged_mark(tmp_path: Path) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    succeed(*_publish(small))
+    before = snapshot(small.exports)
+    mark = small.exports / MARK
+    mark.write_bytes(b"")
+    message = fail(7, *_publish(small))
+    assert f"or, if the mark is damaged, remove {mark} and run the command again" in message
+    mark.unlink()
+    succeed(*_publish(small))
+    assert snapshot(small.exports) == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot limit the size of files")

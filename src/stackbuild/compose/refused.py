@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
-from stackbuild.files import DISK_FULL
+from stackbuild.files import DISK_FULL, IN_THE_WAY, obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,12 @@ def explained(to: Path, workspace: Workspace) -> Iterator[None]:
     except ConnectionError:
         raise
     except OSError as error:
+        if error.errno in IN_THE_WAY:
+            raise ComposeError(
+                f"something that stackbuild did not make is in the way: {obstacle(error, to)}",
+                remedy="move it away, or name another directory with --to, or another cache with "
+                "STACKBUILD_CACHE_DIR",
+            ) from error
         full = error.errno in DISK_FULL
         raise ComposeError(
             "the disk is full" if full else "layers cannot be published",

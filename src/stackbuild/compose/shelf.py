@@ -82,10 +82,18 @@ class Shelf:
         """What is published here; nothing, where there is no index. Raises IntegrityError."""
         path = self.directory / INDEX
         try:
-            data = read_regular(path, MAX_SIZE + 1)
+            return index_from_json(read_regular(path, MAX_SIZE + 1), str(path))
         except FileNotFoundError:
             return Index(entries={})
-        return index_from_json(data, str(path))
+        except IntegrityError as error:
+            details = dict(error.details)
+            raise IntegrityError(
+                error.message,
+                expected=details.get("expected"),
+                found=details.get("found"),
+                remedy=f"put a copy of {path} back; or move it away and publish all layers again: "
+                "the new index names only what that publishes",
+            ) from error
 
     def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
         """The manifest that `index` has first for `layer`, if it can be read."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, quoted
-from stackbuild.files import DISK_FULL, FORBIDDEN, remove_tree
+from stackbuild.files import DISK_FULL, FORBIDDEN, IN_THE_WAY, obstacle, remove_tree
 from stackbuild.install.damage import Damage, find_damage, find_damage_in_use
 from stackbuild.install.fetch import fetch_frames, missing_runs
 from stackbuild.install.generation import carry_over, link_layer
@@ -20,6 +18,7 @@ from stackbuild.platforms import host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.durable import Sync
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.registry.find import Published
-
-
-_IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
-"""What the system says where something of another kind stands at a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +240,6 @@ def working_in(place: Path) -> Iterator[None]:
         raise
 
 
-def _obstacle(path: Path) -> Path:
-    """`path`, or the first of the directories above it that is none."""
-    above = (parent for parent in reversed(path.parents) if not parent.is_dir())
-    return next(above, path)
-
-
 @contextmanager
 def explained(root: Root) -> Iterator[None]:
     """Turn what the system refuses into InstallError; the state in use is unchanged."""
@@ -260,8 +249,7 @@ def explained(root: Root) -> Iterator[None]:
         raise
     except OSError as error:
         unchanged = "what was installed before is unchanged"
-        # A rename that failed has two names; the second one is where something stands.
-        place = Path(error.filename2 or error.filename or root.path)
+        place = error.filename or root.path
         if error.errno in DISK_FULL:
             raise InstallError(
                 "the disk is full",
@@ -277,8 +265,8 @@ def explained(root: Root) -> Iterator[None]:
                 remedy="use an account that may write there, or name another directory "
                 f"with --root or --store; {unchanged}",
             ) from error
-        if error.errno in _IN_THE_WAY:
-            raise root.in_the_way(_obstacle(place)) from error
+        if error.errno in IN_THE_WAY:
+            raise root.in_the_way(obstacle(error, root.path)) from error
         raise InstallError(
             f"{root.path} cannot be worked in",
             file=place,

@@ -197,7 +197,7 @@ def open_from(
     headers = {}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    response = open_url(url, headers=headers, patience=patience)
+    response = _ranged(url, headers, start, patience)
     try:
         if response.status == 200:
             unasked = _announced(response) if headers else None
@@ -217,6 +217,28 @@ def open_from(
     finally:
         # A connection with unread bytes must not go back to the pool.
         response.close()
+
+
+def _ranged(
+    url: str, headers: dict[str, str], start: int, patience: Patience
+) -> urllib3.BaseHTTPResponse:
+    """The answer for a range; for the whole file where a range that it has is refused."""
+    response = open_url(url, headers=headers, patience=patience)
+    total = _content_range(response)[1]
+    if response.status != 416 or (total is not None and total <= start):
+        return response
+    response.close()
+    response = open_url(url, patience=patience)
+    if response.status == 416:
+        response.close()
+        raise FetchError(
+            "the server refuses the file",
+            file=redact(url),
+            expected="HTTP status 200, as no range was asked for",
+            found="HTTP status 416 Range Not Satisfiable",
+            remedy="report it to the server's operator, or use another mirror",
+        )
+    return response
 
 
 def _bad_range(response: urllib3.BaseHTTPResponse, url: str, start: int) -> FetchError:

@@ -356,6 +356,18 @@ def test_read_spans_goes_on_after_a_break_without_ranges() -> None:
         assert server.count("/f") == 2
 
 
+def test_a_server_that_refuses_ranges_sends_the_whole_file() -> None:
+    refusals = (Status(416), Status(416, {"Content-Range": f"bytes */{len(DATA)}"}))
+    with serving({"/f": DATA}, ranges=False) as server:
+        for refusal in refusals:
+            server.script("/f", refusal)
+            url = f"{server.url}/f"
+            assert b"".join(read_spans(url, [(5, 9)], patience=QUICK)) == DATA[5:9]
+        server.script("/f", *refusals)
+        with pytest.raises(FetchError, match="the server refuses the file"):
+            list(read_spans(url, [(5, 9)], patience=QUICK))
+
+
 def test_read_spans_beyond_the_end() -> None:
     with (
         serving({"/f": DATA}, ranges=False) as server,

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 PROJECT = Path(__file__).resolve().parent.parent
 ROOTS = PROJECT / ".fresh"
 WORK = Path("var/tmp/fresh")
-"""In a root: the clone and the home directory."""
+"""In a root: the clone, the home directory and temporary files."""
 ACCOUNT = "tester"
 
 NEEDED = ("ca-certificates", "git", "make", "python3", "python3-venv")
@@ -36,8 +36,10 @@ ENTER = """
 set -eu
 mount --bind "$1" "$1" && cd "$1"
 mount -t proc proc proc && mount --rbind /dev dev
-pivot_root . . && umount -l . && cd "$2" && shift 2
-exec setpriv --reuid "$1" --regid "$1" --clear-groups -- env -i "$2" "$3" "$4" make "$5"
+pivot_root . . && umount -l . && cd "$2"
+number=$3 goal=$4
+shift 4
+exec setpriv --reuid "$number" --regid "$number" --clear-groups -- env -i "$@" make "$goal"
 """
 
 
@@ -159,7 +161,8 @@ def _lay_out(machine: Machine) -> None:
             shutil.copyfile(source, to)
     work = machine.root / WORK
     shutil.rmtree(work, ignore_errors=True)
-    (work / "home").mkdir(parents=True)
+    for name in ("home", "tmp"):
+        (work / name).mkdir(parents=True)
     subprocess.run(["git", "clone", "--quiet", PROJECT, work / "clone"], check=True)
     number = _number(machine)
     subprocess.run(["chown", "-R", f"{number}:{number}", work], check=True)
@@ -171,9 +174,10 @@ def _number(machine: Machine) -> str:
 
 
 def _run(machine: Machine, goal: str, log: Path) -> int:
-    settings = [f"HOME=/{WORK}/home", "PATH=/usr/bin:/bin", f"PYTEST_ADDOPTS=--junit-xml={_XML}"]
+    settings = [f"HOME=/{WORK}/home", f"TMPDIR=/{WORK}/tmp", "PATH=/usr/bin:/bin"]
+    settings += [f"PYTEST_ADDOPTS=--junit-xml={_XML}"]
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"]
-    command += [str(machine.root), f"/{WORK}/clone", _number(machine), *settings, goal]
+    command += [str(machine.root), f"/{WORK}/clone", _number(machine), goal, *settings]
     with log.open("ab") as output:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False

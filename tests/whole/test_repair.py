@@ -75,6 +75,20 @@ def test_every_command_names_the_repair_of_a_lost_state(
     assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in directories")
+@pytest.mark.parametrize("name", ["state.json", "manifests/framework.json"])
+def test_a_pipe_or_link_in_the_place_of_the_state(made: Publisher, root: Path, name: str) -> None:
+    mine = root.parent / "mine"
+    mine.write_text("mine")
+    for make in (os.mkfifo, lambda path: path.symlink_to(mine)):
+        state(root, name).unlink()
+        make(state(root, name))
+        succeed("repair", root, "--from", made.directory)
+        assert mine.read_text() == "mine"
+        assert not state(root, name).is_symlink()
+        succeed("verify", "--installed", "--root", root)
+
+
 def test_a_whole_root_stays_as_it_is(root: Path) -> None:
     before = snapshot(root)
     assert succeed("repair", root) == f"{root}: generation 1 is whole\n"

@@ -15,7 +15,7 @@ from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.compose.values import Value
 from stackbuild.errors import InstallError, IntegrityError, quoted
-from stackbuild.files import atomic_write, read_regular
+from stackbuild.files import atomic_write, read_regular, work_path
 from stackbuild.mark import MARK
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
@@ -72,7 +72,7 @@ def write_state(state: State, generation: Path) -> None:
     manifests = directory / _MANIFESTS
     manifests.mkdir(parents=True, exist_ok=True)
     for name, manifest in state.layers.items():
-        (manifests / f"{name}.json").write_bytes(manifest_to_json(manifest))
+        _put(manifests / f"{name}.json", manifest_to_json(manifest))
     value = {
         "format": STATE_FORMAT,
         "platform": str(state.platform),
@@ -81,7 +81,19 @@ def write_state(state: State, generation: Path) -> None:
         "store": None if state.store is None else str(state.store),
         "origins": dict(state.origins),
     }
-    (directory / _STATE).write_bytes(canonical_json(value))
+    _put(directory / _STATE, canonical_json(value))
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file of the state in the place of what is there; it is synchronized later."""
+    work = work_path(path)
+    try:
+        work.write_bytes(data)
+        # Not through a link, not into a named pipe, and not in pieces where it is in use.
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
 
 
 def read_state(generation: Path) -> State:

@@ -142,6 +142,18 @@ def test_a_pure_wheel_keeps_its_tag(project: BuildProject) -> None:
     assert "Build: 0_" in text_of(project.built(), "tiny-1.0.dist-info/WHEEL")
 
 
+def test_a_source_that_does_not_say_what_its_build_requires(project: BuildProject) -> None:
+    project.wheel("setuptools", "80.0")
+    files = source_files(pure())
+    table = files["pyproject.toml"].replace("requires = []\n", "")
+    assert "requires" not in table
+    make_sdist(project.index.directory, "tiny", "1.0", files | {"pyproject.toml": table})
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    assert _pins(project) == {"setuptools": "80.0"}
+    assert project.built().name.endswith("-py3-none-any.whl")
+
+
 # who is built
 
 

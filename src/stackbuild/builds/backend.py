@@ -34,15 +34,7 @@ _LEGACY = Backend(requires=("setuptools>=40.8.0",), name="setuptools.build_meta:
 
 def read_backend(tree: Path) -> Backend:
     """The build backend of the source in `tree`. Raises LockError for a wrong `pyproject.toml`."""
-    import tomli
-
-    path = tree / "pyproject.toml"
-    try:
-        system = tomli.loads(path.read_text(encoding="utf-8")).get("build-system")
-    except FileNotFoundError:
-        return _LEGACY
-    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise LockError("the source is damaged", file=path.name, found=str(error)) from None
+    system = _build_system(tree)
     if system is None:
         return _LEGACY
     requires = _texts(system, "requires")
@@ -52,6 +44,35 @@ def read_backend(tree: Path) -> Backend:
         name=str(system.get("build-backend", _LEGACY.name)),
         path=_texts(system, "backend-path") or (),
     )
+
+
+def state_requires(tree: Path) -> None:
+    """Write into the source in `tree` what a `build-system` without `requires` stands for.
+
+    uv builds no source whose table lacks the key. Raises LockError as `read_backend`.
+    """
+    system = _build_system(tree)
+    if not isinstance(system, dict) or "requires" in system:
+        return
+    import tomlkit
+
+    path = tree / "pyproject.toml"
+    document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+    document["build-system"]["requires"] = list(_LEGACY.requires)
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _build_system(tree: Path) -> Any:
+    """What `pyproject.toml` has as `build-system`; None where there is no such table."""
+    import tomli
+
+    path = tree / "pyproject.toml"
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8")).get("build-system")
+    except FileNotFoundError:
+        return None
+    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise LockError("the source is damaged", file=path.name, found=str(error)) from None
 
 
 def _texts(table: Any, key: str) -> tuple[str, ...] | None:

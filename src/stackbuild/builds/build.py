@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.backend import ask_backend, read_backend
+from stackbuild.builds.backend import ask_backend, read_backend, state_requires
 from stackbuild.builds.environment import make_environment, pin_requirements
 from stackbuild.builds.finish import finish
 from stackbuild.builds.kept import Kept
@@ -218,8 +218,11 @@ class WheelMaker:
     def _source(self, bench: _Bench) -> Path:
         source, to = bench.order.source, bench.directory / "source"
         if isinstance(source, VcsSource):
-            return check_out(source, to, bench.runner)
-        return unpack_sdist(bench.order.sdist(), to)
+            tree = check_out(source, to, bench.runner)
+        else:
+            tree = unpack_sdist(bench.order.sdist(), to)
+        state_requires(tree)
+        return tree
 
     def _environment(self, bench: _Bench, pins: Sequence[BuildRequirement]) -> Path:
         return make_environment(

@@ -38,6 +38,7 @@ WORK_SUFFIX = ".partial"
 
 
 _HOLDER_LIMIT = 100
+_ANOTHER = "waiting for another stackbuild that works in"
 """Bytes that a lock file may say about who holds it."""
 
 
@@ -148,7 +149,8 @@ def _flocked(path: Path, messages: Messages) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                messages.note(_waiting(path, os.pread(descriptor, _HOLDER_LIMIT, 0)))
+                if text := _waiting(path, os.pread(descriptor, _HOLDER_LIMIT, 0)):
+                    messages.note(text)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Who held it may have removed the file; the next process would lock a new one.
             if _is_at(descriptor, path):
@@ -167,14 +169,19 @@ def _sign(descriptor: int) -> None:
         os.pwrite(descriptor, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
 
 
-def _waiting(path: Path, holder: bytes) -> str:
-    """What to tell while another process holds the lock file `path`, which says `holder`."""
-    text = f"waiting for another stackbuild that works in {path.parent}"
+def _waiting(path: Path, holder: bytes) -> str | None:
+    """What to tell while somebody holds the lock file `path`, which says `holder`.
+
+    None where it is another thread of this process.
+    """
+    text = f"{_ANOTHER} {path.parent}"
     pid, _, host = holder.decode(errors="replace").strip().partition(" ")
     if not (pid.isascii() and pid.isdecimal()):
         return text
     if host != os.uname().nodename:
         return f"{text}: process {pid} on {host}"
+    if int(pid) == os.getpid():
+        return None
     if _is_stopped(int(pid)):
         return (
             f"{text}: process {pid}, which is stopped; let it go on with `kill -CONT {pid}`, "
@@ -211,7 +218,7 @@ def _filelocked(path: Path, messages: Messages) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         # Windows lets nobody read a locked file, so it cannot say who holds it.
-        messages.note(_waiting(path, b""))
+        messages.note(f"{_ANOTHER} {path.parent}")
         lock.acquire(poll_interval=0.1)
     try:
         yield

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -207,10 +208,28 @@ def test_a_stopped_process_is_told_with_what_lets_it_go_on(tmp_path: Path) -> No
 
 def test_a_lock_file_that_names_nobody(tmp_path: Path) -> None:
     for holder in (b"", b"\0\xff", b"-3 here", b"12"):
-        text = files._waiting(tmp_path / "lock", holder)
+        text = files._waiting(tmp_path / "lock", holder) or ""
         assert text.startswith(f"waiting for another stackbuild that works in {tmp_path}")
         assert "kill" not in text
-    assert "process 7 on another" in files._waiting(tmp_path / "lock", b"7 another\n")
+    assert "process 7 on another" in (files._waiting(tmp_path / "lock", b"7 another\n") or "")
+
+
+def test_a_thread_of_the_same_process_is_waited_for_in_silence(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    messages = Heard()
+    held = threading.Event()
+
+    def first() -> None:
+        with locked(lock, Silent()):
+            held.set()
+            time.sleep(0.2)
+
+    holder = threading.Thread(target=first)
+    holder.start()
+    held.wait(10)
+    with locked(lock, messages):
+        assert messages.notes == []
+    holder.join()
 
 
 def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) -> None:
@@ -228,6 +247,7 @@ def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) 
 
     waiter = threading.Thread(target=second)
     with locked(lock, Silent()):
+        lock.write_text("7 another\n")  # this process itself would be waited for in silence
         waiter.start()
         assert entered.wait(10)
         remove_tree(lock.parent)

@@ -37,6 +37,7 @@ from tests.support.building import (
 )
 from tests.support.index import IndexServer
 from tests.support.interpreters import packable
+from tests.support.locking import application, framework
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,6 +268,23 @@ def test_a_marker_that_is_not_true_asks_for_no_commit(
     project.spec("other", f"tiny @ git+{gone}@main ; sys_platform == 'nowhere'")
     project.lock()
     assert project.versions("fw", HERE) == {"other": "1.0"}
+
+
+def test_a_commit_of_the_version_that_a_layer_beside_has(
+    project: BuildProject, tmp_path: Path
+) -> None:
+    make_repository(tmp_path / "repository", source_files(pure()))
+    project.wheel("tiny", "1.0")
+    git = f"tiny @ git+{(tmp_path / 'repository').as_uri()}@v1"
+    above = application("app", 'near", "fw', extra=only_here())
+    project.spec(git, policy=framework("near", "tiny==1.0", extra=only_here()) + above)
+    with pytest.raises(LockError, match="need different versions of tiny") as caught:
+        project.lock()
+    assert "which fw requires" in str(caught.value)
+    # The other way round the version is what is asked for.
+    above = application("app", 'fw", "near', extra=only_here())
+    project.spec(git, policy=framework("near", "tiny==1.0", extra=only_here()) + above)
+    project.lock()
 
 
 def test_two_addresses_of_one_distribution(project: BuildProject, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -196,6 +197,17 @@ def test_cleaning_a_root_whose_state_names_another_directory(
     message = fail(8, "clean", "--root", root)
     assert ("has never used" if is_marked else "is no store directory") in message
     assert snapshot(other) == before
+
+
+def test_a_store_that_has_lost_the_names_of_its_roots(made: Publisher, root: Path) -> None:
+    succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
+    shutil.rmtree(root / ".stackbuild/store/roots")
+    message = fail(8, "clean", "--root", root)
+    assert "nothing was removed; to use the store: stackbuild install atls pgen" in message
+    words = shlex.split(message.rpartition("use the store: stackbuild ")[2])
+    words[words.index("PLACE")] = str(made.directory)
+    assert "nothing to do" in succeed(*words)
+    succeed("clean", "--root", root)
 
 
 def test_a_moved_root_cleans_its_store(made: Publisher, root: Path) -> None:

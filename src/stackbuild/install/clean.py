@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.compose.shelf import LOCK
-from stackbuild.errors import InstallError
+from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
 from stackbuild.install.change import explained
 from stackbuild.install.root import Root
@@ -79,9 +79,15 @@ def _stores(root: Root, state: State) -> list[Store]:
                 f"{store.directory} is a store that {root.path} has never used",
                 file=store.directory,
                 expected="a store that layers of this root were installed from",
-                remedy="install the layers of this root again with --store; nothing was removed",
+                remedy="nothing was removed; to use the store: stackbuild install "
+                f"{_asked(state)} --from PLACE --root {quoted(root.path)} "
+                f"--store {quoted(store.directory)}",
             )
     return present
+
+
+def _asked(state: State) -> str:
+    return " ".join(state.layers[name].layer for name in state.asked) or "LAYER"
 
 
 def _remove_old(root: Root) -> Iterator[Freed]:

@@ -79,10 +79,9 @@ def test_a_damaged_store_is_repaired(
 ) -> None:
     before = snapshot(root / "framework")
     file = stored(root)
-    damage(file)
     if unused:
-        # What the advice of older versions came to.
-        (root / "current").unlink()
+        succeed("uninstall", "atls", "--root", root)
+    damage(file)
     done = stackbuild("install", "atls", "--from", made.directory, "--root", root)
     assert done.returncode == 0, done.stderr
     if damage is not without_listing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.files import remove_tree
 from stackbuild.install.root import Root
 from tests.support.publish import publisher
 from tests.support.roots import fail, generation, snapshot, succeed, tool
@@ -47,13 +48,13 @@ def state(root: Path, name: str = "state.json") -> Path:
     return root / "current/.stackbuild" / name
 
 
-def advised(message: str, place: Path | None = None) -> str:
+def advised(message: str, place: Path | None = None, *, code: int = 0) -> str:
     """Runs the command that an error advises; what it prints."""
     words = shlex.split(message.rpartition("to fix: ")[2])
     assert words.pop(0) == "stackbuild"
     if place is not None:
         words[words.index("PLACE")] = str(place)
-    return succeed(*words)
+    return fail(code, *words) if code else succeed(*words)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 9}'])
@@ -193,9 +194,35 @@ def test_a_link_to_the_generation_that_is_lost(made: Publisher, root: Path, kind
         (root / "current").symlink_to("generations/7")
         if kind == "leads to a file":
             (root / "generations/7").touch()
-        message = fail(8, "list", "--root", root)
+    # Without it, an install would leave out what was there.
+    install = ("install", "atls", "--from", made.directory, "--root")
+    for command in [*COMMANDS, install]:
+        message = fail(8, *command, root)
         assert message.startswith("error: the generation in use is missing\n")
-    assert "generation 1 is in use" in succeed("repair", root)
+    assert "generation 1 is in use" in advised(message)
+    assert tool(root, "atls") == "atls 1"
+    assert tool(root, "pgen") == "pgen 1"
+
+
+@pytest.mark.parametrize("lost", [["generations"], ["generations", ".stackbuild"]])
+def test_all_generations_are_lost(made: Publisher, root: Path, lost: list[str]) -> None:
+    for name in lost:
+        remove_tree(root / name)
+    message = fail(8, "list", "--root", root)
+    message = advised(message, code=8)
+    assert "atls, cpython-3.12, framework, pgen were installed anew" in advised(
+        message, made.directory
+    )
+    assert tool(root, "atls") == "atls 1"
+    assert tool(root, "pgen") == "pgen 1"
+
+
+def test_nothing_is_left_but_the_link_to_a_generation(made: Publisher, root: Path) -> None:
+    for path in root.iterdir():
+        if path.name not in {"current", ".stackbuild.tag"}:
+            path.unlink() if path.is_symlink() else remove_tree(path)
+    assert "nothing is installed in" in fail(8, "repair", root)
+    succeed("install", "atls", "--from", made.directory, "--root", root)
     assert tool(root, "atls") == "atls 1"
 
 
@@ -227,6 +254,10 @@ def test_nothing_tells_what_was_installed(made: Publisher, tmp_path: Path) -> No
     root = tmp_path / "empty"
     assert "nothing is installed in" in fail(8, "repair", root)
     assert not root.exists()
+    # A directory of other files, and a file.
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        assert fail(8, "repair", path).startswith(f"error: nothing is installed in {path}\n")
     Root(root).claim()
     (root / ".stackbuild").mkdir()
     message = fail(8, "repair", root, "--from", made.directory)

@@ -56,9 +56,9 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
     there; FetchError, IntegrityError.
     """
     where = Root(root)
+    if not (where.private.is_dir() or where.linked()):
+        raise where.nothing_installed()
     where.check_free(())
-    if not where.private.is_dir():
-        where.installed_state()
     with explained(where), where.locked(messages):
         done: list[str] = []
         state = _readable(where, registry, done, messages)

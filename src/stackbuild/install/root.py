@@ -86,20 +86,32 @@ class Root:
     def current(self) -> Path | None:
         """The directory of the generation in use, None before the first.
 
-        Raises InstallError for a link that leads nowhere, or that stackbuild did not make.
+        Raises InstallError for a link that leads nowhere, or that stackbuild did not make, and
+        where the link is lost.
         """
         generation = self._named()
-        if generation is None or generation.is_dir():
+        if (generation is None and not self._lacks_link()) or (generation and generation.is_dir()):
             return generation
+        if not (self.numbers() or self.linked()):
+            return None  # Nothing but the link is left.
         raise InstallError(
             "the generation in use is missing",
             file=self.current_link,
-            found=f"a link to {_target_of(self.current_link)}",
+            expected="a link to a generation",
+            found="no link" if generation is None else f"a link to {_target_of(self.current_link)}",
             remedy=f"stackbuild repair {quoted(self.path)}",
         )
 
+    def _lacks_link(self) -> bool:
+        """Whether `current` was removed.
+
+        A first install that was killed has made no links for layers, or has left the note
+        of the switch that it began.
+        """
+        return bool(self.numbers() and self.linked() and not self._unsynced.exists())
+
     def in_use(self) -> Path | None:
-        """The directory of the generation in use; None also where that is missing.
+        """The directory of the generation in use; None also where that or its link is missing.
 
         Raises InstallError for a link that stackbuild did not make.
         """
@@ -108,6 +120,8 @@ class Root:
 
     def linked(self) -> list[str]:
         """The directories of layers that the root has links for."""
+        if not self.path.is_dir():
+            return []
         return sorted(path.name for path in self.path.iterdir() if self._is_ours(path))
 
     def state(self) -> State | None:
@@ -119,11 +133,7 @@ class Root:
         """What is installed. Raises InstallError where nothing is."""
         state = self.state()
         if state is None:
-            raise InstallError(
-                f"nothing is installed in {self.path}",
-                remedy="name the root with --root, or install layers into it: "
-                f"stackbuild install LAYER --from PLACE --root {quoted(self.path)}",
-            )
+            raise self.nothing_installed()
         return state
 
     def number(self) -> int:
@@ -203,6 +213,14 @@ class Root:
             path = self.path / directory
             if not self._is_ours(path):
                 _replace_link(path, self._target(directory))
+
+    def nothing_installed(self) -> InstallError:
+        """The error for a directory that is no root, or an empty one."""
+        return InstallError(
+            f"nothing is installed in {self.path}",
+            remedy="name the directory of a root, or install layers into this one: "
+            f"stackbuild install LAYER --from PLACE --root {quoted(self.path)}",
+        )
 
     def in_the_way(self, path: Path) -> InstallError:
         """The error for `path`, where this root needs something else."""

@@ -55,6 +55,11 @@ def origins(root: Path) -> dict[str, str]:
     return {item["directory"]: item["from"] for item in listed}
 
 
+def advised(message: str) -> list[str]:
+    """The command at the end of an error, without the program."""
+    return ["install", *shlex.split(message.rpartition("stackbuild install ")[2])]
+
+
 def test_a_lower_layer_of_the_same_lock_with_other_contents(
     made: Publisher, second: Publisher, root: Path
 ) -> None:
@@ -68,10 +73,7 @@ def test_a_lower_layer_of_the_same_lock_with_other_contents(
     assert f"from {made.directory}\n" in message
     assert f"from {second.directory}\n" in message
     assert snapshot(root) == before
-    # As the message says.
-    advice = message.rpartition("name it too: stackbuild ")[2]
-    assert advice == f"install zzz cpython-3.12 --from {second.directory} --root {root}\n"
-    done = stackbuild(*shlex.split(advice))
+    done = stackbuild(*advised(message))
     assert done.returncode == 0
     assert done.stderr == f"cpython-3.12 is replaced by that of {second.directory}\n"
     assert tool(root, "atls") == "atls 1"
@@ -96,8 +98,43 @@ def test_an_application_is_not_brought_along_from_another_registry(
         else "error: pgen was installed from another registry, and atls would replace it\n"
     )
     assert snapshot(root) == before
-    succeed(*install(second, root, "atls", "pgen"))
+    succeed(*advised(message))
     assert tool(root, "pgen") == "pgen 2"
+
+
+def test_the_command_that_is_advised_keeps_what_was_named(
+    made: Publisher, second: Publisher, root: Path
+) -> None:
+    succeed(*install(made, root, "atls", "framework"))
+    second.stack("2")
+    message = fail(8, *install(second, root, "pgen", "framework"))
+    assert {"pgen", "framework", "atls"} < set(advised(message))
+    succeed(*advised(message))
+    assert tool(root, "atls") == "atls 2"
+
+
+def test_a_directory_is_the_same_registry_however_it_is_written(
+    made: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(*install(made, root, "atls", "pgen"))
+    made.stack("2")
+    (root.parent / "beside").mkdir()
+    monkeypatch.chdir(root.parent / "beside")
+    place = f"../beside/../{made.directory.relative_to(root.parent)}/"
+    succeed("install", "atls", "--from", place, "--root", root)
+    assert tool(root, "pgen") == "pgen 2"
+    assert set(origins(root).values()) == {str(made.directory)}
+
+
+def test_two_dots_behind_a_link_lead_where_the_system_says(
+    made: Publisher, tmp_path: Path, root: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(elsewhere / "below")
+    made.directory.rename(elsewhere / "layers")
+    succeed("install", "atls", "--from", tmp_path / "link/../layers", "--root", root)
+    assert tool(root, "atls") == "atls 1"
 
 
 def test_a_lower_layer_that_was_asked_for_is_not_replaced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry
 
-        return DirectoryRegistry(expanded(Path(location)).absolute())
+        return DirectoryRegistry(_directory(expanded(Path(location)).absolute()))
     if scheme[1].lower() in {"http", "https"}:
         from stackbuild.registry.http import HttpRegistry
 
@@ -48,3 +49,16 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
         f"layers cannot be taken from {scheme[1]}:// addresses",
         expected="a directory, or an http:// or https:// address",
     )
+
+
+def _directory(path: Path) -> Path:
+    """`path` without `..`, where that names the same directory.
+
+    Roots remember registries by their location. Links stay: they may lead to another
+    directory tomorrow.
+    """
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
+    try:
+        return plain if plain.samefile(path) else path
+    except OSError:
+        return path

@@ -212,6 +212,15 @@ def test_an_unlocked_layer_is_named(project: Project) -> None:
     )
 
 
+def test_an_unlocked_platform_is_in_the_command(project: Project) -> None:
+    platforms = '[tool.stackbuild]\nplatforms = ["linux-x64"]\n'
+    project.write(framework("fw", "base") + platforms)
+    stack = project.stack
+    with pytest.raises(LockError) as caught:
+        load_locks(stack, project.workspace, [(stack.layers["fw"], Platform.LINUX_AARCH64)])
+    assert str(caught.value).endswith("  to fix: run `stackbuild lock --platform linux-aarch64`")
+
+
 DAMAGE = [
     ('version = "1.0"\nwheels', 'version = "1.1"\nwheels', "not those that were locked"),
     ("[[packages]]", "[[packages", "(at line "),

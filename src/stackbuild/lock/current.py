@@ -143,11 +143,15 @@ def load_locks(
     locks.read_all(members)
     stale = find_stale(locks, members)
     if stale:
+        # Without --platform, `lock` works on the platforms of the stack only.
+        others = {item.platform for item in stale} - set(stack.platforms)
+        platforms = dict.fromkeys(item.platform for item in stale) if others else ()
+        words = ["stackbuild lock", *(f"--platform {platform}" for platform in platforms)]
         raise LockError(
             "the locks are not those of the spec",
             file=stack.path,
             found="; ".join(describe(stale)),
-            remedy="run `stackbuild lock`",
+            remedy=f"run `{' '.join(words)}`",
         )
     found = {(name, platform): locks.get(name, platform) for name, platform in wanted}
     return {pair: lock for pair, lock in found.items() if lock is not None}

@@ -365,7 +365,7 @@ def test_verify_finds_what_was_changed_and_install_brings_it_back(
     word = "missing" if kind == "removed" else "edited"
     name = "framework/lib/python3.12/site-packages/numpy/__init__.py"
     assert f"{word}: {name} (numpy 2.2.6)" in done.stdout
-    assert f"stackbuild install framework --from PLACE --root {root}" in done.stderr
+    assert f"stackbuild repair {root} --from PLACE\n" in done.stderr
     succeed("install", "atls", "--from", made.directory, "--root", root)
     assert file.read_bytes() == good
     succeed("verify", "--installed", "--root", root)

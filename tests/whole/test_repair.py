@@ -226,6 +226,20 @@ def test_nothing_is_left_but_the_link_to_a_generation(made: Publisher, root: Pat
     assert tool(root, "atls") == "atls 1"
 
 
+def test_verify_names_the_repair_that_keeps_versions(made: Publisher, root: Path) -> None:
+    made.publish("report", {"report": {"report.py": "VERSION = 1\n"}}, directory="report@1")
+    succeed("install", "report", "--from", made.directory, "--root", root)
+    made.publish("report", {"report": {"report.py": "VERSION = 2\n"}}, directory="report@2")
+    before = succeed("list", "--root", root, "--json")
+    file = root / "report@1/report.py"
+    file.chmod(0o644)
+    file.write_text("VERSION = 0\n")
+    message = fail(9, "verify", "--installed", "--root", root)
+    assert "report@1: damaged files were replaced" in advised(message, made.directory)
+    assert file.read_text() == "VERSION = 1\n"
+    assert succeed("list", "--root", root, "--json") == before
+
+
 def test_lost_marks_of_verify(root: Path) -> None:
     state(root, "damaged.json").write_bytes(b"")
     made = root.parent / "exports"

@@ -35,8 +35,8 @@ checked without running anything: their programs and libraries are read in the f
 platform, and must be for its processor.
 
 With --installed, every file is read and compared with what was unpacked instead: edited,
-missing and added files, changed links and modes are listed; the next `stackbuild install` of
-the layer brings them anew.
+missing and added files, changed links and modes are listed; `stackbuild repair` brings them
+anew, and so does the next `stackbuild install` of the layer.
 
 Exit code 9 when there are any findings.
 """
@@ -160,11 +160,10 @@ def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | N
         print_lines(_text(report))
     if report.differences:
         count = len(report.differences)
-        broken = " ".join(dict.fromkeys(difference.layer for difference in report.differences))
         raise VerifyError(
             f"{count} difference{'s' * (count != 1)} from what was installed",
             file=root,
-            remedy=f"stackbuild install {broken} --from PLACE --root {quoted(root)}",
+            remedy=f"stackbuild repair {quoted(root)} --from PLACE",
         )
     return 0
 

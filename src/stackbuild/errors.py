@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +71,25 @@ class StackbuildError(Exception):
             if value is not None
         )
 
+    def with_remedy(self, remedy: str) -> Self:
+        """This error with what to do, unless it says that already."""
+        if all(label != "to fix" for label, _ in self.details):
+            self.details += (("to fix", remedy),)
+        return self
+
+    def without_remedy(self) -> str:
+        """The text without what to do, for errors that give other advice."""
+        details = tuple(item for item in self.details if item[0] != "to fix")
+        return _text(self.message, details)
+
     def __str__(self) -> str:
         """The message and its details, a line each."""
-        lines = (self.message, *(f"  {label}: {text}" for label, text in self.details))
-        return "\n".join(map(_indented, lines))
+        return _text(self.message, self.details)
+
+
+def _text(message: str, details: tuple[tuple[str, str], ...]) -> str:
+    lines = (message, *(f"  {label}: {text}" for label, text in details))
+    return "\n".join(map(_indented, lines))
 
 
 class UsageError(StackbuildError):

@@ -49,6 +49,12 @@ _ERRORS: dict[Kind, type[StackbuildError]] = {
     Kind.EXPORTS: ComposeError,
     Kind.CACHE: UsageError,
 }
+_NAMES = {
+    Kind.ROOT: "a root directory",
+    Kind.STORE: "a store directory",
+    Kind.EXPORTS: "an exports directory",
+    Kind.CACHE: "a cache directory",
+}
 _OPTIONS = {
     Kind.ROOT: "--root",
     Kind.STORE: "--store",
@@ -87,13 +93,16 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
         found = None  # Cut off.
     if found and found["kind"] == kind and int(found["format"]) == MARK_FORMAT:
         return Mark(kind, drawn["id"] if drawn else "")
+    if not found:
+        other_way = _if_damaged(directory, kind)
+    else:
+        other_way = ", or use the stackbuild that made it" if found["kind"] == kind else ""
     raise _ERRORS[kind](
-        f"{directory} cannot be used as a {kind} directory: its mark says something else",
+        f"{directory} cannot be used as {_NAMES[kind]}: its mark says something else",
         file=path,
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
-        remedy=f"name another directory with {_OPTIONS[kind]}, or use the stackbuild that made it"
-        + ("" if found else _if_damaged(directory, kind)),
+        remedy=f"name another directory with {_OPTIONS[kind]}{other_way}",
     )
 
 

@@ -193,6 +193,11 @@ def test_a_damaged_index_is_not_written_over(small: SmallStack) -> None:
     assert done.returncode == 6
     assert "layers.app is not an object" in done.stderr
     assert index.read_text() == '{"format": 1, "layers": {"app": 3}}'
+    # As the message says.
+    assert "move it away and publish all layers again" in done.stderr
+    index.unlink()
+    words = ("publish", "--spec", small.spec, "--layer", "base", "--only")
+    assert stackbuild(*words).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_an_index_that_is_none(made: Publisher, root: Path, text: str) -> None:
     (made.directory / "index.json").write_text(text)
     message = fail(6, "install", "atls", "--from", made.directory, "--root", root)
     assert f"{made.directory}/index.json" in message
+    assert f"to fix: put a copy of {made.directory}/index.json back; or move it away and" in message
     assert not root.exists()
 
 
@@ -221,6 +222,7 @@ def test_a_state_that_names_other_layers(
     message = fail(8, "list", "--root", root)
     assert message.startswith("error: the state of a generation cannot be read\n")
     assert found in message
+    assert message.count("to fix: ") == 1
 
 
 def test_a_generation_that_is_gone(made: Publisher, root: Path) -> None:

@@ -96,6 +96,7 @@ def test_a_mark_that_says_something_else(made: Publisher, root: Path, text: str)
     message = fail(8, "install", "atls", "--from", made.directory, "--root", root, "--store", store)
     assert "cannot be used as a store directory: its mark says something else" in message
     assert "expected: stackbuild store, format 1" in message
+    assert ("use the stackbuild that made it" in message) == ("format 2" in text)
     assert snapshot(store) == before
     is_damaged = text == "" or text.startswith("Signature")
     assert ("if the mark is damaged, remove the directory" in message) == is_damaged

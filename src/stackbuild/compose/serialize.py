@@ -26,6 +26,7 @@ from stackbuild.compose.manifest import (
     Shipped,
 )
 from stackbuild.compose.values import Value, read_json
+from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.lock.model import LeftOut
 from stackbuild.platforms import Platform
@@ -250,7 +251,16 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
     ``layers.atls.linux-x64[0].sha256``, for anything that `index_to_json`
     would not have written.
     """
-    value = read_json(data, source)
+    try:
+        return _index(read_json(data, source))
+    except IntegrityError as error:
+        raise error.with_remedy(
+            f"put a copy of {source} back; or move it away and publish all layers again, in the "
+            "project of the stack: the new index names only what that publishes"
+        ) from None
+
+
+def _index(value: Value) -> Index:
     value.fields(("format", "layers"), formats=(INDEX_FORMAT,))
     return Index(
         entries={

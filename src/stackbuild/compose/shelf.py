@@ -85,15 +85,6 @@ class Shelf:
             return index_from_json(read_regular(path, MAX_SIZE + 1), str(path))
         except FileNotFoundError:
             return Index(entries={})
-        except IntegrityError as error:
-            details = dict(error.details)
-            raise IntegrityError(
-                error.message,
-                expected=details.get("expected"),
-                found=details.get("found"),
-                remedy=f"put a copy of {path} back; or move it away and publish all layers again: "
-                "the new index names only what that publishes",
-            ) from error
 
     def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
         """The manifest that `index` has first for `layer`, if it can be read."""

@@ -115,7 +115,7 @@ def read_state(generation: Path) -> State:
             origins={name.text(): place.text() for name, place in value["origins"].pairs()},
         )
     except (OSError, IntegrityError) as error:
-        raise _unreadable(directory / _STATE, str(error)) from error
+        raise _unreadable(directory / _STATE, _reason(error)) from error
 
 
 def _read_layers(directory: Path, names: list[str]) -> dict[str, Manifest]:
@@ -229,12 +229,16 @@ def damaged(generation: Path) -> tuple[list[str], list[str]]:
     except FileNotFoundError:
         return [], []
     except (OSError, IntegrityError) as error:
-        raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, str(error)) from error
+        raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, _reason(error)) from error
 
 
 def clear_damaged(generation: Path) -> None:
     """Forget what `mark_damaged` said."""
     (generation / STATE_DIRECTORY / _DAMAGED).unlink(missing_ok=True)
+
+
+def _reason(error: OSError | IntegrityError) -> str:
+    return error.without_remedy() if isinstance(error, IntegrityError) else str(error)
 
 
 def _unreadable(path: Path, reason: str) -> InstallError:

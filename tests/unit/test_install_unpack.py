@@ -344,6 +344,7 @@ def test_whatever_is_framed_comes_out_again(
         assert bool((tree / path).stat().st_mode & 0o111) == executable
     store = Store(tmp_path / "store")
     store.listing_path("a" * 64).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    store.tree("a" * 64).mkdir(mode=0o755, exist_ok=True)
     store.listing_path("a" * 64).write_text(listing.to_json())
     assert store.listing("a" * 64) == listing
 

@@ -38,8 +38,8 @@ WORK_SUFFIX = ".partial"
 
 
 _HOLDER_LIMIT = 100
-_ANOTHER = "waiting for another stackbuild that works in"
 """Bytes that a lock file may say about who holds it."""
+_ANOTHER = "waiting for another stackbuild that works in"
 
 
 def is_inside(path: Path, directory: Path) -> bool:

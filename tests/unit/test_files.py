@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,9 +21,14 @@ from stackbuild.files import (
     atomic_copy,
     atomic_directory,
     atomic_write,
+    is_inside,
     locked,
+    obstacle,
+    open_regular,
+    read_regular,
     remove_tree,
     tree_size,
+    work_path,
 )
 from stackbuild.messages import Silent
 
@@ -36,6 +43,37 @@ class Heard(Silent):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+def test_what_is_inside_a_directory(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    (real / "d").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    (real / "out").symlink_to(tmp_path)
+    for path in (real, real / "d", real / "missing/x", tmp_path / "link/d"):
+        assert is_inside(path, real)
+        assert is_inside(path, tmp_path / "link")
+    for path in (tmp_path, tmp_path / "real2", real / "out/x"):
+        assert not is_inside(path, real)
+        assert not is_inside(path, tmp_path / "link")
+
+
+def test_what_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    default, below = tmp_path / "x", tmp_path / "file/a/b"
+    for error in (OSError(1, ""), OSError(1, "", None, None, None)):
+        assert obstacle(error, default) == default
+    assert obstacle(OSError(1, "", str(tmp_path / "y")), default) == tmp_path / "y"
+    assert obstacle(OSError(1, "", "y", None, str(default)), tmp_path) == default
+    assert obstacle(OSError(1, "", str(below)), default) == tmp_path / "file"
+    assert obstacle(OSError(1, ""), tmp_path / "new/a/b") == tmp_path / "new"
+
+
+def test_names_for_work_are_new_short_and_end_alike(tmp_path: Path) -> None:
+    one, other = (work_path(tmp_path / ("é" * 81)) for _ in range(2))
+    assert one != other
+    assert one.parent == tmp_path
+    assert re.fullmatch(f"[.]{'é' * 80}[.][0-9a-f]{{12}}[.]partial", one.name)
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -72,6 +110,32 @@ def test_atomic_write_leaves_nothing_beside_a_directory(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
+def test_the_first_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "missing", tmp_path / "d/file"
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic_copy(source, target)
+    assert caught.value.filename == str(source)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            atomic_write(target, b"new")
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_missing_directories_are_made(tmp_path: Path, copied: bool) -> None:
+    source, target = tmp_path / "source", tmp_path / "a/b/file"
+    source.write_bytes(b"1\r\n2\n")
+    for _ in range(2):
+        atomic_copy(source, target) if copied else atomic_write(target, source.read_bytes())
+        assert target.read_bytes() == b"1\r\n2\n"
+        assert names(target.parent) == ["file"]
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_reader_sees_the_old_file_until_the_new_one_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
@@ -100,13 +164,14 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_on_the_disk(
     assert seen == [("file", b"old"), ("directory", new)]
 
 
-def test_atomic_write_follows_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+@pytest.mark.parametrize(("mask", "mode"), [(0o027, 0o640), (0, 0o666)])
+def test_atomic_write_follows_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
     try:
         atomic_write(tmp_path / "file", b"")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
 def test_atomic_directory_appears_at_once(tmp_path: Path) -> None:
@@ -206,14 +271,6 @@ def test_a_stopped_process_is_told_with_what_lets_it_go_on(tmp_path: Path) -> No
     holder.stdout.close()
 
 
-def test_a_lock_file_that_names_nobody(tmp_path: Path) -> None:
-    for holder in (b"", b"\0\xff", b"-3 here", b"12"):
-        text = files._waiting(tmp_path / "lock", holder) or ""
-        assert text.startswith(f"waiting for another stackbuild that works in {tmp_path}")
-        assert "kill" not in text
-    assert "process 7 on another" in (files._waiting(tmp_path / "lock", b"7 another\n") or "")
-
-
 def test_a_thread_of_the_same_process_is_waited_for_in_silence(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     messages = Heard()
@@ -230,6 +287,85 @@ def test_a_thread_of_the_same_process_is_waited_for_in_silence(tmp_path: Path) -
     with locked(lock, messages):
         assert messages.notes == []
     holder.join()
+
+
+def test_a_lock_file_names_its_holder(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("1234567890 " + "another-machine" * 9)
+    with locked(lock, Silent()):
+        assert lock.read_text() == f"{os.getpid()} {os.uname().nodename}\n"
+
+
+def test_a_lock_that_cannot_say_its_holder_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with locked(tmp_path / "lock", Silent()):
+        assert (tmp_path / "lock").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("holder", "rest"),
+    [
+        (b"", ""),
+        (b"\0\xff", ""),
+        (b"-3 here", ""),
+        ("٣ here".encode(), ""),
+        (b"7 another\n", ": process 7 on another"),
+        (b" 7 the other one\n", ": process 7 on the other one"),
+    ],
+)
+def test_what_a_lock_file_says_of_its_holder(tmp_path: Path, holder: bytes, rest: str) -> None:
+    told = files._waiting(tmp_path / "lock", holder)
+    assert told == f"waiting for another stackbuild that works in {tmp_path}{rest}"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_to_do_about_the_holder_of_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    asked: list[int] = []
+
+    def is_stopped(pid: int) -> bool:
+        asked.append(pid)
+        return stopped
+
+    monkeypatch.setattr(files, "_is_stopped", is_stopped)
+    told = files._waiting(tmp_path / "lock", f"7 {os.uname().nodename}\n".encode()) or ""
+    assert asked == [7]
+    assert told.removeprefix(f"waiting for another stackbuild that works in {tmp_path}") == (
+        ": process 7, which is stopped; let it go on with `kill -CONT 7`, "
+        "or end it with `kill -KILL 7`"
+        if stopped
+        else ": process 7; to go on without it, end it with `kill 7`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "stopped"),
+    [
+        (b"7 (a) T 1 7", True),
+        (b"7 (a) t 1 7", True),
+        (b"7 (a) S 1 7", False),
+        (b"7 (a) T (b) S T t", False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_which_processes_are_stopped(
+    monkeypatch: pytest.MonkeyPatch, status: bytes | None, stopped: bool
+) -> None:
+    def read(path: Path) -> bytes:
+        assert path == Path("/proc/7/stat")
+        if status is None:
+            raise FileNotFoundError
+        return status
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert files._is_stopped(7) == stopped
 
 
 def test_a_lock_whose_directory_the_holder_removes_is_made_anew(tmp_path: Path) -> None:
@@ -308,14 +444,120 @@ def test_remove_tree_takes_read_only_directories_of_an_ordinary_user() -> None:
         subprocess.run([sys.executable, "-c", READ_ONLY, f"{reachable}/tree"], check=True)
 
 
+def test_a_file_that_is_gone_before_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = Path(__file__).lstat()
+    monkeypatch.setattr(Path, "lstat", lambda _: status)
+    remove_tree(tmp_path / "gone")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the modes of POSIX")
+def test_what_cannot_be_removed_is_made_writable(tmp_path: Path) -> None:
+    directory, kept = tmp_path / "d", tmp_path / "kept"
+    directory.mkdir()
+    kept.touch()
+    kept.chmod(0o444)
+    (directory / "link").hardlink_to(kept)
+    (directory / "sub").mkdir()
+    directory.chmod(0o500)
+    files._make_writable(os.unlink, str(directory / "link"), None)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o444
+    directory.chmod(0o500)
+    files._make_writable(os.rmdir, str(directory / "sub"), None)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert names(directory) == []
+    # Another process may have been quicker.
+    files._make_writable(os.unlink, str(directory / "link"), None)
+    files._make_writable(os.scandir, str(directory / "sub" / "x"), None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the modes of POSIX")
+def test_a_directory_that_cannot_be_listed_is_made_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "d"
+    (directory / "sub").mkdir(parents=True)
+    directory.chmod(0o100)
+    tmp_path.chmod(0o500)
+    rmtree = shutil.rmtree
+    modes: list[int] = []
+
+    def observe(name: str) -> None:
+        modes.extend(stat.S_IMODE(path.stat().st_mode) for path in (tmp_path, Path(name)))
+        rmtree(name)
+
+    monkeypatch.setattr(shutil, "rmtree", observe)
+    files._make_writable(os.scandir, str(directory), None)
+    assert modes == [0o700, 0o700]
+    assert names(tmp_path) == []
+
+
 def test_tree_size_counts_hard_links_once(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "a").write_bytes(b"x" * 100)
     os.link(tmp_path / "a", tmp_path / "d" / "b")
     (tmp_path / "d" / "c").write_bytes(b"x" * 11)
+    (tmp_path / "d" / "e").write_bytes(b"x" * 7)
     (tmp_path / "link").symlink_to("a")
-    assert tree_size(tmp_path) == 111
+    (tmp_path / "up").symlink_to(tmp_path.parent)
+    assert tree_size(tmp_path) == 118
     assert tree_size(tmp_path / "nothing") == 0
+
+
+def test_tree_size_of_a_tree_that_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x" * 10)
+    scandir = os.scandir
+    calls: list[str] = []
+
+    def second_is_gone(path: str) -> object:
+        calls.append(path)
+        if len(calls) == 2:
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", second_is_gone)
+    assert tree_size(tmp_path) == 20
+    assert len(calls) == 4
+
+
+def test_a_regular_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1\r\n2\n\xff")
+    (tmp_path / "link").symlink_to("file")
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"1\r\n2\n\xff"
+    assert read_regular(path, 100) == b"1\r\n2\n\xff"
+    assert read_regular(path, 3) == b"1\r\n"
+    assert read_regular(path, 0) == b""
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    expected = {
+        tmp_path: (errno.EISDIR, os.strerror(errno.EISDIR)),
+        tmp_path / "pipe": (errno.EINVAL, "it is a named pipe and not a regular file"),
+        Path(os.devnull): (errno.EINVAL, "it is a device or socket and not a regular file"),
+    }
+    before = os.dup(0)
+    os.close(before)
+    for path, (number, text) in expected.items():
+        with pytest.raises(OSError, match=re.escape(text)) as caught:
+            open_regular(path)
+        assert (caught.value.errno, caught.value.strerror) == (number, text)
+        assert caught.value.filename == str(path)
+    # The lowest free descriptor is still the same: none was left open.
+    after = os.dup(0)
+    os.close(after)
+    assert after == before
 
 
 def test_a_deep_tree_is_removed(tmp_path: Path) -> None:

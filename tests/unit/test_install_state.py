@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stackbuild.compose.serialize import manifest_to_json
 from stackbuild.errors import InstallError
 from stackbuild.install.state import (
     STATE_FORMAT,
     State,
     clear_damaged,
     damaged,
+    layers_in,
     mark_damaged,
     read_state,
+    recovered_state,
     write_state,
 )
-from stackbuild.mark import Kind, write_mark
+from stackbuild.mark import MARK, Kind, write_mark
 from stackbuild.platforms import Platform
 from tests.support.publish import publisher
 
@@ -120,8 +124,8 @@ def test_what_makes_another_tree(state: State) -> None:
         ("layers", ["atls"], "layers: without 'framework', which atls needs"),
         ("layers", ["../atls"], "layers: '../atls' is absolute, or has an empty, '.' or '..' part"),
         ("layers", ["gone"], "gone.json"),
-        ("store", "relative", "is not an absolute path"),
-        ("store", "/a\0b", "is not an absolute path"),
+        ("store", "relative", "store is not an absolute path\n  expected: the path of a directory"),
+        ("store", "/a\0b", "store is not an absolute path"),
         ("store", 3, "store"),
         ("origins", ["x"], "origins"),
         ("further", 1, "further"),
@@ -150,6 +154,28 @@ def test_a_manifest_of_another_layer(generation: Path) -> None:
     assert details["found"] == "the manifest of atls"
 
 
+def test_a_state_that_is_no_object(generation: Path) -> None:
+    (generation / ".stackbuild/state.json").write_text("[]")
+    found = told(generation, read_state)["found"]
+    assert found.startswith("state.json is damaged: it is not an object\n")
+
+
+def test_a_manifest_that_is_damaged(generation: Path) -> None:
+    path = generation / ".stackbuild/manifests/pgen.json"
+    path.write_text("{")
+    assert told(generation, read_state)["found"].startswith(f"{path} is damaged")
+
+
+def test_manifests_are_read_up_to_the_limit(
+    generation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = max(path.stat().st_size for path in (generation / ".stackbuild").rglob("*.json"))
+    monkeypatch.setattr("stackbuild.strictjson.MAX_SIZE", largest)
+    assert len(read_state(generation).layers) == 4
+    monkeypatch.setattr("stackbuild.strictjson.MAX_SIZE", largest - 1)
+    assert f"more than {largest - 1} bytes" in told(generation, read_state)["found"]
+
+
 def test_what_was_found_damaged_is_remembered_until_it_is_cleared(generation: Path) -> None:
     assert damaged(generation) == ([], [])
     clear_damaged(generation)
@@ -172,3 +198,113 @@ def test_a_list_of_damages_that_cannot_be_read(generation: Path, text: str) -> N
     assert details["found"]
     path.write_text('{"layers": [], "frames": ["../x"]}')
     assert "frames" in told(generation, damaged)["found"]
+
+
+def test_a_root_of_an_earlier_version_is_to_be_made_anew(generation: Path) -> None:
+    root = generation.parent.parent
+    (root / MARK).unlink()
+    (generation / ".stackbuild/state.json").unlink()
+    with pytest.raises(InstallError) as caught:
+        read_state(generation)
+    assert dict(caught.value.details)["to fix"] == (
+        "if an earlier stackbuild made this root, remove it and install its layers again: "
+        f"stackbuild install LAYER --from PLACE --root {root}"
+    )
+
+
+@pytest.mark.parametrize("length", [500, 501, 9999])
+def test_a_long_reason_is_cut(generation: Path, length: int) -> None:
+    path = generation / ".stackbuild/state.json"
+    reason = "asked: '{}', which is not in layers"
+    name = "x" * (length - len(reason.format("")))
+    path.write_text(json.dumps(text_of(path) | {"asked": [name]}))
+    reason = reason.format(name)
+    assert len(reason) == length
+    found = told(generation, read_state)["found"]
+    assert found == (reason if length == 500 else reason[:499] + "…")
+
+
+def test_a_state_that_can_be_read_is_not_made_anew(state: State, generation: Path) -> None:
+    assert recovered_state(generation) == state
+    asked = replace(state, asked=("framework",))
+    write_state(asked, generation)
+    assert recovered_state(generation) == asked
+
+
+def test_a_lost_state_comes_from_the_manifests(state: State, generation: Path) -> None:
+    (generation / ".stackbuild/state.json").unlink()
+    found = recovered_state(generation)
+    assert found == replace(state, store=None, origins={})
+    assert list(found.layers)[:2] == ["cpython-3.12", "framework"]
+
+
+def test_a_lost_state_takes_store_and_origins_of_the_newest_others(
+    state: State, generation: Path, tmp_path: Path
+) -> None:
+    others = {
+        "9": replace(state, store=tmp_path / "9", origins={"pgen": "b9", "atls": "a9"}),
+        "10": replace(state, store=tmp_path / "10", origins={"pgen": "b10", "atls": "a10"}),
+        "20": replace(state, store=tmp_path / "20", origins={"atls": "a20", "gone": "x"}),
+        "21": replace(state, store=tmp_path / "21", origins={"atls": "a21"}),
+        ".22": replace(state, store=tmp_path / "22", origins={"framework": "f22"}),
+    }
+    for name, other in others.items():
+        write_state(other, generation.with_name(name))
+    for name in ("3", "21"):
+        (generation.with_name(name) / ".stackbuild/state.json").write_text("{")
+    assert recovered_state(generation) == replace(
+        state, store=tmp_path / "20", origins={"atls": "a20", "pgen": "b10"}
+    )
+
+
+@pytest.mark.parametrize("lost", ["atls", "framework"])
+def test_a_lost_state_needs_every_manifest(generation: Path, lost: str) -> None:
+    (generation / ".stackbuild/state.json").unlink()
+    manifest = generation / f".stackbuild/manifests/{lost}.json"
+    (generation / lost).mkdir()
+    made = manifest.read_bytes()
+    for text in (b"", made.replace(b'"directory":', b'"directories":')):
+        manifest.write_bytes(text)
+        assert recovered_state(generation) is None
+    manifest.unlink()
+    assert recovered_state(generation) is None
+    (generation / lost).rmdir()
+    # A layer that nothing stands on is gone without a trace.
+    found = recovered_state(generation)
+    assert (found is None) == (lost == "framework")
+
+
+def test_a_lost_state_needs_one_platform(state: State, generation: Path, tmp_path: Path) -> None:
+    (generation / ".stackbuild/state.json").unlink()
+    platform = next(item for item in Platform if item is not state.platform)
+    made = publisher(tmp_path / "elsewhere")
+    other = made.publish("other", {"other": {"x": "1"}}, platform=platform)
+    path = generation / ".stackbuild/manifests/other.json"
+    path.write_bytes(manifest_to_json(other))
+    assert recovered_state(generation) is None
+
+
+def test_a_lost_state_needs_layers(tmp_path: Path) -> None:
+    generation = tmp_path / "generations" / "1"
+    assert layers_in(generation) == []
+    generation.mkdir(parents=True)
+    assert layers_in(generation) == []
+    assert recovered_state(generation) is None
+
+
+def test_layers_are_found_by_tree_or_manifest(generation: Path) -> None:
+    (generation / "tree").mkdir()
+    (generation / "atls").mkdir()
+    (generation / "file").touch()
+    (generation / os.fsdecode(b"\xff")).mkdir()
+    manifests = generation / ".stackbuild/manifests"
+    (manifests / "a.json.json").touch()
+    (manifests / "other.txt").touch()
+    assert layers_in(generation) == [
+        "a.json",
+        "atls",
+        "cpython-3.12",
+        "framework",
+        "pgen",
+        "tree",
+    ]

@@ -163,6 +163,8 @@ class Store:
             listing = _listing(strictjson.read(self.listing_path(sha256)))
         except (OSError, strictjson.JsonError, ValueError, TypeError, KeyError):
             return None
+        if listing is None:
+            return None
         # Nobody else can write in the directories below, which are made with mode 0755.
         for directory in (self.directory / sha256, self.tree(sha256)):
             if directory.is_symlink() or not directory.is_dir():
@@ -196,22 +198,29 @@ class Store:
         remove_tree(self.staging)
 
 
-def _listing(value: Mapping[str, Any]) -> Listing:
-    """The listing in what `Listing.to_json` wrote. Raises ValueError, TypeError, KeyError."""
+def _listing(value: Mapping[str, Any]) -> Listing | None:
+    """The listing in what `Listing.to_json` wrote; None for another format, or wrong types.
+
+    Raises ValueError, TypeError or KeyError where the structure is another one.
+    """
     if value["format"] != LISTING_FORMAT:
-        raise ValueError(f"format {value['format']}")
+        return None
     listing = Listing(
         directories=tuple(value["directories"]),
         files=tuple(StoredFile(*file) for file in value["files"]),
         links=tuple((path, target) for path, target in value["links"]),
     )
-    texts = (*listing.directories, *(text for link in listing.links for text in link))
-    if not all(type(text) is str for text in texts):
-        raise TypeError("a path is not a string")
-    for file in listing.files:
-        numbers = (file.size, file.crc32, file.mtime_ns)
-        if type(file.path) is not str or type(file.executable) is not bool:
-            raise TypeError("a file is not what it should be")
-        if not all(type(number) is int for number in numbers):
-            raise TypeError("a file's size, sum or time is not a whole number")
-    return listing
+    texts = (
+        *listing.directories,
+        *(file.path for file in listing.files),
+        *(text for link in listing.links for text in link),
+    )
+    numbers = (
+        number for file in listing.files for number in (file.size, file.crc32, file.mtime_ns)
+    )
+    is_sound = (
+        all(type(text) is str for text in texts)
+        and all(type(file.executable) is bool for file in listing.files)
+        and all(type(number) is int for number in numbers)
+    )
+    return listing if is_sound else None

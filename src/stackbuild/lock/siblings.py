@@ -89,10 +89,12 @@ def find_conflicts(
     `lower` are the locks of the layers below `layer`, nearest first. `describe`
     gives the metadata of distributions of a layer.
     """
-    names = {one.name for one in hidden(lower)}
-    if not names:
-        return ()
     nearest = shown(lower)
+    # Of the files, for a commit may have the version of a release.
+    if all(
+        item.wheel == nearest[item.name][1].wheel for lock in lower for item in lock.distributions
+    ):
+        return ()
     members = {lock.layer: lock for lock in lower}
     requires: dict[str, tuple[str, ...]] = {
         name: one.requires

@@ -220,7 +220,7 @@ def test_a_directory_or_file_in_the_place_of_what_is_published(tmp_path: Path, p
     succeed(*_publish(small))
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b'{"format": 99}'])
+@pytest.mark.parametrize("data", [b"", b"{", b'{"format": 1}'])
 def test_publishing_beside_a_damaged_index(tmp_path: Path, data: bytes) -> None:
     small = SmallStack(tmp_path / "project", tmp_path / "cache")
     small.lock()
@@ -233,6 +233,19 @@ def test_publishing_beside_a_damaged_index(tmp_path: Path, data: bytes) -> None:
     index.rename(tmp_path / "away")
     succeed(*_publish(small))
     succeed("list", "--from", small.exports)
+
+
+def test_publishing_beside_an_index_of_a_newer_stackbuild(tmp_path: Path) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    succeed(*_publish(small))
+    index = small.exports / "index.json"
+    index.write_bytes(b'{"format": 99}')
+    message = fail(6, *_publish(small))
+    # It is whole: to move it away would lose what it names.
+    assert "to fix: use the stackbuild it was published with, or a newer one\n" in message
+    assert "move it away" not in message
+    assert index.read_bytes() == b'{"format": 99}'
 
 
 def test_publishing_beside_a_damaged_mark(tmp_path: Path) -> None:

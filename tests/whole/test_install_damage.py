@@ -63,6 +63,10 @@ def executable(path: Path) -> None:
     path.chmod(0o755)
 
 
+def unreadable(path: Path) -> None:
+    path.chmod(0)
+
+
 def removed(path: Path) -> None:
     path.unlink()
 
@@ -72,7 +76,9 @@ def without_listing(path: Path) -> None:
     listing.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [emptied, same_size, executable, removed, without_listing])
+@pytest.mark.parametrize(
+    "damage", [emptied, same_size, executable, unreadable, removed, without_listing]
+)
 @pytest.mark.parametrize("unused", [False, True])
 def test_a_damaged_store_is_repaired(
     made: Publisher, root: Path, damage: Callable[[Path], None], unused: bool
@@ -86,7 +92,9 @@ def test_a_damaged_store_is_repaired(
     assert done.returncode == 0, done.stderr
     if damage is not without_listing:
         assert done.stderr == f"framework is damaged and is repaired: {file}" + (
-            " and 1 others\n" if damage in {emptied, same_size, executable} and not unused else "\n"
+            " and 1 others\n"
+            if damage in {emptied, same_size, executable, unreadable} and not unused
+            else "\n"
         )
         assert "repaired   framework " in done.stdout
     assert "1 frames fetched" in done.stdout
@@ -227,6 +235,20 @@ def test_uninstalling_works_beside_damage(made: Publisher, root: Path) -> None:
     assert done.returncode == 0
     assert "warning: framework is damaged" in done.stderr
     assert tool(root, "atls") == "atls 1"
+
+
+@pytest.mark.parametrize("path", [".", "lib", MODULE, "bin/python"])
+def test_verify_goes_on_past_what_cannot_be_read(made: Publisher, root: Path, path: str) -> None:
+    before = snapshot(root / "framework")
+    place = root / "current/framework" / path
+    if path == MODULE:
+        place.chmod(0)
+    else:
+        replaced(place, lambda path: path.symlink_to(path.name))
+    fail(9, "verify", "--installed", "--root", root)
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    assert snapshot(root / "framework") == before
+    succeed("verify", "--installed", "--root", root)
 
 
 def test_verify_goes_on_past_a_frame_that_the_store_has_lost(made: Publisher, root: Path) -> None:

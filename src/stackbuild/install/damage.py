@@ -152,10 +152,14 @@ def is_link(base: str, path: str, target: str) -> bool:
 
 
 def is_other_mode(mode: int, file: StoredFile) -> bool:
-    """Whether a file can be run that should not be, or written or run as somebody else."""
+    """Whether a file has another mode than it was unpacked with.
+
+    It cannot be read, can be run and should not be, or others may write it, or run it as its owner.
+    """
     if os.name == "nt":
         return False
-    return bool(mode & 0o100) != file.executable or bool(mode & _NEVER)
+    is_readable, is_executable = bool(mode & stat.S_IRUSR), bool(mode & stat.S_IXUSR)
+    return not is_readable or is_executable != file.executable or bool(mode & _NEVER)
 
 
 def crc32_of(path: Path) -> int:

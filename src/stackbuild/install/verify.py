@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,8 +185,8 @@ class _Check:
             below = pending.pop()
             try:
                 entries = os.scandir(self._directory / below)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # all of it is missing
+            except OSError:
+                continue  # There is no way to it: all of it is missing.
             with entries:
                 for entry in entries:
                     path = f"{below}{entry.name}"
@@ -248,11 +249,11 @@ class _Check:
         if status.st_size != file.size:
             sizes = {"expected": f"{file.size} bytes", "found": f"{status.st_size} bytes"}
             self._differs("edited", path, **sizes)
-        elif crc32_of(Path(entry.path)) != file.crc32:
-            self._differs("edited", path, found="other contents of the same size")
+        elif fault := _content_fault(Path(entry.path), file):
+            self._differs("edited", path, found=fault)
         elif is_other_mode(status.st_mode, file):
             mode = "executable" if file.executable else "not executable"
-            self._differs("another mode", path, expected=mode)
+            self._differs("another mode", path, expected=f"readable, {mode}")
 
     def _lacks(self, sha256: str, subject: str) -> None:
         """Note a frame that the store has lost; its files cannot be compared."""
@@ -288,10 +289,19 @@ class _Check:
         )
 
 
+def _content_fault(path: Path, file: StoredFile) -> str | None:
+    """What is wrong with the contents of a regular file of the right size; None if nothing is."""
+    try:
+        return None if crc32_of(path) == file.crc32 else "other contents of the same size"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
 def _is_whole(path: Path, file: StoredFile) -> bool:
     """Whether the store's copy of a file is as it was unpacked."""
-    return (
-        path.is_file()
-        and crc32_of(path) == file.crc32
-        and not is_other_mode(path.stat().st_mode, file)
-    )
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    is_right = stat.S_ISREG(mode) and not is_other_mode(mode, file)
+    return is_right and _content_fault(path, file) is None

@@ -102,6 +102,17 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(
     assert names(tmp_path) == ["file"]
 
 
+def test_atomic_write_takes_no_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "work").symlink_to("mine")
+    monkeypatch.setattr(files, "work_path", lambda _: tmp_path / "work")
+    with pytest.raises(FileExistsError):
+        atomic_write(tmp_path / "file", b"new")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
 def test_atomic_write_leaves_nothing_beside_a_directory(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.mkdir()

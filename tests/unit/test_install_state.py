@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +30,6 @@ from tests.support.publish import publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FRAMES = ["a" * 64, "b" * 64]
 
@@ -83,6 +84,37 @@ def test_what_is_written_is_read(state: State, generation: Path) -> None:
     }
     names = [path.name for path in (generation / ".stackbuild/manifests").iterdir()]
     assert sorted(names) == ["atls.json", "cpython-3.12.json", "framework.json", "pgen.json"]
+
+
+def test_a_state_takes_the_place_of_a_link(state: State, generation: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    files = [generation / ".stackbuild" / name for name in ("state.json", "manifests/atls.json")]
+    for file in files:
+        file.unlink()
+        file.symlink_to(mine)
+    write_state(state, generation)
+    assert mine.read_text() == "mine"
+    assert not any(file.is_symlink() for file in files)
+    assert read_state(generation) == state
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing(
+    state: State, generation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = generation / ".stackbuild"
+    (directory / "state.json").unlink()
+    (directory / "state.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_state(state, generation)
+    assert sorted(path.name for path in directory.iterdir()) == ["manifests", "state.json"]
+
+    def fail(_path: Path, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        write_state(state, generation)
 
 
 def test_without_a_store_of_its_own_and_without_layers(tmp_path: Path) -> None:

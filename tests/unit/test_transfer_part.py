@@ -125,6 +125,17 @@ def test_what_is_left_of_another_file_is_not_used(tmp_path: Path, left: bytes, s
     assert (tmp_path / "f").read_bytes() == DATA
 
 
+@pytest.mark.parametrize("left", [b"", DATA[:CHUNK], DATA, DATA + b"y"])
+def test_without_a_hash_nothing_that_is_left_is_used(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "f.part").write_bytes(left)
+    with serving({"/f": DATA}) as server:
+        heard = receive(f"{server.url}/f", tmp_path / "f", sha256=None, size=len(DATA))
+        assert server.count() == 1
+        assert server.bytes_sent == len(DATA)
+    assert sum(heard.advanced) == len(DATA)
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
 @pytest.mark.parametrize(("left", "sent"), [(b"", 1), (b"x", 2), (bytes(len(DATA) + 1), 1)])
 def test_wrong_files_are_asked_for_once(tmp_path: Path, left: bytes, sent: int) -> None:
     wrong = bytes(len(DATA))
@@ -251,16 +262,18 @@ def test_without_another_process_nothing_is_taken_for_new(source: Path, tmp_path
     assert receive(source, tmp_path / "f").tasks == [("f", None)]
 
 
+@pytest.mark.parametrize("third", [True, False])
 @pytest.mark.parametrize("end", [Path.unlink, lambda path: path.rename(path.with_name("f"))])
 def test_a_part_that_its_holder_has_taken_away(
-    source: Path, tmp_path: Path, end: Callable[[Path], object]
+    source: Path, tmp_path: Path, end: Callable[[Path], object], third: bool
 ) -> None:
     part = tmp_path / "d/f.part"
     with held(part) as file:
 
         def release() -> None:
             end(part)
-            part.write_bytes(b"of a third process")
+            if third:
+                part.write_bytes(b"of a third process")
             fcntl.flock(file, fcntl.LOCK_UN)
 
         heard = receive(source, tmp_path / "d/f", messages=Watched(release))

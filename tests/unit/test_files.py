@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -31,6 +32,9 @@ from stackbuild.files import (
     work_path,
 )
 from stackbuild.messages import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def names(directory: Path) -> list[str]:
@@ -550,7 +554,22 @@ def test_a_regular_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
         open_regular(tmp_path / "missing")
 
 
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Ends a system call that waits for ever, with an error."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.usefixtures("no_waiting")
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     expected = {

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackbuild.compose.serialize import manifest_to_json
-from stackbuild.errors import InstallError
+from stackbuild.compose.values import Value
+from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.install.state import (
     STATE_FORMAT,
     State,
@@ -184,6 +185,19 @@ def test_a_manifest_of_another_layer(generation: Path) -> None:
     details = told(generation, read_state)
     assert details["file"] == str(manifests / "pgen.json")
     assert details["found"] == "the manifest of atls"
+
+
+def test_the_reason_is_what_went_wrong_without_a_remedy_of_its_own(generation: Path) -> None:
+    path = generation / ".stackbuild/state.json"
+    path.write_text(json.dumps(text_of(path) | {"format": 99}))
+    with pytest.raises(IntegrityError) as caught:
+        Value("state.json", "", text_of(path)).fields((*text_of(path),), formats=(STATE_FORMAT,))
+    assert "to fix" in str(caught.value)
+    assert told(generation, read_state)["found"] == caught.value.without_remedy()
+    path.unlink()
+    assert told(generation, read_state)["found"] == (
+        f"[Errno {errno.ENOENT}] {os.strerror(errno.ENOENT)}: {str(path)!r}"
+    )
 
 
 def test_a_state_that_is_no_object(generation: Path) -> None:

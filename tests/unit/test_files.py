@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed `_flatten` (`make mutants`) may take the working directory for the one to empty."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("working"))
+
+
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import settings
 
 from stackbuild.workspace import CACHE_VARIABLE
+from tests.support.publish import made, root
 from tests.support.stack import moved_root, real_stack
 from tests.support.toolbox import bring_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["moved_root", "real_stack"]
+__all__ = ["made", "moved_root", "real_stack", "root"]
 
 # How long an example takes says nothing on a machine that does other things too.
 settings.register_profile("usual", deadline=None, print_blob=True)

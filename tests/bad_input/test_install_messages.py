@@ -13,25 +13,12 @@ from stackbuild.messages import Silent
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.registry.open import open_registry
-from tests.support.publish import publisher
 from tests.support.roots import fail, snapshot, succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.publish import Publisher
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def refused(made: Publisher, root: Path, layer: str, platform: Platform | None = None) -> str:

@@ -18,7 +18,6 @@ from stackbuild.mark import MARK
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.registry.open import open_registry
-from tests.support.publish import publisher
 from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.publish import Publisher
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from stackbuild.compose.manifest import (
     Archive,
     ArchiveFormat,
@@ -198,3 +200,17 @@ def publisher(tmp_path: Path) -> Publisher:
     directory = tmp_path / "exports"
     directory.mkdir(parents=True, exist_ok=True)
     return Publisher(directory, FrameCache(tmp_path / "frames"))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Publisher:
+    """A directory with a small stack: cpython-3.12, framework, atls and pgen on it."""
+    made = publisher(tmp_path)
+    made.stack()
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root that is not there yet."""
+    return tmp_path / "root"

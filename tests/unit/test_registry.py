@@ -15,21 +15,12 @@ from stackbuild.registry.open import open_registry
 from stackbuild.spec.model import Catalogue
 from stackbuild.strictjson import MAX_SIZE
 from tests.support.http import CutAfter, Status, serving
-from tests.support.publish import publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from stackbuild.registry.base import Registry
     from tests.support.publish import Publisher
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
 
 
 @pytest.fixture(params=["directory", "http", "http without ranges"])

@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from tests.support.publish import Publisher
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
-
-
 def test_only_the_chain_asked_for(made: Publisher, root: Path) -> None:
     succeed("install", "atls", "--from", made.directory, "--root", root)
     assert sorted(path.name for path in root.iterdir() if path.is_symlink()) == [

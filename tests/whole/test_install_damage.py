@@ -24,13 +24,6 @@ MODULE = "lib/python3.12/site-packages/numpy/__init__.py"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
 def root(tmp_path: Path, made: Publisher) -> Path:
     root = tmp_path / "root"
     succeed("install", "atls", "--from", made.directory, "--root", root)

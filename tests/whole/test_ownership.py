@@ -17,7 +17,6 @@ from stackbuild.install.state import read_state
 from stackbuild.mark import MARK, Kind, claim, read_mark
 from stackbuild.platforms import host_platform
 from stackbuild.workspace import CACHE_VARIABLE, open_workspace
-from tests.support.publish import publisher
 from tests.support.roots import fail, snapshot, stackbuild, succeed, tool
 from tests.support.smallstack import SmallStack
 
@@ -25,18 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.publish import Publisher
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def foreign(directory: Path) -> dict[str, object]:

@@ -94,13 +94,6 @@ class Disk:
                 self.faults.append(f"success before {path}")
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
 @pytest.mark.parametrize("is_first", [True, False])
 def test_nothing_counts_before_it_is_on_the_disk(
     made: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_first: bool

@@ -18,7 +18,6 @@ import pytest
 from stackbuild.messages import size_text
 from stackbuild.platforms import host_platform
 from tests.support.http import Status, serving
-from tests.support.publish import publisher
 from tests.support.roots import fail, stackbuild, succeed
 
 if TYPE_CHECKING:
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 NOBODY = 54_321
 """A user that has no account on any machine that tests run on."""
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def archives_sent(server: Server, made: Publisher) -> int:

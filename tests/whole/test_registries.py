@@ -12,7 +12,7 @@ import pytest
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.files import FileContent
 from tests.support.http import serving
-from tests.support.publish import PYTHON, Publisher, head, publisher
+from tests.support.publish import PYTHON, Publisher, head
 from tests.support.roots import fail, snapshot, stackbuild, succeed, tool
 
 if TYPE_CHECKING:
@@ -22,22 +22,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
-
-
-@pytest.fixture
 def second(tmp_path: Path) -> Publisher:
     directory = tmp_path / "second"
     directory.mkdir()
     return Publisher(directory, FrameCache(tmp_path / "frames"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def other_runtime(where: Publisher) -> Manifest:

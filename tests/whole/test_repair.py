@@ -12,7 +12,6 @@ import pytest
 
 from stackbuild.files import remove_tree
 from stackbuild.install.root import Root
-from tests.support.publish import publisher
 from tests.support.roots import fail, generation, snapshot, succeed, tool
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ COMMANDS = [
     ("uninstall", "atls", "--root"),
     ("run", "atls", "--root"),
 ]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Publisher:
-    made = publisher(tmp_path)
-    made.stack()
-    return made
 
 
 @pytest.fixture

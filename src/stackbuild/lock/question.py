@@ -35,7 +35,7 @@ class Question:
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
     """Versions to take where nothing speaks against them."""
     stand_ins: Collection[NormalizedName] = ()
-    """What is done without, whoever asks for it."""
+    """Distributions that are left out, also where others require them."""
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to the specifier that counts instead of all others."""
     without_dependencies: Collection[NormalizedName] = ()

@@ -107,7 +107,7 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
 
 
 def _if_damaged(directory: Path, kind: Kind) -> str:
-    # What was published is known without the mark, which it then gets (`compose.shelf`).
+    # What was published is known without the mark, which it then gets (`compose.export_directory`).
     what = directory / MARK if kind is Kind.EXPORTS else "the directory"
     return f"; or, if the mark is damaged, remove {what} and run the command again"
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackbuild.builds.builder import WheelBuilder
-from stackbuild.lock.fetch import fetch
-from stackbuild.lock.resolve import lock_stack
 from stackbuild.platforms import host_platform
+from stackbuild.resolve.fetch import fetch
+from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.workspace import Workspace, open_workspace
 from tests.support.index import IndexServer
 from tests.support.interpreters import Listener, packable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from stackbuild.lock.report import LockReport
+    from stackbuild.resolve.report import LockReport
 
 BACKEND = '''\
 """A build backend (PEP 517) of a few lines; what a test wants of it stands in `build.py`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import findpython
 from packaging.version import Version
 
-from stackbuild.compose.activation import interpreter_links, pyvenv_cfg, site_files
+from stackbuild.compose.layer_metadata import interpreter_links, pyvenv_cfg, site_files
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.layout import Layout
 from stackbuild.runtimes.contents import SITE_FILE, belongs

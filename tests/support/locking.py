@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import tomli
 
 from stackbuild.lock.files import lock_path, read_lock
-from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
+from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import Workspace, open_workspace
 from tests.support.index import IndexServer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.lock.model import LayerLock
-    from stackbuild.lock.report import LockReport
+    from stackbuild.resolve.report import LockReport
     from stackbuild.spec.model import Stack
 
 RUNTIME = """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.compose.export_directory import index_entry
 from stackbuild.compose.manifest import (
     Archive,
     ArchiveFormat,
@@ -19,7 +20,6 @@ from stackbuild.compose.manifest import (
     Shipped,
 )
 from stackbuild.compose.serialize import body_digest, index_to_json, manifest_to_json
-from stackbuild.compose.shelf import index_entry
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.model import FrameKind

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from stackbuild.compose.activation import interpreter_links, pyvenv_cfg, site_files
 from stackbuild.compose.conflicts import (
     Claim,
     Clash,
@@ -22,8 +21,9 @@ from stackbuild.compose.conflicts import (
     owners,
     same_path,
 )
+from stackbuild.compose.export_directory import entered
+from stackbuild.compose.layer_metadata import interpreter_links, pyvenv_cfg, site_files
 from stackbuild.compose.manifest import Index, IndexEntry
-from stackbuild.compose.shelf import entered
 from stackbuild.frames.files import Link
 from stackbuild.layout import Layout
 from stackbuild.platforms import OsName, Platform

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import IntegrityError
-from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.cache import FrameCache, dump_frame_set, read_frame_set
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
-from stackbuild.frames.setjson import dump, read
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import contents
 
@@ -177,9 +176,9 @@ def test_a_set_comes_back_from_json(tmp_path: Path) -> None:
         key="k", frames=(frame,), paths=("a", "é"), entry_points=(point,), pth=("x",), licence="MIT"
     )
     path = tmp_path / "k.json"
-    path.write_bytes(dump(full))
-    assert read(path) == full
-    assert type(read(path).frames[0].kind) is FrameKind
+    path.write_bytes(dump_frame_set(full))
+    assert read_frame_set(path) == full
+    assert type(read_frame_set(path).frames[0].kind) is FrameKind
 
 
 @pytest.mark.parametrize("files", [{"../x": Link("y")}, {"/x": FileContent(data=b"")}])

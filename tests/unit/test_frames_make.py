@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackbuild.errors import ComposeError, IntegrityError
-from stackbuild.frames.make import Part, make_sets, run_parts
+from stackbuild.frames.make import Part, make_sets, plan_parts, run_parts
 from stackbuild.frames.model import FrameSet
-from stackbuild.frames.order import plan_parts
 from stackbuild.messages import Silent
 
 if TYPE_CHECKING:

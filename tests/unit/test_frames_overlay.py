@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from stackbuild.errors import ComposeError
 from stackbuild.frames.cache import FrameCache
-from stackbuild.frames.overlay import overlay_set
+from stackbuild.frames.files import overlay_set
 from stackbuild.layout import layout_for
 from stackbuild.platforms import Platform
 from stackbuild.project.files import ProjectFiles

@@ -16,15 +16,15 @@ from stackbuild.builds.kept import Kept, KeptWheel
 from stackbuild.compose.manifest import Index, Manifest
 from stackbuild.compose.serialize import canonical_json, index_from_json, manifest_from_json
 from stackbuild.errors import StackbuildError
+from stackbuild.frames.cache import dump_frame_set
+from stackbuild.frames.cache import read_frame_set as read_set
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
-from stackbuild.frames.setjson import dump
-from stackbuild.frames.setjson import read as read_set
 from stackbuild.install.install import install
 from stackbuild.install.state import State, damaged, mark_damaged, read_state
 from stackbuild.install.store import Listing, Store, StoredFile
-from stackbuild.lock.added import AddedWheel, read_added, write_added
-from stackbuild.lock.addresses import Address, Addresses
+from stackbuild.lock.local_wheels import AddedWheel, read_added, write_added
 from stackbuild.lock.model import LockedFile
+from stackbuild.lock.url_cache import Address, Addresses
 from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from tests.support.publish import publisher
@@ -244,7 +244,7 @@ def test_frame_set(tmp_path: Path, change: Callable[[Any], Any]) -> None:
     point = EntryPoint(name="n", module="m", attribute="a")
     full = FrameSet(key="k", frames=(frame,), paths=("a",), entry_points=(point,), pth=("x",))
     path = tmp_path / "k.json"
-    path.write_bytes(encoded(change(json.loads(dump(full)))))
+    path.write_bytes(encoded(change(json.loads(dump_frame_set(full)))))
     try:
         found = read_set(path)
     except ValueError:

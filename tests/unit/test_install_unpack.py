@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.files import remove_tree
-from stackbuild.frames.compression import compressor, frame_length
+from stackbuild.frames.keys import compressor, frame_length
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.frames.tarformat import TarReader, header, padding
 from stackbuild.install.store import Listing, Store, StoredFile

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.errors import LockError
-from stackbuild.lock.digests import content_digest
+from stackbuild.lock.digests import content_digest, contents
 from stackbuild.lock.files import lock_text, read_lock, write_lock
 from stackbuild.lock.indexes import IndexSettings, without_secrets
 from stackbuild.lock.model import (
@@ -31,13 +31,12 @@ from stackbuild.lock.model import (
     LockedFile,
     VcsSource,
 )
-from stackbuild.lock.packageroot import contents
-from stackbuild.lock.question import Question
-from stackbuild.lock.report import change_of
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import Uv
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.resolve.report import change_of
+from stackbuild.resolve.request import ResolveRequest
+from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
 from stackbuild.workspace import Workspace
 
@@ -363,13 +362,13 @@ def test_uv_tells_its_default_index(tmp_path: Path) -> None:
     workspace = Workspace(project=tmp_path, cache=tmp_path / "cache", jobs=1)
     settings = IndexSettings(indexes=(), sources={})
     target = target_of(_layer(), Platform.LINUX_X64, PYTHON)
-    question = Question(layer="fw", requirements=(), target=target, indexes=settings)
-    (table,) = Uv(workspace).index_tables(question)
+    request = ResolveRequest(layer="fw", requirements=(), target=target, indexes=settings)
+    (table,) = Uv(workspace).index_tables(request)
     assert table["default"] is True
     assert str(table["url"]).startswith("https://")
     own = PackageIndex(name=None, url="https://index.example/simple/", default=True)
-    question = replace(question, indexes=replace(settings, indexes=(own,)))
-    assert [table["url"] for table in Uv(workspace).index_tables(question)] == [own.url]
+    request = replace(request, indexes=replace(settings, indexes=(own,)))
+    assert [table["url"] for table in Uv(workspace).index_tables(request)] == [own.url]
 
 
 def test_secrets_are_cut_out_of_text() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
+from stackbuild.compose.export_directory import index_entry
 from stackbuild.compose.manifest import (
     Archive,
     ChainLink,
@@ -29,7 +30,6 @@ from stackbuild.compose.serialize import (
     manifest_from_json,
     manifest_to_json,
 )
-from stackbuild.compose.shelf import index_entry
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.lock.model import LeftOut

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.compose.shelf import Shelf
+from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.errors import ComposeError, FetchError, IntegrityError
 from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
@@ -73,9 +73,9 @@ def test_an_index_that_is_too_large_is_neither_written_nor_read(
     made: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = made.directory / "index.json"
-    monkeypatch.setattr("stackbuild.compose.shelf.MAX_SIZE", index.stat().st_size)
+    monkeypatch.setattr("stackbuild.compose.export_directory.MAX_SIZE", index.stat().st_size)
     before = index.read_bytes()
-    shelf = Shelf(made.directory)
+    shelf = ExportDirectory(made.directory)
     manifest = shelf.current(shelf.index(), "framework", made.platform)
     assert manifest is not None
     with pytest.raises(ComposeError, match="the index would be larger than"):

@@ -25,10 +25,12 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     for group in (
         "__init__",
         "errors names platforms layout messages workspace mark durable files record"
-        " scripts strictjson processes urls credentials retries connection ranges transfer",
+        " scripts strictjson processes",
+        "transport",
         "spec",
         "project",
         "lock",
+        "resolve",
         "runtimes",
         "builds",
         "frames",

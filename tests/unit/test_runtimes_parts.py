@@ -38,7 +38,7 @@ from stackbuild.runtimes.probe import Facts, facts_from, objection
 from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import system_contents
 from stackbuild.runtimes.tarball import GzipWriter, unpack_tarball, write_tarball
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 from tests.support.interpreters import Listener
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import pytest
 
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError
 from stackbuild.messages import Silent
-from stackbuild.ranges import content_length, read_bytes, read_spans
-from stackbuild.retries import NotFoundError, Patience, UnreachableError
-from stackbuild.transfer import download
-from stackbuild.urls import redact
+from stackbuild.transport.ranges import content_length, read_bytes, read_spans
+from stackbuild.transport.retries import NotFoundError, Patience, UnreachableError
+from stackbuild.transport.transfer import download
+from stackbuild.transport.urls import redact
 from tests.support.http import CutAfter, Hang, Redirect, Send, Status, serving
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def test_a_failure_leaves_the_former_file_alone(tmp_path: Path) -> None:
 def test_two_processes_download_a_file_once(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from stackbuild.transfer import download\n"
+        "from stackbuild.transport.transfer import download\n"
         "from stackbuild.cli.console import Console\n"
         "download(sys.argv[1], pathlib.Path(sys.argv[2]), sha256=sys.argv[3], messages=Console())\n"
     )

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import FetchError, StackbuildError, UsageError
 from stackbuild.messages import Silent
-from stackbuild.ranges import content_length, read_bytes, read_spans
 from stackbuild.registry.open import open_registry
-from stackbuild.retries import NotFoundError, Patience
 from stackbuild.runtimes.download import fetch_archive
 from stackbuild.spec.model import Download
-from stackbuild.transfer import download
-from stackbuild.urls import redact, split_address
+from stackbuild.transport.ranges import content_length, read_bytes, read_spans
+from stackbuild.transport.retries import NotFoundError, Patience
+from stackbuild.transport.transfer import download
+from stackbuild.transport.urls import redact, split_address
 from stackbuild.workspace import Workspace
 from tests.support.http import CutAfter, Raw, Redirect, Status, Trickle, serving
 
@@ -130,7 +130,7 @@ def test_pauses_of_its_own_are_told_when_they_are_long(
 ) -> None:
     heard = Heard()
     slept: list[float] = []
-    monkeypatch.setattr("stackbuild.retries.time.sleep", slept.append)
+    monkeypatch.setattr("stackbuild.transport.retries.time.sleep", slept.append)
     server.script("/f", Status(500), Status(502), Status(503))
     assert read_bytes(server.url + "/f", patience=Patience(), messages=heard) == DATA
     assert slept == [0.5, 1.0, 2.0]

@@ -12,12 +12,12 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from stackbuild import transfer
 from stackbuild.errors import FetchError, IntegrityError
 from stackbuild.messages import Silent
-from stackbuild.ranges import CHUNK
-from stackbuild.retries import Patience
-from stackbuild.transfer import download, sha256_file
+from stackbuild.transport import transfer
+from stackbuild.transport.ranges import CHUNK
+from stackbuild.transport.retries import Patience
+from stackbuild.transport.transfer import download, sha256_file
 from tests.support.http import CutAfter, Status, serving
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def test_what_was_left_is_no_progress(tmp_path: Path) -> None:
 
 
 def test_long_pauses_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackbuild.retries.time.sleep", lambda _: None)
+    monkeypatch.setattr("stackbuild.transport.retries.time.sleep", lambda _: None)
     with serving({"/f": DATA}) as server:
         server.script("/f", Status(503, {"Retry-After": "75"}))
         heard = receive(f"{server.url}/f", tmp_path / "f")

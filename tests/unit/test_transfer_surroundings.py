@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild import connection
 from stackbuild.errors import FetchError
-from stackbuild.ranges import read_bytes
-from stackbuild.retries import Patience, UnreachableError
+from stackbuild.transport import connection
+from stackbuild.transport.ranges import read_bytes
+from stackbuild.transport.retries import Patience, UnreachableError
 from tests.support.http import serving
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import ComposeError
 from stackbuild.platforms import Platform
-from stackbuild.verify.binary import Binary
-from stackbuild.verify.formats import read_binary
+from stackbuild.verify.binaries import Binary, read_binary
 from tests.support import images
 
 if TYPE_CHECKING:

@@ -9,14 +9,12 @@ import pytest
 
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
-from stackbuild.verify.binary import Binary
-from stackbuild.verify.build_paths import BuildPaths
+from stackbuild.verify.binaries import Binary
 from stackbuild.verify.check import _is_explained
-from stackbuild.verify.host_libraries import of_windows
-from stackbuild.verify.known import Tried, entries_of
-from stackbuild.verify.libraries import check_libraries
+from stackbuild.verify.expected_failures import Tried, entries_of
+from stackbuild.verify.libraries import check_libraries, of_windows
 from stackbuild.verify.model import Finding, Outcome, Rules
-from stackbuild.verify.reading import ReadLayer, read_layer
+from stackbuild.verify.record_check import BuildPaths, ReadLayer, read_layer
 from tests.support import images
 from tests.support.deployed import SITE, distribution, layer
 

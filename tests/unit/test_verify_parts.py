@@ -20,14 +20,17 @@ from stackbuild.frames.model import FrameKind
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform, marker_environment
-from stackbuild.verify.build_paths import BuildPaths, counts_on_any_machine, find_any, is_text
-from stackbuild.verify.deployed import RecordEntry
-from stackbuild.verify.known import Tried, entries_of, new_entries, stale
+from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules, suffixes
+from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
 from stackbuild.verify.model import Outcome, Rules
-from stackbuild.verify.native import is_left_out, native_modules, suffixes
-from stackbuild.verify.reading import read_layer
+from stackbuild.verify.record_check import (
+    BuildPaths,
+    counts_on_any_machine,
+    find_any,
+    is_text,
+    read_layer,
+)
 from stackbuild.verify.requirements import check_requirements, effective
-from stackbuild.verify.rules import merged
 from tests.support.deployed import SITE, distribution, layer
 
 # --- native modules

@@ -692,7 +692,7 @@ def _pins(project: BuildProject) -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    from stackbuild.transfer import sha256_file
+    from stackbuild.transport.transfer import sha256_file
 
     return sha256_file(path)
 

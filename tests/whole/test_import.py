@@ -20,9 +20,9 @@ from stackbuild.cli.main import main
 from stackbuild.importers.convert import import_runenv
 from stackbuild.importers.plan import LAYER_BYTES
 from stackbuild.importers.suggest import suggest
-from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
+from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE, Workspace, open_workspace
 from tests.support import building

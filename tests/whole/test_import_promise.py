@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackbuild.importers.convert import import_runenv
-from stackbuild.lock.resolve import lock_stack
 from stackbuild.messages import Silent
+from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace

@@ -12,9 +12,9 @@ import pytest
 import uv
 
 from stackbuild.errors import FetchError, IntegrityError
-from stackbuild.lock.fetch import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
+from stackbuild.resolve.fetch import fetch
 from tests.support.index import IndexServer
 from tests.support.locking import LINUX, MAC, RUNTIME, application, framework, only, open_project
 from tests.support.wheels import make_wheel

@@ -12,11 +12,11 @@ from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, LockError
-from stackbuild.lock.fetch import fetch
-from stackbuild.lock.resolve import lock_stack
-from stackbuild.lock.sources import pin
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
+from stackbuild.resolve.fetch import fetch
+from stackbuild.resolve.git_sources import pin
+from stackbuild.resolve.lock_stack import lock_stack
 from tests.support.building import make_sdist
 from tests.support.index import IndexServer
 from tests.support.interpreters import Listener

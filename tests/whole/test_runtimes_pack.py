@@ -18,7 +18,7 @@ from stackbuild.runtimes.elf import read_elf
 from stackbuild.runtimes.pack import pack
 from stackbuild.runtimes.probe import clean_environment, probe
 from stackbuild.runtimes.tarball import unpack_tarball
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 from tests.support.interpreters import MINORS, Listener, interpreters, packable, without
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from stackbuild.errors import ComposeError, FetchError, IntegrityError, Stackbui
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.retries import Patience
 from stackbuild.runtimes.compiler import bytecode_interpreter
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.pack import pack
@@ -31,7 +30,8 @@ from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.runtimes.unpacked import unpacked_interpreter
 from stackbuild.spec.model import Download, RuntimeSettings
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.retries import Patience
+from stackbuild.transport.transfer import sha256_file
 from tests.support.http import CutAfter, Redirect, Send, Server, Status, serving
 from tests.support.interpreters import (
     MINORS,

@@ -19,7 +19,7 @@ from stackbuild.runtimes.find import candidates, find_interpreters
 from stackbuild.runtimes.pack import pack
 from stackbuild.runtimes.probe import clean_environment, objection
 from stackbuild.runtimes.tarball import unpack_tarball
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.interpreters import MINORS
 from tests.support.roots import stackbuild

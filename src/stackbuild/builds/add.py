@@ -12,13 +12,13 @@ from stackbuild.builds.audit import OLDEST, audit
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
 from stackbuild.errors import IntegrityError, StackbuildError, UsageError
 from stackbuild.files import atomic_copy, locked
-from stackbuild.lock.added import AddedWheel, read_added, write_added
 from stackbuild.lock.current import Locks
 from stackbuild.lock.errors import raise_all
+from stackbuild.lock.local_wheels import AddedWheel, read_added, write_added
 from stackbuild.lock.model import LockedFile
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import Platform
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

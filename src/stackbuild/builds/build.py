@@ -17,9 +17,9 @@ from stackbuild.builds.source import check_out, unpack_sdist
 from stackbuild.builds.wheelfile import check_wheel
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
-from stackbuild.lock.building import BuiltWheel
 from stackbuild.lock.digests import digest_of
 from stackbuild.lock.model import Build, LockedFile, VcsSource
+from stackbuild.resolve.build_orders import BuiltWheel
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.unpacked import unpacked_interpreter
 from stackbuild.spec.settings import PACKAGE_ROOT
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from stackbuild.builds.finish import Finished
     from stackbuild.builds.kept import KeptWheel
-    from stackbuild.lock.building import BuildOrder
     from stackbuild.lock.model import BuildRequirement
     from stackbuild.messages import Messages
+    from stackbuild.resolve.build_orders import BuildOrder
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 

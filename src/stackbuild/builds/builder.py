@@ -7,8 +7,8 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stackbuild.lock.building import BuildOrder, BuiltWheel
     from stackbuild.messages import Messages
+    from stackbuild.resolve.build_orders import BuildOrder, BuiltWheel
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from stackbuild.builds.process import tool_environment
 from stackbuild.errors import LockError
 from stackbuild.lock.model import BuildRequirement
-from stackbuild.lock.question import Question
-from stackbuild.lock.sizes import Sizes
-from stackbuild.lock.uv import UnresolvableError, Uv
+from stackbuild.resolve.file_sizes import Sizes
+from stackbuild.resolve.request import ResolveRequest
+from stackbuild.resolve.uv import UnresolvableError, Uv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from stackbuild.builds.process import Runner
-    from stackbuild.lock.building import BuildOrder
     from stackbuild.messages import Messages
+    from stackbuild.resolve.build_orders import BuildOrder
     from stackbuild.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ def pin_requirements(
     """
     if not requires:
         return ()
-    question = Question(
+    request = ResolveRequest(
         layer=f"build-{order.name}",
         requirements=tuple(requires),
         target=order.target,
@@ -39,7 +39,7 @@ def pin_requirements(
         preferences=order.preferences,
     )
     try:
-        found = Uv(workspace).ask(question).found
+        found = Uv(workspace).ask(request).found
     except UnresolvableError as error:
         raise LockError(
             f"what building {order.subject} requires cannot be had",

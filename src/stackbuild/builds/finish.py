@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from stackbuild.builds.wheelfile import WheelFacts
-    from stackbuild.lock.building import BuildOrder
+    from stackbuild.resolve.build_orders import BuildOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

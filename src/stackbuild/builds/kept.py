@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.files import atomic_copy, atomic_write
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -44,9 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots hold now."""
     from stackbuild.cli.install import report_json, report_text
     from stackbuild.cli.publish import print_failures
+    from stackbuild.compose.export_directory import ExportDirectory, explained
     from stackbuild.compose.publish import publish
-    from stackbuild.compose.refused import explained
-    from stackbuild.compose.shelf import Shelf
     from stackbuild.spec.reader import load_stack
     from stackbuild.spec.select import select
     from stackbuild.workspace import open_workspace
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if report.failures:
         return print_failures(report.failures)
     installed = _install(report.layers, workspace, sync_of(arguments))
-    Shelf(to).forget_older(Console())
+    ExportDirectory(to).forget_older(Console())
     if arguments.json:
         print_json([report_json(item) for item in installed])
     else:

@@ -8,7 +8,7 @@ from stackbuild.builds.builder import WheelBuilder
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_selection_arguments, add_spec_argument
 from stackbuild.lock.current import load_locks
-from stackbuild.lock.fetch import fetch
+from stackbuild.resolve.fetch import fetch
 from stackbuild.spec.reader import load_stack
 from stackbuild.spec.select import select
 from stackbuild.workspace import open_workspace

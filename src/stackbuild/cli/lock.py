@@ -11,8 +11,8 @@ from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import describe
-from stackbuild.lock.leftout import describe_left_out
-from stackbuild.lock.resolve import lock_stack
+from stackbuild.resolve.lock_stack import lock_stack
+from stackbuild.resolve.report import describe_left_out
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from stackbuild.lock.model import LayerLock, LeftOut
-    from stackbuild.lock.report import Change, LockReport
+    from stackbuild.resolve.report import Change, LockReport
 
 EXAMPLES = """\
 Versions that are locked already stay, unless an option or the spec asks for

@@ -19,7 +19,7 @@ from stackbuild.messages import size_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackbuild.compose.parts import Failure
+    from stackbuild.compose.layer_inputs import LayerFailure
     from stackbuild.compose.publish import PublishedLayer, PublishReport
 
 EXAMPLES = """\
@@ -77,8 +77,8 @@ def _level(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published now."""
+    from stackbuild.compose.export_directory import explained
     from stackbuild.compose.publish import publish
-    from stackbuild.compose.refused import explained
     from stackbuild.errors import UsageError
     from stackbuild.spec.reader import load_stack
     from stackbuild.spec.select import select
@@ -161,7 +161,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
     return lines
 
 
-def print_failures(failures: Sequence[Failure]) -> int:
+def print_failures(failures: Sequence[LayerFailure]) -> int:
     """Tell each error once, with the layers it concerns; the exit code of the first."""
     concerned: dict[str, list[str]] = {}
     for failure in failures:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Pack, and print what to write into the stack."""
     from stackbuild.platforms import host_platform
     from stackbuild.runtimes.pack import pack
-    from stackbuild.transfer import sha256_file
+    from stackbuild.transport.transfer import sha256_file
 
     path = pack(arguments.path, arguments.to, Console()).absolute()
     version = path.name.removeprefix("cpython-").partition("+")[0]

@@ -96,7 +96,7 @@ def _deployed(
     from stackbuild.install.root import Root
     from stackbuild.spec.reader import load_stack
     from stackbuild.verify.check import check_deployed
-    from stackbuild.verify.rules import rules_of
+    from stackbuild.verify.expected_failures import rules_of
     from stackbuild.verify.text import summary
 
     console = Console()
@@ -135,7 +135,7 @@ def accepted_conflicts(
 ) -> list[str]:
     """The conflicts between frameworks that the locks of the deployed layers accept."""
     from stackbuild.lock.current import Locks
-    from stackbuild.lock.siblings import describe_conflicts
+    from stackbuild.resolve.siblings import describe_conflicts
 
     locks = Locks(stack, workspace)
     deployed = [

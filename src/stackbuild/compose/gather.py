@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.compose.contents import FrameSources
-from stackbuild.compose.head import Place, directory_name, module_files
-from stackbuild.compose.parts import Failure, Member, PartName, Parts
-from stackbuild.compose.wheels import Wanted, fetch_missing
-from stackbuild.compose.workshop import Workshop
+from stackbuild.compose.frame_jobs import FrameJobs, NeededWheel, fetch_missing
+from stackbuild.compose.layer_inputs import LayerFailure, LayerTarget, PartName, Parts
+from stackbuild.compose.layer_metadata import LowerLayer, directory_name, module_files
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
-from stackbuild.frames.files import files_set
+from stackbuild.frames.files import files_set, overlay_set
 from stackbuild.frames.interpreter import interpreter_set
 from stackbuild.frames.model import FrameKind, FrameSet
-from stackbuild.frames.overlay import overlay_set
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
@@ -58,26 +56,28 @@ def gather(
     cache: FrameCache,
     workspace: Workspace,
     messages: Messages,
-) -> tuple[list[Parts], list[Failure]]:
+) -> tuple[list[Parts], list[LayerFailure]]:
     """The parts of every layer of `pairs`, and the layers whose parts cannot be had.
 
     `locks` has the locks of `pairs` and of all layers below them; frames are
     made as `stack.frames` says.
     """
     gathering = _Gathering(stack, pairs, locks, cache, workspace, messages)
-    asked = [gathering.member(*pair) for pair in pairs]
+    asked = [gathering.target(*pair) for pair in pairs]
     gathering.provide(asked)
-    able = [member for member in asked if gathering.error(member) is None]
+    able = [target for target in asked if gathering.error(target) is None]
     gathering.make_contents(able)
     gathering.make_modules(able)
     gathering.tell()
     parts, failures = [], []
-    for member in asked:
-        error = gathering.error(member)
+    for target in asked:
+        error = gathering.error(target)
         if error:
-            failures.append(Failure(layer=member.layer.name, platform=member.platform, error=error))
+            failures.append(
+                LayerFailure(layer=target.layer.name, platform=target.platform, error=error)
+            )
         else:
-            parts.append(gathering.parts(member))
+            parts.append(gathering.parts(target))
     return parts, failures
 
 
@@ -98,8 +98,8 @@ class _Gathering:
         self._cache = cache
         self._workspace = workspace
         self._messages = messages
-        self._workshop = Workshop(workspace.jobs, messages)
-        self._members: dict[tuple[str, Platform], Member] = {}
+        self._workshop = FrameJobs(workspace.jobs, messages)
+        self._targets: dict[tuple[str, Platform], LayerTarget] = {}
         self._archives: dict[Platform, dict[str, RuntimeArchive]] = {}
         self._compilers: dict[str, Interpreter] = {}
         layers = {one.name: one for layer, _ in pairs for one in stack.chain(layer)}
@@ -107,42 +107,42 @@ class _Gathering:
         self._overwriting: dict[PartName, frozenset[str]] = {}
         self._overlay_pth: dict[PartName, tuple[str, ...]] = {}
 
-    def member(self, layer: Layer, platform: Platform) -> Member:
+    def target(self, layer: Layer, platform: Platform) -> LayerTarget:
         """`layer` on `platform`, with its lock."""
         pair = (layer.name, platform)
-        if pair not in self._members:
+        if pair not in self._targets:
             lock = self._locks[pair]
-            self._members[pair] = Member(
+            self._targets[pair] = LayerTarget(
                 layer=layer,
                 platform=platform,
                 layout=layout_for(platform, lock.python_version),
                 lock=lock,
                 directory=directory_name(layer, lock),
             )
-        return self._members[pair]
+        return self._targets[pair]
 
-    def _below(self, member: Member) -> tuple[Member, ...]:
-        layers = (self._stack.layers[name] for name in member.layer.lower)
-        return tuple(self.member(layer, member.platform) for layer in layers)
+    def _below(self, target: LayerTarget) -> tuple[LayerTarget, ...]:
+        layers = (self._stack.layers[name] for name in target.layer.lower)
+        return tuple(self.target(layer, target.platform) for layer in layers)
 
     # Interpreters: those that are packed, and those that compile.
 
-    def provide(self, asked: Sequence[Member]) -> None:
+    def provide(self, asked: Sequence[LayerTarget]) -> None:
         """Get the interpreters that are needed."""
-        for member in asked:
-            if member.layer.kind is LayerKind.RUNTIME:
-                self._workshop.attempt([member.part("runtime")], partial(self._provide, member))
+        for target in asked:
+            if target.layer.kind is LayerKind.RUNTIME:
+                self._workshop.attempt([target.part("runtime")], partial(self._provide, target))
         if self._stack.frames.bytecode:
-            for runtime in dict.fromkeys(member.layer.runtime for member in asked):
+            for runtime in dict.fromkeys(target.layer.runtime for target in asked):
                 name = PartName("compiler", runtime)
                 self._workshop.attempt([name], partial(self._provide_compiler, runtime))
 
-    def _provide(self, member: Member) -> None:
-        name = member.layer.name
-        self._archives.setdefault(member.platform, {})[name] = provide_runtime(
+    def _provide(self, target: LayerTarget) -> None:
+        name = target.layer.name
+        self._archives.setdefault(target.platform, {})[name] = provide_runtime(
             self._stack,
-            member.layer,
-            member.platform,
+            target.layer,
+            target.platform,
             read_runtime_lock(self._workspace, name),
             self._workspace,
             self._messages,
@@ -157,35 +157,35 @@ class _Gathering:
             self._messages,
         )
 
-    def _archive(self, member: Member) -> RuntimeArchive | None:
-        return self._archives.get(member.platform, {}).get(member.layer.name)
+    def _archive(self, target: LayerTarget) -> RuntimeArchive | None:
+        return self._archives.get(target.platform, {}).get(target.layer.name)
 
     # What the layers hold.
 
-    def make_contents(self, asked: Sequence[Member]) -> None:
+    def make_contents(self, asked: Sequence[LayerTarget]) -> None:
         """Make the frames of `asked`, and those below whose scripts and `.pth` lines count."""
-        members = {
+        targets = {
             (one.layer.name, one.platform): one
-            for member in asked
-            for one in (member, *self._below(member))
+            for target in asked
+            for one in (target, *self._below(target))
         }
-        jobs = self._wheel_jobs(tuple(members.values()), asked)
-        for member in asked:
-            jobs |= self._interpreter_jobs(member)
-        for member in members.values():
-            jobs |= self._overlay_jobs(member)
+        jobs = self._wheel_jobs(tuple(targets.values()), asked)
+        for target in asked:
+            jobs |= self._interpreter_jobs(target)
+        for target in targets.values():
+            jobs |= self._overlay_jobs(target)
         self._workshop.make(jobs)
 
-    def _wheel_jobs(self, members: Sequence[Member], asked: Sequence[Member]) -> Jobs:
+    def _wheel_jobs(self, targets: Sequence[LayerTarget], asked: Sequence[LayerTarget]) -> Jobs:
         """The frames of wheels, for `asked` their bytecode too.
 
         Only wheels that the cache has not all frames of are fetched.
         """
         wanted = [
-            Wanted(member, item, self._wheel_key(member, item), bytecode)
-            for member in members
-            for item in member.lock.distributions
-            for bytecode in [self._wheel_bytecode_key(member, item) if member in asked else None]
+            NeededWheel(target, item, self._wheel_key(target, item), bytecode)
+            for target in targets
+            for item in target.lock.distributions
+            for bytecode in [self._wheel_bytecode_key(target, item) if target in asked else None]
         ]
         missing = [one for one in wanted if not self._is_cached(one.names)]
         wheels = fetch_missing(
@@ -198,27 +198,27 @@ class _Gathering:
                 wheel_set,
                 wheels[sha256],
                 sha256,
-                one.member.layout,
+                one.target.layout,
                 self._stack.frames,
                 self._cache,
-                machine=one.member.platform.machine,
+                machine=one.target.platform.machine,
             )
             if one.bytecode:
-                sources = self._wheel_sources(one.member, wheels[sha256], sha256)
-                jobs[one.bytecode] = self._bytecode_job(one.member, sources)
+                sources = self._wheel_sources(one.target, wheels[sha256], sha256)
+                jobs[one.bytecode] = self._bytecode_job(one.target, sources)
         return jobs
 
-    def _wheel_key(self, member: Member, item: LockedDistribution) -> str:
-        settings, machine = self._stack.frames, member.platform.machine
-        return wheel_key(item.wheel.sha256, member.layout, settings, machine=machine)
+    def _wheel_key(self, target: LayerTarget, item: LockedDistribution) -> str:
+        settings, machine = self._stack.frames, target.platform.machine
+        return wheel_key(item.wheel.sha256, target.layout, settings, machine=machine)
 
-    def _wheel_bytecode_key(self, member: Member, item: LockedDistribution) -> str | None:
-        sources = self._wheel_sources(member, Path(item.wheel.name), item.wheel.sha256)
-        return self._bytecode_key(member, sources)
+    def _wheel_bytecode_key(self, target: LayerTarget, item: LockedDistribution) -> str | None:
+        sources = self._wheel_sources(target, Path(item.wheel.name), item.wheel.sha256)
+        return self._bytecode_key(target, sources)
 
     @staticmethod
-    def _wheel_sources(member: Member, wheel: Path, sha256: str) -> WheelSources:
-        return WheelSources(wheel=wheel, sha256=sha256, layout=member.layout)
+    def _wheel_sources(target: LayerTarget, wheel: Path, sha256: str) -> WheelSources:
+        return WheelSources(wheel=wheel, sha256=sha256, layout=target.layout)
 
     def _is_cached(self, keys: Sequence[str]) -> bool:
         for key in keys:
@@ -229,93 +229,93 @@ class _Gathering:
                 self._workshop.put(key, found)
         return True
 
-    def _interpreter_jobs(self, member: Member) -> Jobs:
-        archive = self._archive(member)
+    def _interpreter_jobs(self, target: LayerTarget) -> Jobs:
+        archive = self._archive(target)
         if archive is None:
             return {}
-        keep = (member.layer.runtime_settings or RuntimeSettings()).keep
+        keep = (target.layer.runtime_settings or RuntimeSettings()).keep
         jobs: Jobs = {
-            member.part("interpreter"): partial(
-                interpreter_set, archive, member.layout, keep, self._stack.frames, self._cache
+            target.part("interpreter"): partial(
+                interpreter_set, archive, target.layout, keep, self._stack.frames, self._cache
             )
         }
         if self._stack.frames.bytecode:
-            sources = ArchiveSources(archive=archive, layout=member.layout, keep=keep)
-            jobs[member.part("interpreter bytecode")] = self._bytecode_job(member, sources)
+            sources = ArchiveSources(archive=archive, layout=target.layout, keep=keep)
+            jobs[target.part("interpreter bytecode")] = self._bytecode_job(target, sources)
         return jobs
 
-    def _overlay_jobs(self, member: Member) -> Jobs:
-        if not member.layer.overlays(member.platform):
+    def _overlay_jobs(self, target: LayerTarget) -> Jobs:
+        if not target.layer.overlays(target.platform):
             return {}
-        layer, overlays = member.layer, self._workspace.overlays
-        name = member.part("overlay")
-        read = partial(overlay_files, layer, member.platform, member.layout, overlays, self._files)
+        layer, overlays = target.layer, self._workspace.overlays
+        name = target.part("overlay")
+        read = partial(overlay_files, layer, target.platform, target.layout, overlays, self._files)
         files = self._workshop.attempt([name], read)
         if not files:
             return {}
         self._overwriting[name] = frozenset(file.path for file in files if file.overwrite)
-        lines = self._workshop.attempt([name], partial(_pth_lines, files, member.layout))
+        lines = self._workshop.attempt([name], partial(_pth_lines, files, target.layout))
         self._overlay_pth[name] = lines or ()
         return {name: partial(overlay_set, layer.name, files, self._stack.frames, self._cache)}
 
     # What is made of what the layers hold.
 
-    def make_modules(self, asked: Sequence[Member]) -> None:
+    def make_modules(self, asked: Sequence[LayerTarget]) -> None:
         """Make the layers' own modules, and the bytecode of these and of overlays."""
         jobs: Jobs = {}
-        for member in asked:
-            if self.error(member):
+        for target in asked:
+            if self.error(target):
                 continue
-            name = member.part("modules")
-            files = self._workshop.attempt([name], partial(self._module_files, member))
+            name = target.part("modules")
+            files = self._workshop.attempt([name], partial(self._module_files, target))
             sources: dict[str, Sources] = {}
             if files:
                 jobs[name] = partial(
-                    files_set, FrameKind.HEAD, _own(member), files, self._stack.frames, self._cache
+                    files_set, FrameKind.HEAD, _own(target), files, self._stack.frames, self._cache
                 )
                 contents = {path: file.data for path, file in files.items()}
-                sources["modules"] = MemorySources(subject=_own(member), files=contents)
-            overlay = self._workshop.get(member.part("overlay"))
+                sources["modules"] = MemorySources(subject=_own(target), files=contents)
+            overlay = self._workshop.get(target.part("overlay"))
             if overlay:
                 sources["overlay"] = FrameSources(frame_set=overlay)
             if self._stack.frames.bytecode:
                 for what, source in sources.items():
-                    job = self._bytecode_job(member, source)
-                    jobs[member.part(f"{what} bytecode")] = job
+                    job = self._bytecode_job(target, source)
+                    jobs[target.part(f"{what} bytecode")] = job
         self._workshop.make(jobs)
 
-    def _module_files(self, member: Member) -> dict[str, FileContent]:
-        replaced = self._overwriting.get(member.part("overlay"), ())
-        sources = module_sources(member.layer, member.platform, self._files)
-        files = module_files(member.layer, member.layout, self._lower(member), sources)
+    def _module_files(self, target: LayerTarget) -> dict[str, FileContent]:
+        replaced = self._overwriting.get(target.part("overlay"), ())
+        sources = module_sources(target.layer, target.platform, self._files)
+        files = module_files(target.layer, target.layout, self._lower(target), sources)
         return {path: content for path, content in files.items() if path not in replaced}
 
-    def _lower(self, member: Member) -> tuple[Place, ...]:
+    def _lower(self, target: LayerTarget) -> tuple[LowerLayer, ...]:
         return tuple(
-            Place(
+            LowerLayer(
                 layer=below.layer,
                 directory=below.directory,
                 sets=self._visible(below),
                 overlay_pth=self._overlay_pth.get(below.part("overlay"), ()),
             )
-            for below in self._below(member)
+            for below in self._below(target)
         )
 
-    def _visible(self, member: Member) -> tuple[FrameSet, ...]:
-        """What the layers above see of `member`; not of its interpreter, which may be missing."""
-        keys = [self._wheel_key(member, item) for item in member.lock.distributions]
-        return self._workshop.sets([*keys, member.part("overlay")])
+    def _visible(self, target: LayerTarget) -> tuple[FrameSet, ...]:
+        """What the layers above see of `target`; not of its interpreter, which may be missing."""
+        keys = [self._wheel_key(target, item) for item in target.lock.distributions]
+        return self._workshop.sets([*keys, target.part("overlay")])
 
-    def _bytecode_key(self, member: Member, sources: Sources) -> str | None:
-        compiler = self._compilers.get(member.layer.runtime)
+    def _bytecode_key(self, target: LayerTarget, sources: Sources) -> str | None:
+        compiler = self._compilers.get(target.layer.runtime)
         if compiler is None:
             return None
-        return bytecode_key(sources, compiler, member.layout, self._stack.frames)
+        return bytecode_key(sources, compiler, target.layout, self._stack.frames)
 
-    def _bytecode_job(self, member: Member, sources: Sources) -> Callable[[], FrameSet]:
-        compiler = self._compilers[member.layer.runtime]
+    def _bytecode_job(self, target: LayerTarget, sources: Sources) -> Callable[[], FrameSet]:
+        compiler = self._compilers[target.layer.runtime]
         return partial(
-            bytecode_set, sources, compiler, member.layout, self._stack.frames, self._cache
+            bytecode_set, sources, compiler, target.layout, self._stack.frames, self._cache
         )
 
     # What came of it.
@@ -325,40 +325,40 @@ class _Gathering:
         for text in self._files.notes():
             self._messages.note(text)
 
-    def error(self, member: Member) -> StackbuildError | None:
-        """Why `member` cannot be put together, if it cannot."""
-        keys = [self._wheel_key(member, item) for item in member.lock.distributions]
-        bytecode = [self._wheel_bytecode_key(member, item) for item in member.lock.distributions]
+    def error(self, target: LayerTarget) -> StackbuildError | None:
+        """Why `target` cannot be put together, if it cannot."""
+        keys = [self._wheel_key(target, item) for item in target.lock.distributions]
+        bytecode = [self._wheel_bytecode_key(target, item) for item in target.lock.distributions]
         below = [
             name
-            for one in self._below(member)
+            for one in self._below(target)
             for name in (
                 *(self._wheel_key(one, item) for item in one.lock.distributions),
                 one.part("overlay"),
             )
         ]
-        own = [member.part(what) for what in _OWN_PARTS]
-        compiler = PartName("compiler", member.layer.runtime)
+        own = [target.part(what) for what in _OWN_PARTS]
+        compiler = PartName("compiler", target.layer.runtime)
         return self._workshop.error([*own, compiler, *keys, *bytecode, *below])
 
-    def parts(self, member: Member) -> Parts:
-        """Everything `member` is put together from, after no `error` was found."""
-        workshop, items = self._workshop, member.lock.distributions
-        compiler = self._compilers.get(member.layer.runtime)
-        bytecode = [self._wheel_bytecode_key(member, item) for item in items]
+    def parts(self, target: LayerTarget) -> Parts:
+        """Everything `target` is put together from, after no `error` was found."""
+        workshop, items = self._workshop, target.lock.distributions
+        compiler = self._compilers.get(target.layer.runtime)
+        bytecode = [self._wheel_bytecode_key(target, item) for item in items]
         own = ("overlay bytecode", "modules bytecode")
         return Parts(
-            member=member,
-            below=self._below(member),
-            lower=self._lower(member),
-            runtime=self._archive(member),
-            interpreter=workshop.get(member.part("interpreter")),
-            distributions=workshop.sets(self._wheel_key(member, item) for item in items),
-            overlay=workshop.get(member.part("overlay")),
-            overwriting=self._overwriting.get(member.part("overlay"), frozenset()),
-            modules=workshop.get(member.part("modules")),
-            bytecode=workshop.sets([member.part("interpreter bytecode"), *bytecode]),
-            own_bytecode=workshop.sets(member.part(what) for what in own),
+            target=target,
+            below=self._below(target),
+            lower=self._lower(target),
+            runtime=self._archive(target),
+            interpreter=workshop.get(target.part("interpreter")),
+            distributions=workshop.sets(self._wheel_key(target, item) for item in items),
+            overlay=workshop.get(target.part("overlay")),
+            overwriting=self._overwriting.get(target.part("overlay"), frozenset()),
+            modules=workshop.get(target.part("modules")),
+            bytecode=workshop.sets([target.part("interpreter bytecode"), *bytecode]),
+            own_bytecode=workshop.sets(target.part(what) for what in own),
             compiled_by=compiler.version if compiler else None,
         )
 
@@ -374,8 +374,8 @@ _OWN_PARTS = (
 )
 
 
-def _own(member: Member) -> str:
-    return f"{member.layer.name} modules"
+def _own(target: LayerTarget) -> str:
+    return f"{target.layer.name} modules"
 
 
 def _pth_lines(files: Iterable[OverlayFile], layout: Layout) -> tuple[str, ...]:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
 from stackbuild.compose.contents import read_files, read_resolved
-from stackbuild.compose.head import Licensed, chain_scripts, head_files, licence_files
+from stackbuild.compose.layer_metadata import Licensed, chain_scripts, head_files, licence_files
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
 from stackbuild.frames.bytecode import pyc_path
-from stackbuild.frames.compression import library_version
 from stackbuild.frames.files import FileContent, files_set
+from stackbuild.frames.keys import library_version
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
 from stackbuild.names import path_fault
 from stackbuild.record import corrected, record_path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stackbuild.compose.conflicts import Clash
-    from stackbuild.compose.parts import Parts
+    from stackbuild.compose.layer_inputs import Parts
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.files import Link
     from stackbuild.frames.model import Frame, FrameSet
@@ -61,7 +61,7 @@ def compose(parts: Parts, settings: FrameSettings, cache: FrameCache) -> Composi
     replaced = _check_distributions(parts, cache)
     head = files_set(
         FrameKind.HEAD,
-        parts.member.layer.name,
+        parts.target.layer.name,
         _head(parts, replaced, cache),
         settings,
         cache,
@@ -142,7 +142,7 @@ def _check_bytecode(parts: Parts, replaced: Iterable[str]) -> None:
     before = {path for item in parts.bytecode for path in item.paths}
     after = {path for item in parts.own_bytecode for path in item.paths}
     for path in sorted(replaced):
-        compiled = pyc_path(path, parts.member.layout)
+        compiled = pyc_path(path, parts.target.layout)
         if path.endswith(".py") and compiled in before and compiled not in after:
             raise _error(
                 parts,
@@ -166,7 +166,7 @@ def _check_all(parts: Parts, head: FrameSet) -> None:
             clash.path,
             remedy="leave one of the two out of the layer",
         )
-    for clash in case_only(owned, parts.member.layout.os):
+    for clash in case_only(owned, parts.target.layout.os):
         raise _error(
             parts,
             f"{clash.other} ({clash.first}) and {clash.path} ({clash.second}) differ by case"
@@ -178,7 +178,7 @@ def _check_all(parts: Parts, head: FrameSet) -> None:
 
 def _check_names(parts: Parts, owned: Mapping[str, str]) -> None:
     """Check that the platform can have the names of all files."""
-    os = parts.member.layout.os
+    os = parts.target.layout.os
     if os != "windows":
         return  # The others have no rule that the tar format has not.
     for path, owner in owned.items():
@@ -188,7 +188,7 @@ def _check_names(parts: Parts, owned: Mapping[str, str]) -> None:
                 f"a file of {owner} {fault}",
                 path,
                 distribution=owner,
-                remedy=f"leave it out of the layer on {parts.member.platform}, or rename the file",
+                remedy=f"leave it out of the layer on {parts.target.platform}, or rename the file",
             )
 
 
@@ -197,8 +197,8 @@ def _error(
 ) -> ComposeError:
     return ComposeError(
         message,
-        layer=parts.member.layer.name,
-        platform=parts.member.platform,
+        layer=parts.target.layer.name,
+        platform=parts.target.platform,
         distribution=distribution,
         file=path,
         remedy=remedy,
@@ -210,9 +210,9 @@ def _error(
 
 def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
     """The files of the head, without those that overlays with `overwrite` stand for."""
-    member = parts.member
-    own = head_files(member.layer, member.layout, member.lock, parts.lower)
-    own |= licence_files(_licensed(parts), member.layout)
+    target = parts.target
+    own = head_files(target.layer, target.layout, target.lock, parts.lower)
+    own |= licence_files(_licensed(parts), target.layout)
     claims = _claims(parts)
     if parts.overlay:
         claims.append(Claim(_OVERLAY, parts.overlay.paths))
@@ -220,7 +220,7 @@ def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, File
     _check_own(parts, claims, made - parts.overwriting)
     taken = {*own, *(path for claim in claims for path in claim.paths)}
     files = {path: content for path, content in own.items() if path not in parts.overwriting}
-    files |= chain_scripts(parts.lower, member.layout, member.platform, taken)
+    files |= chain_scripts(parts.lower, target.layout, target.platform, taken)
     return {**files, **_records(parts, replaced, cache)}
 
 
@@ -244,7 +244,7 @@ def _licensed(parts: Parts) -> list[Licensed]:
     if parts.interpreter and parts.runtime:
         version = str(parts.runtime.version)
         items.append(Licensed(name="cpython", version=version, frame_set=parts.interpreter))
-    for item, frame_set in zip(parts.member.lock.distributions, parts.distributions, strict=True):
+    for item, frame_set in zip(parts.target.lock.distributions, parts.distributions, strict=True):
         items.append(Licensed(name=item.name, version=str(item.version), frame_set=frame_set))
     return items
 
@@ -253,7 +253,7 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
     """True RECORDs of the distributions with `replaced` files."""
     if not replaced or not parts.overlay:
         return {}
-    site = parts.member.layout.site_packages
+    site = parts.target.layout.site_packages
     contents = read_resolved(parts.overlay.frames, replaced, cache)
     files: dict[str, FileContent | Link] = {}
     for item in parts.distributions:
@@ -269,15 +269,15 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
 
 
 def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -> Manifest:
-    member = parts.member
+    target = parts.target
     runtime = parts.runtime
     manifest = Manifest(
-        layer=member.layer.name,
-        kind=member.layer.kind,
-        platform=member.platform,
-        directory=member.directory,
-        python_version=str(runtime.version if runtime else member.lock.python_version),
-        lock=member.lock.digest,
+        layer=target.layer.name,
+        kind=target.layer.kind,
+        platform=target.platform,
+        directory=target.directory,
+        python_version=str(runtime.version if runtime else target.lock.python_version),
+        lock=target.lock.digest,
         digest="",
         chain=tuple(
             ChainLink(
@@ -297,10 +297,10 @@ def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -
                 wheel=item.wheel.name,
                 sha256=item.wheel.sha256,
             )
-            for item in member.lock.distributions
+            for item in target.lock.distributions
         ),
-        skipped=member.lock.skipped,
-        omitted=member.lock.omitted,
+        skipped=target.lock.skipped,
+        omitted=target.lock.omitted,
         provenance=_provenance(parts, settings),
     )
     return replace(manifest, digest=body_digest(manifest))

@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.compose.archive import write_archive
+from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
-from stackbuild.compose.parts import Failure
-from stackbuild.compose.seals import Seals
-from stackbuild.compose.shelf import Shelf
+from stackbuild.compose.layer_inputs import LayerFailure
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.layer import Composition
+    from stackbuild.compose.layer_inputs import Parts
     from stackbuild.compose.manifest import ArchiveFormat, Index, Manifest
-    from stackbuild.compose.parts import Parts
     from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -53,7 +52,7 @@ class PublishReport:
 
     layers: tuple[PublishedLayer, ...]
     """In the order of the pairs asked for."""
-    failures: tuple[Failure, ...]
+    failures: tuple[LayerFailure, ...]
 
 
 def publish(
@@ -77,7 +76,7 @@ def publish(
     """
     if level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=level))
-    shelf = Shelf(to)
+    shelf = ExportDirectory(to)
     shelf.check(messages)
     index = shelf.index()
     locks = load_locks(stack, workspace, pairs)
@@ -115,14 +114,14 @@ class _Publishing:
     workspace: Workspace
     messages: Messages
     locks: Mapping[tuple[str, Platform], LayerLock]
-    shelf: Shelf
+    shelf: ExportDirectory
     index: Index
     format_: ArchiveFormat
     seals: Seals
 
     def all(
         self, pairs: Sequence[tuple[Layer, Platform]]
-    ) -> tuple[dict[tuple[str, Platform], PublishedLayer], list[Failure]]:
+    ) -> tuple[dict[tuple[str, Platform], PublishedLayer], list[LayerFailure]]:
         """Publish `pairs`, without the index."""
         cache = FrameCache(self.workspace.frames)
         parts, failures = gather(
@@ -133,7 +132,7 @@ class _Publishing:
             # Two layers may stand on one platform's same frames; nothing else is shared.
             results = list(pool.map(partial(_attempt, partial(self._one, cache)), parts))
         for result in results:
-            if isinstance(result, Failure):
+            if isinstance(result, LayerFailure):
                 failures.append(result)
             else:
                 done[result.manifest.layer, result.manifest.platform] = result
@@ -141,7 +140,7 @@ class _Publishing:
 
     def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
         composition = compose(parts, self.stack.frames, cache)
-        before = self.shelf.current(self.index, parts.member.layer.name, parts.member.platform)
+        before = self.shelf.current(self.index, parts.target.layer.name, parts.target.platform)
         there = self.shelf.complete(composition.manifest, self.format_, self.seals)
         was_there = self.shelf.has_archive(composition.manifest, self.format_)
         manifest = there or self._write(composition, cache)
@@ -167,12 +166,14 @@ class _Publishing:
         return manifest
 
 
-def _attempt(work: Callable[[Parts], PublishedLayer], parts: Parts) -> PublishedLayer | Failure:
+def _attempt(
+    work: Callable[[Parts], PublishedLayer], parts: Parts
+) -> PublishedLayer | LayerFailure:
     try:
         return work(parts)
     except StackbuildError as error:
-        member = parts.member
-        return Failure(layer=member.layer.name, platform=member.platform, error=error)
+        target = parts.target
+        return LayerFailure(layer=target.layer.name, platform=target.platform, error=error)
 
 
 def _drop_damaged(composition: Composition, cache: FrameCache) -> None:

@@ -171,8 +171,8 @@ class Value:
         return self.found
 
     def choice(self, kind: type[_Enum]) -> _Enum:
-        """A member of `kind`."""
-        return kind(self.one_of([str(member) for member in kind]))
+        """A target of `kind`."""
+        return kind(self.one_of([str(target) for target in kind]))
 
     def one_of(self, allowed: Sequence[_Text]) -> _Text:
         """One of the strings `allowed`."""

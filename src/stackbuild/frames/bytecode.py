@@ -13,9 +13,8 @@ from typing import IO, TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
 from stackbuild.frames.keys import frame_key
-from stackbuild.frames.make import Part, run_parts
+from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import MAX_FILE_BYTES, Frame, FrameKind, FrameSet
-from stackbuild.frames.order import plan_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

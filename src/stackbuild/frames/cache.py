@@ -11,22 +11,23 @@ the last one wins and nothing changes, because the names follow from the content
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
-from stackbuild.frames import setjson, tarformat
-from stackbuild.frames.compression import compressor
-from stackbuild.frames.model import Frame
+from stackbuild.frames import tarformat
+from stackbuild.frames.keys import compressor
+from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-
-    from stackbuild.frames.model import FrameKind, FrameSet
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 
 class LostFrameError(IntegrityError):
@@ -56,7 +57,7 @@ class FrameCache:
         """
         path = self._set_path(key)
         try:
-            frame_set = setjson.read(path)
+            frame_set = read_frame_set(path)
             if frame_set.key != key or not all(self._is_whole(frame) for frame in frame_set.frames):
                 return None
             os.utime(path)
@@ -67,7 +68,7 @@ class FrameCache:
     def put(self, frame_set: FrameSet) -> None:
         """Keep `frame_set`, whose frames were made by `new_frame`."""
         with self.work_file() as path:
-            path.write_bytes(setjson.dump(frame_set))
+            path.write_bytes(dump_frame_set(frame_set))
             self._move(path, self._set_path(frame_set.key))
 
     @contextmanager
@@ -109,7 +110,7 @@ class FrameCache:
         """Every frame set that is complete, sorted by key."""
         for path in sorted(self._sets.glob("*.json")):
             try:
-                yield setjson.read(path)
+                yield read_frame_set(path)
             except (OSError, ValueError):
                 continue
 
@@ -262,3 +263,47 @@ def _remove_if_older(path: Path, before: float) -> int:
     except OSError:
         return 0
     return status.st_size
+
+
+def dump_frame_set(frame_set: FrameSet) -> bytes:
+    """`frame_set` as JSON."""
+    return json.dumps(asdict(frame_set), separators=(",", ":")).encode()
+
+
+def read_frame_set(path: Path) -> FrameSet:
+    """The frame set in a file that `dump` made. Raises OSError and ValueError."""
+    try:
+        return _frame_set(strictjson.read(path))
+    except (strictjson.JsonError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _frame_set(value: Mapping[str, Any]) -> FrameSet:
+    frame_set = FrameSet(
+        key=value["key"],
+        frames=tuple(
+            Frame(**{**frame, "kind": FrameKind(frame["kind"])}) for frame in value["frames"]
+        ),
+        paths=tuple(value["paths"]),
+        entry_points=tuple(EntryPoint(**point) for point in value["entry_points"]),
+        pth=tuple(value["pth"]),
+        licence=value["licence"],
+    )
+    texts = (
+        frame_set.key,
+        "" if frame_set.licence is None else frame_set.licence,
+        *frame_set.paths,
+        *frame_set.pth,
+        *(text for frame in frame_set.frames for text in (frame.subject, frame.sha256)),
+        *(text for one in frame_set.entry_points for text in (one.name, one.module, one.attribute)),
+    )
+    counts = [
+        n for frame in frame_set.frames for n in (frame.size, frame.content_size, frame.files)
+    ]
+    if not all(isinstance(point.gui, bool) for point in frame_set.entry_points):
+        raise TypeError("gui is not true or false")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is not a string")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise TypeError("a size is not a whole number")
+    return frame_set

@@ -1,23 +1,283 @@
-"""Interpreters to frames."""
+"""What of an interpreter's archive goes into a runtime layer, and how its scripts start."""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import os
+import posixpath
+import re
+import tarfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from stackbuild.errors import IntegrityError
 from stackbuild.frames.keys import frame_key
-from stackbuild.frames.make import Part, run_parts
+from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import Frame, FrameKind, FrameSet
-from stackbuild.frames.order import plan_parts
+from stackbuild.frames.scripts import LAUNCHER, launched_script
+from stackbuild.frames.tarformat import END, check_link
+from stackbuild.names import path_fault
+from stackbuild.record import corrected
+from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from stackbuild.frames.archivefiles import ArchiveFile, ArchiveFiles
     from stackbuild.frames.cache import FrameCache
     from stackbuild.layout import Layout
     from stackbuild.runtimes.model import RuntimeArchive
     from stackbuild.spec.model import FrameSettings
+
+
+_LARGEST_SCRIPT = 1024 * 1024
+
+
+def chosen_files(
+    archive: ArchiveFiles, layout: Layout, keep: Collection[str]
+) -> tuple[ArchiveFile, ...]:
+    """The files of `archive` for a layer that keeps the distributions called in `keep`.
+
+    Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668; it would
+    speak of whoever made the archive), and everything in site-packages, with
+    the scripts that belong to it, but for what is kept. A script that is bound to
+    the interpreter's place gets a launcher that is not; where RECORD knows the
+    script, RECORD is changed too. Raises IntegrityError.
+    """
+    owned, kept = _distributions(archive, layout, keep)
+    files = {
+        file.path: file
+        for file in archive.files
+        if "__pycache__" not in file.path.split("/")
+        and file.path != f"{layout.stdlib}/EXTERNALLY-MANAGED"
+        and (file.path in kept or not _is_of_distribution(file.path, owned, layout))
+    }
+    if layout.os != "windows":
+        _launch_scripts(archive, files, layout)
+    return tuple(file for _, file in sorted(files.items()))
+
+
+def _is_of_distribution(path: str, owned: Collection[str], layout: Layout) -> bool:
+    return path in owned or path.startswith(f"{layout.site_packages}/")
+
+
+def _distributions(
+    archive: ArchiveFiles, layout: Layout, keep: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """The paths that distributions have, of all and of the kept ones, by their RECORDs."""
+    from packaging.utils import canonicalize_name
+
+    owned: set[str] = set()
+    kept: set[str] = set()
+    for file in _records(archive.files, layout):
+        directory = posixpath.basename(posixpath.dirname(file.path))
+        name = canonicalize_name(directory.removesuffix(".dist-info").rpartition("-")[0])
+        rows = csv.reader(io.StringIO(archive.read(file).decode(), newline=""))
+        paths = {posixpath.normpath(f"{layout.site_packages}/{row[0]}") for row in rows if row}
+        owned |= paths
+        if name in keep:
+            kept |= paths
+    return owned, kept
+
+
+def _records(files: Iterable[ArchiveFile], layout: Layout) -> list[ArchiveFile]:
+    pattern = re.compile(re.escape(layout.site_packages) + r"/[^/]+\.dist-info/RECORD")
+    return [file for file in files if pattern.fullmatch(file.path)]
+
+
+def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout: Layout) -> None:
+    """Give each Python script in `files` a launcher, and tell RECORD of it."""
+    changed: dict[str, bytes] = {}
+    launched: dict[str, str] = {}
+    for path, file in tuple(files.items()):
+        is_script = posixpath.dirname(path) == layout.scripts and file.link is None
+        if not is_script or file.size > _LARGEST_SCRIPT:
+            continue
+        script = unbound(archive.read(file))
+        if script is None:
+            continue
+        place = launched[path] = launched_script(path)
+        if place in files:
+            raise IntegrityError("an interpreter's archive has no place for a script", file=place)
+        changed |= {path: LAUNCHER, place: script}
+        files[path] = replace(file, data=LAUNCHER, size=len(LAUNCHER), executable=True)
+        files[place] = replace(file, path=place, data=script, size=len(script), executable=False)
+    for file in _records(tuple(files.values()), layout) if changed else ():
+        record = archive.read(file)
+        data = corrected(record, changed, layout.site_packages, beside=launched)
+        files[file.path] = replace(file, data=data, size=len(data))
+
+
+_TOP = "python/"
+_CHUNK = 1024 * 1024
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFile:
+    """A file or link of an interpreter; `offset` is where its bytes stand in the work file."""
+
+    path: str
+    size: int = 0
+    executable: bool = False
+    link: str | None = None
+    offset: int = 0
+    data: bytes | None = None
+    """Bytes that replace those in the archive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFiles:
+    """An interpreter's files, sorted by path, and the work file that holds their bytes."""
+
+    tar: Path
+    files: tuple[ArchiveFile, ...]
+
+    def chunks(self, file: ArchiveFile) -> Iterator[bytes]:
+        """The bytes of `file`, in pieces. Safe in several threads."""
+        if file.data is not None:
+            yield file.data
+            return
+        left = file.size
+        with self.tar.open("rb") as stream:
+            stream.seek(file.offset)
+            while left and (chunk := stream.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk
+        if left:
+            raise IntegrityError("an interpreter's archive ends inside a file", file=file.path)
+
+    def read(self, file: ArchiveFile) -> bytes:
+        """All bytes of `file`."""
+        return b"".join(self.chunks(file))
+
+
+@contextmanager
+def opened(
+    archive: RuntimeArchive, layout: Layout, keep: Collection[str], cache: FrameCache
+) -> Iterator[ArchiveFiles]:
+    """The files of `archive` that go into a layer, for as long as the `with` block runs.
+
+    Those are all but what `chosen_files` leaves out. Raises IntegrityError for an
+    archive that is damaged, is laid out otherwise, or holds what no layer may.
+    """
+    from stackbuild.transport.transfer import sha256_file
+
+    if (found := sha256_file(archive.path)) != archive.sha256:
+        raise IntegrityError(
+            "an interpreter's archive is not the one that was provided",
+            file=archive.path,
+            expected=f"sha256 {archive.sha256}",
+            found=f"sha256 {found}",
+        )
+    with cache.work_file() as tar:
+        try:
+            _decompress(archive.path, tar)
+            files = _index(archive.path, tar)
+        except _damages() as error:
+            raise IntegrityError(
+                f"an interpreter's archive cannot be read: {error}", file=archive.path
+            ) from error
+        everything = ArchiveFiles(tar=tar, files=files)
+        if layout.runtime_interpreter not in {file.path for file in files}:
+            raise _refused(archive.path, f"{_TOP}{layout.runtime_interpreter}", "is missing")
+        yield replace(everything, files=chosen_files(everything, layout, keep))
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    import zstandard
+
+    return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+
+
+def _decompress(path: Path, to: Path) -> None:
+    with _stream(path) as source, to.open("wb") as target:
+        while chunk := source.read(_CHUNK):
+            target.write(chunk)
+    # zstd's reader and tarfile both take the end of a truncated archive for its end.
+    with to.open("rb") as whole:
+        whole.seek(max(0, whole.seek(0, os.SEEK_END) - len(END)))
+        if whole.read() != END:
+            raise EOFError("it has no end-of-archive blocks")
+
+
+def _stream(path: Path) -> AbstractContextManager[_Readable]:
+    if path.name.endswith(".zst"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(
+            path.open("rb"), read_across_frames=True, closefd=True
+        )
+    return gzip.open(path, "rb")
+
+
+def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
+    files: dict[str, ArchiveFile] = {}
+    with tarfile.open(tar, "r:", encoding="utf-8") as archive:
+        for member in archive:
+            name = posixpath.normpath(member.name) if member.isdir() else member.name
+            if member.isdir() and name in (".", _TOP.rstrip("/")):
+                continue
+            fault = path_fault(name.removeprefix("./"))
+            name = name.removeprefix("./")
+            if not fault and not name.startswith(_TOP):
+                fault = f"does not stand below {_TOP}"
+            if not fault and name.removeprefix(_TOP) in files:
+                fault = "stands in it twice"
+            if not fault and not (member.isdir() or member.isreg() or member.issym()):
+                fault = None if member.islnk() else "is no file, link or directory"
+            if fault:
+                raise _refused(path, name, fault)
+            if not member.isdir():
+                file = _file(member, name.removeprefix(_TOP))
+                files[file.path] = file
+    _check_places(path, files)
+    return tuple(file for _, file in sorted(files.items()))
+
+
+def _file(member: tarfile.TarInfo, path: str) -> ArchiveFile:
+    if member.issym():
+        check_link(path, member.linkname)
+        return ArchiveFile(path=path, link=member.linkname)
+    if member.islnk():
+        # A second name of a file that came before: said with a symbolic link instead.
+        target = member.linkname.removeprefix("./").removeprefix(_TOP)
+        link = posixpath.relpath(target, posixpath.dirname(path) or ".")
+        check_link(path, link)
+        return ArchiveFile(path=path, link=link)
+    return ArchiveFile(
+        path=path,
+        size=member.size,
+        executable=bool(member.mode & 0o111),
+        offset=member.offset_data,
+    )
+
+
+def _check_places(path: Path, files: dict[str, ArchiveFile]) -> None:
+    directories: set[str] = set()
+    for name in files:
+        parent = posixpath.dirname(name)
+        while parent and parent not in directories:
+            if parent in files:
+                raise _refused(path, name, "stands below a file or a link")
+            directories.add(parent)
+            parent = posixpath.dirname(parent)
+
+
+def _refused(path: Path, name: str, fault: str) -> IntegrityError:
+    return IntegrityError(
+        f"a file of an interpreter's archive {fault}", file=f"{path.name}: {name!a}"
+    )
 
 
 def interpreter_key(
@@ -44,8 +304,6 @@ def interpreter_set(
     key = interpreter_key(archive, layout, keep, settings)
     if found := cache.get(key):
         return found
-    from stackbuild.frames.archivefiles import opened
-
     with opened(archive, layout, keep, cache) as contents:
         parts = plan_parts(contents.files, lambda file: (file.path, file.size))
         make = partial(_make_frame, contents, f"cpython {archive.version}", settings, cache)

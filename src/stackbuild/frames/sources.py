@@ -106,7 +106,7 @@ class ArchiveSources:
     @contextmanager
     def opened(self, cache: FrameCache) -> Iterator[OpenSources]:
         """Decompress the archive and list its modules."""
-        from stackbuild.frames.archivefiles import opened
+        from stackbuild.frames.interpreter import opened
 
         with opened(self.archive, self.layout, self.keep, cache) as contents:
             files = {

@@ -7,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.frames.keys import frame_key
-from stackbuild.frames.make import Part, run_parts
+from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import MAX_FILE_BYTES, FrameSet
-from stackbuild.frames.order import plan_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

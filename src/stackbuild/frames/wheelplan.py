@@ -21,7 +21,7 @@ from installer.utils import parse_metadata_file
 from stackbuild.errors import IntegrityError
 from stackbuild.names import path_fault
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

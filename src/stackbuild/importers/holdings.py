@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import FetchError, StackbuildError
 from stackbuild.importers.contents import Environment
 from stackbuild.importers.registries import owner
-from stackbuild.lock.explain import diagnose
 from stackbuild.lock.indexes import IndexSettings
-from stackbuild.lock.problems import MissingWheel
-from stackbuild.lock.question import Question
-from stackbuild.lock.sizes import Sizes
 from stackbuild.lock.targets import DEFAULT_LEVELS, Target
-from stackbuild.lock.uv import UnresolvableError, Uv
+from stackbuild.resolve.explain import diagnose
+from stackbuild.resolve.file_sizes import Sizes
+from stackbuild.resolve.problems import MissingWheel
+from stackbuild.resolve.request import ResolveRequest
+from stackbuild.resolve.uv import UnresolvableError, Uv
 from stackbuild.spec.model import Layer, LayerKind
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.importers.registries import Registry
-    from stackbuild.lock.question import Found
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.resolve.request import Found
     from stackbuild.spec.model import PackageIndex
     from stackbuild.workspace import Workspace
 
@@ -152,8 +152,8 @@ class Resolver:
 
         It is asked after `hold`, so that uv has mostly seen all it needs to answer.
         """
-        question = replace(self._question(wanted, preferences), constraints=pins)
-        for asked in (_offline(question), question):
+        request = replace(self._request(wanted, preferences), constraints=pins)
+        for asked in (_offline(request), request):
             try:
                 return {item.name: item.version for item in self._ask(asked, wanted)[0]}
             except UnresolvableError:
@@ -163,12 +163,12 @@ class Resolver:
     def _hold(self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]) -> Held:
         missing: list[str] = []
         while True:
-            question = self._question(wanted, preferences)
+            request = self._request(wanted, preferences)
             try:
-                found, question = self._ask(question, wanted)
-                return self._held(wanted, question, found, tuple(missing))
+                found, request = self._ask(request, wanted)
+                return self._held(wanted, request, found, tuple(missing))
             except UnresolvableError as error:
-                problem = self._without_wheel(wanted, question, error)
+                problem = self._without_wheel(wanted, request, error)
             if not isinstance(problem, MissingWheel):
                 return Held(keys={}, missing=tuple(missing), problem=problem)
             if len(missing) == _MISSING:
@@ -176,7 +176,9 @@ class Resolver:
             missing.append(problem.distribution)
             wanted = replace(wanted, excluded=wanted.excluded | {problem.name})
 
-    def _question(self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]) -> Question:
+    def _request(
+        self, wanted: Wanted, preferences: Mapping[NormalizedName, Version]
+    ) -> ResolveRequest:
         from packaging.utils import canonicalize_name
 
         pinned: dict[NormalizedName, Version] = {}
@@ -192,7 +194,7 @@ class Resolver:
             for name in (canonicalize_name(item.name) for item in wanted.requirements)
             if (found := owner(name, pinned.get(name), wanted.registries))
         }
-        return Question(
+        return ResolveRequest(
             layer=wanted.name,
             requirements=tuple(requirements),
             target=Target(
@@ -210,26 +212,28 @@ class Resolver:
             without_dependencies=wanted.no_deps,
         )
 
-    def _ask(self, question: Question, wanted: Wanted) -> tuple[Sequence[Found], Question]:
+    def _ask(
+        self, request: ResolveRequest, wanted: Wanted
+    ) -> tuple[Sequence[Found], ResolveRequest]:
         """The answer, with whatever an additional index exists for taken from there."""
         try:
-            found = self._uv.ask(question).found
+            found = self._uv.ask(request).found
         except UnresolvableError as error:
-            wider = _given(question, wanted, dict.fromkeys(re.findall(_NAME, error.text)))
-            if wider == question:
+            wider = _given(request, wanted, dict.fromkeys(re.findall(_NAME, error.text)))
+            if wider == request:
                 raise
             return self._uv.ask(wider).found, wider
-        wider = _given(question, wanted, {item.name: item.version for item in found})
-        if wider != question:
+        wider = _given(request, wanted, {item.name: item.version for item in found})
+        if wider != request:
             try:
                 return self._uv.ask(wider).found, wider
             except UnresolvableError:
                 # The additional index has not all of them, as the default one does.
-                return found, question
-        return found, question
+                return found, request
+        return found, request
 
     def _without_wheel(
-        self, wanted: Wanted, question: Question, error: UnresolvableError
+        self, wanted: Wanted, request: ResolveRequest, error: UnresolvableError
     ) -> MissingWheel | str:
         layer = Layer(
             name=wanted.name,
@@ -239,7 +243,7 @@ class Resolver:
             runtime="",
             frameworks=(),
         )
-        problem = diagnose(self._uv, question, error, layer, ()).problem
+        problem = diagnose(self._uv, request, error, layer, ()).problem
         if isinstance(problem, MissingWheel):
             return problem
         if isinstance(problem, StackbuildError):
@@ -251,21 +255,19 @@ class Resolver:
     def _held(
         self,
         wanted: Wanted,
-        question: Question,
+        request: ResolveRequest,
         found: Sequence[Found],
         missing: tuple[str, ...],
     ) -> Held:
         versions = {item.name: item.version for item in found}
-        sources = question.indexes.sources
+        sources = request.indexes.sources
         # What comes from an additional index is found there only where it is required directly.
         bound = tuple(sorted(sources.keys() & versions.keys()))
-        asked = replace(
-            question, requirements=(*question.requirements, *bound), preferences=versions
-        )
+        asked = replace(request, requirements=(*request.requirements, *bound), preferences=versions)
         needs = needs_of(self._uv, asked) if found else {}
         # What is built in the end is needed as well, but held by nothing that can be shared.
         known = versions.keys() | (wanted.excluded - wanted.skipped)
-        files = self._sizes.complete(found, question.indexes)
+        files = self._sizes.complete(found, request.indexes)
         return Held(
             keys={
                 item.name: f"{item.name}=={item.version}"
@@ -284,20 +286,20 @@ class Resolver:
         )
 
 
-def needs_of(uv: Uv, question: Question) -> Mapping[NormalizedName, frozenset[NormalizedName]]:
+def needs_of(uv: Uv, request: ResolveRequest) -> Mapping[NormalizedName, frozenset[NormalizedName]]:
     """`Uv.needs`, without asking the index again for what uv has just seen.
 
     Raises UnresolvableError when there is no answer.
     """
     try:
-        return uv.needs(_offline(question))
+        return uv.needs(_offline(request))
     except UnresolvableError:
-        return uv.needs(question)
+        return uv.needs(request)
 
 
-def _offline(question: Question) -> Question:
-    settings = {**question.indexes.uv_settings, "offline": True}
-    return replace(question, indexes=replace(question.indexes, uv_settings=settings))
+def _offline(request: ResolveRequest) -> ResolveRequest:
+    settings = {**request.indexes.uv_settings, "offline": True}
+    return replace(request, indexes=replace(request.indexes, uv_settings=settings))
 
 
 def environment_of(held: Mapping[Platform, Held]) -> Environment:
@@ -332,13 +334,13 @@ def pinned_version(requirement: Requirement) -> Version | None:
 
 
 def _given(
-    question: Question, wanted: Wanted, names: Mapping[NormalizedName, Version | None]
-) -> Question:
-    """`question`, those of `names` bound to the index that exists for them."""
-    sources = dict(question.indexes.sources)
+    request: ResolveRequest, wanted: Wanted, names: Mapping[NormalizedName, Version | None]
+) -> ResolveRequest:
+    """`request`, those of `names` bound to the index that exists for them."""
+    sources = dict(request.indexes.sources)
     for name, version in names.items():
         if name not in sources and (found := owner(name, version, wanted.registries)):
             sources[name] = found.name
-    if len(sources) == len(question.indexes.sources):
-        return question
-    return replace(question, indexes=replace(question.indexes, sources=sources))
+    if len(sources) == len(request.indexes.sources):
+        return request
+    return replace(request, indexes=replace(request.indexes, sources=sources))

@@ -14,9 +14,9 @@ from stackbuild.importers.plan import LAYER_BYTES, Environment, choose, plan
 from stackbuild.importers.report import comparisons
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.question import Question
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.uv import UnresolvableError, Uv
+from stackbuild.resolve.request import ResolveRequest
+from stackbuild.resolve.uv import UnresolvableError, Uv
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _needs(
     policy = layer.policy(platform)
     python = stack.python_version(layer)
     indexed = [item for item in found.values() if item.source is None]
-    question = Question(
+    request = ResolveRequest(
         layer=layer.name,
         requirements=tuple(f"{item.name}=={item.version}" for item in indexed),
         target=target_of(layer, platform, python),
@@ -138,7 +138,7 @@ def _needs(
         without_dependencies=policy.no_deps,
     )
     try:
-        asked = needs_of(uv, question) if indexed else {}
+        asked = needs_of(uv, request) if indexed else {}
     except UnresolvableError as error:
         raise FetchError(
             "the package index does not tell what the locked distributions need",

@@ -39,7 +39,7 @@ disk counts as `IN_MEMORY`. So a large frame keeps one thread at work and no oth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class NeededFrame:
     """Frames of one archive that follow each other."""
 
     manifest: Manifest
@@ -56,9 +56,9 @@ class Wanted:
         return self.frames[-1].offset + self.frames[-1].frame.size
 
 
-def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[Wanted]:
+def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[NeededFrame]:
     """What the store lacks of `manifests`, in as few ranges as no needless byte allows."""
-    runs: list[Wanted] = []
+    runs: list[NeededFrame] = []
     seen: set[str] = set()
     for manifest in manifests:
         run: list[PlacedFrame] = []
@@ -66,13 +66,13 @@ def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[Wanted]:
             sha256 = placed.frame.sha256
             if sha256 in seen or store.has(sha256):
                 if run:
-                    runs.append(Wanted(manifest=manifest, frames=tuple(run)))
+                    runs.append(NeededFrame(manifest=manifest, frames=tuple(run)))
                 run = []
                 continue
             seen.add(sha256)
             run.append(placed)
         if run:
-            runs.append(Wanted(manifest=manifest, frames=tuple(run)))
+            runs.append(NeededFrame(manifest=manifest, frames=tuple(run)))
     return runs
 
 
@@ -89,7 +89,7 @@ class Received:
 
 
 def fetch_frames(
-    runs: Sequence[Wanted], published: Published, store: Store, sync: Sync, messages: Messages
+    runs: Sequence[NeededFrame], published: Published, store: Store, sync: Sync, messages: Messages
 ) -> int:
     """Bring the frames of `runs` into the store, whose lock is held.
 
@@ -144,7 +144,7 @@ def _wait(pending: dict[Future[None], int], until: int) -> None:
             future.result()
 
 
-def _check_format(runs: Sequence[Wanted]) -> None:
+def _check_format(runs: Sequence[NeededFrame]) -> None:
     for run in runs:
         if run.manifest.archive.format != "tar.zst":
             raise InstallError(
@@ -157,7 +157,9 @@ def _check_format(runs: Sequence[Wanted]) -> None:
             )
 
 
-def _received(runs: Sequence[Wanted], published: Published, staging: Path) -> Iterator[Received]:
+def _received(
+    runs: Sequence[NeededFrame], published: Published, staging: Path
+) -> Iterator[Received]:
     """Each frame's compressed bytes, one frame after the other."""
     for _, group in groupby(runs, key=lambda run: run.manifest.digest):
         of_archive = list(group)

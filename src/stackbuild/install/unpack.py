@@ -7,7 +7,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError
-from stackbuild.frames.compression import frame_length
+from stackbuild.frames.keys import frame_length
 from stackbuild.frames.tarformat import TarReader
 from stackbuild.install.store import PRIVATE, Listing, StoredFile
 

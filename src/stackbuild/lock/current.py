@@ -11,7 +11,13 @@ from stackbuild.files import is_inside
 from stackbuild.layout import layout_for
 from stackbuild.lock.digests import inputs_digest, own_digest
 from stackbuild.lock.errors import raise_all
-from stackbuild.lock.files import lock_path, read_lock, read_runtime_lock, runtime_lock_path
+from stackbuild.lock.files import (
+    is_ours,
+    lock_path,
+    read_lock,
+    read_runtime_lock,
+    runtime_lock_path,
+)
 from stackbuild.lock.runtime import is_current
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
@@ -175,3 +181,26 @@ def describe(stale: Sequence[Stale]) -> list[str]:
         f"{layer} on {', '.join(platforms)}: {reason}"
         for (layer, reason), platforms in grouped.items()
     ]
+
+
+def find_leftovers(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
+    """The files that `stackbuild lock` wrote for what the stack no longer has, sorted."""
+    wanted = {lock_path(workspace, layer.name, platform) for layer, platform in stack.pairs()}
+    wanted |= {
+        runtime_lock_path(workspace, layer.name)
+        for layer in stack.layers.values()
+        if layer.kind is LayerKind.RUNTIME
+    }
+    found = {*workspace.layers.glob("*/pylock.*.toml"), *workspace.layers.glob("*/runtime.toml")}
+    project = workspace.project
+    return tuple(
+        path for path in sorted(found - wanted) if is_inside(path, project) and is_ours(path)
+    )
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove the files, and the directories that become empty."""
+    for path in paths:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()

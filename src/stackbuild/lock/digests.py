@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.packageroot import contents, uses_package_root
 from stackbuild.spec.model import SourcePolicy
 from stackbuild.spec.policy import policy_on_chain
+from stackbuild.spec.settings import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.platforms import Platform
     from stackbuild.project.files import ProjectFiles
-    from stackbuild.spec.model import Layer, Policy, Stack
+    from stackbuild.spec.model import BuildWheel, Layer, Policy, Stack
+
 
 RESOLUTION = 1
 """Goes up when the way of resolving changes, so that all locks become stale."""
@@ -53,7 +55,7 @@ def own_digest(
     """
     from stackbuild.project.modules import module_sources
     from stackbuild.project.overlays import overlay_files
-    from stackbuild.transfer import sha256_file
+    from stackbuild.transport.transfer import sha256_file
 
     modules = module_sources(layer, platform, files)
     copied = overlay_files(layer, platform, layout, overlays, files)
@@ -132,3 +134,35 @@ def digest_of(value: object) -> str:
     """The sha256 (hex) of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def uses_package_root(settings: BuildWheel | None) -> bool:
+    """Whether a build may read files of the layer's directory."""
+    values = settings.config_settings.values() if settings else ()
+    return any(
+        PACKAGE_ROOT in item
+        for value in values
+        for item in ((value,) if isinstance(value, str) else value)
+    )
+
+
+def contents(directory: Path) -> list[tuple[str, str]]:
+    """Each file below `directory`, with its sha256 (hex).
+
+    Raises OSError for what cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    paths = [
+        Path(place) / name
+        for place, _, names in os.walk(directory, onerror=refuse)
+        for name in names
+    ]
+    return [
+        (path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(paths)
+        if path.is_file()
+    ]

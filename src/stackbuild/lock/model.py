@@ -62,7 +62,7 @@ class Build:
     """
 
     recipe: str
-    """sha256 (hex) of what the spec decides of the build (`lock.building.recipe`)."""
+    """sha256 (hex) of what the spec decides of the build (`resolve.build_orders.recipe`)."""
     requirements: tuple[BuildRequirement, ...] | None = None
     """Sorted by name; None for a wheel that was built elsewhere, and so cannot be built again."""
     dependencies: tuple[str, ...] = ()

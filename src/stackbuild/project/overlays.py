@@ -43,7 +43,7 @@ class OverlayFile:
 
     def digest(self) -> str:
         """The sha256 (hex) of its contents, or a link's target. Raises OSError."""
-        from stackbuild.transfer import sha256_file
+        from stackbuild.transport.transfer import sha256_file
 
         return self.link if self.link is not None else sha256_file(self.source)
 

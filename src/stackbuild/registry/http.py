@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stackbuild.messages import SILENT
-from stackbuild.ranges import read_bytes, read_spans
 from stackbuild.registry.base import (
     INDEX_NAME,
     archive_path,
@@ -14,9 +13,10 @@ from stackbuild.registry.base import (
     parse_index,
     parse_manifest,
 )
-from stackbuild.retries import NotFoundError
 from stackbuild.strictjson import MAX_SIZE
-from stackbuild.urls import redact
+from stackbuild.transport.ranges import read_bytes, read_spans
+from stackbuild.transport.retries import NotFoundError
+from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

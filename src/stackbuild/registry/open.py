@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, UsageError
 from stackbuild.messages import SILENT
-from stackbuild.urls import redact, split_address
+from stackbuild.transport.urls import redact, split_address
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 from stackbuild import strictjson
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
-from stackbuild.retries import PATIENCE, NotFoundError, Patience, UnreachableError
 from stackbuild.runtimes.names import release_path
-from stackbuild.transfer import download, sha256_file
-from stackbuild.urls import redact
+from stackbuild.transport.retries import PATIENCE, NotFoundError, Patience, UnreachableError
+from stackbuild.transport.transfer import download, sha256_file
+from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,7 @@ from stackbuild import strictjson
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.files import atomic_directory, atomic_write, locked
 from stackbuild.runtimes.model import RuntimeArchive
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from stackbuild.runtimes.probe import Facts, objection, probe
 from stackbuild.runtimes.relocate import relocate_texts
 from stackbuild.runtimes.system import check_moved, system_contents
 from stackbuild.runtimes.tarball import write_tarball
-from stackbuild.transfer import sha256_file
+from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,7 +7,6 @@ from weakref import WeakKeyDictionary
 
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.platforms import host_platform
-from stackbuild.retries import PATIENCE, Patience, UnreachableError
 from stackbuild.runtimes.download import (
     Unreachable,
     addresses,
@@ -20,6 +19,7 @@ from stackbuild.runtimes.local import local_archive
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.names import version_in
 from stackbuild.spec.model import RuntimeSettings
+from stackbuild.transport.retries import PATIENCE, Patience, UnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path

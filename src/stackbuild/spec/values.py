@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.spec.fields import Item, did_you_mean, redacted
-from stackbuild.urls import has_valid_port
+from stackbuild.transport.urls import has_valid_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,16 +13,14 @@ from stackbuild.errors import UsageError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
 from stackbuild.platforms import host_platform
-from stackbuild.verify import known
-from stackbuild.verify.build_paths import of_this_machine
-from stackbuild.verify.deployed import open_deployment
+from stackbuild.verify import expected_failures
+from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
+from stackbuild.verify.expected_failures import merged
 from stackbuild.verify.importing import import_modules
 from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import CheckReport, Counts, Finding, KnownError, Rules
-from stackbuild.verify.native import is_left_out, native_modules
-from stackbuild.verify.reading import read_layer
+from stackbuild.verify.record_check import of_this_machine, read_layer
 from stackbuild.verify.requirements import check_requirements, effective
-from stackbuild.verify.rules import merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.verify.deployed import DeployedLayer, Deployment
-    from stackbuild.verify.known import Tried
+    from stackbuild.verify.expected_failures import Tried
     from stackbuild.verify.model import Outcome
 
 _START_LIMIT = 30.0
@@ -125,7 +123,9 @@ class _Checking:
                 self.findings += read.findings
                 self.findings += check_requirements(chain, rules)
                 # What is imported tells by itself which of the entries it needs.
-                entries = () if imported else known.entries_of(layer.manifest.layer, rules)
+                entries = (
+                    () if imported else expected_failures.entries_of(layer.manifest.layer, rules)
+                )
                 self.findings += check_libraries(layer, read, chain, rules.host_libraries, entries)
                 self.files += read.files
                 self.binaries += len(read.binaries)
@@ -156,7 +156,7 @@ class _Checking:
         )
         chain = tuple(one.manifest.layer for one in self.deployment.chain(top))
         self.tried += [
-            known.Tried(
+            expected_failures.Tried(
                 layer=layer,
                 distribution=distribution,
                 wheel=wheel,
@@ -176,11 +176,15 @@ class _Checking:
         entries = [
             entry
             for name in dict.fromkeys(map(self._name, layers))
-            for entry in known.entries_of(name, self.rules.get(name, Rules()))
+            for entry in expected_failures.entries_of(name, self.rules.get(name, Rules()))
         ]
         failed = [one for one in self.tried if one.outcome.result != "imported"]
-        new = known.once(one for one in failed if not any(entry.allows(one) for entry in entries))
-        expected = known.once(one for one in failed if one.key not in {each.key for each in new})
+        new = expected_failures.once(
+            one for one in failed if not any(entry.allows(one) for entry in entries)
+        )
+        expected = expected_failures.once(
+            one for one in failed if one.key not in {each.key for each in new}
+        )
         findings = [found for found in self.findings if not _is_explained(found, expected)]
         return CheckReport(
             layers=tuple(layers),
@@ -197,15 +201,17 @@ class _Checking:
                     layer=one.layer,
                     distribution=one.distribution,
                     module=one.outcome.module,
-                    text=known.said(one.outcome),
+                    text=expected_failures.said(one.outcome),
                 )
                 for one in expected
             ),
             stale=tuple(
-                known.stale(entries, self.tried, complete=complete) if not not_imported else ()
+                expected_failures.stale(entries, self.tried, complete=complete)
+                if not not_imported
+                else ()
             ),
             left_out=tuple(sorted(self.left_out)),
-            entries=known.new_entries(new),
+            entries=expected_failures.new_entries(new),
             not_imported=not_imported,
             seconds=seconds,
         )
@@ -224,7 +230,7 @@ def _is_told(finding: Finding, outcome: Outcome) -> bool:
         return True
     # Windows does not tell which DLL it is that the module lacks.
     module = PurePosixPath(finding.file or "").name.partition(".")[0]
-    told = known.DLL_MISSING in outcome.text.lower()
+    told = expected_failures.DLL_MISSING in outcome.text.lower()
     return told and module == outcome.module.rpartition(".")[2]
 
 

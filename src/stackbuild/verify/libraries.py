@@ -1,23 +1,218 @@
-"""Whether each native file of a layer can be loaded: its processor, the libraries it needs."""
+"""Shared libraries that a host has, so that a layer need not bring them."""
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.verify.loaders import neighbours
+from stackbuild.runtimes.elf import C_LIBRARY, Elf, find_needed
+from stackbuild.verify.deployed import module_name
 from stackbuild.verify.model import Finding
-from stackbuild.verify.native import module_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from stackbuild.compose.manifest import Manifest
     from stackbuild.platforms import Platform
-    from stackbuild.verify.binary import Binary
+    from stackbuild.verify.binaries import Binary
     from stackbuild.verify.deployed import DeployedLayer, Distribution
-    from stackbuild.verify.known import Entry
-    from stackbuild.verify.reading import ReadLayer
+    from stackbuild.verify.expected_failures import Entry
+    from stackbuild.verify.record_check import ReadLayer
+
+
+MANYLINUX = C_LIBRARY | {
+    *("libresolv.so.2", "libnsl.so.1", "libanl.so.1", "libmvec.so.1", "libBrokenLocale.so.1"),
+    *("libgcc_s.so.1", "libstdc++.so.6", "libatomic.so.1"),
+    *("libz.so.1", "libexpat.so.1"),
+    *("libglib-2.0.so.0", "libgobject-2.0.so.0", "libgthread-2.0.so.0"),
+    *("libX11.so.6", "libXext.so.6", "libXrender.so.1", "libICE.so.6", "libSM.so.6"),
+    "libGL.so.1",
+}
+"""What wheels of the manylinux family may expect of a host (PEP 513, PEP 599, PEP 600, and
+the policies of auditwheel, which has added to them since)."""
+
+DRIVERS = frozenset(
+    {
+        *("libcuda.so.1", "libnvidia-ml.so.1", "libnvcuvid.so.1", "libnvidia-encode.so.1"),
+        *("libnvoptix.so.1", "libcudadebugger.so.1", "libOpenCL.so.1", "libvulkan.so.1"),
+        *("libhsa-runtime64.so.1", "libamdhip64.so.6", "libze_loader.so.1"),
+    }
+)
+"""What comes with the driver of a device. Distributions load what needs it when they are told
+to use the device, and cannot bring it: driver and kernel must agree."""
+
+
+def declared(runtime: Manifest) -> frozenset[str]:
+    """What the interpreter of `runtime` needs of a host where it stands in for another one."""
+    about = runtime.provenance.get("runtime")
+    names = about.get("host_libraries") if isinstance(about, dict) else None
+    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
+
+
+MACOS = ("/usr/lib/", "/System/Library/")
+"""Where macOS has its own libraries; it lets nobody else put any there. Most of them are no
+files: dyld takes them out of its shared cache."""
+
+_API_SETS = ("api-ms-", "ext-ms-")
+"""Names that Windows resolves to whichever of its own DLLs implements them (Windows API sets)."""
+
+WINDOWS = frozenset(
+    f"{name}.dll"
+    for line in (
+        # Kernel, C library, registry, services, and what they are made of.
+        "kernel32 kernelbase ntdll ucrtbase msvcrt advapi32 sechost user32 win32u gdi32 gdi32full",
+        "gdiplus rpcrt4 combase ole32 oleaut32 oleacc oledlg propsys clbcatq psapi",
+        "version userenv profapi powrprof cfgmgr32 setupapi newdev devobj hid winusb pdh wevtapi",
+        "tdh dbghelp dbgcore dbgeng imagehlp apphelp cabinet msi mscoree ktmw32 clfsw32 fltlib",
+        "virtdisk vssapi wofutil wer faultrep avrt rstrtmgr mpr wtsapi32 winsta taskschd srvcli",
+        "wkscli samcli netutils samlib dsrole logoncli ntmarta authz wldp amsi esent icu",
+        # Shell and windows.
+        "shell32 shlwapi shcore comctl32 comdlg32 uxtheme dwmapi imm32 msctf msimg32 usp10 lpk",
+        "credui cryptui winspool urlmon wininet ieframe mshtml hlink themeui",
+        "windowscodecs wintypes coremessaging uiautomationcore magnification inkobjcore sti",
+        # Network and security.
+        "ws2_32 wsock32 mswsock winhttp httpapi webservices websocket dnsapi iphlpapi dhcpcsvc",
+        "dhcpcsvc6 netapi32 wlanapi rasapi32 rtutils snmpapi fwpuclnt nsi rtm secur32 sspicli",
+        "security crypt32 cryptbase cryptsp cryptnet cryptdll bcrypt bcryptprimitives ncrypt",
+        "wintrust msasn1 dpapi wldap32 activeds adsldpc ntdsapi winscard schannel bluetoothapis",
+        "traffic p2p pnrpnsp qwave icuin icuuc",
+        # Graphics, sound, video; the rest of Direct3D comes with its users.
+        "opengl32 glu32 ddraw d2d1 d3d9 d3d10 d3d10_1 d3d10core d3d11 d3d12 d3dcompiler_47 dxgi",
+        "dxcore dxva2 dcomp dwrite directml dinput dinput8 dsound xinput9_1_0 xinput1_4 winmm",
+        "wmvcore mmdevapi audioses ksuser msacm32 msvfw32 avicap32 avifil32 quartz evr mf mfplat",
+        "mfreadwrite mfcore mfsensorgroup strmiids vfw32 mscms icm32 t2embed fontsub",
+        # Databases, old interfaces, scripts.
+        "odbc32 odbccp32 oledb32 msdart loadperf lz32 ntvdm64 wow64 mprapi tapi32 mapi32 atl",
+        "wbemcomn fastprox framedynos wmi wmiclnt scrobj jscript vbscript advpack mgmtapi mtxdm",
+        # Administration, devices, and what few use.
+        "aclui sfc sfc_os query mstask gpedit dsprop dsuiext dhcpsapi clusapi resutils srclient",
+        "slc slcext slwga tbs winbio webauthn scarddlg wscapi wsdapi wlanui wcmapi ndfapi davclnt",
+        "cscapi cldapi drt eappcfg eappprxy elscore msdrm mqrt xolehlp normaliz ntlanman rasdlg",
+        "portabledeviceapi sensorsapi locationapi winhvplatform computecore computenetwork",
+        "prntvpt xpsprint compstui xmllite msxml6 xaudio2_8 xaudio2_9 cryptxml certcli",
+        "tokenbinding rpcns4 rpchttp wsnmp32 inseng chakra deviceaccess vmcompute sas",
+        "sensapi mlang shdocvw shfolder riched20 msftedit msls31 msdmo rtworkq mi offreg netbios",
+        "schedcli sxs msdelta mspatcha mspatchc peerdist mssip32 mfc42 mfc42u msvcirt msvcp60",
+    )
+    for name in line.split()
+) | {"winspool.drv", "hhctrl.ocx", "bthprops.cpl", "irprops.cpl"}
+"""DLLs of Windows 10 and 11 themselves that programs are linked with: Microsoft's documentation
+names one for each function of the Windows API. Not among them are those of Visual C++: a
+runtime of CPython brings vcruntime140.dll and vcruntime140_1.dll beside python.exe (PC/layout
+of CPython; python-build-standalone does the same), where they are found like any other file of
+the chain; msvcp140.dll, vcomp140.dll and concrt140.dll nobody brings but their users."""
+
+WINDOWS_DRIVERS = frozenset(
+    {
+        *("nvcuda.dll", "nvml.dll", "nvcuvid.dll", "nvencodeapi64.dll", "nvapi64.dll"),
+        *("opencl.dll", "vulkan-1.dll", "amdhip64.dll", "amdhip64_6.dll", "ze_loader.dll"),
+    }
+)
+"""`DRIVERS` for Windows."""
+
+
+def of_windows(name: str) -> bool:
+    """Whether Windows, or the driver of a device, has the DLL `name`, in lower case."""
+    return name.startswith(_API_SETS) or name in WINDOWS or name in WINDOWS_DRIVERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """What a layer's files find around them."""
+
+    layer: DeployedLayer
+    chain: Sequence[DeployedLayer]
+    names: frozenset[str]
+    """The file names in all layers of the chain; in lower case on Windows, which cares for none."""
+    granted: frozenset[str]
+    """What an interpreter that stands in for another one needs of its host; for the runtime
+    alone."""
+
+    def missing(self, binary: Binary, path: str) -> set[str]:
+        """What `binary`, the file `path` of the layer, needs and neither chain nor host has."""
+        search = {"linux": _missing_elf, "macos": _missing_macho, "windows": _missing_pe}
+        system = self.layer.manifest.platform.os
+        return search[system](binary, self.layer.directory / path, self) - self.granted
+
+    def has(self, path: Path) -> bool:
+        """Whether `path` is a file of the chain."""
+        plain = Path(os.path.normpath(path))
+        return any(plain.is_relative_to(one.directory) for one in self.chain) and plain.is_file()
+
+
+def neighbours(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Neighbours:
+    """What there is for the files of `layer`, whose chain this is."""
+    names = {path.rpartition("/")[2] for one in chain for path in (*one.kinds, *one.links)}
+    granted = declared(layer.manifest) if chain[-1] is layer else frozenset[str]()
+    if layer.manifest.platform.os == "windows":
+        names, granted = {name.lower() for name in names}, frozenset(map(str.lower, granted))
+    return Neighbours(layer=layer, chain=chain, names=frozenset(names), granted=granted)
+
+
+def _missing_elf(binary: Binary, file: Path, around: Neighbours) -> set[str]:
+    """By RUNPATH, RPATH and ``$ORIGIN`` (ld.so(8)), or anywhere in the chain by its name.
+
+    For distributions load what they need by its path beforehand.
+    """
+    unknown = {
+        name
+        for name in binary.needed
+        if name not in around.names and name not in MANYLINUX and name not in DRIVERS
+    }
+    if not unknown:
+        return unknown
+    return unknown - find_needed(Elf(binary.needed, binary.search), file.parent).keys()
+
+
+def _missing_macho(binary: Binary, file: Path, around: Neighbours) -> set[str]:
+    """By the path that the file names, with dyld's variables (dyld(1)).
+
+    A name with ``@rpath`` or without any directory may also be that of a
+    library anywhere in the chain: dyld takes one that is loaded already by the
+    name it was linked with, and searches the rpaths of all files that led here.
+    """
+    # A program is the executable itself; all others are loaded into the interpreter.
+    beside = file.parent if binary.program else around.chain[-1].directory / "bin"
+    return {
+        name
+        for name in binary.needed
+        if not (
+            any(_is_there(path, around) for path in _places(name, binary.search, file, beside))
+            or (
+                (name.startswith("@rpath/") or "/" not in name)
+                and name.rpartition("/")[2] in around.names
+            )
+        )
+    }
+
+
+def _places(name: str, search: Sequence[str], file: Path, beside: Path) -> Iterator[str]:
+    """The paths that dyld tries for `name`."""
+    variables = {"@loader_path": file.parent, "@executable_path": beside}
+    rest = name.removeprefix("@rpath/")
+    for item in (f"{one}/{rest}" for one in search) if rest != name else (name,):
+        first, _, steps = item.partition("/")
+        yield f"{variables[first]}/{steps}" if first in variables else item
+
+
+def _is_there(path: str, around: Neighbours) -> bool:
+    return os.path.normpath(path).startswith(MACOS) or around.has(Path(path))
+
+
+def _missing_pe(binary: Binary, file: Path, around: Neighbours) -> set[str]:
+    """Anywhere in the chain by its name, as Windows has no search that a file could tell of.
+
+    It looks beside the file, beside the interpreter, and in the directories
+    that packages add when they are imported (`os.add_dll_directory`: those of
+    delvewheel, ``<name>.libs``, and any others); which those are is only known
+    then. A DLL that is loaded already is taken by its name as well.
+    """
+    return {name for name in binary.needed if name not in around.names and not of_windows(name)}
+
 
 _MISSING = "needs a shared library that neither the chain nor every host has"
 _OTHER = "is not made for this processor"

@@ -1,0 +1,335 @@
+"""The directory that layers are published to.
+
+    index.json
+    .stackbuild.tag                          the mark (`stackbuild.mark`)
+    <platform>/<layer>-<digest12>.tar.zst    and the other formats
+    <platform>/<layer>-<digest12>.json       the manifest; of other formats <archive>.json
+
+Files appear in this order: the archive, its manifest, the index. So whatever
+the index names is complete, and a manifest's archive is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from stackbuild import strictjson
+from stackbuild.compose.archive import archive_name
+from stackbuild.compose.manifest import Index, IndexEntry
+from stackbuild.compose.serialize import (
+    index_from_json,
+    index_to_json,
+    manifest_from_json,
+    manifest_to_json,
+)
+from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.files import (
+    DISK_FULL,
+    IN_THE_WAY,
+    WORK_SUFFIX,
+    atomic_write,
+    locked,
+    obstacle,
+    read_regular,
+)
+from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
+from stackbuild.platforms import Platform
+from stackbuild.strictjson import MAX_SIZE
+from stackbuild.transport.transfer import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Archive, ArchiveFormat, Manifest
+    from stackbuild.messages import Messages
+    from stackbuild.spec.model import Catalogue
+    from stackbuild.workspace import Workspace
+
+
+INDEX = "index.json"
+LOCK = ".lock"
+_LEFTOVER_SECONDS = 24 * 3600
+"""Unfinished files that nobody has written to for so long are from a publish that was killed."""
+
+
+_UNFINISHED = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(WORK_SUFFIX)}")
+_PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)")
+"""The names of files in the directory of a platform, which others may put files into, too."""
+
+
+class ExportDirectory:
+    """A directory with published layers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def check(self, messages: Messages) -> None:
+        """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
+
+        What was published without the mark gets it: it is told by a valid index with
+        nothing beside it but directories of platforms.
+        """
+        if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
+            self.index()
+            known = {INDEX, LOCK, *Platform}
+            if not set(contents(self.directory)) - known:
+                write_mark(self.directory, Kind.EXPORTS)
+                messages.note(f"{self.directory} is marked as a directory of published layers")
+        check_mark(self.directory, Kind.EXPORTS)
+
+    def claim(self) -> None:
+        """Mark the directory where it is missing or empty. Raises ComposeError, OSError."""
+        claim(self.directory, Kind.EXPORTS)
+
+    def platform(self, platform: Platform) -> Path:
+        """Where the archives and manifests for `platform` are."""
+        return self.directory / platform
+
+    def index(self) -> Index:
+        """What is published here; nothing, where there is no index. Raises IntegrityError."""
+        path = self.directory / INDEX
+        try:
+            return index_from_json(read_regular(path, MAX_SIZE + 1), str(path))
+        except FileNotFoundError:
+            return Index(entries={})
+
+    def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
+        """The manifest that `index` has first for `layer`, if it can be read."""
+        entries = index.entries.get(layer, {}).get(platform, ())
+        return self._read(self.directory / entries[0].manifest) if entries else None
+
+    def complete(self, manifest: Manifest, format_: ArchiveFormat, seals: Seals) -> Manifest | None:
+        """What is here already of `manifest`, which knows nothing of its archive yet.
+
+        None where the manifest is damaged, and where `seals` do not hold for the archive.
+        """
+        path = self._manifest_path(manifest, format_)
+        found = self._read(path)
+        if found is None or found.digest != manifest.digest or found.archive.format != format_:
+            return None
+        # The index names the sha256 of these bytes.
+        if path.read_bytes() != manifest_to_json(found):
+            return None
+        return found if seals.hold(path.parent / found.archive.name, found.archive) else None
+
+    def _read(self, path: Path) -> Manifest | None:
+        try:
+            return manifest_from_json(read_regular(path, MAX_SIZE + 1), str(path))
+        except (OSError, IntegrityError):
+            return None
+
+    def _manifest_path(self, manifest: Manifest, format_: ArchiveFormat) -> Path:
+        name = archive_name(manifest, format_)
+        stem = name.removesuffix(".tar.zst")
+        return self.platform(manifest.platform) / f"{stem}.json"
+
+    def has_archive(self, manifest: Manifest, format_: ArchiveFormat) -> bool:
+        """Whether a file has the name of the archive of `manifest`, whatever it holds."""
+        return (self.platform(manifest.platform) / archive_name(manifest, format_)).exists()
+
+    def manifest_path(self, manifest: Manifest) -> Path:
+        """Where `manifest`, which knows its archive, stands."""
+        return self._manifest_path(manifest, manifest.archive.format)
+
+    def put(self, manifest: Manifest) -> None:
+        """Write `manifest`, whose archive is here. Raises OSError."""
+        atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
+
+    def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
+        """Make `manifests` the current ones; entries of everything else stay.
+
+        Each comes with what the catalogue is to say of it; its version must be set.
+
+        Raises IntegrityError for an index that is damaged, ComposeError for one that
+        would be too large, OSError.
+        """
+        entries = [
+            (manifest, index_entry(manifest, self._relative(manifest), catalogue))
+            for manifest, catalogue in manifests
+        ]
+        with locked(self.directory / LOCK, messages):
+            before = self.index()
+            after = before
+            for manifest, entry in entries:
+                after = entered(after, manifest.layer, manifest.platform, entry)
+            if after != before:
+                data = index_to_json(after)
+                if len(data) > MAX_SIZE:
+                    raise ComposeError(
+                        "the index would be larger than a reader accepts",
+                        file=self.directory / INDEX,
+                        expected=f"at most {MAX_SIZE} bytes",
+                        found=f"{len(data)} bytes",
+                        remedy="publish to a new directory (--to), which holds no older versions",
+                    )
+                atomic_write(self.directory / INDEX, data)
+
+    def _relative(self, manifest: Manifest) -> str:
+        return self.manifest_path(manifest).relative_to(self.directory).as_posix()
+
+    def sweep(self) -> None:
+        """Remove what a publish that was killed has left unfinished."""
+        before = time.time() - _LEFTOVER_SECONDS
+        for path in self._files():
+            try:
+                if _UNFINISHED.fullmatch(path.name) and path.lstat().st_mtime < before:
+                    path.unlink()
+            except OSError:
+                continue
+
+    def _files(self) -> Iterator[Path]:
+        for platform in Platform:
+            yield from self.platform(platform).glob("*")
+
+    def forget_older(self, messages: Messages) -> None:
+        """Remove everything but the current manifests and their archives.
+
+        For a shelf that only one root is installed from. Raises OSError.
+        """
+        with locked(self.directory / LOCK, messages):
+            before = self.index()
+            after = Index(
+                entries={
+                    layer: {platform: entries[:1] for platform, entries in platforms.items()}
+                    for layer, platforms in before.entries.items()
+                }
+            )
+            if after == before:
+                return
+            atomic_write(self.directory / INDEX, index_to_json(after))
+            kept = set()
+            for layer, platforms in after.entries.items():
+                for platform in platforms:
+                    manifest = self.current(after, layer, platform)
+                    if manifest:
+                        path = self.manifest_path(manifest)
+                        kept |= {path, path.with_name(manifest.archive.name)}
+            for path in self._files():
+                if path not in kept and _PUBLISHED.fullmatch(path.name):
+                    path.unlink()
+
+
+def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEntry:
+    """What the index says of `manifest`, which stands at `path`, relative to the index."""
+    return IndexEntry(
+        manifest=path,
+        sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
+        digest=manifest.digest,
+        lock=manifest.lock,
+        kind=manifest.kind,
+        version=catalogue.version or "0",
+        python_version=manifest.python_version,
+        chain=tuple(link.layer for link in manifest.chain),
+        size=manifest.archive.size,
+        content_size=sum(placed.frame.content_size for placed in manifest.frames),
+        files=sum(placed.frame.files for placed in manifest.frames),
+        deprecated=catalogue.deprecated,
+        superseded_by=catalogue.superseded_by,
+    )
+
+
+def entered(index: Index, layer: str, platform: Platform, entry: IndexEntry) -> Index:
+    """`index` with `entry` as the current one of `layer` on `platform`.
+
+    One of the same manifest moves to the front. An archive in a format that is
+    not installed by frames does not come before one of the same contents that is.
+    """
+    platforms = dict(index.entries.get(layer, {}))
+    others = [other for other in platforms.get(platform, ()) if other.manifest != entry.manifest]
+    same = [other for other in others if other.digest == entry.digest]
+    framed = [one for one in (*same, entry) if _is_framed(one)]
+    packed = [one for one in (entry, *same) if not _is_framed(one)]
+    rest = [other for other in others if other.digest != entry.digest]
+    platforms[platform] = (*framed, *packed, *rest)
+    return Index(entries={**index.entries, layer: platforms})
+
+
+def _is_framed(entry: IndexEntry) -> bool:
+    return not entry.manifest.endswith((".tar.xz.json", ".tar.gz.json", ".zip.json"))
+
+
+@contextmanager
+def explained(to: Path, workspace: Workspace) -> Iterator[None]:
+    """Turn what the system refuses while publishing in `to` into ComposeError.
+
+    A full disk names no file, so the places that are written to are named.
+    """
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        if error.errno in IN_THE_WAY:
+            raise ComposeError(
+                f"something that stackbuild did not make is in the way: {obstacle(error, to)}",
+                remedy="move it away, or name another directory with --to, or another cache with "
+                "STACKBUILD_CACHE_DIR",
+            ) from error
+        full = error.errno in DISK_FULL
+        raise ComposeError(
+            "the disk is full" if full else "layers cannot be published",
+            file=error.filename or f"{to}, or in the cache {workspace.cache}",
+            found=error.strerror or str(error),
+            remedy="make room and run the same command again"
+            if full
+            else "name another directory with --to, or another cache with STACKBUILD_CACHE_DIR, "
+            "or use an account that may write there",
+        ) from error
+
+
+class Seals:
+    """The seals of the archives in one directory. Methods may be called from several threads."""
+
+    def __init__(self, cache: Path, directory: Path, *, read_all: bool = False) -> None:
+        """`read_all`: trust no seal, as after a disk has failed."""
+        key = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()
+        self._path = cache / "published" / f"{key}.json"
+        self._read_all = read_all
+        self._lock = Lock()
+        self._changed = False
+        self._entries: dict[str, object] = {}
+        try:
+            found = strictjson.read(self._path)
+        except (OSError, IntegrityError):
+            return
+        if isinstance(found, dict):
+            self._entries = found
+
+    def hold(self, path: Path, archive: Archive) -> bool:
+        """Whether the file `path` is `archive`; it is read where its seal does not tell."""
+        try:
+            if path.stat().st_size != archive.size:
+                return False
+            sealed = not self._read_all and self._entries.get(str(path)) == _seal(path, archive)
+            if not sealed and sha256_file(path) != archive.sha256:
+                return False
+        except OSError:
+            return False
+        self.put(path, archive)
+        return True
+
+    def put(self, path: Path, archive: Archive) -> None:
+        """Remember that the file `path` is `archive`. Raises OSError."""
+        seal = _seal(path, archive)
+        with self._lock:
+            if self._entries.get(str(path)) != seal:
+                self._entries[str(path)] = seal
+                self._changed = True
+
+    def save(self) -> None:
+        """Keep the seals for the next command. Raises OSError."""
+        if self._changed:
+            atomic_write(self._path, json.dumps(self._entries))
+
+
+def _seal(path: Path, archive: Archive) -> list[object]:
+    status = path.stat()
+    return [archive.sha256, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

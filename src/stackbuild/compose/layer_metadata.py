@@ -1,0 +1,264 @@
+"""The files of a layer that are made for it alone."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+from stackbuild.frames.files import FileContent, Link
+from stackbuild.frames.scripts import script_files
+from stackbuild.layout import METADATA
+from stackbuild.names import layer_directory
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from packaging.version import Version
+
+    from stackbuild.frames.model import FrameSet
+    from stackbuild.layout import Layout
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer
+
+
+LICENCES = "share/licenses/distributions.json"
+
+_LICENCE_FILE = re.compile(
+    r"[^/]+\.dist-info/(licenses/.+|(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
+)
+"""PEP 639, and where build backends put them before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowerLayer:
+    """A layer of the chain: what the layers above it must know."""
+
+    layer: Layer
+    directory: str
+    sets: tuple[FrameSet, ...]
+    """Of its distributions and overlays."""
+    overlay_pth: tuple[str, ...] = ()
+
+    @property
+    def pth(self) -> tuple[str, ...]:
+        """The lines of its `.pth` files."""
+        lines = (line for frame_set in self.sets for line in frame_set.pth)
+        return (*lines, *self.overlay_pth)
+
+
+def directory_name(layer: Layer, lock: LayerLock) -> str:
+    """The directory of `layer` in a root; it tells the lock's version if the layer is versioned."""
+    return layer_directory(layer.name, lock.version if layer.versioned else None)
+
+
+def module_files(
+    layer: Layer, layout: Layout, lower: Sequence[LowerLayer], sources: Mapping[str, Path]
+) -> dict[str, FileContent]:
+    """The Python modules of a layer's own, which are compiled like all others.
+
+    That is `sources` (`project.modules.module_sources`) and what runs at start;
+    a runtime has none. `lower` are the layers below, nearest first. Raises
+    ComposeError where a file cannot be read.
+    """
+    if layer.kind is LayerKind.RUNTIME:
+        return {}
+    below = [(place.directory, place.pth) for place in lower]
+    files = site_files(layout, lower[-1].directory, below)
+    for name, path in sources.items():
+        try:
+            content = FileContent(data=path.read_bytes())
+        except OSError as error:
+            raise ComposeError(
+                f"a module of the layer cannot be read: {error.strerror}",
+                layer=layer.name,
+                file=path,
+            ) from error
+        files[f"{layout.site_packages}/{name}"] = content
+    return files
+
+
+def head_files(
+    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
+) -> dict[str, FileContent | Link]:
+    """What makes a directory a layer: its configuration, its interpreter, its description.
+
+    The console scripts of the chain and the licences are `chain_scripts` and
+    `licence_files`. `lower` are the layers below, nearest first.
+    """
+    files: dict[str, FileContent | Link] = {}
+    if layer.kind is not LayerKind.RUNTIME:
+        if layout.os != "windows":
+            files |= interpreter_links(layout, lower[-1].directory)
+        files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
+    elif layout.os != "windows" and lock.python_version.release[:3] != (3, 14, 0):
+        # It keeps the user's site-packages out of a runtime that is started directly.
+        # Beside a python.exe it would mean something else, and 3.14.0 needs a `home`.
+        files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
+    files[f"{METADATA}/venvstacks_layer.json"] = _json(
+        _venvstacks_layer(layer, layout, lock, lower), indent=2
+    )
+    return files
+
+
+def _venvstacks_layer(
+    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
+) -> dict[str, object]:
+    """What venvstacks 0.8 says of a layer in the layer itself (its class `LayerConfig`)."""
+    windows = layout.os == "windows"
+    base = "python.exe" if windows else "bin/python"
+    is_runtime = layer.kind is LayerKind.RUNTIME
+    config: dict[str, object] = {
+        "python": base if is_runtime else layout.interpreter,
+        "py_version": str(lock.python_version),
+        "base_python": base if is_runtime else f"../{lower[-1].directory}/{base}",
+        "site_dir": layout.site_packages,
+        "pylib_dirs": [f"../{place.directory}/{layout.site_packages}" for place in lower],
+        "dynlib_dirs": [],
+    }
+    if layer.launch_module:
+        config["launch_module"] = layer.launch_module.stem
+    return config
+
+
+def chain_scripts(
+    lower: Sequence[LowerLayer], layout: Layout, platform: Platform, taken: Collection[str]
+) -> dict[str, FileContent | Link]:
+    """The console scripts of the layers below, started with this layer's interpreter.
+
+    Of several with one name the nearest layer's counts; what is `taken` by the
+    layer itself comes before all.
+    """
+    seen = {path.casefold() for path in taken}
+    files: dict[str, FileContent | Link] = {}
+    for place in lower:
+        for frame_set in place.sets:
+            for entry_point in frame_set.entry_points:
+                for path, data in script_files(entry_point, layout, platform.machine).items():
+                    if path.casefold() not in seen:
+                        seen.add(path.casefold())
+                        files[path] = FileContent(data=data, executable=True)
+    return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Licensed:
+    """Something in a layer that has a licence."""
+
+    name: str
+    version: str
+    frame_set: FrameSet
+
+
+def licence_files(items: Iterable[Licensed], layout: Layout) -> dict[str, FileContent | Link]:
+    """An overview: each distribution's licence, and the files in the layer that hold its text."""
+    overview = [
+        {
+            "name": item.name,
+            "version": item.version,
+            "licence": item.frame_set.licence,
+            "files": [path for path in item.frame_set.paths if _is_licence(path, layout)],
+        }
+        for item in items
+    ]
+    return {LICENCES: _json(overview, indent=2)}
+
+
+def _is_licence(path: str, layout: Layout) -> bool:
+    if path == f"{layout.stdlib}/LICENSE.txt":
+        return True
+    site = f"{layout.site_packages}/"
+    return path.startswith(site) and bool(_LICENCE_FILE.fullmatch(path, len(site)))
+
+
+def _text(text: str) -> FileContent:
+    return FileContent(data=text.encode())
+
+
+def _json(value: object, *, indent: int) -> FileContent:
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
+    return _text(f"{text}\n")
+
+
+_TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
+_SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
+
+_PTH = "zzz_stackbuild.pth"
+"""The last of a directory's `.pth` files by name, so that nothing comes before its line."""
+_PRECEDENCE = "import sys; sys.path.insert(0, sitedir)\n"
+"""`sitedir` is a name in the function of the `site` module that runs the line; the
+`.pth` files of namespace packages lean on it too."""
+
+
+def pyvenv_cfg(name: str, python: Version) -> str:
+    """The pyvenv.cfg of the layer `name` (PEP 405).
+
+    It has no `home`: CPython finds the runtime through the link `bin/python`.
+    Where that is not enough, `install.home` adds one.
+    """
+    return f"include-system-site-packages = false\nversion = {python}\nprompt = {name}\n"
+
+
+def interpreter_links(layout: Layout, runtime_directory: str) -> dict[str, Link]:
+    """The links that start the runtime's interpreter in this layer."""
+    first = f"{layout.scripts}/python"
+    others = (f"{layout.scripts}/python3", f"{layout.scripts}/python{layout.python}")
+    target = f"../../{runtime_directory}/{layout.runtime_interpreter}"
+    return {first: Link(target), **{path: Link("python") for path in others}}
+
+
+def site_files(
+    layout: Layout,
+    runtime_directory: str,
+    lower: Sequence[tuple[str, Iterable[str]]],
+) -> dict[str, FileContent]:
+    """The `sitecustomize.py` of a layer, and the `.pth` that lets it be found first.
+
+    `lower` are the directories of the layers below, nearest first, each with the
+    lines of its `.pth` files.
+    """
+    paths, imports = _lower_paths(layout, lower)
+    settings = {
+        "SITE_PACKAGES": repr(layout.site_packages),
+        "RUNTIME": repr(runtime_directory),
+        "INTERPRETER": repr(layout.runtime_interpreter),
+        "PATHS: tuple[str, ...]": repr(paths),
+        "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
+        "PRECEDENCE": repr(_PTH),
+    }
+    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    code = _SETTINGS.sub(lambda _: text, _TEMPLATE.read_text(encoding="utf-8"))
+    files = {"sitecustomize.py": code, _PTH: _PRECEDENCE}
+    return {
+        f"{layout.site_packages}/{name}": FileContent(data=content.encode())
+        for name, content in files.items()
+    }
+
+
+def _lower_paths(
+    layout: Layout, lower: Sequence[tuple[str, Iterable[str]]]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Paths relative to the root, and lines to execute with the directory they stand in.
+
+    A path that leaves the root has no meaning on another machine and is left out.
+    """
+    paths: dict[str, None] = {}
+    imports: list[tuple[str, str]] = []
+    for directory, lines in lower:
+        site = f"{directory}/{layout.site_packages}"
+        paths[site] = None
+        for line in lines:
+            text = line.strip()
+            if line.startswith(("import ", "import\t")):
+                imports.append((site, text))
+            elif text and not text.startswith("#"):
+                path = posixpath.normpath(posixpath.join(site, text.replace("\\", "/")))
+                if not path.startswith(("/", "../")) and ":" not in path:
+                    paths[path] = None
+    return tuple(paths), tuple(imports)

@@ -1,0 +1,160 @@
+"""The ways in which a layer cannot be resolved, and the error that tells each of them.
+
+The same problem on several platforms is one error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError, StackbuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.targets import Level, Target
+    from stackbuild.platforms import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveProblem:
+    """What a layer cannot be resolved for; equal on all platforms that it concerns."""
+
+    kind: type[StackbuildError] = LockError
+    message: str
+    distribution: str | None = None
+    expected: str | None = None
+    found: str | None = None
+    remedy: str | None = None
+    absent: bool = False
+    """Whether no index has the distribution at all."""
+
+    def error(self, layer: str, failures: Sequence[ResolveFailure]) -> StackbuildError:
+        """The error for `layer` on the platforms of `failures`."""
+        return self.kind(
+            self.message,
+            layer=layer,
+            platform=", ".join(str(failure.platform) for failure in failures),
+            distribution=self.distribution,
+            expected=self.expected,
+            found=self.found,
+            remedy=self.remedy,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingWheel:
+    """A distribution without a wheel for the target."""
+
+    distribution: str
+    """Its name and version, as far as the requirements settle one."""
+    asked: str
+    """Who asks for it."""
+
+    @property
+    def name(self) -> NormalizedName:
+        """The distribution's name alone."""
+        from packaging.utils import canonicalize_name
+
+        return canonicalize_name(self.distribution.partition(" ")[0])
+
+    def error(self, layer: str, failures: Sequence[ResolveFailure]) -> StackbuildError:
+        """The error for `layer`, with the remedies for each platform."""
+        available = sorted({tag for failure in failures for tag in failure.tags})
+        platforms = ", ".join(str(failure.platform) for failure in failures)
+        remedies = [*_other_versions(failures), *_higher_levels(failures)]
+        remedies.append(f"leave {platforms} out of the `platforms` of {layer}")
+        return LockError(
+            f"{self.distribution} has no wheel for {platforms}",
+            layer=layer,
+            platform=", ".join(str(failure.target or failure.platform) for failure in failures),
+            distribution=f"{self.distribution}, {self.asked}",
+            found=f"wheels for {', '.join(available)}" if available else "no wheels",
+            remedy="; or ".join(remedies),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveFailure:
+    """A layer that cannot be resolved on a platform."""
+
+    layer: str
+    platform: Platform
+    problem: ResolveProblem | MissingWheel | StackbuildError
+    target: Target | None = None
+    tags: tuple[str, ...] = ()
+    """What wheels there are for, where one is missing."""
+    alternative: str | None = None
+    """Another version that has a wheel for this platform."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a distribution cannot be had, which a layer may do without."""
+        if isinstance(self.problem, ResolveProblem):
+            return self.problem.absent
+        return isinstance(self.problem, MissingWheel)
+
+    def in_short(self) -> str:
+        """What is wrong, without the layer and the remedies."""
+        if isinstance(self.problem, MissingWheel):
+            return f"{self.problem.distribution} has no wheel for {self.platform}"
+        return self.problem.message
+
+
+def told(failures: Sequence[ResolveFailure]) -> list[StackbuildError]:
+    """The errors to show: one for each layer and problem, in the order they came up."""
+    groups: dict[tuple[str, object], list[ResolveFailure]] = {}
+    for failure in failures:
+        if isinstance(failure.problem, StackbuildError):
+            groups.setdefault(("", str(failure.problem)), []).append(failure)
+        else:
+            groups.setdefault((failure.layer, failure.problem), []).append(failure)
+    errors = []
+    for (layer, _), group in groups.items():
+        problem = group[0].problem
+        errors.append(
+            problem if isinstance(problem, StackbuildError) else problem.error(layer, group)
+        )
+    return errors
+
+
+def _other_versions(failures: Sequence[ResolveFailure]) -> list[str]:
+    platforms: dict[str, list[str]] = {}
+    for failure in failures:
+        if failure.alternative:
+            platforms.setdefault(failure.alternative, []).append(str(failure.platform))
+    return [
+        f"require another version ({version} has wheels for {', '.join(names)})"
+        for version, names in platforms.items()
+    ]
+
+
+def _higher_levels(failures: Sequence[ResolveFailure]) -> list[str]:
+    remedies = []
+    for failure in failures:
+        if failure.target and (level := _next_level(failure.target, failure.tags)):
+            text = f"{level[0]}.{level[1]}"
+            if failure.platform.os == "linux":
+                remedies.append(f"set `linux_target = 'glibc@{text}'`")
+            else:
+                remedies.append(f"set `macosx_target = '{text}'`")
+    return list(dict.fromkeys(remedies))
+
+
+def _next_level(target: Target, tags: Sequence[str]) -> Level | None:
+    """The lowest level above the target's at which one of `tags` could be installed."""
+    pattern = {
+        "linux": rf"manylinux_(\d+)_(\d+)_{target.platform.machine}",
+        "macos": r"macosx_(\d+)_(\d+)_(?:universal2|"
+        + ("arm64" if target.platform.machine == "aarch64" else "x86_64|intel")
+        + ")",
+    }.get(target.platform.os)
+    if pattern is None:
+        return None
+    matches = [match for tag in tags if (match := re.fullmatch(pattern, tag))]
+    levels = [(int(match[1]), int(match[2])) for match in matches]
+    return min((level for level in levels if level > target.level), default=None)

@@ -1,0 +1,139 @@
+"""What locking changed: the difference of two sets of locks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.current import Locks, Stale
+    from stackbuild.lock.model import LayerLock, LeftOut
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Setting, Settings, Stack
+
+
+State = Literal["new", "changed", "renewed", "current"]
+"""`renewed`: made from other inputs, with the same distributions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of one lock. Names and versions are text, for printing."""
+
+    layer: str
+    platform: Platform
+    state: State
+    version: int
+    """The lock's counter."""
+    added: tuple[tuple[str, str], ...] = ()
+    """Name and version."""
+    removed: tuple[tuple[str, str], ...] = ()
+    upgraded: tuple[tuple[str, str, str], ...] = ()
+    downgraded: tuple[tuple[str, str, str], ...] = ()
+    """Name, former and present version."""
+    refiled: tuple[tuple[str, str], ...] = ()
+    """Name and version, unchanged but for the file."""
+    interpreter: bool = False
+    """Whether a runtime's archive is another one than before."""
+    own: bool = False
+    """Whether the modules, the overlays or a version below a versioned layer changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockReport:
+    """What `stackbuild lock` did, or with `--check` what it would have to do."""
+
+    changes: tuple[Change, ...] = ()
+    stale: tuple[Stale, ...] = ()
+    """With `check`: the locks that are missing or stale."""
+    locks: tuple[LayerLock, ...] = ()
+    """As they are now; with what each of them leaves out."""
+    leftovers: tuple[str, ...] = ()
+    """Locks of what is no longer in the spec, relative to the project; removed unless `check`."""
+    warnings: tuple[str, ...] = ()
+    """What may not be meant."""
+
+
+def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
+    """The difference between a lock and the one before it."""
+    if old is None:
+        state: State = "new"
+    elif old.digest != lock.digest:
+        state = "changed"
+    else:
+        state = "current" if old == lock else "renewed"
+    before = {item.name: item for item in old.distributions} if old else {}
+    after = {item.name: item for item in lock.distributions}
+    both = [name for name in after if name in before]
+
+    def moved(names: Iterable[NormalizedName]) -> tuple[tuple[str, str, str], ...]:
+        return tuple((name, str(before[name].version), str(after[name].version)) for name in names)
+
+    return Change(
+        layer=lock.layer,
+        platform=lock.platform,
+        state=state,
+        version=lock.version,
+        added=tuple((name, str(after[name].version)) for name in after if name not in before),
+        removed=tuple((name, str(before[name].version)) for name in before if name not in after),
+        upgraded=moved(name for name in both if before[name].version < after[name].version),
+        downgraded=moved(name for name in both if before[name].version > after[name].version),
+        refiled=tuple(
+            (name, str(after[name].version))
+            for name in both
+            if before[name].version == after[name].version
+            and before[name].wheel != after[name].wheel
+        ),
+        interpreter=old is not None and old.interpreter != lock.interpreter,
+        own=old is not None and old.own != lock.own,
+    )
+
+
+def describe_left_out(
+    locks: Iterable[tuple[LayerLock, Iterable[LeftOut]]],
+) -> list[str]:
+    """`name in layer on its platforms: reason`, a line for each name, layer and reason."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for lock, items in locks:
+        for item in items:
+            key = (item.name, lock.layer, item.reason)
+            grouped.setdefault(key, []).append(str(lock.platform))
+    return [
+        f"{name} in {layer} on {', '.join(platforms)}: {reason}"
+        for (name, layer, reason), platforms in grouped.items()
+    ]
+
+
+def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tuple[str, ...]:
+    """A sentence for each skip of the spec that no lock needs.
+
+    `current` are the locks that were just looked at; those of other layers,
+    which a shared skip may concern as well, are taken from `locks`. Nothing
+    is said of a skip while a layer that it concerns is not locked.
+    """
+    by_pair = {(lock.layer, lock.platform): lock for lock in current}
+    met: dict[tuple[str, str], bool] = {}
+    for layer in stack.layers.values():
+        for name, platform, setting in _skips(layer):
+            key = (setting.place, name)
+            if platform not in layer.platforms:
+                met.setdefault(key, False)
+                continue
+            lock = by_pair.get((layer.name, platform)) or locks.get(layer.name, platform)
+            used = lock is None or any(item.name == name for item in lock.skipped)
+            met[key] = met.get(key, False) or used
+    return tuple(
+        f"{place}: nothing needs {name} there, so it need not be skipped"
+        for (place, name), used in met.items()
+        if not used
+    )
+
+
+def _skips(layer: Layer) -> Iterator[tuple[str, Platform, Setting]]:
+    for name, reasons in cast("Settings", layer.settings.get("skip", {})).items():
+        for platform, setting in cast("Settings", reasons).items():
+            yield name, cast("Platform", platform), cast("Setting", setting)

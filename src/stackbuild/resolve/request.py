@@ -1,0 +1,167 @@
+"""What uv is asked, and the files that ask it: settings, requirements, pins and stand-ins."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stackbuild.resolve.stub_wheels import StandIn, stand_in
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.indexes import IndexSettings
+    from stackbuild.lock.targets import Target
+
+ANSWER = "pylock.answer.toml"
+"""The file that uv answers in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveRequest:
+    """What uv is asked."""
+
+    layer: str
+    requirements: tuple[str, ...]
+    target: Target
+    indexes: IndexSettings
+    constraints: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    """Versions that no other may take the place of."""
+    preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    """Versions to take where nothing speaks against them."""
+    stand_ins: Collection[NormalizedName] = ()
+    """Distributions that are left out, also where others require them."""
+    overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to the specifier that counts instead of all others."""
+    without_dependencies: Collection[NormalizedName] = ()
+    """Distributions whose dependencies are not followed."""
+    from_source: Collection[NormalizedName] = ()
+    """Distributions whose source distributions count, and not their wheels."""
+    sources: Collection[tuple[NormalizedName, StandIn]] = ()
+    """What is known of source distributions; others count as without dependencies."""
+    built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
+    """Distributions that are not looked up, since they were built from source."""
+    no_deps: bool = False
+    every_file: bool = False
+    """Tell the wheels for all platforms instead of the best one for the target."""
+    refresh: bool = False
+    """Ask the indexes anew, whatever they allow to be remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A distribution that uv chose, and a wheel or the source distribution of it."""
+
+    name: NormalizedName
+    version: Version
+    file: str
+    url: str
+    """Without credentials."""
+    sha256: str | None
+    size: int | None
+    """In bytes, where the index tells."""
+
+
+def project_name(layer: str) -> str:
+    """The name that a layer has in uv's messages, which no distribution has."""
+    return "layer-" + re.sub(r"[^a-z0-9]+", "-", layer.lower()).strip("-")
+
+
+def write_request(
+    request: ResolveRequest,
+    tables: list[dict[str, object]],
+    fixed: Mapping[NormalizedName, Found],
+    directory: Path,
+) -> None:
+    """Write the files that ask `request` into `directory`, where uv runs.
+
+    `tables` are the package indexes, `fixed` the wheels of overridden
+    distributions that are bound to an index.
+    """
+    import tomlkit
+
+    settings = {**request.indexes.uv_settings, "index": tables}
+    if metadata := list(_metadata(request)):
+        settings["dependency-metadata"] = metadata
+    (directory / "uv.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
+    # uv reads `sources` from a project only, and finds their indexes only there.
+    project = {
+        "project": {
+            "name": project_name(request.layer),
+            "version": "0",
+            "dependencies": list(request.requirements),
+        },
+        "tool": {
+            "uv": {
+                # A workspace of its own, so that no directory above is searched for one.
+                "workspace": {},
+                "index": tables,
+                "sources": {
+                    name: {"index": index}
+                    for name, index in request.indexes.sources.items()
+                    if name not in request.stand_ins and name not in request.built
+                },
+            }
+        },
+    }
+    (directory / "pyproject.toml").write_text(tomlkit.dumps(project), encoding="utf-8")
+    pins = [
+        f"{name}=={version}\n"
+        for name, version in request.constraints.items()
+        if name not in request.stand_ins and name not in request.built
+    ]
+    # A constraint asks for nothing by itself: they come in where somebody needs them.
+    pins += [f"{line}\n" for line in _built(request, directory)]
+    (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
+    overrides = "".join(f"{line}\n" for line in _overrides(request, fixed, directory))
+    (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
+    if request.preferences:
+        # uv prefers the versions that the output file holds already.
+        packages = [
+            {"name": name, "version": str(version)} for name, version in request.preferences.items()
+        ]
+        answer = {"lock-version": "1.0", "created-by": "stackbuild", "packages": packages}
+        (directory / ANSWER).write_text(tomlkit.dumps(answer), encoding="utf-8")
+
+
+def _metadata(request: ResolveRequest) -> Iterator[dict[str, object]]:
+    """What uv takes for the metadata of distributions, instead of reading or building it."""
+    bare = {*request.without_dependencies, *request.from_source}
+    for name in sorted(bare):
+        yield {"name": name, "requires-dist": []}
+    for name, known in request.sources:
+        if name not in request.without_dependencies:
+            yield {
+                "name": name,
+                "version": str(known.version),
+                "requires-dist": list(known.dependencies),
+                "provides-extra": list(known.extras),
+            }
+
+
+def _built(request: ResolveRequest, directory: Path) -> Iterator[str]:
+    for name, known in sorted(request.built.items()):
+        followed = name not in request.without_dependencies
+        wheel = stand_in(
+            name, directory, known.version, known.dependencies if followed else (), known.extras
+        )
+        yield f"{name} @ {wheel.as_uri()}"
+
+
+def _overrides(
+    request: ResolveRequest, fixed: Mapping[NormalizedName, Found], directory: Path
+) -> Iterator[str]:
+    for name in sorted(request.stand_ins):
+        yield f"{name} @ {stand_in(name, directory).as_uri()}"
+    for name, specifier in sorted(request.overrides.items()):
+        if name in request.stand_ins:
+            continue
+        if name in fixed:
+            yield f"{name} @ {request.indexes.with_credentials(fixed[name].url)}"
+        else:
+            yield f"{name}{specifier}"

@@ -1,0 +1,207 @@
+"""Layers side by side that have different versions of a distribution.
+
+The nearest layer's version is the one that is imported. A `Conflict` is a
+requirement of a layer below, or of a distribution there, that it does not meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.lock.dependencies import active, requested_extras
+from stackbuild.lock.model import Conflict, VcsSource
+from stackbuild.platforms import marker_environment
+from stackbuild.resolve.problems import ResolveProblem
+from stackbuild.spec.policy import policy_on_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.model import LayerLock, LockedDistribution
+    from stackbuild.platforms import Platform
+    from stackbuild.resolve.metadata import Described
+    from stackbuild.spec.model import Layer, Stack
+
+    Shown = Mapping[NormalizedName, tuple[LayerLock, LockedDistribution]]
+    Describe = Callable[
+        [Layer, Platform, Sequence[LockedDistribution]], Mapping[NormalizedName, Described]
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """A version that is not imported, as a nearer layer has another one."""
+
+    name: NormalizedName
+    version: str
+    layer: str
+    """What is imported, and where it is."""
+    hidden_version: str
+    hidden_layer: str
+
+    def __str__(self) -> str:
+        """For messages."""
+        return (
+            f"{self.name} {self.version} of {self.layer} hides"
+            f" {self.name} {self.hidden_version} of {self.hidden_layer}"
+        )
+
+
+def shown(chain: Iterable[LayerLock]) -> Shown:
+    """The distributions of `chain`, nearest layer first, that are imported."""
+    found: dict[NormalizedName, tuple[LayerLock, LockedDistribution]] = {}
+    for lock in chain:
+        for item in lock.distributions:
+            found.setdefault(item.name, (lock, item))
+    return found
+
+
+def hidden(lower: Sequence[LayerLock]) -> list[Hidden]:
+    """The distributions of `lower`, nearest layer first, that layers there disagree on."""
+    nearest = shown(lower)
+    return [
+        Hidden(
+            name=item.name,
+            version=str(nearest[item.name][1].version),
+            layer=nearest[item.name][0].layer,
+            hidden_version=str(item.version),
+            hidden_layer=lock.layer,
+        )
+        for lock in lower
+        for item in lock.distributions
+        if item.version != nearest[item.name][1].version
+    ]
+
+
+def find_conflicts(
+    stack: Stack,
+    layer: Layer,
+    platform: Platform,
+    lower: Sequence[LayerLock],
+    describe: Describe,
+) -> tuple[Conflict, ...]:
+    """The requirements that hold in a layer below and that `layer` breaks.
+
+    `lower` are the locks of the layers below `layer`, nearest first. `describe`
+    gives the metadata of distributions of a layer.
+    """
+    nearest = shown(lower)
+    # Of the files, for a commit may have the version of a release.
+    if all(
+        item.wheel == nearest[item.name][1].wheel for lock in lower for item in lock.distributions
+    ):
+        return ()
+    members = {lock.layer: lock for lock in lower}
+    requires: dict[str, tuple[str, ...]] = {
+        name: one.requires
+        for lock in lower
+        for name, one in describe(
+            stack.layers[lock.layer],
+            platform,
+            [item for item in lock.distributions if nearest[item.name][0] is lock],
+        ).items()
+    }
+    environment = marker_environment(platform, str(stack.python_version(layer)))
+    extras = requested_extras(requires, _asked_extras(stack, layer, platform), environment)
+    found: list[Conflict] = []
+    for lock in lower:
+        member = stack.layers[lock.layer]
+        policy = policy_on_chain(stack, member, platform)
+        wishes = [
+            (lock.layer, requirement) for requirement in stack.requirements_for(member, platform)
+        ]
+        for item in lock.distributions:
+            if nearest[item.name][0] is lock and item.name not in policy.no_deps:
+                texts = requires[item.name]
+                asker = f"{item.name} {item.version} of {lock.layer}"
+                wishes += [
+                    (asker, requirement)
+                    for text in texts
+                    if (requirement := active(text, extras[item.name], environment))
+                ]
+        own = shown([lock, *(members[name] for name in member.lower)])
+        found += _broken(wishes, own, nearest, policy.overrides)
+    return tuple(dict.fromkeys(found))
+
+
+def _asked_extras(stack: Stack, layer: Layer, platform: Platform) -> dict[str, set[str]]:
+    from packaging.utils import canonicalize_name
+
+    asked: dict[str, set[str]] = {}
+    for member in stack.chain(layer):
+        for requirement in stack.requirements_for(member, platform):
+            asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
+    return asked
+
+
+def _broken(
+    wishes: Iterable[tuple[str, Requirement]],
+    own: Shown,
+    nearest: Shown,
+    overrides: Mapping[NormalizedName, str],
+) -> Iterator[Conflict]:
+    """Those of the `wishes` of a layer that see another version here than in the layer's `own`."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
+
+    for asker, requirement in wishes:
+        name = canonicalize_name(requirement.name)
+        if name not in own or own[name][1].wheel == nearest[name][1].wheel:
+            continue
+        (expected_in, expected), (seen_in, seen) = own[name], nearest[name]
+        specifier = SpecifierSet(overrides.get(name, str(requirement.specifier)))
+        met = specifier.contains(seen.version, prereleases=True)
+        if requirement.url is not None:
+            met = isinstance(seen.source, VcsSource) and seen.source == expected.source
+        if met:
+            continue
+        wish = f"{name}{overrides[name]}" if name in overrides else str(requirement)
+        yield Conflict(
+            name=name,
+            version=seen.version,
+            layer=seen_in.layer,
+            hidden_version=expected.version,
+            hidden_layer=expected_in.layer,
+            requirement=wish.partition(";")[0].strip(),
+            asked_by=asker,
+        )
+
+
+def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
+    """A sentence for each requirement that is not met in one of `locks`."""
+    grouped: dict[tuple[str, Conflict], list[str]] = {}
+    for lock in locks:
+        for conflict in lock.conflicts:
+            grouped.setdefault((lock.layer, conflict), []).append(str(lock.platform))
+    return [
+        f"{layer} on {', '.join(platforms)} has {one.name} {one.version} of {one.layer}, but"
+        f" {one.asked_by} requires {one.requirement}"
+        for (layer, one), platforms in grouped.items()
+    ]
+
+
+def conflict_problem(layer: Layer, conflicts: Sequence[Conflict]) -> ResolveProblem:
+    """The error for a layer that does not accept conflicts."""
+    names = ", ".join(dict.fromkeys(one.name for one in conflicts))
+    first = conflicts[0]
+    return ResolveProblem(
+        message=f"the layers below {layer.name} need different versions of {names}",
+        distribution=names,
+        expected="; ".join(
+            dict.fromkeys(f"{one.requirement}, which {one.asked_by} requires" for one in conflicts)
+        ),
+        found="; ".join(
+            dict.fromkeys(
+                f"{one.name} {one.version} of {one.layer}, which comes before {one.name}"
+                f" {one.hidden_version} of {one.hidden_layer}"
+                for one in conflicts
+            )
+        ),
+        remedy=f"let {first.layer} and {first.hidden_layer} require the same version of"
+        f" {first.name}; or accept that these requirements are not met, with"
+        f' `sibling-conflicts = "warn"` in [tool.stackbuild.layers.{layer.name}]',
+    )

@@ -1,0 +1,314 @@
+"""Turning a source that a layer needs into a wheel: kept, added, or built now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from stackbuild.errors import FetchError, IntegrityError, StackbuildError
+from stackbuild.files import atomic_copy
+from stackbuild.lock.errors import raise_all
+from stackbuild.lock.files import read_runtime_lock
+from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.local_wheels import find_added
+from stackbuild.lock.model import Build, LockedDistribution, LockedFile, VcsSource
+from stackbuild.lock.targets import target_of
+from stackbuild.lock.url_cache import Addresses
+from stackbuild.platforms import host_platform
+from stackbuild.resolve.build_orders import BuildOrder, recipe
+from stackbuild.resolve.git_sources import reason_to_build
+from stackbuild.resolve.problems import ResolveFailure, ResolveProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.indexes import IndexSettings
+    from stackbuild.lock.model import LayerLock, RuntimeLock
+    from stackbuild.lock.targets import Target
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.resolve.build_orders import Builder
+    from stackbuild.resolve.file_sizes import Sizes
+    from stackbuild.resolve.request import Found
+    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.workspace import Workspace
+
+
+class _Renewed(Protocol):
+    def concerns(self, name: NormalizedName) -> bool:
+        """Whether a distribution is built anew, though the old lock has a wheel of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obtainer:
+    """Obtains the wheels of one layer on one platform."""
+
+    workspace: Workspace
+    messages: Messages
+    sizes: Sizes
+    builder: Builder | None
+    layer: Layer
+    target: Target
+    indexes: IndexSettings
+    runtime: RuntimeLock
+    old: Mapping[NormalizedName, LockedDistribution]
+    """What the layer's lock has so far."""
+    renewed: _Renewed
+    preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    """The versions of the layers below, which a build had better see."""
+
+    def obtain(
+        self, name: NormalizedName, found: Found | VcsSource
+    ) -> LockedDistribution | ResolveFailure:
+        """The wheel of the source `found`, in the wheelhouse if it is a new one.
+
+        A wheel that the lock has stays while source and recipe are the same,
+        so that other changes of the spec need neither compiler nor machine.
+        Raises LockError when building fails, FetchError and IntegrityError.
+        """
+        source: LockedFile | VcsSource
+        version, url = None, None
+        if isinstance(found, VcsSource):
+            source = found
+        else:
+            source = self.sizes.complete([found], self.indexes)[0]
+            version, url = found.version, found.url
+        index = self.indexes.name_of(name, url) if url else None
+        made = recipe(self.layer, self.target, name, source, self.workspace.overlays)
+        old = self.old.get(name)
+        kept = old if old and old.build and old.build.recipe == made else None
+        if kept and not self.renewed.concerns(name):
+            return replace(kept, source=source, index=index)
+        if added := find_added(self.workspace.wheelhouse, name, version, self.target):
+            return LockedDistribution(
+                name=name,
+                version=added.version,
+                wheel=added.wheel,
+                index=index,
+                source=source,
+                build=Build(recipe=made, dependencies=added.dependencies, extras=added.extras),
+            )
+        if self.target.platform == host_platform() and self.builder:
+            order = BuildOrder(
+                layer=self.layer,
+                target=self.target,
+                name=name,
+                version=version,
+                source=source,
+                sdist=self._sdist(source, url),
+                runtime=self.runtime,
+                indexes=self.indexes,
+                recipe=made,
+                preferences=self.preferences,
+            )
+            return replace(self._built(self.builder, order), index=index)
+        if kept:
+            return replace(kept, source=source, index=index)
+        subject = f"{name} {version or ''}".strip()
+        return ResolveFailure(
+            layer=self.layer.name,
+            platform=self.target.platform,
+            problem=foreign(name, subject, self.layer, self.target.platform),
+        )
+
+    def _built(self, builder: Builder, order: BuildOrder) -> LockedDistribution:
+        built = builder.build(order)
+        atomic_copy(built.path, self.workspace.wheelhouse / built.wheel.name)
+        return LockedDistribution(
+            name=order.name,
+            version=built.version,
+            wheel=built.wheel,
+            source=order.source,
+            build=built.build,
+        )
+
+    def _sdist(self, source: LockedFile | VcsSource, url: str | None) -> Callable[[], Path]:
+        def path() -> Path:
+            if not isinstance(source, LockedFile) or url is None:
+                raise TypeError(source)
+            return fetch_sdist(
+                source, self.indexes.with_credentials(url), self.workspace, self.messages
+            )
+
+        return path
+
+
+def fetch_sdist(source: LockedFile, url: str, workspace: Workspace, messages: Messages) -> Path:
+    """The source distribution in the wheelhouse, downloaded from `url` if it is not there.
+
+    Raises FetchError and IntegrityError.
+    """
+    from stackbuild.transport.transfer import download, sha256_file
+
+    path = workspace.wheelhouse / source.name
+    if not path.is_file() or sha256_file(path) != source.sha256:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download(url, path, sha256=source.sha256, messages=messages, size=source.size)
+    return path
+
+
+def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform) -> ResolveProblem:
+    """The refusal to build for another platform than this machine's."""
+    return ResolveProblem(
+        message=f"{subject} has to be built from source, each platform's wheel on a machine of it",
+        distribution=name,
+        found=f"this machine is {host_platform()}; {reason_to_build(name, layer, platform)}",
+        remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine (on"
+        " this one, if the wheel is for any platform), and bring the wheel from its wheelhouse"
+        " here with `stackbuild wheel add FILE`; or leave the"
+        f" platform out of the `platforms` of {layer.name}",
+        absent=True,
+    )
+
+
+def rebuild(
+    stack: Stack,
+    workspace: Workspace,
+    messages: Messages,
+    builder: Builder | None,
+    missing: Sequence[tuple[LockedDistribution, LayerLock]],
+    *,
+    index: str | None = None,
+) -> None:
+    """Build those of `missing` that can be built here, of exactly what they were built of.
+
+    `index` takes the place of the default index. Raises FetchError for one of
+    another platform, or built elsewhere; IntegrityError for one that comes out
+    differently; LockError when building fails.
+    """
+    errors: list[StackbuildError] = []
+    for item, lock in missing:
+        try:
+            if builder is None or lock.platform != host_platform():
+                raise _not_here(item, lock, f"this machine is {host_platform()}")
+            if item.build is None or item.build.requirements is None:
+                raise _not_here(item, lock, "it was built elsewhere")
+            order = _order(stack, workspace, messages, item, lock, index)
+            _rebuild(builder, order, item, lock, workspace)
+        except StackbuildError as error:
+            errors.append(error)
+    raise_all(errors)
+
+
+def _order(
+    stack: Stack,
+    workspace: Workspace,
+    messages: Messages,
+    item: LockedDistribution,
+    lock: LayerLock,
+    index: str | None,
+) -> BuildOrder:
+    layer = stack.layers[lock.layer]
+    target = target_of(layer, lock.platform, lock.python_version)
+    indexes = index_settings(stack, layer, default=index)
+    if item.source is None or item.build is None:
+        raise TypeError(item)
+    return BuildOrder(
+        layer=layer,
+        target=target,
+        name=item.name,
+        version=item.version,
+        source=item.source,
+        sdist=_sdist(item, target, indexes, workspace, messages),
+        runtime=read_runtime_lock(workspace, layer.runtime),
+        indexes=indexes,
+        recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
+        requirements=item.build.requirements,
+    )
+
+
+def _rebuild(
+    builder: Builder,
+    order: BuildOrder,
+    item: LockedDistribution,
+    lock: LayerLock,
+    workspace: Workspace,
+) -> None:
+    built = builder.build(order)
+    if built.wheel.sha256 != item.wheel.sha256:
+        raise IntegrityError(
+            f"{item.name} {item.version} was built again, and came out differently",
+            layer=lock.layer,
+            platform=lock.platform,
+            distribution=item.name,
+            file=item.wheel.name,
+            expected=f"sha256 {item.wheel.sha256}",
+            found=f"sha256 {built.wheel.sha256} ({built.wheel.name})",
+            remedy="bring the wheel that was locked here with `stackbuild wheel add FILE`, or lock"
+            f" this one with `stackbuild lock --upgrade-package {item.name}`",
+        )
+    atomic_copy(built.path, workspace.wheelhouse / built.wheel.name)
+
+
+def _sdist(
+    item: LockedDistribution,
+    target: Target,
+    indexes: IndexSettings,
+    workspace: Workspace,
+    messages: Messages,
+) -> Callable[[], Path]:
+    def path() -> Path:
+        source = item.source
+        if not isinstance(source, LockedFile):
+            raise TypeError(source)
+        there = workspace.wheelhouse / source.name
+        known = Addresses(workspace.addresses).get(source.sha256)
+        url = there.as_uri() if there.is_file() else known.url if known else None
+        url = url or _look_up(item, source, target, indexes, workspace)
+        return fetch_sdist(source, indexes.with_credentials(url), workspace, messages)
+
+    return path
+
+
+def _look_up(
+    item: LockedDistribution,
+    source: LockedFile,
+    target: Target,
+    indexes: IndexSettings,
+    workspace: Workspace,
+) -> str:
+    """Where the indexes have the source distribution. Raises FetchError."""
+    from stackbuild.resolve.request import ResolveRequest
+    from stackbuild.resolve.uv import UnresolvableError, Uv
+
+    request = ResolveRequest(
+        layer=f"source-{item.name}",
+        requirements=(f"{item.name}=={item.version}",),
+        target=target,
+        indexes=indexes,
+        from_source={item.name},
+        no_deps=True,
+    )
+    found = None
+    try:
+        for one in Uv(workspace).ask(request).found:
+            if one.sha256 in (None, source.sha256) and one.file == source.name:
+                return one.url
+    except UnresolvableError as error:
+        found = error.flat.removeprefix("error: ")
+    raise FetchError(
+        "no package index has the source distribution that the lock names",
+        distribution=f"{item.name} {item.version}",
+        file=source.name,
+        expected=f"sha256 {source.sha256}",
+        found=found,
+        remedy=f"copy it to {workspace.wheelhouse}",
+    )
+
+
+def _not_here(item: LockedDistribution, lock: LayerLock, found: str) -> FetchError:
+    return FetchError(
+        "the lock names a wheel that was built from source, and it is not here",
+        layer=lock.layer,
+        platform=lock.platform,
+        distribution=f"{item.name} {item.version}",
+        file=item.wheel.name,
+        expected=f"sha256 {item.wheel.sha256}",
+        found=found,
+        remedy=f"bring it here with `stackbuild wheel add FILE`, from a {lock.platform} machine"
+        " that has it in its wheelhouse",
+    )

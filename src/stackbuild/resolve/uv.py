@@ -1,0 +1,315 @@
+"""Asking uv which distributions meet a set of requirements.
+
+uv runs as a subprocess that sees none of the host's settings: no UV_* or
+PIP_* variable and no configuration file but the one written for the request.
+Proxies, certificates and the user's netrc stay in force.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Semaphore
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from stackbuild.lock.indexes import without_credentials, without_secrets
+from stackbuild.resolve.request import ANSWER, Found, write_request
+from stackbuild.workspace import prepare_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.targets import Target
+    from stackbuild.resolve.request import ResolveRequest
+    from stackbuild.workspace import Workspace
+
+_KEPT_VARIABLES = frozenset(
+    {
+        "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "NETRC",
+        "HOME", "PATH", "TMPDIR", "TEMP", "TMP",
+        "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA",
+    }
+)  # fmt: skip
+_RUNS_PER_PROCESSOR = 2
+"""uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
+of names was seen to drop requests, which costs 5 s before uv asks again."""
+_NO_ANSWER = 1
+"""How uv ends where requirements cannot be met; 2 where it could not work."""
+_EXPLAINED = "answer.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveResult:
+    """What uv chose."""
+
+    found: Sequence[Found]
+    """Sorted by name."""
+    missed: Collection[NormalizedName] = ()
+    """Those of the request's stand-ins that somebody asks for."""
+    met: Mapping[NormalizedName, Version] = field(default_factory=dict)
+    """Those of the request's built distributions that somebody asks for."""
+
+    @property
+    def versions(self) -> dict[NormalizedName, Version]:
+        """The version of each distribution that there is."""
+        return {item.name: item.version for item in self.found} | dict(self.met)
+
+
+class UnresolvableError(Exception):
+    """uv found no answer; `text` is what it says, without secrets.
+
+    `answered` tells that the requirements cannot be met. If it is False, uv
+    could not work: no network, no rights, or something it cannot read.
+    """
+
+    def __init__(self, text: str, *, answered: bool) -> None:
+        super().__init__(text)
+        self.text = text
+        self.answered = answered
+
+    @property
+    def flat(self) -> str:
+        """The text on one line, for searching."""
+        return " ".join(self.text.split())
+
+
+class Uv:
+    """Runs uv, a few at a time. Safe in any thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Raises StackbuildError where uv's cache is not writable."""
+        import uv
+
+        self._executable = uv.find_uv_bin()
+        self._cache = workspace.uv
+        prepare_cache(self._cache)
+        self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
+
+    def ask(self, request: ResolveRequest) -> ResolveResult:
+        """The wheels of the distributions that answer `request`.
+
+        Where the remembered pages of the indexes give no answer, the indexes
+        are asked anew. Raises UnresolvableError when there is no answer.
+        """
+        try:
+            return self._ask(request)
+        except UnresolvableError as error:
+            if request.refresh or not error.answered:
+                raise
+        return self._ask(replace(request, refresh=True))
+
+    def _ask(self, request: ResolveRequest) -> ResolveResult:
+        fixed = self._fixed(request)
+        while True:
+            try:
+                answer = self._run(request, fixed)
+                missed = _unbound(request, [item.name for item in answer.found])
+                if not missed:
+                    return answer
+            except UnresolvableError as error:
+                missed = _unbound(request, re.findall(r"[a-z0-9._-]+", error.text))
+                if not missed:
+                    raise
+            # uv heeds the index of a distribution only where it is required directly.
+            request = replace(request, requirements=(*request.requirements, *missed))
+
+    def needs(self, request: ResolveRequest) -> dict[NormalizedName, frozenset[NormalizedName]]:
+        """What each distribution of the answer to `request` asks for, of those in the answer.
+
+        Raises UnresolvableError when there is no answer.
+        """
+        form = ["--output-file", _EXPLAINED, "--format", "requirements.txt"]
+        form += ["--annotate", "--annotation-style", "line"]
+        with self._compiled(request, self._fixed(request), form) as directory:
+            return _read_needs((directory / _EXPLAINED).read_text(encoding="utf-8"))
+
+    def _fixed(self, request: ResolveRequest) -> dict[NormalizedName, Found]:
+        """The wheels of overridden distributions that are bound to an index.
+
+        uv looks an override up in every index but that one, so that it has to
+        be given the address of the wheel.
+        """
+        bound = request.overrides.keys() & request.indexes.sources.keys()
+        requirements = [f"{name}{request.overrides[name]}" for name in sorted(bound)]
+        if request.every_file or not requirements:
+            return {}
+        alone = replace(
+            request, requirements=tuple(requirements), overrides={}, stand_ins=(), no_deps=True
+        )
+        return {item.name: item for item in self.ask(alone).found}
+
+    def _run(self, request: ResolveRequest, fixed: Mapping[NormalizedName, Found]) -> ResolveResult:
+        form = ["--output-file", ANSWER, "--format", "pylock.toml"]
+        with self._compiled(request, fixed, form) as directory:
+            return _read_answer(directory / ANSWER, request, fixed)
+
+    @contextmanager
+    def _compiled(
+        self, request: ResolveRequest, fixed: Mapping[NormalizedName, Found], form: list[str]
+    ) -> Iterator[Path]:
+        """The directory with uv's answer, in the form that the words `form` ask for."""
+        with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
+            directory = Path(name)
+            write_request(request, self.index_tables(request), fixed, directory)
+            _execute([*self._command(request), *form], directory, request.target)
+            yield directory
+
+    def index_tables(self, request: ResolveRequest) -> list[dict[str, object]]:
+        """The `[[index]]` tables that uv is given, its own default index among them."""
+        default = None
+        if not request.indexes.has_default:
+            default = _default_index(self._executable, tuple(self._common))
+        return request.indexes.tables(default=default, refresh=request.refresh)
+
+    @property
+    def _common(self) -> list[str]:
+        # Any interpreter does, since version and platform are given; looking for
+        # one of the version takes ten times as long as the resolution itself.
+        words = ["--python", sys.executable, "--no-python-downloads"]
+        words += ["--system-certs", "--cache-dir", str(self._cache)]
+        return [*words, "--quiet", "--no-progress", "--no-header", "--color", "never"]
+
+    def _command(self, request: ResolveRequest) -> list[str]:
+        words = [self._executable, "pip", "compile", "pyproject.toml"]
+        words += ["--config-file", "uv.toml", "--constraints", "constraints.txt"]
+        words += ["--overrides", "overrides.txt"]
+        words += ["--python-version", str(request.target.python)]
+        platform = ["--python-platform", request.target.uv_platform]
+        words += ["--universal"] if request.every_file else platform
+        words += [*self._common, "--only-binary", ":all:"]
+        words += [word for name in sorted(request.from_source) for word in ("--no-binary", name)]
+        words += ["--no-deps"] if request.no_deps else []
+        words += ["--refresh"] if request.refresh else []
+        return words
+
+
+@cache
+def _default_index(executable: str, words: tuple[str, ...]) -> str | None:
+    """The address of uv's own default index, as uv tells it; None if it does not."""
+    with TemporaryDirectory(prefix="stackbuild-uv-") as name:
+        directory = Path(name)
+        (directory / "nothing.txt").touch()
+        form = ["--output-file", _EXPLAINED, "--emit-index-url", "--no-config"]
+        _execute([executable, "pip", "compile", "nothing.txt", *form, *words], directory)
+        text = (directory / _EXPLAINED).read_text(encoding="utf-8")
+    match = re.search(r"^--index-url (\S+)$", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _execute(command: list[str], directory: Path, target: Target | None = None) -> None:
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=_environment() | (target.uv_environment if target else {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if result.returncode != 0:
+        text = without_secrets(result.stderr.strip())
+        raise UnresolvableError(
+            text or f"uv ended with status {result.returncode}",
+            answered=result.returncode == _NO_ANSWER,
+        )
+
+
+def _unbound(request: ResolveRequest, seen: Collection[str]) -> list[str]:
+    """The distributions bound to an index that were looked for elsewhere."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    if not request.indexes.sources:
+        return []
+    direct = {canonicalize_name(Requirement(text).name) for text in request.requirements}
+    settled = direct | request.overrides.keys() | request.built.keys() | {*request.stand_ins}
+    return sorted((request.indexes.sources.keys() & set(seen)) - settled)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.upper() in _KEPT_VARIABLES}
+
+
+def _read_answer(
+    path: Path, request: ResolveRequest, fixed: Mapping[NormalizedName, Found]
+) -> ResolveResult:
+    import tomli
+    from packaging.utils import canonicalize_name
+
+    found: list[Found] = []
+    missed: list[NormalizedName] = []
+    met: dict[NormalizedName, Version] = {}
+    for package in tomli.loads(path.read_text(encoding="utf-8")).get("packages", []):
+        name = canonicalize_name(package["name"])
+        if name in request.stand_ins:
+            missed.append(name)
+        elif name in request.built:
+            met[name] = request.built[name].version
+        elif name in fixed:
+            found.append(fixed[name])
+        else:
+            found += _found(package, path.parent, request)
+    found.sort(key=lambda item: item.name)
+    return ResolveResult(found=found, missed=sorted(missed), met=met)
+
+
+def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
+    """Turns uv's lines ``numpy==2.2.6  # via pandas, scipy`` around."""
+    from packaging.utils import canonicalize_name
+
+    lines = re.findall(r"^([A-Za-z0-9._-]+).*# via (.*)$", text, re.MULTILINE)
+    asked = {
+        canonicalize_name(name): {canonicalize_name(word.strip()) for word in askers.split(",")}
+        for name, askers in lines
+    }
+    return {
+        name: frozenset(other for other, askers in asked.items() if name in askers)
+        for name in asked
+    }
+
+
+def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> list[Found]:
+    from packaging.utils import canonicalize_name
+    from packaging.version import Version
+
+    name = canonicalize_name(package["name"])
+    files = [package["sdist"]] if name in request.from_source else package["wheels"]
+    found = []
+    for file in files:
+        url = file.get("url") or (directory / file["path"]).resolve().as_uri()
+        found.append(
+            Found(
+                name=name,
+                version=Version(package["version"]),
+                file=file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2],
+                url=without_credentials(url),
+                sha256=file.get("hashes", {}).get("sha256"),
+                size=file.get("size"),
+            )
+        )
+    # uv names a wheel for any platform beside the one for this one.
+    return found if request.every_file else [min(found, key=lambda item: _rank(item, request))]
+
+
+def _rank(found: Found, request: ResolveRequest) -> float:
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        rank = request.target.rank(parse_wheel_filename(found.file)[3])
+    except InvalidWheelFilename:
+        rank = None
+    return math.inf if rank is None else rank

@@ -1,0 +1,1 @@
+"""Files over HTTP and from disk: connections, byte ranges, retries and credentials."""

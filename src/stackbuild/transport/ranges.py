@@ -1,0 +1,299 @@
+"""Parts of files from an address, as they arrive."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stackbuild.errors import FetchError
+from stackbuild.files import open_regular
+from stackbuild.messages import SILENT, size_text
+from stackbuild.transport.connection import open_url, reason_of
+from stackbuild.transport.retries import (
+    PATIENCE,
+    Attempts,
+    BrokenTransferError,
+    NotFoundError,
+    Pace,
+    Patience,
+    UnreachableError,
+)
+from stackbuild.transport.urls import redact, split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import urllib3
+
+    from stackbuild.messages import Messages
+
+CHUNK = 1 << 20
+_NUMBER = "[0-9]{1,18}"
+_READ = 1 << 18
+"""Bytes that are asked of the system at once; it gives what has arrived, and waits for no more."""
+
+
+def read_spans(
+    url: str,
+    spans: Sequence[tuple[int, int | None]],
+    *,
+    chunk: int = CHUNK,
+    patience: Patience = PATIENCE,
+    messages: Messages = SILENT,
+    count: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
+    """The bytes of `spans`, one after the other, as they arrive.
+
+    A span goes from its first byte up to and without its second (None: to the
+    end); they rise, and none is empty. Each is asked for by itself; of a server
+    that knows no ranges the whole file is read once for all of them, with a note.
+    Interrupted transfers are resumed. No piece is longer than `chunk` bytes.
+    `count` is called with the number of bytes that arrived, wanted or not.
+    Raises FetchError, also where the file ends before a span does.
+    """
+    attempts = Attempts(url, patience, messages)
+    left = list(spans)
+    told = False
+    while left:
+        before, asked = left[0]
+        at, spans_left = before, len(left)
+        try:
+            with open_from(url, at, asked, patience, chunk) as answer:
+                if answer.unasked is not None and not told:
+                    told = True
+                    _tell_no_ranges(url, answer.unasked, spans, messages)
+                position = answer.first
+                for piece in answer.pieces:
+                    if count is not None:
+                        count(len(piece))
+                    for wanted in _of_spans(piece, position, left):
+                        at += len(wanted)
+                        yield wanted
+                    position += len(piece)
+                    if not left:
+                        return
+            start, stop = left[0]
+            if stop is None and (asked is None or answer.first != before):
+                return
+            if len(left) < spans_left:
+                continue
+            raise BrokenTransferError(f"the file ends at byte {start}, before {stop}")
+        except BrokenTransferError as error:
+            attempts.failed(error, at - before)
+
+
+def _tell_no_ranges(
+    url: str, size: int, spans: Sequence[tuple[int, int | None]], messages: Messages
+) -> None:
+    wanted = sum((size if stop is None else stop) - start for start, stop in spans)
+    if wanted < size:
+        messages.note(
+            f"{urlsplit(url).hostname} does not support range requests: {redact(url)} is read "
+            f"as a whole ({size_text(size)}), where {size_text(wanted)} are needed"
+        )
+
+
+def _of_spans(piece: bytes, position: int, left: list[tuple[int, int | None]]) -> Iterator[bytes]:
+    """What `left` wants of a piece at `position`; takes it out of `left`."""
+    end = position + len(piece)
+    while left and left[0][0] < end:
+        start, stop = left[0]
+        until = end if stop is None else min(stop, end)
+        if until == stop:
+            del left[0]
+        else:
+            left[0] = (until, stop)
+        if until > start:
+            yield piece[start - position : until - position]
+        if until == end:
+            return
+
+
+def read_bytes(
+    url: str, limit: int = 64 << 20, *, patience: Patience = PATIENCE, messages: Messages = SILENT
+) -> bytes:
+    """The whole file at `url`. Raises FetchError, also for more than `limit` bytes."""
+    pieces = []
+    total = 0
+    for piece in read_spans(url, [(0, None)], patience=patience, messages=messages):
+        total += len(piece)
+        if total > limit:
+            raise FetchError("the file is too large", file=redact(url), expected=f"{limit} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def content_length(
+    url: str, *, patience: Patience = PATIENCE, messages: Messages = SILENT
+) -> int | None:
+    """The size in bytes of the file at `url`, or None where the server does not tell.
+
+    Raises FetchError when there is none.
+    """
+    if (path := _file_path(url)) is not None:
+        return path.stat().st_size
+    attempts = Attempts(url, patience, messages)
+    while True:
+        try:
+            return _length(url, patience)
+        except BrokenTransferError as error:
+            attempts.failed(error, 0)
+
+
+def _length(url: str, patience: Patience) -> int | None:
+    try:
+        response = open_url(url, method="HEAD", patience=patience)
+        response.close()
+        if (size := _announced(response)) is not None:
+            return size
+    except NotFoundError:
+        raise
+    except FetchError as error:
+        if isinstance(error, UnreachableError):
+            raise
+        # Some servers know no HEAD; a request for one byte tells the size as well.
+    with open_url(url, headers={"Range": "bytes=0-0"}, patience=patience) as response:
+        size = _announced(response) if response.status == 200 else _content_range(response)[1]
+        # Of a server that knows no ranges the body is the whole file.
+        response.close()
+        return size
+
+
+def _announced(response: urllib3.BaseHTTPResponse) -> int | None:
+    """The size that Content-Length tells (RFC 9110, section 8.6)."""
+    value = response.headers.get("Content-Length", "")
+    return int(value) if re.fullmatch(_NUMBER, value) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeResponse:
+    """What a server sends of a file."""
+
+    first: int
+    """Where the pieces begin: at the byte that was asked for, or at 0."""
+    pieces: Iterator[bytes]
+    unasked: int | None = None
+    """The size of the whole file, where a part was asked for and all of it is sent."""
+
+
+@contextmanager
+def open_from(
+    url: str, start: int, stop: int | None, patience: Patience, chunk: int = CHUNK
+) -> Iterator[RangeResponse]:
+    """The file at `url` from byte `start` on, up to and without `stop` (None: to the end).
+
+    Raises FetchError, and BrokenTransferError for what another attempt may change.
+    """
+    if (path := _file_path(url)) is not None:
+        with open_regular(path) as file:
+            file.seek(start)
+            yield RangeResponse(first=start, pieces=iter(lambda: file.read(chunk), b""))
+        return
+    headers = {}
+    if start or stop is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    response = _ranged(url, headers, start, patience)
+    try:
+        if response.status == 200:
+            unasked = _announced(response) if headers else None
+            pieces = _pieces(response, chunk, patience)
+            yield RangeResponse(first=0, pieces=pieces, unasked=unasked)
+            return
+        first, total = _content_range(response)
+        if response.status == 416:
+            # Nothing is left to send: either we have it all, or what we have is too much.
+            yield RangeResponse(first=start if total == start else 0, pieces=iter(()))
+            if total != start:
+                raise BrokenTransferError(f"the file has {total} bytes and none from {start} on")
+            return
+        if first not in {0, start}:
+            raise _bad_range(response, url, start)
+        yield RangeResponse(first=first, pieces=_pieces(response, chunk, patience))
+    finally:
+        # A connection with unread bytes must not go back to the pool.
+        response.close()
+
+
+def _ranged(
+    url: str, headers: dict[str, str], start: int, patience: Patience
+) -> urllib3.BaseHTTPResponse:
+    """The answer for a range; for the whole file where a range that it has is refused."""
+    response = open_url(url, headers=headers, patience=patience)
+    total = _content_range(response)[1]
+    if response.status != 416 or (total is not None and total <= start):
+        return response
+    response.close()
+    response = open_url(url, patience=patience)
+    if response.status == 416:
+        response.close()
+        raise FetchError(
+            "the server refuses the file",
+            file=redact(url),
+            expected="HTTP status 200, as no range was asked for",
+            found="HTTP status 416 Range Not Satisfiable",
+            remedy="report it to the server's operator, or use another mirror",
+        )
+    return response
+
+
+def _bad_range(response: urllib3.BaseHTTPResponse, url: str, start: int) -> FetchError:
+    found = response.headers.get("Content-Range")
+    return FetchError(
+        "the server sends another part of the file than was asked for",
+        file=redact(url),
+        expected=f"Content-Range: bytes {start}-",
+        found=f"Content-Range: {found[:80]}" if found else "no Content-Range",
+        remedy="report it to the server's operator, or use another mirror",
+    )
+
+
+def _pieces(response: urllib3.BaseHTTPResponse, chunk: int, patience: Patience) -> Iterator[bytes]:
+    from urllib3.exceptions import HTTPError
+
+    pace = Pace(patience)
+    try:
+        while True:
+            # Never more than is left: what follows on the connection belongs to no file.
+            left = response.length_remaining
+            before = time.monotonic()
+            piece = response.read1(min(chunk, _READ, left or _READ))
+            if not piece:
+                break
+            pace.arrived(len(piece), time.monotonic() - before)
+            yield piece
+    except (HTTPError, OSError) as error:
+        raise BrokenTransferError(reason_of(error)) from error
+    response.release_conn()
+
+
+def _content_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int | None]:
+    """First byte and complete length of a Content-Range (RFC 9110, section 14.4)."""
+    pattern = rf"bytes\s+(?:({_NUMBER})-{_NUMBER}|\*)/({_NUMBER}|\*)"
+    match = re.fullmatch(pattern, response.headers.get("Content-Range", "").strip())
+    if match is None:
+        return None, None
+    first, total = match.groups()
+    return (None if first is None else int(first)), (None if total == "*" else int(total))
+
+
+def _file_path(url: str) -> Path | None:
+    """The file of a file: address, None for http and https. Raises FetchError for others."""
+    parts = split_address(url)
+    if parts.scheme != "file":
+        return None
+    from urllib.request import url2pathname
+
+    path = Path(url2pathname(parts.path))
+    try:
+        found = path.is_file()
+    except ValueError:
+        # A NUL in it.
+        found = False
+    if not found:
+        raise NotFoundError("there is no such file", file=path)
+    return path

@@ -1,0 +1,199 @@
+"""What a check wants to know of a program or shared library, whatever its format."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import ComposeError
+from stackbuild.runtimes import elf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from stackbuild.platforms import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """A program or shared library as the loader of its operating system sees it."""
+
+    machines: tuple[str, ...]
+    """The processors it is for: ``x86_64``, ``aarch64``, others as their formats name them;
+    none where it is for any."""
+    needed: tuple[str, ...] = ()
+    """The shared libraries it cannot be loaded without, as it names them; DLLs in
+    lower case."""
+    search: tuple[str, ...] = ()
+    """Where it has the loader look for them (DT_RUNPATH, LC_RPATH)."""
+    program: bool = False
+    """Whether it is started as a process of its own."""
+
+
+_FAT = {b"\xca\xfe\xba\xbe": ">IIIII", b"\xca\xfe\xba\xbf": ">IIQQII"}
+"""Universal files: how an entry is laid out (processor, its variant, offset, size …)."""
+_THIN = {b"\xce\xfa\xed\xfe": 28, b"\xcf\xfa\xed\xfe": 32}
+"""Files for one processor, of 32 and 64 bits: the size of their header."""
+_MACHO_MAGICS = frozenset((*_FAT, *_THIN))
+"""What Mach-O files of little-endian processors begin with."""
+
+_MOST_SLICES = 20
+"""A class file of Java begins as a universal file does, with its version, 45 or more, where
+that has the number of slices."""
+_PROCESSORS = {7: "i386", 12: "arm", 0x01000007: "x86_64", 0x0100000C: "aarch64"}
+_ARM64E = 2
+"""The variant of `aarch64` that only Apple's own programs can use."""
+_PROGRAM, _LIBRARY, _BUNDLE = 2, 6, 8
+_NEEDED = frozenset({0xC, 0x8000001F, 0x80000023})
+"""LC_LOAD_DYLIB, LC_REEXPORT_DYLIB, LC_LOAD_UPWARD_DYLIB. What LC_LOAD_WEAK_DYLIB names may
+be missing."""
+_RPATH = 0x8000001C
+
+
+def read_macho(path: Path, machine: str) -> Binary | None:
+    """What the Mach-O file `path` needs on the processor `machine`.
+
+    None for a file that dyld does not load: objects, debug symbols, archives
+    and files of other formats. Raises ComposeError for a damaged one.
+    """
+    with path.open("rb") as file:
+        try:
+            slices = _slices(file)
+            offset = slices.get(machine, next(iter(slices.values()), None))
+            return None if offset is None else _read(file, offset, tuple(slices), machine)
+        except (struct.error, ValueError) as error:
+            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+
+
+def _slices(file: BinaryIO) -> dict[str, int]:
+    """Where the file for each processor begins; nothing for a file of another kind."""
+    magic = file.read(4)
+    if magic in _THIN:
+        return {_processor(*_unpack("<II", file)): 0}
+    if magic not in _FAT:
+        return {}
+    (count,) = _unpack(">I", file)
+    if count > _MOST_SLICES:
+        return {}
+    entries = [_unpack(_FAT[magic], file) for _ in range(count)]
+    return {_processor(entry[0], entry[1]): entry[2] for entry in entries}
+
+
+def _processor(kind: int, variant: int) -> str:
+    name = _PROCESSORS.get(kind, f"processor {kind:#x}")
+    return "arm64e" if name == "aarch64" and variant & 0xFF == _ARM64E else name
+
+
+def _read(file: BinaryIO, offset: int, machines: tuple[str, ...], machine: str) -> Binary | None:
+    file.seek(offset)
+    magic = file.read(4)
+    if magic not in _THIN:
+        return None  # slices may be archives of objects
+    _, _, kind, count, size = _unpack("<5I", file)
+    if kind not in {_PROGRAM, _LIBRARY, _BUNDLE}:
+        return None
+    program = kind == _PROGRAM
+    if machine not in machines:
+        return Binary(machines=machines, program=program)
+    file.seek(offset + _THIN[magic])
+    commands = file.read(size)
+    needed: list[str] = []
+    search: list[str] = []
+    position = 0
+    for _ in range(count):
+        command, length = struct.unpack_from("<II", commands, position)
+        if length < 8:
+            raise ValueError(f"a load command of {length} bytes")
+        if command in _NEEDED:
+            needed.append(_string(commands, position, length))
+        elif command == _RPATH:
+            search.append(_string(commands, position, length))
+        position += length
+    return Binary(machines=machines, needed=tuple(needed), search=tuple(search), program=program)
+
+
+def _string(commands: bytes, position: int, length: int) -> str:
+    """The text of a load command; where it begins is told after the command and its length."""
+    (start,) = struct.unpack_from("<I", commands, position + 8)
+    text = commands[position + start : position + length]
+    if not text:
+        raise ValueError("a load command without its text")
+    return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _unpack(layout: str, file: BinaryIO) -> tuple[int, ...]:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+
+
+_PE_MAGIC = b"MZ"
+_ENDINGS = frozenset({".dll", ".exe", ".pyd"})
+"""Files that are nothing else when they begin with the two letters."""
+_MACHINES = {0x14C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64"}
+_IS_DLL = 0x2000
+_IMPORTS, _DOTNET = 1, 14
+"""Numbers of data directories (PE format, optional header). What the directory of delayed
+imports names is loaded when it is called, and may be missing until then."""
+
+
+def read_pe(path: Path) -> Binary | None:
+    """The DLLs that `path` is linked with; None for a file that is none of Windows' formats.
+
+    Their names are in lower case, as one file has them in this case and another in that.
+    Raises ComposeError for a damaged one.
+    """
+    import pefile
+
+    try:
+        image = pefile.PE(str(path), fast_load=True)
+    except pefile.PEFormatError as error:
+        # Two letters are not much: text and programs for DOS may begin with them.
+        if path.suffix.lower() in _ENDINGS:
+            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+        return None
+    try:
+        image.parse_data_directories(directories=[_IMPORTS], import_dllnames_only=True)
+        imports = getattr(image, "DIRECTORY_ENTRY_IMPORT", None)
+        directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
+        if imports is None and len(directories) > _IMPORTS and directories[_IMPORTS].VirtualAddress:
+            raise ComposeError("a program file is damaged", file=path, found="no import table")
+        managed = len(directories) > _DOTNET and directories[_DOTNET].VirtualAddress != 0
+        machine = image.FILE_HEADER.Machine
+        return Binary(
+            # Code of .NET is compiled when it is started, whatever the header says.
+            machines=() if managed else (_MACHINES.get(machine, f"machine {machine:#x}"),),
+            needed=tuple(entry.dll.decode("ascii", "replace").lower() for entry in imports or ()),
+            program=not image.FILE_HEADER.Characteristics & _IS_DLL,
+        )
+    except pefile.PEFormatError as error:
+        raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+    finally:
+        image.close()
+
+
+_ELF_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_386": "i386", "EM_ARM": "arm"}
+_DEVICES = frozenset({"EM_CUDA", "EM_AMDGPU"})
+"""Code that a driver loads into a device, in the same format."""
+
+
+def read_binary(path: Path, magic: bytes, platform: Platform) -> Binary | None:
+    """What `path`, which begins with `magic`, needs on `platform`.
+
+    None for what the loader of that system never sees; that includes files for
+    other systems, which distributions carry for when they are installed there.
+    Raises ComposeError for a damaged file.
+    """
+    if platform.os == "macos":
+        return read_macho(path, platform.machine) if magic in _MACHO_MAGICS else None
+    if platform.os == "windows":
+        return read_pe(path) if magic.startswith(_PE_MAGIC) else None
+    return _read_elf(path) if magic == elf.MAGIC else None
+
+
+def _read_elf(path: Path) -> Binary | None:
+    found = elf.read_elf(path)
+    if found is None or found.machine in _DEVICES:
+        return None
+    machine = _ELF_MACHINES.get(found.machine, found.machine)
+    return Binary(machines=(machine,), needed=found.needed, search=found.search)

@@ -1,0 +1,250 @@
+"""Import failures that the spec knows of, entries nothing needs any more, and new entries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import TYPE_CHECKING, cast
+
+from stackbuild.spec.policy import on_platform
+from stackbuild.verify.model import TIME_LIMIT, Rules, Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Setting, Stack
+    from stackbuild.verify.model import Outcome
+
+
+_BREAK = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+"""What an error has where another machine has something else, or what cannot be written."""
+_CLASS = re.compile(r"[\w.]+(Error|Exception|Warning)")
+_SHORTEST = 3
+DLL_MISSING = "dll load failed"
+"""What Python says on Windows of a module that cannot be loaded, in lower case."""
+_LONGEST = 100
+_MANY = 4
+"""So many modules that fail for one reason get one entry together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A module whose import was tried."""
+
+    layer: str
+    """The name of the layer it is in."""
+    distribution: str
+    wheel: str
+    outcome: Outcome
+    chain: tuple[str, ...]
+    """The names of the layers that it was imported through."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is one failure, whatever chain it was found through."""
+        return self.layer, self.outcome.module, self.outcome.text
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an `allow-import-errors`."""
+
+    layer: str
+    wheel: str
+    module: str
+    text: str
+    place: str = ""
+    """Where it stands in the spec."""
+
+    def covers(self, tried: Tried) -> bool:
+        """Whether it is about this module, imported through a chain that the layer is in."""
+        wheel, module = tried.wheel.lower(), tried.outcome.module
+        return (
+            self.layer in tried.chain
+            and fnmatchcase(wheel, self.wheel.lower())
+            and fnmatchcase(module, self.module)
+        )
+
+    def allows(self, tried: Tried) -> bool:
+        """Whether the module has failed as the entry says."""
+        return self.covers(tried) and self.text.lower() in said(tried.outcome).lower()
+
+    def tells_of(self, library: str, wheel: str, module: str) -> bool:
+        """Whether it allows `module` to fail for want of `library`, as far as its text tells.
+
+        For layers whose modules cannot be imported here. Windows never says
+        which DLL is missing, only that one is.
+        """
+        text, last = self.text.lower(), library.rpartition("/")[2].lower()
+        return (
+            (last in text or text in library.lower() or DLL_MISSING in text)
+            and fnmatchcase(wheel.lower(), self.wheel.lower())
+            and fnmatchcase(module, self.module)
+        )
+
+
+def entries_of(layer: str, rules: Rules) -> Iterator[Entry]:
+    """The entries of the `allow-import-errors` of a layer."""
+    for wheel, modules in rules.allow_import_errors.items():
+        for module, text in modules.items():
+            yield Entry(layer, wheel, module, text, rules.places.get((wheel, module), ""))
+
+
+def once(tried: Iterable[Tried]) -> list[Tried]:
+    """Of each failure the first."""
+    found: dict[tuple[str, str, str], Tried] = {}
+    for one in tried:
+        found.setdefault(one.key, one)
+    return list(found.values())
+
+
+def said(outcome: Outcome) -> str:
+    """What an entry's text is looked for in: ``ImportError: …``, ``crash: killed by …``."""
+    return outcome.text if outcome.result == "error" else f"{outcome.result}: {outcome.text}"
+
+
+def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[Stale]:
+    """The entries that no failure needs, with the reason.
+
+    An entry that several layers share is needed where one of them needs it. It
+    may be about wheels of layers that were not checked, so one that is about
+    nothing counts only when the check was `complete`.
+    """
+    found: list[Stale] = []
+    shared: dict[tuple[str, str, str, str], list[Entry]] = {}
+    for entry in entries:
+        key = (entry.place or entry.layer, entry.wheel, entry.module, entry.text)
+        shared.setdefault(key, []).append(entry)
+    for group in shared.values():
+        entry = group[0]
+        covered = [one for one in tried if any(each.covers(one) for each in group)]
+        failed = [one for one in covered if one.outcome.result != "imported"]
+        if any(each.allows(one) for one in failed for each in group):
+            continue
+        if failed:
+            reason = f"the error is another one now: {said(failed[0].outcome).splitlines()[0]}"
+        elif covered:
+            reason = "it is imported without an error now"
+        elif any(fnmatchcase(one.wheel.lower(), entry.wheel.lower()) for one in tried):
+            reason = "the wheel has no such native module"
+        elif complete:
+            reason = "no wheel has this name"
+        else:
+            continue
+        found.append(
+            Stale(place=entry.place, wheel=entry.wheel, module=entry.module, reason=reason)
+        )
+    return found
+
+
+def new_entries(failed: Sequence[Tried]) -> str:
+    """TOML that allows each of these failures, a table for each layer."""
+    lines: list[str] = []
+    for layer in sorted({one.layer for one in failed}):
+        lines += ["", f"[tool.stackbuild.layers.{_key(layer)}.allow-import-errors]"]
+        wheels: dict[str, dict[str, str]] = {}
+        for one in failed:
+            if one.layer == layer:
+                wheel = f"{one.wheel.partition('-')[0]}-*"
+                wheels.setdefault(wheel, {})[one.outcome.module] = _part(one.outcome)
+        for wheel, modules in sorted(wheels.items()):
+            inner = ", ".join(
+                f"{_string(module)} = {_string(text)}"
+                for module, text in sorted(_together(modules).items())
+            )
+            lines.append(f"{_string(wheel)} = {{ {inner} }}")
+    return "\n".join(lines[1:])
+
+
+def _together(modules: Mapping[str, str]) -> dict[str, str]:
+    """One entry for many modules of a package that fail for the same reason."""
+    shared = Counter((module.partition(".")[0], text) for module, text in modules.items())
+    result: dict[str, str] = {}
+    for module, text in modules.items():
+        package = module.partition(".")[0]
+        counted = shared[package, text] >= _MANY
+        result[f"{package}.*" if counted and "." in module else module] = text
+    return result
+
+
+def _part(outcome: Outcome) -> str:
+    """The part of the error that will be the same elsewhere, and can be written in a spec.
+
+    That is its longest piece without paths and characters that no text has, and
+    not what every error of its class has.
+    """
+    first = said(outcome).splitlines()[0]
+    pieces = _BREAK.split(first)
+    if len(pieces) > 1:
+        pieces = [piece.strip(" :'\"()") for piece in pieces]
+        told = [piece for piece in pieces if len(piece) >= _SHORTEST]
+        pieces = [piece for piece in told if not _CLASS.fullmatch(piece)] or told or pieces
+    return max(pieces, key=len)[:_LONGEST].rstrip()
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
+
+
+def _string(text: str) -> str:
+    """A TOML basic string; JSON's escapes are a part of TOML's, and DEL is the one it lacks."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def rules_of(stack: Stack, platform: Platform) -> dict[str, Rules]:
+    """The rules of each layer of `stack` on `platform`, by its name."""
+    return {layer.name: _rules(stack, layer, platform) for layer in stack.layers.values()}
+
+
+def _rules(stack: Stack, layer: Layer, platform: Platform) -> Rules:
+    from packaging.utils import canonicalize_name
+
+    policy = layer.policy(platform)
+    extras: dict[str, tuple[str, ...]] = {}
+    for requirement in stack.requirements_for(layer, platform):
+        name = canonicalize_name(requirement.name)
+        extras[name] = (*extras.get(name, ()), *sorted(requirement.extras))
+    settings = on_platform(layer.settings, platform).get("allow-import-errors", {})
+    return Rules(
+        allow_import_errors=policy.allow_import_errors,
+        places={
+            (wheel, module): setting.place
+            for wheel, modules in cast("Mapping[str, Mapping[str, Setting]]", settings).items()
+            for module, setting in modules.items()
+        },
+        skip_modules=layer.checks.skip_modules,
+        environment=layer.checks.environment,
+        host_libraries=layer.checks.host_libraries,
+        time_limit=layer.checks.time_limit,
+        no_deps=policy.no_deps,
+        overridden=tuple(policy.overrides),
+        extras=extras,
+    )
+
+
+def merged(rules: Sequence[Rules]) -> Rules:
+    """The rules of a chain together; of two that differ, the first counts."""
+    backwards = rules[::-1]
+    allowed: dict[str, Mapping[str, str]] = {}
+    for one in backwards:
+        for wheel, modules in one.allow_import_errors.items():
+            allowed[wheel] = {**allowed.get(wheel, {}), **modules}
+    extras: dict[str, tuple[str, ...]] = {}
+    for one in rules:
+        for name, names in one.extras.items():
+            extras[name] = (*extras.get(name, ()), *names)
+    return Rules(
+        allow_import_errors=allowed,
+        time_limit=max((one.time_limit for one in rules), default=TIME_LIMIT),
+        skip_modules=tuple(chain.from_iterable(one.skip_modules for one in rules)),
+        environment={name: text for one in backwards for name, text in one.environment.items()},
+        host_libraries=tuple(chain.from_iterable(one.host_libraries for one in rules)),
+        no_deps=tuple(chain.from_iterable(one.no_deps for one in rules)),
+        overridden=tuple(chain.from_iterable(one.overridden for one in rules)),
+        extras=extras,
+    )

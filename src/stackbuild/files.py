@@ -332,7 +332,7 @@ def open_regular(path: Path) -> BufferedReader:
         raise
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: Path, limit: int = -1) -> bytes:
     """The regular file at `path`, or its first `limit` bytes. Raises OSError as `open_regular`."""
     with open_regular(path) as file:
         return file.read(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -247,6 +248,20 @@ def test_a_damaged_lock_is_refused(project: Project, old: str, new: str, found: 
         )
         assert found in message
         assert "restore it from version control, or remove it and run" in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_named_pipe_is_no_lock(project: Project) -> None:
+    path = _locked(project)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LockError) as caught:
+        project.lock(check=True)
+    assert str(caught.value) == (
+        "the lock cannot be read (it is a named pipe and not a regular file)\n"
+        f"  file: {path}\n"
+        "  to fix: restore it from version control, or remove it and run `stackbuild lock`"
+    )
 
 
 def test_a_truncated_lock_is_refused(project: Project) -> None:

@@ -5,6 +5,7 @@ Each case is the TOML that is added to a good start, and all messages it gets.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -871,6 +872,17 @@ def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["show", "--spec", str(tmp_path)]) == 3
     assert capsys.readouterr().err == (
         f"error: {tmp_path} has 1 problem\n  the file cannot be read (Is a directory)\n"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_named_pipe_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "venvstacks.toml"
+    os.mkfifo(path)
+    assert main(["show", "--spec", str(path)]) == 3
+    assert capsys.readouterr().err == (
+        f"error: {path} has 1 problem\n"
+        "  the file cannot be read (it is a named pipe and not a regular file)\n"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.files import read_regular
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.frames.scripts import script_files
 from stackbuild.layout import METADATA
@@ -73,7 +74,7 @@ def module_files(
     files = site_files(layout, lower[-1].directory, below)
     for name, path in sources.items():
         try:
-            content = FileContent(data=path.read_bytes())
+            content = FileContent(data=read_regular(path))
         except OSError as error:
             raise ComposeError(
                 f"a module of the layer cannot be read: {error.strerror}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tomli
 
 from stackbuild.errors import LockError
-from stackbuild.files import atomic_write
+from stackbuild.files import atomic_write, read_regular
 from stackbuild.lock.digests import content_digest, digest_of
 from stackbuild.lock.model import (
     Conflict,
@@ -59,7 +59,7 @@ def runtime_lock_path(workspace: Workspace, layer_name: str) -> Path:
 
 def is_ours(path: Path) -> bool:
     """Whether `stackbuild lock` wrote the file."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_regular(path).decode(errors="replace")
     return text.startswith(_MADE_BY) and "[tool.stackbuild]" in text
 
 
@@ -212,11 +212,15 @@ def _checksum(values: dict[str, Any]) -> str:
 
 def _load(path: Path) -> Reader:
     try:
-        text = path.read_bytes().decode()
+        text = read_regular(path).decode()
         return Reader("", tomli.loads(text))
     except FileNotFoundError:
         raise LockError(
             "there is no such lock", file=path, remedy="run `stackbuild lock`"
+        ) from None
+    except OSError as error:
+        raise LockError(
+            f"the lock cannot be read ({error.strerror})", file=path, remedy=_RESTORE
         ) from None
     except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise _damaged(path, str(error)) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import tomli
 
 from stackbuild.errors import Problem, SpecError
+from stackbuild.files import read_regular
 from stackbuild.spec.fields import Problems, Table, did_you_mean, why
 from stackbuild.spec.layers import KEYS, LayerReader
 from stackbuild.spec.model import Stack
@@ -97,7 +98,7 @@ def _check_tools(tool: Table) -> None:
 def _parse(path: Path) -> dict[str, object]:
     """The TOML file at `path`. Raises SpecError where it is none."""
     try:
-        return tomli.loads(path.read_bytes().decode())
+        return tomli.loads(read_regular(path).decode())
     except FileNotFoundError:
         others = [other.name for other in path.parent.glob("*.toml")]
         hint = did_you_mean(path.name, others) or "name the stack with `--spec FILE`"

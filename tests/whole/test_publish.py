@@ -210,6 +210,26 @@ def test_what_was_published_before_is_current_again(small: SmallStack) -> None:
     assert len(index.entries["app"][Platform.LINUX_X64]) == 2
 
 
+def test_a_lost_index_is_told(small: SmallStack) -> None:
+    small.publish()
+    (older,) = (small.exports / "linux-x64").glob("app-*.json")
+    small.write("launch/app.py", "print('changed')\n")
+    small.lock()
+    (small.exports / "index.json").unlink()
+    words = ("publish", "--layer", "app", "--platform", "linux-x64", "--spec", small.spec)
+    done = stackbuild(*words, env={"STACKBUILD_CACHE_DIR": str(small.cache)})
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"warning: {small.exports}/index.json was missing, and no longer lists"
+        f" linux-x64/{older.name}; versions count from 1 again. To keep both, restore the file"
+        " and publish again\n"
+    ) in done.stderr
+    assert (
+        "was missing"
+        not in stackbuild(*words, env={"STACKBUILD_CACHE_DIR": str(small.cache)}).stderr
+    )
+
+
 def test_publishing_a_part_keeps_the_rest_of_the_index(small: SmallStack) -> None:
     small.publish()
     small.publish(["base"], platform="macosx-aarch64")

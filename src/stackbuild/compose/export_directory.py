@@ -45,7 +45,7 @@ from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from stackbuild.compose.manifest import Archive, ArchiveFormat, Manifest
@@ -157,6 +157,10 @@ class ExportDirectory:
         ]
         with locked(self.directory / LOCK, messages):
             before = self.index()
+            if not before.entries:
+                self._tell_unlisted(
+                    {self.manifest_path(manifest) for manifest, _ in entries}, messages
+                )
             after = before
             for manifest, entry in entries:
                 after = entered(after, manifest.layer, manifest.platform, entry)
@@ -171,6 +175,19 @@ class ExportDirectory:
                         remedy="publish to a new directory (--to), which holds no older versions",
                     )
                 atomic_write(self.directory / INDEX, data)
+
+    def _tell_unlisted(self, entered: Collection[Path], messages: Messages) -> None:
+        """Warn of manifests that a lost index listed: nobody is offered them any more."""
+        lost = sorted(
+            path.relative_to(self.directory).as_posix()
+            for path in self._files()
+            if _PUBLISHED.fullmatch(path.name) and path.suffix == ".json" and path not in entered
+        )
+        if lost:
+            messages.warn(
+                f"{self.directory / INDEX} was missing, and no longer lists {', '.join(lost)};"
+                " versions count from 1 again. To keep both, restore the file and publish again"
+            )
 
     def _relative(self, manifest: Manifest) -> str:
         return self.manifest_path(manifest).relative_to(self.directory).as_posix()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from stackbuild.compose.publish import PublishReport, publish
+from stackbuild.compose.publish import publish
 from stackbuild.lock.current import Locks
 from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from stackbuild.compose.report import PublishReport
     from stackbuild.spec.model import Stack
 
 SPEC = """\

@@ -36,7 +36,7 @@ from tests.support.writeorder import WriteOrder
 
 if TYPE_CHECKING:
     from stackbuild.compose.manifest import ArchiveFormat
-    from stackbuild.compose.publish import PublishedLayer
+    from stackbuild.compose.report import PublishedLayer
 
 SITE = "lib/python3.12/site-packages"
 OWN_SITE = "lib/python{}.{}/site-packages".format(*sys.version_info)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from stackbuild.compose.publish import PublishedLayer
+    from stackbuild.compose.report import PublishedLayer
     from stackbuild.durable import Sync
-    from stackbuild.install.change import InstallReport
+    from stackbuild.install.report import InstallReport
     from stackbuild.platforms import Platform
     from stackbuild.workspace import Workspace
 

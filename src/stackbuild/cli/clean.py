@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from stackbuild.install.clean import Freed
+    from stackbuild.install.report import Freed
 
 EXAMPLES = """\
 Examples:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from stackbuild.durable import Sync
-    from stackbuild.install.change import InstallReport
+    from stackbuild.install.report import InstallReport
 
 EXAMPLES = """\
 Examples:
@@ -101,7 +101,7 @@ def report_json(report: InstallReport) -> dict[str, object]:
     """An install's or uninstall's report for scripts: plain values that JSON can hold."""
     return {
         "root": str(report.root),
-        "platform": str(report.state.platform),
+        "platform": str(report.platform),
         "generation": report.generation,
         "changed": report.changed,
         "added": list(report.added),
@@ -110,12 +110,12 @@ def report_json(report: InstallReport) -> dict[str, object]:
         "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
         "layers": [
             {
-                "layer": manifest.layer,
-                "directory": name,
-                "digest": manifest.digest,
-                "asked": name in report.state.asked,
+                "layer": item.manifest.layer,
+                "directory": item.manifest.directory,
+                "digest": item.manifest.digest,
+                "asked": item.asked,
             }
-            for name, manifest in report.state.layers.items()
+            for item in report.layers
         ],
     }
 
@@ -125,7 +125,8 @@ def report_text(report: InstallReport) -> list[str]:
     if not report.changed:
         return [f"nothing to do: {report.root} is up to date (generation {report.generation})"]
     lines = []
-    for name, manifest in report.state.layers.items():
+    for manifest in (item.manifest for item in report.layers):
+        name = manifest.directory
         word = "installed" if name in report.added else "kept"
         word = "repaired" if name in report.repaired else word
         lines.append(f"{word:<10} {name} {manifest.digest[:12]}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from stackbuild.install.contents import Item, Variant
+    from stackbuild.install.report import AvailableLayer, InstalledLayer
 
 EXAMPLES = """\
 Examples:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _variant(variant: Variant) -> Iterator[dict[str, object]]:
+def _variant(variant: AvailableLayer) -> Iterator[dict[str, object]]:
     """The current version, then the older ones."""
     for entry in (variant.entry, *variant.older):
         yield {
@@ -75,7 +75,7 @@ def _variant(variant: Variant) -> Iterator[dict[str, object]]:
         }
 
 
-def _variant_row(variant: Variant) -> tuple[str, ...]:
+def _variant_row(variant: AvailableLayer) -> tuple[str, ...]:
     entry = variant.entry
     notes = [*entry.doubts, *([f"{len(variant.older)} older"] if variant.older else [])]
     return (
@@ -85,7 +85,7 @@ def _variant_row(variant: Variant) -> tuple[str, ...]:
     )
 
 
-def _item(item: Item) -> dict[str, object]:
+def _item(item: InstalledLayer) -> dict[str, object]:
     manifest = item.manifest
     return {
         "layer": manifest.layer,
@@ -106,7 +106,7 @@ def _item(item: Item) -> dict[str, object]:
     }
 
 
-def _item_row(item: Item) -> tuple[str, ...]:
+def _item_row(item: InstalledLayer) -> tuple[str, ...]:
     manifest = item.manifest
     return (
         *(manifest.directory, manifest.kind, manifest.platform, item.python_version),

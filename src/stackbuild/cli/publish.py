@@ -19,8 +19,7 @@ from stackbuild.messages import size_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackbuild.compose.layer_inputs import LayerFailure
-    from stackbuild.compose.publish import PublishedLayer, PublishReport
+    from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 
 EXAMPLES = """\
 Examples:

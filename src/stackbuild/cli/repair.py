@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "root": str(report.root),
                 "generation": report.generation,
                 "done": list(report.done),
-                "layers": list(report.state.layers),
+                "layers": list(report.layers),
             }
         )
     else:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from stackbuild.install.report import Difference, VerifyReport
     from stackbuild.install.state import State
-    from stackbuild.install.verify import Difference, VerifyReport
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild.compose.contents import FrameSources
 from stackbuild.compose.frame_jobs import FrameJobs, NeededWheel, fetch_missing
-from stackbuild.compose.layer_inputs import LayerFailure, LayerTarget, PartName, Parts
+from stackbuild.compose.layer_inputs import LayerTarget, PartName, Parts
 from stackbuild.compose.layer_metadata import LowerLayer, directory_name, module_files
+from stackbuild.compose.report import LayerFailure
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
 from stackbuild.frames.files import files_set, overlay_set

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from stackbuild.compose.layer_metadata import LowerLayer
-    from stackbuild.errors import StackbuildError
     from stackbuild.frames.model import FrameSet
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock
@@ -65,12 +64,3 @@ class Parts:
     """Of the overlays and of the layer's own modules."""
     compiled_by: str | None
     """The version of the interpreter that made the bytecode."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerFailure:
-    """A layer that could not be put together on one platform, and why."""
-
-    layer: str
-    platform: Platform
-    error: StackbuildError

@@ -12,7 +12,7 @@ from stackbuild.compose.archive import write_archive
 from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
-from stackbuild.compose.layer_inputs import LayerFailure
+from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
@@ -29,30 +29,6 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Catalogue, Layer, Stack
     from stackbuild.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedLayer:
-    """A layer that is published, now or from before."""
-
-    manifest: Manifest
-    path: Path
-    """The archive."""
-    is_new: bool
-    """Whether the archive was written now."""
-    was_damaged: bool
-    """Whether one was there that is not what its manifest says."""
-    download: int
-    """Bytes of frames that a consumer of the version before has not got; all, without one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishReport:
-    """What `publish` has done."""
-
-    layers: tuple[PublishedLayer, ...]
-    """In the order of the pairs asked for."""
-    failures: tuple[LayerFailure, ...]
 
 
 def publish(

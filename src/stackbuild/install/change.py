@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import DISK_FULL, FORBIDDEN, IN_THE_WAY, obstacle, remove_tree
+from stackbuild.install.contents import installed_layers
 from stackbuild.install.damage import Damage, find_damage, find_damage_in_use
 from stackbuild.install.fetch import fetch_frames, missing_runs
 from stackbuild.install.generation import carry_over, link_layer
 from stackbuild.install.home import adjustments
+from stackbuild.install.report import InstallReport
 from stackbuild.install.state import damaged, mark_damaged, write_state
 from stackbuild.install.store import Store
 from stackbuild.platforms import host_platform
@@ -26,28 +27,6 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.registry.find import Published
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallReport:
-    """What an install or uninstall has done."""
-
-    root: Path
-    state: State
-    """What the root holds now."""
-    generation: int
-    """Its number."""
-    added: tuple[str, ...] = ()
-    """Directories of layers that are new, in another version, or brought anew."""
-    repaired: tuple[str, ...] = ()
-    """Those of `added` that were damaged."""
-    removed: tuple[str, ...] = ()
-    """Directories of layers that are gone."""
-    fetched_frames: int = 0
-    fetched_bytes: int = 0
-    """Compressed."""
-    changed: bool = False
-    """Whether there is a new generation."""
 
 
 def apply(
@@ -76,7 +55,12 @@ def apply(
         if not runs and not repaired and after.same_tree(before) and root.numbers():
             root.link_layers(after.layers)
             root.settle(sync)
-            return InstallReport(root=root.path, state=after, generation=root.number())
+            return InstallReport(
+                root=root.path,
+                platform=after.platform,
+                generation=root.number(),
+                layers=installed_layers(after),
+            )
         fetched = fetch_frames(runs, published, store, sync, messages) if runs and published else 0
         with working_in(root.path):
             generation = _build(root, before, after, store, messages)
@@ -89,8 +73,9 @@ def apply(
             root.settle(sync)
     return InstallReport(
         root=root.path,
-        state=after,
+        platform=after.platform,
         generation=int(generation.name),
+        layers=installed_layers(after),
         added=tuple(
             name
             for name, manifest in after.layers.items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.compose.export_directory import LOCK
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
 from stackbuild.install.change import explained
+from stackbuild.install.report import Freed
 from stackbuild.install.root import Root
 from stackbuild.install.state import STATE_DIRECTORY
 from stackbuild.install.store import Store
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freed:
-    """Something that was removed, or that could be."""
-
-    what: str
-    path: Path
-    size: int
-    """Bytes of disk that go with it: files that have no other hard link."""
 
 
 def clean_root(root: Path, messages: Messages) -> list[Freed]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stackbuild.install.report import AvailableLayer, InstalledLayer
 from stackbuild.install.root import Root
 
 if TYPE_CHECKING:
@@ -16,36 +17,15 @@ if TYPE_CHECKING:
     from stackbuild.registry.base import Registry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """An installed layer, as a listing shows it."""
-
-    manifest: Manifest
-    asked: bool
-    """Whether it was asked for itself."""
-    needed_by: tuple[str, ...]
-    """Installed layers that stand on it."""
-    origin: str | None
-    """Where it was installed from (`Registry.location`)."""
-    python_version: str
-    """Of the interpreter that runs it."""
-
-    @property
-    def files(self) -> int:
-        """How many files and links the layer has."""
-        return sum(placed.frame.files for placed in self.manifest.frames)
-
-    @property
-    def size(self) -> int:
-        """Of the layer's files with their tar headers, in bytes."""
-        return sum(placed.frame.content_size for placed in self.manifest.frames)
-
-
-def installed(root: Path) -> list[Item]:
+def installed(root: Path) -> list[InstalledLayer]:
     """The layers that are installed in `root`, lower layers first. Raises InstallError."""
-    state = Root(root).installed_state()
-    return [
-        Item(
+    return list(installed_layers(Root(root).installed_state()))
+
+
+def installed_layers(state: State) -> tuple[InstalledLayer, ...]:
+    """The layers of `state`, lower layers first."""
+    return tuple(
+        InstalledLayer(
             manifest=manifest,
             asked=name in state.asked,
             needed_by=tuple(dict.fromkeys(state.needed_by(name))),
@@ -53,7 +33,7 @@ def installed(root: Path) -> list[Item]:
             python_version=_runtime(manifest, state).python_version,
         )
         for name, manifest in state.layers.items()
-    ]
+    )
 
 
 def _runtime(manifest: Manifest, state: State) -> Manifest:
@@ -61,25 +41,14 @@ def _runtime(manifest: Manifest, state: State) -> Manifest:
     return state.layers[manifest.chain[-1].directory] if manifest.chain else manifest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """A layer on one platform, as the catalogue of a place tells it."""
-
-    layer: str
-    platform: Platform
-    entry: IndexEntry
-    older: tuple[IndexEntry, ...]
-    """Superseded versions that are still there, the newest first."""
-
-
-def published(registry: Registry, platform: Platform | None = None) -> list[Variant]:
+def published(registry: Registry, platform: Platform | None = None) -> list[AvailableLayer]:
     """What `registry` offers, by layer and platform; only its index is read.
 
     Each entry tells the version of the interpreter that would run the layer.
     """
     index = registry.index()
     return [
-        Variant(layer=layer, platform=one, entry=first, older=tuple(older))
+        AvailableLayer(layer=layer, platform=one, entry=first, older=tuple(older))
         for layer, platforms in sorted(index.entries.items())
         for one, entries in sorted(platforms.items())
         if entries and platform in {None, one}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
-from stackbuild.install.change import InstallReport, apply, explained
+from stackbuild.install.change import apply, explained
 from stackbuild.install.plan import plan_install, plan_uninstall
 from stackbuild.install.root import Root
 from stackbuild.install.state import State
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.durable import Sync
+    from stackbuild.install.report import InstallReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
@@ -41,8 +42,7 @@ def install(
     new root. `store` is where frames are unpacked; the root's own by default,
     or the one that was given before. Whatever happens, the layers in use stay
     in use until all is there. With `no_sync`, a power cut soon after may leave damaged
-    files. Raises UsageError, InstallError, FetchError,
-    IntegrityError.
+    files. Raises UsageError, InstallError, FetchError, IntegrityError.
     """
     where = Root(root)
     where.check_free(())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import InstallError, quoted
 from stackbuild.install.change import apply, explained
 from stackbuild.install.plan import plan_install
+from stackbuild.install.report import RepairReport
 from stackbuild.install.root import Root
 from stackbuild.install.state import (
     State,
@@ -27,22 +27,9 @@ from stackbuild.registry.find import Published
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.install.verify import VerifyReport
+    from stackbuild.install.report import VerifyReport
     from stackbuild.messages import Messages
     from stackbuild.registry.base import Registry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepairReport:
-    """What a repair has done."""
-
-    root: Path
-    state: State
-    """What the root holds now."""
-    generation: int
-    """Its number."""
-    done: tuple[str, ...]
-    """Each thing that was repaired, as a sentence; none where all was whole."""
 
 
 def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairReport:
@@ -64,11 +51,16 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
         state = _readable(where, registry, done, messages)
         report = _compare(root, messages)
         if report.differences:
-            state = _bring(where, state, registry, report, done, messages)
+            _bring(where, state, registry, report, done, messages)
         where.link_layers(state.layers)
         where.begin_switch()
         where.settle(sync_to_disk)
-    return RepairReport(root=where.path, state=state, generation=where.number(), done=tuple(done))
+    return RepairReport(
+        root=where.path,
+        generation=where.number(),
+        layers=tuple(state.layers),
+        done=tuple(done),
+    )
 
 
 def _readable(where: Root, registry: Registry | None, done: list[str], messages: Messages) -> State:
@@ -149,7 +141,7 @@ def _from_registry(
         f"{', '.join(names)} were installed anew from {registry.location} "
         f"(generation {report.generation})"
     )
-    return report.state
+    return plan.state
 
 
 def _names(where: Root, candidates: list[Path]) -> list[str]:
@@ -172,7 +164,7 @@ def _bring(
     report: VerifyReport,
     done: list[str],
     messages: Messages,
-) -> State:
+) -> None:
     """Link or fetch anew what differs; `verify_installed` has marked it."""
     published = None if registry is None else Published(registry, state.platform)
     if published is not None:
@@ -180,13 +172,13 @@ def _bring(
             published.find_same(manifest)
     # What stays damaged is told below.
     listener = Silent() if registry is None else messages
-    after = apply(where, state, state, published, sync_to_disk, listener).state
+    apply(where, state, state, published, sync_to_disk, listener)
     left = _compare(where.path, messages)
     repaired = sorted({d.layer for d in report.differences} - {d.layer for d in left.differences})
     if repaired:
         done.append(f"{', '.join(repaired)}: damaged files were replaced")
     if not left.differences:
-        return after
+        return
     names = [state.layers[d].layer for d in dict.fromkeys(d.layer for d in left.differences)]
     root = quoted(where.path)
     first = left.differences[0]

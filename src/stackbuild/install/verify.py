@@ -19,11 +19,12 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from stackbuild.install.damage import adjusted_files, crc32_of, is_other_mode
 from stackbuild.install.home import CopyLauncher, WriteHome
 from stackbuild.install.plan import find_installed
+from stackbuild.install.report import Difference, VerifyReport
 from stackbuild.install.root import Root
 from stackbuild.install.state import clear_damaged, damaged, mark_damaged
 from stackbuild.install.store import Store, StoredFile
@@ -33,46 +34,11 @@ if TYPE_CHECKING:
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.install.home import Adjustment
+    from stackbuild.install.report import DifferenceKind
     from stackbuild.install.state import State
     from stackbuild.messages import Messages, Task
 
 _BYTECODE = re.compile(r"(?P<package>(?:.*/)?)__pycache__/(?P<module>[^/]+?)\.[^/]+\.pyc")
-
-Kind = Literal[
-    "edited",
-    "missing",
-    "added",
-    "another link",
-    "another kind of file",
-    "another mode",
-    "frame not in the store",
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A file that is not as it was published."""
-
-    kind: Kind
-    layer: str
-    file: str
-    """Relative to the layer; of a frame its directory in the store."""
-    distribution: str | None
-    """Or what else the file belongs to; None for one that was added."""
-    expected: str | None = None
-    found: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What a check of installed layers has found."""
-
-    layers: tuple[str, ...]
-    files: int
-    """How many files and links were compared."""
-    differences: tuple[Difference, ...]
-    bytecode: int
-    """Bytecode files that an interpreter has written beside the layers' sources since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +234,12 @@ class _Check:
         )
 
     def _differs(
-        self, kind: Kind, path: str, *, expected: str | None = None, found: str | None = None
+        self,
+        kind: DifferenceKind,
+        path: str,
+        *,
+        expected: str | None = None,
+        found: str | None = None,
     ) -> None:
         known = self._expected.get(path)
         if (

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
+class StaleLock:
     """A lock that is missing or was made from something else, and what changed."""
 
     layer: str
@@ -163,16 +163,16 @@ def load_locks(
     return {pair: lock for pair, lock in found.items() if lock is not None}
 
 
-def find_stale(locks: Locks, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[Stale, ...]:
+def find_stale(locks: Locks, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[StaleLock, ...]:
     """Those of `pairs` whose lock is missing or stale, in their order."""
     return tuple(
-        Stale(layer=layer.name, platform=platform, reason=reason)
+        StaleLock(layer=layer.name, platform=platform, reason=reason)
         for layer, platform in pairs
         if (reason := locks.staleness(layer, platform)) is not None
     )
 
 
-def describe(stale: Sequence[Stale]) -> list[str]:
+def describe(stale: Sequence[StaleLock]) -> list[str]:
     """`layer on its platforms: reason`, a line for each layer and reason."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for item in stale:

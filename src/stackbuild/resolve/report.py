@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.lock.current import Locks, Stale
+    from stackbuild.lock.current import Locks, StaleLock
     from stackbuild.lock.model import LayerLock, LeftOut
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Setting, Settings, Stack
 
 
-State = Literal["new", "changed", "renewed", "current"]
+ChangeState = Literal["new", "changed", "renewed", "current"]
 """`renewed`: made from other inputs, with the same distributions."""
 
 
@@ -26,7 +26,7 @@ class Change:
 
     layer: str
     platform: Platform
-    state: State
+    state: ChangeState
     version: int
     """The lock's counter."""
     added: tuple[tuple[str, str], ...] = ()
@@ -48,7 +48,7 @@ class LockReport:
     """What `stackbuild lock` did, or with `--check` what it would have to do."""
 
     changes: tuple[Change, ...] = ()
-    stale: tuple[Stale, ...] = ()
+    stale: tuple[StaleLock, ...] = ()
     """With `check`: the locks that are missing or stale."""
     locks: tuple[LayerLock, ...] = ()
     """As they are now; with what each of them leaves out."""
@@ -61,7 +61,7 @@ class LockReport:
 def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
     """The difference between a lock and the one before it."""
     if old is None:
-        state: State = "new"
+        state: ChangeState = "new"
     elif old.digest != lock.digest:
         state = "changed"
     else:

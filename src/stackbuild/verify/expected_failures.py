@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from stackbuild.spec.policy import on_platform
-from stackbuild.verify.model import TIME_LIMIT, Rules, Stale
+from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -108,14 +108,14 @@ def said(outcome: Outcome) -> str:
     return outcome.text if outcome.result == "error" else f"{outcome.result}: {outcome.text}"
 
 
-def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[Stale]:
+def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[StaleEntry]:
     """The entries that no failure needs, with the reason.
 
     An entry that several layers share is needed where one of them needs it. It
     may be about wheels of layers that were not checked, so one that is about
     nothing counts only when the check was `complete`.
     """
-    found: list[Stale] = []
+    found: list[StaleEntry] = []
     shared: dict[tuple[str, str, str, str], list[Entry]] = {}
     for entry in entries:
         key = (entry.place or entry.layer, entry.wheel, entry.module, entry.text)
@@ -137,7 +137,7 @@ def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -
         else:
             continue
         found.append(
-            Stale(place=entry.place, wheel=entry.wheel, module=entry.module, reason=reason)
+            StaleEntry(place=entry.place, wheel=entry.wheel, module=entry.module, reason=reason)
         )
     return found
 

@@ -83,7 +83,7 @@ class KnownError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
+class StaleEntry:
     """An entry of `allow-import-errors` that no failure needs any more."""
 
     place: str
@@ -116,7 +116,7 @@ class CheckReport:
     counts: Counts
     findings: tuple[Finding, ...]
     known: tuple[KnownError, ...]
-    stale: tuple[Stale, ...]
+    stale: tuple[StaleEntry, ...]
     left_out: tuple[str, ...]
     """Native modules that a pattern has left out."""
     entries: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackbuild.verify.model import CheckReport, Finding, KnownError, Stale
+    from stackbuild.verify.model import CheckReport, Finding, KnownError, StaleEntry
 
 _DETAIL_LINES = 12
 _LONGEST_LINE = 400
@@ -58,5 +58,5 @@ def _known(known: KnownError) -> str:
     return f"known: {known.layer}: {known.module} ({known.distribution}): {first}"
 
 
-def _stale(entry: Stale) -> str:
+def _stale(entry: StaleEntry) -> str:
     return f"stale: {entry.place}: {_cut(entry.reason)}"

@@ -1,0 +1,47 @@
+"""What publishing reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.errors import StackbuildError
+    from stackbuild.platforms import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedLayer:
+    """A layer that is published on one platform, now or from before."""
+
+    manifest: Manifest
+    path: Path
+    """The archive."""
+    is_new: bool
+    """Whether the archive was written now."""
+    was_damaged: bool
+    """Whether an archive was there that differs from its manifest."""
+    download: int
+    """Bytes of frames that an upgrade from the version before fetches; all, without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFailure:
+    """A layer that could not be composed on one platform."""
+
+    layer: str
+    platform: Platform
+    error: StackbuildError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishReport:
+    """The result of publishing."""
+
+    layers: tuple[PublishedLayer, ...]
+    """Lower layers first."""
+    failures: tuple[LayerFailure, ...]
+    """Nothing is published of these."""

@@ -1,0 +1,144 @@
+"""What the commands on a root report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import IndexEntry, Manifest
+    from stackbuild.platforms import Platform
+
+DifferenceKind = Literal[
+    "edited",
+    "missing",
+    "added",
+    "another link",
+    "another kind of file",
+    "another mode",
+    "frame not in the store",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledLayer:
+    """A layer that is installed in a root."""
+
+    manifest: Manifest
+    """What was published; `manifest.directory` is the layer's directory in the root."""
+    asked: bool
+    """Whether the layer was named in an install; others are there because it needs them."""
+    needed_by: tuple[str, ...]
+    """The names of the installed layers that stand on it."""
+    origin: str | None
+    """The directory or address it was installed from."""
+    python_version: str
+    """The version of the interpreter that runs it, such as ``3.12.10``."""
+
+    @property
+    def files(self) -> int:
+        """The number of its files and links."""
+        return sum(placed.frame.files for placed in self.manifest.frames)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files with their tar headers."""
+        return sum(placed.frame.content_size for placed in self.manifest.frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvailableLayer:
+    """A layer that is published for one platform."""
+
+    layer: str
+    platform: Platform
+    entry: IndexEntry
+    """The current version."""
+    older: tuple[IndexEntry, ...]
+    """Earlier versions that are still published, newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReport:
+    """The result of an install or uninstall."""
+
+    root: Path
+    platform: Platform
+    generation: int
+    """The number of the generation in use."""
+    layers: tuple[InstalledLayer, ...]
+    """Everything the root holds now, lower layers first."""
+    added: tuple[str, ...] = ()
+    """Directories of layers that are new, in another version, or repaired."""
+    repaired: tuple[str, ...] = ()
+    """Those of `added` that were damaged."""
+    removed: tuple[str, ...] = ()
+    """Directories of layers that were removed."""
+    fetched_frames: int = 0
+    fetched_bytes: int = 0
+    """Compressed bytes of the frames that were fetched."""
+    changed: bool = False
+    """Whether there is a new generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """The result of a repair."""
+
+    root: Path
+    generation: int
+    """The number of the generation in use."""
+    layers: tuple[str, ...]
+    """Directories of the installed layers, lower layers first."""
+    done: tuple[str, ...]
+    """Each thing that was repaired, as a sentence; empty where nothing was damaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An installed file that differs from what was published."""
+
+    kind: DifferenceKind
+    layer: str
+    """The directory of the layer."""
+    file: str
+    """Relative to the layer; for a frame, its directory in the store."""
+    distribution: str | None
+    """The distribution, or other part, that the file belongs to; None for an added file."""
+    expected: str | None = None
+    found: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """The result of comparing installed files with what was published."""
+
+    layers: tuple[str, ...]
+    """Directories of the layers that were compared, lower layers first."""
+    files: int
+    """The number of files and links that were compared."""
+    differences: tuple[Difference, ...]
+    bytecode: int
+    """The number of bytecode files that an interpreter has written since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """Something that was removed, or that could be."""
+
+    what: str
+    path: Path
+    size: int
+    """Bytes of disk: files without a hard link elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanReport:
+    """The result of cleaning."""
+
+    freed: tuple[Freed, ...]
+    """What was removed."""
+    kept: tuple[Freed, ...]
+    """Caches that were not removed."""

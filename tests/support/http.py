@@ -55,6 +55,15 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Send `body` with a media type, and with other headers."""
+
+    body: bytes
+    kind: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Hang:
     """Read the request and answer nothing for `seconds` (or until the server stops)."""
 
@@ -78,7 +87,7 @@ class Raw:
     pause: float = 0.0
 
 
-Step = Trickle | Raw | Status | Redirect | CutAfter | Send | Hang
+Step = Page | Trickle | Raw | Status | Redirect | CutAfter | Send | Hang
 
 
 @dataclass(frozen=True)
@@ -169,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Send(data):
                 self._file(data, None)
+            case Page(body, kind, extra):
+                self._answer(200, {"Content-Type": kind, **extra}, body)
             case CutAfter(count):
                 self._file(self.server.content(path), count)
             case Trickle(count, pause):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from stackbuild.importers.model import Build, BuildOptions, Config, Copy, Note, Resolution
 from stackbuild.importers.wishes import read_requirement, read_wishes
-from stackbuild.lock.indexes import without_credentials
 from stackbuild.platforms import Platform
 from stackbuild.spec.fields import Item
 from stackbuild.spec.values import read_distribution, read_override
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -24,8 +24,8 @@ from stackbuild.importers.registries import registries_of
 from stackbuild.importers.report import ImportReport, SharedLayer, comparisons
 from stackbuild.importers.runenv import read_repository
 from stackbuild.importers.spec import LAUNCH_FILE, LAUNCH_TEXT, stack_text
-from stackbuild.lock.indexes import without_credentials
 from stackbuild.spec.model import LayerKind, PackageIndex
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

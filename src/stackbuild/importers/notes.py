@@ -9,7 +9,7 @@ from stackbuild.importers.merge import is_overridden
 from stackbuild.importers.model import Note, Resolution
 from stackbuild.importers.policy import given_indexes, kept_shared
 from stackbuild.importers.runenv import SHARED
-from stackbuild.lock.indexes import without_credentials
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

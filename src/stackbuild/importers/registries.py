@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackbuild.lock.indexes import without_credentials
 from stackbuild.spec.model import PackageIndex
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

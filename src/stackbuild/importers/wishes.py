@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.model import Note, Wish
-from stackbuild.lock.indexes import without_credentials
 from stackbuild.spec import values
 from stackbuild.spec.fields import Item, Problems, redacted
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from stackbuild.errors import LockError
+from stackbuild.transport.urls import host_of, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,10 +79,10 @@ class IndexSettings:
         parts = urlsplit(url)
         for index in self.indexes:
             known = urlsplit(index.url)
-            if (known.scheme, _host(known.netloc)) != (parts.scheme, _host(parts.netloc)):
+            if (known.scheme, host_of(known.netloc)) != (parts.scheme, host_of(parts.netloc)):
                 continue
             if secret := _userinfo(index):
-                return urlunsplit(parts._replace(netloc=f"{secret}@{_host(parts.netloc)}"))
+                return urlunsplit(parts._replace(netloc=f"{secret}@{host_of(parts.netloc)}"))
         return url
 
     def name_of(self, distribution: NormalizedName, url: str) -> str | None:
@@ -98,7 +99,7 @@ class IndexSettings:
         parts = urlsplit(url)
         if address.scheme == "file":
             return parts.scheme == "file" and parts.path.startswith(address.path.rstrip("/") + "/")
-        return _host(address.netloc) == _host(parts.netloc)
+        return host_of(address.netloc) == host_of(parts.netloc)
 
     def _address(self, index: PackageIndex) -> str:
         if "://" not in index.url:
@@ -144,12 +145,6 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
     )
 
 
-def without_credentials(url: str) -> str:
-    """`url` without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=_host(parts.netloc)))
-
-
 def without_secrets(text: str) -> str:
     """`text` with the user and password of each address in it left out."""
     return re.sub(r"(?<=://)[^/\s`]*@", "", text)
@@ -158,10 +153,6 @@ def without_secrets(text: str) -> str:
 def _userinfo(index: PackageIndex) -> str | None:
     # Imported late, as nothing of it is needed to tell that a lock is current.
     return userinfo(index)
-
-
-def _host(netloc: str) -> str:
-    return netloc.rpartition("@")[2].lower()
 
 
 def _absolute(url: str, directory: Path) -> str:

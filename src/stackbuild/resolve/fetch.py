@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, IntegrityError, LockError, StackbuildError
 from stackbuild.lock.errors import raise_all
-from stackbuild.lock.indexes import index_settings, without_credentials
+from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.url_cache import Address, Addresses
 from stackbuild.transport.retries import NotFoundError
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

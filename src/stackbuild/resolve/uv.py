@@ -21,8 +21,9 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from stackbuild.lock.indexes import without_credentials, without_secrets
+from stackbuild.lock.indexes import without_secrets
 from stackbuild.resolve.request import ANSWER, Found, write_request
+from stackbuild.transport.urls import without_credentials
 from stackbuild.workspace import prepare_cache
 
 if TYPE_CHECKING:

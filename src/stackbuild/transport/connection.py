@@ -53,12 +53,23 @@ def open_url(
     Raises UnreachableError, NotFoundError, FetchError, and BrokenTransferError
     for what another attempt may change. The caller closes the answer.
     """
+    return follow(url, method=method, headers=headers, patience=patience)[0]
+
+
+def follow(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    patience: Patience = PATIENCE,
+) -> tuple[urllib3.BaseHTTPResponse, str]:
+    """As `open_url`, with the address that the last redirect leads to."""
     current = url
     for _ in range(MAX_REDIRECTS + 1):
         response = _send(method, current, dict(headers or {}), patience)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
-            return _checked(response, url)
+            return _checked(response, url), current
         # Its body may be long or slow, and is of no use.
         response.close()
         current = _redirected(current, target, url)

@@ -201,7 +201,7 @@ def open_from(
     try:
         if response.status == 200:
             unasked = _announced(response) if headers else None
-            pieces = _pieces(response, chunk, patience)
+            pieces = received(response, chunk, patience)
             yield RangeResponse(first=0, pieces=pieces, unasked=unasked)
             return
         first, total = _content_range(response)
@@ -213,7 +213,7 @@ def open_from(
             return
         if first not in {0, start}:
             raise _bad_range(response, url, start)
-        yield RangeResponse(first=first, pieces=_pieces(response, chunk, patience))
+        yield RangeResponse(first=first, pieces=received(response, chunk, patience))
     finally:
         # A connection with unread bytes must not go back to the pool.
         response.close()
@@ -252,7 +252,8 @@ def _bad_range(response: urllib3.BaseHTTPResponse, url: str, start: int) -> Fetc
     )
 
 
-def _pieces(response: urllib3.BaseHTTPResponse, chunk: int, patience: Patience) -> Iterator[bytes]:
+def received(response: urllib3.BaseHTTPResponse, chunk: int, patience: Patience) -> Iterator[bytes]:
+    """The body of `response` as it arrives. Raises BrokenTransferError."""
     from urllib3.exceptions import HTTPError
 
     pace = Pace(patience)

@@ -29,6 +29,17 @@ def redact(url: str) -> str:
     )
 
 
+def without_credentials(url: str) -> str:
+    """`url` without user and password, its host in lower case."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=host_of(parts.netloc)))
+
+
+def host_of(netloc: str) -> str:
+    """Host and port of the `netloc` of an address, in lower case."""
+    return netloc.rpartition("@")[2].lower()
+
+
 def has_valid_port(url: str) -> bool:
     """Whether the host can be told from the port of `url`, and the port is one."""
     try:

@@ -1,0 +1,159 @@
+"""What the package indexes of a layer have of a distribution.
+
+Each page is asked for at most once in a run. Priority, `explicit`, the
+settings `index-strategy` and `exclude-newer` count as they do for uv.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
+
+from stackbuild.messages import SILENT
+from stackbuild.transport.retries import NotFoundError, UnreachableError
+from stackbuild.transport.urls import host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from packaging.tags import Tag
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.indexes import IndexSettings
+    from stackbuild.messages import Messages
+    from stackbuild.transport.simple_api import IndexFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A wheel or a source distribution that an index has."""
+
+    name: NormalizedName
+    version: Version
+    tags: frozenset[Tag] | None
+    """None for a source distribution."""
+    file: IndexFile
+
+
+class IndexPages:
+    """The pages of package indexes. Safe in any thread."""
+
+    def __init__(self, *, default: Callable[[], str | None], messages: Messages = SILENT) -> None:
+        """`default` tells the address of the index that counts where the spec has no default."""
+        self._default = default
+        self._messages = messages
+        self._lock = Lock()
+        self._pages: dict[tuple[str, NormalizedName | None], Future[Sequence[Offer] | None]] = {}
+        self._unreachable: dict[str, UnreachableError] = {}
+
+    def offers(self, name: NormalizedName, settings: IndexSettings) -> tuple[Offer, ...] | None:
+        """What the indexes of `settings` have of `name`; None where none of them knows it.
+
+        Raises FetchError where an index cannot be asked, or refuses to answer,
+        and LockError for credentials that are not set.
+        """
+        every = settings.uv_settings.get("index-strategy", "first-index") != "first-index"
+        found: list[Offer] | None = None
+        for table in self._tables(name, settings):
+            offers = self._page(str(table["url"]), name, flat=table.get("format") == "flat")
+            if offers is not None:
+                found = [*(found or ()), *offers]
+                if not every:
+                    break
+        if found is None:
+            return None
+        moment = _newest(name, settings.uv_settings)
+        return tuple(one for one in found if moment is None or _is_before(one.file, moment))
+
+    def _tables(self, name: NormalizedName, settings: IndexSettings) -> list[Mapping[str, object]]:
+        """The indexes that `name` is looked up in, in their order."""
+        if name in settings.sources:
+            tables = settings.tables()
+            return [table for table in tables if table.get("name") == settings.sources[name]]
+        default = None if settings.has_default else self._default()
+        tables = [table for table in settings.tables(default=default) if "explicit" not in table]
+        # The default index comes last, wherever it stands (as for uv).
+        return sorted(tables, key=lambda table: "default" in table)
+
+    def _page(self, url: str, name: NormalizedName, *, flat: bool) -> Sequence[Offer] | None:
+        key = (url, None if flat else name)
+        with self._lock:
+            future = self._pages.get(key)
+            mine = future is None
+            if future is None:
+                future = self._pages[key] = Future()
+        if mine:
+            try:
+                future.set_result(self._read(url, None if flat else name))
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                future.set_exception(error)
+        offers = future.result()
+        if not flat or offers is None:
+            return offers
+        return [offer for offer in offers if offer.name == name] or None
+
+    def _read(self, url: str, name: NormalizedName | None) -> Sequence[Offer] | None:
+        """The page of `name`, or the only page of a flat index."""
+        from stackbuild.transport.simple_api import read_directory, read_page
+
+        parts = urlsplit(url)
+        host = host_of(parts.netloc)
+        if host in self._unreachable:
+            raise self._unreachable[host]
+        local = Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+        try:
+            if name is None and local and local.is_dir():
+                files = read_directory(local)
+            else:
+                page = url if name is None else f"{url.rstrip('/')}/{quote(name)}/"
+                page += "index.html" if local and name else ""
+                files = read_page(page, messages=self._messages)
+        except NotFoundError:
+            return None
+        except UnreachableError as error:
+            self._unreachable[host] = error
+            raise
+        offers = [offer for file in files if (offer := _offer(file))]
+        return [offer for offer in offers if name in (None, offer.name)]
+
+
+def _offer(file: IndexFile) -> Offer | None:
+    """`file` as what its name says; None for a name that is not valid."""
+    from packaging.utils import (
+        InvalidSdistFilename,
+        InvalidWheelFilename,
+        parse_sdist_filename,
+        parse_wheel_filename,
+    )
+
+    try:
+        if file.name.endswith(".whl"):
+            name, version, _, tags = parse_wheel_filename(file.name)
+            return Offer(name=name, version=version, tags=tags, file=file)
+        name, version = parse_sdist_filename(file.name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
+    return Offer(name=name, version=version, tags=None, file=file)
+
+
+def _newest(name: NormalizedName, settings: Mapping[str, object]) -> datetime | None:
+    """The moment from which on files of `name` do not count."""
+    by_name = cast("Mapping[str, str]", settings.get("exclude-newer-package", {}))
+    text = by_name.get(name) or settings.get("exclude-newer")
+    return datetime.fromisoformat(str(text)) if text else None
+
+
+def _is_before(file: IndexFile, moment: datetime) -> bool:
+    """Whether `file` was uploaded before `moment`; one of unknown age was not (as for uv)."""
+    try:
+        uploaded = datetime.fromisoformat(file.uploaded or "")
+    except ValueError:
+        return False
+    return (uploaded if uploaded.tzinfo else uploaded.replace(tzinfo=UTC)) < moment

@@ -13,11 +13,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mutmut.mutation.data import SourceFileMutationData
-from mutmut.mutation.diff_apply import get_diff_for_mutant
-from mutmut.stats import status_by_exit_code
-from mutmut.utils.file_utils import walk_mutatable_files
-
 from tools.standin import PROJECT
 
 PAGE = PROJECT / "docs" / "testing.md"
@@ -47,6 +42,12 @@ def main(patterns: list[str]) -> int:
 
 def results() -> tuple[Counter[str], set[Change]]:
     """How many mutants ended how, and those that no test has noticed."""
+    # `make test` reads the page with this module too, and has no mutmut.
+    from mutmut.mutation.data import SourceFileMutationData
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+    from mutmut.stats import status_by_exit_code
+    from mutmut.utils.file_utils import walk_mutatable_files
+
     counts: Counter[str] = Counter()
     survivors: set[Change] = set()
     for path in walk_mutatable_files():

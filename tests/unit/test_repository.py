@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
+from tools.mutants import PAGE, explained_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +186,35 @@ def test_every_dependency_is_explained() -> None:
     lines = [*project["project"]["dependencies"], *(line for group in groups for line in group)]
     missing = [line for line in lines if f"`{Requirement(line).name}`" not in text]
     assert missing == []
+
+
+def functions(tree: ast.AST, within: str) -> Iterator[tuple[str, ast.AST]]:
+    """Each function below `tree`, with its dotted name below `within`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{within}.{node.name}")
+        elif isinstance(node, ast.FunctionDef):
+            yield f"{within}.{node.name}", node
+
+
+def test_the_mutants_that_are_explained_are_of_the_code_as_it_is() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    lines: dict[str, set[str]] = {}
+    for name in project["tool"]["mutmut"]["only_mutate"]:
+        text = (PROJECT / name).read_text(encoding="utf-8")
+        module = ".".join(Path(name).with_suffix("").parts[2:])
+        for function, node in functions(ast.parse(text), module):
+            source = ast.get_source_segment(text, node) or ""
+            lines[function] = {line.strip() for line in source.splitlines()}
+    explained = explained_changes(PAGE.read_text(encoding="utf-8"))
+    assert len(explained) > 20
+    wrong = [
+        f"{place}: {line}"
+        for place, *changed in (change.splitlines() for change in explained)
+        for line in changed
+        if line.startswith("- ") and line[2:] not in lines.get(place, ())
+    ]
+    assert wrong == [], "docs/testing.md explains mutants of lines that are no longer there"
 
 
 def test_venvstacks_reads_the_stack_as_it_is() -> None:

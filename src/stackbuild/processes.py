@@ -1,6 +1,7 @@
-"""Ending what this process has started: whole trees of processes, and all of them at once.
+"""The programs that stackbuild starts: what they get of its environment, and how they are ended.
 
-A build or an import may leave processes behind that have no parent any more, a
+Each gets the variables that it needs and no others, so that no setting of the host changes
+what it does. A build or an import may leave processes behind that have no parent any more, a
 session of their own, or another environment. On Linux they are found by their
 parents while these live, and by a variable that was set for them.
 """
@@ -20,8 +21,40 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
+_SYSTEM = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT")
+"""What programs on Windows are started with."""
+_USER = ("PATH", "HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP")
+_NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_MICROSOFT = (
+    *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA"),
+    *("PROGRAMFILES", "PROGRAMFILES(X86)", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)"),
+    *("PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS"),
+)
+"""What programs on Windows find the files of the user by, and Microsoft's compiler its own."""
+
 _ends: dict[int, Callable[[], None]] = {}
 _is_interrupted = threading.Event()
+
+
+def system_environment(*more: str) -> dict[str, str]:
+    """The variables of the system, and those called `more`."""
+    return {name: os.environ[name] for name in (*_SYSTEM, *more) if name in os.environ}
+
+
+def clean_environment() -> dict[str, str]:
+    """For an interpreter, which no setting of the host may change."""
+    return system_environment(*_USER) | {"LC_ALL": "C.UTF-8"}
+
+
+def network_environment() -> dict[str, str]:
+    """For a program that downloads: also the proxies and certificates."""
+    names = (*_NETWORK, *map(str.lower, _NETWORK))
+    return clean_environment() | system_environment(*names, *_MICROSOFT)
+
+
+def uv_environment() -> dict[str, str]:
+    """For uv: also what it identifies itself with to package indexes."""
+    return network_environment() | system_environment("SSL_CLIENT_CERT", "NETRC")
 
 
 @contextmanager

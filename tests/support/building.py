@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackbuild.builds.builder import WheelBuilder
+from stackbuild.builds import wheel_builder
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.fetch import fetch
 from stackbuild.resolve.lock_stack import lock_stack
@@ -210,12 +210,12 @@ class BuildProject(Project):
 
     def lock(self, **options: Any) -> LockReport:
         """Lock everything, building what has to be built."""
-        builder = WheelBuilder(self.stack, self.workspace, self.listener)
+        builder = wheel_builder(self.stack, self.workspace, self.listener)
         return lock_stack(self.stack, self.workspace, self.listener, builder=builder, **options)
 
     def fetch(self, layer: str = "fw", platform: str | None = None) -> dict[str, Path]:
         """Fetch the wheels of one lock, building those that are nowhere else."""
-        builder = WheelBuilder(self.stack, self.workspace, self.listener)
+        builder = wheel_builder(self.stack, self.workspace, self.listener)
         lock = self.read(layer, platform or str(host_platform()))
         return fetch(self.stack, self.workspace, [lock], self.listener, builder=builder)
 

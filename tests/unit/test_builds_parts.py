@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.builds.audit import COMMON, OLDEST, Audit, _level, audit
-from stackbuild.builds.backend import read_backend
 from stackbuild.builds.kept import Kept
-from stackbuild.builds.source import unpack_sdist
+from stackbuild.builds.source import read_backend, unpack_sdist
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel, write_wheel
 from stackbuild.errors import IntegrityError, LockError
 from tests.support.wheels import make_wheel

@@ -101,6 +101,16 @@ def test_json_is_read_in_one_place() -> None:
     assert found == [], "use stackbuild.strictjson, which has bounds"
 
 
+def test_what_programs_get_of_the_environment_is_told_in_one_place() -> None:
+    found = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in {"SYSTEMROOT", "HTTPS_PROXY"}
+    }
+    assert found == {"processes.py"}
+
+
 def writes(file: Path) -> Iterator[int]:
     """The lines of `file` that write to stdout or stderr."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

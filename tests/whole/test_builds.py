@@ -680,6 +680,20 @@ def test_without_its_source_a_wheel_cannot_be_built_again(project: BuildProject)
         project.fetch()
 
 
+def test_a_damaged_source_in_the_wheelhouse_is_fetched_again(project: BuildProject) -> None:
+    sdist = project.source(pure())
+    project.spec("tiny", policy=FORCE)
+    project.lock()
+    wheel, kept = project.built(), project.workspace.wheelhouse / sdist.name
+    whole = _sha256(kept)
+    wheel.unlink()
+    remove_tree(project.workspace.builds)
+    kept.write_bytes(b"cut off")
+    project.fetch()
+    assert wheel.exists()
+    assert _sha256(kept) == whole
+
+
 def _only_here() -> str:
     return f'platforms = ["{HERE.venvstacks_name}"]\n'
 

@@ -11,7 +11,7 @@ from tools.standin import interpreter_archive
 from stackbuild.errors import ComposeError, FetchError
 from stackbuild.lock.files import lock_path, read_lock
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.runtimes.unpacked import unpacked_interpreter
+from stackbuild.runtimes.interpreters import unpacked_interpreter
 from tests.support.stack import copy_for_tests, run
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_freesasa_is_built_and_used(tmp_path: Path) -> None:
     stack = copy_for_tests(tmp_path)
     archive = interpreter_archive(stack.workspace)
     assert archive
-    python = unpacked_interpreter(archive, stack.workspace)
+    python = unpacked_interpreter(archive, stack.workspace).executable
     if not list(python.parents[1].glob("include/*/Python.h")):
         pytest.skip(f"the headers of CPython {archive.version} are not installed")
     # A wheelhouse of its own, in which nothing is built yet.

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.messages import Silent
+from stackbuild.processes import clean_environment
 from stackbuild.runtimes.contents import SITE_FILE
 from stackbuild.runtimes.elf import read_elf
 from stackbuild.runtimes.pack import pack
-from stackbuild.runtimes.probe import clean_environment, probe
+from stackbuild.runtimes.probe import probe
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.transport.transfer import sha256_file
 from tests.support.interpreters import MINORS, Listener, interpreters, packable, without

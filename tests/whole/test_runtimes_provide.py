@@ -22,13 +22,13 @@ from stackbuild.errors import ComposeError, FetchError, IntegrityError, Stackbui
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.runtimes.compiler import bytecode_interpreter
+from stackbuild.processes import clean_environment
+from stackbuild.runtimes.interpreters import bytecode_interpreter, unpacked_interpreter
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.runtimes.pack import pack
-from stackbuild.runtimes.probe import Facts, clean_environment, objection
+from stackbuild.runtimes.probe import Facts, objection
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.tarball import unpack_tarball
-from stackbuild.runtimes.unpacked import unpacked_interpreter
 from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.transport.retries import Patience
 from stackbuild.transport.transfer import sha256_file
@@ -451,7 +451,7 @@ class TestLocal:
         plain = self.local(shared, original, path=original.prefix)
         kept = self.local(shared, original, path=original.prefix, keep=(canonicalize_name("pip"),))
         assert kept.sha256 != plain.sha256
-        python = unpacked_interpreter(kept, shared)
+        python = unpacked_interpreter(kept, shared).executable
         done = subprocess.run(
             [python.with_name("pip3"), "--version"],
             capture_output=True,
@@ -496,7 +496,7 @@ class TestUnpacked:
     def test_it_is_unpacked_once_and_runs(self, shared: Workspace, original: Facts) -> None:
         settings = RuntimeSettings(sources=("local",), path=original.prefix)
         archive = provide(shared, settings, platform=host_platform(), version=str(original.version))
-        python = unpacked_interpreter(archive, shared)
+        python = unpacked_interpreter(archive, shared).executable
         assert python.is_relative_to(shared.cache)
         done = subprocess.run(
             [python, "-I", "-c", "import sys; print(sys.prefix)"],
@@ -507,7 +507,7 @@ class TestUnpacked:
         )
         assert done.stdout == f"{python.parents[1]}\n"
         changed = python.stat().st_ctime_ns
-        assert unpacked_interpreter(archive, shared) == python
+        assert unpacked_interpreter(archive, shared).executable == python
         assert python.stat().st_ctime_ns == changed
 
     def test_an_archive_that_does_not_run_leaves_nothing(
@@ -650,7 +650,7 @@ class TestAirGapped:
             archive = provide(
                 workspace, settings, platform=host_platform(), version=str(original.version)
             )
-        assert unpacked_interpreter(archive, workspace).is_file()
+        assert unpacked_interpreter(archive, workspace).executable.is_file()
 
     def test_a_mirror_base_serves_it_under_the_locked_address(
         self, workspace: Workspace, original: Facts, packed: Path, tmp_path: Path

@@ -1,1 +1,26 @@
 """Building wheels from source, with the layer's own interpreter, on the platform they are for."""
+
+from __future__ import annotations
+
+from threading import Semaphore
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stackbuild.messages import Messages
+    from stackbuild.resolve.build_orders import Builder, BuildOrder, BuiltWheel
+    from stackbuild.spec.model import Stack
+    from stackbuild.workspace import Workspace
+
+
+def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Builder:
+    """The builder of a command's wheels, which builds `workspace.jobs` of them at a time."""
+    slots = Semaphore(workspace.jobs)
+
+    def build(order: BuildOrder) -> BuiltWheel:
+        # Imported late: most commands build no wheel.
+        from stackbuild.builds.build import build_wheel
+
+        with slots:
+            return build_wheel(order, stack, workspace, messages)
+
+    return build

@@ -8,39 +8,123 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.backend import ask_backend, read_backend, state_requires
-from stackbuild.builds.environment import make_environment, pin_requirements
-from stackbuild.builds.finish import finish
+from stackbuild.builds.environment import build_environment, make_environment, pin_requirements
 from stackbuild.builds.kept import Kept
-from stackbuild.builds.process import RunError, Runner, build_environment, tail
-from stackbuild.builds.source import check_out, unpack_sdist
-from stackbuild.builds.wheelfile import check_wheel
+from stackbuild.builds.process import RunError, Runner, tail
+from stackbuild.builds.source import (
+    ask_backend,
+    check_out,
+    read_backend,
+    state_requires,
+    unpack_sdist,
+)
+from stackbuild.builds.wheelfile import finish, wheel_facts
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
 from stackbuild.lock.digests import digest_of
 from stackbuild.lock.model import Build, LockedFile, VcsSource
 from stackbuild.resolve.build_orders import BuiltWheel
+from stackbuild.resolve.source_wheels import fetch_sdist
+from stackbuild.runtimes.interpreters import unpacked_interpreter
 from stackbuild.runtimes.provide import provide_runtime
-from stackbuild.runtimes.unpacked import unpacked_interpreter
 from stackbuild.spec.settings import PACKAGE_ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from stackbuild.builds.finish import Finished
     from stackbuild.builds.kept import KeptWheel
     from stackbuild.lock.model import BuildRequirement
     from stackbuild.messages import Messages
     from stackbuild.resolve.build_orders import BuildOrder
+    from stackbuild.runtimes.model import Interpreter
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Interpreter:
-    executable: Path
-    version: str
+def build_wheel(
+    order: BuildOrder, stack: Stack, workspace: Workspace, messages: Messages
+) -> BuiltWheel:
+    """The wheel of `order`, in the cache, built with the interpreter of its layer.
+
+    What the build requires is pinned first, by sha256, and is all there is in the
+    environment it runs in. The wheel is made canonical, is retagged with the oldest
+    manylinux tag its libraries allow, and is kept by the hash of all its inputs.
+    Raises LockError when it cannot be built or does not run where the layer does,
+    FetchError and IntegrityError for its source and its interpreter.
+    """
+    runtime = stack.layers[order.layer.runtime]
+    archive = provide_runtime(stack, runtime, order.platform, order.runtime, workspace, messages)
+    interpreter = unpacked_interpreter(archive, workspace)
+    with _bench(order, interpreter, workspace, messages) as bench:
+        try:
+            kept, pins = bench.built()
+        except RunError as error:
+            raise _failed(bench, error) from None
+    for library, file in kept.foreign.items():
+        messages.warn(
+            f"{order.subject}: {file} needs {library}, which is neither in the wheel nor on"
+            f" every Linux; where {order.layer.name} runs it has to be installed"
+        )
+    path, facts = kept.path, wheel_facts(kept.path)
+    return BuiltWheel(
+        path=path,
+        version=facts.version,
+        wheel=LockedFile(name=path.name, size=path.stat().st_size, sha256=kept.sha256),
+        build=Build(
+            recipe=order.recipe,
+            requirements=pins,
+            dependencies=facts.dependencies,
+            extras=facts.extras,
+        ),
+    )
+
+
+@contextmanager
+def _bench(
+    order: BuildOrder, interpreter: Interpreter, workspace: Workspace, messages: Messages
+) -> Iterator[_Bench]:
+    """An empty directory for the build, which nobody else uses meanwhile."""
+    staging = workspace.builds / "staging"
+    directory = staging / order.recipe[:16]
+    log = workspace.builds / "logs" / f"{order.name}-{order.recipe[:16]}.log"
+    policy = order.layer.policy(order.platform).build
+    with locked(staging / f"{directory.name}.lock", messages):
+        _sweep(staging)
+        remove_tree(directory)
+        directory.mkdir()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("", encoding="utf-8")
+        runner = Runner(
+            log=log,
+            until=time.monotonic() + policy.timeout,
+            limit=policy.timeout,
+            echo=messages.note if policy.logging else None,
+        )
+        try:
+            yield _Bench(
+                order=order,
+                workspace=workspace,
+                messages=messages,
+                directory=directory,
+                interpreter=interpreter,
+                runner=runner,
+                settings=_config_settings(order, workspace),
+                kept=Kept(workspace.builds),
+            )
+        finally:
+            remove_tree(directory)
+
+
+def _config_settings(order: BuildOrder, workspace: Workspace) -> dict[str, str | list[str]]:
+    root = str(workspace.overlays / order.layer.name)
+    given = order.settings.config_settings if order.settings else {}
+    return {
+        key: value.replace(PACKAGE_ROOT, root)
+        if isinstance(value, str)
+        else [item.replace(PACKAGE_ROOT, root) for item in value]
+        for key, value in given.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +132,84 @@ class _Bench:
     """Where one wheel is built, and with what."""
 
     order: BuildOrder
+    workspace: Workspace
+    messages: Messages
     directory: Path
     """The same each time for one recipe, as paths find their way into what compilers write."""
-    interpreter: _Interpreter
+    interpreter: Interpreter
     runner: Runner
-    settings: dict[str, str | list[str]]
+    settings: Mapping[str, str | list[str]]
     """The config settings, the placeholder replaced."""
+    kept: Kept
 
-    def environment(self, python: Path) -> dict[str, str]:
-        """For the backend, run by `python` of the build environment."""
+    def built(self) -> tuple[KeptWheel, tuple[BuildRequirement, ...]]:
+        """The wheel, from the cache where it was built of the same before; and its pins."""
+        order = self.order
+        tree: Path | None = None
+        pins = order.requirements
+        if pins is None:
+            requires = self._known_requires()
+            if requires is None:
+                tree = self._source()
+                requires = self._asked_requires(tree)
+            pins = pin_requirements(order, requires, self.workspace, self.messages)
+        made_of = digest_of([order.recipe, [[pin.name, pin.sha256] for pin in pins]])
+        key = digest_of([made_of, self.interpreter.version])
+        kept = self.kept.get(key)
+        if kept is None:
+            self.messages.note(
+                f"building {order.subject} for {order.layer.name} on {order.platform}"
+            )
+            made = self._made(tree or self._source(), pins)
+            path, foreign = finish(made, order, self.directory, build=f"0_{made_of[:8]}")
+            kept = self.kept.put(key, path, foreign)
+        return kept, pins
+
+    def _known_requires(self) -> Sequence[str] | None:
+        if self.order.settings and self.order.settings.build_requires:
+            return self.order.settings.build_requires
+        return self.kept.requires(self.order.recipe)
+
+    def _asked_requires(self, tree: Path) -> list[str]:
+        """What the source says that it needs, and what its backend says when asked."""
+        backend = read_backend(tree)
+        pins = pin_requirements(self.order, backend.requires, self.workspace, self.messages)
+        python = self._python(pins)
+        more = ask_backend(
+            backend,
+            self.settings,
+            python=python,
+            tree=tree,
+            environment=self._environment(python),
+            runner=self.runner,
+        )
+        requires = [*backend.requires, *more]
+        self.kept.remember_requires(self.order.recipe, requires)
+        return requires
+
+    def _source(self) -> Path:
+        source, to = self.order.source, self.directory / "source"
+        if isinstance(source, VcsSource):
+            tree = check_out(source, to, self.runner)
+        else:
+            sdist = fetch_sdist(source, self.order, self.workspace, self.messages)
+            tree = unpack_sdist(sdist, to)
+        state_requires(tree)
+        return tree
+
+    def _python(self, pins: Sequence[BuildRequirement]) -> Path:
+        """The interpreter of an environment that holds `pins`."""
+        return make_environment(
+            self.directory,
+            self.interpreter.executable,
+            pins,
+            self.order,
+            self.runner,
+            self.workspace.uv,
+        )
+
+    def _environment(self, python: Path) -> dict[str, str]:
+        """The variables for the backend, run by `python` of the build environment."""
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
         environment = build_environment(self.order.target.uv_environment, home)
@@ -76,185 +229,25 @@ class _Bench:
         environment["PATH"] = os.pathsep.join([str(python.parent), environment.get("PATH", "")])
         return environment
 
-
-class WheelMaker:
-    """Builds wheels with the interpreters of the stack's layers.
-
-    What a build requires is pinned first, by sha256, and is all there is in the
-    environment it runs in. A wheel is made canonical, gets the platform tag
-    that its libraries deserve, and is kept by the hash of all its inputs.
-    """
-
-    def __init__(self, stack: Stack, workspace: Workspace, messages: Messages) -> None:
-        self._stack = stack
-        self._workspace = workspace
-        self._messages = messages
-        self._kept = Kept(workspace.builds)
-
-    def build(self, order: BuildOrder) -> BuiltWheel:
-        """The wheel of `order`, in the cache.
-
-        Raises LockError when it cannot be built or does not run where the
-        layer does, FetchError and IntegrityError for its source and its interpreter.
-        """
-        interpreter = self._interpreter(order)
-        with self._bench(order, interpreter) as bench:
-            try:
-                kept, pins = self._built(bench)
-            except RunError as error:
-                raise _failed(bench, error) from None
-        for library, file in kept.foreign.items():
-            self._messages.warn(
-                f"{order.subject}: {file} needs {library}, which is neither in the wheel nor on"
-                f" every Linux; where {order.layer.name} runs it has to be installed"
-            )
-        facts = check_wheel(kept.path)
-        path = kept.path
-        return BuiltWheel(
-            path=path,
-            version=facts.version,
-            wheel=LockedFile(name=path.name, size=path.stat().st_size, sha256=kept.sha256),
-            build=Build(
-                recipe=order.recipe,
-                requirements=pins,
-                dependencies=facts.dependencies,
-                extras=facts.extras,
-            ),
-        )
-
-    def _interpreter(self, order: BuildOrder) -> _Interpreter:
-        runtime = self._stack.layers[order.layer.runtime]
-        archive = provide_runtime(
-            self._stack, runtime, order.platform, order.runtime, self._workspace, self._messages
-        )
-        executable = unpacked_interpreter(archive, self._workspace)
-        return _Interpreter(executable=executable, version=str(archive.version))
-
-    @contextmanager
-    def _bench(self, order: BuildOrder, interpreter: _Interpreter) -> Iterator[_Bench]:
-        """An empty directory for the build, which nobody else uses meanwhile."""
-        staging = self._workspace.builds / "staging"
-        directory = staging / order.recipe[:16]
-        log = self._workspace.builds / "logs" / f"{order.name}-{order.recipe[:16]}.log"
-        policy = order.layer.policy(order.platform).build
-        with locked(staging / f"{directory.name}.lock", self._messages):
-            _sweep(staging)
-            remove_tree(directory)
-            directory.mkdir()
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text("", encoding="utf-8")
-            runner = Runner(
-                log=log,
-                until=time.monotonic() + policy.timeout,
-                limit=policy.timeout,
-                echo=self._messages.note if policy.logging else None,
-            )
-            try:
-                yield _Bench(
-                    order=order,
-                    directory=directory,
-                    interpreter=interpreter,
-                    runner=runner,
-                    settings=self._config_settings(order),
-                )
-            finally:
-                remove_tree(directory)
-
-    def _config_settings(self, order: BuildOrder) -> dict[str, str | list[str]]:
-        root = str(self._workspace.overlays / order.layer.name)
-        given = order.settings.config_settings if order.settings else {}
-        return {
-            key: value.replace(PACKAGE_ROOT, root)
-            if isinstance(value, str)
-            else [item.replace(PACKAGE_ROOT, root) for item in value]
-            for key, value in given.items()
-        }
-
-    def _built(self, bench: _Bench) -> tuple[KeptWheel, tuple[BuildRequirement, ...]]:
-        """The wheel, from the cache where it was built of the same before; and its pins."""
-        order = bench.order
-        tree: Path | None = None
-        pins = order.requirements
-        if pins is None:
-            requires = self._known_requires(order)
-            if requires is None:
-                tree = self._source(bench)
-                requires = self._asked_requires(bench, tree)
-            pins = pin_requirements(order, requires, self._workspace, self._messages)
-        made_of = digest_of([order.recipe, [[pin.name, pin.sha256] for pin in pins]])
-        key = digest_of([made_of, bench.interpreter.version])
-        kept = self._kept.get(key)
-        if kept is None:
-            self._messages.note(
-                f"building {order.subject} for {order.layer.name} on {order.platform}"
-            )
-            tree = tree or self._source(bench)
-            made = self._made(bench, tree, pins, build=f"0_{made_of[:8]}")
-            kept = self._kept.put(key, made.path, made.foreign)
-        return kept, pins
-
-    def _known_requires(self, order: BuildOrder) -> list[str] | None:
-        if order.settings and order.settings.build_requires:
-            return list(order.settings.build_requires)
-        return self._kept.requires(order.recipe)
-
-    def _asked_requires(self, bench: _Bench, tree: Path) -> list[str]:
-        """What the source says that it needs, and what its backend says when asked."""
-        backend = read_backend(tree)
-        pins = pin_requirements(bench.order, backend.requires, self._workspace, self._messages)
-        python = self._environment(bench, pins)
-        more = ask_backend(
-            backend,
-            bench.settings,
-            python=python,
-            tree=tree,
-            environment=bench.environment(python),
-            runner=bench.runner,
-        )
-        requires = [*backend.requires, *more]
-        self._kept.remember_requires(bench.order.recipe, requires)
-        return requires
-
-    def _source(self, bench: _Bench) -> Path:
-        source, to = bench.order.source, bench.directory / "source"
-        if isinstance(source, VcsSource):
-            tree = check_out(source, to, bench.runner)
-        else:
-            tree = unpack_sdist(bench.order.sdist(), to)
-        state_requires(tree)
-        return tree
-
-    def _environment(self, bench: _Bench, pins: Sequence[BuildRequirement]) -> Path:
-        return make_environment(
-            bench.directory,
-            bench.interpreter.executable,
-            pins,
-            bench.order,
-            bench.runner,
-            self._workspace.uv,
-        )
-
-    def _made(
-        self, bench: _Bench, tree: Path, pins: Sequence[BuildRequirement], *, build: str
-    ) -> Finished:
-        """Build, and make what comes out canonical, with the build tag `build`."""
+    def _made(self, tree: Path, pins: Sequence[BuildRequirement]) -> Path:
+        """The wheel that the backend makes of `tree`. Raises RunError."""
         import uv
 
-        python = self._environment(bench, pins)
-        out = bench.directory / "out"
+        python = self._python(pins)
+        out = self.directory / "out"
         words = [uv.find_uv_bin(), "build", "--wheel", "--no-config", "--no-build-isolation"]
         words += ["--force-pep517", "--no-create-gitignore", "--python", str(python)]
-        words += ["--cache-dir", str(self._workspace.uv), "--out-dir", str(out)]
+        words += ["--cache-dir", str(self.workspace.uv), "--out-dir", str(out)]
         words += ["--offline", "--no-progress", "--color", "never"]
-        for name, value in bench.settings.items():
+        for name, value in self.settings.items():
             values = [value] if isinstance(value, str) else value
             # In one word, for names may begin with dashes (setuptools' `--build-option`).
             words += [f"--config-setting={name}={item}" for item in values]
-        bench.runner.run([*words, str(tree)], tree, bench.environment(python))
+        self.runner.run([*words, str(tree)], tree, self._environment(python))
         wheels = list(out.glob("*.whl"))
         if len(wheels) != 1:
             raise RunError(f"it made {len(wheels)} wheels, not one")
-        return finish(wheels[0], bench.order, bench.directory, build=build)
+        return wheels[0]
 
 
 def _sweep(staging: Path) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.process import tool_environment
 from stackbuild.errors import LockError
 from stackbuild.lock.model import BuildRequirement
+from stackbuild.processes import network_environment, uv_environment
 from stackbuild.resolve.file_sizes import Sizes
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
+from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.builds.process import Runner
@@ -75,17 +77,9 @@ def make_environment(
     environment = directory / "env"
     program = uv.find_uv_bin()
     common = ["--cache-dir", str(cache), "--system-certs", "--no-progress", "--color", "never"]
-    plain = tool_environment()
-    words: list[str | Path] = [
-        program,
-        "venv",
-        "--quiet",
-        "--clear",
-        "--no-config",
-        "--python",
-        interpreter,
-    ]
-    runner.run([*words, *common, environment], directory, plain)
+    words: list[str | Path] = [program, "venv", "--quiet", "--clear", "--no-config"]
+    words += ["--python", interpreter]
+    runner.run([*words, *common, environment], directory, uv_environment())
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if requirements:
         settings = {**order.indexes.uv_settings, "index": order.indexes.tables()}
@@ -98,7 +92,31 @@ def make_environment(
         words = [program, "pip", "install", "--quiet", "--python", python, "--config-file", config]
         words += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", pins]
         try:
-            runner.run([*words, *common], directory, plain)
+            runner.run([*words, *common], directory, uv_environment())
         finally:
             config.unlink()
     return python
+
+
+def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict[str, str]:
+    """For a build backend and its compilers, which keep what they write at home in `home`.
+
+    The time is fixed (SOURCE_DATE_EPOCH), and so are language and time zone.
+    """
+    environment = network_environment() | {
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        # 1980-01-01, the earliest time that a zip archive can tell.
+        "SOURCE_DATE_EPOCH": "315532800",
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+    }
+    if sys.platform == "linux":
+        # What sysconfig names is the compiler of the machine that built the interpreter.
+        environment |= {"CC": "gcc", "CXX": "g++"}
+    user = home_directory()
+    for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
+        if user is not None and (toolchain := user / folder).is_dir():
+            environment[name] = str(toolchain)
+    return environment | dict(platform_variables)

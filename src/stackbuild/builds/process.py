@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from typing import IO, TYPE_CHECKING
 
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.processes import end_tree, ended_with_us
-from stackbuild.runtimes.probe import clean_environment
-from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +24,6 @@ MARK = "STACKBUILD_BUILD"
 TAIL = 20
 """How many lines of a log a failure shows."""
 
-_NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-# What Microsoft's compiler is found by.
-_WINDOWS = (
-    *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "COMSPEC", "PATHEXT", "WINDIR"),
-    *("PROGRAMFILES", "PROGRAMFILES(X86)", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)"),
-    *("PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS"),
-)
 _LAST_WORDS = 5.0
 """Seconds for reading what an ended program has written."""
 
@@ -104,33 +94,3 @@ def tail(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
         return "\n".join(lines[-TAIL:])
     return ""
-
-
-def tool_environment() -> dict[str, str]:
-    """For uv and git: no settings of the host but proxies and certificates."""
-    names = (*_NETWORK, *map(str.lower, _NETWORK), *(_WINDOWS if os.name == "nt" else ()))
-    return clean_environment() | {name: os.environ[name] for name in names if name in os.environ}
-
-
-def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """For a build backend and its compilers, which keep what they write at home in `home`.
-
-    The time is fixed (SOURCE_DATE_EPOCH), and so are language and time zone.
-    """
-    environment = tool_environment() | {
-        "HOME": str(home),
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
-        # 1980-01-01, the earliest time that a zip archive can tell.
-        "SOURCE_DATE_EPOCH": "315532800",
-        "PYTHONHASHSEED": "0",
-        "PYTHONNOUSERSITE": "1",
-    }
-    if sys.platform == "linux":
-        # What sysconfig names is the compiler of the machine that built the interpreter.
-        environment |= {"CC": "gcc", "CXX": "g++"}
-    user = home_directory()
-    for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
-        if user is not None and (toolchain := user / folder).is_dir():
-            environment[name] = str(toolchain)
-    return environment | dict(platform_variables)

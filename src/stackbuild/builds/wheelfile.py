@@ -1,4 +1,4 @@
-"""Wheels that were built here or elsewhere: checked, and written the same way each time."""
+"""Wheels that were built here or elsewhere: checked, retagged, and written canonically."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import csv
 import hashlib
 import io
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import IntegrityError
+from stackbuild.builds.audit import Audit, audit, drop_absolute_search, elf_files
+from stackbuild.errors import IntegrityError, LockError
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, encoded, read_record, record_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from installer.sources import WheelFile
     from packaging.tags import Tag
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
     from stackbuild.record import Recorded
+    from stackbuild.resolve.build_orders import BuildOrder
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 _REGULAR, _EXECUTABLE = 0o100644, 0o100755
@@ -45,6 +49,17 @@ def check_wheel(path: Path) -> WheelFacts:
 
     Raises IntegrityError (binary distribution format specification).
     """
+    facts = wheel_facts(path)
+    with _opened(path) as (archive, wheel):
+        records = read_record(wheel.read_dist_info("RECORD"))
+        issues = list(_record_issues(archive, records, wheel.dist_info_dir))
+    if issues:
+        raise IntegrityError("the wheel is damaged", file=path, found="; ".join(issues))
+    return facts
+
+
+def wheel_facts(path: Path) -> WheelFacts:
+    """What a wheel says of itself. Raises IntegrityError where its name says something else."""
     from email.parser import BytesHeaderParser
 
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -53,8 +68,11 @@ def check_wheel(path: Path) -> WheelFacts:
         name, version, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
         raise IntegrityError("this is no wheel", file=path, found=str(error)) from None
-    files = _checked_contents(path)
-    metadata = BytesHeaderParser().parsebytes(files["METADATA"])
+    with _opened(path) as (_, wheel):
+        metadata, header = (
+            BytesHeaderParser().parsebytes(wheel.read_dist_info(file).encode())
+            for file in ("METADATA", "WHEEL")
+        )
     said = canonicalize_name(metadata.get("Name", "")), metadata.get("Version", "")
     if said != (name, str(version)) and not _same(said, (name, version)):
         raise IntegrityError(
@@ -63,7 +81,7 @@ def check_wheel(path: Path) -> WheelFacts:
             expected=f"{name} {version}",
             found=" ".join(said),
         )
-    listed = BytesHeaderParser().parsebytes(files["WHEEL"]).get_all("Tag", [])
+    listed = header.get_all("Tag", [])
     if _expanded(listed) != tags:
         raise IntegrityError(
             "the wheel is for something else than its name says",
@@ -146,22 +164,17 @@ def _wheel_header(data: bytes, build: str, tags: Iterable[Tag]) -> bytes:
     return "\n".join([*lines, f"Build: {build}", ""]).encode()
 
 
-def _checked_contents(path: Path) -> dict[str, bytes]:
-    """METADATA and WHEEL of `path`, whose RECORD is true. Raises IntegrityError."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, WheelFile]]:
+    """A wheel's archive. Raises IntegrityError for a damaged one, also within."""
     from installer.exceptions import InvalidWheelSource
     from installer.sources import WheelFile
 
     try:
         with zipfile.ZipFile(path) as archive:
-            wheel = WheelFile(archive)
-            records = read_record(wheel.read_dist_info("RECORD"))
-            issues = list(_record_issues(archive, records, wheel.dist_info_dir))
-            contents = {name: wheel.read_dist_info(name).encode() for name in ("METADATA", "WHEEL")}
+            yield archive, WheelFile(archive)
     except (InvalidWheelSource, zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
         raise IntegrityError("the wheel is damaged", file=path, found=str(error)) from error
-    if issues:
-        raise IntegrityError("the wheel is damaged", file=path, found="; ".join(issues))
-    return contents
 
 
 def _record_issues(
@@ -206,3 +219,82 @@ def _expanded(tags: Iterable[str]) -> frozenset[Tag]:
     from packaging.tags import parse_tag
 
     return frozenset(tag for text in tags for tag in parse_tag(text))
+
+
+def finish(
+    wheel: Path, order: BuildOrder, directory: Path, *, build: str
+) -> tuple[Path, Mapping[str, str]]:
+    """Turn `wheel`, fresh from its backend, into the one for `order`, in `directory`.
+
+    Returns its path, and the libraries that it takes from outside (`Audit.foreign`).
+    On Linux its platform tag becomes that of what its libraries need. The
+    build tag `build` (PEP 427) keeps it apart from wheels of an index that
+    have the same name otherwise. Raises LockError for a wheel of something
+    else, or one that does not run where the layer does.
+    """
+    facts = check_wheel(wheel)
+    if facts.name != order.name or (order.version and facts.version != order.version):
+        raise LockError(
+            f"building {order.subject} made something else",
+            layer=order.layer.name,
+            platform=order.platform,
+            distribution=order.name,
+            found=f"{facts.name} {facts.version}",
+            remedy=f"require it by its own name: {facts.name} @ …"
+            if facts.name != order.name
+            else None,
+        )
+    tree = directory / "wheel"
+    files = unpack_wheel(wheel, tree)
+    found = Audit()
+    if order.platform.os == "linux":
+        drop_absolute_search(elf_files(tree))
+        found = audit(tree, order.platform.machine)
+    tags = _tags(facts, found, order)
+    _check_target(tags, found, order)
+    stem = "-".join(wheel.name.split("-")[:2])
+    path = directory / f"{stem}-{build}-{_compressed(tags)}.whl"
+    write_wheel(tree, files, path, build=build, tags=tags)
+    return path, found.foreign
+
+
+def _tags(facts: WheelFacts, found: Audit, order: BuildOrder) -> frozenset[Tag]:
+    from packaging.tags import Tag
+
+    if order.platform.os != "linux":
+        return facts.tags
+    true = found.tag(order.platform.machine)
+    return frozenset(
+        tag if tag.platform == "any" else Tag(tag.interpreter, tag.abi, true) for tag in facts.tags
+    )
+
+
+def _check_target(tags: frozenset[Tag], found: Audit, order: BuildOrder) -> None:
+    target = order.target
+    too_new = order.platform.os == "linux" and found.glibc > target.level
+    if not too_new and target.rank(tags) is not None:
+        return
+    level = f"{found.glibc[0]}.{found.glibc[1]}"
+    raise LockError(
+        f"the wheel of {order.subject} that was built here does not run wherever"
+        f" {order.layer.name} does",
+        layer=order.layer.name,
+        platform=order.platform,
+        distribution=order.name,
+        expected=f"one for {target}",
+        found=str(found.because) if too_new else ", ".join(sorted(map(str, tags))),
+        remedy=(
+            f"set `linux_target = 'glibc@{level}'` for {order.layer.name}, or " if too_new else ""
+        )
+        + "build it on an older system and bring the wheel here with `stackbuild wheel add FILE`",
+    )
+
+
+def _compressed(tags: frozenset[Tag]) -> str:
+    """The tags as a file name has them (PEP 425, compressed tag sets)."""
+    sets = (
+        {tag.interpreter for tag in tags},
+        {tag.abi for tag in tags},
+        {tag.platform for tag in tags},
+    )
+    return "-".join(".".join(sorted(parts)) for parts in sets)

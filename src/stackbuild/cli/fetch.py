@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.builder import WheelBuilder
+from stackbuild.builds import wheel_builder
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_selection_arguments, add_spec_argument
 from stackbuild.lock.current import load_locks
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = select(stack, arguments.layer, arguments.platform)
     locks = load_locks(stack, workspace, pairs)
     console = Console()
-    builder = WheelBuilder(stack, workspace, console)
+    builder = wheel_builder(stack, workspace, console)
     files = fetch(stack, workspace, locks.values(), console, index=arguments.index, builder=builder)
     console.note(f"{len(files)} files are in {workspace.wheelhouse}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from stackbuild.builds.builder import WheelBuilder
+from stackbuild.builds import wheel_builder
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         upgrade=arguments.upgrade,
         upgrade_packages=arguments.upgrade_package,
         check=arguments.check,
-        builder=WheelBuilder(stack, workspace, console),
+        builder=wheel_builder(stack, workspace, console),
     )
     for warning in report.warnings:
         console.warn(warning)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from stackbuild.builds.builder import WheelBuilder
+from stackbuild.builds import wheel_builder
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import FrameSet
@@ -112,7 +112,7 @@ def fetch_missing(
     if not locks:
         return {}
     try:
-        builder = WheelBuilder(stack, workspace, messages)
+        builder = wheel_builder(stack, workspace, messages)
         return fetch(stack, workspace, locks, messages, builder=builder)
     except StackbuildError as error:
         # What it could fetch is there; asking again for the rest would only take time.

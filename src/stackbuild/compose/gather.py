@@ -28,7 +28,7 @@ from stackbuild.lock.files import read_runtime_lock
 from stackbuild.project.files import project_files
 from stackbuild.project.modules import module_sources
 from stackbuild.project.overlays import overlay_files
-from stackbuild.runtimes.compiler import bytecode_interpreter
+from stackbuild.runtimes.interpreters import bytecode_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import threading
@@ -15,6 +14,7 @@ from stackbuild.errors import ComposeError
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import MAX_FILE_BYTES, Frame, FrameKind, FrameSet
+from stackbuild.processes import system_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,9 +140,7 @@ def _compiled(
 @contextmanager
 def _started(interpreter: Interpreter, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     # Sets of strings are written in an order that the seed decides on some versions.
-    environment = {"PYTHONHASHSEED": "0"}
-    if root := os.environ.get("SYSTEMROOT"):
-        environment["SYSTEMROOT"] = root  # Windows starts nothing without it
+    environment = system_environment() | {"PYTHONHASHSEED": "0"}
     command = [str(interpreter.executable), "-s", "-S", "-B", "-W", "ignore", str(_WORKER)]
     try:
         process = subprocess.Popen(

@@ -1,13 +1,13 @@
-"""What locking asks of those who build wheels, and what the spec decides of a build.
+"""The order for a wheel that has to be built, and what the spec decides of a build.
 
-Building needs the layer's interpreter, so it is done further along the flow;
-the command line hands a `Builder` in.
+Building needs the layer's interpreter, so `builds` does it, further along the flow;
+locking and fetching are given a `Builder`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.lock.digests import contents, digest_of, uses_package_root
 from stackbuild.lock.model import VcsSource
@@ -39,12 +39,12 @@ class BuildOrder:
     version: Version | None
     """None for a commit, whose version building tells."""
     source: Source
-    sdist: Callable[[], Path]
-    """Gives the verified source distribution, where that is the source."""
     runtime: RuntimeLock
     indexes: IndexSettings
     """Where the requirements of the build are looked up."""
     recipe: str
+    url: str | None = None
+    """Where the source distribution is, without credentials; None where that is not known."""
     requirements: tuple[BuildRequirement, ...] | None = None
     """What must be there, no more and no less; None where that is to be chosen."""
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
@@ -79,14 +79,11 @@ class BuiltWheel:
     build: Build
 
 
-class Builder(Protocol):
-    """Builds wheels. Safe in any thread."""
+Builder: TypeAlias = "Callable[[BuildOrder], BuiltWheel]"
+"""Builds the wheel of an order for this machine's platform, or takes it from the cache.
 
-    def build(self, order: BuildOrder) -> BuiltWheel:
-        """The wheel of `order`, which is for this machine's platform, built before or now.
-
-        Raises LockError when building fails.
-        """
+It may be called in any thread, and raises LockError when building fails.
+"""
 
 
 def recipe(

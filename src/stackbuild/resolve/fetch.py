@@ -58,7 +58,7 @@ def fetch(
     if built:
         from stackbuild.resolve.source_wheels import rebuild
 
-        rebuild(stack, workspace, messages, builder, built, index=index)
+        rebuild(stack, workspace, builder, built, index=index)
     return paths
 
 

@@ -20,7 +20,7 @@ from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import ResolveFailure, ResolveProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -48,7 +48,6 @@ class Obtainer:
     """Obtains the wheels of one layer on one platform."""
 
     workspace: Workspace
-    messages: Messages
     sizes: Sizes
     builder: Builder | None
     layer: Layer
@@ -99,13 +98,22 @@ class Obtainer:
                 name=name,
                 version=version,
                 source=source,
-                sdist=self._sdist(source, url),
+                url=url,
                 runtime=self.runtime,
                 indexes=self.indexes,
                 recipe=made,
                 preferences=self.preferences,
             )
-            return replace(self._built(self.builder, order), index=index)
+            built = self.builder(order)
+            atomic_copy(built.path, self.workspace.wheelhouse / built.wheel.name)
+            return LockedDistribution(
+                name=name,
+                version=built.version,
+                wheel=built.wheel,
+                index=index,
+                source=source,
+                build=built.build,
+            )
         if kept:
             return replace(kept, source=source, index=index)
         subject = f"{name} {version or ''}".strip()
@@ -115,30 +123,11 @@ class Obtainer:
             problem=foreign(name, subject, self.layer, self.target.platform),
         )
 
-    def _built(self, builder: Builder, order: BuildOrder) -> LockedDistribution:
-        built = builder.build(order)
-        atomic_copy(built.path, self.workspace.wheelhouse / built.wheel.name)
-        return LockedDistribution(
-            name=order.name,
-            version=built.version,
-            wheel=built.wheel,
-            source=order.source,
-            build=built.build,
-        )
 
-    def _sdist(self, source: LockedFile | VcsSource, url: str | None) -> Callable[[], Path]:
-        def path() -> Path:
-            if not isinstance(source, LockedFile) or url is None:
-                raise TypeError(source)
-            return fetch_sdist(
-                source, self.indexes.with_credentials(url), self.workspace, self.messages
-            )
-
-        return path
-
-
-def fetch_sdist(source: LockedFile, url: str, workspace: Workspace, messages: Messages) -> Path:
-    """The source distribution in the wheelhouse, downloaded from `url` if it is not there.
+def fetch_sdist(
+    source: LockedFile, order: BuildOrder, workspace: Workspace, messages: Messages
+) -> Path:
+    """The source distribution of `order` in the wheelhouse, downloaded if it is not there.
 
     Raises FetchError and IntegrityError.
     """
@@ -146,8 +135,11 @@ def fetch_sdist(source: LockedFile, url: str, workspace: Workspace, messages: Me
 
     path = workspace.wheelhouse / source.name
     if not path.is_file() or sha256_file(path) != source.sha256:
+        known = Addresses(workspace.addresses).get(source.sha256)
+        url = order.url or (known.url if known else _look_up(source, order, workspace))
         path.parent.mkdir(parents=True, exist_ok=True)
-        download(url, path, sha256=source.sha256, messages=messages, size=source.size)
+        address = order.indexes.with_credentials(url)
+        download(address, path, sha256=source.sha256, messages=messages, size=source.size)
     return path
 
 
@@ -168,7 +160,6 @@ def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform
 def rebuild(
     stack: Stack,
     workspace: Workspace,
-    messages: Messages,
     builder: Builder | None,
     missing: Sequence[tuple[LockedDistribution, LayerLock]],
     *,
@@ -187,7 +178,7 @@ def rebuild(
                 raise _not_here(item, lock, f"this machine is {host_platform()}")
             if item.build is None or item.build.requirements is None:
                 raise _not_here(item, lock, "it was built elsewhere")
-            order = _order(stack, workspace, messages, item, lock, index)
+            order = _order(stack, workspace, item, lock, index)
             _rebuild(builder, order, item, lock, workspace)
         except StackbuildError as error:
             errors.append(error)
@@ -197,7 +188,6 @@ def rebuild(
 def _order(
     stack: Stack,
     workspace: Workspace,
-    messages: Messages,
     item: LockedDistribution,
     lock: LayerLock,
     index: str | None,
@@ -213,7 +203,6 @@ def _order(
         name=item.name,
         version=item.version,
         source=item.source,
-        sdist=_sdist(item, target, indexes, workspace, messages),
         runtime=read_runtime_lock(workspace, layer.runtime),
         indexes=indexes,
         recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
@@ -228,7 +217,7 @@ def _rebuild(
     lock: LayerLock,
     workspace: Workspace,
 ) -> None:
-    built = builder.build(order)
+    built = builder(order)
     if built.wheel.sha256 != item.wheel.sha256:
         raise IntegrityError(
             f"{item.name} {item.version} was built again, and came out differently",
@@ -244,43 +233,17 @@ def _rebuild(
     atomic_copy(built.path, workspace.wheelhouse / built.wheel.name)
 
 
-def _sdist(
-    item: LockedDistribution,
-    target: Target,
-    indexes: IndexSettings,
-    workspace: Workspace,
-    messages: Messages,
-) -> Callable[[], Path]:
-    def path() -> Path:
-        source = item.source
-        if not isinstance(source, LockedFile):
-            raise TypeError(source)
-        there = workspace.wheelhouse / source.name
-        known = Addresses(workspace.addresses).get(source.sha256)
-        url = there.as_uri() if there.is_file() else known.url if known else None
-        url = url or _look_up(item, source, target, indexes, workspace)
-        return fetch_sdist(source, indexes.with_credentials(url), workspace, messages)
-
-    return path
-
-
-def _look_up(
-    item: LockedDistribution,
-    source: LockedFile,
-    target: Target,
-    indexes: IndexSettings,
-    workspace: Workspace,
-) -> str:
+def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str:
     """Where the indexes have the source distribution. Raises FetchError."""
     from stackbuild.resolve.request import ResolveRequest
     from stackbuild.resolve.uv import UnresolvableError, Uv
 
     request = ResolveRequest(
-        layer=f"source-{item.name}",
-        requirements=(f"{item.name}=={item.version}",),
-        target=target,
-        indexes=indexes,
-        from_source={item.name},
+        layer=f"source-{order.name}",
+        requirements=(f"{order.name}=={order.version}",),
+        target=order.target,
+        indexes=order.indexes,
+        from_source={order.name},
         no_deps=True,
     )
     found = None
@@ -292,7 +255,7 @@ def _look_up(
         found = error.flat.removeprefix("error: ")
     raise FetchError(
         "no package index has the source distribution that the lock names",
-        distribution=f"{item.name} {item.version}",
+        distribution=f"{order.name} {order.version}",
         file=source.name,
         expected=f"sha256 {source.sha256}",
         found=found,

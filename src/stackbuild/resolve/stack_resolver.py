@@ -294,7 +294,6 @@ class StackResolver:
         )
         obtainer = Obtainer(
             workspace=self._workspace,
-            messages=self._messages,
             sizes=self._sizes,
             builder=self._builder,
             layer=layer,

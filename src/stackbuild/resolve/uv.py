@@ -8,7 +8,6 @@ Proxies, certificates and the user's netrc stay in force.
 from __future__ import annotations
 
 import math
-import os
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stackbuild.lock.indexes import without_secrets
+from stackbuild.processes import uv_environment
 from stackbuild.resolve.request import ANSWER, Found, write_request
 from stackbuild.transport.urls import without_credentials
 from stackbuild.workspace import prepare_cache
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
     from stackbuild.resolve.request import ResolveRequest
     from stackbuild.workspace import Workspace
 
-_KEPT_VARIABLES = frozenset(
-    {
-        "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "NETRC",
-        "HOME", "PATH", "TMPDIR", "TEMP", "TMP",
-        "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA",
-    }
-)  # fmt: skip
 _RUNS_PER_PROCESSOR = 2
 """uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
 of names was seen to drop requests, which costs 5 s before uv asks again."""
@@ -214,7 +206,7 @@ def _execute(command: list[str], directory: Path, target: Target | None = None) 
     result = subprocess.run(
         command,
         cwd=directory,
-        env=_environment() | (target.uv_environment if target else {}),
+        env=uv_environment() | (target.uv_environment if target else {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -239,10 +231,6 @@ def _unbound(request: ResolveRequest, seen: Collection[str]) -> list[str]:
     direct = {canonicalize_name(Requirement(text).name) for text in request.requirements}
     settled = direct | request.overrides.keys() | request.built.keys() | {*request.stand_ins}
     return sorted((request.indexes.sources.keys() & set(seen)) - settled)
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.upper() in _KEPT_VARIABLES}
 
 
 def _read_answer(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from stackbuild import strictjson
+from stackbuild.processes import clean_environment
 
 if TYPE_CHECKING:
     from stackbuild.platforms import Platform
@@ -66,12 +67,6 @@ class Facts:
     def is_system(self) -> bool:
         """Whether it is the operating system's, in the prefix that everything shares."""
         return self.prefix == SYSTEM_PREFIX
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment for an interpreter that no setting of the host may change."""
-    kept = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C.UTF-8"}
 
 
 def probe(executable: Path) -> Facts | None:

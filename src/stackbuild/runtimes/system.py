@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import ComposeError
+from stackbuild.processes import clean_environment
 from stackbuild.runtimes.contents import SITE_FILE, Entry, posix_contents
-from stackbuild.runtimes.probe import LIMIT, Facts, clean_environment
+from stackbuild.runtimes.probe import LIMIT, Facts
 from stackbuild.runtimes.tarball import ROOT, unpack_tarball
 
 if TYPE_CHECKING:

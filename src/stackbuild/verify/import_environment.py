@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from stackbuild.processes import system_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-_KEPT = ("PATH", "LANG", "TZ", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT")
-"""What a process needs of its host. Everything else could make a layer seem whole that is
-not (`LD_LIBRARY_PATH`, `PYTHONPATH`) or broken that is whole."""
 
 _NO_DEVICES = {
     "CUDA_VISIBLE_DEVICES": "",
@@ -59,9 +56,10 @@ _DIRECTORIES = (
 
 def import_environment(scratch: Path, more: Mapping[str, str]) -> dict[str, str]:
     """The variables, `more` among them; `scratch` is a directory for what modules write."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {
-        **kept,
+        # Others could make a layer seem whole that is not (`LD_LIBRARY_PATH`, `PYTHONPATH`),
+        # or broken that is whole.
+        **system_environment("PATH", "LANG", "TZ"),
         **_NO_DEVICES,
         **_ONE_THREAD,
         **_NO_WINDOWS,

@@ -1,4 +1,4 @@
-"""The interpreter that makes a runtime's bytecode."""
+"""Interpreters that run on this machine: to build wheels with, and to make bytecode with."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError, FetchError, UsageError
+from stackbuild.layout import layout_for
 from stackbuild.platforms import host_platform
 from stackbuild.runtimes.model import Interpreter
 from stackbuild.runtimes.provide import provide_runtime, tell_compiler
-from stackbuild.runtimes.unpacked import unpacked_interpreter
+from stackbuild.runtimes.tarball import ROOT
 from stackbuild.spec.model import RuntimeSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stackbuild.lock.model import RuntimeLock
     from stackbuild.messages import Messages
+    from stackbuild.runtimes.model import RuntimeArchive
     from stackbuild.runtimes.probe import Facts
     from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
@@ -51,8 +55,7 @@ def bytecode_interpreter(
         compiler = (facts.version, str(facts.prefix))
         tell_compiler(runtime, runtime_lock, messages, compiler, [error.message])
         return Interpreter(executable=facts.executable, version=str(facts.version))
-    executable = unpacked_interpreter(archive, workspace)
-    return Interpreter(executable=executable, version=str(archive.version))
+    return unpacked_interpreter(archive, workspace)
 
 
 def _locked_first(runtime: Layer) -> Layer:
@@ -77,3 +80,40 @@ def _found(stack: Stack, runtime: Layer) -> Facts:
         remedy=f"install one (`uv python install {version}`), or set "
         "`bytecode = false` under [tool.stackbuild.frames]",
     )
+
+
+def unpacked_interpreter(archive: RuntimeArchive, workspace: Workspace) -> Interpreter:
+    """The interpreter in the cache, out of an archive for the host's platform.
+
+    Raises IntegrityError for a damaged archive, ComposeError when it does not
+    run here or is of another minor version than the archive says.
+    """
+    name = layout_for(host_platform(), archive.version).runtime_interpreter
+    directory = workspace.runtimes / "unpacked" / archive.sha256[:32]
+    executable = directory / ROOT / name
+    if not executable.is_file():
+        _unpack(archive, directory, f"{ROOT}/{name}")
+    return Interpreter(executable=executable, version=str(archive.version))
+
+
+def _unpack(archive: RuntimeArchive, directory: Path, interpreter: str) -> None:
+    from stackbuild.files import atomic_directory, remove_tree
+    from stackbuild.runtimes.probe import probe
+    from stackbuild.runtimes.tarball import unpack_tarball
+
+    # There without its interpreter: somebody has been at the cache.
+    remove_tree(directory)
+    with atomic_directory(directory) as work:
+        unpack_tarball(archive.path, work)
+        facts = probe(work / interpreter)
+        if facts is None:
+            raise ComposeError(
+                "the interpreter of the archive does not run on this machine", file=archive.path
+            )
+        if facts.version.release[:2] != archive.version.release[:2]:
+            raise ComposeError(
+                "the archive holds an interpreter of another version",
+                file=archive.path,
+                expected=f"CPython {archive.version}",
+                found=f"CPython {facts.version}",
+            )

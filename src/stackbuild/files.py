@@ -336,3 +336,18 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
     """The regular file at `path`, or its first `limit` bytes. Raises OSError as `open_regular`."""
     with open_regular(path) as file:
         return file.read(limit)
+
+
+def why(error: OSError) -> str:
+    """Why a file cannot be used, as the end of a sentence."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "does not exist"
+    return f"cannot be read ({error.strerror})"
+
+
+def mode_of(path: Path) -> int:
+    """The `st_mode` of what is at `path`; 0 where that is nothing, or cannot be known."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0

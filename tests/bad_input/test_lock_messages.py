@@ -223,13 +223,18 @@ def test_an_unlocked_platform_is_in_the_command(project: Project) -> None:
 
 
 DAMAGE = [
-    ('version = "1.0"\nwheels', 'version = "1.1"\nwheels', "not those that were locked"),
+    (
+        'version = "1.0"\nwheels',
+        'version = "1.1"\nwheels',
+        "packages[0].wheels[0] is not as PEP 751 says: Version in 'base-1.0-py3-none-any.whl'",
+    ),
+    ('layer = "fw"\n', 'layer = "fw"\ncolour = 1\n', "tool.stackbuild.colour is not known"),
     ("[[packages]]", "[[packages", "(at line "),
-    ("size = ", "size = -", "packages[0].wheels[0].size: expected a whole number, not below zero"),
-    ("../../wheelhouse/", "../../../", "packages[0].wheels[0].path: expected ../../wheelhouse/"),
-    ('sha256 = "', 'sha256 = "z', "hashes.sha256: expected 64 hexadecimal digits"),
-    ('layer = "fw"\n', "", "tool.stackbuild.layer: missing"),
-    ("[tool.stackbuild]", "[tool.other]", "tool.stackbuild: missing"),
+    ("size = ", "size = -", "packages[0].wheels[0].size is not a whole number, not negative"),
+    ("../../wheelhouse/", "../../../", "packages[0].wheels[0].path is not ../../wheelhouse/"),
+    ('sha256 = "', 'sha256 = "z', "packages[0].wheels[0].hashes.sha256 is not a sha256 (64 digits"),
+    ('layer = "fw"\n', "", "tool.stackbuild.layer is missing"),
+    ("[tool.stackbuild]", "[tool.other]", "tool.stackbuild is missing"),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.spec.fields import shown
+from stackbuild.reading import shown
 from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, problems_of, write_spec
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from stackbuild.importers.runenv import layer_name, read_repository
 from stackbuild.importers.spec import runtime_names, stack_text
 from stackbuild.importers.wishes import read_requirement
 from stackbuild.platforms import Platform
-from stackbuild.spec.fields import Problems
+from stackbuild.reading import Problems
 from stackbuild.spec.model import LayerKind
 from tests.support.runenv import make_git_package, package_json, write_file, write_json
 

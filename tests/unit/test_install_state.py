@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackbuild.compose.serialize import manifest_to_json
-from stackbuild.compose.values import Value
-from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.errors import InstallError
 from stackbuild.install.state import (
     STATE_FORMAT,
     State,
@@ -27,6 +26,7 @@ from stackbuild.install.state import (
 )
 from stackbuild.mark import MARK, Kind, write_mark
 from stackbuild.platforms import Platform
+from stackbuild.reading import NewerFormatError
 from tests.support.publish import publisher
 
 if TYPE_CHECKING:
@@ -190,10 +190,9 @@ def test_a_manifest_of_another_layer(generation: Path) -> None:
 def test_the_reason_is_what_went_wrong_without_a_remedy_of_its_own(generation: Path) -> None:
     path = generation / ".stackbuild/state.json"
     path.write_text(json.dumps(text_of(path) | {"format": 99}))
-    with pytest.raises(IntegrityError) as caught:
-        Value("state.json", "", text_of(path)).fields((*text_of(path),), formats=(STATE_FORMAT,))
-    assert "to fix" in str(caught.value)
-    assert told(generation, read_state)["found"] == caught.value.without_remedy()
+    error = NewerFormatError("format", 99, str(STATE_FORMAT)).damage("state.json")
+    assert "to fix" in str(error)
+    assert told(generation, read_state)["found"] == error.without_remedy()
     path.unlink()
     assert told(generation, read_state)["found"] == (
         f"[Errno {errno.ENOENT}] {os.strerror(errno.ENOENT)}: {str(path)!r}"

@@ -187,12 +187,22 @@ def test_sources_and_what_is_left_out_read_as_written(
     assert lock.digest != content_digest(plain, None)
 
 
+def test_a_file_that_no_lock_can_name_is_not_written(tmp_path: Path) -> None:
+    file = LockedFile(name="zz-1-beta.tar.gz", size=1, sha256="b" * 64)
+    built = Build(recipe="c" * 64)
+    path = tmp_path / "layers/fw/pylock.linux-x64.toml"
+    with pytest.raises(LockError, match="a file that was resolved cannot be in a lock") as caught:
+        write_lock(path, _lock([replace(_distribution("zz", "1"), source=file, build=built)]))
+    assert "found: packages[0].sdist is not as PEP 751 says" in str(caught.value)
+    assert not path.exists()
+
+
 def test_a_source_without_how_it_was_built_is_damage(tmp_path: Path) -> None:
     file = LockedFile(name="zz-1.tar.gz", size=1, sha256="b" * 64)
     lock = _lock([replace(_distribution("zz", "1"), source=file)])
     path = tmp_path / "layers/fw/pylock.linux-x64.toml"
     write_lock(path, lock)
-    with pytest.raises(LockError, match="expected a source and how it was built, or neither"):
+    with pytest.raises(LockError, match="needs a source and how it was built, or neither"):
         read_lock(path)
 
 

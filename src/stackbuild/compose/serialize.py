@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, cast, get_args
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from stackbuild.compose.manifest import (
     COVERED_PROVENANCE,
@@ -25,40 +26,32 @@ from stackbuild.compose.manifest import (
     PlacedFrame,
     Shipped,
 )
-from stackbuild.compose.values import Value, read_json
 from stackbuild.errors import IntegrityError
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.lock.model import LeftOut
+from stackbuild.names import LAYER_NAME, is_directory_of, layer_name_fault
 from stackbuild.platforms import Platform
+from stackbuild.reading import Item, read_json, records
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packaging.utils import NormalizedName
-
-_MANIFEST_KEYS = (
-    "format",
-    "layer",
-    "kind",
-    "platform",
-    "directory",
-    "python_version",
-    "lock",
-    "digest",
-    "chain",
-    "frames",
-    "archive",
-    "distributions",
-    "skipped",
-    "omitted",
-    "provenance",
-)
+    from stackbuild.reading import Readers
 
 MAX_CHAIN = 1000
 """Layers below a layer. Each is looked for in the index and in the root."""
 
-_ENTRY_KEYS = tuple(entry.name for entry in fields(IndexEntry))
+_PYTHON_VERSION = re.compile(
+    r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?(?:\+[a-z0-9.]{0,100})?"
+)
+_COMPONENT = re.compile(
+    r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff/\\:]{1,255}"
+)
+"""One component of a path on every system, `.` and `..` apart. Without what moves the cursor of a
+terminal, or turns the direction of text (Unicode's Bidi_Control)."""
+
+_Entries: TypeAlias = "Mapping[Platform, tuple[IndexEntry, ...]]"
 
 
 def canonical_json(value: object) -> bytes:
@@ -106,6 +99,18 @@ def manifest_to_json(manifest: Manifest) -> bytes:
     )
 
 
+def index_to_json(index: Index) -> bytes:
+    """The canonical bytes of `index`."""
+    layers: dict[str, Mapping[str, object]] = {
+        layer: {
+            str(platform): [asdict(entry) for entry in entries]
+            for platform, entries in platforms.items()
+        }
+        for layer, platforms in index.entries.items()
+    }
+    return canonical_json({"format": INDEX_FORMAT, "layers": layers})
+
+
 def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     """The manifest that `data` holds; `source` is what messages call it.
 
@@ -114,24 +119,43 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     written: other types, unknown keys, unsafe names, frames that do not follow
     each other, and a digest that is not the body's.
     """
-    value = read_json(data, source)
-    value.fields(_MANIFEST_KEYS, formats=(COVERED_PROVENANCE, MANIFEST_FORMAT))
-    manifest = Manifest(
-        layer=value["layer"].layer_name(),
-        kind=value["kind"].choice(LayerKind),
-        platform=value["platform"].choice(Platform),
-        directory=value["directory"].directory_of(value["layer"].layer_name()),
-        python_version=value["python_version"].python_version(),
-        lock=value["lock"].sha256(),
-        digest=value["digest"].sha256(),
-        chain=_chain(value["chain"]),
-        frames=_frames(value["frames"]),
-        archive=_archive(value["archive"]),
-        distributions=tuple(_shipped(item) for item in value["distributions"].items()),
-        skipped=tuple(_left_out(item) for item in value["skipped"].items()),
-        omitted=tuple(_left_out(item) for item in value["omitted"].items()),
-        provenance=value["provenance"].table(),
-        format=value["format"].count(),
+    return read_json(data, source, _manifest)
+
+
+def index_from_json(data: bytes, source: str = "the index") -> Index:
+    """The index that `data` holds; `source` is what messages call it.
+
+    Raises IntegrityError with the path of the value, such as
+    ``layers.atls.linux-x64[0].sha256``, for anything that `index_to_json`
+    would not have written.
+    """
+    try:
+        return read_json(data, source, _index)
+    except IntegrityError as error:
+        raise error.with_remedy(
+            f"put a copy of {source} back; or move it away and publish all layers again, in the "
+            "project of the stack: the new index names only what that publishes"
+        ) from None
+
+
+def _manifest(value: Item[object]) -> Manifest:
+    manifest = value.record(
+        lambda **given: Manifest(format=value["format"].count(), **given),
+        {
+            **_LAYER,
+            "platform": lambda item: item.choice(Platform),
+            "directory": lambda item: _directory(item, value),
+            "python_version": _python_version,
+            "digest": Item.sha256,
+            "chain": _chain,
+            "frames": _frames,
+            "archive": lambda item: item.record(Archive, _ARCHIVE),
+            "distributions": records(Shipped, _SHIPPED),
+            "skipped": records(LeftOut, _LEFT_OUT),
+            "omitted": records(LeftOut, _LEFT_OUT),
+            "provenance": Item.table,
+        },
+        formats=(COVERED_PROVENANCE, MANIFEST_FORMAT),
     )
     _check_chain(manifest, value["chain"])
     _check_size(manifest, value["archive"]["size"])
@@ -141,34 +165,18 @@ def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
     return manifest
 
 
-def _left_out(value: Value) -> LeftOut:
-    value.fields(("name", "reason"))
-    name = cast("NormalizedName", value["name"].text())
-    return LeftOut(name=name, reason=value["reason"].text())
-
-
-def _chain(value: Value) -> tuple[ChainLink, ...]:
-    items = list(value.items())
+def _chain(value: Item[object]) -> tuple[ChainLink, ...]:
+    items = value.items()
     if len(items) > MAX_CHAIN:
         raise value.error(f"has {len(items)} layers", f"at most {MAX_CHAIN} layers")
     return tuple(map(_link, items))
 
 
-def _link(value: Value) -> ChainLink:
-    value.fields(("layer", "kind", "directory", "lock"))
-    return ChainLink(
-        layer=value["layer"].layer_name(),
-        kind=value["kind"].choice(LayerKind),
-        directory=value["directory"].directory_of(value["layer"].layer_name()),
-        lock=value["lock"].sha256(),
-    )
+def _link(value: Item[object]) -> ChainLink:
+    return value.record(ChainLink, {**_LAYER, "directory": lambda item: _directory(item, value)})
 
 
-def _superseded_by(value: Value) -> str | None:
-    return None if value.found is None else value.layer_name()
-
-
-def _check_chain(manifest: Manifest, chain: Value) -> None:
+def _check_chain(manifest: Manifest, chain: Item[object]) -> None:
     """Raise IntegrityError unless the layers below are frameworks and, last, one runtime."""
     kinds = [link.kind for link in manifest.chain]
     if manifest.kind is LayerKind.RUNTIME:
@@ -186,107 +194,120 @@ def _check_chain(manifest: Manifest, chain: Value) -> None:
         seen.add(link.layer)
 
 
-def _frames(value: Value) -> tuple[PlacedFrame, ...]:
+def _frames(value: Item[object]) -> tuple[PlacedFrame, ...]:
     placed: list[PlacedFrame] = []
     offset = 0
     for item in value.items():
-        item.fields(("kind", "subject", "sha256", "size", "content_size", "files", "offset"))
-        frame = Frame(
-            kind=item["kind"].choice(FrameKind),
-            subject=item["subject"].text(),
-            sha256=item["sha256"].sha256(),
-            size=item["size"].count(),
-            content_size=item["content_size"].count(),
-            files=item["files"].count(),
-        )
-        if item["offset"].count() != offset:
+        frame, at = item.record(_frame_at, _FRAME)
+        if at != offset:
             raise item["offset"].error("does not follow the frame before it", str(offset))
         placed.append(PlacedFrame(frame=frame, offset=offset))
         offset += frame.size
     return tuple(placed)
 
 
-def _archive(value: Value) -> Archive:
-    value.fields(("name", "size", "sha256", "format"))
-    return Archive(
-        name=value["name"].name(),
-        size=value["size"].count(),
-        sha256=value["sha256"].sha256(),
-        format=value["format"].one_of(get_args(ArchiveFormat)),
-    )
+def _frame_at(*, offset: int, **frame: Any) -> tuple[Frame, int]:
+    return Frame(**frame), offset
 
 
-def _check_size(manifest: Manifest, size: Value) -> None:
+def _check_size(manifest: Manifest, size: Item[object]) -> None:
     total = sum(placed.frame.size for placed in manifest.frames)
     if manifest.archive.format == "tar.zst" and manifest.archive.size != total:
         raise size.error("is not the sum of the frames' sizes", str(total))
 
 
-def _shipped(value: Value) -> Shipped:
-    value.fields(("name", "version", "wheel", "sha256"))
-    return Shipped(
-        name=value["name"].name(),
-        version=value["version"].text(),
-        wheel=value["wheel"].name(),
-        sha256=value["sha256"].sha256(),
+def _index(value: Item[object]) -> Index:
+    return value.record(
+        lambda layers: Index(entries=layers), {"layers": _layers}, formats=(INDEX_FORMAT,)
     )
 
 
-def index_to_json(index: Index) -> bytes:
-    """The canonical bytes of `index`."""
-    layers: dict[str, Mapping[str, object]] = {
-        layer: {
-            str(platform): [asdict(entry) for entry in entries]
-            for platform, entries in platforms.items()
+def _layers(value: Item[object]) -> dict[str, _Entries]:
+    return {
+        _layer_name(layer): {
+            platform.choice(Platform): _entries(entries) for platform, entries in platforms.pairs()
         }
-        for layer, platforms in index.entries.items()
+        for layer, platforms in value.pairs()
     }
-    return canonical_json({"format": INDEX_FORMAT, "layers": layers})
 
 
-def index_from_json(data: bytes, source: str = "the index") -> Index:
-    """The index that `data` holds; `source` is what messages call it.
-
-    Raises IntegrityError with the path of the value, such as
-    ``layers.atls.linux-x64[0].sha256``, for anything that `index_to_json`
-    would not have written.
-    """
-    try:
-        return _index(read_json(data, source))
-    except IntegrityError as error:
-        raise error.with_remedy(
-            f"put a copy of {source} back; or move it away and publish all layers again, in the "
-            "project of the stack: the new index names only what that publishes"
-        ) from None
+def _python_version(item: Item[object]) -> str:
+    """The whole version of an interpreter, such as 3.12.10 or 3.14.0rc1."""
+    if not isinstance(item.value, str) or not _PYTHON_VERSION.fullmatch(item.value):
+        raise item.wrong_type("a version of Python")
+    return item.value
 
 
-def _index(value: Value) -> Index:
-    value.fields(("format", "layers"), formats=(INDEX_FORMAT,))
-    return Index(
-        entries={
-            layer.layer_name(): {
-                platform.choice(Platform): tuple(_entry(item) for item in entries.items())
-                for platform, entries in platforms.pairs()
-            }
-            for layer, platforms in value["layers"].pairs()
-        }
-    )
+def _name(item: Item[object]) -> str:
+    """A string that is one component of a path, so that it cannot leave a directory."""
+    text = item.text()
+    if not _is_component(text):
+        raise item.wrong_type("the name of a file")
+    return text
 
 
-def _entry(value: Value) -> IndexEntry:
-    value.fields(_ENTRY_KEYS)
-    return IndexEntry(
-        manifest=value["manifest"].relative_path(),
-        sha256=value["sha256"].sha256(),
-        digest=value["digest"].sha256(),
-        lock=value["lock"].sha256(),
-        kind=value["kind"].choice(LayerKind),
-        version=value["version"].text(),
-        python_version=value["python_version"].python_version(),
-        chain=tuple(item.layer_name() for item in value["chain"].items()),
-        size=value["size"].count(),
-        content_size=value["content_size"].count(),
-        files=value["files"].count(),
-        deprecated=value["deprecated"].optional_text(),
-        superseded_by=_superseded_by(value["superseded_by"]),
-    )
+def _relative_path(item: Item[object]) -> str:
+    """A path with forward slashes that cannot leave the directory it is relative to."""
+    text = item.text()
+    if not all(map(_is_component, text.split("/"))):
+        raise item.wrong_type("a relative path")
+    return text
+
+
+def _is_component(text: str) -> bool:
+    return bool(_COMPONENT.fullmatch(text)) and text not in {".", ".."}
+
+
+def _layer_name(item: Item[Any]) -> str:
+    text = item.text()
+    if fault := layer_name_fault(text):
+        raise item.error(fault, f"a layer name: {LAYER_NAME}")
+    return text
+
+
+def _directory(item: Item[object], layer: Item[object]) -> str:
+    """The directory of `layer` in a root: its name, with ``@`` and a number if versioned."""
+    text, name = item.text(), _layer_name(layer["layer"])
+    if not is_directory_of(text, name):
+        raise item.error(f"is not the directory of {name}", f"{name}, or {name}@ and a number")
+    return text
+
+
+_LAYER: Readers = {
+    "layer": _layer_name,
+    "kind": lambda item: item.choice(LayerKind),
+    "lock": Item.sha256,
+}
+_LEFT_OUT: Readers = {"name": Item.text, "reason": Item.text}
+_SHIPPED: Readers = {"name": _name, "version": Item.text, "wheel": _name, "sha256": Item.sha256}
+_ARCHIVE: Readers = {
+    "name": _name,
+    "size": Item.count,
+    "sha256": Item.sha256,
+    "format": lambda item: item.one_of(get_args(ArchiveFormat)),
+}
+_FRAME: Readers = {
+    "kind": lambda item: item.choice(FrameKind),
+    "subject": Item.text,
+    "sha256": Item.sha256,
+    "size": Item.count,
+    "content_size": Item.count,
+    "files": Item.count,
+    "offset": Item.count,
+}
+_ENTRY: Readers = {
+    "manifest": _relative_path,
+    "sha256": Item.sha256,
+    "digest": Item.sha256,
+    "lock": Item.sha256,
+    "kind": lambda item: item.choice(LayerKind),
+    "version": Item.text,
+    "python_version": _python_version,
+    "chain": lambda item: item.tuple_of(_layer_name),
+    "size": Item.count,
+    "content_size": Item.count,
+    "files": Item.count,
+    "deprecated": lambda item: item.optional(Item.text),
+    "superseded_by": lambda item: item.optional(_layer_name),
+}
+_entries = records(IndexEntry, _ENTRY)

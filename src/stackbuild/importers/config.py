@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from stackbuild.importers.model import Build, BuildOptions, Config, Copy, Note, Resolution
 from stackbuild.importers.wishes import read_requirement, read_wishes
 from stackbuild.platforms import Platform
-from stackbuild.spec.fields import Item
+from stackbuild.reading import Item
 from stackbuild.spec.values import read_distribution, read_override
 from stackbuild.transport.urls import without_credentials
 

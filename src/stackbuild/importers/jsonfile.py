@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import Problem
-from stackbuild.files import read_regular
+from stackbuild.files import read_regular, why
 from stackbuild.importers.model import Note
-from stackbuild.spec.fields import Problems, Table, shown, why
+from stackbuild.reading import Problems, Table, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.model import Note, Wish
+from stackbuild.reading import Item, Problems, redacted
 from stackbuild.spec import values
-from stackbuild.spec.fields import Item, Problems, redacted
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stackbuild import strictjson
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
-from stackbuild.compose.values import Value
 from stackbuild.errors import InstallError, IntegrityError, quoted
 from stackbuild.files import atomic_write, read_regular, work_path
 from stackbuild.mark import MARK
 from stackbuild.names import path_fault
 from stackbuild.platforms import Platform
+from stackbuild.reading import Item, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from stackbuild.compose.manifest import Manifest
+    from stackbuild.reading import Readers
+
+T = TypeVar("T")
 
 STATE_FORMAT = 2
 STATE_DIRECTORY = ".stackbuild"
 _STATE = "state.json"
-_STATE_KEYS = ("format", "platform", "asked", "layers", "store", "origins")
 _MANIFESTS = "manifests"
 _DAMAGED = "damaged.json"
 
@@ -100,25 +102,31 @@ def read_state(generation: Path) -> State:
     """The state of `generation`. Raises InstallError for one that cannot be read."""
     directory = generation / STATE_DIRECTORY
     try:
-        value = _read(directory / _STATE)
-        value.fields(_STATE_KEYS, formats=(STATE_FORMAT,))
-        layers = _read_layers(directory, [item.text() for item in value["layers"].items()])
-        asked = tuple(item.text() for item in value["asked"].items())
-        for name in asked:
-            if name not in layers:
-                raise _unreadable(directory / _STATE, f"asked: {name!r}, which is not in layers")
-        return State(
-            platform=value["platform"].choice(Platform),
-            asked=asked,
-            layers=layers,
-            store=_store(value["store"]),
-            origins={name.text(): place.text() for name, place in value["origins"].pairs()},
-        )
+        state = _read(directory / _STATE, lambda value: _state(value, directory))
     except (OSError, IntegrityError) as error:
         raise _unreadable(directory / _STATE, _reason(error)) from error
+    for name in state.asked:
+        if name not in state.layers:
+            raise _unreadable(directory / _STATE, f"asked: {name!r}, which is not in layers")
+    return state
 
 
-def _read_layers(directory: Path, names: list[str]) -> dict[str, Manifest]:
+def _state(value: Item[object], directory: Path) -> State:
+    readers: Readers = {
+        "platform": lambda item: item.choice(Platform),
+        "asked": _texts,
+        "layers": lambda item: _read_layers(directory, _texts(item)),
+        "store": lambda item: item.optional(_absolute_path),
+        "origins": lambda item: {name.text(): place.text() for name, place in item.pairs()},
+    }
+    return value.record(State, readers, formats=(STATE_FORMAT,))
+
+
+def _texts(item: Item[object]) -> tuple[str, ...]:
+    return item.tuple_of(Item.text)
+
+
+def _read_layers(directory: Path, names: Iterable[str]) -> dict[str, Manifest]:
     """The manifests of the layers in the directories `names`, which are complete chains."""
     layers = {name: _read_manifest(directory, name) for name in names}
     for name, manifest in layers.items():
@@ -129,16 +137,16 @@ def _read_layers(directory: Path, names: list[str]) -> dict[str, Manifest]:
     return layers
 
 
-def _read(path: Path) -> Value:
-    """The JSON in a file of the state. Raises OSError, IntegrityError."""
-    return Value(path.name, "", strictjson.read(path))
+def _read(path: Path, read: Callable[[Item[object]], T]) -> T:
+    """What `read` makes of a file of the state. Raises OSError, IntegrityError."""
+    return read_json(read_regular(path, strictjson.MAX_SIZE + 1), path.name, read)
 
 
-def _store(value: Value) -> Path | None:
-    text = value.optional_text()
-    if text is not None and ("\0" in text or not Path(text).is_absolute()):
-        raise value.error("is not an absolute path", "the path of a directory")
-    return None if text is None else Path(text)
+def _absolute_path(item: Item[object]) -> Path:
+    text = item.text()
+    if "\0" in text or not Path(text).is_absolute():
+        raise item.error("is not an absolute path", "the path of a directory")
+    return Path(text)
 
 
 def _read_manifest(directory: Path, name: str) -> Manifest:
@@ -222,14 +230,16 @@ def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None
 def damaged(generation: Path) -> tuple[list[str], list[str]]:
     """The layers and frames that `mark_damaged` was called with; nothing otherwise."""
     try:
-        value = _read(generation / STATE_DIRECTORY / _DAMAGED)
-        value.fields(("layers", "frames"))
-        layers = [item.text() for item in value["layers"].items()]
-        return layers, [item.sha256() for item in value["frames"].items()]
+        return _read(generation / STATE_DIRECTORY / _DAMAGED, _damage)
     except FileNotFoundError:
         return [], []
     except (OSError, IntegrityError) as error:
         raise _unreadable(generation / STATE_DIRECTORY / _DAMAGED, _reason(error)) from error
+
+
+def _damage(value: Item[object]) -> tuple[list[str], list[str]]:
+    readers: Readers = {"layers": _texts, "frames": lambda item: item.tuple_of(Item.sha256)}
+    return value.record(lambda layers, frames: (list(layers), list(frames)), readers)
 
 
 def clear_damaged(generation: Path) -> None:

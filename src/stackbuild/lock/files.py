@@ -21,14 +21,22 @@ from stackbuild.lock.model import (
     LeftOut,
     RuntimeLock,
 )
-from stackbuild.lock.packages import inline, inline_package, read_package
-from stackbuild.lock.values import DamageError, Reader
+from stackbuild.lock.packages import (
+    by_key,
+    inline,
+    inline_package,
+    parse_packages,
+    read_packages,
+    texts,
+)
 from stackbuild.platforms import Platform
+from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stackbuild.reading import Readers
     from stackbuild.workspace import Workspace
 
 FORMAT = 1
@@ -69,12 +77,11 @@ def read_lock(path: Path) -> LayerLock:
     Raises LockError when it is missing, truncated, edited by hand, of a newer
     format, or that of another layer or platform.
     """
-    reader = _load(path)
+    values = _load(path)
     try:
-        _check_format(path, reader.table("tool").table("stackbuild"))
-        lock = _layer_lock(reader)
-    except DamageError as damage:
-        raise _damaged(path, str(damage)) from None
+        lock = _layer_lock(values)
+    except ReadError as error:
+        raise _refused(path, error) from None
     expected = path.parent.name, f"pylock.{lock.platform}.toml"
     if (lock.layer, path.name) != expected:
         raise LockError(
@@ -94,26 +101,28 @@ def write_lock(path: Path, lock: LayerLock) -> None:
 def read_runtime_lock(workspace: Workspace, layer_name: str) -> RuntimeLock:
     """The archives of the runtime `layer_name`. Raises LockError as `read_lock` does."""
     path = runtime_lock_path(workspace, layer_name)
-    reader = _load(path)
     try:
-        tool = reader.table("tool").table("stackbuild")
-        _check_format(path, tool)
-        archives = {}
-        from_spec = set()
-        for key, entry in reader.table("archives").tables():
-            if key not in {str(platform) for platform in Platform}:
-                raise DamageError(f"archives.{key}: unknown platform")
-            archives[Platform(key)] = Download(url=entry.text("url"), sha256=entry.sha256("sha256"))
-            if entry.values.get("from-spec") is True:
-                from_spec.add(Platform(key))
-        return RuntimeLock(
-            layer=tool.text("layer"),
-            python_version=tool.version("python"),
-            archives=archives,
-            from_spec=frozenset(from_spec),
-        )
-    except DamageError as damage:
-        raise _damaged(path, str(damage)) from None
+        return _runtime_lock(Item("", _load(path)))
+    except ReadError as error:
+        raise _refused(path, error) from None
+
+
+def _runtime_lock(value: Item[object]) -> RuntimeLock:
+    tool: dict[str, Any] = value["tool"]["stackbuild"].record(dict, _RUNTIME, formats=(FORMAT,))
+    archives: dict[Platform, Download] = {}
+    from_spec: set[Platform] = set()
+    for key, entry in value["archives"].pairs():
+        platform = key.choice(Platform)
+        found: dict[str, Any] = entry.record(dict, _ARCHIVE, {"from-spec": Item.flag})
+        if found.pop("from_spec", False):
+            from_spec.add(platform)
+        archives[platform] = Download(**found)
+    return RuntimeLock(
+        layer=tool["layer"],
+        python_version=tool["python"],
+        archives=archives,
+        from_spec=frozenset(from_spec),
+    )
 
 
 def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
@@ -135,7 +144,10 @@ def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
 
 
 def lock_text(lock: LayerLock, name: str) -> str:
-    """The text of the lock file called `name`."""
+    """The text of the lock file called `name`.
+
+    Raises LockError for a file whose name no lock can have (PEP 751).
+    """
     import tomlkit
     from tomlkit.items import AoT, Array, Trivia
 
@@ -159,7 +171,19 @@ def lock_text(lock: LayerLock, name: str) -> str:
             tool[key] = value
     document["tool"] = tomlkit.table(is_super_table=True)
     document["tool"]["stackbuild"] = tool
-    tool[_CHECKSUM] = _checksum(tomli.loads(tomlkit.dumps(document)))
+    values = tomli.loads(tomlkit.dumps(document))
+    try:
+        parse_packages(values)
+    except ReadError as error:
+        raise LockError(
+            "a file that was resolved cannot be in a lock",
+            layer=lock.layer,
+            platform=lock.platform,
+            expected="names of files as the specifications of wheels and source distributions say",
+            found=str(error),
+            remedy="require another version of the distribution",
+        ) from None
+    tool[_CHECKSUM] = _checksum(values)
     return _HEADER.format(name=name) + "\n" + tomlkit.dumps(document)
 
 
@@ -180,26 +204,10 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
         values["own"] = lock.own
     if lock.interpreter:
         values["interpreter"] = lock.interpreter
-    values["inherited"] = [
-        {"name": item.name, "version": str(item.version), "layer": item.layer}
-        for item in lock.inherited
-    ]
-    if lock.conflicts:
-        values["conflicts"] = [
-            {
-                "name": item.name,
-                "version": str(item.version),
-                "layer": item.layer,
-                "hidden-version": str(item.hidden_version),
-                "hidden-layer": item.hidden_layer,
-                "requirement": item.requirement,
-                "asked-by": item.asked_by,
-            }
-            for item in lock.conflicts
-        ]
-    for key, items in (("skipped", lock.skipped), ("omitted", lock.omitted)):
-        if items:
-            values[key] = [{"name": item.name, "reason": item.reason} for item in items]
+    values["inherited"] = [by_key(item) for item in lock.inherited]
+    for key in ("conflicts", "skipped", "omitted"):
+        if items := getattr(lock, key):
+            values[key] = [by_key(item) for item in items]
     return values
 
 
@@ -210,10 +218,10 @@ def _checksum(values: dict[str, Any]) -> str:
     return digest_of({**values, "tool": {**values["tool"], "stackbuild": told}})
 
 
-def _load(path: Path) -> Reader:
+def _load(path: Path) -> dict[str, Any]:
     try:
         text = read_regular(path).decode()
-        return Reader("", tomli.loads(text))
+        return tomli.loads(text)
     except FileNotFoundError:
         raise LockError(
             "there is no such lock", file=path, remedy="run `stackbuild lock`"
@@ -232,72 +240,61 @@ def _damaged(path: Path, found: str) -> LockError:
     )
 
 
-def _check_format(path: Path, tool: Reader) -> None:
-    found = tool.number("format")
-    if found > FORMAT:
-        raise LockError(
+def _refused(path: Path, error: ReadError) -> LockError:
+    if isinstance(error, NewerFormatError):
+        return LockError(
             "the lock was written by a newer stackbuild",
             file=path,
-            expected=f"format {FORMAT} or older",
-            found=f"format {found}",
+            expected=f"format {error.expected} or older",
+            found=f"format {error.found}",
             remedy="update stackbuild",
         )
+    return _damaged(path, str(error))
 
 
-def _layer_lock(reader: Reader) -> LayerLock:
-    tool = reader.table("tool").table("stackbuild")
-    interpreter = tool.sha256("interpreter") if "interpreter" in tool.values else None
-    distributions = tuple(read_package(package) for package in reader.list_of_tables("packages"))
-    own = tool.sha256("own") if "own" in tool.values else None
-    digest = content_digest(distributions, interpreter, own)
-    if digest != tool.sha256("digest"):
-        raise DamageError("tool.stackbuild.digest: the packages are not those that were locked")
-    platform = tool.text("platform")
-    if platform not in {str(item) for item in Platform}:
-        raise DamageError(f"tool.stackbuild.platform: unknown platform {platform!r}")
-    lock = LayerLock(
-        layer=tool.text("layer"),
-        platform=Platform(platform),
-        python_version=tool.version("python"),
-        requirements=tuple(tool.texts("requirements")),
-        inputs=tool.sha256("inputs"),
-        version=tool.number("version"),
-        locked_at=tool.text("locked-at"),
-        distributions=distributions,
-        inherited=tuple(
-            Inherited(
-                name=item.name("name"), version=item.version("version"), layer=item.text("layer")
-            )
-            for item in tool.list_of_tables("inherited")
-        ),
-        digest=digest,
-        own=own,
-        interpreter=interpreter,
-        skipped=_left_out(tool, "skipped"),
-        omitted=_left_out(tool, "omitted"),
-        conflicts=_conflicts(tool),
-    )
-    if tool.sha256(_CHECKSUM) != _checksum(dict(reader.values)):
-        raise DamageError(f"tool.stackbuild.{_CHECKSUM}: the lock says something else than it did")
-    return lock
+def _layer_lock(values: dict[str, Any]) -> LayerLock:
+    tool = Item("", values)["tool"]["stackbuild"]
+    fields: dict[str, Any] = tool.record(dict, _LAYER, _NOT_ALWAYS, formats=(FORMAT,))
+    checksum = fields.pop(_CHECKSUM)
+    distributions = read_packages(values)
+    digest = content_digest(distributions, fields.get("interpreter"), fields.get("own"))
+    if digest != fields["digest"]:
+        raise tool["digest"].error("is not that of the packages", digest)
+    if checksum != _checksum(values):
+        raise tool[_CHECKSUM].error("is not that of what the lock says", None)
+    return LayerLock(python_version=fields.pop("python"), distributions=distributions, **fields)
 
 
-def _conflicts(tool: Reader) -> tuple[Conflict, ...]:
-    items = tool.list_of_tables("conflicts") if "conflicts" in tool.values else []
-    return tuple(
-        Conflict(
-            name=item.name("name"),
-            version=item.version("version"),
-            layer=item.text("layer"),
-            hidden_version=item.version("hidden-version"),
-            hidden_layer=item.text("hidden-layer"),
-            requirement=item.text("requirement"),
-            asked_by=item.text("asked-by"),
-        )
-        for item in items
-    )
-
-
-def _left_out(tool: Reader, key: str) -> tuple[LeftOut, ...]:
-    items = tool.list_of_tables(key) if key in tool.values else []
-    return tuple(LeftOut(name=item.name("name"), reason=item.text("reason")) for item in items)
+_LAYER: Readers = {
+    "layer": Item.text,
+    "platform": lambda item: item.choice(Platform),
+    "python": Item.version,
+    "requirements": texts,
+    "inputs": Item.sha256,
+    "version": Item.count,
+    "locked-at": Item.text,
+    "digest": Item.sha256,
+    _CHECKSUM: Item.sha256,
+    "inherited": records(
+        Inherited, {"name": Item.distribution, "version": Item.version, "layer": Item.text}
+    ),
+}
+_LEFT_OUT: Readers = {"name": Item.distribution, "reason": Item.string}
+_CONFLICT: Readers = {
+    "name": Item.distribution,
+    "version": Item.version,
+    "layer": Item.text,
+    "hidden-version": Item.version,
+    "hidden-layer": Item.text,
+    "requirement": Item.string,
+    "asked-by": Item.text,
+}
+_NOT_ALWAYS: Readers = {
+    "own": Item.sha256,
+    "interpreter": Item.sha256,
+    "conflicts": records(Conflict, _CONFLICT),
+    "skipped": records(LeftOut, _LEFT_OUT),
+    "omitted": records(LeftOut, _LEFT_OUT),
+}
+_RUNTIME: Readers = {"layer": Item.text, "python": Item.version}
+_ARCHIVE: Readers = {"url": Item.text, "sha256": Item.sha256}

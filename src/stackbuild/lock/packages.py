@@ -7,6 +7,7 @@ as `tool.stackbuild.vcs`; how it was built stands in `tool.stackbuild.build`.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.lock.model import (
@@ -16,10 +17,15 @@ from stackbuild.lock.model import (
     LockedFile,
     VcsSource,
 )
-from stackbuild.lock.values import DamageError, Reader
+from stackbuild.reading import Item, ReadError, records
 
 if TYPE_CHECKING:
-    from stackbuild.lock.model import Source
+    from collections.abc import Mapping, Sequence
+
+    from packaging.pylock import Package, PackageSdist, PackageWheel
+
+    from stackbuild.lock.model import Conflict, Inherited, LeftOut
+    from stackbuild.reading import Readers
 
 WHEELHOUSE = "../../wheelhouse/"
 """The wheelhouse as seen from a lock."""
@@ -45,12 +51,14 @@ def inline_package(item: LockedDistribution) -> dict[str, Any]:
 def _build(build: Build) -> dict[str, Any]:
     values: dict[str, Any] = {"recipe": build.recipe}
     if build.requirements is not None:
-        values["requirements"] = [
-            inline({"name": str(one.name), "version": str(one.version), "sha256": one.sha256})
-            for one in build.requirements
-        ]
-    texts = {"dependencies": list(build.dependencies), "extras": list(build.extras)}
-    return values | {key: value for key, value in texts.items() if value}
+        values["requirements"] = [inline(by_key(item)) for item in build.requirements]
+    lists = {"dependencies": list(build.dependencies), "extras": list(build.extras)}
+    return values | {key: value for key, value in lists.items() if value}
+
+
+def by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
+    """The fields of `item` by their keys in a lock."""
+    return {key.name.replace("_", "-"): str(getattr(item, key.name)) for key in fields(item)}
 
 
 def inline(values: dict[str, Any]) -> Any:
@@ -79,66 +87,81 @@ def _vcs(source: VcsSource) -> dict[str, Any]:
     }
 
 
-def read_package(package: Reader) -> LockedDistribution:
-    """What a table of `[[packages]]` says. Raises DamageError."""
-    name, version = package.name("name"), package.version("version")
-    source: Source | None = None
-    if "sdist" in package.values:
-        source = _read_file(package.table("sdist"))
-    wheels = package.list_of_tables("wheels")
-    if len(wheels) != 1:
-        raise DamageError(f"{package.place}.wheels: expected exactly one wheel")
-    own = Reader(package.place_of("tool"), {})
-    if "tool" in package.values:
-        own = package.table("tool").table("stackbuild")
-    if "vcs" in own.values:
-        source = _read_vcs(own.table("vcs"))
-    build = _read_build(own.table("build")) if "build" in own.values else None
-    if (source is None) != (build is None):
-        raise DamageError(f"{package.place}: expected a source and how it was built, or neither")
+def read_packages(values: Mapping[str, Any]) -> tuple[LockedDistribution, ...]:
+    """The distributions of the lock with the contents `values`. Raises ReadError."""
+    packages = parse_packages(values)
+    return tuple(_package(item, f"packages[{number}]") for number, item in enumerate(packages))
+
+
+def parse_packages(values: Mapping[str, Any]) -> Sequence[Package]:
+    """The packages of any lock of PEP 751. Raises ReadError for contents that are none."""
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        return Pylock.from_dict(values).packages
+    except PylockValidationError as error:
+        message = f"is not as PEP 751 says: {error.message}"
+        raise ReadError(error.context or "", None, None, message) from None
+
+
+def _package(package: Package, place: str) -> LockedDistribution:
+    if package.version is None or len(package.wheels or ()) != 1:
+        raise ReadError(place, None, None, "has no version, or not exactly one wheel")
+    (wheel,) = package.wheels or ()
+    tool = Item(f"{place}.tool", package.tool or {"stackbuild": {}})
+    own: dict[str, Any] = tool["stackbuild"].record(dict, {}, _OWN)
+    sdist = _file_of(package.sdist, f"{place}.sdist") if package.sdist else None
+    source = own.get("vcs") or sdist
+    if (source is None) != ("build" not in own):
+        raise ReadError(place, None, None, "needs a source and how it was built, or neither")
     return LockedDistribution(
-        name=name,
-        version=version,
-        wheel=_read_file(wheels[0]),
+        name=package.name,
+        version=package.version,
+        wheel=_file_of(wheel, f"{place}.wheels[0]"),
         source=source,
-        index=own.text("index") if "index" in own.values else None,
-        build=build,
+        index=own.get("index"),
+        build=own.get("build"),
     )
 
 
-def _read_build(build: Reader) -> Build:
-    known = "requirements" in build.values
-    requirements = build.list_of_tables("requirements") if known else []
-    return Build(
-        recipe=build.sha256("recipe"),
-        requirements=tuple(
-            BuildRequirement(
-                name=item.name("name"),
-                version=item.version("version"),
-                sha256=item.sha256("sha256"),
-            )
-            for item in requirements
-        )
-        if known
-        else None,
-        dependencies=tuple(build.texts("dependencies")) if "dependencies" in build.values else (),
-        extras=tuple(build.texts("extras")) if "extras" in build.values else (),
-    )
-
-
-def _read_file(file: Reader) -> LockedFile:
-    name = file.text("name")
-    if "/" in name or "\\" in name or file.text("path") != WHEELHOUSE + name:
-        raise DamageError(f"{file.place}.path: expected {WHEELHOUSE}<name of the file>")
+def _file_of(file: PackageWheel | PackageSdist, place: str) -> LockedFile:
+    name = Item(f"{place}.name", file.name).text()
+    if "/" in name or "\\" in name or file.path != WHEELHOUSE + name:
+        path = Item(f"{place}.path", file.path)
+        raise path.wrong_type(f"{WHEELHOUSE} and the name of the file")
     return LockedFile(
-        name=name, size=file.number("size"), sha256=file.table("hashes").sha256("sha256")
+        name=name,
+        size=Item(f"{place}.size", file.size).count(),
+        sha256=Item(f"{place}.hashes", file.hashes)["sha256"].sha256(),
     )
 
 
-def _read_vcs(vcs: Reader) -> VcsSource:
-    return VcsSource(
-        url=vcs.text("url"),
-        commit=vcs.text("commit-id"),
-        requested=vcs.text("requested-revision") if "requested-revision" in vcs.values else None,
-        subdirectory=vcs.text("subdirectory") if "subdirectory" in vcs.values else None,
-    )
+def texts(item: Item[object]) -> tuple[str, ...]:
+    """An array of strings."""
+    return item.tuple_of(Item.string)
+
+
+def _vcs_source(commit_id: str, requested_revision: str | None = None, **rest: Any) -> VcsSource:
+    del rest["type"]
+    return VcsSource(commit=commit_id, requested=requested_revision, **rest)
+
+
+_VCS: Readers = {
+    "type": lambda item: item.one_of(["git"]),
+    "url": Item.text,
+    "commit-id": Item.text,
+}
+_PINNED: Readers = {"name": Item.distribution, "version": Item.version, "sha256": Item.sha256}
+_BUILD: Readers = {
+    "requirements": records(BuildRequirement, _PINNED),
+    "dependencies": texts,
+    "extras": texts,
+}
+_OWN: Readers = {
+    "index": Item.text,
+    "vcs": lambda item: item.record(
+        _vcs_source, _VCS, {"requested-revision": Item.text, "subdirectory": Item.text}
+    ),
+    "build": lambda item: item.record(Build, {"recipe": Item.sha256}, _BUILD),
+}
+"""The keys of `tool.stackbuild` of a package."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import did_you_mean, join
+from stackbuild.reading import did_you_mean, join
 from stackbuild.spec.model import Catalogue, CheckSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from stackbuild.spec.fields import Table
+    from stackbuild.reading import Table
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_IMPORT = 3600

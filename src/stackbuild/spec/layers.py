@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from stackbuild.names import is_directory_of
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.spec.fields import Item
+from stackbuild.reading import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.modules import read_modules
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.version import Version
 
-    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.reading import Problems, Table
     from stackbuild.spec.references import Indexes
     from stackbuild.spec.uv_table import UvTable
 

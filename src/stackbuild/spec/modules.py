@@ -6,13 +6,13 @@ import stat
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from stackbuild.files import is_inside
-from stackbuild.spec.fields import Item, mode_of, why
+from stackbuild.files import is_inside, mode_of, why
+from stackbuild.reading import Item
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.reading import Problems, Table
 
 _TAKEN = "sitecustomize"
 """The module by which a layer finds those below it."""

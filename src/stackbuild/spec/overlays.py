@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.files import is_inside
+from stackbuild.files import is_inside, why
 from stackbuild.names import layer_name_fault
-from stackbuild.spec.fields import Item, did_you_mean, why
+from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.model import CopyFiles, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.reading import Problems, Table
 
 SITE_PACKAGES = "{site-packages}"
 """The placeholder for the directory of distributions, at the beginning of a `to`."""

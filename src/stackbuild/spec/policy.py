@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.fields import Problems
+    from stackbuild.reading import Problems
     from stackbuild.spec.model import Layer, Settings, Stack
 
     Node = Setting | tuple[Setting, ...] | Settings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import tomli
 
 from stackbuild.errors import Problem, SpecError
-from stackbuild.files import read_regular
-from stackbuild.spec.fields import Problems, Table, did_you_mean, why
+from stackbuild.files import read_regular, why
+from stackbuild.reading import Problems, Table, did_you_mean
 from stackbuild.spec.layers import KEYS, LayerReader
 from stackbuild.spec.model import Stack
 from stackbuild.spec.tool_table import read_tool_table

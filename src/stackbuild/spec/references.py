@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import Item, did_you_mean, join
+from stackbuild.reading import Item, did_you_mean, join
 from stackbuild.spec.linearize import LinearizeError, linearize
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.uv_table import check_index_name
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.reading import Problems, Table
     from stackbuild.spec.model import Layer
 
 

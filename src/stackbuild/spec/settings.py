@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import Item, Table, did_you_mean
+from stackbuild.reading import Item, Table, did_you_mean
 from stackbuild.spec.model import Setting
 from stackbuild.spec.overlays import read_copy_files
 from stackbuild.spec.values import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.fields import Problems
+    from stackbuild.reading import Problems
     from stackbuild.spec.model import PackageIndex, Settings
 
     Node = Setting | tuple[Setting, ...] | Settings

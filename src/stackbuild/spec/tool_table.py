@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
+from stackbuild.reading import Item, Problems, Table, did_you_mean
 from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
-from stackbuild.spec.fields import Item, Problems, Table, did_you_mean
 from stackbuild.spec.model import (
     Download,
     FrameSettings,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from stackbuild.spec.fields import Item, Table, did_you_mean, mode_of
+from stackbuild.files import mode_of
+from stackbuild.reading import Item, Table, did_you_mean
 from stackbuild.spec.model import PackageIndex
 from stackbuild.spec.values import read_address, read_distribution, read_index_name
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.spec.fields import Problems
+    from stackbuild.reading import Problems
 
 CONFIG_FILE = "venvstacks.uv.toml"
 """Beside the spec, read where the spec has no `[tool.uv]`; its format is that of `uv.toml`."""

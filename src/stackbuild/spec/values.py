@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
-from stackbuild.spec.fields import Item, did_you_mean, redacted
+from stackbuild.reading import Item, did_you_mean, redacted
 from stackbuild.transport.urls import has_valid_port
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.spec.fields import Problems, Table
+    from stackbuild.reading import Problems, Table
 
 _PLATFORMS = {str(platform): platform for platform in Platform} | {
     platform.venvstacks_name: platform for platform in Platform

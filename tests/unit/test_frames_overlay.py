@@ -65,7 +65,7 @@ def _read(layer: Layer, overlays: Path, platform: Platform = _PLATFORM) -> tuple
 
 
 def _set(layer: Layer, overlays: Path, cache: FrameCache) -> FrameSet:
-    return overlay_set(layer.name, _read(layer, overlays), FrameSettings(), cache)
+    return overlay_set(layer.name, _read(layer, overlays), _LAYOUT, FrameSettings(), cache)
 
 
 def _made(layer: Layer, overlays: Path) -> dict[str, tuple[int, bytes | str]]:
@@ -99,6 +99,24 @@ def test_a_platform_has_only_what_is_for_it(overlays: Path) -> None:
     layer = _layer(special=(CopyFiles(source="note.txt", target="note.txt"),))
     assert [file.path for file in _read(layer, overlays)] == ["note.txt"]
     assert _read(layer, overlays, Platform.MACOSX_AARCH64) == ()
+
+
+def test_pth_files_at_the_top_of_site_packages_count(overlays: Path) -> None:
+    texts = {"b.pth": "\ufefftwo  \n\n", "a.pth": "# one\none\x0cimport x\n", "x/c.pth": "three\n"}
+    for path, text in texts.items():
+        (overlays / "app/site" / path).parent.mkdir(parents=True, exist_ok=True)
+        (overlays / "app/site" / path).write_text(text, encoding="utf-8")
+    layer = _layer(
+        CopyFiles(source="site/", target="{site-packages}"),
+        CopyFiles(source="site/b.pth", target="share/"),
+    )
+    cache = FrameCache(overlays.parent / "cache")
+    assert _set(layer, overlays, cache).pth == ("one", "import x", "two")
+    assert _set(layer, overlays, cache).pth == ("one", "import x", "two")
+    (overlays / "app/site/b.pth").write_bytes(b"\xff")
+    with pytest.raises(ComposeError) as caught:
+        _set(layer, overlays, cache)
+    assert ("file", str(overlays / "app/site/b.pth")) in caught.value.details
 
 
 @posix

@@ -85,6 +85,52 @@ def test_imports_point_leftwards_only() -> None:
     assert seen > 50, "the imports were not found"
 
 
+def graph() -> dict[str, set[str]]:
+    """The modules of the package, each with the modules that it imports, also for types only."""
+    files = {
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): file
+        for file in PACKAGE.rglob("*.py")
+    }
+    found: dict[str, set[str]] = {name: set() for name in files}
+    for name, file in files.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= inner & files.keys() or {node.module or ""}
+        found[name] = (found[name] & files.keys()) - {name}
+    return found
+
+
+def test_no_circle_of_imports() -> None:
+    modules = graph()
+    assert sum(map(len, modules.values())) > 500, "the imports were not found"
+
+    # What imports nothing of the rest, or is not imported by it, goes until circles are left.
+    def is_free(name: str) -> bool:
+        used = any(name in below for below in modules.values())
+        return not used or not modules[name] & modules.keys()
+
+    while free := [name for name in modules if is_free(name)]:
+        for name in free:
+            del modules[name]
+    assert modules == {}
+
+
+def test_no_small_module_for_one_other() -> None:
+    modules = graph()
+    wrong = []
+    for name in modules:
+        users = [other for other, below in modules.items() if name in below]
+        file = PACKAGE.parent / f"{name.replace('.', '/')}.py"
+        if len(users) == 1 and file.is_file() and len(file.read_text().splitlines()) < 40:
+            wrong.append(f"{name} belongs into {users[0]}, which alone imports it")
+    assert wrong == []
+
+
 ALONE = {"builds/hook_worker.py", "verify/import_worker.py"}
 """Programs that run in other interpreters, where there is no stackbuild to import."""
 

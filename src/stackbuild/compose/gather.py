@@ -7,19 +7,28 @@ the part in question; the others are made all the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from stackbuild.builds import wheel_builder
 from stackbuild.compose.contents import FrameSources
-from stackbuild.compose.frame_jobs import FrameJobs, NeededWheel, fetch_missing
-from stackbuild.compose.layer_inputs import LayerTarget, PartName, Parts
-from stackbuild.compose.layer_metadata import LowerLayer, directory_name, module_files
+from stackbuild.compose.layer_inputs import (
+    LayerTarget,
+    LowerLayer,
+    Outcomes,
+    PartName,
+    Parts,
+    attempted,
+)
+from stackbuild.compose.layer_metadata import directory_name, module_files
 from stackbuild.compose.report import LayerFailure
-from stackbuild.errors import ComposeError, StackbuildError
+from stackbuild.errors import StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
 from stackbuild.frames.files import files_set, overlay_set
 from stackbuild.frames.interpreter import interpreter_set
+from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import FrameKind, FrameSet
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
@@ -28,26 +37,23 @@ from stackbuild.lock.files import read_runtime_lock
 from stackbuild.project.files import project_files
 from stackbuild.project.modules import module_sources
 from stackbuild.project.overlays import overlay_files
+from stackbuild.resolve.fetch import fetch, is_in_wheelhouse
 from stackbuild.runtimes.interpreters import bytecode_interpreter
+from stackbuild.runtimes.model import Interpreter, RuntimeArchive
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.files import FileContent
     from stackbuild.frames.sources import Sources
-    from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.project.overlays import OverlayFile
-    from stackbuild.runtimes.model import Interpreter, RuntimeArchive
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
-
-    Jobs = dict[Hashable, Callable[[], FrameSet]]
 
 
 def gather(
@@ -58,7 +64,7 @@ def gather(
     workspace: Workspace,
     messages: Messages,
 ) -> tuple[list[Parts], list[LayerFailure]]:
-    """The parts of every layer of `pairs`, and the layers whose parts cannot be had.
+    """The parts of every layer of `pairs`, and the layers that lack one, with the error.
 
     `locks` has the locks of `pairs` and of all layers below them; frames are
     made as `stack.frames` says.
@@ -72,14 +78,22 @@ def gather(
     gathering.tell()
     parts, failures = [], []
     for target in asked:
-        error = gathering.error(target)
-        if error:
+        if error := gathering.error(target):
             failures.append(
                 LayerFailure(layer=target.layer.name, platform=target.platform, error=error)
             )
         else:
             parts.append(gathering.parts(target))
     return parts, failures
+
+
+class _Wanted(NamedTuple):
+    """A wheel whose frames are needed, and the keys of its frame sets."""
+
+    target: LayerTarget
+    item: LockedDistribution
+    keys: tuple[str, ...]
+    """Of its files, and of its bytecode where that is needed."""
 
 
 class _Gathering:
@@ -99,32 +113,47 @@ class _Gathering:
         self._cache = cache
         self._workspace = workspace
         self._messages = messages
-        self._workshop = FrameJobs(workspace.jobs, messages)
-        self._targets: dict[tuple[str, Platform], LayerTarget] = {}
-        self._archives: dict[Platform, dict[str, RuntimeArchive]] = {}
-        self._compilers: dict[str, Interpreter] = {}
+        self._outcomes = Outcomes()
+        self._jobs: dict[Hashable, Callable[[], FrameSet | StackbuildError]] = {}
         layers = {one.name: one for layer, _ in pairs for one in stack.chain(layer)}
         self._files = project_files(workspace.project, workspace.overlays, layers.values())
-        self._overwriting: dict[PartName, frozenset[str]] = {}
-        self._overlay_pth: dict[PartName, tuple[str, ...]] = {}
 
     def target(self, layer: Layer, platform: Platform) -> LayerTarget:
         """`layer` on `platform`, with its lock."""
-        pair = (layer.name, platform)
-        if pair not in self._targets:
-            lock = self._locks[pair]
-            self._targets[pair] = LayerTarget(
-                layer=layer,
-                platform=platform,
-                layout=layout_for(platform, lock.python_version),
-                lock=lock,
-                directory=directory_name(layer, lock),
-            )
-        return self._targets[pair]
+        lock = self._locks[layer.name, platform]
+        return LayerTarget(
+            layer=layer,
+            platform=platform,
+            layout=layout_for(platform, lock.python_version),
+            lock=lock,
+            directory=directory_name(layer, lock),
+        )
 
     def _below(self, target: LayerTarget) -> tuple[LayerTarget, ...]:
         layers = (self._stack.layers[name] for name in target.layer.lower)
         return tuple(self.target(layer, target.platform) for layer in layers)
+
+    def _attempt(self, name: Hashable, work: Callable[[], object]) -> None:
+        self._outcomes.put(name, attempted(work))
+
+    def _add(
+        self, name: Hashable, make: Callable[..., FrameSet], *inputs: object, **more: object
+    ) -> None:
+        """Have `_make` make the frame set `name` of `inputs`, unless that was tried before."""
+        if name not in self._outcomes:
+            job = partial(make, *inputs, self._stack.frames, self._cache, **more)
+            self._jobs[name] = partial(attempted, job)
+
+    def _add_bytecode(self, name: Hashable, target: LayerTarget, sources: Sources) -> None:
+        if compiler := self._compiler(target):
+            self._add(name, bytecode_set, sources, compiler, target.layout)
+
+    def _make(self) -> None:
+        """Make what was added, in parallel."""
+        jobs, self._jobs = self._jobs, {}
+        made = make_sets(list(jobs.values()), self._workspace.jobs, self._messages)
+        for name, outcome in zip(jobs, made, strict=True):
+            self._outcomes.put(name, outcome)
 
     # Interpreters: those that are packed, and those that compile.
 
@@ -132,25 +161,24 @@ class _Gathering:
         """Get the interpreters that are needed."""
         for target in asked:
             if target.layer.kind is LayerKind.RUNTIME:
-                self._workshop.attempt([target.part("runtime")], partial(self._provide, target))
+                self._attempt(target.part("runtime"), partial(self._provide, target))
         if self._stack.frames.bytecode:
             for runtime in dict.fromkeys(target.layer.runtime for target in asked):
                 name = PartName("compiler", runtime)
-                self._workshop.attempt([name], partial(self._provide_compiler, runtime))
+                self._attempt(name, partial(self._provide_compiler, runtime))
 
-    def _provide(self, target: LayerTarget) -> None:
-        name = target.layer.name
-        self._archives.setdefault(target.platform, {})[name] = provide_runtime(
+    def _provide(self, target: LayerTarget) -> RuntimeArchive:
+        return provide_runtime(
             self._stack,
             target.layer,
             target.platform,
-            read_runtime_lock(self._workspace, name),
+            read_runtime_lock(self._workspace, target.layer.name),
             self._workspace,
             self._messages,
         )
 
-    def _provide_compiler(self, runtime: str) -> None:
-        self._compilers[runtime] = bytecode_interpreter(
+    def _provide_compiler(self, runtime: str) -> Interpreter:
+        return bytecode_interpreter(
             self._stack,
             self._stack.layers[runtime],
             read_runtime_lock(self._workspace, runtime),
@@ -159,7 +187,10 @@ class _Gathering:
         )
 
     def _archive(self, target: LayerTarget) -> RuntimeArchive | None:
-        return self._archives.get(target.platform, {}).get(target.layer.name)
+        return self._outcomes.get(target.part("runtime"), RuntimeArchive)
+
+    def _compiler(self, target: LayerTarget) -> Interpreter | None:
+        return self._outcomes.get(PartName("compiler", target.layer.runtime), Interpreter)
 
     # What the layers hold.
 
@@ -170,154 +201,137 @@ class _Gathering:
             for target in asked
             for one in (target, *self._below(target))
         }
-        jobs = self._wheel_jobs(tuple(targets.values()), asked)
-        for target in asked:
-            jobs |= self._interpreter_jobs(target)
-        for target in targets.values():
-            jobs |= self._overlay_jobs(target)
-        self._workshop.make(jobs)
-
-    def _wheel_jobs(self, targets: Sequence[LayerTarget], asked: Sequence[LayerTarget]) -> Jobs:
-        """The frames of wheels, for `asked` their bytecode too.
-
-        Only wheels that the cache has not all frames of are fetched.
-        """
+        compiled = {(target.layer.name, target.platform) for target in asked}
         wanted = [
-            NeededWheel(target, item, self._wheel_key(target, item), bytecode)
-            for target in targets
+            self._wanted(target, item, compiled=pair in compiled)
+            for pair, target in targets.items()
             for item in target.lock.distributions
-            for bytecode in [self._wheel_bytecode_key(target, item) if target in asked else None]
         ]
-        missing = [one for one in wanted if not self._is_cached(one.names)]
-        wheels = fetch_missing(
-            missing, self._stack, self._workspace, self._workshop, self._messages
-        )
-        jobs: Jobs = {}
+        self._add_wheels([one for one in wanted if not self._is_cached(one.keys)])
+        for target in asked:
+            self._add_interpreter(target)
+        for target in targets.values():
+            self._add_overlay(target)
+        self._make()
+
+    def _wanted(self, target: LayerTarget, item: LockedDistribution, *, compiled: bool) -> _Wanted:
+        keys = (self._wheel_key(target, item), self._wheel_bytecode_key(target, item))
+        return _Wanted(target, item, tuple(key for key in keys[: 1 + compiled] if key))
+
+    def _add_wheels(self, missing: Sequence[_Wanted]) -> None:
+        wheels = self._fetch(missing)
+        for target, item, (key, *bytecode) in missing:
+            sha256, layout = item.wheel.sha256, target.layout
+            wheel, machine = wheels[sha256], target.platform.machine
+            self._add(key, wheel_set, wheel, sha256, layout, machine=machine)
+            for name in bytecode:
+                sources = WheelSources(wheel=wheel, sha256=sha256, layout=layout)
+                self._add_bytecode(name, target, sources)
+
+    def _fetch(self, missing: Sequence[_Wanted]) -> dict[str, Path]:
+        """The wheels of `missing`, by sha256. Those that are not available have failed."""
+        if not missing:
+            return {}
+        grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
         for one in missing:
-            sha256 = one.item.wheel.sha256
-            jobs[one.key] = partial(
-                wheel_set,
-                wheels[sha256],
-                sha256,
-                one.target.layout,
-                self._stack.frames,
-                self._cache,
-                machine=one.target.platform.machine,
-            )
-            if one.bytecode:
-                sources = self._wheel_sources(one.target, wheels[sha256], sha256)
-                jobs[one.bytecode] = self._bytecode_job(one.target, sources)
-        return jobs
+            grouped.setdefault((one.target.layer.name, one.target.platform), []).append(one)
+        locks = [
+            replace(group[0].target.lock, distributions=tuple(one.item for one in group))
+            for group in grouped.values()
+        ]
+        builder = wheel_builder(self._stack, self._workspace, self._messages)
+        try:
+            return fetch(self._stack, self._workspace, locks, self._messages, builder=builder)
+        except StackbuildError as error:
+            # What it could fetch is there; asking again for the rest would only take time.
+            for one in missing:
+                if not is_in_wheelhouse(self._workspace, one.item.wheel):
+                    for key in one.keys:
+                        self._outcomes.put(key, error)
+        names = {one.item.wheel.sha256: one.item.wheel.name for one in missing}
+        return {sha256: self._workspace.wheelhouse / name for sha256, name in names.items()}
 
     def _wheel_key(self, target: LayerTarget, item: LockedDistribution) -> str:
         settings, machine = self._stack.frames, target.platform.machine
         return wheel_key(item.wheel.sha256, target.layout, settings, machine=machine)
 
     def _wheel_bytecode_key(self, target: LayerTarget, item: LockedDistribution) -> str | None:
-        sources = self._wheel_sources(target, Path(item.wheel.name), item.wheel.sha256)
-        return self._bytecode_key(target, sources)
-
-    @staticmethod
-    def _wheel_sources(target: LayerTarget, wheel: Path, sha256: str) -> WheelSources:
-        return WheelSources(wheel=wheel, sha256=sha256, layout=target.layout)
+        compiler = self._compiler(target)
+        if compiler is None:
+            return None
+        sources = WheelSources(
+            wheel=Path(item.wheel.name), sha256=item.wheel.sha256, layout=target.layout
+        )
+        return bytecode_key(sources, compiler, target.layout, self._stack.frames)
 
     def _is_cached(self, keys: Sequence[str]) -> bool:
         for key in keys:
-            if key not in self._workshop:
+            if key not in self._outcomes:
                 found = self._cache.get(key)
                 if not found:
                     return False
-                self._workshop.put(key, found)
+                self._outcomes.put(key, found)
         return True
 
-    def _interpreter_jobs(self, target: LayerTarget) -> Jobs:
-        archive = self._archive(target)
-        if archive is None:
-            return {}
-        keep = (target.layer.runtime_settings or RuntimeSettings()).keep
-        jobs: Jobs = {
-            target.part("interpreter"): partial(
-                interpreter_set, archive, target.layout, keep, self._stack.frames, self._cache
-            )
-        }
-        if self._stack.frames.bytecode:
+    def _add_interpreter(self, target: LayerTarget) -> None:
+        if archive := self._archive(target):
+            keep = (target.layer.runtime_settings or RuntimeSettings()).keep
             sources = ArchiveSources(archive=archive, layout=target.layout, keep=keep)
-            jobs[target.part("interpreter bytecode")] = self._bytecode_job(target, sources)
-        return jobs
+            self._add(target.part("interpreter"), interpreter_set, archive, target.layout, keep)
+            self._add_bytecode(target.part("interpreter bytecode"), target, sources)
 
-    def _overlay_jobs(self, target: LayerTarget) -> Jobs:
-        if not target.layer.overlays(target.platform):
-            return {}
-        layer, overlays = target.layer, self._workspace.overlays
-        name = target.part("overlay")
-        read = partial(overlay_files, layer, target.platform, target.layout, overlays, self._files)
-        files = self._workshop.attempt([name], read)
-        if not files:
-            return {}
-        self._overwriting[name] = frozenset(file.path for file in files if file.overwrite)
-        lines = self._workshop.attempt([name], partial(_pth_lines, files, target.layout))
-        self._overlay_pth[name] = lines or ()
-        return {name: partial(overlay_set, layer.name, files, self._stack.frames, self._cache)}
+    def _add_overlay(self, target: LayerTarget) -> None:
+        layer, platform, layout = target.layer, target.platform, target.layout
+        overlays, name = self._workspace.overlays, target.part("overlay")
+        files = attempted(partial(overlay_files, layer, platform, layout, overlays, self._files))
+        if isinstance(files, StackbuildError):
+            self._outcomes.put(name, files)
+        elif files:
+            replacing = frozenset(file.path for file in files if file.overwrite)
+            self._outcomes.put(target.part("overwriting"), replacing)
+            self._add(name, overlay_set, layer.name, files, layout)
+
+    def _overwriting(self, target: LayerTarget) -> frozenset[str]:
+        return self._outcomes.get(target.part("overwriting"), frozenset) or frozenset()
 
     # What is made of what the layers hold.
 
     def make_modules(self, asked: Sequence[LayerTarget]) -> None:
         """Make the layers' own modules, and the bytecode of these and of overlays."""
-        jobs: Jobs = {}
         for target in asked:
             if self.error(target):
                 continue
-            name = target.part("modules")
-            files = self._workshop.attempt([name], partial(self._module_files, target))
-            sources: dict[str, Sources] = {}
-            if files:
-                jobs[name] = partial(
-                    files_set, FrameKind.HEAD, _own(target), files, self._stack.frames, self._cache
-                )
+            name, subject = target.part("modules"), f"{target.layer.name} modules"
+            files = attempted(partial(self._module_files, target))
+            if isinstance(files, StackbuildError):
+                self._outcomes.put(name, files)
+            elif files:
+                self._add(name, files_set, FrameKind.HEAD, subject, files)
                 contents = {path: file.data for path, file in files.items()}
-                sources["modules"] = MemorySources(subject=_own(target), files=contents)
-            overlay = self._workshop.get(target.part("overlay"))
-            if overlay:
-                sources["overlay"] = FrameSources(frame_set=overlay)
-            if self._stack.frames.bytecode:
-                for what, source in sources.items():
-                    job = self._bytecode_job(target, source)
-                    jobs[target.part(f"{what} bytecode")] = job
-        self._workshop.make(jobs)
+                sources = MemorySources(subject=subject, files=contents)
+                self._add_bytecode(target.part("modules bytecode"), target, sources)
+            if overlay := self._outcomes.get(target.part("overlay"), FrameSet):
+                compiled = FrameSources(frame_set=overlay)
+                self._add_bytecode(target.part("overlay bytecode"), target, compiled)
+        self._make()
 
     def _module_files(self, target: LayerTarget) -> dict[str, FileContent]:
-        replaced = self._overwriting.get(target.part("overlay"), ())
         sources = module_sources(target.layer, target.platform, self._files)
         files = module_files(target.layer, target.layout, self._lower(target), sources)
+        replaced = self._overwriting(target)
         return {path: content for path, content in files.items() if path not in replaced}
 
     def _lower(self, target: LayerTarget) -> tuple[LowerLayer, ...]:
+        """The layers below, without their interpreters, which may be missing."""
         return tuple(
-            LowerLayer(
-                layer=below.layer,
-                directory=below.directory,
-                sets=self._visible(below),
-                overlay_pth=self._overlay_pth.get(below.part("overlay"), ()),
-            )
+            LowerLayer(target=below, sets=self._outcomes.sets(self._visible(below)))
             for below in self._below(target)
         )
 
-    def _visible(self, target: LayerTarget) -> tuple[FrameSet, ...]:
-        """What the layers above see of `target`; not of its interpreter, which may be missing."""
+    def _visible(self, target: LayerTarget) -> list[Hashable]:
+        """The names of what the layers above see of `target`."""
         keys = [self._wheel_key(target, item) for item in target.lock.distributions]
-        return self._workshop.sets([*keys, target.part("overlay")])
-
-    def _bytecode_key(self, target: LayerTarget, sources: Sources) -> str | None:
-        compiler = self._compilers.get(target.layer.runtime)
-        if compiler is None:
-            return None
-        return bytecode_key(sources, compiler, target.layout, self._stack.frames)
-
-    def _bytecode_job(self, target: LayerTarget, sources: Sources) -> Callable[[], FrameSet]:
-        compiler = self._compilers[target.layer.runtime]
-        return partial(
-            bytecode_set, sources, compiler, target.layout, self._stack.frames, self._cache
-        )
+        return [*keys, target.part("overlay")]
 
     # What came of it.
 
@@ -327,39 +341,34 @@ class _Gathering:
             self._messages.note(text)
 
     def error(self, target: LayerTarget) -> StackbuildError | None:
-        """Why `target` cannot be put together, if it cannot."""
-        keys = [self._wheel_key(target, item) for item in target.lock.distributions]
-        bytecode = [self._wheel_bytecode_key(target, item) for item in target.lock.distributions]
-        below = [
-            name
-            for one in self._below(target)
-            for name in (
-                *(self._wheel_key(one, item) for item in one.lock.distributions),
-                one.part("overlay"),
-            )
-        ]
-        own = [target.part(what) for what in _OWN_PARTS]
-        compiler = PartName("compiler", target.layer.runtime)
-        return self._workshop.error([*own, compiler, *keys, *bytecode, *below])
+        """The error for which `target` cannot be put together; None without one."""
+        own = (target.part(what) for what in _OWN_PARTS)
+        bytecode = (self._wheel_bytecode_key(target, item) for item in target.lock.distributions)
+        names = (
+            *own,
+            PartName("compiler", target.layer.runtime),
+            *(name for one in (target, *self._below(target)) for name in self._visible(one)),
+            *bytecode,
+        )
+        return self._outcomes.error(names)
 
     def parts(self, target: LayerTarget) -> Parts:
         """Everything `target` is put together from, after no `error` was found."""
-        workshop, items = self._workshop, target.lock.distributions
-        compiler = self._compilers.get(target.layer.runtime)
+        outcomes, items = self._outcomes, target.lock.distributions
+        compiler = self._compiler(target)
         bytecode = [self._wheel_bytecode_key(target, item) for item in items]
         own = ("overlay bytecode", "modules bytecode")
         return Parts(
             target=target,
-            below=self._below(target),
             lower=self._lower(target),
             runtime=self._archive(target),
-            interpreter=workshop.get(target.part("interpreter")),
-            distributions=workshop.sets(self._wheel_key(target, item) for item in items),
-            overlay=workshop.get(target.part("overlay")),
-            overwriting=self._overwriting.get(target.part("overlay"), frozenset()),
-            modules=workshop.get(target.part("modules")),
-            bytecode=workshop.sets([target.part("interpreter bytecode"), *bytecode]),
-            own_bytecode=workshop.sets(target.part(what) for what in own),
+            interpreter=outcomes.get(target.part("interpreter"), FrameSet),
+            distributions=outcomes.sets(self._wheel_key(target, item) for item in items),
+            overlay=outcomes.get(target.part("overlay"), FrameSet),
+            overwriting=self._overwriting(target),
+            modules=outcomes.get(target.part("modules"), FrameSet),
+            bytecode=outcomes.sets([target.part("interpreter bytecode"), *bytecode]),
+            own_bytecode=outcomes.sets(target.part(what) for what in own),
             compiled_by=compiler.version if compiler else None,
         )
 
@@ -373,22 +382,3 @@ _OWN_PARTS = (
     "modules",
     "modules bytecode",
 )
-
-
-def _own(target: LayerTarget) -> str:
-    return f"{target.layer.name} modules"
-
-
-def _pth_lines(files: Iterable[OverlayFile], layout: Layout) -> tuple[str, ...]:
-    """The lines of an overlay's `.pth` files at the top of site-packages."""
-    lines: list[str] = []
-    for file in files:
-        directory, _, name = file.path.rpartition("/")
-        if directory == layout.site_packages and name.endswith(".pth"):
-            try:
-                lines += file.source.read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, ValueError) as error:
-                raise ComposeError(
-                    f"a .pth file of an overlay cannot be read: {error}", file=file.source
-                ) from error
-    return tuple(lines)

@@ -281,12 +281,12 @@ def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -
         digest="",
         chain=tuple(
             ChainLink(
-                layer=lower.layer.name,
-                kind=lower.layer.kind,
+                layer=lower.target.layer.name,
+                kind=lower.target.layer.kind,
                 directory=lower.directory,
-                lock=lower.lock.digest,
+                lock=lower.target.lock.digest,
             )
-            for lower in parts.below
+            for lower in parts.lower
         ),
         frames=_placed([frame for frame_set in sets for frame in frame_set.frames]),
         archive=_UNWRITTEN,

@@ -1,26 +1,68 @@
-"""What a layer is put together from."""
+"""What a layer is put together from, and what became of the work on each part."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from stackbuild.errors import StackbuildError
+from stackbuild.frames.model import FrameSet
 
 if TYPE_CHECKING:
-    from stackbuild.compose.layer_metadata import LowerLayer
-    from stackbuild.frames.model import FrameSet
+    from collections.abc import Callable, Hashable, Iterable
+
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
     from stackbuild.runtimes.model import RuntimeArchive
     from stackbuild.spec.model import Layer
 
+T = TypeVar("T")
+
 
 class PartName(NamedTuple):
-    """The name of a part in the workshop, unless the part has a key of its own."""
+    """The name of a part that has no key in the frame cache."""
 
     what: str
     layer: str
     platform: Platform | None = None
+
+
+def attempted(work: Callable[[], T]) -> T | StackbuildError:
+    """What `work` returns, or the error that it raises."""
+    try:
+        return work()
+    except StackbuildError as error:
+        return error
+
+
+class Outcomes:
+    """What became of each part, by its name: a value, or the error that it failed with."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, object] = {}
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._found
+
+    def put(self, name: Hashable, outcome: object) -> None:
+        """Keep the value or the error of `name`."""
+        self._found[name] = outcome
+
+    def get(self, name: Hashable, kind: type[T]) -> T | None:
+        """The value of `name`, which is of `kind`; None where there is none."""
+        value = self._found.get(name)
+        return value if isinstance(value, kind) else None
+
+    def sets(self, names: Iterable[Hashable]) -> tuple[FrameSet, ...]:
+        """The frame sets of those of `names` that have one."""
+        found = (self.get(name, FrameSet) for name in names)
+        return tuple(frame_set for frame_set in found if frame_set)
+
+    def error(self, names: Iterable[Hashable]) -> StackbuildError | None:
+        """The error of the first of `names` that failed."""
+        errors = (self.get(name, StackbuildError) for name in names)
+        return next((error for error in errors if error), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +81,31 @@ class LayerTarget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LowerLayer:
+    """A layer of the chain: what the layers above it must know."""
+
+    target: LayerTarget
+    sets: tuple[FrameSet, ...]
+    """Of its distributions and overlays."""
+
+    @property
+    def directory(self) -> str:
+        """Its directory in a root."""
+        return self.target.directory
+
+    @property
+    def pth(self) -> tuple[str, ...]:
+        """The lines of its `.pth` files."""
+        return tuple(line for frame_set in self.sets for line in frame_set.pth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything one layer on one platform is put together from."""
 
     target: LayerTarget
-    below: tuple[LayerTarget, ...]
-    """The layers below, nearest first."""
     lower: tuple[LowerLayer, ...]
-    """What they hold, in the same order."""
+    """The layers below, nearest first."""
     runtime: RuntimeArchive | None
     """Set for runtimes only, like `interpreter`."""
     interpreter: FrameSet | None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from stackbuild.compose.layer_inputs import LowerLayer
     from stackbuild.frames.model import FrameSet
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock
@@ -35,23 +36,6 @@ _LICENCE_FILE = re.compile(
     r"[^/]+\.dist-info/(licenses/.+|(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
 )
 """PEP 639, and where build backends put them before it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowerLayer:
-    """A layer of the chain: what the layers above it must know."""
-
-    layer: Layer
-    directory: str
-    sets: tuple[FrameSet, ...]
-    """Of its distributions and overlays."""
-    overlay_pth: tuple[str, ...] = ()
-
-    @property
-    def pth(self) -> tuple[str, ...]:
-        """The lines of its `.pth` files."""
-        lines = (line for frame_set in self.sets for line in frame_set.pth)
-        return (*lines, *self.overlay_pth)
 
 
 def directory_name(layer: Layer, lock: LayerLock) -> str:

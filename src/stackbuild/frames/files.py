@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import IntegrityError
+from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, plan_parts, run_parts
-from stackbuild.frames.model import Frame, FrameKind, FrameSet
+from stackbuild.frames.model import Frame, FrameKind, FrameSet, pth_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
+    from stackbuild.layout import Layout
     from stackbuild.project.overlays import OverlayFile
     from stackbuild.spec.model import FrameSettings
 
@@ -84,15 +85,20 @@ _CHUNK = 1024 * 1024
 
 
 def overlay_set(
-    layer: str, files: Sequence[OverlayFile], settings: FrameSettings, cache: FrameCache
+    layer: str,
+    files: Sequence[OverlayFile],
+    layout: Layout,
+    settings: FrameSettings,
+    cache: FrameCache,
 ) -> FrameSet:
     """The frames that hold `files`, the overlays of `layer`; from the cache, or made now.
 
-    Raises IntegrityError for a file that changes while it is read.
+    Raises IntegrityError for a file that changes while it is read, ComposeError for
+    a `.pth` file that is not UTF-8 or cannot be read.
     """
     digests = {file.path: file.digest() for file in files}
     inputs = [text for file in files for text in (file.path, file.kind, digests[file.path])]
-    key = frame_key("overlay", layer, *inputs, settings=settings)
+    key = frame_key("overlay", layer, layout.site_packages, *inputs, settings=settings)
     if found := cache.get(key):
         return found
     parts = plan_parts(files, lambda file: (file.path, file.size))
@@ -100,9 +106,26 @@ def overlay_set(
     frames = run_parts(
         [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
     )
-    made = FrameSet(key=key, frames=tuple(frames), paths=tuple(file.path for file in files))
+    made = FrameSet(
+        key=key,
+        frames=tuple(frames),
+        paths=tuple(file.path for file in files),
+        pth=tuple(line for file in files for line in _pth_lines(file, layout)),
+    )
     cache.put(made)
     return made
+
+
+def _pth_lines(file: OverlayFile, layout: Layout) -> tuple[str, ...]:
+    directory, _, name = file.path.rpartition("/")
+    if directory != layout.site_packages or not name.endswith(".pth"):
+        return ()
+    try:
+        return pth_lines(file.source.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ComposeError(
+            f"a .pth file of an overlay cannot be read: {error}", file=file.source
+        ) from error
 
 
 def _make_frame(

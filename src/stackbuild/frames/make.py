@@ -22,7 +22,6 @@ from stackbuild.frames.model import MAX_FILE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from stackbuild.frames.model import FrameSet
     from stackbuild.messages import Messages
 
 
@@ -72,10 +71,8 @@ class Part(Generic[T]):
     run: Callable[[], T]
 
 
-def make_sets(
-    jobs: Sequence[Callable[[], FrameSet]], workers: int, messages: Messages
-) -> list[FrameSet]:
-    """The frame sets that `jobs` make, in the order of `jobs`, using `workers` threads.
+def make_sets(jobs: Sequence[Callable[[], T]], workers: int, messages: Messages) -> list[T]:
+    """What `jobs` return, each for a frame set, in their order, using `workers` threads.
 
     The first error ends the work: parts that have not begun are dropped, and the
     error of the first job that failed is raised.
@@ -88,14 +85,14 @@ def make_sets(
         ThreadPoolExecutor(min(len(jobs), _JOBS_PER_WORKER * max(1, workers))) as planners,
     ):
 
-        def run(job: Callable[[], FrameSet]) -> FrameSet:
+        def run(job: Callable[[], T]) -> T:
             try:
-                frame_set = job()
+                result = job()
             except BaseException:
                 pool.stop()
                 raise
             task.advance(1)
-            return frame_set
+            return result
 
         futures = [planners.submit(copy_context().run, run, job) for job in jobs]
         try:

@@ -67,3 +67,12 @@ class FrameSet:
     the files' names (`site` module documentation)."""
     licence: str | None = None
     """SPDX expression or free text of the distribution's metadata."""
+
+
+def pth_lines(data: bytes) -> tuple[str, ...]:
+    """The lines of a `.pth` file that `site.addpackage` acts on, as CPython 3.13 splits them.
+
+    Raises UnicodeDecodeError for what is not UTF-8.
+    """
+    lines = data.decode("utf-8-sig").splitlines()
+    return tuple(line.rstrip() for line in lines if line.strip() and not line.startswith("#"))

@@ -24,7 +24,7 @@ from installer.records import Hash, RecordEntry
 from installer.sources import WheelSource
 from installer.utils import Scheme, construct_record_file
 
-from stackbuild.frames.model import EntryPoint, Frame, FrameKind
+from stackbuild.frames.model import EntryPoint, Frame, FrameKind, pth_lines
 from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from stackbuild.frames.wheelplan import DAMAGES, open_wheel
 from stackbuild.names import path_fault
@@ -296,10 +296,9 @@ class FrameDestination(WheelDestination):
 
     def _pth_lines(self, data: bytes, name: str) -> tuple[str, ...]:
         try:
-            lines = data.decode("utf-8-sig").splitlines()
+            return pth_lines(data)
         except UnicodeDecodeError:
             raise self._wheel.error("a .pth file is not UTF-8", name) from None
-        return tuple(line.rstrip() for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _is_name(text: str) -> bool:

@@ -50,7 +50,11 @@ def fetch(
     """
     wanted = _wanted(locks)
     paths = {sha256: workspace.wheelhouse / item.wheel.name for sha256, (item, _) in wanted.items()}
-    missing = {sha256: wanted[sha256] for sha256 in wanted if not _is_there(paths, wanted, sha256)}
+    missing = {
+        sha256: pair
+        for sha256, pair in wanted.items()
+        if not is_in_wheelhouse(workspace, pair[0].wheel)
+    }
     files = {key: (item.wheel, lock) for key, (item, lock) in missing.items() if not item.source}
     if files:
         _Fetching(stack, workspace, messages, index).run(files)
@@ -81,13 +85,10 @@ def _wanted(locks: Iterable[LayerLock]) -> dict[str, tuple[LockedDistribution, L
     return wanted
 
 
-def _is_there(
-    paths: Mapping[str, Path],
-    wanted: Mapping[str, tuple[LockedDistribution, LayerLock]],
-    sha256: str,
-) -> bool:
+def is_in_wheelhouse(workspace: Workspace, file: LockedFile) -> bool:
+    """Whether a file of the name and size of `file` is there."""
     try:
-        return paths[sha256].stat().st_size == wanted[sha256][0].wheel.size
+        return (workspace.wheelhouse / file.name).stat().st_size == file.size
     except FileNotFoundError:
         return False
 

@@ -405,6 +405,16 @@ def test_requirements_of_a_build_that_cannot_be_had(project: BuildProject) -> No
     assert "`build-wheel.tiny`" in text
 
 
+def test_an_index_that_fails_is_no_contradiction_in_a_build(project: BuildProject) -> None:
+    project.source(pure(), requires=("broken",))
+    (project.index.directory / "broken-1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    project.spec("tiny", policy=FORCE)
+    with pytest.raises(FetchError) as caught:
+        project.lock()
+    assert caught.value.message == "the package index cannot be asked"
+    assert "broken-1.0-py3-none-any.whl" in str(caught.value)
+
+
 # what fails
 
 

@@ -6,10 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import LockError
+from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.model import BuildRequirement
 from stackbuild.processes import network_environment, uv_environment
+from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.file_sizes import Sizes
+from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.problems import told
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
 from stackbuild.workspace import home_directory
@@ -29,7 +32,8 @@ def pin_requirements(
 ) -> tuple[BuildRequirement, ...]:
     """A wheel for each distribution that `requires` comes to, sorted by name.
 
-    Raises LockError when they cannot be met by wheels.
+    Raises LockError when they cannot be met by wheels, and FetchError where an index
+    cannot be asked.
     """
     if not requires:
         return ()
@@ -40,16 +44,22 @@ def pin_requirements(
         indexes=order.indexes,
         preferences=order.preferences,
     )
+    uv = Uv(workspace)
     try:
-        found = Uv(workspace).ask(request).found
+        found = uv.ask(request).found
     except UnresolvableError as error:
+        explainer = Explainer(uv=uv, metadata=Metadata(workspace, messages, uv.pages))
+        failure = explainer.explain(request, error, order.layer, ())
+        (reason,) = told([failure])
+        if isinstance(reason, FetchError):
+            raise reason from None
         raise LockError(
             f"what building {order.subject} requires cannot be had",
             layer=order.layer.name,
             platform=order.platform,
             distribution=order.name,
             expected=", ".join(requires),
-            found=error.flat.removeprefix("error: "),
+            found=error.flat,
             remedy=f"name other requirements in `build-wheel.{order.name}` as `build-requires`",
         ) from None
     files = Sizes(workspace, messages).complete(found, order.indexes)

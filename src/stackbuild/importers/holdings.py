@@ -17,8 +17,9 @@ from stackbuild.importers.contents import Environment
 from stackbuild.importers.registries import owner
 from stackbuild.lock.indexes import IndexSettings
 from stackbuild.lock.targets import DEFAULT_LEVELS, Target
-from stackbuild.resolve.explain import diagnose
+from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.file_sizes import Sizes
+from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.problems import MissingWheel
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
@@ -95,6 +96,8 @@ class Resolver:
         self, workspace: Workspace, messages: Messages, default: PackageIndex | None
     ) -> None:
         self._uv = Uv(workspace)
+        metadata = Metadata(workspace, messages, self._uv.pages)
+        self._explainer = Explainer(uv=self._uv, metadata=metadata)
         self._sizes = Sizes(workspace, messages)
         self._messages = messages
         self._default = (default,) if default else ()
@@ -243,7 +246,7 @@ class Resolver:
             runtime="",
             frameworks=(),
         )
-        problem = diagnose(self._uv, request, error, layer, ()).problem
+        problem = self._explainer.explain(request, error, layer, ()).problem
         if isinstance(problem, MissingWheel):
             return problem
         if isinstance(problem, StackbuildError):

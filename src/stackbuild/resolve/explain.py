@@ -1,82 +1,170 @@
 """Why a layer cannot be resolved.
 
-uv's own words tell which distribution it stumbled over; whether a layer below
-is the reason is found out by asking again without it.
+Only uv's exit code, its answers and the pages of the indexes decide; what uv
+says is shown and never read. Whether a layer below, a wheel that was built or
+a distribution that no index has is the reason, is confirmed by asking again
+without it.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
+from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import MissingWheel, ResolveFailure, ResolveProblem
 from stackbuild.resolve.request import project_name
 from stackbuild.resolve.uv import UnresolvableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from stackbuild.lock.model import LayerLock
     from stackbuild.lock.targets import Target
+    from stackbuild.resolve.availability import Lack, Wish
+    from stackbuild.resolve.metadata import Metadata
     from stackbuild.resolve.request import Found, ResolveRequest
-    from stackbuild.resolve.uv import Uv
+    from stackbuild.resolve.uv import ResolveResult, Uv
     from stackbuild.spec.model import Layer
 
-_NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?"
-_SPECIFIER = r"[=<>!~][^\s]*[^\s,]"
-_NO_WHEEL = re.compile(
-    rf"(?P<name>{_NAME})(?:=(?P<version>{_SPECIFIER})|{_SPECIFIER})? ha(?:s|ve) no "
-    r"(?:wheels with a matching [A-Za-z ]+ tag|usable wheels)"
-)
-_TAG_HINT = re.compile(
-    rf"`({_NAME})` \(v?[^)]+\) (?:on|with) the following [^:]*: (`[^`]+`(?:, `[^`]+`)*)"
-)
-_NO_SOURCE = re.compile(
-    rf"(?P<name>{_NAME})(?:=(?P<version>{_SPECIFIER})|{_SPECIFIER})? ha(?:s|ve) no "
-    r"(?:usable )?source distributions?"
-)
-_NO_VERSION = re.compile(rf"there is no version of ({_NAME}==[^\s,]+)")
-_UNKNOWN = re.compile(rf"({_NAME}) was not found in the (?:package registry|provided package)")
-_NO_SOLUTION = "No solution found when resolving dependencies"
-_NETWORK = re.compile(
-    r"Failed to fetch|Could not connect|error sending request|client error|dns error"
-    r"|HTTP status|Request failed|could not be queried due to",
-    re.IGNORECASE,
-)
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explainer:
+    """Finds out why uv has no answer."""
 
-def diagnose(
-    uv: Uv,
-    request: ResolveRequest,
-    error: UnresolvableError,
-    layer: Layer,
-    lower: Sequence[LayerLock],
-) -> ResolveFailure:
-    """What keeps `layer` from being resolved, `error` being uv's answer to `request`."""
-    platform = request.target.platform
-    if not error.answered:
-        return ResolveFailure(layer=layer.name, platform=platform, problem=_other(error, layer))
-    if built := _built_clash(request, error):
-        return ResolveFailure(layer=layer.name, platform=platform, problem=built)
-    if request.constraints:
+    uv: Uv
+    metadata: Metadata
+
+    def explain(
+        self,
+        request: ResolveRequest,
+        error: UnresolvableError,
+        layer: Layer,
+        lower: Sequence[LayerLock],
+    ) -> ResolveFailure:
+        """What keeps `layer` from being resolved, `error` being uv's answer to `request`."""
         try:
-            free = replace(request, constraints={}, preferences=request.constraints)
-            clash = _clash(request, uv.ask(free).found, error, layer, lower)
-        except UnresolvableError as other:
-            # Not the layers below are to blame, and without them uv says it more plainly.
-            error, clash = other, None
-        if clash:
-            return ResolveFailure(layer=layer.name, platform=platform, problem=clash)
-    if match := _NO_WHEEL.search(error.flat):
-        return _missing_wheel(uv, request, error, match, layer)
-    problem = _missing_source(request, error, layer) or _other(error, layer)
-    return ResolveFailure(layer=layer.name, platform=platform, problem=problem)
+            found = self._cause(request, error, layer, lower)
+        except FetchError as unread:
+            found = _unread(unread)
+        if isinstance(found, ResolveFailure):
+            return found
+        return ResolveFailure(layer=layer.name, platform=request.target.platform, problem=found)
+
+    def _cause(
+        self,
+        request: ResolveRequest,
+        error: UnresolvableError,
+        layer: Layer,
+        lower: Sequence[LayerLock],
+    ) -> ResolveProblem | ResolveFailure:
+        """Raises FetchError where an index or the metadata of a wheel cannot be read."""
+        free = replace(request, constraints={}, preferences=request.constraints)
+        if request.constraints and error.answered:
+            try:
+                answer = self.uv.ask(free)
+            except UnresolvableError as other:
+                # Not the layers below are to blame, and without them uv says it more plainly.
+                error = other
+            else:
+                if clash := self._clash(request, answer, layer, lower):
+                    return clash
+        followed = self._follow(free)
+        text = _cleaned(error, layer)
+        if not error.answered:
+            return ResolveProblem(
+                message=f"uv could not resolve the requirements of {layer.name}", found=text
+            )
+        if built := self._built_clash(free, followed):
+            return built
+        if lack := self._culprit(free, list(followed.lacks.values())):
+            return _lack(lack, layer, request, text)
+        return ResolveProblem(
+            message=f"the requirements of {layer.name} contradict each other", found=text
+        )
+
+    def _follow(self, request: ResolveRequest) -> Availability:
+        return Availability(request=request, pages=self.uv.pages, metadata=self.metadata).follow()
+
+    def _solves(self, request: ResolveRequest, without: Collection[NormalizedName]) -> bool:
+        """Whether the rest can be met where nothing is asked of the distributions `without`."""
+        return self.uv.solves(
+            replace(
+                request,
+                stand_ins={*request.stand_ins, *without},
+                built={name: it for name, it in request.built.items() if name not in without},
+                from_source={*request.from_source} - {*without},
+            )
+        )
+
+    def _culprit(self, request: ResolveRequest, lacks: Sequence[Lack]) -> Lack | None:
+        """The first of `lacks` that keeps `request` from being met."""
+        for lack in lacks:
+            if lack.wish.asker is None:
+                # Nothing else can meet what the layer itself asks for.
+                return lack
+        left = list(lacks)
+        if not left or not self._solves(request, [lack.name for lack in left]):
+            return None
+        for lack in lacks:
+            others = [other for other in left if other is not lack]
+            if not others or not self._solves(request, [other.name for other in others]):
+                return lack
+            left = others
+        return None
+
+    def _built_clash(
+        self, request: ResolveRequest, followed: Availability
+    ) -> ResolveProblem | None:
+        """What was built from source, and is asked for in another version."""
+        for name, known in request.built.items():
+            wishes = _excluding(followed, name, str(known.version))
+            if wishes and self._solves(request, [name]):
+                return ResolveProblem(
+                    message="another version is asked for than the one that is built from source",
+                    distribution=f"{name} {known.version}",
+                    found="; ".join(wishes),
+                    remedy="change the requirement, or the revision that it is built from",
+                )
+        return None
+
+    def _clash(
+        self,
+        request: ResolveRequest,
+        answer: ResolveResult,
+        layer: Layer,
+        lower: Sequence[LayerLock],
+    ) -> ResolveProblem | None:
+        """The pin of a layer below that `layer` cannot live with; `answer` does without it."""
+        for item in answer.found:
+            pin = request.constraints.get(item.name)
+            if pin is None or pin == item.version:
+                continue
+            owner = next(
+                lock for lock in lower if any(own.name == item.name for own in lock.distributions)
+            )
+            wishes: list[str] = []
+            with suppress(FetchError):
+                free = replace(request, constraints={}, preferences=answer.versions)
+                wishes = _excluding(self._follow(free), item.name, str(pin))
+            wishes = wishes or [f"{item.version}, which others need"]
+            reason = [text for text in owner.requirements if _name_of(text) == item.name]
+            because = f", which requires {reason[0]!r}" if reason else ", where others need it"
+            return ResolveProblem(
+                message=f"{layer.name} needs another {item.name} than {owner.layer} has",
+                distribution=item.name,
+                expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
+                found=f"{layer.name} asks for {'; '.join(wishes)}",
+                remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
+                f" '{item.name}=={item.version}', with which {layer.name} can be resolved",
+            )
+        return None
 
 
 def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveFailure | None:
@@ -105,182 +193,84 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveF
     return None
 
 
-def _built_clash(request: ResolveRequest, error: UnresolvableError) -> ResolveProblem | None:
-    """What was built from source, and somebody asks for in another version."""
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.utils import canonicalize_name
+def _excluding(followed: Availability, name: NormalizedName, version: str) -> list[str]:
+    """Who asks for a version of `name` other than `version`."""
 
-    for match in re.finditer(rf"({_NAME})({_SPECIFIER})", error.flat):
-        known = request.built.get(canonicalize_name(match[1]))
-        if known is None:
-            continue
-        try:
-            if SpecifierSet(match[2]).contains(known.version, prereleases=True):
-                continue
-        except InvalidSpecifier:
-            continue  # a word of uv's that only looks like one
-        return ResolveProblem(
-            message="another version is asked for than the one that is built from source",
-            distribution=f"{match[1]} {known.version}",
-            # The addresses are those of files that stood in for the built ones.
-            found=re.sub(r"( @)? file://\S+", "", error.flat.removeprefix("error: ")),
-            remedy="change the requirement, or the revision that it is built from",
-        )
-    return None
+    def excludes(wish: Wish) -> bool:
+        return not followed.specifier(name, [wish]).contains(version, prereleases=True)
+
+    wishes: Iterable[Wish] = followed.wishes.get(name, ())
+    return list(dict.fromkeys(str(wish) for wish in wishes if excludes(wish)))
 
 
-def _clash(
-    request: ResolveRequest,
-    found: Sequence[Found],
-    error: UnresolvableError,
-    layer: Layer,
-    lower: Sequence[LayerLock],
-) -> ResolveProblem | None:
-    """The pin of a layer below that `layer` cannot live with; `found` does without it."""
-    for item in found:
-        pin = request.constraints.get(item.name)
-        if pin is None or pin == item.version:
-            continue
-        owner = next(
-            lock for lock in lower if any(own.name == item.name for own in lock.distributions)
-        )
-        wishes = _excluding(request, item.name, str(pin)) or _askers(error, item.name)
-        wishes = wishes or [f"{item.version}, which others need"]
-        reason = [text for text in owner.requirements if _is_for(text, item.name)]
-        because = f", which requires {reason[0]!r}" if reason else ", where others need it"
-        return ResolveProblem(
-            message=f"{layer.name} needs another {item.name} than {owner.layer} has",
-            distribution=item.name,
-            expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
-            found=f"{layer.name} asks for {'; '.join(wishes)}",
-            remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
-            f" '{item.name}=={item.version}', with which {layer.name} can be resolved",
-        )
-    return None
-
-
-def _excluding(request: ResolveRequest, name: NormalizedName, version: str) -> list[str]:
-    from packaging.requirements import Requirement
-
-    return [
-        f"'{requirement}' itself"
-        for requirement in map(Requirement, request.requirements)
-        if _is_for(requirement, name)
-        and not requirement.specifier.contains(version, prereleases=True)
-    ]
-
-
-def _is_for(requirement: Requirement | str, name: NormalizedName) -> bool:
+def _name_of(requirement: str) -> NormalizedName:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    parsed = Requirement(requirement) if isinstance(requirement, str) else requirement
-    return canonicalize_name(parsed.name) == name
+    return canonicalize_name(Requirement(requirement).name)
 
 
-def _askers(error: UnresolvableError, name: NormalizedName) -> list[str]:
-    """Who wants which version of `name`, in uv's words."""
-    pattern = (
-        rf"(?P<asker>{_NAME})(?:{_SPECIFIER})? depends? on (?P<wish>{re.escape(name)}{_SPECIFIER})"
-    )
-    return list(
-        dict.fromkeys(
-            f"{match['wish']} through {match['asker']}"
-            for match in re.finditer(pattern, error.flat)
-            if not match["asker"].startswith("layer-")
-        )
-    )
-
-
-def _missing_wheel(
-    uv: Uv, request: ResolveRequest, error: UnresolvableError, match: re.Match[str], layer: Layer
-) -> ResolveFailure:
-    from packaging.utils import canonicalize_name
-
-    name = canonicalize_name(match["name"])
-    version = (match["version"] or "").lstrip("=")
-    direct = [item for item in request.requirements if _is_for(item, name)]
-    needed = re.search(rf"({_NAME})(?:{_SPECIFIER})? depends? on {re.escape(name)}\b", error.flat)
-    if direct:
-        asked = f"which {layer.name} requires as {direct[0]!r}"
-    elif needed and needed[1] != project_name(layer.name):
-        asked = f"which {needed[1]} needs"
-    else:
-        asked = f"which {layer.name} needs"
-    tags = [
-        tag.strip("`")
-        for hint in _TAG_HINT.finditer(error.flat)
-        if canonicalize_name(hint[1]) == name
-        for tag in hint[2].split(", ")
-    ]
-    loose = replace(
-        request, requirements=(name,), constraints={}, preferences={}, no_deps=True, refresh=False
-    )
-    try:
-        alternative = next((str(item.version) for item in uv.ask(loose).found), None)
-    except UnresolvableError:
-        alternative = None
-    return ResolveFailure(
-        layer=layer.name,
-        platform=request.target.platform,
-        problem=MissingWheel(distribution=f"{name} {version}".strip(), asked=asked),
-        target=request.target,
-        tags=tuple(tags),
-        alternative=alternative,
-    )
-
-
-def _missing_source(
-    request: ResolveRequest, error: UnresolvableError, layer: Layer
-) -> ResolveProblem | None:
-    from packaging.utils import canonicalize_name
-
-    match = _NO_SOURCE.search(error.flat)
-    if match is None or canonicalize_name(match["name"]) not in request.from_source:
-        return None
-    name = canonicalize_name(match["name"])
-    version = (match["version"] or "").lstrip("=")
-    return ResolveProblem(
-        message=f"{name} {version}".strip() + " has no source distribution to build it from",
-        distribution=name,
-        found=reason_to_build(name, layer, request.target.platform),
-        remedy="require a version that has one, or its repository (`git+https://…@revision`)",
-        absent=True,
-    )
-
-
-def _other(error: UnresolvableError, layer: Layer) -> ResolveProblem:
-    text = error.flat.removeprefix("error: ")
-    contradiction = error.answered and text.startswith(_NO_SOLUTION)
-    text = text.removeprefix(f"{_NO_SOLUTION} cause: ")
-    text = text.replace(project_name(layer.name), layer.name)
-    if _NETWORK.search(text):
+def _lack(
+    lack: Lack, layer: Layer, request: ResolveRequest, text: str
+) -> ResolveProblem | ResolveFailure:
+    """What is said of a distribution that no index has as it is needed."""
+    subject = f"{lack.name} {lack.version or ''}".strip()
+    if lack.kind == "project":
         return ResolveProblem(
-            kind=FetchError,
-            message="the package index cannot be asked",
-            found=text,
-            remedy="check the address and the credentials of the index, and the network",
-        )
-    if not contradiction:
-        return ResolveProblem(
-            message=f"uv could not resolve the requirements of {layer.name}", found=text
-        )
-    if unknown := _UNKNOWN.search(text):
-        return ResolveProblem(
-            message=f"no package index has {unknown[1]}",
-            distribution=unknown[1],
+            message=f"no package index has {lack.name}",
+            distribution=lack.name,
             found=text,
             remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
             absent=True,
         )
-    if gone := _NO_VERSION.search(text):
+    if lack.kind == "version":
+        wanted = f"{lack.name}{lack.wish.requirement.specifier}"
         return ResolveProblem(
-            message=f"no package index has {gone[1]}",
-            distribution=gone[1],
+            message=f"no package index has {wanted}",
+            distribution=wanted,
             found=text,
             remedy="require a version that there is, or add the index that has it",
             absent=True,
         )
-    return ResolveProblem(
-        message=f"the requirements of {layer.name} contradict each other", found=text
+    if lack.kind == "source":
+        return ResolveProblem(
+            message=f"{subject} has no source distribution to build it from",
+            distribution=lack.name,
+            found=reason_to_build(lack.name, layer, request.target.platform),
+            remedy="require a version that has one, or its repository (`git+https://…@revision`)",
+            absent=True,
+        )
+    wish = lack.wish
+    direct = f"which {layer.name} requires as '{wish.requirement}'"
+    return ResolveFailure(
+        layer=layer.name,
+        platform=request.target.platform,
+        problem=MissingWheel(
+            distribution=subject,
+            asked=direct if wish.asker is None else f"which {wish.asker} needs",
+            has_source=lack.has_source,
+        ),
+        target=request.target,
+        tags=lack.tags,
+        alternative=str(lack.alternative) if lack.alternative else None,
     )
+
+
+def _unread(error: FetchError) -> ResolveProblem:
+    details = dict(error.details)
+    place = f" ({details['file']})" if "file" in details else ""
+    found = f": {details['found']}" if "found" in details else ""
+    return ResolveProblem(
+        kind=FetchError,
+        message="the package index cannot be asked",
+        found=f"{error.message}{place}{found}",
+        remedy=details.get("to fix")
+        or "check the address and the credentials of the index, and the network",
+    )
+
+
+def _cleaned(error: UnresolvableError, layer: Layer) -> str:
+    """What uv says, on one line, for people."""
+    text = error.flat.removeprefix("No solution found when resolving dependencies cause: ")
+    text = re.sub(r"( @)? file://\S+", "", text)
+    return text.replace(project_name(layer.name), layer.name)

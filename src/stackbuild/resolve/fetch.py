@@ -190,7 +190,7 @@ class _Fetching:
                 try:
                     found += uv.ask(replace(request, requirements=(pin,))).found
                 except UnresolvableError as error:
-                    self._messages.warn(f"{pin}: {error.flat.removeprefix('error: ')}")
+                    self._messages.warn(f"{pin}: {error.flat}")
         by_name = {item.wheel.name: item.wheel.sha256 for item in chosen}
         # An index that tells no sha256 is believed the name; the download is verified anyway.
         located = {item.sha256 or by_name.get(item.file): item.url for item in found}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError
 from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource
-from stackbuild.resolve.explain import check_tags, diagnose
+from stackbuild.resolve.explain import Explainer, check_tags
 from stackbuild.resolve.git_sources import Sources, plain_requirement
-from stackbuild.resolve.problems import MissingWheel, ResolveFailure, ResolveProblem
+from stackbuild.resolve.problems import MissingWheel, ResolveFailure
 from stackbuild.resolve.stub_wheels import StandIn
 from stackbuild.resolve.uv import UnresolvableError
 
@@ -47,6 +47,7 @@ class LayerResolver:
     """Makes the choice for one layer on one platform."""
 
     uv: Uv
+    explainer: Explainer
     obtain: Callable[[NormalizedName, Found | VcsSource], LockedDistribution | ResolveFailure]
     """How a source becomes a wheel."""
     layer: Layer
@@ -124,20 +125,14 @@ class LayerResolver:
 
     def _attempt(self, request: ResolveRequest) -> ResolveResult | ResolveFailure:
         """Ask, and ask again with what building sources told, until nothing is new."""
-        without_wheel: dict[str, ResolveFailure] = {}
         while True:
             outcome = self._asked(request)
             if isinstance(outcome, ResolveFailure):
                 missing = outcome.problem
-                if isinstance(missing, MissingWheel) and self._may_build(missing, request):
-                    without_wheel[missing.name] = outcome
+                if isinstance(missing, MissingWheel) and self._may_build(missing):
                     request = replace(request, from_source={*request.from_source, missing.name})
                     continue
-                # Without a source distribution either, it is the wheel that is missing.
-                no_source = (
-                    isinstance(missing, ResolveProblem) and missing.absent and missing.distribution
-                )
-                return without_wheel.get(no_source or "", outcome)
+                return outcome
             told = self._build_all(outcome, request)
             if isinstance(told, ResolveFailure):
                 return told
@@ -145,14 +140,14 @@ class LayerResolver:
                 return outcome
             request = replace(request, sources=(*request.sources, *told))
 
-    def _may_build(self, missing: MissingWheel, request: ResolveRequest) -> bool:
-        return missing.name not in request.from_source and self.policy.may_build(missing.name)
+    def _may_build(self, missing: MissingWheel) -> bool:
+        return missing.has_source and self.policy.may_build(missing.name)
 
     def _asked(self, request: ResolveRequest) -> ResolveResult | ResolveFailure:
         try:
             answer = self.uv.ask(request)
         except UnresolvableError as error:
-            return diagnose(self.uv, request, error, self.layer, self.lower)
+            return self.explainer.explain(request, error, self.layer, self.lower)
         own = split(answer.versions, self.lower)[0]
         wheels = [
             item

@@ -1,7 +1,7 @@
 """What wheels require (core metadata), without downloading them.
 
 The metadata of a wheel is read from the wheelhouse, from the index (PEP 658),
-or out of the wheel where the index has it. It is kept by the wheel's sha256.
+or out of the wheel on the index. It is kept by the wheel's sha256.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
-from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.targets import target_of
-from stackbuild.lock.url_cache import Address, Addresses
-from stackbuild.resolve.request import ResolveRequest
-from stackbuild.resolve.uv import UnresolvableError
+from stackbuild.lock.url_cache import Addresses
+from stackbuild.transport.simple_api import IndexFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +28,10 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from typing_extensions import Buffer
 
+    from stackbuild.lock.index_pages import IndexPages, Offer
+    from stackbuild.lock.indexes import IndexSettings
     from stackbuild.lock.model import LockedDistribution
     from stackbuild.messages import Messages
-    from stackbuild.platforms import Platform
-    from stackbuild.resolve.uv import Uv
-    from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
 
 _REQUESTS = 8
@@ -54,124 +50,121 @@ class Described:
 
 
 class Metadata:
-    """Reads and remembers the metadata of locked wheels. Safe in any thread."""
+    """Reads and remembers the metadata of wheels. Safe in any thread."""
 
-    def __init__(self, stack: Stack, workspace: Workspace, messages: Messages, uv: Uv) -> None:
-        self._stack = stack
-        self._uv = uv
+    def __init__(self, workspace: Workspace, messages: Messages, pages: IndexPages) -> None:
         self._workspace = workspace
         self._messages = messages
+        self._pages = pages
         self._addresses = Addresses(workspace.addresses)
+        self._of_offers: dict[str, Described] = {}
 
     def of(
-        self, layer: Layer, platform: Platform, items: Sequence[LockedDistribution]
+        self, layer: str, items: Sequence[LockedDistribution], indexes: IndexSettings
     ) -> dict[NormalizedName, Described]:
-        """What is known of `items`, which `layer` installs on `platform`.
+        """What is known of `items`, which `layer` has from `indexes`.
 
         Raises FetchError where no index has the wheel of one of them.
         """
-        self._locate(layer, platform, [item for item in items if self._is_nowhere(item)])
         with ThreadPoolExecutor(_REQUESTS) as pool:
-            found = pool.map(lambda item: self._described(layer, item), items)
+            found = pool.map(lambda item: self._described(layer, item, indexes), items)
             return {item.name: one for item, one in zip(items, found, strict=True)}
 
-    def _is_nowhere(self, item: LockedDistribution) -> bool:
-        return not (
-            item.build
-            or self._kept(item).is_file()
-            or self._in_wheelhouse(item)
-            or self._addresses.get(item.wheel.sha256)
-        )
+    def of_offer(self, offer: Offer, indexes: IndexSettings) -> Described:
+        """What is known of a wheel that one of `indexes` has. Raises FetchError."""
+        file = offer.file
+        if (known := self._of_offers.get(file.url)) is None:
+            kept = self._kept(file.sha256) if file.sha256 else None
+            if kept and kept.is_file():
+                content = kept.read_bytes()
+            else:
+                content = self._received(file, str(offer.version), indexes)
+                if kept:
+                    atomic_write(kept, content)
+            known = self._of_offers[file.url] = _parsed(content)
+        return known
 
-    def _locate(
-        self, layer: Layer, platform: Platform, items: Sequence[LockedDistribution]
-    ) -> None:
-        """Remember where the indexes have the wheels of `items`, as far as they do."""
-        if not items:
-            return
-        request = ResolveRequest(
-            layer=layer.name,
-            requirements=tuple(f"{item.name}=={item.version}" for item in items),
-            target=target_of(layer, platform, self._stack.python_version(layer)),
-            indexes=index_settings(self._stack, layer),
-            no_deps=True,
-            every_file=True,
-        )
-        sizes = {item.wheel.sha256: item.wheel.size for item in items}
-        with suppress(UnresolvableError):
-            for one in self._uv.ask(request).found:
-                if one.sha256 in sizes:
-                    address = Address(url=one.url, size=sizes[one.sha256])
-                    self._addresses.remember(one.sha256, address)
-
-    def _kept(self, item: LockedDistribution) -> Path:
-        sha256 = item.wheel.sha256
+    def _kept(self, sha256: str) -> Path:
         return self._workspace.metadata / sha256[:2] / f"{sha256}.metadata"
 
-    def _in_wheelhouse(self, item: LockedDistribution) -> Path | None:
-        path = self._workspace.wheelhouse / item.wheel.name
-        return path if path.is_file() and path.stat().st_size == item.wheel.size else None
-
-    def _described(self, layer: Layer, item: LockedDistribution) -> Described:
+    def _described(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> Described:
         if item.build is not None:
             return Described(requires=item.build.dependencies, extras=item.build.extras)
-        kept = self._kept(item)
+        kept = self._kept(item.wheel.sha256)
         try:
             content = kept.read_bytes()
         except FileNotFoundError:
-            content = self._read(layer, item)
+            path = self._workspace.wheelhouse / item.wheel.name
+            if path.is_file() and path.stat().st_size == item.wheel.size:
+                content = _inside(path, path.name)
+            else:
+                file = self._file(layer, item, indexes)
+                content = self._received(file, str(item.version), indexes)
             atomic_write(kept, content)
-        headers = BytesHeaderParser().parsebytes(content)
-        return Described(
-            requires=tuple(map(str, headers.get_all("Requires-Dist", []))),
-            extras=tuple(map(str, headers.get_all("Provides-Extra", []))),
+        return _parsed(content)
+
+    def _file(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> IndexFile:
+        """Where the wheel of `item` is."""
+        wheel = item.wheel
+        known = self._addresses.get(wheel.sha256)
+        offers = () if known else self._pages.offers(item.name, indexes) or ()
+        urls = [offer.file.url for offer in offers if offer.file.sha256 == wheel.sha256]
+        if known or urls:
+            url = known.url if known else urls[0]
+            # Some indexes serve the metadata beside the wheel without saying so.
+            return IndexFile(name=wheel.name, url=url, size=wheel.size, has_metadata=True)
+        raise FetchError(
+            "no package index has the wheel that the lock names, to read its metadata",
+            layer=layer,
+            distribution=f"{item.name} {item.version}",
+            file=wheel.name,
+            expected=f"sha256 {wheel.sha256}",
+            remedy=f"copy it to {self._workspace.wheelhouse}, or lock {layer} again with"
+            f" `stackbuild lock --layer {layer} --upgrade`",
         )
 
-    def _read(self, layer: Layer, item: LockedDistribution) -> bytes:
-        if wheel := self._in_wheelhouse(item):
-            return _inside(wheel, item)
-        known = self._addresses.get(item.wheel.sha256)
-        if known is None:
-            raise FetchError(
-                "no package index has the wheel that the lock names, to read its metadata",
-                layer=layer.name,
-                distribution=f"{item.name} {item.version}",
-                file=item.wheel.name,
-                expected=f"sha256 {item.wheel.sha256}",
-                remedy=f"copy it to {self._workspace.wheelhouse}, or lock {layer.name} again with"
-                f" `stackbuild lock --layer {layer.name} --upgrade`",
-            )
-        parts = urlsplit(known.url)
+    def _received(self, file: IndexFile, version: str, indexes: IndexSettings) -> bytes:
+        """METADATA of the wheel `file`, beside it (PEP 658) or out of it."""
+        parts = urlsplit(file.url)
         if parts.scheme == "file":
-            return _inside(Path(url2pathname(parts.path)), item)
-        from stackbuild.transport.ranges import read_bytes
+            return _inside(Path(url2pathname(parts.path)), file.name)
+        from stackbuild.transport.ranges import content_length, read_bytes
 
-        url = index_settings(self._stack, layer).with_credentials(known.url)
-        try:
-            content = read_bytes(f"{url}.metadata", _LONGEST, messages=self._messages)
-        except FetchError:
-            content = b""
-        if BytesHeaderParser().parsebytes(content).get("Version") == str(item.version):
+        url = indexes.with_credentials(file.url)
+        content = b""
+        if file.has_metadata:
+            with suppress(FetchError):
+                content = read_bytes(f"{url}.metadata", _LONGEST, messages=self._messages)
+        if BytesHeaderParser().parsebytes(content).get("Version") == version:
             return content
-        # The index does not serve it beside the wheel.
-        return _inside(io.BufferedReader(_Remote(url, item.wheel.size), _READ_AHEAD), item)
+        size = file.size if file.size is not None else content_length(url, messages=self._messages)
+        if size is None:
+            return _inside(io.BytesIO(read_bytes(url, messages=self._messages)), file.name)
+        return _inside(io.BufferedReader(_Remote(url, size), _READ_AHEAD), file.name)
 
 
-def _inside(wheel: Path | io.BufferedReader, item: LockedDistribution) -> bytes:
-    """METADATA of a wheel."""
+def _parsed(content: bytes) -> Described:
+    headers = BytesHeaderParser().parsebytes(content)
+    return Described(
+        requires=tuple(map(str, headers.get_all("Requires-Dist", []))),
+        extras=tuple(map(str, headers.get_all("Provides-Extra", []))),
+    )
+
+
+def _inside(wheel: Path | IO[bytes], name: str) -> bytes:
+    """METADATA of the wheel with the file name `name`."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
-                    return archive.read(name)
+            for member in archive.namelist():
+                if member.count("/") == 1 and member.endswith(".dist-info/METADATA"):
+                    return archive.read(member)
     except (zipfile.BadZipFile, OSError) as error:
         found = str(error)
     else:
         found = "no METADATA"
     raise FetchError(
         "the metadata of a wheel cannot be read",
-        distribution=f"{item.name} {item.version}",
-        file=item.wheel.name,
+        file=name,
         found=found,
     )
 

@@ -54,6 +54,8 @@ class MissingWheel:
     """Its name and version, as far as the requirements settle one."""
     asked: str
     """Who asks for it."""
+    has_source: bool = False
+    """Whether it could be built from a source distribution."""
 
     @property
     def name(self) -> NormalizedName:

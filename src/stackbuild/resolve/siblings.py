@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer, Stack
 
     Shown = Mapping[NormalizedName, tuple[LayerLock, LockedDistribution]]
-    Describe = Callable[
-        [Layer, Platform, Sequence[LockedDistribution]], Mapping[NormalizedName, Described]
-    ]
+    Describe = Callable[[Layer, Sequence[LockedDistribution]], Mapping[NormalizedName, Described]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +99,6 @@ def find_conflicts(
         for lock in lower
         for name, one in describe(
             stack.layers[lock.layer],
-            platform,
             [item for item in lock.distributions if nearest[item.name][0] is lock],
         ).items()
     }

@@ -252,7 +252,7 @@ def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str
             if one.sha256 in (None, source.sha256) and one.file == source.name:
                 return one.url
     except UnresolvableError as error:
-        found = error.flat.removeprefix("error: ")
+        found = error.flat
     raise FetchError(
         "no package index has the source distribution that the lock names",
         distribution=f"{order.name} {order.version}",

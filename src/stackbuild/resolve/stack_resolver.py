@@ -20,6 +20,7 @@ from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of
+from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.file_sizes import Sizes
 from stackbuild.resolve.git_sources import Sources
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.build_orders import Builder
+    from stackbuild.resolve.metadata import Described
     from stackbuild.spec.model import Download, Layer, Stack
     from stackbuild.workspace import Workspace
 
@@ -111,7 +113,8 @@ class StackResolver:
         self._sources = Sources()
         self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
-        self._metadata = Metadata(stack, workspace, messages, self._uv)
+        self._metadata = Metadata(workspace, messages, self._uv.pages)
+        self._explainer = Explainer(uv=self._uv, metadata=self._metadata)
         self._warnings: dict[str, None] = {}
         self._notes: dict[str, None] = {}
 
@@ -240,13 +243,18 @@ class StackResolver:
     def _conflicts(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> tuple[Conflict, ...]:
-        found = find_conflicts(self._stack, layer, platform, lower, self._metadata.of)
+        found = find_conflicts(self._stack, layer, platform, lower, self._described)
         names = {one.name for one in found}
         for one in hidden(lower):
             if one.name not in names:
                 text = f"in {layer.name}, {one}; what is required of {one.name} is met all the same"
                 self._notes[text] = None
         return found
+
+    def _described(
+        self, layer: Layer, items: Sequence[LockedDistribution]
+    ) -> dict[NormalizedName, Described]:
+        return self._metadata.of(layer.name, items, index_settings(self._stack, layer))
 
     def _check_extras(
         self,
@@ -266,7 +274,7 @@ class StackResolver:
             owner, item = items.get(canonicalize_name(requirement.name), (None, None))
             if not requirement.extras or owner is None or item is None:
                 continue
-            known = self._metadata.of(owner, platform, [item])[item.name].extras
+            known = self._described(owner, [item])[item.name].extras
             if absent := unknown_extras(requirement, known):
                 has = f"; it has {', '.join(sorted(known))}" if known else ""
                 text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
@@ -308,6 +316,7 @@ class StackResolver:
         def choose(request: ResolveRequest) -> Choice | ResolveFailure:
             return LayerResolver(
                 uv=self._uv,
+                explainer=self._explainer,
                 obtain=obtainer.obtain,
                 layer=layer,
                 policy=policy_on_chain(self._stack, layer, platform),

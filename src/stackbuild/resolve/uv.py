@@ -20,6 +20,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from stackbuild.lock.index_pages import IndexPages
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.processes import uv_environment
 from stackbuild.resolve.request import ANSWER, Found, write_request
@@ -75,8 +76,8 @@ class UnresolvableError(Exception):
 
     @property
     def flat(self) -> str:
-        """The text on one line, for searching."""
-        return " ".join(self.text.split())
+        """The text on one line, for people."""
+        return " ".join(self.text.split()).removeprefix("error: ")
 
 
 class Uv:
@@ -90,6 +91,8 @@ class Uv:
         self._cache = workspace.uv
         prepare_cache(self._cache)
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
+        self.pages = IndexPages(default=self.default_index)
+        """What the indexes have, asked without uv."""
 
     def ask(self, request: ResolveRequest) -> ResolveResult:
         """The wheels of the distributions that answer `request`.
@@ -104,20 +107,41 @@ class Uv:
                 raise
         return self._ask(replace(request, refresh=True))
 
+    def solves(self, request: ResolveRequest) -> bool:
+        """Whether there is an answer to `request`, by the pages that uv remembers."""
+        try:
+            self._ask(request)
+        except UnresolvableError:
+            return False
+        return True
+
     def _ask(self, request: ResolveRequest) -> ResolveResult:
         fixed = self._fixed(request)
         while True:
+            unbound = _unbound(request)
             try:
                 answer = self._run(request, fixed)
-                missed = _unbound(request, [item.name for item in answer.found])
-                if not missed:
+                needed = [item.name for item in answer.found if item.name in unbound]
+                if not needed:
                     return answer
-            except UnresolvableError as error:
-                missed = _unbound(request, re.findall(r"[a-z0-9._-]+", error.text))
-                if not missed:
+            except UnresolvableError:
+                if not unbound or not (needed := self._needed(request, fixed, unbound)):
                     raise
             # uv heeds the index of a distribution only where it is required directly.
-            request = replace(request, requirements=(*request.requirements, *missed))
+            request = replace(request, requirements=(*request.requirements, *needed))
+
+    def _needed(
+        self,
+        request: ResolveRequest,
+        fixed: Mapping[NormalizedName, Found],
+        names: Collection[NormalizedName],
+    ) -> list[NormalizedName]:
+        """Those of `names` that somebody asks for, where anything would do for them."""
+        without = replace(request, stand_ins={*request.stand_ins, *names})
+        try:
+            return [name for name in self._run(without, fixed).missed if name in names]
+        except UnresolvableError:
+            return []
 
     def needs(self, request: ResolveRequest) -> dict[NormalizedName, frozenset[NormalizedName]]:
         """What each distribution of the answer to `request` asks for, of those in the answer.
@@ -164,8 +188,12 @@ class Uv:
         """The `[[index]]` tables that uv is given, its own default index among them."""
         default = None
         if not request.indexes.has_default:
-            default = _default_index(self._executable, tuple(self._common))
+            default = self.default_index()
         return request.indexes.tables(default=default, refresh=request.refresh)
+
+    def default_index(self) -> str | None:
+        """The address of the index that uv asks where it is given no default."""
+        return _default_index(self._executable, tuple(self._common))
 
     @property
     def _common(self) -> list[str]:
@@ -221,16 +249,14 @@ def _execute(command: list[str], directory: Path, target: Target | None = None) 
         )
 
 
-def _unbound(request: ResolveRequest, seen: Collection[str]) -> list[str]:
-    """The distributions bound to an index that were looked for elsewhere."""
+def _unbound(request: ResolveRequest) -> frozenset[NormalizedName]:
+    """The distributions bound to an index whose index uv does not heed yet."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    if not request.indexes.sources:
-        return []
     direct = {canonicalize_name(Requirement(text).name) for text in request.requirements}
     settled = direct | request.overrides.keys() | request.built.keys() | {*request.stand_ins}
-    return sorted((request.indexes.sources.keys() & set(seen)) - settled)
+    return frozenset(request.indexes.sources.keys() - settled)
 
 
 def _read_answer(

@@ -1,0 +1,286 @@
+"""Which requirements the package indexes cannot meet.
+
+uv says in its exit code that requirements have no solution, and why in prose
+that changes from version to version. So the reason is looked up: requirements
+are followed through the pages of the indexes and the metadata of wheels,
+taking of each distribution the newest version that fits. Nothing is tried
+again with another version, as a resolver would do; so what is found here is
+a candidate, which `explain` confirms by another request to uv.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from stackbuild.lock.dependencies import active, requested_extras
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    from packaging.tags import Tag
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+    from stackbuild.lock.index_pages import IndexPages, Offer
+    from stackbuild.lock.targets import Target
+    from stackbuild.resolve.metadata import Metadata
+    from stackbuild.resolve.request import ResolveRequest
+
+_REQUESTS = 8
+"""At a time; they wait for the index."""
+_PASSES = 40
+"""The longest chain of distributions that need each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A requirement, and who has it."""
+
+    asker: NormalizedName | None
+    """None for the layer itself."""
+    requirement: Requirement
+
+    def __str__(self) -> str:
+        """``base>=2 through middle``, or the layer's own requirement in quotes."""
+        if self.asker is None:
+            return f"'{self.requirement}' itself"
+        return f"{self.requirement.name}{self.requirement.specifier} through {self.asker}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """A distribution that no index has as it is needed."""
+
+    name: NormalizedName
+    kind: Literal["project", "version", "wheel", "source"]
+    """What there is none of."""
+    wish: Wish
+    """Who needs it; of several, the first."""
+    version: Version | None = None
+    """The version that the requirements settle, if they settle one."""
+    tags: tuple[str, ...] = ()
+    """What its wheels are for."""
+    alternative: Version | None = None
+    """Another version, which has a wheel for the target."""
+    has_source: bool = False
+    """Whether a version that is asked for has a source distribution."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Availability:
+    """What `request` leads to."""
+
+    request: ResolveRequest
+    pages: IndexPages
+    metadata: Metadata
+    wishes: dict[NormalizedName, list[Wish]] = field(default_factory=dict)
+    """What is asked for, in the order in which it is met, with everyone who asks."""
+    lacks: dict[NormalizedName, Lack] = field(default_factory=dict)
+    _chosen: dict[NormalizedName, Version | None] = field(default_factory=dict)
+    _offers: dict[NormalizedName, Sequence[Offer] | None] = field(default_factory=dict)
+    _requires: dict[tuple[NormalizedName, Version], Sequence[str]] = field(default_factory=dict)
+
+    def follow(self) -> Availability:
+        """Follow the requirements to their end.
+
+        Raises FetchError where an index or the metadata of a wheel cannot be read.
+        """
+        for _ in range(_PASSES):
+            self.wishes = self._asked()
+            self._read_pages()
+            self.lacks = {}
+            chosen = {name: self._choose(name) for name in self.wishes}
+            if chosen == self._chosen:
+                break
+            self._chosen = chosen
+            self._read_metadata()
+        return self
+
+    def _asked(self) -> dict[NormalizedName, list[Wish]]:
+        """All wishes, as far as distributions are chosen. Those of the layer come first."""
+        from packaging.utils import canonicalize_name
+
+        request = self.request
+        environment = request.target.markers
+        own = [one for text in request.requirements if (one := active(text, (), environment))]
+        requires: dict[str, Sequence[str]] = {
+            name: self._requires.get((name, version), ())
+            for name, version in self._chosen.items()
+            if version is not None
+        }
+        asked: dict[str, set[str]] = {}
+        for requirement in own:
+            asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
+        extras = requested_extras(requires, asked, environment)
+        found: dict[NormalizedName, list[Wish]] = {}
+        pending: list[tuple[NormalizedName | None, Iterable[Requirement]]] = [(None, own)]
+        for asker, requirements in pending:
+            for requirement in requirements:
+                name = canonicalize_name(requirement.name)
+                if name in request.stand_ins:
+                    continue
+                if name not in found:
+                    texts = requires.get(name, ())
+                    pending.append((name, _active(texts, extras.get(name, ()), environment)))
+                found.setdefault(name, []).append(Wish(asker=asker, requirement=requirement))
+        return found
+
+    def _read_pages(self) -> None:
+        new = [name for name in self.wishes if name not in {*self._offers, *self.request.built}]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            indexes = self.request.indexes
+            offers = pool.map(lambda name: self.pages.offers(name, indexes), new)
+            self._offers.update(zip(new, offers, strict=True))
+
+    def _read_metadata(self) -> None:
+        request = self.request
+        if request.no_deps:
+            return
+        told = {(name, item.version): item for name, item in request.sources}
+        told |= {(name, item.version): item for name, item in request.built.items()}
+        new: list[tuple[NormalizedName, Version]] = []
+        for name, version in self._chosen.items():
+            if version is None or (name, version) in self._requires:
+                continue
+            if name in request.without_dependencies:
+                self._requires[name, version] = ()
+            elif (name, version) in told:
+                self._requires[name, version] = told[name, version].dependencies
+            elif name in request.from_source:
+                self._requires[name, version] = ()
+            else:
+                new.append((name, version))
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            for item, texts in zip(new, pool.map(self._requirements_of, new), strict=True):
+                self._requires[item] = texts
+
+    def _requirements_of(self, item: tuple[NormalizedName, Version]) -> Sequence[str]:
+        name, version = item
+        wheels = [offer for offer in self._usable(name) if offer.version == version]
+        best = min(wheels, key=lambda offer: self.request.target.rank(offer.tags or ()) or 0)
+        return self.metadata.of_offer(best, self.request.indexes).requires
+
+    def _usable(self, name: NormalizedName) -> list[Offer]:
+        """The wheels that fit the target, or what is built from source instead."""
+        target = self.request.target
+        return [
+            offer
+            for offer in self._offers.get(name) or ()
+            if (
+                offer.tags is None
+                if name in self.request.from_source
+                else offer.tags is not None and target.rank(offer.tags) is not None
+            )
+        ]
+
+    def specifier(self, name: NormalizedName, wishes: Iterable[Wish] | None = None) -> SpecifierSet:
+        """What `wishes`, or all of them, together ask of the version of `name`."""
+        from packaging.specifiers import SpecifierSet
+
+        if name in self.request.overrides:
+            return SpecifierSet(self.request.overrides[name])
+        found = SpecifierSet()
+        for wish in self.wishes[name] if wishes is None else wishes:
+            found &= wish.requirement.specifier
+        return found
+
+    def _matching(
+        self, offers: Iterable[Offer], specifier: SpecifierSet | None = None
+    ) -> list[Version]:
+        """The versions of `offers` that `specifier` allows, the newest first."""
+        from packaging.specifiers import SpecifierSet
+
+        setting = str(self.request.indexes.uv_settings.get("prerelease"))
+        matching = (specifier or SpecifierSet()).filter(
+            {offer.version for offer in offers},
+            prereleases={"allow": True, "disallow": False}.get(setting),
+        )
+        return sorted(matching, reverse=True)
+
+    def _choose(self, name: NormalizedName) -> Version | None:
+        """The version to follow; None where there is none, and what is lacking is noted."""
+        if name in self.request.built:
+            return self.request.built[name].version
+        offers = self._offers[name]
+        specifier = self.specifier(name)
+        wish = self.wishes[name][0]
+        if offers is None:
+            self.lacks[name] = Lack(name=name, kind="project", wish=wish)
+            return None
+        asked = self._matching((one for one in offers if not one.file.yanked), specifier)
+        # A version that was withdrawn is used where nothing else is asked for (PEP 592).
+        asked = asked or self._matching(offers, specifier)
+        if not asked:
+            for one in reversed(self.wishes[name]):
+                own = self.specifier(name, [one])
+                if _is_exact(own) and not self._matching(offers, own):
+                    self.lacks[name] = Lack(name=name, kind="version", wish=one)
+            return None
+        usable = self._usable(name)
+        python = self.request.target.python
+        fitting = self._matching(offer for offer in usable if _runs_on(offer, python))
+        preferred = self.request.preferences.get(name)
+        if both := [version for version in asked if version in fitting]:
+            return preferred if preferred in both else both[0]
+        # Whether wheels are for another Python only by `Requires-Python`, uv tells better.
+        if not any(offer.version in asked for offer in usable):
+            self.lacks[name] = self._lack(name, wish, asked, fitting)
+        return None
+
+    def _lack(
+        self, name: NormalizedName, wish: Wish, asked: Sequence[Version], others: Sequence[Version]
+    ) -> Lack:
+        offers = [offer for offer in self._offers[name] or () if offer.version in asked]
+        return Lack(
+            name=name,
+            kind="source" if name in self.request.from_source else "wheel",
+            wish=wish,
+            version=asked[0] if len(asked) == 1 else None,
+            tags=_tags_of([one for one in offers if one.version == asked[0]], self.request.target),
+            alternative=others[0] if others else None,
+            has_source=any(offer.tags is None for offer in offers),
+        )
+
+
+def _active(
+    texts: Iterable[str], extras: Iterable[str], environment: Mapping[str, str]
+) -> Iterator[Requirement]:
+    from packaging.requirements import InvalidRequirement
+
+    for text in texts:
+        try:
+            requirement = active(text, extras, environment)
+        except InvalidRequirement:
+            continue
+        if requirement:
+            yield requirement
+
+
+def _is_exact(specifier: SpecifierSet) -> bool:
+    """Whether it names one version."""
+    return any(one.operator in {"==", "==="} for one in specifier)
+
+
+def _runs_on(offer: Offer, python: Version) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        specifier = SpecifierSet(offer.file.requires_python or "")
+    except InvalidSpecifier:
+        return True
+    return specifier.contains(python, prereleases=True)
+
+
+def _tags_of(offers: Iterable[Offer], target: Target) -> tuple[str, ...]:
+    """What keeps wheels from fitting: their platforms, or else their ABI, or else their Python."""
+    tags: set[Tag] = {tag for offer in offers for tag in offer.tags or ()}
+    known = target.tags()
+    pairs = {(tag.interpreter, tag.abi) for tag in known}
+    interpreters = {tag.interpreter for tag in known}
+    found = {tag.platform for tag in tags if (tag.interpreter, tag.abi) in pairs}
+    found = found or {tag.abi for tag in tags if tag.interpreter in interpreters}
+    return tuple(sorted(found or {tag.interpreter for tag in tags}))

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stackbuild.errors import IntegrityError
@@ -78,15 +78,65 @@ def test_tarfile_reads_what_was_written(
             assert member.mode == (0o755 if executable else 0o644)
 
 
+@example("n" * 100)
 @given(st.text(_ASCII, min_size=1, max_size=100).filter(lambda name: name not in (".", "..")))
 def test_a_short_ascii_path_needs_one_block(name: str) -> None:
     assert len(header(name)) == BLOCK
 
 
-def test_a_long_path_is_split_where_ustar_can() -> None:
-    path = "d" * 150 + "/" + "n" * 100
-    assert len(header(path)) == BLOCK
-    assert _read(header(path)) == [(path, (b"", False))]
+def _texts(block: bytes) -> tuple[bytes, bytes, bytes]:
+    """The prefix, the name and the target of a link in a header block."""
+    fields = block[345:500], block[:100], block[157:257]
+    prefix, name, target = (field.rstrip(b"\0") for field in fields)
+    return prefix, name, target
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("d", "n" * 100),
+        ("d" * 120, "n"),
+        ("d" * 150, "n" * 100),
+        ("d" * 155, "n" * 50),
+        # The first slash that leaves few enough letters behind it.
+        ("d" * 60, "e" * 60 + "/" + "n" * 30),
+    ],
+)
+def test_a_long_path_is_split_where_ustar_can(prefix: str, name: str) -> None:
+    path = f"{prefix}/{name}"
+    block = header(path)
+    assert len(block) == BLOCK
+    assert _texts(block) == (prefix.encode(), name.encode(), b"")
+    assert _read(block) == [(path, (b"", False))]
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("n" * 101, "n" * 100),
+        ("X" * 150, "X" * 100),
+        ("d" * 156 + "/" + "n" * 50, "d" * 100),
+        ("d" * 120 + "/", "d" * 100),
+        # A slash at its end would make a directory of the file.
+        ("d" * 99 + "/" + "n" * 200, "d" * 99),
+        ("d" * 99 + " " + "n" * 100, "d" * 99 + " "),
+        ("lib/é", "lib/?"),
+    ],
+)
+def test_a_path_that_ustar_cannot_hold_has_an_extended_header(path: str, short: str) -> None:
+    blocks = header(path)
+    assert blocks.startswith(b"././@PaxHeader\0")
+    assert _texts(blocks[-BLOCK:]) == (b"", short.encode(), b"")
+    assert [member.path for member in TarReader(io.BytesIO(blocks).read)] == [path.rstrip("/")]
+
+
+def test_the_target_of_a_link() -> None:
+    assert _texts(header("a", link="n" * 100)) == (b"", b"a", b"n" * 100)
+    for link, short in (("n" * 101, b"n" * 100), ("é", b"?")):
+        blocks = header("a", link=link)
+        assert blocks.startswith(b"././@PaxHeader\0")
+        assert _texts(blocks[-BLOCK:]) == (b"", b"a", short)
+        assert _read(blocks) == [("a", link)]
 
 
 def test_a_file_of_more_than_8_gib_says_its_size() -> None:
@@ -97,6 +147,14 @@ def test_a_file_of_more_than_8_gib_says_its_size() -> None:
     assert member is not None
     assert member.size == size
     assert next(iter(TarReader(io.BytesIO(blocks).read))).size == size
+
+
+def test_a_size_is_in_the_header_block_where_it_has_a_field_for_it() -> None:
+    block = header("large", size=8**11 - 1)
+    assert (len(block), block[124:136]) == (BLOCK, b"77777777777\0")
+    blocks = header("large", size=8**11)
+    assert blocks.startswith(b"././@PaxHeader\0")
+    assert blocks[-BLOCK:][124:136] == b"00000000000\0"
 
 
 def test_an_empty_directory() -> None:

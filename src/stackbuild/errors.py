@@ -7,12 +7,15 @@ command line prints it without a traceback and exits with its `exit_code`.
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def _indented(text: str) -> str:
@@ -179,3 +182,63 @@ class VerifyError(StackbuildError):
     """A check of installed or published files found differences."""
 
     exit_code = 9
+
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the system says (`OSError.errno`) where there is no room, and no permission."""
+
+IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
+"""What the system says where something of another kind stands at a path."""
+
+
+@contextmanager
+def system_errors(
+    kind: type[StackbuildError],
+    directory: Path,
+    *,
+    elsewhere: str,
+    cache: Path | None = None,
+    also: str = "",
+) -> Iterator[None]:
+    """Raise what the system refuses within as an error of `kind` that tells what to do.
+
+    `directory`, and perhaps `cache`, is written to; a full disk names no file. `elsewhere`
+    is how the user names another directory, and `also` is added to that. A connection
+    that broke is not translated.
+    """
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        if error.errno in IN_THE_WAY:
+            raise in_the_way(kind, obstacle(error, directory), elsewhere) from error
+        place = error.filename or (f"{directory}, or in the cache {cache}" if cache else directory)
+        if error.errno in DISK_FULL:
+            message = "the disk is full"
+            remedy = "make room on the file system of this file and run the same command again"
+        elif error.errno in FORBIDDEN:
+            message = f"no permission to write {place}"
+            remedy = f"use an account that may write there, or {elsewhere}"
+        else:
+            message = f"cannot work in {directory}"
+            remedy = f"check the file system of this file, or {elsewhere}"
+        found = error.strerror or str(error)
+        raise kind(message, file=place, found=found, remedy=remedy + also) from error
+
+
+def in_the_way(kind: type[StackbuildError], path: Path, elsewhere: str) -> StackbuildError:
+    """The error for `path`, which is of another kind than what is needed there."""
+    return kind(
+        f"something that stackbuild did not make is in the way: {path}",
+        remedy=f"move it away, or {elsewhere}",
+    )
+
+
+def obstacle(error: OSError, default: Path) -> Path:
+    """What is in the way, for an error of `IN_THE_WAY`: the path, or what is above it."""
+    # A rename that failed has two names; the second one is where something stands.
+    path = Path(error.filename2 or error.filename or default)
+    above = (parent for parent in reversed(path.parents) if not parent.is_dir())
+    return next(above, path)

@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
     from stackbuild.messages import Messages
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""What the system says (`OSError.errno`) where there is no room, and no permission."""
-
-IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
-"""What the system says where something of another kind stands at a path."""
-
 WORK_SUFFIX = ".partial"
 """Ends the name of everything that is not finished; such leftovers may be removed."""
 
@@ -45,14 +38,6 @@ _ANOTHER = "waiting for another stackbuild that works in"
 def is_inside(path: Path, directory: Path) -> bool:
     """Whether `path` is `directory` or something in it, all links followed."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
-
-
-def obstacle(error: OSError, default: Path) -> Path:
-    """What is in the way, for an error of `IN_THE_WAY`: the path, or what is above it."""
-    # A rename that failed has two names; the second one is where something stands.
-    path = Path(error.filename2 or error.filename or default)
-    above = (parent for parent in reversed(path.parents) if not parent.is_dir())
-    return next(above, path)
 
 
 def work_path(path: Path) -> Path:
@@ -308,6 +293,30 @@ def tree_size(path: Path) -> int:
                         total += status.st_size
                         seen.add((status.st_dev, status.st_ino))
     return total
+
+
+class Pieces:
+    """Pieces of bytes, read in other pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, at least one where there is one."""
+        return bytes(next(self.take(size), b""))
+
+    def take(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes; fewer where the pieces end."""
+        while size:
+            while not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return
+                self._rest = memoryview(piece)
+            taken, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(taken)
+            yield taken
 
 
 def open_regular(path: Path) -> BufferedReader:

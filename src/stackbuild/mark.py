@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import ComposeError, InstallError, StackbuildError, UsageError
-from stackbuild.files import FORBIDDEN, WORK_SUFFIX, atomic_write, read_regular
+from stackbuild.errors import FORBIDDEN, ComposeError, InstallError, StackbuildError, UsageError
+from stackbuild.files import WORK_SUFFIX, atomic_write, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ standard library's parser needs memory and stack in proportion to them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -86,6 +87,12 @@ def parse(data: bytes, source: str, *, doubled: list[str] | None = None) -> Any:
         for place, problem in _problems(value, ""):
             raise JsonError(source, f"{place or 'it'} {problem}", in_value=True)
     return value
+
+
+def digest_of(value: object) -> str:
+    """The sha256 (hex) of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_structure(data: bytes) -> None:

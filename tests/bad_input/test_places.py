@@ -263,7 +263,7 @@ def test_publishing_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.M
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert message.startswith("error: the disk is full\n  file: ")
-    assert "to fix: make room and run the same command again" in message
+    assert "to fix: make room on the file system of this file and run" in message
     succeed(*_publish(small))
 
 

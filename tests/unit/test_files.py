@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild import files
+from stackbuild.errors import obstacle
 from stackbuild.files import (
     _filelocked,
     atomic_copy,
@@ -24,7 +25,6 @@ from stackbuild.files import (
     atomic_write,
     is_inside,
     locked,
-    obstacle,
     open_regular,
     read_regular,
     remove_tree,

@@ -21,13 +21,13 @@ from stackbuild.builds.source import (
 from stackbuild.builds.wheelfile import finish, wheel_facts
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
-from stackbuild.lock.digests import digest_of
 from stackbuild.lock.model import Build, LockedFile, VcsSource
 from stackbuild.resolve.build_orders import BuiltWheel
 from stackbuild.resolve.source_wheels import fetch_sdist
 from stackbuild.runtimes.interpreters import unpacked_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.settings import PACKAGE_ROOT
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

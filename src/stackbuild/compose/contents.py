@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.frames.keys import digest_of
+from stackbuild.files import Pieces
 from stackbuild.frames.sources import OpenSources
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.model import Frame, FrameSet
@@ -39,25 +40,7 @@ def members(frame: Frame, cache: FrameCache, siblings: Collection[str] = ()) -> 
     """
     from stackbuild.frames.tarformat import TarReader
 
-    yield from TarReader(_Stream(uncompressed(frame, cache)).read, siblings=siblings)
-
-
-class _Stream:
-    """Pieces of bytes, read in other pieces."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._left = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return b""
-            self._left = memoryview(piece)
-        taken, self._left = self._left[:size], self._left[size:]
-        return bytes(taken)
+    yield from TarReader(Pieces(uncompressed(frame, cache)).read, siblings=siblings)
 
 
 def read_files(
@@ -119,7 +102,7 @@ class FrameSources:
     @property
     def identity(self) -> str:
         """Of the frames; so that nothing is read where the bytecode is there already."""
-        return digest_of("frames", *(frame.sha256 for frame in self.frame_set.frames))
+        return digest_of(["frames", *(frame.sha256 for frame in self.frame_set.frames)])
 
     @contextmanager
     def opened(self, cache: FrameCache) -> Iterator[OpenSources]:

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import time
-from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -29,23 +28,17 @@ from stackbuild.compose.serialize import (
     manifest_from_json,
     manifest_to_json,
 )
-from stackbuild.errors import ComposeError, IntegrityError
-from stackbuild.files import (
-    DISK_FULL,
-    IN_THE_WAY,
-    WORK_SUFFIX,
-    atomic_write,
-    locked,
-    obstacle,
-    read_regular,
-)
+from stackbuild.errors import ComposeError, IntegrityError, system_errors
+from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular
 from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
 from stackbuild.platforms import Platform
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transport.transfer import sha256_file
+from stackbuild.workspace import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stackbuild.compose.manifest import Archive, ArchiveFormat, Manifest
@@ -273,33 +266,14 @@ def _is_framed(entry: IndexEntry) -> bool:
     return not entry.manifest.endswith((".tar.xz.json", ".tar.gz.json", ".zip.json"))
 
 
-@contextmanager
-def explained(to: Path, workspace: Workspace) -> Iterator[None]:
-    """Turn what the system refuses while publishing in `to` into ComposeError.
-
-    A full disk names no file, so the places that are written to are named.
-    """
-    try:
-        yield
-    except ConnectionError:
-        raise
-    except OSError as error:
-        if error.errno in IN_THE_WAY:
-            raise ComposeError(
-                f"something that stackbuild did not make is in the way: {obstacle(error, to)}",
-                remedy="move it away, or name another directory with --to, or another cache with "
-                "STACKBUILD_CACHE_DIR",
-            ) from error
-        full = error.errno in DISK_FULL
-        raise ComposeError(
-            "the disk is full" if full else "layers cannot be published",
-            file=error.filename or f"{to}, or in the cache {workspace.cache}",
-            found=error.strerror or str(error),
-            remedy="make room and run the same command again"
-            if full
-            else "name another directory with --to, or another cache with STACKBUILD_CACHE_DIR, "
-            "or use an account that may write there",
-        ) from error
+def explained(to: Path, workspace: Workspace) -> AbstractContextManager[None]:
+    """Raise what the system refuses while publishing in `to` as ComposeError."""
+    return system_errors(
+        ComposeError,
+        to,
+        cache=workspace.cache,
+        elsewhere=f"name another directory with --to, or another cache with {CACHE_VARIABLE}",
+    )
 
 
 class Seals:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from functools import cache
 from typing import IO, TYPE_CHECKING
 
 from stackbuild.frames.model import FORMAT_VERSION
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     import zstandard
@@ -93,14 +92,9 @@ def compressor(level: int, expected: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
-def digest_of(*inputs: str | bool | int) -> str:
-    """The sha256 (hex) of `inputs`, in their order."""
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-
-
 def frame_key(*inputs: str | bool, settings: FrameSettings) -> str:
     """The sha256 (hex) of `inputs` and of what every frame depends on.
 
     That is the format version, zstd's version and the level.
     """
-    return digest_of(FORMAT_VERSION, library_version(), settings.level, *inputs)
+    return digest_of([FORMAT_VERSION, library_version(), settings.level, *inputs])

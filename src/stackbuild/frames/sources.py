@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from stackbuild.frames.keys import digest_of
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -61,7 +61,7 @@ class WheelSources:
     @property
     def identity(self) -> str:
         """Of the wheel and where its modules go."""
-        return digest_of("wheel", self.sha256, self.layout.site_packages)
+        return digest_of(["wheel", self.sha256, self.layout.site_packages])
 
     @contextmanager
     def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:
@@ -101,7 +101,7 @@ class ArchiveSources:
     @property
     def identity(self) -> str:
         """Of the archive and what is kept of it."""
-        return digest_of("archive", self.archive.sha256, self.layout.stdlib, *sorted(self.keep))
+        return digest_of(["archive", self.archive.sha256, self.layout.stdlib, *sorted(self.keep)])
 
     @contextmanager
     def opened(self, cache: FrameCache) -> Iterator[OpenSources]:
@@ -142,7 +142,7 @@ class MemorySources:
             for path, data in sorted(self._modules().items())
             for text in (path, hashlib.sha256(data).hexdigest())
         ]
-        return digest_of("files", self.subject, *digests)
+        return digest_of(["files", self.subject, *digests])
 
     @contextmanager
     def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, quoted
-from stackbuild.files import DISK_FULL, FORBIDDEN, IN_THE_WAY, obstacle, remove_tree
+from stackbuild.files import remove_tree
 from stackbuild.install.contents import installed_layers
 from stackbuild.install.damage import Damage, find_damage, find_damage_in_use
 from stackbuild.install.fetch import fetch_frames, missing_runs
@@ -223,39 +223,3 @@ def working_in(place: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(place)
         raise
-
-
-@contextmanager
-def explained(root: Root) -> Iterator[None]:
-    """Turn what the system refuses into InstallError; the state in use is unchanged."""
-    try:
-        yield
-    except ConnectionError:
-        raise
-    except OSError as error:
-        unchanged = "what was installed before is unchanged"
-        place = error.filename or root.path
-        if error.errno in DISK_FULL:
-            raise InstallError(
-                "the disk is full",
-                file=place,
-                found=error.strerror,
-                remedy="make room on the file system of this file and run the same command "
-                f"again, which goes on from here; {unchanged}",
-            ) from error
-        if error.errno in FORBIDDEN:
-            raise InstallError(
-                f"no permission to write {place}",
-                found=error.strerror,
-                remedy="use an account that may write there, or name another directory "
-                f"with --root or --store; {unchanged}",
-            ) from error
-        if error.errno in IN_THE_WAY:
-            raise root.in_the_way(obstacle(error, root.path)) from error
-        raise InstallError(
-            f"{root.path} cannot be worked in",
-            file=place,
-            found=error.strerror or str(error),
-            remedy="check the file system of this file, or name another directory with "
-            f"--root or --store; {unchanged}",
-        ) from error

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from stackbuild.compose.export_directory import LOCK
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
-from stackbuild.install.change import explained
 from stackbuild.install.report import Freed
 from stackbuild.install.root import Root
 from stackbuild.install.state import STATE_DIRECTORY
@@ -37,7 +36,7 @@ def clean_root(root: Path, messages: Messages) -> list[Freed]:
     where = Root(root)
     where.installed_state()
     where.check_free(())
-    with explained(where), where.locked(messages):
+    with where.explained(), where.locked(messages):
         state = where.installed_state()
         stores = _stores(where, state)
         freed = list(_remove_old(where))

@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, InstallError, IntegrityError
+from stackbuild.files import Pieces
 from stackbuild.install.store import LISTING, PRIVATE
 from stackbuild.install.unpack import unpack
 from stackbuild.registry.base import publish_layer_again
@@ -165,7 +166,7 @@ def _received(
         of_archive = list(group)
         manifest = of_archive[0].manifest
         spans = [(run.start, run.stop) for run in of_archive]
-        stream = _Stream(published.registry.read(published.entry(manifest), manifest, spans))
+        stream = Pieces(published.registry.read(published.entry(manifest), manifest, spans))
         for placed in (placed for run in of_archive for placed in run.frames):
             large = placed.frame.size > IN_MEMORY
             data = _on_disk(staging) if large else io.BytesIO()
@@ -178,25 +179,6 @@ def _received(
 def _on_disk(staging: Path) -> io.BufferedRandom:
     # Closed, and so removed, by the thread that unpacks it.
     return TemporaryFile(dir=staging)
-
-
-class _Stream:
-    """Pieces of any length, cut anew."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def take(self, size: int) -> Iterator[memoryview]:
-        """The next `size` bytes; fewer where the stream ends."""
-        while size:
-            if not self._rest:
-                self._rest = memoryview(next(self._pieces, b""))
-                if not self._rest:
-                    return
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            size -= len(piece)
-            yield piece
 
 
 def _keep(received: Received, namer: Namer) -> None:

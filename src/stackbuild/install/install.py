@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
-from stackbuild.install.change import apply, explained
+from stackbuild.install.change import apply
 from stackbuild.install.plan import plan_install, plan_uninstall
 from stackbuild.install.root import Root
 from stackbuild.install.state import State
@@ -53,9 +53,9 @@ def install(
         # A new root is made only when the layers exist and nothing is in their way.
         plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
         where.check_free(plan.state.layers)
-    with explained(where):
+    with where.explained():
         where.claim()
-    with explained(where), where.locked(messages):
+    with where.explained(), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
         plan = plan_install(layers, before, published, where.path)
@@ -97,7 +97,7 @@ def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallR
     where = Root(root)
     where.installed_state()
     where.check_free(())
-    with explained(where), where.locked(messages):
+    with where.explained(), where.locked(messages):
         before = where.installed_state()
         plan = plan_uninstall(layers, before)
         where.check_free(plan.state.layers)

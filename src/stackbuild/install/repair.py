@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import InstallError, quoted
-from stackbuild.install.change import apply, explained
+from stackbuild.install.change import apply
 from stackbuild.install.plan import plan_install
 from stackbuild.install.report import RepairReport
 from stackbuild.install.root import Root
@@ -46,7 +46,7 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
     if not (where.private.is_dir() or where.linked()):
         raise where.nothing_installed()
     where.check_free(())
-    with explained(where), where.locked(messages):
+    with where.explained(), where.locked(messages):
         done: list[str] = []
         state = _readable(where, registry, done, messages)
         report = _compare(root, messages)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.durable import no_sync
-from stackbuild.errors import InstallError, quoted
+from stackbuild.errors import InstallError, in_the_way, quoted, system_errors
 from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
 from stackbuild.install.state import State, read_state
 from stackbuild.mark import Kind, check_mark, claim
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stackbuild.durable import Sync
+    from stackbuild.errors import StackbuildError
     from stackbuild.mark import Mark
     from stackbuild.messages import Messages
 
@@ -222,11 +223,17 @@ class Root:
             f"stackbuild install LAYER --from PLACE --root {quoted(self.path)}",
         )
 
-    def in_the_way(self, path: Path) -> InstallError:
+    def in_the_way(self, path: Path) -> StackbuildError:
         """The error for `path`, where this root needs something else."""
-        return InstallError(
-            f"something that stackbuild did not make is in the way: {path}",
-            remedy="move it away, or name another directory with --root",
+        return in_the_way(InstallError, path, "name another directory with --root")
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Raise what the system refuses within as InstallError (`files.system_errors`)."""
+        return system_errors(
+            InstallError,
+            self.path,
+            elsewhere="name another directory with --root or --store",
+            also="; what was installed before is unchanged",
         )
 
     def _named(self) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from stackbuild.spec.model import SourcePolicy
 from stackbuild.spec.policy import policy_on_chain
 from stackbuild.spec.settings import PACKAGE_ROOT
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,12 +128,6 @@ def _described(policy: Policy) -> dict[str, object]:
         "resolution": asdict(policy.resolution) if policy.resolution != SourcePolicy() else None,
     }
     return {key: value for key, value in fields.items() if value}
-
-
-def digest_of(value: object) -> str:
-    """The sha256 (hex) of `value` as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def uses_package_root(settings: BuildWheel | None) -> bool:

@@ -13,7 +13,7 @@ import tomli
 
 from stackbuild.errors import LockError
 from stackbuild.files import atomic_write, read_regular
-from stackbuild.lock.digests import content_digest, digest_of
+from stackbuild.lock.digests import content_digest
 from stackbuild.lock.model import (
     Conflict,
     Inherited,
@@ -32,6 +32,7 @@ from stackbuild.lock.packages import (
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from stackbuild.lock.digests import contents, digest_of, uses_package_root
+from stackbuild.lock.digests import contents, uses_package_root
 from stackbuild.lock.model import VcsSource
+from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -63,7 +62,7 @@ def _choice_key(version: Version, settings: RuntimeSettings) -> str:
         os.environ.get("PATH", ""),
         str(home_directory()),
     ]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+    return strictjson.digest_of(words)[:16]
 
 
 def _remembered(choice: Path, directory: Path) -> RuntimeArchive | None:
@@ -151,7 +150,7 @@ def _packed(
     # What is in site-packages matters only as far as it is kept.
     parts = [path for path in _parts(facts) if settings.keep or path.name != "site-packages"]
     decisive = [PACK_VERSION, sorted(settings.keep), [(str(p), _changed(p)) for p in parts]]
-    target = directory / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]
+    target = directory / strictjson.digest_of(decisive)[:24]
     known = _read(target)
     if known is not None:
         return known

@@ -516,6 +516,16 @@ def test_a_revision_is_pinned_to_its_commit(repository: Path) -> None:
     assert (source.url, source.commit) == ("https://host.example/r.git", commit)
 
 
+def test_a_shortened_commit_is_completed(repository: Path) -> None:
+    first = _head(repository)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "commit", "--allow-empty", "-qm", "2"], cwd=repository, check=True)
+    # No branch stands at the first one any more.
+    for commit in (first, _head(repository)):
+        source = pin(f"git+{repository.as_uri()}@{commit[:7]}")
+        assert (source.commit, source.requested) == (commit, commit[:7])
+
+
 @pytest.mark.parametrize("revision", ["later", "ain", "0123456"])
 def test_a_revision_that_is_not_there(repository: Path, revision: str) -> None:
     with pytest.raises(LockError) as caught:
@@ -523,7 +533,7 @@ def test_a_revision_that_is_not_there(repository: Path, revision: str) -> None:
     assert str(caught.value) == (
         "the git repository has no such revision\n"
         f"  file: {repository.as_uri()}\n"
-        "  expected: a branch, a tag, or a full commit\n"
+        "  expected: a branch, a tag, or a commit\n"
         f"  found: {revision}"
     )
 

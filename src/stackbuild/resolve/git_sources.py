@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHORT = re.compile(r"[0-9a-f]{4,63}")
 _SECONDS = 60
 
 
@@ -89,8 +91,8 @@ def plain_requirement(text: str) -> str:
 def pin(address: str) -> VcsSource:
     """The commit that the address of a requirement (``git+https://…@revision``) means now.
 
-    Raises FetchError where the repository cannot be asked, and LockError
-    where it has no such branch or tag.
+    A commit may be shortened. Raises FetchError where the repository cannot be asked, and
+    LockError where it has no such branch, tag or commit.
     """
     url, requested, subdirectory = _parts(address)
     commit = (requested or "").lower()
@@ -118,37 +120,41 @@ def _unchanged(kept: VcsSource | None, address: str) -> VcsSource | None:
 
 
 def _commit(url: str, revision: str | None) -> str:
-    """The commit of a branch or tag, or of the default branch."""
+    """The commit of a branch or tag, of the default branch, or of a shortened commit."""
     wanted = revision or "HEAD"
     names = [wanted] if revision is None else [f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"]
     names += [] if revision is None else [f"refs/heads/{wanted}", wanted]
     # Patterns of ls-remote match whole components of names from their end.
     found = {}
-    for line in _ls_remote(url, [wanted, f"{wanted}^{{}}"]).splitlines():
+    for line in _git(url, "ls-remote", "--", url, wanted, f"{wanted}^{{}}").splitlines():
         commit, _, name = line.partition("\t")
         found[name] = commit
     for name in names:
         if name in found:
             return found[name]
+    if _SHORT.fullmatch(wanted) and (full := _completed(url, wanted)):
+        return full
     raise LockError(
         "the git repository has no such revision",
         file=without_secrets(url),
-        expected="a branch, a tag, or a full commit",
+        expected="a branch, a tag, or a commit",
         found=wanted,
     )
 
 
-def _ls_remote(url: str, patterns: list[str]) -> str:
+def _completed(url: str, short: str) -> str | None:
+    """The only commit that begins with `short`; None if there is none, or several."""
+    with TemporaryDirectory(prefix="stackbuild-git-") as name:
+        # Only the commits: without their trees, where the server can leave those out.
+        _git(url, "clone", "--quiet", "--bare", "--filter=tree:0", "--", url, name)
+        found = _run_git("-C", name, "rev-parse", "--verify", "--quiet", f"{short}^{{commit}}")
+    return found.stdout.strip() or None
+
+
+def _git(url: str, *words: str) -> str:
+    """What git prints. Raises FetchError if it cannot read the repository at `url`."""
     try:
-        result = subprocess.run(
-            ["git", "ls-remote", "--", url, *patterns],
-            env=git_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+        result = _run_git(*words)
     except FileNotFoundError:
         raise FetchError("git is not installed", remedy="install git") from None
     except subprocess.TimeoutExpired:
@@ -156,6 +162,18 @@ def _ls_remote(url: str, patterns: list[str]) -> str:
     if result.returncode != 0:
         raise _unreachable(url, without_secrets(" ".join(result.stderr.split())))
     return result.stdout
+
+
+def _run_git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *words],
+        env=git_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
 
 
 def _unreachable(url: str, found: str) -> FetchError:

@@ -9,7 +9,7 @@ import pytest
 
 from stackbuild.cli.main import main
 from stackbuild.errors import SpecError, UsageError
-from stackbuild.importers.runenv import read_repository
+from stackbuild.importers.runenv.repository import read_repository
 from tests.support.runenv import package_json, write_json
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def test_a_version_of_python_that_cannot_be_told(
     write_json(tmp_path / "shared-config.json", {})
     write_json(tmp_path / name / "package.json", package)
     assert problems(tmp_path) == [
-        f"{name}: the version of Python is not told (expected `python-version` in package.json,"
+        f"{name}: the version of Python is not known (expected `python-version` in package.json,"
         f" or a name such as python-3.12.10-atls{found})"
     ]
 
@@ -204,7 +204,7 @@ def test_roots_of_which_none_is_a_platform(tmp_path: Path) -> None:
     (text,) = problems(root)
     assert text == (
         "python-3.12.10-x/package.json: block-software.entrypoints.main.environment.artifact.roots:"
-        " no platform that is known (expected one of linux-x64, linux-aarch64, macosx-x64,"
+        " no known platform (expected one of linux-x64, linux-aarch64, macosx-x64,"
         " macosx-aarch64, windows-x64, windows-aarch64, found 'linux-amd64')"
     )
 

@@ -38,7 +38,8 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "compose",
         "registry",
         "install",
-        "verify importers",
+        "planning",
+        "importers verify",
         "cli",
         "__main__",
     )
@@ -129,6 +130,14 @@ def test_no_small_module_for_one_other() -> None:
         if len(users) == 1 and file.is_file() and len(file.read_text().splitlines()) < 40:
             wrong.append(f"{name} belongs into {users[0]}, which alone imports it")
     assert wrong == []
+
+
+def test_importers_only_read_and_write_files() -> None:
+    online = {"lock", "resolve", "builds", "runtimes", "registry", "install", "planning"}
+    files = sorted((PACKAGE / "importers").rglob("*.py"))
+    used = {module for file in files for module, _ in imports(file)}
+    assert "spec" in used, "the imports were not found"
+    assert used.isdisjoint(online)
 
 
 ALONE = {"builds/hook_worker.py", "verify/import_worker.py"}

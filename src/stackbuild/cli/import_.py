@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.output import print_json, print_lines
-from stackbuild.cli.sharing import framework_lines, table_lines
-from stackbuild.importers.convert import import_runenv
-from stackbuild.importers.model import KINDS
-from stackbuild.importers.report import as_json
+from stackbuild.importers.runenv.convert import import_runenv
+from stackbuild.importers.runenv.model import KINDS
 from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stackbuild.importers.report import ImportReport
+    from stackbuild.importers.runenv.convert import ImportReport
 
 EXAMPLES = """\
-`runenv` is the kind of runenv-python-3: shared-config.json, and a config.json for
-each variant. Each variant becomes an application; what variants have in common
-becomes frameworks, chosen so that all of them together are the fewest bytes. The
-package index is asked for versions and sizes, and nothing is downloaded.
+`runenv` reads a repository of the kind of runenv-python-3: shared-config.json,
+and a config.json for each variant. Each variant becomes one application on a
+runtime. The import needs no network. It writes no frameworks: after
+`stackbuild lock`, `stackbuild suggest` suggests frameworks for the stack.
 
 Examples:
   stackbuild import runenv . --dry-run
@@ -49,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         metavar="URL",
-        help="the default package index, where it is another than uv's",
+        help="the default package index of the stack, if it is not uv's",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print the report")
     add_json_argument(parser)
@@ -59,21 +56,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, and print the report."""
     directory: Path = arguments.directory.absolute()
     project = (arguments.to or directory).absolute()
-    report = import_runenv(
-        directory,
-        open_workspace(project),
-        Console(),
-        index=arguments.index,
-        write=not arguments.dry_run,
-    )
+    report = import_runenv(directory, project, index=arguments.index, write=not arguments.dry_run)
     if arguments.json:
         print_json(as_json(report))
     else:
         print_lines(lines(report))
     if report.written:
-        # What the report could not foresee is told now and not by the next command.
+        # Reports what the import did not check now, and not in the next command.
         load_stack(report.spec)
     return 0
+
+
+def as_json(report: ImportReport) -> dict[str, Any]:
+    """The report for a script."""
+    return {
+        "repository": str(report.repository),
+        "spec": str(report.spec),
+        "written": list(report.written),
+        "environments": [
+            {"directory": directory, "layer": layer} for directory, layer in report.environments
+        ],
+        "notes": [asdict(note) for note in report.notes],
+        "text": report.text,
+    }
 
 
 def lines(report: ImportReport) -> Iterator[str]:
@@ -87,13 +92,9 @@ def lines(report: ImportReport) -> Iterator[str]:
             yield f"{heading}:"
             yield from (f"  {note.place}: {note.text}" for note in notes)
     yield ""
-    if report.comparisons:
-        yield from framework_lines(report.frameworks)
-        yield from table_lines(report.comparisons)
-        yield ""
     if report.written:
         yield f"written to {report.spec.parent}:"
         yield from (f"  {name}" for name in report.written)
-        yield "next: stackbuild show, stackbuild lock"
+        yield "next: stackbuild show, stackbuild lock, stackbuild suggest"
     else:
         yield f"nothing was written; without --dry-run it would be {report.spec}"

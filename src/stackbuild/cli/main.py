@@ -38,7 +38,7 @@ COMMANDS = {
     "repair": "repair a root whose state or files were damaged",
     "clean": "remove caches, build roots and old generations",
     "runtime": "make archives of interpreters for a mirror",
-    "suggest": "propose the frameworks with which the stack is the fewest bytes",
+    "suggest": "suggest frameworks that minimise the total download",
     "import": "make a stack out of an older project's configuration",
 }
 """Each name is a module of this package; the text is its line in `--help`."""

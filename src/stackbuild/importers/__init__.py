@@ -1,1 +1,1 @@
-"""Ways over from older projects, and the choice of frameworks that fits a set of environments."""
+"""Stacks out of the configuration of other tools."""

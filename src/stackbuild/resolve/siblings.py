@@ -103,7 +103,7 @@ def find_conflicts(
         ).items()
     }
     environment = marker_environment(platform, str(stack.python_version(layer)))
-    extras = requested_extras(requires, _asked_extras(stack, layer, platform), environment)
+    extras = requested_extras(requires, asked_extras(stack, layer, platform), environment)
     found: list[Conflict] = []
     for lock in lower:
         member = stack.layers[lock.layer]
@@ -125,7 +125,8 @@ def find_conflicts(
     return tuple(dict.fromkeys(found))
 
 
-def _asked_extras(stack: Stack, layer: Layer, platform: Platform) -> dict[str, set[str]]:
+def asked_extras(stack: Stack, layer: Layer, platform: Platform) -> dict[str, set[str]]:
+    """The extras that `layer` and the layers below it require, by distribution."""
     from packaging.utils import canonicalize_name
 
     asked: dict[str, set[str]] = {}

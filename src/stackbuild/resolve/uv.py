@@ -143,16 +143,6 @@ class Uv:
         except UnresolvableError:
             return []
 
-    def needs(self, request: ResolveRequest) -> dict[NormalizedName, frozenset[NormalizedName]]:
-        """What each distribution of the answer to `request` asks for, of those in the answer.
-
-        Raises UnresolvableError when there is no answer.
-        """
-        form = ["--output-file", _EXPLAINED, "--format", "requirements.txt"]
-        form += ["--annotate", "--annotation-style", "line"]
-        with self._compiled(request, self._fixed(request), form) as directory:
-            return _read_needs((directory / _EXPLAINED).read_text(encoding="utf-8"))
-
     def _fixed(self, request: ResolveRequest) -> dict[NormalizedName, Found]:
         """The wheels of overridden distributions that are bound to an index.
 
@@ -280,21 +270,6 @@ def _read_answer(
             found += _found(package, path.parent, request)
     found.sort(key=lambda item: item.name)
     return ResolveResult(found=found, missed=sorted(missed), met=met)
-
-
-def _read_needs(text: str) -> dict[NormalizedName, frozenset[NormalizedName]]:
-    """Turns uv's lines ``numpy==2.2.6  # via pandas, scipy`` around."""
-    from packaging.utils import canonicalize_name
-
-    lines = re.findall(r"^([A-Za-z0-9._-]+).*# via (.*)$", text, re.MULTILINE)
-    asked = {
-        canonicalize_name(name): {canonicalize_name(word.strip()) for word in askers.split(",")}
-        for name, askers in lines
-    }
-    return {
-        name: frozenset(other for other, askers in asked.items() if name in askers)
-        for name in asked
-    }
 
 
 def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> list[Found]:

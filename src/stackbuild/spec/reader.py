@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load_stack(path: Path) -> Stack:
+def load_stack(path: Path, data: Mapping[str, object] | None = None) -> Stack:
     """Read and check the spec file at `path`.
 
-    Raises SpecError with all problems of the file; also where it is missing
-    or no TOML at all.
+    `data` is the parsed content if the file does not have it yet. Raises SpecError with all
+    problems of the file; also where it is missing or no TOML at all.
     """
     path = path.absolute()
     settings_file = path.parent / CONFIG_FILE
     uv_settings = _parse(settings_file) if os.path.lexists(settings_file) else None
-    return read_stack(_parse(path), path, uv_settings)
+    return read_stack(_parse(path) if data is None else data, path, uv_settings)
 
 
 def read_stack(

@@ -1,23 +1,25 @@
-"""Reading a repository of the kind of runenv-python-3."""
+"""Reads a repository of the kind of runenv-python-3."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from stackbuild.errors import Problem, SpecError, UsageError
-from stackbuild.importers.config import read_config
-from stackbuild.importers.jsonfile import JsonFiles, JsonTable
-from stackbuild.importers.model import Config, Note, Repository, Variant
+from stackbuild.importers.runenv.config import read_config
+from stackbuild.importers.runenv.jsonfile import JsonFiles
+from stackbuild.importers.runenv.merge import merged
+from stackbuild.importers.runenv.model import Config, Note, Repository, Variant
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from stackbuild.importers.runenv.jsonfile import JsonTable
+    from stackbuild.importers.runenv.model import Keys
 
 SHARED = "shared-config.json"
 _DIRECTORY = re.compile(r"python-(\d+\.\d+\.\d+)(?:-(.+))?")
@@ -25,23 +27,22 @@ _VERSION = re.compile(r"3\.\d+\.\d+")
 _ALIASES = {"amd64": "x64", "arm64": "aarch64"}
 _WHITELISTS = ("checker", "whitelists")
 _UNREAD = ("package-exceptions.json", "build-config.json")
-_OF_NO_USE = ("type", "runtime", "registry", "binDir")
-"""Of the artifact in `package.json`: the same for every run environment."""
+_NOT_NEEDED = ("type", "runtime", "registry", "binDir")
+"""Keys of the artifact in `package.json` that are the same for every run environment."""
 _OF_NPM = (
     "name", "description", "private", "type", "files", "main", "scripts", "license", "author",
     "repository", "homepage", "keywords", "engines", "packageManager", "publishConfig",
     "dependencies", "devDependencies", "peerDependencies", "optionalDependencies",
 )  # fmt: skip
-"""What any `package.json` may hold, and is about the package and not the environment."""
+"""Keys of any `package.json` that describe the npm package and not the environment."""
 _LONGEST_NAME = 60
 """Of a layer, so that a number can be added."""
 
 
 def read_repository(directory: Path) -> Repository:
-    """What the repository in `directory` says.
+    """The configuration in `directory`.
 
-    Raises UsageError where it is none, and SpecError with all that is wrong
-    in its files.
+    Raises UsageError if it is no such repository, and SpecError with all problems of its files.
     """
     folders = _folders(directory)
     missing = [] if (directory / SHARED).is_file() else [f"no {SHARED}"]
@@ -56,19 +57,21 @@ def read_repository(directory: Path) -> Repository:
     files = JsonFiles(directory)
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
-    shared = replace(shared, allow_import_errors=_import_errors(files, _WHITELISTS))
-    variants = _named([_variant(files, folder) for folder in folders], files.notes)
+    shared = _with_import_errors(shared, files, _WHITELISTS)
+    variants = [_variant(files, folder) for folder in folders]
+    variants = [replace(item, config=merged(shared, item.own)) for item in variants]
+    named = _named(variants, files.notes)
     _check_catalogue(files, folders)
     _check_whitelists(files, folders)
     files.close()
     if files.problems:
         raise SpecError(directory, files.problems)
     unread = [name for name in _UNREAD if (directory / name).is_file()]
-    notes = [Note(kind="unknown", place=name, text="a file that is not read") for name in unread]
+    notes = [Note(kind="unknown", place=name, text="this file is not read") for name in unread]
     return Repository(
         directory=directory,
         shared=shared,
-        variants=variants,
+        variants=named,
         notes=(*files.notes, *notes),
     )
 
@@ -101,22 +104,23 @@ def _variant(files: JsonFiles, folder: Path) -> Variant:
         files.problems.append(
             Problem(
                 place=folder.name,
-                message="the version of Python is not told",
+                message="the version of Python is not known",
                 expected="`python-version` in package.json, or a name such as python-3.12.10-atls",
                 found=version,
             )
         )
         version = "3.0.0"
     if match and version != match[1]:
-        text = f"built with Python {version}, as its package.json says"
+        text = f"uses Python {version}, as its package.json says"
         files.notes.append(Note(kind="became", place=folder.name, text=text))
     table = files.read(folder.name, "config.json")
     own = read_config(table, f"{folder.name}/config.json") if table else Config()
+    own = _with_import_errors(own, files, (*_WHITELISTS, folder.name))
     return Variant(
         directory=folder,
         name=(match[2] if match else None) or folder.name,
         python=Version(version),
-        own=replace(own, allow_import_errors=_import_errors(files, (*_WHITELISTS, folder.name))),
+        own=own,
         platforms=_platforms(artifact) if artifact else DEFAULT_PLATFORMS,
         description=package.text("description") if package else None,
     )
@@ -126,23 +130,21 @@ def _artifact(package: JsonTable) -> JsonTable | None:
     """`block-software.entrypoints.main.environment.artifact` of a `package.json`."""
     version = package.text("version")
     if version is not None:
-        text = f"{version} is the package's; layers count their own, unless `version` is set"
-        note = Note(kind="without-counterpart", place=package.place_of("version"), text=text)
-        package.unknown.append(note)
-    for key in _OF_NPM:
-        package.pass_over(key)
+        text = f"{version}: layers count their own versions, unless `version` is set"
+        package.add_note("without-counterpart", package.place_of("version"), text)
+    package.pass_over(*_OF_NPM)
     table = package
     for key in ("block-software", "entrypoints", "main", "environment", "artifact"):
-        lower = cast("JsonTable | None", table.table(key))
+        lower = table.object(key)
         table.done()
         if lower is None:
             return None
         table = lower
-    for key in _OF_NO_USE:
+    for key in _NOT_NEEDED:
         table.text(key)
     for item in table.texts("envVars") or ():
-        text = f"sets {item.value!r}; layers set no variables, so whoever runs them has to"
-        table.unknown.append(Note(kind="without-counterpart", place=item.place, text=text))
+        text = f"{item.value!r}: a layer sets no variables; set it where the layer is run"
+        table.add_note("without-counterpart", item.place, text)
     return table
 
 
@@ -160,7 +162,7 @@ def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
     if not found:
         roots.problems.add(
             roots.place,
-            "no platform that is known",
+            "no known platform",
             expected=f"one of {', '.join(Platform)}",
             found=", ".join(roots.values),
         )
@@ -169,9 +171,9 @@ def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
 
 
 def _named(variants: list[Variant], notes: list[Note]) -> tuple[Variant, ...]:
-    """The variants with names that layers can have, each its own.
+    """The variants with valid and different names of layers.
 
-    That is the variant's, its version added where several have it.
+    The name is that of the variant, with the version if several variants have the same name.
     """
     counts = Counter(variant.name.lower() for variant in variants)
     taken = {f"cpython-{item.python.major}.{item.python.minor}" for item in variants}
@@ -183,14 +185,14 @@ def _named(variants: list[Variant], notes: list[Note]) -> tuple[Variant, ...]:
         name = _free(layer_name(written), taken)
         taken.add(name.lower())
         if name != written:
-            text = f"the layer is called {name}, as no layer can be called {written!r}"
+            text = f"the layer is called {name}; {written!r} is not available as a name"
             notes.append(Note(kind="became", place=variant.directory.name, text=text))
         found.append(replace(variant, name=name))
     return tuple(found)
 
 
 def layer_name(text: str) -> str:
-    """`text` as the name of a layer; what cannot be in one is replaced."""
+    """`text` as the name of a layer, with other characters replaced."""
     plain = re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-._@")[:_LONGEST_NAME].rstrip("-.")
     names = (text, plain, f"env-{plain}".rstrip("-"))
     return next(name for name in names if not layer_name_fault(name))
@@ -201,43 +203,36 @@ def _free(name: str, taken: set[str]) -> str:
     return next(item for item in names if item.lower() not in taken)
 
 
-def _import_errors(
-    files: JsonFiles, parts: tuple[str, ...]
-) -> Mapping[Platform, Mapping[str, Mapping[str, str]]]:
-    """The whitelists in a folder, by platform; older files call processors otherwise."""
-    found: dict[Platform, dict[str, dict[str, str]]] = {}
+def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]) -> Config:
+    """`config` with the whitelists in a folder. Older files have other names of processors."""
+    found: dict[Keys, Any] = {}
     for path in sorted(files.directory.joinpath(*parts).glob("*.json")):
         system, _, processor = path.stem.partition("-")
-        name = f"{system}-{_ALIASES.get(processor, processor)}"
+        platform = f"{system}-{_ALIASES.get(processor, processor)}"
         table = files.read(*parts, path.name)
         if table is None:
             continue
-        if name not in set(Platform):
+        if platform not in set(Platform):
             text = f"no platform is called {path.stem!r}, so this file has no effect"
             files.notes.append(Note(kind="unknown", place="/".join((*parts, path.name)), text=text))
             continue
-        for wheel, errors in _errors(table):
-            found.setdefault(Platform(name), {}).setdefault(wheel, {}).update(errors)
-    return found
-
-
-def _errors(table: JsonTable) -> Iterator[tuple[str, dict[str, str]]]:
-    for key in table.values:
-        if key.startswith("_"):
-            continue
-        entry = table.table(key)
-        texts = {module: entry.text(module) for module in entry.values} if entry else {}
-        yield key, {module: text for module, text in texts.items() if text}
-    table.done()
+        for wheel in table.values:
+            if not wheel.startswith("_"):
+                entry = table.part(wheel)
+                errors = {module: entry.text(module) for module in entry.values}
+                keys = ("platform-specific", platform, "allow-import-errors", wheel)
+                found[keys] = {module: text for module, text in errors.items() if text}
+        table.done()
+    return replace(config, replaced={**config.replaced, **found})
 
 
 def _check_whitelists(files: JsonFiles, folders: list[Path]) -> None:
-    """Note the whitelists of variants that are not there."""
+    """Note whitelists of variants that do not exist."""
     names = {folder.name for folder in folders}
     for path in sorted(files.directory.joinpath(*_WHITELISTS).glob("*/")):
         if path.name not in names:
             place = "/".join((*_WHITELISTS, path.name))
-            text = "there is no variant of this name, so what it says has no effect"
+            text = "no variant has this name, so this has no effect"
             files.notes.append(Note(kind="unknown", place=place, text=text))
 
 
@@ -246,8 +241,7 @@ def _check_catalogue(files: JsonFiles, folders: list[Path]) -> None:
     catalogue = files.read("catalogue", "package.json")
     if catalogue is None:
         return
-    for key in ("version", "block-software", *_OF_NPM):
-        catalogue.pass_over(key)
+    catalogue.pass_over("version", "block-software", *_OF_NPM)
     catalogue.done()
     software = catalogue.table("block-software")
     entries = software.table("entrypoints") if software else None
@@ -258,8 +252,8 @@ def _check_catalogue(files: JsonFiles, folders: list[Path]) -> None:
     there = {folder.name for folder in folders}
     place = "catalogue/package.json"
     for name in sorted(named - there):
-        text = f"{name} is named, and there is no such directory"
+        text = f"it names {name}, and there is no such directory"
         files.notes.append(Note(kind="question", place=place, text=text))
     for name in sorted(there - named):
-        text = f"{name} is not named, and imported all the same"
+        text = f"it does not name {name}, which was imported"
         files.notes.append(Note(kind="question", place=place, text=text))

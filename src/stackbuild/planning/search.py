@@ -1,24 +1,21 @@
-"""Which distributions environments should share, so that the fewest bytes have to be fetched.
+"""The search for frameworks that minimise the total download of a set of environments.
 
-The question is pure data: environments hold distributions on platforms, each of
-a size. The answer is a family of *frameworks*. A framework is a set of
-environments; it holds, on each platform, what all of them hold there and what
-that needs in turn, so that it can be used by itself. Each environment sees the
-frameworks whose set it is in, at most `longest_chain` of them, and a framework
-stands on those whose sets include its own.
+Environments hold distributions of known size on platforms. The answer is a family of *frameworks*.
+A framework is a set of environments. On each platform it holds what all of them hold there, with
+everything that this needs, so that it can be used by itself. An environment stands on the
+frameworks of the sets that it is in, at most `longest_chain`; a framework stands on those whose
+sets include its own.
 
-What a family costs on a platform is the sum of its layers, each counted once:
-what a framework holds is fetched once instead of once for each environment.
+The cost of a family on a platform is the sum of all layers, each counted once: what a framework
+holds is downloaded once, and not once for each environment.
 
-The search has two parts. `Contents` says what a given family holds. Larger sets
-come first; a set takes what all of its environments have in common, but for
-what a set before it holds for any of them, and but for what would then lack
-something it needs. `find` looks for the family of least cost: from several
-greedy beginnings it goes on to better neighbours (a set added, left out, put in
-another's place, one environment more or less in a set) until there is none.
-For up to five environments branch and bound then goes through all families, so
-that the answer is exact; a branch ends where even sharing everything that its
-sets could share would not beat the best family so far.
+`Contents` computes what a family holds. Larger sets come first. A set takes what all its
+environments have in common, without what an earlier set holds for any of them, and without what
+would then lack something that it needs. `find` searches the family of the lowest cost. It starts
+from several greedy families and moves to better neighbours (a set added, removed or replaced, or
+one environment more or less in a set) until there are none. For up to five environments branch and
+bound then visits all families, so that the answer is exact; a branch ends if even sharing all that
+its sets could share would cost more than the best family so far.
 """
 
 from __future__ import annotations
@@ -26,12 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.importers.contents import Contents, bits
+from stackbuild.planning.contents import Contents, bits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from stackbuild.importers.contents import Environment, Family
+    from stackbuild.planning.contents import Environment, Family
 
 LONGEST_CHAIN = 3
 """In frameworks, for one environment."""
@@ -80,33 +77,14 @@ def choose_frameworks(
     longest_chain: int = LONGEST_CHAIN,
     layer_bytes: int = 0,
 ) -> Choice:
-    """The frameworks with which a consumer of all `environments` fetches the fewest bytes.
+    """The frameworks that minimise the total download of all `environments`.
 
-    `layer_bytes` is what a layer costs by itself on a platform. The same input
-    gives the same answer, whatever its order.
+    `layer_bytes` is the cost of an empty layer on a platform. The answer does not depend on the
+    order of the input.
     """
     contents = Contents(environments, layer_bytes)
     family, exact = find(contents, longest_chain)
     return _choice(contents, family, exact)
-
-
-def choose_again(
-    environments: Mapping[str, Environment],
-    choice: Choice,
-    *,
-    alone: Collection[str],
-    barred: Collection[tuple[frozenset[str], str]],
-    layer_bytes: int = 0,
-) -> Choice:
-    """`choice` with the environments `alone` on no framework.
-
-    Of `barred` are sets of environments whose framework is to hold nothing on a platform.
-    """
-    contents = Contents(environments, layer_bytes, barred)
-    bit = {name: 1 << number for number, name in enumerate(contents.names)}
-    sets = [sum(bit[n] for n in item.environments - set(alone)) for item in choice.frameworks]
-    family = contents.ordered(mask for mask in sets if mask.bit_count() > 1)
-    return _choice(contents, family, exact=False)
 
 
 def find(contents: Contents, longest_chain: int) -> tuple[Family, bool]:

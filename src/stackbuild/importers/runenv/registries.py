@@ -1,7 +1,7 @@
-"""Additional package indexes: what they are called, and which distributions are theirs.
+"""Additional package indexes: their names, and which distributions come from them.
 
-pip looked at all of them together. Here a distribution comes from one index, so
-each additional one is given the distributions that such an index exists for.
+pip searched all indexes together. In a stack a distribution comes from one index, so each
+additional index gets the distributions that such an index exists for.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackbuild.spec.model import PackageIndex
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from packaging.utils import NormalizedName
-    from packaging.version import Version
+    from stackbuild.importers.runenv.model import Dependency
 
 TORCH = frozenset(
     {
@@ -28,7 +26,9 @@ TORCH = frozenset(
 )  # fmt: skip
 """What an index of PyTorch is for."""
 
-CUDA = re.compile(r".+-cu\d\d")
+_OTHERS_REQUIRE = ("torch", "torchvision", "torchaudio")
+"""Those of them that other distributions require, so that they may come in without being named."""
+_CUDA = re.compile(r".+-cu\d\d")
 """The names of what an index of NVIDIA is for."""
 
 
@@ -40,26 +40,22 @@ class Registry:
     """Without credentials."""
     name: str
     build: str | None
-    """Of one for PyTorch, the build that its files are, such as ``cpu`` or ``cu126``."""
+    """Of an index of PyTorch: the build of its files, such as ``cpu`` or ``cu126``."""
+
+    @property
+    def is_nvidia(self) -> bool:
+        """Whether it is an index of NVIDIA."""
+        return self.build is None and self.name.startswith("nvidia")
 
     def serves(self, distribution: str) -> bool:
         """Whether such an index exists for a distribution of this name."""
         if self.build is not None:
             return distribution in TORCH
-        return self.name.startswith("nvidia") and CUDA.fullmatch(distribution) is not None
-
-    @property
-    def known(self) -> bool:
-        """Whether it can be told what the index is for."""
-        return self.build is not None or self.name.startswith("nvidia")
-
-    def as_index(self) -> PackageIndex:
-        """As `[[tool.uv.index]]`: asked only for what is given to it."""
-        return PackageIndex(name=self.name, url=self.url, explicit=True)
+        return self.is_nvidia and _CUDA.fullmatch(distribution) is not None
 
 
 def registries_of(urls: Iterable[str]) -> dict[str, Registry]:
-    """The registries at `urls`, by the address that was written, each with its own name."""
+    """The registries at `urls`, by the address that was written, each with a name of its own."""
     found: dict[str, Registry] = {}
     names: set[str] = set()
     for url in dict.fromkeys(urls):
@@ -87,15 +83,24 @@ def _describe(url: str) -> tuple[str, str | None]:
     return re.sub(r"[^a-z0-9._-]+", "-", name) or "additional", None
 
 
-def owner(
-    distribution: NormalizedName, version: Version | None, registries: Sequence[Registry]
-) -> Registry | None:
-    """The one of `registries` that a distribution comes from; None for the default index.
+def given(asked: Iterable[Dependency], registries: Sequence[Registry]) -> dict[str, Registry]:
+    """Each distribution that comes from one of `registries`, those of the variant last.
 
-    Of several that could be, the one whose build a version names
-    (``2.7.0+cu126``), else the last one, which is the variant's own.
+    Of two indexes of PyTorch, the one whose build a pinned version names (``2.7.0+cu126``)
+    counts, else the last one. What others may require comes from the same index.
     """
-    fitting = [registry for registry in registries if registry.serves(distribution)]
-    named = [item for item in fitting if version is not None and item.build == version.local]
-    chosen = named or fitting
-    return chosen[-1] if chosen else None
+    found: dict[str, Registry] = {}
+    for item in asked:
+        local = {
+            part.version.partition("+")[2]
+            for part in item.requirement.specifier
+            if part.operator == "=="
+        }
+        fitting = [registry for registry in registries if registry.serves(item.name)]
+        named = [registry for registry in fitting if registry.build and registry.build in local]
+        if named or (fitting and item.name not in found):
+            found[item.name] = (named or fitting)[-1]
+    if torch := [registry for registry in registries if registry.build is not None]:
+        chosen = next((found[name] for name in _OTHERS_REQUIRE if name in found), torch[-1])
+        found = dict.fromkeys(_OTHERS_REQUIRE, chosen) | found
+    return dict(sorted(found.items()))

@@ -1,6 +1,6 @@
-"""What a family of frameworks holds, and what it costs. See `frameworks` for the words.
+"""What a family of frameworks holds, and its cost. `search` explains the terms.
 
-Sets of environments and of distributions are integers, a bit for each member.
+Sets of environments and of distributions are integers with a bit for each member.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Environment:
     """By platform and key: the names of what it needs. What needs one that the
     environment does not hold cannot be shared."""
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """By platform: the names of what is left out though something may need it."""
-    bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """By platform: the keys of what is held on purpose without what it needs."""
+    """By platform: the names of what is left out on purpose, though something may need it."""
 
 
 def name_of(key: str) -> str:
@@ -66,10 +64,6 @@ class _Side:
             for item in environments
         ]
         self._excluded = [item.excluded.get(platform, frozenset()) for item in environments]
-        self._bare = [
-            {place[key] for key in item.bare.get(platform, ())} & set(place.values())
-            for item in environments
-        ]
         self._common: dict[int, int] = {}
         self._weights: dict[int, int] = {0: 0}
 
@@ -117,14 +111,12 @@ class _Side:
     def _satisfied(self, key: int, available: int, members: Sequence[int]) -> bool:
         """Whether what all `members` need for `key` is there.
 
-        What only some of them need comes with extras, which whoever asks for
-        them brings along; but not what the others leave out on purpose. Those
-        that hold it without what it needs have no say while others do not.
+        What only some of them need comes with extras, and is held by those that ask for the
+        extras. But what one needs and another leaves out on purpose counts as needed.
         """
-        asking = [place for place in members if key not in self._bare[place]]
-        needs = [self._needs[place].get(key, frozenset()) for place in asking]
+        needs = [self._needs[place].get(key, frozenset()) for place in members]
         wanted = frozenset().union(*needs)
-        for place, names in zip(asking, needs, strict=True):
+        for place, names in zip(members, needs, strict=True):
             wanted &= names | self._excluded[place]
         for name in wanted:
             found = self._by_name[members[0]].get(name)
@@ -134,15 +126,9 @@ class _Side:
 
 
 class Contents:
-    """The environments of one question."""
+    """The environments of one search."""
 
-    def __init__(
-        self,
-        environments: Mapping[str, Environment],
-        layer_bytes: int,
-        barred: Collection[tuple[frozenset[str], str]] = (),
-    ) -> None:
-        """Of `barred` are sets of environments that are to hold nothing on a platform."""
+    def __init__(self, environments: Mapping[str, Environment], layer_bytes: int) -> None:
         self.names = sorted(environments)
         self.count = len(self.names)
         self.everyone = (1 << self.count) - 1
@@ -151,10 +137,6 @@ class Contents:
         platforms = sorted({platform for item in ordered for platform in item.sizes})
         self._sides = {platform: _Side(platform, ordered) for platform in platforms}
         self._listed = list(self._sides.values())
-        self._barred = {
-            (sum(1 << self.names.index(name) for name in names), platforms.index(platform))
-            for names, platform in barred
-        }
         self._ranks: dict[Family, tuple[int, int, Family]] = {}
         self._worths: dict[int, int] = {}
 
@@ -205,8 +187,6 @@ class Contents:
         for alone in (False, True):
             for number, side in enumerate(self._listed):
                 for place, mask in enumerate(family):
-                    if (mask, number) in self._barred:
-                        continue
                     if ((mask & side.present).bit_count() == 1) is not alone:
                         continue
                     keys = side.common(mask)

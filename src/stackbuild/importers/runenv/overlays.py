@@ -1,8 +1,8 @@
-"""Overlays: `copyFiles`, and the files that `{packageRoot}` leads to.
+"""Overlays: `copyFiles`, and the files behind `{packageRoot}`.
 
-Where the stack stands in the repository itself, a link in `overlays/` refers to
-the variant's directory; elsewhere the files are copied. So they are where a
-link in the variant's directory leads out of it, which a layer's own may not.
+If the stack is written into the repository itself, `overlays/<layer>` is a link to the variant's
+directory. Otherwise the files are copied, also if a link in the variant's directory leads out of
+it, which is not allowed in the overlays of a layer.
 """
 
 from __future__ import annotations
@@ -15,62 +15,59 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
 from stackbuild.files import atomic_copy
-from stackbuild.importers.model import Note
+from stackbuild.importers.runenv.model import Note
 from stackbuild.spec.model import CopyFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stackbuild.importers.model import Copy
-    from stackbuild.importers.plan import Environment
+    from stackbuild.importers.runenv.model import Copy, Keys, Variant
 
 _PLACEHOLDER = "{site-packages}"
 _ROOT = re.compile(r"\{packageRoot\}(?P<rest>[^{]*)")
 _END = re.compile(r"[\s;,:\"']|$")
 """Where a path within a setting may end."""
 _NOT_COPIED = frozenset({"node_modules", "pydist"})
-"""Of a variant's whole directory: what its build has put there."""
+"""What the build of a variant writes into its directory."""
 
 
-def overlay_settings(item: Environment, notes: list[Note]) -> dict[str, list[dict[str, str]]]:
-    """By platform, and ``""`` for all: the `copy-files` of a variant."""
-    config = item.config
-    notes += _root_notes(item)
-    found = {"": _entries(item, config.copy_files, notes)}
-    for platform, copies in config.platform_copy_files.items():
-        if platform in item.variant.platforms:
-            found[platform] = _entries(item, copies, notes)
+def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dict[str, str]]]:
+    """The `copy-files` of a variant, by their keys in the settings of its layer."""
+    notes += _root_notes(variant)
+    found: dict[Keys, list[dict[str, str]]] = {}
+    for platform, copies in variant.config.copies.items():
+        if platform is None or platform in variant.platforms:
+            keys = ("platform-specific", platform) if platform else ()
+            found[(*keys, "copy-files")] = _entries(variant, copies, notes)
         else:
             notes += [
                 Note(
                     kind="needless",
                     place=copy.place,
-                    text=f"left out: {item.variant.name} is not made for {platform}",
+                    text=f"{variant.name} is not made for {platform}",
                 )
                 for copy in copies
             ]
-    return {key: entries for key, entries in found.items() if entries}
+    return {keys: entries for keys, entries in found.items() if entries}
 
 
-def _entries(item: Environment, copies: Sequence[Copy], notes: list[Note]) -> list[dict[str, str]]:
+def _entries(variant: Variant, copies: Sequence[Copy], notes: list[Note]) -> list[dict[str, str]]:
     found = []
-    directory = item.variant.directory
+    directory = variant.directory
     for copy in copies:
         source, target = _inside(copy.source), _target(copy.target)
         if source is None or target is None:
-            text = "leaves the directory it is relative to, so that it was left out"
-            notes.append(Note(kind="question", place=copy.place, text=text))
+            reason = "a path leaves the directory that it is relative to"
         elif CopyFiles(source=source, target=target).pattern:
-            text = "would be a pattern, because of its `*`, `?` or `[`, and was left out"
-            notes.append(Note(kind="question", place=copy.place, text=text))
+            reason = "`*`, `?` or `[` in `from` would make it a pattern"
         elif not (directory / source).exists():
-            text = f"{source} does not exist in {directory.name}, and was left out, as it was there"
-            notes.append(Note(kind="question", place=copy.place, text=text))
+            reason = f"{source} does not exist in {directory.name}"
         elif not any(_files(directory, source)):
-            text = f"{source} is an empty directory in {directory.name}, and was left out"
-            notes.append(Note(kind="question", place=copy.place, text=text))
+            reason = f"{source} is an empty directory in {directory.name}"
         else:
             found.append({"from": source, "to": target})
+            continue
+        notes.append(Note(kind="question", place=copy.place, text=f"left out: {reason}"))
     return found
 
 
@@ -90,26 +87,26 @@ def _target(path: str) -> str | None:
     return _inside(path) if path.strip("./") else "./"
 
 
-def sources(item: Environment, entries: Mapping[str, list[dict[str, str]]]) -> Iterator[str]:
+def sources(variant: Variant, entries: Mapping[Keys, list[dict[str, str]]]) -> Iterator[str]:
     """The paths, relative to the variant's directory, that its layer refers to."""
     for copies in entries.values():
         for copy in copies:
             yield copy["from"]
-    found = {path for _, path in package_root_paths(item) if path is not None}
-    yield from sorted(path for path in found if (item.variant.directory / path).exists())
+    found = {path for _, path in package_root_paths(variant) if path is not None}
+    yield from sorted(path for path in found if (variant.directory / path).exists())
 
 
-def package_root_paths(item: Environment) -> Iterator[tuple[str, str | None]]:
+def package_root_paths(variant: Variant) -> Iterator[tuple[str, str | None]]:
     """Each package with a path behind `{packageRoot}` in the settings of its build.
 
-    The path is ``.`` for the directory itself, and None where it leaves that.
+    The path is ``.`` for the directory itself, and None if it leads out of the directory.
     """
-    for name, builds in item.config.build_wheel.items():
-        for build in builds.values():
-            for value in build.config_settings.values():
+    for keys, builds in variant.config.replaced.items():
+        for build in builds.values() if keys[0] == "build-wheel" else ():
+            for value in build["config-settings"].values():
                 for text in (value,) if isinstance(value, str) else value:
                     for match in _ROOT.finditer(text):
-                        yield name, _path_in(match["rest"], item.variant.directory)
+                        yield keys[1], _path_in(match["rest"], variant.directory)
 
 
 def _path_in(text: str, directory: Path) -> str | None:
@@ -122,27 +119,26 @@ def _path_in(text: str, directory: Path) -> str | None:
     return None if ".." in found.split("/") else found
 
 
-def _root_notes(item: Environment) -> Iterator[Note]:
-    directory = item.variant.directory
-    for name, path in dict.fromkeys(package_root_paths(item)):
+def _root_notes(variant: Variant) -> Iterator[Note]:
+    for name, path in dict.fromkeys(package_root_paths(variant)):
         if path is None:
-            problem = "leaves the variant's directory, so that it was left out"
-        elif not (directory / path).exists():
+            problem = "the path leaves the variant's directory"
+        elif not (variant.directory / path).exists():
             problem = f"{path} does not exist"
         else:
             continue
-        place = f"{directory.name}/config.json: packages.buildWheel.{name}"
+        place = f"{variant.file}: packages.buildWheel.{name}"
         yield Note(kind="question", place=place, text=f"{{packageRoot}}: {problem}")
 
 
-def write_overlays(item: Environment, paths: Sequence[str], project: Path) -> list[str]:
-    """Put what `paths` name where the layer looks for it; tells what was written.
+def write_overlays(variant: Variant, paths: Sequence[str], project: Path) -> list[str]:
+    """Put the files at `paths` where the layer looks for them. Returns what was written.
 
-    What is there already, from an import that was cut short, stays. Raises
-    UsageError where a file of that name is another one.
+    Files of an earlier import that was interrupted are kept. Raises UsageError if a file with
+    the same name and other contents exists.
     """
-    place = project / "overlays" / item.variant.name
-    origin = item.variant.directory
+    place = project / "overlays" / variant.name
+    origin = variant.directory
     files = {target: source for path in paths for target, source in _files(origin, path)}
     if not files:
         return []
@@ -157,11 +153,11 @@ def write_overlays(item: Environment, paths: Sequence[str], project: Path) -> li
 
 
 def _files(origin: Path, path: str) -> Iterator[tuple[str, Path]]:
-    """What is at `path` in the directory `origin`: each file by its relative path.
+    """The files at `path` in the directory `origin`, by their relative paths.
 
-    A link is one where it leads to another file of the same directory; else what
-    it leads to stands for it, as in the older project. One that leads nowhere,
-    or to a directory above, is nothing.
+    A relative link to another file of the same directory stays a link. Other links are
+    replaced by their target, as in the older project; broken links and links to a directory
+    above are left out.
     """
     start = origin / path
     if not start.is_dir():
@@ -184,7 +180,7 @@ def _files(origin: Path, path: str) -> Iterator[tuple[str, Path]]:
 
 
 def _is_kept(entry: Path, base: str) -> bool:
-    """Whether `entry` is a link that works wherever the directory at `base` is copied to."""
+    """Whether `entry` is a link that also works in a copy of the directory `base`."""
     if not entry.is_symlink() or entry.readlink().is_absolute():
         return False
     return entry.exists() and Path(os.path.realpath(entry)).is_relative_to(base)
@@ -201,7 +197,7 @@ def _put(source: Path, target: Path) -> None:
         same = target.is_file() and filecmp.cmp(source, target, shallow=False)
     if not same and (target.exists() or target.is_symlink()):
         raise UsageError(
-            "a file of the overlay is there already, and is another one",
+            "a file of the overlay exists already, with other contents",
             file=target,
             expected=f"a copy of {source}",
             remedy="move it away, or give another directory with --to",
@@ -216,7 +212,7 @@ def _put(source: Path, target: Path) -> None:
 
 
 def _link(place: Path, origin: Path) -> bool:
-    """Whether a link could be made; on Windows that takes a privilege."""
+    """Make a link. False if that fails, as on Windows without the privilege."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         place.symlink_to(os.path.relpath(origin, place.parent), target_is_directory=True)

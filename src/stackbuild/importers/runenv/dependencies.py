@@ -1,11 +1,11 @@
-"""The dependencies of an older configuration: requirements, and bare addresses of git."""
+"""The dependencies of an older configuration: requirements, or addresses of git repositories."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.importers.model import Note, Wish
+from stackbuild.importers.runenv.model import Dependency
 from stackbuild.reading import Item, Problems, redacted
 from stackbuild.spec import values
 from stackbuild.transport.urls import without_credentials
@@ -13,17 +13,17 @@ from stackbuild.transport.urls import without_credentials
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-    from stackbuild.importers.jsonfile import JsonTable
+    from stackbuild.importers.runenv.jsonfile import JsonTable
 
 _USER = re.compile(r"(?<=://)(?P<user>[^/@]*)@")
 
 
-def read_wishes(table: JsonTable, key: str, file: str) -> tuple[Wish, ...]:
-    """The dependencies that the array at `key` names; `file` is what the table was read from.
+def read_dependencies(table: JsonTable, key: str, file: str) -> tuple[Dependency, ...]:
+    """The dependencies in the array at `key`; `file` is the file that holds `table`.
 
-    What a stack cannot ask for, and secrets in addresses, are left out and noted.
+    Secrets in addresses, and addresses that a stack cannot use, are left out and noted.
     """
-    found: dict[str, Wish] = {}
+    found: dict[str, Dependency] = {}
     for item in table.array(key, "an array of strings") or ():
         if not isinstance(item.value, str):
             table.problems.add(item.place, "wrong type", expected="a string", found=item.value)
@@ -32,13 +32,13 @@ def read_wishes(table: JsonTable, key: str, file: str) -> tuple[Wish, ...]:
             if requirement is not None and requirement.url:
                 requirement = _usable(requirement, item.place, table)
             if requirement is not None:
-                wish = Wish(requirement=requirement, place=f"{file}: {item.place}")
-                found.setdefault(str(requirement), wish)
+                dependency = Dependency(requirement=requirement, place=f"{file}: {item.place}")
+                found.setdefault(str(requirement), dependency)
     return tuple(found.values())
 
 
 def read_requirement(text: str, place: str, problems: Problems) -> Requirement | None:
-    """A requirement, with the name that a bare `git+` address has not."""
+    """The requirement `text`. A `git+` address without a name is named after its repository."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     words = text
@@ -62,22 +62,22 @@ def read_requirement(text: str, place: str, problems: Problems) -> Requirement |
 
 
 def _usable(requirement: Requirement, place: str, table: JsonTable) -> Requirement | None:
-    """A requirement with an address as a stack can have it; notes tell what was changed."""
+    """`requirement` with an address that a stack can use. A note tells what was changed."""
     address = requirement.url or ""
     match = _USER.search(address)
     if match and not (address.startswith("git+ssh:") and ":" not in match["user"]):
         requirement.url = _USER.sub("", address)
     if values.read_requirement(Item(place, str(requirement)), Problems()):
         if requirement.url != address:
-            text = f"the user in the address of {requirement.name} was left out: "
-            text += "git's own credential helper or netrc has to tell it"
-            table.unknown.append(Note(kind="question", place=place, text=text))
+            text = f"the user in the address of {requirement.name} was left out;"
+            text += " set it up in git's credential helper or netrc"
+            table.add_note("question", place, text)
         return requirement
     pinned = _of_wheel(requirement, address)
     shown = without_credentials(address.partition("?")[0])
-    what = f"is required as {pinned} here" if pinned else "was left out"
-    text = f"{requirement.name} comes from {shown}, and {what}: `stackbuild wheel add` takes wheels"
-    table.unknown.append(Note(kind="without-counterpart", place=place, text=text))
+    what = f"is now required as {pinned}" if pinned else "was left out"
+    text = f"{requirement.name} from {shown} {what}; add its wheel with `stackbuild wheel add`"
+    table.add_note("without-counterpart", place, text)
     return pinned
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackbuild.importers.contents import Contents, Environment, name_of
-from stackbuild.importers.frameworks import Choice, choose_frameworks, find, fits
+from stackbuild.planning.contents import Contents, Environment, name_of
+from stackbuild.planning.search import Choice, choose_frameworks, find, fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,216 @@
+"""One configuration file of runenv-python-3: `shared-config.json`, or a variant's `config.json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stackbuild.importers.runenv.dependencies import read_dependencies, read_requirement
+from stackbuild.importers.runenv.model import Config, Copy
+from stackbuild.platforms import Platform
+from stackbuild.reading import Item
+from stackbuild.spec.values import read_distribution, read_override
+from stackbuild.transport.urls import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.importers.runenv.jsonfile import JsonTable
+    from stackbuild.importers.runenv.model import Dependency, Keys
+
+_PLATFORMS = {str(platform): platform for platform in Platform}
+_ACTIONS = {"skip": "skip", "forceSource": "force-source"}
+_RESOLUTION_FLAGS = {"allowSourceAll": "allow-source-all", "strictMissing": "strict-missing"}
+_RESOLUTION_LISTS = {
+    "allowSourceList": "allow-source-list",
+    "forceNoBinaryList": "force-no-binary-list",
+    "onlyBinaryList": "only-binary-list",
+}
+_BUILD_FLAGS = {"enableLogging": "logging", "parallelDownloads": "parallel-downloads"}
+_LONGEST_BUILD = 7 * 24 * 3600
+_REASON = "as in the older configuration"
+
+
+def read_config(table: JsonTable, file: str) -> Config:
+    """The contents `table` of the file called `file`."""
+    packages, registries, build = map(table.part, ("packages", "registries", "build"))
+    specific = packages.part("platformSpecific")
+    dependencies: dict[Platform | None, tuple[Dependency, ...]]
+    dependencies = {None: read_dependencies(packages, "dependencies", file)}
+    copies: dict[Platform | None, tuple[Copy, ...]] = {None: _copies(packages, file)}
+    replaced: dict[Keys, Any] = {}
+    joined = _resolution(packages.part("resolution"), ())
+    for key, entry in specific.objects():
+        if key in _PLATFORMS:
+            dependencies[_PLATFORMS[key]] = read_dependencies(entry, "dependencies", file)
+            copies[_PLATFORMS[key]] = _copies(entry, file)
+            joined |= _resolution(entry.part("resolution"), ("platform-specific", key))
+            entry.done()
+        elif any(word in _PLATFORMS for word in entry.values):
+            _read_actions(key, entry, replaced)
+        else:
+            _note_platform(specific, key)
+    for field, read in (("skip", _reason), ("forceSource", _reason), ("buildWheel", _build_wheel)):
+        _read_by_package(packages.part(field), read, _kebab(field), replaced)
+    if names := _names(packages, "noDeps"):
+        joined["no-deps",] = names
+    joined |= _flags(build, _BUILD_FLAGS, ("build",))
+    if timeout := build.integer("timeout", default=0, low=1, high=_LONGEST_BUILD):
+        joined["build", "timeout"] = timeout
+    config = Config(
+        dependencies={key: items for key, items in dependencies.items() if items},
+        copies={key: items for key, items in copies.items() if items},
+        overrides=_overrides(packages.part("overrides")),
+        registries=_registries(registries),
+        replaced=replaced,
+        joined=joined,
+    )
+    for part in (build, packages, registries, table):
+        part.done()
+    return config
+
+
+def _kebab(key: str) -> str:
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in key)
+
+
+def _distribution(key: str, table: JsonTable) -> NormalizedName | None:
+    return read_distribution(Item(table.place_of(key), key), table.problems)
+
+
+def _note_platform(table: JsonTable, key: str) -> None:
+    table.note(key, f"no platform is called {key!r}, so this has no effect")
+
+
+def _by_platform(table: JsonTable) -> Iterator[str]:
+    """The keys that name platforms. The others are noted."""
+    for key in table.values:
+        if key in _PLATFORMS:
+            yield key
+        else:
+            _note_platform(table, key)
+
+
+def _read_by_package(
+    table: JsonTable,
+    read: Callable[[JsonTable, str], object],
+    field: str,
+    replaced: dict[Keys, Any],
+) -> None:
+    """Add the entries of a field that names packages, then platforms."""
+    for key, entry in table.objects():
+        name = _distribution(key, table)
+        values = {word: value for word in _by_platform(entry) if (value := read(entry, word))}
+        if name:
+            replaced[field, name] = values | replaced.get((field, name), {})
+
+
+def _reason(entry: JsonTable, platform: str) -> str | None:
+    return entry.text(platform)
+
+
+def _build_wheel(entry: JsonTable, platform: str) -> dict[str, Any] | None:
+    table = entry.object(platform)
+    if table is None:
+        return None
+    items = table.texts("buildRequires") or ()
+    requires = [read_requirement(item.value.strip(), item.place, table.problems) for item in items]
+    found = {
+        "reason": table.text("reason") or _REASON,
+        "build-requires": [str(requirement) for requirement in requires if requirement],
+        "config-settings": _config_settings(table),
+    }
+    table.done()
+    return found
+
+
+def _config_settings(table: JsonTable) -> dict[str, str | list[str]]:
+    """`key=value` words as pip takes them, or an object. A repeated key has several values."""
+    found: dict[str, list[str]] = {}
+    if isinstance(table.values.get("configSettings"), dict):
+        for key, setting in table.pairs("configSettings"):
+            found[key] = [setting.value]
+    else:
+        for item in table.texts("configSettings") or ():
+            key, sign, value = item.value.partition("=")
+            if sign and key.strip():
+                found.setdefault(key.strip(), []).append(value)
+            else:
+                table.problems.add(
+                    item.place, "not a setting", expected="key=value", found=item.value
+                )
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
+
+
+def _names(table: JsonTable, key: str) -> list[str]:
+    items = table.texts(key) or ()
+    names = (read_distribution(item, table.problems) for item in items)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _overrides(table: JsonTable) -> dict[NormalizedName, str]:
+    found = {}
+    for key in table.values:
+        name, text = _distribution(key, table), table.text(key)
+        if name and text and read_override(Item(table.place_of(key), text), table.problems):
+            found[name] = text
+    return found
+
+
+def _copies(table: JsonTable, file: str) -> tuple[Copy, ...]:
+    found: dict[tuple[str, str], Copy] = {}
+    for entry in table.tables("copyFiles"):
+        source, target = entry.text("from", required=True), entry.text("to", required=True)
+        entry.done()
+        if source and target:
+            copy = Copy(source=source, target=target, place=f"{file}: {entry.place}")
+            found.setdefault((source, target), copy)
+    return tuple(found.values())
+
+
+def _flags(table: JsonTable, words: dict[str, str], prefix: Keys) -> dict[Keys, Any]:
+    values = {key: table.flag(key, default=False) for key in words}
+    return {(*prefix, words[key]): value for key, value in values.items() if table.has(key)}
+
+
+def _resolution(table: JsonTable, prefix: Keys) -> dict[Keys, Any]:
+    prefix = (*prefix, "resolution")
+    found = _flags(table, _RESOLUTION_FLAGS, prefix)
+    for key, word in _RESOLUTION_LISTS.items():
+        if names := _names(table, key):
+            found[(*prefix, word)] = names
+    table.done()
+    return found
+
+
+def _registries(table: JsonTable) -> tuple[str, ...]:
+    """All addresses. In older files `default` was one more, beside the real default index."""
+    found = []
+    if isinstance(table.values.get("default"), str):
+        found.append(table.text("default") or "")
+    else:
+        found += [item.value for item in table.texts("default") or ()]
+    found += [item.value for item in table.texts("additional") or ()]
+    plain = {text.strip(): text.partition("?")[0].strip() for text in found if text}
+    for text, address in plain.items():
+        if text != address:
+            shown = without_credentials(address)
+            told = f"the query of {shown} may hold a secret, and was left out"
+            table.add_note("question", table.place, told)
+    return tuple(dict.fromkeys(plain.values()))
+
+
+def _read_actions(package: str, table: JsonTable, replaced: dict[Keys, Any]) -> None:
+    """`platformSpecific.<package>.<platform>.action` of the oldest files."""
+    name = read_distribution(Item(table.place, package), table.problems)
+    for word in _by_platform(table):
+        entry = table.object(word)
+        action = entry.text("action", required=True) if entry else None
+        reason = (entry.text("reason") if entry else None) or _REASON
+        if entry is not None:
+            entry.done()
+        if action in _ACTIONS and name:
+            replaced.setdefault((_ACTIONS[action], name), {})[word] = reason
+        elif action:
+            table.note(word, f"no action is called {action!r}, so this has no effect")

@@ -1,0 +1,212 @@
+"""The notes about each field of the configuration: what it became, or why it has no effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stackbuild.importers.runenv.merge import is_overridden
+from stackbuild.importers.runenv.model import Note
+from stackbuild.importers.runenv.repository import SHARED
+from stackbuild.importers.runenv.settings import given_to, kept_entries, kept_overrides
+from stackbuild.platforms import Platform
+from stackbuild.transport.urls import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from stackbuild.importers.runenv.model import Config, Keys, Repository, Variant
+    from stackbuild.importers.runenv.registries import Registry
+
+_OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
+"""The older names of the fields that name packages."""
+
+
+def config_notes(repository: Repository, registries: Mapping[str, Registry]) -> Iterator[Note]:
+    """The notes about `shared-config.json` and each `config.json`."""
+    shared = repository.shared
+    yield from _fields(
+        shared, SHARED, "[tool.stackbuild.shared]", kept_entries(repository), list(Platform)
+    )
+    if ("resolution", "strict-missing") not in shared.joined:
+        text = (
+            "not set: the older build left out packages that are not available, without an error."
+            " Here they are an error; set strict-missing = false to leave them out"
+        )
+        yield Note(kind="question", place=f"{SHARED}: packages.resolution.strictMissing", text=text)
+    if shared.dependencies.get(None):
+        text = "requirements of each variant that has no dependencies of its own"
+        yield _became(SHARED, "packages.dependencies", text)
+    for platform in shared.dependencies:
+        if platform:
+            field = f"packages.platformSpecific.{platform}.dependencies"
+            yield _became(SHARED, field, f"requirements of each variant on {platform}")
+    if shared.copies:
+        text = "copy-files of each variant, relative to its directory"
+        yield _became(SHARED, "packages.copyFiles", text)
+    yield from _shared_overrides(repository)
+    for variant in repository.variants:
+        table = f"[tool.stackbuild.layers.{variant.name}]"
+        yield from _dependencies(variant)
+        kept, platforms = set(variant.own.replaced), variant.platforms
+        yield from _fields(variant.own, variant.file, table, kept, platforms)
+        yield from _copies(variant, table)
+        yield from _overrides(variant)
+        yield from _other_platforms(variant)
+    yield from _registries(repository, registries)
+    yield from _needless_shared(repository)
+
+
+def _became(file: str, field: str, text: str) -> Note:
+    return Note(kind="became", place=f"{file}: {field}", text=text)
+
+
+def _fields(
+    config: Config, file: str, table: str, kept: set[Keys], platforms: Collection[str]
+) -> Iterator[Note]:
+    """Fields that have the same meaning in `table`; only the entries `kept` stand there."""
+    for field, older in _OLDER.items():
+        entries = [keys for keys in config.replaced if keys[0] == field]
+        moved = sorted(keys[1] for keys in entries if keys not in kept)
+        if entries:
+            text = f"{field} in {table}: {', '.join(keys[1] for keys in entries)}"
+            if moved:
+                text += f"; {', '.join(moved)} in each layer, as a variant has its own entry"
+            yield _became(file, f"packages.{older}", text)
+    if names := config.joined.get(("no-deps",)):
+        yield _became(file, "packages.noDeps", f"no-deps in {table}: {', '.join(names)}")
+    for keys in dict.fromkeys(keys[:-1] for keys in config.joined if len(keys) > 1):
+        if keys[0] != "platform-specific" or keys[1] in platforms:
+            yield _became(file, _older_place(keys), f"{'.'.join(keys)} in {table}")
+        else:
+            text = f"the variant is not made for {keys[1]}"
+            yield Note(kind="needless", place=f"{file}: {_older_place(keys)}", text=text)
+    whitelists = dict.fromkeys(
+        keys[:3] for keys in config.replaced if keys[0] == "platform-specific"
+    )
+    for keys in whitelists:
+        if keys[1] not in platforms:
+            continue
+        place = "checker/whitelists" if file == SHARED else f"checker/whitelists of {file}"
+        text = f"{'.'.join(keys)} in {table}"
+        yield Note(kind="became", place=f"{place}: {keys[1]}", text=text)
+
+
+def _older_place(keys: Keys) -> str:
+    if keys[0] == "platform-specific":
+        return f"packages.platformSpecific.{'.'.join(keys[1:])}"
+    return "build" if keys[0] == "build" else f"packages.{'.'.join(keys)}"
+
+
+def _dependencies(variant: Variant) -> Iterator[Note]:
+    count = len({str(item.requirement) for item in variant.asked()})
+    text = f"requirements of {variant.name}: {count}" if count else "no requirements"
+    yield _became(variant.file, "packages.dependencies", text)
+    for item in variant.asked():
+        if (item.requirement.url or "").startswith("git+"):
+            text = f"a requirement on a commit of {item.requirement.name}, named after its address"
+            yield Note(kind="became", place=item.place, text=text)
+
+
+def _copies(variant: Variant, table: str) -> Iterator[Note]:
+    for platform in variant.own.copies:
+        older = f"platformSpecific.{platform}.copyFiles" if platform else "copyFiles"
+        field = f"platform-specific.{platform}.copy-files" if platform else "copy-files"
+        if platform is None or platform in variant.platforms:
+            yield _became(variant.file, f"packages.{older}", f"{field} in {table}")
+
+
+def _shared_overrides(repository: Repository) -> Iterator[Note]:
+    kept = kept_overrides(repository)
+    for name, version in repository.shared.overrides.items():
+        users = [variant.name for variant in repository.variants if name in variant.names()]
+        place = f"{SHARED}: packages.overrides.{name}"
+        if name in kept:
+            text = f"overrides.{name} = {version!r} in [tool.stackbuild.shared]"
+            yield Note(kind="became", place=place, text=text)
+        elif users:
+            text = f"overrides.{name} in the layers {', '.join(users)}, which name it"
+            yield Note(kind="became", place=place, text=text)
+        else:
+            yield Note(kind="needless", place=place, text="no variant names this package")
+
+
+def _overrides(variant: Variant) -> Iterator[Note]:
+    own = variant.own.overrides
+    for name, version in own.items():
+        place = f"{variant.file}: packages.overrides.{name}"
+        general = [i for i in variant.config.dependencies.get(None, ()) if i.name == name]
+        if any(is_overridden(item, own) for item in general):
+            text = f"the requirement {general[0].requirement}, and overrides.{name} = {version!r}"
+            yield Note(kind="became", place=place, text=text)
+        elif name in variant.names():
+            text = (
+                f"overrides.{name} = {version!r}, which here also replaces versions in ranges,"
+                " in dependencies of one platform, and in what other packages require"
+            )
+            yield Note(kind="question", place=place, text=text)
+        else:
+            text = "it replaced the version of none of the dependencies"
+            yield Note(kind="needless", place=place, text=text)
+
+
+def _other_platforms(variant: Variant) -> Iterator[Note]:
+    """Entries for platforms that the variant is not made for."""
+    own = variant.own
+    for keys, entry in own.replaced.items():
+        if keys[0] in _OLDER:
+            gone = [platform for platform in entry if platform not in variant.platforms]
+            place = f"packages.{_OLDER[keys[0]]}.{keys[1]}"
+        else:
+            gone = [keys[1]] if keys[1] not in variant.platforms else []
+            place = f"checker/whitelists/{keys[1]}: {keys[3]}"
+        if gone:
+            text = f"the variant is not made for {', '.join(gone)}"
+            yield Note(kind="needless", place=f"{variant.file}: {place}", text=text)
+    for platform in own.dependencies:
+        field = f"packages.platformSpecific.{platform}.dependencies"
+        if platform and platform in variant.platforms:
+            yield _became(variant.file, field, f"platform-specific.{platform}.dependencies")
+        elif platform:
+            text = f"the variant is not made for {platform}"
+            yield Note(kind="needless", place=f"{variant.file}: {field}", text=text)
+
+
+def _registries(repository: Repository, registries: Mapping[str, Registry]) -> Iterator[Note]:
+    users: dict[str, set[str]] = {}
+    for variant in repository.variants:
+        for name, registry in given_to(variant, registries).items():
+            users.setdefault(registry.name, set()).add(name)
+    for url, registry in registries.items():
+        place = f"registries.additional: {registry.url}"
+        if names := users.get(registry.name):
+            text = f"the index {registry.name!r}, used for {', '.join(sorted(names))}"
+            if registry.is_nvidia:
+                text += ", and searched first by the layers that name these"
+            yield Note(kind="became", place=place, text=text)
+        else:
+            known = registry.is_nvidia or registry.build is not None
+            reason = "no requirement names what it is for" if known else "its purpose is not known"
+            text = (
+                f"the index {registry.name!r} is not used: {reason}. Name what comes from it in"
+                f" `package_indexes` of the layers (name = {registry.name!r})"
+            )
+            yield Note(kind="question", place=place, text=text)
+        if without_credentials(url) != url:
+            host = urlsplit(registry.url).hostname
+            text = f"its user and password were left out; set those of {host} outside the stack"
+            yield Note(kind="question", place=place, text=text)
+
+
+def _needless_shared(repository: Repository) -> Iterator[Note]:
+    """Shared skips for platforms that no variant which names the package is made for."""
+    for keys, reasons in repository.shared.replaced.items():
+        users = [v for v in repository.variants if keys[0] == "skip" and keys[1] in v.names()]
+        for platform in reasons:
+            if users and not any(platform in variant.platforms for variant in users):
+                names = ", ".join(variant.name for variant in users)
+                yield Note(
+                    kind="needless",
+                    place=f"{SHARED}: packages.skip.{keys[1]}.{platform}",
+                    text=f"not made for {platform}: {names}. The entry is kept, and can go",
+                )

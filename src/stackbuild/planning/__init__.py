@@ -1,0 +1,1 @@
+"""The choice of frameworks for a locked stack."""

@@ -1,0 +1,135 @@
+"""What the applications of a locked stack hold, and what each distribution needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackbuild.lock.dependencies import active, requested_extras
+from stackbuild.lock.indexes import index_settings
+from stackbuild.planning.contents import Environment
+from stackbuild.platforms import marker_environment
+from stackbuild.resolve.siblings import asked_extras
+from stackbuild.spec.model import LayerKind
+from stackbuild.spec.policy import policy_on_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.model import LayerLock, LockedDistribution
+    from stackbuild.platforms import Platform
+    from stackbuild.resolve.metadata import Metadata
+    from stackbuild.spec.model import Layer, Stack
+
+    Locks = Mapping[tuple[str, Platform], LayerLock]
+    Names = frozenset[NormalizedName]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What an application imports on one platform, without the distributions of its runtime."""
+
+    distributions: Mapping[NormalizedName, LockedDistribution]
+    needs: Mapping[NormalizedName, Names]
+    """What each requires, of those that are there."""
+    lacks: Mapping[NormalizedName, Names]
+    """What each requires, of those that are left out."""
+    left_out: Mapping[NormalizedName, str]
+    """What `skip` and `strict-missing` left out, with the reason."""
+    bare: Names
+    """Those whose requirements `no-deps` ignores."""
+
+    def key(self, name: NormalizedName, application: str) -> str:
+        """The same for two applications only if they can share the distribution.
+
+        The result of a source build depends on the settings of its layer, so it is not shared.
+        """
+        item = self.distributions[name]
+        parts = [f"{name}=={item.version}", item.wheel.sha256]
+        parts += ["without dependencies"] if name in self.bare else []
+        parts += [f"built in {application}"] if item.source is not None else []
+        return " ".join(parts)
+
+
+def chain_locks(stack: Stack, layer: Layer, platform: Platform, locks: Locks) -> list[LayerLock]:
+    """The locks of `layer` and its frameworks, nearest first."""
+    return [
+        locks[member.name, platform]
+        for member in stack.chain(layer)
+        if member.kind is not LayerKind.RUNTIME
+    ]
+
+
+def held_by(
+    stack: Stack, layer: Layer, platform: Platform, locks: Locks, metadata: Metadata
+) -> Held:
+    """What `layer` holds. Raises FetchError if the metadata of a wheel is not available."""
+    chain = chain_locks(stack, layer, platform, locks)
+    found: dict[NormalizedName, LockedDistribution] = {}
+    requires: dict[str, Sequence[str]] = {}
+    for lock in chain:
+        # The nearest layer's distribution is the one that is imported.
+        items = [item for item in lock.distributions if item.name not in found]
+        found |= {item.name: item for item in items}
+        indexes = index_settings(stack, stack.layers[lock.layer])
+        described = metadata.of(lock.layer, items, indexes)
+        requires |= {name: one.requires for name, one in described.items()}
+    left_out = {
+        item.name: item.reason
+        for lock in chain
+        for item in (*lock.skipped, *lock.omitted)
+        if item.name not in found
+    }
+    bare = frozenset(policy_on_chain(stack, layer, platform).no_deps) & found.keys()
+    requires |= dict.fromkeys(bare, ())
+    environment = marker_environment(platform, str(stack.python_version(layer)))
+    extras = requested_extras(requires, asked_extras(stack, layer, platform), environment)
+    wanted = {name: _required(requires[name], extras[name], environment) for name in found}
+    return Held(
+        distributions=found,
+        needs={name: names & found.keys() for name, names in wanted.items()},
+        lacks={name: names & left_out.keys() for name, names in wanted.items()},
+        left_out=left_out,
+        bare=bare,
+    )
+
+
+def _required(
+    texts: Sequence[str], extras: Collection[str], environment: Mapping[str, str]
+) -> Names:
+    from packaging.requirements import InvalidRequirement
+    from packaging.utils import canonicalize_name
+
+    found = set()
+    for text in texts:
+        try:
+            requirement = active(text, extras, environment)
+        except InvalidRequirement:
+            # uv ignores such a requirement of an old distribution too.
+            continue
+        if requirement:
+            found.add(canonicalize_name(requirement.name))
+    return frozenset(found)
+
+
+def environment_of(application: str, held: Mapping[Platform, Held]) -> Environment:
+    """An application as the search sees it."""
+    keys = {
+        platform: {name: item.key(name, application) for name in item.distributions}
+        for platform, item in held.items()
+    }
+    return Environment(
+        sizes={
+            platform: {
+                keys[platform][name]: found.wheel.size for name, found in item.distributions.items()
+            }
+            for platform, item in held.items()
+        },
+        needs={
+            platform: {keys[platform][name]: frozenset(names) for name, names in item.needs.items()}
+            for platform, item in held.items()
+        },
+        excluded={platform: frozenset(item.left_out) for platform, item in held.items()},
+    )

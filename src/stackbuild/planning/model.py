@@ -1,0 +1,108 @@
+"""The frameworks that a stack could have, and the downloads that they save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.lock.model import LockedDistribution
+    from stackbuild.platforms import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuggestedFramework:
+    """A framework that the stack does not have yet."""
+
+    name: str
+    runtime: str
+    applications: tuple[str, ...]
+    """The applications that stand on it, in the order of the spec."""
+    below: tuple[str, ...]
+    """All frameworks below it, nearest first."""
+    platforms: tuple[Platform, ...]
+    held: Mapping[Platform, Mapping[NormalizedName, LockedDistribution]]
+    """The distributions in it."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of its `[[frameworks]]` table that it has in common with its applications."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`[tool.stackbuild.layers.<name>]`, except for requirements of one platform."""
+
+    def requirements(self) -> dict[Platform | None, tuple[str, ...]]:
+        """An exact requirement for each distribution; None for those on all its platforms."""
+        on: dict[str, list[Platform]] = {}
+        for platform, items in self.held.items():
+            for name, item in sorted(items.items()):
+                on.setdefault(f"{name}=={item.version}", []).append(platform)
+        everywhere = {text for text, where in on.items() if len(where) == len(self.platforms)}
+        found: dict[Platform | None, tuple[str, ...]] = {None: tuple(sorted(everywhere))}
+        for platform in self.platforms:
+            texts = tuple(t for t, where in on.items() if platform in where and t not in everywhere)
+            if texts:
+                found[platform] = tuple(sorted(texts))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Bytes of all layers of the stack on one platform, without interpreters and overlays."""
+
+    platform: Platform
+    separate: int
+    """With no frameworks."""
+    layers: int
+    """With the suggested frameworks."""
+    now: int
+    """With the frameworks that the stack has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """The result of a search."""
+
+    frameworks: tuple[SuggestedFramework, ...]
+    """Lower ones first."""
+    table: tuple[Comparison, ...]
+    exact: bool
+    """Whether no other frameworks would save more."""
+
+    def chain(self, application: str) -> tuple[str, ...]:
+        """The frameworks that `application` names: those that no other of them brings along."""
+        found = [item for item in reversed(self.frameworks) if application in item.applications]
+        implied = {name for item in found for name in item.below}
+        return tuple(item.name for item in found if item.name not in implied)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a script."""
+        return {
+            "frameworks": [
+                {
+                    "name": item.name,
+                    "applications": list(item.applications),
+                    "below": list(item.below),
+                    "distributions": {
+                        str(platform): [f"{d.name}=={d.version}" for d in held.values()]
+                        for platform, held in item.held.items()
+                    },
+                    "sizes": {
+                        str(platform): sum(d.wheel.size for d in held.values())
+                        for platform, held in item.held.items()
+                    },
+                }
+                for item in self.frameworks
+            ],
+            "bytes": [
+                {
+                    "platform": str(row.platform),
+                    "separate": row.separate,
+                    "layers": row.layers,
+                    "now": row.now,
+                }
+                for row in self.table
+            ],
+            "exact": self.exact,
+        }

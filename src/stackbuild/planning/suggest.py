@@ -1,0 +1,165 @@
+"""Frameworks for a locked stack that minimise the total download."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import UsageError
+from stackbuild.lock.current import load_locks
+from stackbuild.planning.common import common_fields, common_settings
+from stackbuild.planning.contents import name_of
+from stackbuild.planning.held import chain_locks, environment_of, held_by
+from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
+from stackbuild.planning.search import choose_frameworks
+from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.uv import Uv
+from stackbuild.spec.model import LayerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packaging.utils import NormalizedName
+
+    from stackbuild.messages import Messages
+    from stackbuild.planning.common import Applications, Contents
+    from stackbuild.planning.held import Held, Locks
+    from stackbuild.planning.search import Choice, Framework
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.workspace import Workspace
+
+
+LAYER_BYTES = 4_000
+"""The measured size of a layer's own metadata in an archive. A framework has to save more."""
+
+
+def suggest(stack: Stack, workspace: Workspace, messages: Messages) -> Suggestion:
+    """The frameworks that minimise the total download of all applications of `stack`.
+
+    Versions and sizes are those of the locks. What each distribution requires is read from the
+    metadata of its wheel. Raises UsageError for a stack without applications, LockError if a lock
+    is missing or stale, and FetchError if the metadata of a wheel is not available.
+    """
+    layers = [item for item in stack.layers.values() if item.kind is LayerKind.APPLICATION]
+    if not layers:
+        raise UsageError("the stack has no application, so there is nothing to share")
+    pairs = [(layer, p) for layer in layers for p in layer.platforms if p in stack.platforms]
+    locks = load_locks(stack, workspace, pairs)
+    metadata = Metadata(workspace, messages, Uv(workspace).pages)
+    held: dict[str, dict[Platform, Held]] = {layer.name: {} for layer in layers}
+    with messages.task("reading metadata", len(pairs), unit="environments") as task:
+        for layer, platform in pairs:
+            held[layer.name][platform] = held_by(stack, layer, platform, locks, metadata)
+            task.advance(1)
+    frameworks: list[SuggestedFramework] = []
+    choices = []
+    # The frameworks of the stack would be replaced.
+    taken = {
+        item.name.lower() for item in stack.layers.values() if item.kind is not LayerKind.FRAMEWORK
+    }
+    for runtime in dict.fromkeys(layer.runtime for layer in layers):
+        group = {layer.name: held[layer.name] for layer in layers if layer.runtime == runtime}
+        environments = {name: environment_of(name, item) for name, item in group.items()}
+        choice = choose_frameworks(environments, layer_bytes=LAYER_BYTES)
+        choices.append(choice)
+        frameworks += _frameworks(stack, runtime, choice, group, taken)
+    return Suggestion(
+        frameworks=tuple(frameworks),
+        table=_table(choices, _bytes_now(stack, pairs, locks)),
+        exact=all(choice.exact for choice in choices),
+    )
+
+
+def _frameworks(
+    stack: Stack, runtime: str, choice: Choice, held: Applications, taken: set[str]
+) -> list[SuggestedFramework]:
+    found: list[SuggestedFramework] = []
+    for framework in choice.frameworks:
+        members = {name: held[name] for name in held if name in framework.environments}
+        contents = _contents(framework, members)
+        made = {platform for name in members for platform in stack.layers[name].platforms}
+        layers = [stack.layers[name] for name in members]
+        everyone = len(members) == len(held)
+        fields = common_fields(stack, layers, contents)
+        platforms = tuple(p for p in stack.layers[runtime].platforms if p in made)
+        if platforms != stack.layers[runtime].platforms:
+            fields["platforms"] = [platform.venvstacks_name for platform in platforms]
+        found.append(
+            SuggestedFramework(
+                name=_free_name(layers, contents, taken, everyone=everyone),
+                runtime=runtime,
+                applications=tuple(members),
+                below=tuple(found[position].name for position in framework.below),
+                platforms=platforms,
+                held=contents,
+                fields=fields,
+                settings=common_settings(layers, fields, contents, members),
+            )
+        )
+    return found
+
+
+def _contents(framework: Framework, members: Applications) -> Contents:
+    from packaging.utils import canonicalize_name
+
+    contents = {}
+    for platform in dict.fromkeys(p for held in members.values() for p in held):
+        names = sorted(canonicalize_name(name_of(k)) for k in framework.contents.get(platform, ()))
+        if names:
+            holder = next(held[platform] for held in members.values() if platform in held)
+            contents[platform] = {name: holder.distributions[name] for name in names}
+    return contents
+
+
+def _free_name(
+    layers: Sequence[Layer], contents: Contents, taken: set[str], *, everyone: bool
+) -> str:
+    """`common` if all applications share it, else after the largest distribution asked for."""
+    from packaging.utils import canonicalize_name
+
+    asked = {
+        canonicalize_name(requirement.name)
+        for layer in layers
+        for platform in layer.platforms
+        for requirement in layer.requirements_on(platform)
+    }
+    sizes: dict[NormalizedName, int] = {}
+    for items in contents.values():
+        for name, item in items.items():
+            sizes[name] = sizes.get(name, 0) + item.wheel.size
+    largest = min(sizes, key=lambda name: (name not in asked, -sizes[name], name))
+    base = "common" if everyone else f"with-{largest}"
+    names = (base if number == 1 else f"{base}-{number}" for number in count(1))
+    free = next(name for name in names if name.lower() not in taken)
+    taken.add(free.lower())
+    return free
+
+
+def _table(choices: Sequence[Choice], now: Mapping[Platform, int]) -> tuple[Comparison, ...]:
+    return tuple(
+        Comparison(
+            platform=platform,
+            separate=sum(choice.separate.get(platform, 0) for choice in choices),
+            layers=sum(choice.layered.get(platform, 0) for choice in choices),
+            now=size,
+        )
+        for platform, size in sorted(now.items())
+    )
+
+
+def _bytes_now(
+    stack: Stack, pairs: Sequence[tuple[Layer, Platform]], locks: Locks
+) -> dict[Platform, int]:
+    """The bytes of all layers as they are, by platform. Empty frameworks are not counted."""
+    counted = {
+        (lock.layer, platform): lock
+        for layer, platform in pairs
+        for lock in chain_locks(stack, layer, platform, locks)
+    }
+    now: dict[Platform, int] = {}
+    for (_, platform), lock in counted.items():
+        size = sum(item.wheel.size for item in lock.distributions)
+        is_counted = size or stack.layers[lock.layer].kind is LayerKind.APPLICATION
+        now[platform] = now.get(platform, 0) + size + (LAYER_BYTES if is_counted else 0)
+    return now

@@ -21,7 +21,7 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 MISSING := this needs CPython 3.11 or newer with its venv and ensurepip modules (Debian, Ubuntu: \
 	the package python3-venv); name it with `make PYTHON=/path/to/python …`
 
-.PHONY: help setup demo test test-slow test-fresh mutants bench lint format clean
+.PHONY: help setup demo test test-slow test-fresh mutants bench reference lint format clean
 
 help:  ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -47,6 +47,9 @@ mutants: $(SYNCED)  ## change the code that guards integrity; print what no test
 
 bench: $(SYNCED)  ## time stackbuild against its peers and print the ratios
 	$(VENV)/bin/python -m bench
+
+reference: $(SYNCED)  ## write the table and the JSON Schema of policy fields in docs/
+	$(VENV)/bin/python -m tools.policy_reference
 
 lint: $(SYNCED)  ## linters and type checker
 	$(VENV)/bin/ruff check

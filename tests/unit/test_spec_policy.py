@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
+from tools import policy_reference
 
+from stackbuild.lock.digests import inputs_digest
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
-from stackbuild.spec.policy import merge
+from stackbuild.spec.policy import SPECIFIC, merge
+from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS
+from stackbuild.spec.settings import Field, Kind, Leaf, Named
 from tests.support.specs import ALL, read_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from stackbuild.spec.model import Settings
@@ -60,11 +67,24 @@ def _list(settings: Settings) -> Any:
     return settings.get("list", ())
 
 
-def test_every_field_arrives_in_the_policy(tmp_path: Path) -> None:
-    stack = read_spec(
-        tmp_path,
-        ALL,
-        """
+LINUX = Platform.LINUX_X64
+
+EXAMPLES = {
+    "skip": "skip.a.linux-x64 = 'reason'",
+    "force-source": "force-source.a.linux-x64 = 'reason'",
+    "build-wheel": "build-wheel.a.linux-x64.reason = 'reason'",
+    "no-deps": "no-deps = ['a']",
+    "overrides": "overrides.a = '1'",
+    "dependencies": "platform-specific.linux-x64.dependencies = ['a']",
+    "resolution": "resolution.strict-missing = false",
+    "registries": "registries.additional = ['ours']",
+    "build": "build.timeout = 1",
+    "allow-import-errors": "allow-import-errors.a.b = 'text'",
+    "copy-files": "copy-files = [{ from = 'file', to = '.' }]",
+}
+"""Something for each field."""
+
+POLICY = """
 [tool.stackbuild.shared]
 skip.Torch = { linux-x64 = "shared", macosx_arm64 = "mac" }
 force-source.numpy.linux-x64 = "f"
@@ -87,8 +107,11 @@ config-settings = { one = "{packageRoot}/x", many = ["a", "b"] }
 dependencies = ["torch==1"]
 resolution = { allow-source-all = true, force-no-binary-list = ["d"] }
 allow-import-errors."x-*"."x.z" = "other"
-""",
-    )
+"""
+
+
+def test_every_field_arrives_in_the_policy(tmp_path: Path) -> None:
+    stack = read_spec(tmp_path, ALL, POLICY)
     build = BuildWheel(
         reason="none",
         build_requires=("setuptools>=40", "wheel"),
@@ -138,3 +161,67 @@ def test_who_may_be_built() -> None:
     assert [policy.may_build(name) for name in (a, b, c)] == [True, False, True]
     assert policy.from_source == (a,)
     assert not Policy().may_build(a)
+
+
+def test_the_inputs_of_a_lock_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    # Otherwise all locks of users become stale.
+    stack = read_spec(tmp_path, ALL, POLICY.replace("{packageRoot}/x", "x"))
+    inputs = [inputs_digest(stack, stack.layers[name], LINUX, [], None) for name in ("app", "base")]
+    assert inputs == [
+        "09bfa2a32685c1b1a0d6cf7ab330dabedb5f2401b8cab55f25bac9731c047810",
+        "91e9fd4ba298e9431982ee1fed716981c72f011169ea91c625128bfa5f6689bb",
+    ]
+
+
+@pytest.mark.parametrize("field", POLICY_FIELDS, ids=lambda field: field.key)
+def test_a_field_changes_the_inputs_of_a_lock_as_declared(tmp_path: Path, field: Field) -> None:
+    text = EXAMPLES[field.key]
+    (tmp_path / "overlays/app").mkdir(parents=True)
+    (tmp_path / "overlays/app/file").touch()
+    index = '[[tool.uv.index]]\nname = "ours"\nurl = "https://example.org/simple"\n'
+    spec = ALL.replace('["base"]', '["base"]\npackage_indexes = { a = "ours" }') + index
+    digests = set()
+    for own in ("", text):
+        stack = read_spec(tmp_path, spec, f"[tool.stackbuild.layers.app]\n{own}")
+        digests.add(inputs_digest(stack, stack.layers["app"], LINUX, [], None))
+    in_inputs = field.changes in ("policy", "requirements", "indexes")
+    assert (len(digests) == 2) == in_inputs
+
+
+def test_every_field_of_a_policy_is_declared() -> None:
+    declared = {field.attribute for field in POLICY_FIELDS}
+    assert {field.name for field in fields(Policy)} <= declared
+
+
+def test_arrays_are_joined_and_other_values_replaced(tmp_path: Path) -> None:
+    settings = dict(read_spec(tmp_path, ALL, POLICY).layers["app"].settings)
+    specific: Any = settings.pop(SPECIFIC)
+    leaves = [*_leaves(settings), *_leaves(specific[LINUX])]
+    assert len(leaves) > 20
+    for leaf, node in leaves:
+        # A value for a build backend is of either kind.
+        either = "anyOf" in leaf.schema
+        assert either or leaf.merging == ("joined" if isinstance(node, tuple) else "replaced")
+
+
+def _leaves(settings: Any) -> Iterator[tuple[Leaf, object]]:
+    for key, node in settings.items():
+        yield from _leaves_of(BY_KEY[key].kind, node)
+
+
+def _leaves_of(kind: Kind, node: Any) -> Iterator[tuple[Leaf, object]]:
+    if isinstance(kind, Leaf):
+        yield kind, node
+    elif isinstance(kind, Named):
+        for below in node.values():
+            yield from _leaves_of(kind.of, below)
+    else:
+        for field in kind.fields:
+            if field.key in node:
+                yield from _leaves_of(field.kind, node[field.key])
+
+
+def test_the_documentation_says_what_is_declared() -> None:
+    page = policy_reference.PAGE.read_text(encoding="utf-8")
+    assert policy_reference.page(page) == page, "run `make reference`"
+    assert policy_reference.SCHEMA.read_text(encoding="utf-8") == policy_reference.schema_text()

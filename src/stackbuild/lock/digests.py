@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stackbuild.spec.model import SourcePolicy
+from stackbuild.spec.model import Policy
 from stackbuild.spec.policy import policy_on_chain
+from stackbuild.spec.policy_fields import POLICY_FIELDS
 from stackbuild.spec.settings import PACKAGE_ROOT
 from stackbuild.strictjson import digest_of
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.platforms import Platform
     from stackbuild.project.files import ProjectFiles
-    from stackbuild.spec.model import BuildWheel, Layer, Policy, Stack
+    from stackbuild.spec.model import BuildWheel, Layer, Stack
 
 
 RESOLUTION = 1
@@ -119,15 +121,22 @@ def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
 
 def _described(policy: Policy) -> dict[str, object]:
     """What of `policy` a lock depends on."""
-    fields = {
-        "skip": dict(policy.skip),
-        "force-source": dict(policy.force_source),
-        "build-wheel": {name: asdict(build) for name, build in policy.build_wheel.items()},
-        "no-deps": sorted(policy.no_deps),
-        "overrides": dict(policy.overrides),
-        "resolution": asdict(policy.resolution) if policy.resolution != SourcePolicy() else None,
+    default = Policy()
+    return {
+        field.key: _plain(getattr(policy, field.attribute))
+        for field in POLICY_FIELDS
+        if field.changes == "policy"
+        and getattr(policy, field.attribute) != getattr(default, field.attribute)
     }
-    return {key: value for key, value in fields.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    """The value of a policy field as JSON can hold it, independent of order."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return sorted(value)
+    return value if isinstance(value, str) else asdict(value)
 
 
 def uses_package_root(settings: BuildWheel | None) -> bool:

@@ -24,13 +24,13 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 
-def read_copy_files(table: Table, directory: Path | None) -> tuple[Setting, ...]:
-    """The entries of `copy-files`, each a `CopyFiles`.
+def read_copy_files(table: Table, key: str, directory: Path | None) -> tuple[Setting, ...]:
+    """The entries of the array at `key`, each a `CopyFiles`.
 
     Their sources must exist below `directory`; with None that is left to
     `check_copy_files`.
     """
-    entries = table.tables("copy-files")
+    entries = table.tables(key)
     found = ((entry.place, _entry(entry, directory)) for entry in entries)
     return tuple(Setting(value, place) for place, value in found if value)
 

@@ -1,24 +1,24 @@
-"""Merging shared settings into those of a layer, and what comes out for one platform."""
+"""Reading the policy fields, merging shared ones into a layer's, and the policy of one platform."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
+from stackbuild.spec.model import Policy, Setting
+from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS
+from stackbuild.spec.settings import on_platform as settings_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from stackbuild.platforms import Platform
-    from stackbuild.reading import Problems
+    from stackbuild.reading import Problems, Table
     from stackbuild.spec.model import Layer, Settings, Stack
-
-    Node = Setting | tuple[Setting, ...] | Settings
+    from stackbuild.spec.settings import Context, Field, Node
 
 SPECIFIC = "platform-specific"
-_BY_PLATFORM = ("skip", "force-source", "build-wheel")
 
 
 def merge(shared: Settings, own: Settings) -> Settings:
@@ -47,19 +47,36 @@ def _joined(first: tuple[Setting, ...], second: tuple[Setting, ...]) -> tuple[Se
     return tuple(found)
 
 
+def read_settings(
+    table: Table,
+    by_platform: Callable[[Table | None], Iterable[tuple[Platform, Table]]],
+    context: Context,
+) -> Settings:
+    """The policy fields that `table` sets; `by_platform` gives the subtables of `SPECIFIC`."""
+    specific: dict[str, Node] = {}
+    for platform, entry in by_platform(table.table(SPECIFIC)):
+        specific[str(platform)] = _read(
+            entry, (field for field in POLICY_FIELDS if field.specific), context
+        )
+        entry.done()
+    found = _read(table, (field for field in POLICY_FIELDS if field.general), context)
+    return {**found, SPECIFIC: specific} if specific else found
+
+
+def _read(table: Table, chosen: Iterable[Field], context: Context) -> dict[str, Node]:
+    found = {field.key: field.kind.read(table, field.key, context) for field in chosen}
+    return {key: node for key, node in found.items() if node}
+
+
 def on_platform(settings: Settings, platform: Platform) -> Settings:
     """What `settings` come to on `platform`, without the level that names platforms."""
     chosen: dict[str, Node] = {}
     for key, node in settings.items():
-        if key in _BY_PLATFORM:
-            named = cast("Settings", node)
-            entries = {name: cast("Settings", entry).get(platform) for name, entry in named.items()}
-            chosen[key] = {name: entry for name, entry in entries.items() if entry}
-        elif key != SPECIFIC:
-            chosen[key] = node
+        found = settings_on(BY_KEY[key].kind, node, platform) if key in BY_KEY else node
+        if found and key != SPECIFIC:
+            chosen[key] = found
     specific = cast("Settings", settings.get(SPECIFIC, {}))
-    chosen = dict(merge(chosen, cast("Settings", specific.get(platform, {}))))
-    return {key: node for key, node in chosen.items() if node}
+    return merge(chosen, cast("Settings", specific.get(platform, {})))
 
 
 def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
@@ -89,19 +106,18 @@ def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
 def with_policy(layer: Layer, settings: Settings) -> Layer:
     """`layer` with what the merged `settings` say about it."""
     by_platform = {platform: on_platform(settings, platform) for platform in layer.platforms}
-    specific = cast("Settings", settings.get(SPECIFIC, {}))
+    specific = cast("Mapping[str, Settings]", settings.get(SPECIFIC, {}))
     own = {
-        platform: _plain(cast("Settings", specific.get(platform, {}))).get("copy-files", ())
-        for platform in layer.platforms
+        platform: _value(specific.get(platform, {}), "copy-files") for platform in layer.platforms
     }
     return replace(
         layer,
         policies={
             platform: policy_of(chosen) for platform, chosen in by_platform.items() if chosen
         },
-        registries=_plain(settings).get("registries", {}).get("additional", ()),
-        settings=merge(layer.settings, settings),
-        copy_files=_plain(settings).get("copy-files", ()),
+        registries=(_value(settings, "registries") or {}).get("additional", ()),
+        settings={**layer.settings, **settings},
+        copy_files=_value(settings, "copy-files") or (),
         platform_copy_files={platform: files for platform, files in own.items() if files},
     )
 
@@ -133,35 +149,13 @@ def check_registries(layers: Iterable[Layer], problems: Problems) -> None:
 
 def policy_of(settings: Settings) -> Policy:
     """The policy that `settings` of one platform mean."""
-    values = _plain(settings)
+    names = {field.name for field in fields(Policy)}
+    chosen = (BY_KEY[key] for key in settings if key in BY_KEY)
     return Policy(
-        skip=values.get("skip", {}),
-        force_source=values.get("force-source", {}),
-        build_wheel={
-            name: BuildWheel(**_fields(entry))
-            for name, entry in values.get("build-wheel", {}).items()
-        },
-        no_deps=values.get("no-deps", ()),
-        overrides=values.get("overrides", {}),
-        resolution=SourcePolicy(**_fields(values.get("resolution", {}))),
-        dependencies=values.get("dependencies", ()),
-        build=BuildSettings(**_fields(values.get("build", {}))),
-        allow_import_errors=values.get("allow-import-errors", {}),
+        **{item.attribute: _value(settings, item.key) for item in chosen if item.attribute in names}
     )
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    """The values without their places."""
-    return {key: _value(node) for key, node in settings.items()}
-
-
-def _value(node: Node) -> object:
-    if isinstance(node, Setting):
-        return node.value
-    if isinstance(node, tuple):
-        return tuple(item.value for item in node)
-    return _plain(node)
-
-
-def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.replace("-", "_"): value for key, value in values.items()}
+def _value(settings: Settings, key: str) -> Any:
+    """What the model holds for a policy field; None where it is not set."""
+    return BY_KEY[key].kind.value(settings[key]) if key in settings else None

@@ -1,13 +1,14 @@
-"""The policy fields of `[tool.stackbuild.shared]` and `[tool.stackbuild.layers.<name>]`.
+"""The kinds of values that policy fields have: how each is read, and what the model holds of it.
 
-They are read into `Settings`, which keep the place of every value, so that
-merging them can be explained; `spec.policy` merges them.
+Values are read into `Settings`, which keep the place of every value, so that merging them can be
+explained; `spec.policy_fields` says which field is of which kind, `spec.policy` merges them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stackbuild.reading import Item, Table, did_you_mean
 from stackbuild.spec.model import Setting
@@ -20,7 +21,7 @@ from stackbuild.spec.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.platforms import Platform
@@ -32,50 +33,137 @@ if TYPE_CHECKING:
 PACKAGE_ROOT = "{packageRoot}"
 """The placeholder for a layer's directory, in `config-settings`."""
 
-_SOURCE_LISTS = ("allow-source-list", "force-no-binary-list", "only-binary-list")
 _LONGEST_BUILD = 7 * 24 * 3600
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_-]+\}")
 
 
-def read_settings(
-    table: Table,
-    by_platform: Callable[[Table | None], Iterable[tuple[Platform, Table]]],
-    indexes: Collection[PackageIndex],
-    overlays: Path | None,
-) -> Settings:
-    """The policy fields that `table` sets.
+Part = Literal["policy", "requirements", "indexes", "own"]
+"""A part of what a lock is made from: of `LayerLock.inputs`, or for versioned layers
+`LayerLock.own`."""
 
-    `by_platform` gives the subtables of `platform-specific`; `overlays` is the
-    layer's directory of overlays, None for shared fields, whose overlays are
-    looked for in the directory of each layer.
-    """
-    specific: dict[str, Node] = {}
-    for platform, entry in by_platform(table.table("platform-specific")):
-        specific[str(platform)] = _set(
-            ("dependencies", _dependencies(entry)),
-            ("resolution", _resolution(_part(entry, "resolution"))),
-            ("allow-import-errors", _import_errors(_part(entry, "allow-import-errors"))),
-            ("copy-files", read_copy_files(entry, overlays)),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What else of the project the reading of a value depends on."""
+
+    indexes: Collection[PackageIndex] = ()
+    overlays: Path | None = None
+    """The layer's directory of overlays; None for shared fields, whose overlays are looked for
+    in the directory of each layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A single value, or an array of them."""
+
+    read: Callable[[Table, str, Context], Node | None]
+    """What stands at a key of a table; None where there is nothing, or a problem was noted."""
+    schema: Mapping[str, Any]
+    """JSON Schema of the value."""
+
+    @property
+    def merging(self) -> str:
+        """What becomes of a shared value where a layer has one too."""
+        if "anyOf" in self.schema:
+            return "replaced, an array by an array joined"
+        return "joined" if self.schema["type"] == "array" else "replaced"
+
+    def value(self, node: Node) -> Any:
+        """What the model holds for a node of one platform (`on_platform`)."""
+        if isinstance(node, Setting):
+            return node.value
+        return tuple(item.value for item in cast("tuple[Setting, ...]", node))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A table whose keys are names that the spec chooses; merged key by key."""
+
+    word: str
+    """What the keys name, as documentation writes it: ``<name>``."""
+    keys: Callable[[Table], Iterator[tuple[str, str]]]
+    """The keys of a table, each with the name that it means."""
+    of: Kind
+
+    def read(self, table: Table, key: str, context: Context) -> Settings:
+        """The table at `key`."""
+        part = _part(table, key)
+        found = {name: self.of.read(part, word, context) for word, name in self.keys(part)}
+        return {name: node for name, node in found.items() if node}
+
+    def value(self, node: Node) -> Any:
+        """What the model holds for a node of one platform (`on_platform`)."""
+        if self.keys is _platforms:
+            return self.of.value(node)
+        return {name: self.of.value(entry) for name, entry in cast("Settings", node).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A table with keys of its own; merged key by key."""
+
+    make: Callable[..., object]
+    """Makes what the model holds, called with the values by key, `_` for `-`."""
+    fields: Sequence[Field]
+
+    def read(self, table: Table, key: str, context: Context) -> Settings:
+        """The table at `key`; nothing where a required field is missing."""
+        part = _part(table, key)
+        found: dict[str, Node] = {}
+        complete = True
+        for field in self.fields:
+            if field.required and not part.has(field.key):
+                part.missing(field.key, "a string")
+            if node := field.kind.read(part, field.key, context):
+                found[field.key] = node
+            complete = complete and (field.key in found or not field.required)
+        part.done()
+        return found if complete else {}
+
+    def value(self, node: Node) -> Any:
+        """What the model holds for a node of one platform (`on_platform`)."""
+        kinds = {field.key: field.kind for field in self.fields}
+        entries = cast("Settings", node).items()
+        return self.make(
+            **{key.replace("-", "_"): kinds[key].value(entry) for key, entry in entries}
         )
-        entry.done()
-    return _set(
-        ("skip", _reasons(_part(table, "skip"))),
-        ("force-source", _reasons(_part(table, "force-source"))),
-        ("build-wheel", _build_wheel(_part(table, "build-wheel"))),
-        ("no-deps", _names(table, "no-deps")),
-        ("overrides", _overrides(_part(table, "overrides"))),
-        ("resolution", _resolution(_part(table, "resolution"))),
-        ("registries", _registries(_part(table, "registries"), indexes)),
-        ("build", _build(_part(table, "build"))),
-        ("allow-import-errors", _import_errors(_part(table, "allow-import-errors"))),
-        ("copy-files", read_copy_files(table, overlays)),
-        ("platform-specific", specific),
-    )
 
 
-def _set(*entries: tuple[str, Node | None]) -> dict[str, Node]:
-    """What is there at all."""
-    return {key: node for key, node in entries if node}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One key of the spec."""
+
+    key: str
+    kind: Kind
+    meaning: str = ""
+    """A line of documentation; empty where the fields below have theirs."""
+    changes: Part | None = None
+    """Which part of a lock's inputs it is in; None for what changes no lock. The fields of a
+    group are where the group is."""
+    required: bool = False
+    general: bool = True
+    """Whether it may stand for all platforms."""
+    specific: bool = False
+    """Whether it may stand below `platform-specific.<platform>`."""
+
+    @property
+    def attribute(self) -> str:
+        """Its name in Python."""
+        return self.key.replace("-", "_")
+
+
+Kind = Leaf | Named | Group
+
+
+def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
+    """What `node` comes to on `platform`, without the level that names platforms."""
+    if not isinstance(kind, Named):
+        return node
+    entries = cast("Settings", node)
+    if kind.keys is _platforms:
+        return entries.get(platform)
+    found = {name: on_platform(kind.of, entry, platform) for name, entry in entries.items()}
+    return {name: entry for name, entry in found.items() if entry}
 
 
 def _part(table: Table, key: str) -> Table:
@@ -109,59 +197,71 @@ def _is_new(name: str, key: str, table: Table, seen: set[str]) -> bool:
     return True
 
 
-def _text(table: Table, key: str, *, required: bool = False) -> Setting | None:
-    text = table.text(key, required=required)
+def _any_keys(table: Table) -> Iterator[tuple[str, str]]:
+    return ((key, key) for key in table.values)
+
+
+def by_distribution(of: Kind) -> Named:
+    """A table with a key for each of some distributions."""
+    return Named("<name>", _distributions, of)
+
+
+def by_platform(of: Kind) -> Named:
+    """A table with a key for each of some platforms."""
+    return Named("<platform>", _platforms, of)
+
+
+def by_any(word: str, of: Kind) -> Named:
+    """A table with any keys."""
+    return Named(word, _any_keys, of)
+
+
+def _text(table: Table, key: str, _context: Context) -> Setting | None:
+    text = table.text(key)
     return Setting(text, table.place_of(key)) if text is not None else None
 
 
-def _reasons(table: Table) -> Settings:
-    """Distribution to platform to reason."""
-    found = {}
-    for key, name in _distributions(table):
-        entry = _part(table, key)
-        found[name] = _set(
-            *((platform, _text(entry, word)) for word, platform in _platforms(entry))
-        )
-    return found
+def _flag(table: Table, key: str, _context: Context) -> Setting | None:
+    value = table.flag(key, default=False)
+    return Setting(value, table.place_of(key)) if table.has(key) else None
 
 
-def _build_wheel(table: Table) -> Settings:
-    """Distribution to platform to the way it is built."""
-    found = {}
-    for key, name in _distributions(table):
-        entry = _part(table, key)
-        found[name] = _set(
-            *((platform, _build_of(_part(entry, word))) for word, platform in _platforms(entry))
-        )
-    return found
+def _seconds(table: Table, key: str, _context: Context) -> Setting | None:
+    value = table.integer(key, default=1, low=1, high=_LONGEST_BUILD)
+    return Setting(value, table.place_of(key)) if table.has(key) else None
 
 
-def _build_of(table: Table) -> Settings:
-    reason = _text(table, "reason", required=True)
-    requires = tuple(
+def _specifier(table: Table, key: str, _context: Context) -> Setting | None:
+    text, place = table.text(key), table.place_of(key)
+    specifier = text and read_override(Item(place, text), table.problems)
+    return Setting(specifier, place) if specifier else None
+
+
+def _requirements(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
+    """Requirements, each once."""
+    found: dict[str, Setting] = {}
+    for item in table.texts(key) or ():
+        if requirement := read_requirement(item, table.problems):
+            found.setdefault(str(requirement), Setting(requirement, item.place))
+    return tuple(found.values())
+
+
+def _requirement_texts(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
+    return tuple(
         Setting(str(requirement), item.place)
-        for item in table.texts("build-requires") or ()
+        for item in table.texts(key) or ()
         if (requirement := read_requirement(item, table.problems))
     )
-    settings = _config_settings(_part(table, "config-settings"))
-    table.done()
-    if reason is None:
-        return {}
-    return _set(("reason", reason), ("build-requires", requires), ("config-settings", settings))
 
 
-def _config_settings(table: Table) -> Settings:
-    found: dict[str, Node] = {}
-    for key, value in table.values.items():
-        if isinstance(value, list):
-            texts = table.texts(key) or ()
-            found[key] = tuple(_setting(item, table.problems) for item in texts)
-        elif text := table.text(key):
-            found[key] = _setting(Item(table.place_of(key), text), table.problems)
-    return found
+def _for_backend(table: Table, key: str, _context: Context) -> Node | None:
+    if isinstance(table.values[key], list):
+        return tuple(_backend_word(item, table.problems) for item in table.texts(key) or ())
+    text = table.text(key)
+    return _backend_word(Item(table.place_of(key), text), table.problems) if text else None
 
 
-def _setting(item: Item[str], problems: Problems) -> Setting:
+def _backend_word(item: Item[str], problems: Problems) -> Setting:
     """A value for a build backend; words in braces that are none of ours are the backend's."""
     for word in _PLACEHOLDER.findall(item.value):
         hint = did_you_mean(word, [PACKAGE_ROOT])
@@ -170,7 +270,7 @@ def _setting(item: Item[str], problems: Problems) -> Setting:
     return Setting(item.value, item.place)
 
 
-def _names(table: Table, key: str) -> tuple[Setting, ...]:
+def _names(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
     """The distributions that an array names."""
     found: dict[str, Setting] = {}
     for item in table.texts(key) or ():
@@ -182,37 +282,13 @@ def _names(table: Table, key: str) -> tuple[Setting, ...]:
     return tuple(found.values())
 
 
-def _overrides(table: Table) -> Settings:
-    """Distribution to version specifier."""
-    found: dict[str, Node] = {}
-    for key, name in _distributions(table):
-        text = table.text(key)
-        place = table.place_of(key)
-        if text and (specifier := read_override(Item(place, text), table.problems)):
-            found[name] = Setting(specifier, place)
-    return found
-
-
-def _resolution(table: Table) -> Settings:
-    found = _flags(table, "allow-source-all", "strict-missing")
-    found |= _set(*((key, _names(table, key)) for key in _SOURCE_LISTS))
-    table.done()
-    return found
-
-
-def _flags(table: Table, *keys: str) -> dict[str, Node]:
-    values = {key: table.flag(key, default=False) for key in keys}
-    return {
-        key: Setting(value, table.place_of(key)) for key, value in values.items() if table.has(key)
-    }
-
-
-def _registries(table: Table, indexes: Collection[PackageIndex]) -> Settings:
+def _index_names(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
     """The names of indexes, each given as such or by its address."""
+    indexes = context.indexes
     known = {index.name: index.name for index in indexes if index.name}
     known |= {index.url: index.name for index in indexes if index.name}
     found: dict[str, Setting] = {}
-    for item in table.texts("additional") or ():
+    for item in table.texts(key) or ():
         name = known.get(item.value)
         if name is None:
             names = list(dict.fromkeys(known.values()))
@@ -229,30 +305,40 @@ def _registries(table: Table, indexes: Collection[PackageIndex]) -> Settings:
             table.problems.add(item.place, "named twice", found=item.value)
         else:
             found[name] = Setting(name, item.place)
-    table.done()
-    return _set(("additional", tuple(found.values())))
-
-
-def _build(table: Table) -> Settings:
-    found = _flags(table, "logging", "parallel-downloads")
-    timeout = table.integer("timeout", default=1, low=1, high=_LONGEST_BUILD)
-    if table.has("timeout"):
-        found["timeout"] = Setting(timeout, table.place_of("timeout"))
-    table.done()
-    return found
-
-
-def _import_errors(table: Table) -> Settings:
-    """Glob on the name of a wheel to module to a part of the error."""
-    return {
-        glob: _set(*((module, _text(entry, module)) for module in entry.values))
-        for glob, entry in table.subtables()
-    }
-
-
-def _dependencies(table: Table) -> tuple[Setting, ...]:
-    found: dict[str, Setting] = {}
-    for item in table.texts("dependencies") or ():
-        if requirement := read_requirement(item, table.problems):
-            found.setdefault(str(requirement), Setting(requirement, item.place))
     return tuple(found.values())
+
+
+def _copy_files(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
+    return read_copy_files(table, key, context.overlays)
+
+
+_STRING = {"type": "string", "minLength": 1}
+_STRINGS = {"type": "array", "items": _STRING}
+_BOOLEAN = {"type": "boolean"}
+
+TEXT = Leaf(_text, _STRING)
+FLAG = Leaf(_flag, _BOOLEAN)
+SECONDS = Leaf(_seconds, {"type": "integer", "minimum": 1, "maximum": _LONGEST_BUILD})
+SPECIFIER = Leaf(_specifier, _STRING)
+REQUIREMENTS = Leaf(_requirements, _STRINGS)
+REQUIREMENT_TEXTS = Leaf(_requirement_texts, _STRINGS)
+FOR_BACKEND = Leaf(_for_backend, {"anyOf": [_STRING, _STRINGS]})
+NAMES = Leaf(_names, _STRINGS)
+INDEX_NAMES = Leaf(_index_names, _STRINGS)
+COPY_FILES = Leaf(
+    _copy_files,
+    {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "from": _STRING,
+                "to": _STRING,
+                "overwrite": _BOOLEAN,
+                "include-ignored": _BOOLEAN,
+            },
+            "required": ["from", "to"],
+            "additionalProperties": False,
+        },
+    },
+)

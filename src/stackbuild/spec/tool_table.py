@@ -16,8 +16,14 @@ from stackbuild.spec.model import (
     SiblingConflicts,
 )
 from stackbuild.spec.overlays import check_copy_files, check_directories
-from stackbuild.spec.policy import check_registries, merge, on_platform, with_policy
-from stackbuild.spec.settings import read_settings
+from stackbuild.spec.policy import (
+    check_registries,
+    merge,
+    on_platform,
+    read_settings,
+    with_policy,
+)
+from stackbuild.spec.settings import Context
 from stackbuild.spec.values import (
     in_order,
     read_address,
@@ -103,7 +109,7 @@ def read_tool_table(
 def _shared(table: Table | None, indexes: Collection[PackageIndex]) -> Settings:
     if table is None:
         return {}
-    settings = read_settings(table, _by_any_platform, indexes, None)
+    settings = read_settings(table, _by_any_platform, Context(indexes=indexes))
     table.done()
     return settings
 
@@ -156,9 +162,8 @@ def _layer(
     else:
         for key in ("sources", "mirror", "path", "keep", "downloads"):
             table.refuse(key, f"only for a runtime, and {layer.name} is not one")
-    settings = read_settings(
-        table, lambda entry: _by_platform(entry, layer), indexes, overlays / layer.name
-    )
+    context = Context(indexes=indexes, overlays=overlays / layer.name)
+    settings = read_settings(table, lambda entry: _by_platform(entry, layer), context)
     return replace(layer, runtime_settings=runtime), settings
 
 

@@ -6,7 +6,6 @@ The names are stackbuild's (`linux-x64`); those of venvstacks
 
 from __future__ import annotations
 
-import difflib
 import platform as host
 import sys
 from enum import StrEnum
@@ -81,6 +80,8 @@ _SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The entry of the iterable `valid` that `name` is most likely a misspelling of."""
+    import difflib
+
     matches = difflib.get_close_matches(name, [str(item) for item in valid], n=1)
     return matches[0] if matches else None
 

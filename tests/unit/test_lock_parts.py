@@ -19,7 +19,14 @@ from packaging.version import Version
 
 from stackbuild.errors import LockError
 from stackbuild.lock.digests import content_digest, contents
-from stackbuild.lock.files import lock_text, read_lock, write_lock
+from stackbuild.lock.files import (
+    lock_text,
+    read_lock,
+    read_runtime_lock,
+    runtime_lock_path,
+    write_lock,
+    write_runtime_lock,
+)
 from stackbuild.lock.indexes import IndexSettings, without_secrets
 from stackbuild.lock.model import (
     Build,
@@ -29,6 +36,7 @@ from stackbuild.lock.model import (
     LeftOut,
     LockedDistribution,
     LockedFile,
+    RuntimeLock,
     VcsSource,
 )
 from stackbuild.lock.runtime import is_current, lock_runtime
@@ -38,6 +46,7 @@ from stackbuild.resolve.report import change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
+from stackbuild.tomltext import fields, inline, section
 from stackbuild.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -131,6 +140,56 @@ def test_every_lock_is_valid_pep_751(distributions: list[LockedDistribution]) ->
     text = lock_text(_lock(distributions), "pylock.linux-x64.toml")
     lock = Pylock.from_dict(tomli.loads(text))
     assert [package.name for package in lock.packages] == [item.name for item in distributions]
+
+
+LAYERS = Path(__file__).parents[2] / "layers"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(LAYERS.glob("*/pylock.*.toml")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_a_lock_is_written_byte_for_byte_as_it_was(path: Path) -> None:
+    assert lock_text(read_lock(path), path.name) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(LAYERS.glob("*/runtime.toml")), ids=lambda path: path.parent.name
+)
+def test_the_lock_of_a_runtime_is_written_byte_for_byte_as_it_was(
+    path: Path, tmp_path: Path
+) -> None:
+    lock = read_runtime_lock(
+        Workspace(project=LAYERS.parent, cache=tmp_path, jobs=1), path.parent.name
+    )
+    written = Workspace(project=tmp_path, cache=tmp_path, jobs=1)
+    write_runtime_lock(written, lock)
+    assert runtime_lock_path(written, lock.layer).read_bytes() == path.read_bytes()
+
+
+def test_the_lock_of_a_runtime_without_archives_is_read_again(tmp_path: Path) -> None:
+    workspace = Workspace(project=tmp_path, cache=tmp_path, jobs=1)
+    lock = RuntimeLock(layer="rt", python_version=PYTHON, archives={})
+    write_runtime_lock(workspace, lock)
+    assert read_runtime_lock(workspace, "rt") == lock
+
+
+TOML_VALUES = st.recursive(
+    st.text() | st.integers(-(2**63), 2**63 - 1) | st.booleans(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), TOML_VALUES, max_size=4), st.booleans())
+def test_toml_reads_as_it_was_written(values: dict[str, object], multiline: bool) -> None:
+    assert tomli.loads(fields(values, multiline=multiline)) == values
+    assert tomli.loads(section("[a.b]", values)) == {"a": {"b": values}}
+
+
+def test_control_characters_are_escaped_in_toml() -> None:
+    assert inline('\x00\x1f\x7f\t"\\é') == r'"\u0000\u001f\u007f\t\"\\é"'
 
 
 COMMIT = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)

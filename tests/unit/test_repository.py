@@ -26,7 +26,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     for group in (
         "__init__",
         "errors names platforms layout messages workspace mark durable files record"
-        " scripts strictjson reading processes",
+        " scripts strictjson tomltext reading processes",
         "transport",
         "spec",
         "project",

@@ -15,6 +15,7 @@ from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.problems import told
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
+from stackbuild.tomltext import fields
 from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def make_environment(
 
     Every wheel is checked against its sha256. Raises RunError.
     """
-    import tomlkit
     import uv
 
     environment = directory / "env"
@@ -96,7 +96,7 @@ def make_environment(
         config, pins = directory / "uv.toml", directory / "requirements.txt"
         # There may be credentials in it.
         config.touch(mode=0o600)
-        config.write_text(tomlkit.dumps(settings), encoding="utf-8")
+        config.write_text(fields(settings), encoding="utf-8")
         lines = [f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in requirements]
         pins.write_text("".join(lines), encoding="utf-8")
         words = [program, "pip", "install", "--quiet", "--python", python, "--config-file", config]

@@ -21,18 +21,12 @@ from stackbuild.lock.model import (
     LeftOut,
     RuntimeLock,
 )
-from stackbuild.lock.packages import (
-    by_key,
-    inline,
-    inline_package,
-    parse_packages,
-    read_packages,
-    texts,
-)
+from stackbuild.lock.packages import by_key, package_values, parse_packages, read_packages, texts
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
 from stackbuild.strictjson import digest_of
+from stackbuild.tomltext import fields, section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,20 +122,16 @@ def _runtime_lock(value: Item[object]) -> RuntimeLock:
 
 def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
     """Write `runtime.toml`, whole or not at all."""
-    import tomlkit
-
-    archives = {
-        str(platform): {
-            "url": lock.archives[platform].url,
-            "sha256": lock.archives[platform].sha256,
-            **({"from-spec": True} if platform in lock.from_spec else {}),
-        }
-        for platform in Platform
-        if platform in lock.archives
-    }
+    text = _RUNTIME_HEADER + ("" if lock.archives else section("[archives]", {}))
+    for platform in Platform:
+        if platform in lock.archives:
+            archive = lock.archives[platform]
+            values: dict[str, object] = {"url": archive.url, "sha256": archive.sha256}
+            values |= {"from-spec": True} if platform in lock.from_spec else {}
+            text += section(f"[archives.{platform}]", values)
     tool = {"format": FORMAT, "layer": lock.layer, "python": str(lock.python_version)}
-    text = tomlkit.dumps({"archives": archives, "tool": {"stackbuild": tool}})
-    atomic_write(runtime_lock_path(workspace, lock.layer), _RUNTIME_HEADER + "\n" + text)
+    text += section("[tool.stackbuild]", tool)
+    atomic_write(runtime_lock_path(workspace, lock.layer), text)
 
 
 def lock_text(lock: LayerLock, name: str) -> str:
@@ -149,30 +139,17 @@ def lock_text(lock: LayerLock, name: str) -> str:
 
     Raises LockError for a file whose name no lock can have (PEP 751).
     """
-    import tomlkit
-    from tomlkit.items import AoT, Array, Trivia
-
     from stackbuild.lock.targets import marker
 
-    document = tomlkit.document()
-    document["lock-version"] = "1.0"
-    document["environments"] = [marker(lock.platform)]
-    document["requires-python"] = f"=={lock.python_version.major}.{lock.python_version.minor}.*"
-    document["created-by"] = "stackbuild"
-    packages = [inline_package(item) for item in lock.distributions]
-    document["packages"] = AoT([tomlkit.item(package) for package in packages]) if packages else []
-    tool = tomlkit.table()
-    for key, value in _tool_values(lock).items():
-        if isinstance(value, list):
-            array = Array([], Trivia())
-            for item in value:
-                array.append(inline(item) if isinstance(item, dict) else item)
-            tool[key] = array.multiline(multiline=True)
-        else:
-            tool[key] = value
-    document["tool"] = tomlkit.table(is_super_table=True)
-    document["tool"]["stackbuild"] = tool
-    values = tomli.loads(tomlkit.dumps(document))
+    head: dict[str, Any] = {
+        "lock-version": "1.0",
+        "environments": [marker(lock.platform)],
+        "requires-python": f"=={lock.python_version.major}.{lock.python_version.minor}.*",
+        "created-by": "stackbuild",
+    }
+    packages = [package_values(item) for item in lock.distributions]
+    tool = _tool_values(lock)
+    values = {**head, "packages": packages, "tool": {"stackbuild": tool}}
     try:
         parse_packages(values)
     except ReadError as error:
@@ -185,7 +162,9 @@ def lock_text(lock: LayerLock, name: str) -> str:
             remedy="require another version of the distribution",
         ) from None
     tool[_CHECKSUM] = _checksum(values)
-    return _HEADER.format(name=name) + "\n" + tomlkit.dumps(document)
+    text = _HEADER.format(name=name) + "\n" + fields(head if packages else {**head, "packages": []})
+    text += "".join(section("[[packages]]", package) for package in packages)
+    return text + section("[tool.stackbuild]", tool, multiline=True)
 
 
 def _tool_values(lock: LayerLock) -> dict[str, Any]:

@@ -31,27 +31,24 @@ WHEELHOUSE = "../../wheelhouse/"
 """The wheelhouse as seen from a lock."""
 
 
-def inline_package(item: LockedDistribution) -> dict[str, Any]:
-    """The table of `item`, its parts inline."""
-    import tomlkit
-
+def package_values(item: LockedDistribution) -> dict[str, Any]:
+    """The table of `item`."""
     package: dict[str, Any] = {"name": str(item.name), "version": str(item.version)}
     if isinstance(item.source, LockedFile):
-        package["sdist"] = inline(_file(item.source))
-    package["wheels"] = tomlkit.array()
-    package["wheels"].append(inline(_file(item.wheel)))
+        package["sdist"] = _file(item.source)
+    package["wheels"] = [_file(item.wheel)]
     own: dict[str, Any] = {"index": item.index} if item.index else {}
     own |= {"vcs": _vcs(item.source)} if isinstance(item.source, VcsSource) else {}
     own |= {"build": _build(item.build)} if item.build else {}
     if own:
-        package["tool"] = inline({"stackbuild": own})
+        package["tool"] = {"stackbuild": own}
     return package
 
 
 def _build(build: Build) -> dict[str, Any]:
     values: dict[str, Any] = {"recipe": build.recipe}
     if build.requirements is not None:
-        values["requirements"] = [inline(by_key(item)) for item in build.requirements]
+        values["requirements"] = [by_key(item) for item in build.requirements]
     lists = {"dependencies": list(build.dependencies), "extras": list(build.extras)}
     return values | {key: value for key, value in lists.items() if value}
 
@@ -59,16 +56,6 @@ def _build(build: Build) -> dict[str, Any]:
 def by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
     """The fields of `item` by their keys in a lock."""
     return {key.name.replace("_", "-"): str(getattr(item, key.name)) for key in fields(item)}
-
-
-def inline(values: dict[str, Any]) -> Any:
-    """`values` as an inline table."""
-    import tomlkit
-
-    table = tomlkit.inline_table()
-    for key, value in values.items():
-        table[key] = inline(value) if isinstance(value, dict) else value
-    return table
 
 
 def _file(file: LockedFile) -> dict[str, Any]:

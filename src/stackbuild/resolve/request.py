@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stackbuild.resolve.stub_wheels import StandIn, stand_in
+from stackbuild.tomltext import fields
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -83,12 +84,10 @@ def write_request(
     `tables` are the package indexes, `fixed` the wheels of overridden
     distributions that are bound to an index.
     """
-    import tomlkit
-
     settings = {**request.indexes.uv_settings, "index": tables}
     if metadata := list(_metadata(request)):
         settings["dependency-metadata"] = metadata
-    (directory / "uv.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
+    (directory / "uv.toml").write_text(fields(settings), encoding="utf-8")
     # uv reads `sources` from a project only, and finds their indexes only there.
     project = {
         "project": {
@@ -109,7 +108,7 @@ def write_request(
             }
         },
     }
-    (directory / "pyproject.toml").write_text(tomlkit.dumps(project), encoding="utf-8")
+    (directory / "pyproject.toml").write_text(fields(project), encoding="utf-8")
     pins = [
         f"{name}=={version}\n"
         for name, version in request.constraints.items()
@@ -126,7 +125,7 @@ def write_request(
             {"name": name, "version": str(version)} for name, version in request.preferences.items()
         ]
         answer = {"lock-version": "1.0", "created-by": "stackbuild", "packages": packages}
-        (directory / ANSWER).write_text(tomlkit.dumps(answer), encoding="utf-8")
+        (directory / ANSWER).write_text(fields(answer), encoding="utf-8")
 
 
 def _metadata(request: ResolveRequest) -> Iterator[dict[str, object]]:

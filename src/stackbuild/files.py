@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -42,14 +41,15 @@ def is_inside(path: Path, directory: Path) -> bool:
 
 def work_path(path: Path) -> Path:
     """A free name beside `path`, on the same file system, for work that ends in a rename."""
-    return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{WORK_SUFFIX}")
+    return path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}{WORK_SUFFIX}")
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
+def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None:
     """Replace the file `path` by one with `data` (text as UTF-8), so that no reader sees half.
 
-    When this returns, a power cut leaves the new file. Missing parent directories
-    are made. The mode follows the umask. Raises OSError.
+    When this returns, a power cut leaves the new file. One that is not `durable` may
+    be empty after it, which is enough for what is made again where it is damaged.
+    Missing parent directories are made. The mode follows the umask. Raises OSError.
     """
     content = data.encode() if isinstance(data, str) else data
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +59,17 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(work, flags, 0o666), "wb") as file:
             file.write(content)
-            file.flush()
-            # A rename may reach the disk before the data does; after a power cut
-            # the file would be there and empty.
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                # A rename may reach the disk before the data does; after a power cut
+                # the file would be there and empty.
+                os.fsync(file.fileno())
         work.replace(path)
     except BaseException:
         work.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def atomic_copy(source: Path, path: Path) -> None:
@@ -239,7 +241,7 @@ def _remove_directory(path: Path) -> None:
 
 def _flatten(top: Path) -> None:
     """Move all files below `top` into it: rmtree of Python before 3.13 goes only so deep."""
-    token, numbers = secrets.token_hex(6), count()
+    token, numbers = os.urandom(6).hex(), count()
     pending = True
     while pending:
         directories = [

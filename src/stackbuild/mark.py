@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,7 +143,7 @@ def claim(directory: Path, kind: Kind) -> Mark:
 
 def write_mark(directory: Path, kind: Kind) -> Mark:
     """Mark `directory` whatever it holds: the caller knows that all of it is stackbuild's."""
-    mark = Mark(kind, secrets.token_hex(16) if kind is Kind.ROOT else "")
+    mark = Mark(kind, os.urandom(16).hex() if kind is Kind.ROOT else "")
     directory.mkdir(parents=True, exist_ok=True)
     text = f"stackbuild {kind}, format {MARK_FORMAT}; files in here are removed\n"
     atomic_write(directory / MARK, text + (f"id: {mark.id}\n" if mark.id else ""))

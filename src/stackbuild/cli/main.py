@@ -79,7 +79,8 @@ def _command(name: str) -> Command:
 def _parse(words: list[str]) -> argparse.Namespace:
     """The arguments in `words`; ends the process, with the usage, where they are wrong."""
     chosen = next((word for word in words if not word.startswith("-")), None)
-    parser, command = _parsers(chosen)
+    first = [word for word in words[:1] if word in COMMANDS]
+    parser, command = _parsers(chosen, first or COMMANDS)
     if chosen is not None and command is None:
         parser.error(f"there is no command {chosen!r}{_did_you_mean(chosen, COMMANDS)}")
     parsed, unknown = parser.parse_known_args(words)
@@ -99,9 +100,12 @@ def _did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 
 def _parsers(
-    chosen: str | None,
+    chosen: str | None, names: Iterable[str]
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
-    """The parser, and that of the `chosen` command, which alone is imported to start fast."""
+    """The parser for the commands `names`, and that of `chosen`, which alone is imported.
+
+    To start fast, the others are left out where no list of them can be asked for.
+    """
     parser = _Parser(
         prog="stackbuild",
         description="Compose Python environments out of shared layers and ship them as archives.",
@@ -113,10 +117,10 @@ def _parsers(
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     found = None
-    for name, line in COMMANDS.items():
+    for name in names:
         command = commands.add_parser(
             name,
-            help=line,
+            help=COMMANDS[name],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -11,7 +11,7 @@ from stackbuild.cli.main import add_json_argument, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks
-from stackbuild.resolve.siblings import describe_conflicts
+from stackbuild.resolve.report import describe_conflicts
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import on_platform
 from stackbuild.spec.reader import load_stack

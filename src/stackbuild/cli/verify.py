@@ -135,7 +135,7 @@ def accepted_conflicts(
 ) -> list[str]:
     """The conflicts between frameworks that the locks of the deployed layers accept."""
     from stackbuild.lock.current import Locks
-    from stackbuild.resolve.siblings import describe_conflicts
+    from stackbuild.resolve.report import describe_conflicts
 
     locks = Locks(stack, workspace)
     deployed = [

@@ -48,7 +48,7 @@ class Addresses:
         """Keep an entry for the next time."""
         if self.get(sha256) != address:
             entry = {"url": address.url, "size": address.size}
-            atomic_write(self._path(sha256), json.dumps(entry))
+            atomic_write(self._path(sha256), json.dumps(entry), durable=False)
 
     def _path(self, sha256: str) -> Path:
         return self._directory / sha256[:2] / f"{sha256}.json"

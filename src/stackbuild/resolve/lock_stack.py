@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import UsageError
 from stackbuild.lock.current import Locks, find_leftovers, find_stale, remove_leftovers
 from stackbuild.platforms import nearest
-from stackbuild.resolve.report import LockReport, change_of, unmet_skips
-from stackbuild.resolve.siblings import describe_conflicts
+from stackbuild.resolve.report import LockReport, change_of, describe_conflicts, unmet_skips
 from stackbuild.spec.select import left_alone, select
 
 if TYPE_CHECKING:
@@ -57,10 +56,15 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
         return _with_notes(LockReport(stale=stale, locks=_present(locks, pairs)), locks, workspace)
     names = _names(upgrade_packages, locks, pairs, layers)
     if stale or upgrade or names:
+        from stackbuild.resolve.uv import Uv
+
+        uv = Uv(workspace)
+        uv.start()
         from stackbuild.resolve.stack_resolver import StackResolver, Upgrade
 
         choice = Upgrade(everything=upgrade, names=names, layers=layers or None)
-        report = StackResolver(stack, workspace, messages, locks, choice, builder).run(pairs)
+        resolver = StackResolver(stack, workspace, messages, locks, choice, uv=uv, builder=builder)
+        report = resolver.run(pairs)
     else:
         current = _present(locks, pairs)
         changes = tuple(change_of(lock, lock) for lock in current)

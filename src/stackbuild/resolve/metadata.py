@@ -7,15 +7,12 @@ or out of the wheel on the index. It is kept by the wheel's sha256.
 from __future__ import annotations
 
 import io
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
@@ -24,6 +21,7 @@ from stackbuild.transport.simple_api import IndexFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from email.message import Message
 
     from packaging.utils import NormalizedName
     from typing_extensions import Buffer
@@ -127,6 +125,8 @@ class Metadata:
         """METADATA of the wheel `file`, beside it (PEP 658) or out of it."""
         parts = urlsplit(file.url)
         if parts.scheme == "file":
+            from urllib.request import url2pathname
+
             return _inside(Path(url2pathname(parts.path)), file.name)
         from stackbuild.transport.ranges import content_length, read_bytes
 
@@ -135,7 +135,7 @@ class Metadata:
         if file.has_metadata:
             with suppress(FetchError):
                 content = read_bytes(f"{url}.metadata", _LONGEST, messages=self._messages)
-        if BytesHeaderParser().parsebytes(content).get("Version") == version:
+        if _headers(content).get("Version") == version:
             return content
         size = file.size if file.size is not None else content_length(url, messages=self._messages)
         if size is None:
@@ -143,8 +143,14 @@ class Metadata:
         return _inside(io.BufferedReader(_Remote(url, size), _READ_AHEAD), file.name)
 
 
+def _headers(content: bytes) -> Message:
+    from email.parser import BytesHeaderParser
+
+    return BytesHeaderParser().parsebytes(content)
+
+
 def _parsed(content: bytes) -> Described:
-    headers = BytesHeaderParser().parsebytes(content)
+    headers = _headers(content)
     return Described(
         requires=tuple(map(str, headers.get_all("Requires-Dist", []))),
         extras=tuple(map(str, headers.get_all("Provides-Extra", []))),
@@ -153,6 +159,8 @@ def _parsed(content: bytes) -> Described:
 
 def _inside(wheel: Path | IO[bytes], name: str) -> bytes:
     """METADATA of the wheel with the file name `name`."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from stackbuild.lock.current import Locks, StaleLock
-    from stackbuild.lock.model import LayerLock, LeftOut
+    from stackbuild.lock.model import Conflict, LayerLock, LeftOut
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Setting, Settings, Stack
 
@@ -105,6 +105,19 @@ def describe_left_out(
     return [
         f"{name} in {layer} on {', '.join(platforms)}: {reason}"
         for (name, layer, reason), platforms in grouped.items()
+    ]
+
+
+def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
+    """A sentence for each requirement that is not met in one of `locks`."""
+    grouped: dict[tuple[str, Conflict], list[str]] = {}
+    for lock in locks:
+        for conflict in lock.conflicts:
+            grouped.setdefault((lock.layer, conflict), []).append(str(lock.platform))
+    return [
+        f"{layer} on {', '.join(platforms)} has {one.name} {one.version} of {one.layer}, but"
+        f" {one.asked_by} requires {one.requirement}"
+        for (layer, one), platforms in grouped.items()
     ]
 
 

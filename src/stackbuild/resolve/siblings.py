@@ -169,19 +169,6 @@ def _broken(
         )
 
 
-def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
-    """A sentence for each requirement that is not met in one of `locks`."""
-    grouped: dict[tuple[str, Conflict], list[str]] = {}
-    for lock in locks:
-        for conflict in lock.conflicts:
-            grouped.setdefault((lock.layer, conflict), []).append(str(lock.platform))
-    return [
-        f"{layer} on {', '.join(platforms)} has {one.name} {one.version} of {one.layer}, but"
-        f" {one.asked_by} requires {one.requirement}"
-        for (layer, one), platforms in grouped.items()
-    ]
-
-
 def conflict_problem(layer: Layer, conflicts: Sequence[Conflict]) -> ResolveProblem:
     """The error for a layer that does not accept conflicts."""
     names = ", ".join(dict.fromkeys(one.name for one in conflicts))

@@ -30,7 +30,6 @@ from stackbuild.resolve.report import LockReport, change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.siblings import conflict_problem, find_conflicts, hidden, shown
 from stackbuild.resolve.source_wheels import Obtainer
-from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
@@ -46,10 +45,14 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.resolve.build_orders import Builder
     from stackbuild.resolve.metadata import Described
+    from stackbuild.resolve.uv import Uv
     from stackbuild.spec.model import Download, Layer, Stack
     from stackbuild.workspace import Workspace
 
     Pair = tuple[str, Platform]
+
+_WRITERS = 8
+"""Locks that are written at a time; each waits for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class StackResolver:
         messages: Messages,
         locks: Locks,
         upgrade: Upgrade,
+        *,
+        uv: Uv,
         builder: Builder | None = None,
     ) -> None:
         self._stack = stack
@@ -106,7 +111,7 @@ class StackResolver:
         self._messages = messages
         self._locks = locks
         self._upgrade = upgrade
-        self._uv = Uv(workspace)
+        self._uv = uv
         self._sizes = Sizes(workspace, messages)
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
@@ -362,13 +367,15 @@ class StackResolver:
         for name, runtime in self._runtimes.items():
             if runtime != self._locks.runtime(name):
                 write_runtime_lock(self._workspace, runtime)
-        changes = []
-        for lock in done:
-            old = self._locks.get(lock.layer, lock.platform)
-            if lock != old:
-                write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
-            changes.append(change_of(lock, old))
-        return LockReport(changes=tuple(changes), locks=tuple(done))
+        before = [self._locks.get(lock.layer, lock.platform) for lock in done]
+        new = [lock for lock, old in zip(done, before, strict=True) if lock != old]
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(self._write_lock, new))
+        changes = tuple(map(change_of, done, before))
+        return LockReport(changes=changes, locks=tuple(done))
+
+    def _write_lock(self, lock: LayerLock) -> None:
+        write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
 
 
 def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:

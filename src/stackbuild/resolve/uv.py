@@ -11,12 +11,12 @@ import math
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Semaphore
+from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from stackbuild.resolve.request import ResolveRequest
     from stackbuild.workspace import Workspace
 
-_RUNS_PER_PROCESSOR = 2
+_RUNS_PER_PROCESSOR = 3
 """uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
 of names was seen to drop requests, which costs 5 s before uv asks again."""
 _NO_ANSWER = 1
 """How uv ends where requirements cannot be met; 2 where it could not work."""
 _EXPLAINED = "answer.txt"
+_ONE_ASKS = Lock()
+"""Held while uv is asked for its default index, so that one answer serves all threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,19 @@ class Uv:
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
         self.pages = IndexPages(default=self.default_index)
         """What the indexes have, asked without uv."""
+
+    def start(self) -> None:
+        """Ask uv for its default index in the background; the first request waits for it.
+
+        On an empty cache, uv also examines the interpreter then.
+        """
+
+        def ask() -> None:
+            # A request that needs it asks again, and tells why it fails.
+            with suppress(UnresolvableError, OSError):
+                self.default_index()
+
+        Thread(target=ask, daemon=True).start()
 
     def ask(self, request: ResolveRequest) -> ResolveResult:
         """The wheels of the distributions that answer `request`.
@@ -183,7 +198,8 @@ class Uv:
 
     def default_index(self) -> str | None:
         """The address of the index that uv asks where it is given no default."""
-        return _default_index(self._executable, tuple(self._common))
+        with _ONE_ASKS:
+            return _default_index(self._executable, tuple(self._common))
 
     @property
     def _common(self) -> list[str]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname
 
 from stackbuild.messages import SILENT
 from stackbuild.transport.retries import NotFoundError, UnreachableError
-from stackbuild.transport.urls import host_of
+from stackbuild.transport.urls import host_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +105,7 @@ class IndexPages:
         host = host_of(parts.netloc)
         if host in self._unreachable:
             raise self._unreachable[host]
-        local = Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+        local = path_of(parts)
         try:
             if name is None and local and local.is_dir():
                 files = read_directory(local)

@@ -10,18 +10,18 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write
 from stackbuild.lock.url_cache import Addresses
-from stackbuild.transport.simple_api import IndexFile
+from stackbuild.transport.urls import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from email.message import Message
+    from pathlib import Path
 
     from packaging.utils import NormalizedName
     from typing_extensions import Buffer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.indexes import IndexSettings
     from stackbuild.lock.model import LockedDistribution
     from stackbuild.messages import Messages
+    from stackbuild.transport.simple_api import IndexFile
     from stackbuild.workspace import Workspace
 
 _REQUESTS = 8
@@ -103,6 +104,8 @@ class Metadata:
 
     def _file(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> IndexFile:
         """Where the wheel of `item` is."""
+        from stackbuild.transport.simple_api import IndexFile
+
         wheel = item.wheel
         known = self._addresses.get(wheel.sha256)
         offers = () if known else self._pages.offers(item.name, indexes) or ()
@@ -123,11 +126,8 @@ class Metadata:
 
     def _received(self, file: IndexFile, version: str, indexes: IndexSettings) -> bytes:
         """METADATA of the wheel `file`, beside it (PEP 658) or out of it."""
-        parts = urlsplit(file.url)
-        if parts.scheme == "file":
-            from urllib.request import url2pathname
-
-            return _inside(Path(url2pathname(parts.path)), file.name)
+        if path := path_of(urlsplit(file.url)):
+            return _inside(path, file.name)
         from stackbuild.transport.ranges import content_length, read_bytes
 
         url = indexes.with_credentials(file.url)

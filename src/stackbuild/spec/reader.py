@@ -90,8 +90,7 @@ def _read_uv(tool: Table, beside: Mapping[str, object] | None, directory: Path) 
 def _check_tools(tool: Table) -> None:
     """Report a misspelt `[tool.stackbuild]`; the tables of other tools are theirs."""
     for key in tool.values:
-        hint = did_you_mean(key, ["stackbuild"])
-        if hint and key != "stackbuild":
+        if key != "stackbuild" and (hint := did_you_mean(key, ["stackbuild"])):
             tool.problems.add(tool.place_of(key), "unknown key", hint=hint)
 
 

@@ -6,7 +6,6 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,10 +22,11 @@ from stackbuild.transport.retries import (
     Patience,
     UnreachableError,
 )
-from stackbuild.transport.urls import redact, split_address
+from stackbuild.transport.urls import path_of, redact, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import urllib3
 
@@ -284,12 +284,9 @@ def _content_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int 
 
 def _file_path(url: str) -> Path | None:
     """The file of a file: address, None for http and https. Raises FetchError for others."""
-    parts = split_address(url)
-    if parts.scheme != "file":
+    path = path_of(split_address(url))
+    if path is None:
         return None
-    from urllib.request import url2pathname
-
-    path = Path(url2pathname(parts.path))
     try:
         found = path.is_file()
     except ValueError:

@@ -10,10 +10,8 @@ import re
 import zlib
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
-from urllib.request import url2pathname
 
 from stackbuild import strictjson
 from stackbuild.errors import FetchError
@@ -22,10 +20,11 @@ from stackbuild.messages import SILENT
 from stackbuild.transport.connection import follow
 from stackbuild.transport.ranges import CHUNK, received
 from stackbuild.transport.retries import PATIENCE, Attempts, BrokenTransferError, NotFoundError
-from stackbuild.transport.urls import redact, split_address, without_credentials
+from stackbuild.transport.urls import path_of, redact, split_address, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stackbuild.messages import Messages
     from stackbuild.transport.retries import Patience
@@ -71,9 +70,7 @@ def read_page(
     cannot be read: no connection, refused, longer than 32 MiB, or not a page of
     the simple API, version 1.
     """
-    parts = split_address(url)
-    if parts.scheme == "file":
-        path = Path(url2pathname(parts.path))
+    if path := path_of(split_address(url)):
         try:
             content = read_regular(path, _LIMIT + 1)
         except (FileNotFoundError, NotADirectoryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -38,6 +39,16 @@ def without_credentials(url: str) -> str:
 def host_of(netloc: str) -> str:
     """Host and port of the `netloc` of an address, in lower case."""
     return netloc.rpartition("@")[2].lower()
+
+
+def path_of(parts: SplitResult) -> Path | None:
+    """The path on this machine of a file: address, None for others."""
+    if parts.scheme != "file":
+        return None
+    # It imports http.client and ssl with it, which most commands do without.
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(parts.path))
 
 
 def has_valid_port(url: str) -> bool:

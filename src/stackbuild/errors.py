@@ -45,6 +45,10 @@ class StackbuildError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    """What the command line exits with."""
+    message: str
+    details: tuple[tuple[str, str], ...]
+    """What is shown below the message: a label such as ``layer`` or ``to fix``, and its text."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class StackbuildError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.details: tuple[tuple[str, str], ...] = tuple(
+        self.details = tuple(
             (label, str(value))
             for label, value in (
                 ("layer", layer),
@@ -128,6 +132,7 @@ class SpecError(StackbuildError):
     """A `venvstacks.toml` that cannot be used; holds all its problems."""
 
     exit_code = 3
+    problems: tuple[Problem, ...]
 
     def __init__(self, file: object, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -147,7 +152,7 @@ class LockError(StackbuildError):
 
 
 class FetchError(StackbuildError):
-    """A file could not be had: network, mirror or index."""
+    """A file is not available: network, mirror or index."""
 
     exit_code = 5
 

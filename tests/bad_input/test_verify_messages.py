@@ -149,7 +149,7 @@ def test_an_empty_directory(tmp_path: Path, mode: tuple[str, ...]) -> None:
 def test_nothing_was_built(tmp_path: Path) -> None:
     spec = tmp_path / "venvstacks.toml"
     assert fail(2, "verify", "--spec", spec) == (
-        f"error: nothing was built for {host_platform()} beside {spec}\n"
+        f"error: nothing was built for {host_platform()} in {tmp_path}\n"
         f"  expected: a root in {tmp_path / 'build' / host_platform()}\n"
         "  to fix: name the root with --root, or make this one: stackbuild build\n"
     )

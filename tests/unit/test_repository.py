@@ -40,6 +40,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "install",
         "planning",
         "importers verify",
+        "api",
         "cli",
         "__main__",
     )
@@ -138,6 +139,39 @@ def test_importers_only_read_and_write_files() -> None:
     used = {module for file in files for module, _ in imports(file)}
     assert "spec" in used, "the imports were not found"
     assert used.isdisjoint(online)
+
+
+# What commands need besides: words, values, and the two commands of another kind.
+OF_COMMANDS = {
+    "__init__",
+    "api",
+    "cli",
+    "errors",
+    "messages",
+    "platforms",
+    "processes",
+    "spec.model",
+    "compose.manifest",
+}
+OTHER_COMMANDS = {"import_.py", "suggest.py"}
+
+
+def test_commands_call_the_interface() -> None:
+    """What a command decides and does is then what `stackbuild.api` offers everybody."""
+    found = [
+        f"{file.name}:{node.lineno} imports {node.module}"
+        for file in sorted((PACKAGE / "cli").glob("*.py"))
+        if file.name not in OTHER_COMMANDS
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        if (node.module or "").startswith("stackbuild.")
+        if not {
+            (node.module or "").removeprefix("stackbuild."),
+            (node.module or "").split(".")[1],
+        }
+        & OF_COMMANDS
+    ]
+    assert found == []
 
 
 ALONE = {"builds/hook_worker.py", "verify/import_worker.py"}

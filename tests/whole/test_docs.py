@@ -6,6 +6,8 @@
   `error:` is shown may a command fail. Where CPython 3.12 is neither downloaded nor installed, the
   commands from the first one that needs it on are run in the copy of the stack for another Python,
   and the versions shown stand for those of that copy.
+- The `python` blocks of a page are one program, run in a copy of the stack; a `text output` block
+  shows what the block before it prints.
 - A `toml` block is a part of a venvstacks.toml and is read together with a small stack; one
   marked `toml text` is some other file, and only its syntax is checked.
 - A `json manifest` or `json index` block shows keys of those files.
@@ -19,6 +21,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,13 +153,21 @@ def steps_of(page: Path, real_stack: RealStack, to: Path) -> Iterator[Step]:
     for block in sessions()[page]:
         for command, expected in commands(block):
             if real_stack.runtime != RUNTIME and not words and NEEDS_INTERPRETER.search(command):
-                directory = to / "another"
-                parts = shutil.ignore_patterns("exports")
-                shutil.copytree(real_stack.directory, directory, symlinks=True, ignore=parts)
-                words = {RUNTIME: real_stack.runtime}
-                for pinned, taken in other_versions(directory, APPLICATION).values():
-                    words[pinned] = taken
+                directory = copy_of(real_stack, to / "another")
+                words = words_of(real_stack)
             yield Step(block, replaced(command, words), replaced(expected, words), directory)
+
+
+def copy_of(real_stack: RealStack, to: Path) -> Path:
+    """A copy of the stack without what is published."""
+    parts = shutil.ignore_patterns("exports")
+    return shutil.copytree(real_stack.directory, to, symlinks=True, ignore=parts)
+
+
+def words_of(real_stack: RealStack) -> dict[str, str]:
+    """What the copy for another Python has in place of the runtime and the versions shown."""
+    others = other_versions(real_stack.directory, APPLICATION).values()
+    return {RUNTIME: real_stack.runtime, **dict(others)}
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:
@@ -203,6 +214,39 @@ def test_sessions(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
         failed = code != "0"
         assert failed == bool(re.search("^error:", step.expected, re.MULTILINE)), f"{place}: {code}"
     assert len(printed) == 2 * len(steps) + 1, "the shell ended early"
+
+
+def programs() -> dict[Path, list[tuple[Block, str]]]:
+    """By page, each `python` block with what it prints."""
+    pages: dict[Path, list[tuple[Block, str]]] = {}
+    for block in blocks("python", "text"):
+        found = pages.setdefault(block.page, [])
+        if block.language == "python":
+            found.append((block, ""))
+        elif block.mark == "output":
+            found[-1] = (found[-1][0], block.text)
+    return {page: found for page, found in pages.items() if found}
+
+
+@pytest.mark.index
+@pytest.mark.skipif(host_platform() != "linux-x64", reason="the pages show what linux-x64 prints")
+@pytest.mark.parametrize("page", programs(), ids=lambda page: page.name)
+def test_programs(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
+    directory = copy_of(real_stack, tmp_path / "stack")
+    words = words_of(real_stack) if real_stack.runtime != RUNTIME else {}
+    separator = "\x1e"
+    parts = [f"{block.text}\nprint(end={separator!r})\n" for block, _ in programs()[page]]
+    environment = {CACHE_VARIABLE: str(real_stack.cache)}
+    result = run(
+        *(sys.executable, "-c", replaced("".join(parts), words)),
+        directory=directory,
+        environment=environment,
+    )
+    printed = result.stdout.replace(str(directory), "…").split(separator)
+    for (block, expected), output in zip(programs()[page], printed, strict=False):
+        wanted = pattern(without_numbers(replaced(expected, words)))
+        assert wanted.fullmatch(without_numbers(output)), f"{block}\nprints:\n{output}"
+    assert printed[-1] == "", result.stderr
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
@@ -264,7 +308,7 @@ def test_paths_of_this_repository_exist(page: Path) -> None:
 
 def test_every_kind_of_block_is_known() -> None:
     """So that no example escapes these tests."""
-    known = {"console", "toml", "json", "text", "sh", "diff"}
+    known = {"console", "toml", "json", "text", "sh", "diff", "python"}
     for page in PAGES:
         for language in re.findall(r"^```(\w*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert language in known | {""}, f"{page}: {language}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.cli.verify import accepted_conflicts
 from stackbuild.install.state import State
 from stackbuild.platforms import Platform
+from stackbuild.verify.check import accepted_conflicts
 from tests.support.locking import LINUX, Project, application, framework, only, open_project
 from tests.support.wheels import make_wheel
 

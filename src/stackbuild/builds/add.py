@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from stackbuild.files import atomic_copy, locked
 from stackbuild.lock.current import Locks
 from stackbuild.lock.errors import raise_all
 from stackbuild.lock.local_wheels import AddedWheel, read_added, write_added
-from stackbuild.lock.model import LockedFile
+from stackbuild.lock.model import LockedFile, WheelAddition
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import Platform
 from stackbuild.transport.transfer import sha256_file
@@ -29,20 +28,9 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """What became of one file."""
-
-    wheel: LockedFile
-    platforms: tuple[Platform, ...]
-    """Those of the stack's platforms that it fits."""
-    stale: tuple[str, ...]
-    """Layers, each with its platform, whose locks name another file of this distribution."""
-
-
 def add_wheels(
     stack: Stack, workspace: Workspace, messages: Messages, files: Sequence[Path]
-) -> list[Added]:
+) -> list[WheelAddition]:
     """Check `files`, and copy all of them into the wheelhouse, or none.
 
     Raises IntegrityError for a damaged wheel and one that is not what its name
@@ -72,7 +60,7 @@ def add_wheels(
                 wheel=file, dependencies=facts.dependencies, extras=facts.extras
             )
             stale = tuple(_stale(stack, workspace, facts, file, platforms))
-            added.append(Added(wheel=file, platforms=platforms, stale=stale))
+            added.append(WheelAddition(wheel=file, platforms=platforms, stale=stale))
         write_added(workspace.wheelhouse, list(known.values()))
     return added
 

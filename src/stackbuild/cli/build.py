@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.install import add_no_sync_argument, sync_of
+from stackbuild.cli.install import add_no_sync_argument, report_json, report_text
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
+from stackbuild.cli.publish import print_failures
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
-
-    from stackbuild.compose.report import PublishedLayer
-    from stackbuild.durable import Sync
-    from stackbuild.install.report import InstallReport
-    from stackbuild.platforms import Platform
-    from stackbuild.workspace import Workspace
 
 EXAMPLES = """\
 Examples:
@@ -42,42 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots hold now."""
-    from stackbuild.cli.install import report_json, report_text
-    from stackbuild.cli.publish import print_failures
-    from stackbuild.compose.export_directory import ExportDirectory, explained
-    from stackbuild.compose.publish import publish
-    from stackbuild.spec.reader import load_stack
-    from stackbuild.spec.select import select
-    from stackbuild.workspace import open_workspace
-
-    stack = load_stack(arguments.spec)
-    workspace = open_workspace(stack.directory)
-    pairs = select(stack, arguments.layer, arguments.platform or ["host"])
-    to = workspace.build_exports
-    with explained(to, workspace):
-        report = publish(stack, workspace, Console(), pairs=pairs, to=to)
+    report = Project.load(arguments.spec, messages=Console()).build(
+        arguments.layer, arguments.platform or ["host"], sync=not arguments.no_sync
+    )
     if report.failures:
         return print_failures(report.failures)
-    installed = _install(report.layers, workspace, sync_of(arguments))
-    ExportDirectory(to).forget_older(Console())
-    if arguments.json:
-        print_json([report_json(item) for item in installed])
-    else:
-        print_lines(line for item in installed for line in report_text(item))
+    print_answer(
+        [report_json(item) for item in report.installed],
+        [line for item in report.installed for line in report_text(item)],
+        as_json=arguments.json,
+    )
     return 0
-
-
-def _install(
-    layers: Sequence[PublishedLayer], workspace: Workspace, sync: Sync
-) -> list[InstallReport]:
-    from stackbuild.install.install import install
-    from stackbuild.registry.open import open_registry
-
-    by_platform: dict[Platform, list[str]] = {}
-    for item in layers:
-        by_platform.setdefault(item.manifest.platform, []).append(item.manifest.layer)
-    registry = open_registry(str(workspace.build_exports))
-    return [
-        install(names, registry, workspace.build / platform, platform, Console(), sync=sync)
-        for platform, names in by_platform.items()
-    ]

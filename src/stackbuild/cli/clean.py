@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import clean
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from stackbuild.install.report import Freed
+    from stackbuild.api.types import Freed
 
 EXAMPLES = """\
 Examples:
@@ -54,50 +55,23 @@ def _days(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and print what was freed."""
-    from stackbuild.install.clean import (
-        caches,
-        clean_builds,
-        clean_caches,
-        clean_root,
-        prune_frames,
+    report = clean(
+        root=arguments.root,
+        directory=arguments.spec.parent,
+        caches=arguments.caches,
+        unused_for=arguments.unused_for,
+        messages=Console(),
     )
-    from stackbuild.workspace import open_workspace
-
-    workspace = open_workspace(arguments.spec.absolute().parent, read_only=True)
-    freed: list[Freed] = []
-    kept: list[Freed] = []
-    if arguments.root is not None:
-        freed += clean_root(arguments.root, Console())
-    else:
-        freed += clean_builds(workspace, Console())
-    if arguments.unused_for is not None:
-        freed.append(prune_frames(workspace, arguments.unused_for))
-    if arguments.caches:
-        freed += clean_caches(workspace)
-    elif arguments.root is None:
-        kept += caches(workspace)
-    if arguments.json:
-        print_json(_json(freed, kept))
-    else:
-        print_lines(_text(freed, kept))
+    size = sum(item.size for item in report.freed)
+    value = {"freed": _json(report.freed), "size": size, "kept": _json(report.kept)}
+    lines = [f"removed  {size_text(it.size):>9}  {it.what}: {it.path}" for it in report.freed]
+    lines += [
+        f"kept     {size_text(it.size):>9}  {it.what} (--caches removes it): {it.path}"
+        for it in report.kept
+    ]
+    print_answer(value, [*lines, f"freed {size_text(size)}"], as_json=arguments.json)
     return 0
 
 
-def _json(freed: Sequence[Freed], kept: Sequence[Freed]) -> dict[str, object]:
-    def entries(items: Sequence[Freed]) -> list[dict[str, object]]:
-        return [{"what": item.what, "path": str(item.path), "size": item.size} for item in items]
-
-    return {
-        "freed": entries(freed),
-        "size": sum(item.size for item in freed),
-        "kept": entries(kept),
-    }
-
-
-def _text(freed: Sequence[Freed], kept: Sequence[Freed]) -> list[str]:
-    lines = [f"removed  {size_text(item.size):>9}  {item.what}: {item.path}" for item in freed]
-    lines += [
-        f"kept     {size_text(item.size):>9}  {item.what} (--caches removes it): {item.path}"
-        for item in kept
-    ]
-    return [*lines, f"freed {size_text(sum(item.size for item in freed))}"]
+def _json(items: Sequence[Freed]) -> list[dict[str, object]]:
+    return [{"what": item.what, "path": str(item.path), "size": item.size} for item in items]

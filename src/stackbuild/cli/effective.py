@@ -9,13 +9,13 @@ from stackbuild.spec.model import CopyFiles, Setting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer, Settings
+    from stackbuild.api import Platform
+    from stackbuild.api.types import Settings
 
 
-def effective(layer: Layer, platform: Platform, settings: Settings) -> Iterator[str]:
+def effective(layer: str, platform: Platform, settings: Settings) -> Iterator[str]:
     """A line for each value, with its place behind it."""
-    yield f"{layer.name} on {platform}"
+    yield f"{layer} on {platform}"
     rows = list(_rows(settings, "  "))
     width = max((len(text) for text, place in rows if place), default=0)
     for text, place in rows:

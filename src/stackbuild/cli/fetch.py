@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.builds import wheel_builder
+from stackbuild.api import Project
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_selection_arguments, add_spec_argument
-from stackbuild.lock.current import load_locks
-from stackbuild.resolve.fetch import fetch
-from stackbuild.spec.reader import load_stack
-from stackbuild.spec.select import select
-from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -43,12 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch, and say how much is there."""
-    stack = load_stack(arguments.spec)
-    workspace = open_workspace(stack.directory)
-    pairs = select(stack, arguments.layer, arguments.platform)
-    locks = load_locks(stack, workspace, pairs)
     console = Console()
-    builder = wheel_builder(stack, workspace, console)
-    files = fetch(stack, workspace, locks.values(), console, index=arguments.index, builder=builder)
-    console.note(f"{len(files)} files are in {workspace.wheelhouse}")
+    project = Project.load(arguments.spec, messages=console)
+    files = project.fetch(arguments.layer, arguments.platform, index=arguments.index)
+    console.note(f"{len(files)} files are in {project.wheelhouse}")
     return 0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import install
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     import argparse
 
-    from stackbuild.durable import Sync
-    from stackbuild.install.report import InstallReport
+    from stackbuild.api.types import InstallReport
 
 EXAMPLES = """\
 Examples:
@@ -68,32 +68,18 @@ def add_no_sync_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sync_of(arguments: argparse.Namespace) -> Sync:
-    """What `--no-sync` in `arguments` decides."""
-    from stackbuild.durable import no_sync, sync_to_disk
-
-    return no_sync if arguments.no_sync else sync_to_disk
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Install, and print what the root holds now."""
-    from stackbuild.install.install import install
-    from stackbuild.platforms import parse_platform
-    from stackbuild.registry.open import open_registry
-
     report = install(
         arguments.layers,
-        open_registry(arguments.place, Console()),
         arguments.root,
-        parse_platform(arguments.platform) if arguments.platform else None,
-        Console(),
+        registry=arguments.place,
+        platform=arguments.platform,
         store=arguments.store,
-        sync=sync_of(arguments),
+        sync=not arguments.no_sync,
+        messages=Console(),
     )
-    if arguments.json:
-        print_json(report_json(report))
-    else:
-        print_lines(report_text(report))
+    print_answer(report_json(report), report_text(report), as_json=arguments.json)
     return 0
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stackbuild.api import list_installed, list_published
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 from stackbuild.messages import one_line, size_text
+from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from stackbuild.install.report import AvailableLayer, InstalledLayer
+    from stackbuild.api.types import AvailableLayer, InstalledLayer
 
 EXAMPLES = """\
 Examples:
@@ -40,27 +42,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a line, or a JSON object, for each layer."""
-    from stackbuild.install.contents import installed, published
-    from stackbuild.platforms import parse_platform
-    from stackbuild.registry.open import open_registry
-
-    platform = parse_platform(arguments.platform) if arguments.platform else None
     rows: list[tuple[str, ...]]
     if arguments.place is not None:
-        variants = published(open_registry(arguments.place, Console()), platform)
+        variants = list_published(arguments.place, platform=arguments.platform, messages=Console())
         objects = [entry for variant in variants for entry in _variant(variant)]
         rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_variant_row(variant) for variant in variants]
     else:
-        items = installed(arguments.root)
+        platform = parse_platform(arguments.platform) if arguments.platform else None
+        items = list_installed(arguments.root)
         items = [item for item in items if platform in {None, item.manifest.platform}]
         objects = [_item(item) for item in items]
         rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_item_row(item) for item in items]
-    if arguments.json:
-        print_json(objects)
-    else:
-        print_lines(_table(rows))
+    print_answer(objects, _table(rows), as_json=arguments.json)
     return 0
 
 

@@ -5,23 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from stackbuild.builds import wheel_builder
+from stackbuild.api import LockError, Project, UsageError
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
-from stackbuild.cli.output import print_json, print_lines
-from stackbuild.errors import LockError, UsageError
-from stackbuild.lock.current import describe
-from stackbuild.resolve.lock_stack import lock_stack
-from stackbuild.resolve.report import describe_left_out
-from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import open_workspace
+from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from stackbuild.lock.model import LayerLock, LeftOut
-    from stackbuild.resolve.report import Change, LockReport
+    from stackbuild.api.types import Change, LayerLock, LeftOut, LockReport
 
 EXAMPLES = """\
 Versions that are locked already stay, unless an option or the spec asks for
@@ -63,27 +56,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Lock or check, and print what changed or is stale."""
     if arguments.check and (arguments.upgrade or arguments.upgrade_package):
-        raise UsageError("--check changes nothing, so there is nothing to upgrade")
-    stack = load_stack(arguments.spec)
-    workspace = open_workspace(stack.directory)
+        raise UsageError(
+            "--check changes nothing, so there is nothing to upgrade",
+            remedy="leave out --check or the options to upgrade",
+        )
     console = Console()
-    report = lock_stack(
-        stack,
-        workspace,
-        console,
-        layers=arguments.layer,
-        platforms=arguments.platform,
-        upgrade=arguments.upgrade,
-        upgrade_packages=arguments.upgrade_package,
-        check=arguments.check,
-        builder=wheel_builder(stack, workspace, console),
-    )
+    project = Project.load(arguments.spec, messages=console)
+    if arguments.check:
+        report = project.check_locks(arguments.layer, arguments.platform)
+    else:
+        report = project.lock(
+            arguments.layer,
+            arguments.platform,
+            upgrade=arguments.upgrade,
+            upgrade_packages=arguments.upgrade_package,
+        )
     for warning in report.warnings:
         console.warn(warning)
-    if arguments.json:
-        print_json(as_json(report))
-    else:
-        print_lines(_checked(report) if arguments.check else summary(report))
+    lines = _checked(report) if arguments.check else summary(report)
+    print_answer(as_json(report), lines, as_json=arguments.json)
     return LockError.exit_code if report.stale or (arguments.check and report.leftovers) else 0
 
 
@@ -115,7 +106,10 @@ def _left_out_json(
 
 
 def _checked(report: LockReport) -> list[str]:
-    lines = [*describe(report.stale), *(f"{path}: not in the spec" for path in report.leftovers)]
+    lines = [
+        *_grouped((item.layer, item.platform, item.reason) for item in report.stale),
+        *(f"{path}: not in the spec" for path in report.leftovers),
+    ]
     return lines or ["all locks are current"]
 
 
@@ -131,7 +125,7 @@ def summary(report: LockReport) -> Iterator[str]:
         yield from (f"  {line}" for line in lines)
     moved = {(item.layer, item.platform) for item in changes if item.state != "current"}
     new = [lock for lock in report.locks if (lock.layer, lock.platform) in moved]
-    for line in describe_left_out((lock, lock.skipped) for lock in new):
+    for line in _left_out((lock, lock.skipped) for lock in new):
         yield f"skipped {line}"
     for path in report.leftovers:
         yield f"removed {path}, which is not in the spec"
@@ -141,8 +135,25 @@ def summary(report: LockReport) -> Iterator[str]:
         if (count := sum(change.state == state for change in changes))
     ]
     yield f"{len(changes)} locks: {', '.join(counts)}"
-    for line in describe_left_out((lock, lock.omitted) for lock in report.locks):
+    for line in _left_out((lock, lock.omitted) for lock in report.locks):
         yield f"omitted {line}"
+
+
+def _left_out(locks: Iterable[tuple[LayerLock, tuple[LeftOut, ...]]]) -> Iterator[str]:
+    return _grouped(
+        (f"{item.name} in {lock.layer}", lock.platform, item.reason)
+        for lock, items in locks
+        for item in items
+    )
+
+
+def _grouped(items: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """`subject on its platforms: reason`, a line for each subject and reason."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for subject, platform, reason in items:
+        grouped.setdefault((subject, reason), []).append(platform)
+    for (subject, reason), platforms in grouped.items():
+        yield f"{subject} on {', '.join(platforms)}: {reason}"
 
 
 def _differences(change: Change) -> Iterator[str]:

@@ -28,6 +28,14 @@ def print_json(value: object) -> None:
     print("\n".join(map(_json_line, text.split("\n"))))
 
 
+def print_answer(value: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print the answer of a command: `value` as JSON if that was asked for, else `lines`."""
+    if as_json:
+        print_json(value)
+    else:
+        print_lines(lines)
+
+
 def _json_line(line: str) -> str:
     # Line breaks inside strings are escaped already: what is left is not printable
     # characters in strings, which JSON lets stand.

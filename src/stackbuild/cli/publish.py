@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, get_args
 
+from stackbuild.api import Project, UsageError
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import (
     add_json_argument,
@@ -12,14 +13,14 @@ from stackbuild.cli.main import (
     add_spec_argument,
     path_argument,
 )
-from stackbuild.cli.output import print_json, print_lines, print_message
+from stackbuild.cli.output import print_answer, print_message
 from stackbuild.compose.manifest import ArchiveFormat
 from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+    from stackbuild.api.types import LayerFailure, PublishedLayer, PublishReport
 
 EXAMPLES = """\
 Examples:
@@ -76,33 +77,19 @@ def _level(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published now."""
-    from stackbuild.compose.export_directory import explained
-    from stackbuild.compose.publish import publish
-    from stackbuild.errors import UsageError
-    from stackbuild.spec.reader import load_stack
-    from stackbuild.spec.select import select
-    from stackbuild.workspace import open_workspace
-
     if arguments.only and not arguments.layer:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
-    stack = load_stack(arguments.spec)
-    workspace = open_workspace(stack.directory)
-    to = arguments.to or workspace.exports
-    with explained(to, workspace):
-        report = publish(
-            stack,
-            workspace,
-            Console(),
-            pairs=select(stack, arguments.layer, arguments.platform, with_chain=not arguments.only),
-            to=to,
-            format_=arguments.format,
-            level=arguments.level,
-            check=arguments.check,
-        )
-    if arguments.json:
-        print_json(report_json(report))
-    elif report.layers:
-        print_lines(report_text(report.layers))
+    report = Project.load(arguments.spec, messages=Console()).publish(
+        arguments.layer,
+        arguments.platform,
+        to=arguments.to,
+        with_lower=not arguments.only,
+        archive_format=arguments.format,
+        level=arguments.level,
+        check=arguments.check,
+    )
+    if report.layers or arguments.json:
+        print_answer(report_json(report), report_text(report.layers), as_json=arguments.json)
     return print_failures(report.failures)
 
 
@@ -137,8 +124,8 @@ def report_json(report: PublishReport) -> dict[str, object]:
 
 def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
     """A line for each layer and platform, for people."""
-    names = max(len(item.manifest.layer) for item in layers)
-    platforms = max(len(item.manifest.platform) for item in layers)
+    names = max((len(item.manifest.layer) for item in layers), default=0)
+    platforms = max((len(item.manifest.platform) for item in layers), default=0)
     lines = []
     for item in layers:
         manifest = item.manifest

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import repair
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
@@ -38,21 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Repair, and print what was done."""
-    from stackbuild.install.repair import repair
-    from stackbuild.registry.open import open_registry
-
-    registry = None if arguments.place is None else open_registry(arguments.place)
-    report = repair(arguments.root, registry, Console())
-    if arguments.json:
-        print_json(
-            {
-                "root": str(report.root),
-                "generation": report.generation,
-                "done": list(report.done),
-                "layers": list(report.layers),
-            }
-        )
-    else:
-        whole = f"{report.root}: generation {report.generation} is whole"
-        print_lines([*report.done, whole])
+    report = repair(arguments.root, registry=arguments.place, messages=Console())
+    value = {
+        "root": str(report.root),
+        "generation": report.generation,
+        "done": list(report.done),
+        "layers": list(report.layers),
+    }
+    whole = f"{report.root}: generation {report.generation} is whole"
+    print_answer(value, [*report.done, whole], as_json=arguments.json)
     return 0

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.api import invocation
 from stackbuild.cli.main import path_argument
 
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the command; on Windows, which cannot do that, wait for it."""
-    from stackbuild.install.run import invocation
-
     root, command = split(arguments.words, arguments.root)
     start = invocation(arguments.layer, command, root, os.environ)
     words = [str(start.executable), *start.arguments]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import pack_interpreter
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import path_argument
 from stackbuild.cli.output import print_lines
@@ -62,21 +63,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and print what to write into the stack."""
-    from stackbuild.platforms import host_platform
-    from stackbuild.runtimes.pack import pack
-    from stackbuild.transport.transfer import sha256_file
-
-    path = pack(arguments.path, arguments.to, Console()).absolute()
-    version = path.name.removeprefix("cpython-").partition("+")[0]
-    minor = version.rpartition(".")[0]
+    packed = pack_interpreter(arguments.path, arguments.to, messages=Console())
+    minor = packed.python_version.rpartition(".")[0]
     print_lines(
         (
-            str(path),
+            str(packed.path),
             "",
             "# For venvstacks.toml, under the name that your runtime has there; if the mirror is",
             "# served over HTTP, with its address instead of file://…",
             f'[tool.stackbuild.layers."cpython-{minor}".downloads]',
-            f'{host_platform()} = {{ url = "{path.as_uri()}", sha256 = "{sha256_file(path)}" }}',
+            f'{packed.platform} = {{ url = "{packed.path.as_uri()}", sha256 = "{packed.sha256}" }}',
         )
     )
     return 0

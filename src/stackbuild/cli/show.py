@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from stackbuild.api import Project, UsageError
 from stackbuild.cli.effective import as_json, effective, overlay_json, overlay_text
 from stackbuild.cli.main import add_json_argument, add_spec_argument
-from stackbuild.cli.output import print_json, print_lines
-from stackbuild.errors import LockError, UsageError
-from stackbuild.lock.current import Locks
-from stackbuild.resolve.report import describe_conflicts
-from stackbuild.spec.model import LayerKind
-from stackbuild.spec.policy import on_platform
-from stackbuild.spec.reader import load_stack
-from stackbuild.spec.select import left_alone, select
-from stackbuild.workspace import open_workspace
+from stackbuild.cli.output import print_answer
+from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from stackbuild.lock.model import LayerLock
-    from stackbuild.platforms import Platform
-    from stackbuild.spec.model import CopyFiles, Layer, Stack
+    from stackbuild.api.types import LayerDescription
 
 EXAMPLES = """\
 Each layer stands below the nearest layer that it stands on. A layer on several
@@ -58,52 +49,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the stack, or the effective settings of a layer."""
-    stack = load_stack(arguments.spec)
+    project = Project.load(arguments.spec)
     if arguments.effective:
-        ((layer, platform),) = select(
-            stack, [arguments.effective], [arguments.platform or "host"], with_chain=False
-        )
-        settings = on_platform(layer.settings, platform)
-        if arguments.json:
-            values = {"layer": layer.name, "platform": platform, "settings": as_json(settings)}
-            print_json(values)
-        else:
-            print_lines(map(_in_encoding, effective(layer, platform, settings)))
-        return 0
-    if arguments.platform:
+        layer, platform = arguments.effective, parse_platform(arguments.platform or "host")
+        settings = project.settings(layer, platform)
+        value = {"layer": layer, "platform": platform, "settings": as_json(settings)}
+        lines = effective(layer, platform, settings)
+    elif arguments.platform:
         raise UsageError("--platform goes with --effective LAYER")
-    locks = Locks(stack, open_workspace(stack.directory, read_only=True))
-    if arguments.json:
-        print_json(describe(stack, locks))
     else:
-        print_lines(map(_in_encoding, tree(stack, locks)))
+        layers = project.describe()
+        value = {
+            "spec": str(project.spec),
+            "platforms": list(project.platforms),
+            "layers": [_layer_json(layer) for layer in layers],
+        }
+        lines = tree(project, layers)
+    print_answer(value, map(_in_encoding, lines), as_json=arguments.json)
     return 0
 
 
-def describe(stack: Stack, locks: Locks) -> dict[str, object]:
-    """The stack for a script: plain values that JSON can hold."""
-    return {
-        "spec": str(stack.path),
-        "platforms": list(stack.platforms),
-        "layers": [_describe_layer(stack, layer, locks) for layer in stack.layers.values()],
-    }
-
-
-def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, object]:
+def _layer_json(layer: LayerDescription) -> dict[str, object]:
     return {
         "name": layer.name,
         "kind": layer.kind,
-        "python": str(stack.python_version(layer)),
-        "chain": [member.name for member in stack.chain(layer)],
-        "platforms": {
-            platform: _lock_state(layer, platform, locks)[0]
-            for platform in layer.platforms
-            if platform in stack.platforms
-        },
-        "requirements": [str(requirement) for requirement in layer.requirements],
-        "conflicts": describe_conflicts(_locks_of(stack, layer, locks)),
+        "python": layer.python_version,
+        "chain": list(layer.chain),
+        "platforms": {platform: state for platform, (state, _) in layer.locks.items()},
+        "requirements": list(layer.requirements),
+        "conflicts": list(layer.conflicts),
         "overlays": [
-            {"platform": platform, **overlay_json(entry)} for platform, entry in _overlays(layer)
+            {"platform": platform, **overlay_json(entry)} for platform, entry in layer.overlays
         ],
         "launch_module": str(layer.launch_module) if layer.launch_module else None,
         "support_modules": [str(module) for module in layer.support_modules],
@@ -111,48 +87,21 @@ def _describe_layer(stack: Stack, layer: Layer, locks: Locks) -> dict[str, objec
     }
 
 
-def _overlays(layer: Layer) -> Iterator[tuple[Platform | None, CopyFiles]]:
-    """Each overlay with its platform; None for all platforms."""
-    for entry in layer.copy_files:
-        yield None, entry
-    for platform, entries in layer.platform_copy_files.items():
-        for entry in entries:
-            yield platform, entry
-
-
-def _lock_state(layer: Layer, platform: Platform, locks: Locks) -> tuple[str, str | None]:
-    """``locked``, ``not locked``, ``stale`` or ``damaged``, and why for the last two."""
-    try:
-        if locks.get(layer.name, platform) is None:
-            return "not locked", None
-        reason = locks.staleness(layer, platform)
-    except LockError as error:
-        return "damaged", error.message
-    return ("locked", None) if reason is None else ("stale", reason)
-
-
-def _locks_of(stack: Stack, layer: Layer, locks: Locks) -> Iterator[LayerLock]:
-    """The locks of `layer` that can be read."""
-    for platform in layer.platforms:
-        with suppress(LockError):
-            if platform in stack.platforms and (lock := locks.get(layer.name, platform)):
-                yield lock
-
-
-def tree(stack: Stack, locks: Locks) -> Iterator[str]:
+def tree(project: Project, layers: Sequence[LayerDescription]) -> Iterator[str]:
     """The stack as lines of text, each layer below the nearest one it stands on."""
-    yield f"{stack.path} for {', '.join(stack.platforms) or 'no platform'}"
-    above: dict[str | None, list[Layer]] = {}
-    for layer in stack.layers.values():
-        above.setdefault(next(iter(layer.lower), None), []).append(layer)
+    yield f"{project.spec} for {', '.join(project.platforms) or 'no platform'}"
+    above: dict[str | None, list[LayerDescription]] = {}
+    for layer in layers:
+        above.setdefault(next(iter(layer.chain[1:]), None), []).append(layer)
     # Not recursive, for the depth of a stack is not limited.
     pending = [(layer, "", "") for layer in reversed(above[None])]
     while pending:
         layer, first, rest = pending.pop()
         upper = above.get(layer.name, [])
-        yield f"{first}{layer.name} ({_kind(stack, layer)})"
+        version = f", CPython {layer.python_version}" if layer.kind == "runtime" else ""
+        yield f"{first}{layer.name} ({layer.kind}{version})"
         bar = "│     " if upper else "      "
-        for line in _details(stack, layer, locks):
+        for line in _details(layer):
             yield f"{rest}{bar}{line}"
         branches = [(child, f"{rest}├── ", f"{rest}│   ") for child in upper[:-1]] + [
             (child, f"{rest}└── ", f"{rest}    ") for child in upper[-1:]
@@ -160,32 +109,25 @@ def tree(stack: Stack, locks: Locks) -> Iterator[str]:
         pending += reversed(branches)
 
 
-def _kind(stack: Stack, layer: Layer) -> str:
-    if layer.kind is LayerKind.RUNTIME:
-        return f"{layer.kind}, CPython {stack.python_version(layer)}"
-    return str(layer.kind)
-
-
-def _details(stack: Stack, layer: Layer, locks: Locks) -> Iterator[str]:
+def _details(layer: LayerDescription) -> Iterator[str]:
     """What is worth a line of its own; what is empty is left out."""
-    if len(layer.frameworks) > 1:
-        yield f"chain: {', '.join(member.name for member in stack.chain(layer))}"
+    if len(layer.chain) > len(("the layer", "a framework", "the runtime")):
+        yield f"chain: {', '.join(layer.chain)}"
     by_state: dict[tuple[str, str | None], list[str]] = {}
-    for platform in layer.platforms:
-        if platform not in stack.platforms:
-            continue  # commands leave it alone unless it is named
-        by_state.setdefault(_lock_state(layer, platform, locks), []).append(platform)
-    for (state, reason), platforms in by_state.items():
-        yield f"{state}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
-    if layer in left_alone(stack):
-        yield f"left alone: made for {', '.join(layer.platforms)}, none of the stack's platforms"
-    for text in describe_conflicts(_locks_of(stack, layer, locks)):
+    for platform, state in layer.locks.items():
+        by_state.setdefault(state, []).append(platform)
+    for (word, reason), platforms in by_state.items():
+        yield f"{word}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
+    if layer.platforms and not layer.locks:
+        made_for = ", ".join(layer.platforms)
+        yield f"left alone: made for {made_for}, none of the stack's platforms"
+    for text in layer.conflicts:
         yield f"conflict: {text}"
     if not layer.platforms:
         yield "switched off: its list of platforms is empty"
     if layer.requirements:
-        yield f"requirements: {', '.join(map(str, layer.requirements))}"
-    for only, entry in _overlays(layer):
+        yield f"requirements: {', '.join(layer.requirements)}"
+    for only, entry in layer.overlays:
         where = f" on {only}" if only else ""
         yield f"overlay: {overlay_text(entry, where)}"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stackbuild.api import uninstall
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
 from stackbuild.cli.main import add_json_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
@@ -32,11 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and print what the root holds now."""
-    from stackbuild.install.install import uninstall
-
-    report = uninstall(arguments.layers, arguments.root, Console())
-    if arguments.json:
-        print_json(report_json(report))
-    else:
-        print_lines(report_text(report))
+    report = uninstall(arguments.layers, arguments.root, messages=Console())
+    print_answer(report_json(report), report_text(report), as_json=arguments.json)
     return 0

@@ -6,20 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.api import Project, VerifyError, build_root, verify, verify_files
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
-from stackbuild.errors import UsageError, VerifyError, quoted
+from stackbuild.cli.output import print_answer
+from stackbuild.errors import quoted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-    from stackbuild.install.report import Difference, VerifyReport
-    from stackbuild.install.state import State
-    from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Stack
-    from stackbuild.workspace import Workspace
+    from stackbuild.api.types import (
+        Difference,
+        FilesReport,
+        Finding,
+        KnownError,
+        StaleEntry,
+        VerifyReport,
+    )
 
 EXAMPLES = """\
 Examples:
@@ -40,6 +44,11 @@ anew, and so does the next `stackbuild install` of the layer.
 
 Exit code 9 when there are any findings.
 """
+
+
+_DETAIL_LINES = 12
+_LONGEST_LINE = 400
+"""In characters, for what a module says."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,101 +74,74 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print what was found, and fail when there is anything."""
-    from stackbuild.platforms import parse_platform
-    from stackbuild.workspace import open_workspace
-
-    platform = parse_platform(arguments.platform) if arguments.platform else None
-    workspace = open_workspace(arguments.spec.absolute().parent, read_only=True)
-    root = arguments.root or _build_root(arguments.spec, workspace, platform)
+    platform = arguments.platform
+    root = arguments.root or build_root(arguments.spec.parent, platform or "host")
     if arguments.installed:
-        return _installed(arguments, root, platform)
-    return _deployed(arguments, root, platform, workspace)
-
-
-def _build_root(spec: Path, workspace: Workspace, platform: Platform | None) -> Path:
-    from stackbuild.platforms import host_platform
-
-    root = workspace.build / (platform or host_platform())
-    if not root.is_dir():
-        raise UsageError(
-            f"nothing was built for {platform or host_platform()} beside {spec}",
-            expected=f"a root in {root}",
-            remedy="name the root with --root, or make this one: stackbuild build"
-            + (f" --platform {platform}" if platform else ""),
-        )
-    return root
-
-
-def _deployed(
-    arguments: argparse.Namespace, root: Path, platform: Platform | None, workspace: Workspace
-) -> int:
-    from stackbuild.install.root import Root
-    from stackbuild.spec.reader import load_stack
-    from stackbuild.verify.check import check_deployed
-    from stackbuild.verify.expected_failures import rules_of
-    from stackbuild.verify.text import summary
-
-    console = Console()
-    rules = {}
-    places = [workspace.cache]
+        return _installed(arguments, root)
+    console, project = Console(), None
     # A root can be checked without the spec: then nothing is known beforehand. A file that
     # was named by --spec and is not there is an error.
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
-        stack = load_stack(arguments.spec)
-        state = Root(root).installed_state()
-        rules = rules_of(stack, state.platform)
-        for text in accepted_conflicts(stack, workspace, state, arguments.layers):
-            console.warn(text)
-        places.append(workspace.project)
-    report = check_deployed(
-        arguments.layers,
-        root,
-        console,
-        rules=rules,
-        platform=platform,
-        places=places,
-        jobs=workspace.jobs,
-    )
-    if arguments.json:
-        print_json(asdict(report))
-    else:
-        print_lines(summary(report))
-    if report.findings:
-        count = len(report.findings)
-        raise VerifyError(f"{count} finding{'' if count == 1 else 's'}", file=root)
+        project = Project.load(arguments.spec)
+    report = verify(root, arguments.layers, project=project, platform=platform, messages=console)
+    print_answer(asdict(report), summary(report), as_json=arguments.json)
+    if count := len(report.findings):
+        raise VerifyError(f"{count} finding{'s' * (count != 1)}", file=root)
     return 0
 
 
-def accepted_conflicts(
-    stack: Stack, workspace: Workspace, state: State, layers: Sequence[str]
-) -> list[str]:
-    """The conflicts between frameworks that the locks of the deployed layers accept."""
-    from stackbuild.lock.current import Locks
-    from stackbuild.resolve.report import describe_conflicts
+def summary(report: VerifyReport) -> Iterator[str]:
+    """What was looked at, each finding in a line, and what to do about them."""
+    for finding in report.findings:
+        yield from _finding(finding)
+    yield from map(_known, report.known)
+    yield from map(_stale, report.stale)
+    if report.entries:
+        yield from ("", "# If these failures are to be expected, this allows them in the spec:")
+        yield from (*report.entries.split("\n"), "")
+    counts = report.counts
+    yield (
+        f"{', '.join(report.layers)} ({report.platform}): {counts.distributions} distributions, "
+        f"{counts.files} files, {counts.binaries} programs and libraries, "
+        f"{_modules(report)} in {report.seconds:.1f} s"
+    )
 
-    locks = Locks(stack, workspace)
-    deployed = [
-        lock
-        for manifest in state.layers.values()
-        if not layers or manifest.layer in layers
-        if (lock := locks.get(manifest.layer, state.platform)) and lock.digest == manifest.lock
-    ]
-    return describe_conflicts(deployed)
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
 
-def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | None) -> int:
-    from stackbuild.install.root import Root
-    from stackbuild.install.verify import verify_installed
-    from stackbuild.verify.check import check_platform
+def _modules(report: VerifyReport) -> str:
+    if report.not_imported:
+        return f"no module imported ({report.not_imported})"
+    return f"{report.counts.modules} native modules ({len(report.left_out)} left out)"
 
-    check_platform(Root(root), platform)
-    report = verify_installed(arguments.layers, root, Console())
-    if arguments.json:
-        print_json(asdict(report))
-    else:
-        print_lines(_text(report))
-    if report.differences:
-        count = len(report.differences)
+
+def _finding(finding: Finding) -> Iterator[str]:
+    place = f"{finding.layer}/{finding.file}" if finding.file else finding.layer
+    subject = f"{finding.layer}: {finding.module}" if finding.module else place
+    owner = f" ({finding.distribution})" if finding.distribution else ""
+    notes = [f"expected {finding.expected}"] if finding.expected else []
+    if finding.found:  # the error of a module speaks for itself
+        notes.append(_cut(finding.found) if finding.module else f"found {finding.found}")
+    detail = f": {', '.join(notes)}" if notes else ""
+    yield f"{finding.check}: {subject}{owner} {finding.message}{detail}"
+    yield from (f"    {_cut(line)}" for line in finding.detail.splitlines()[-_DETAIL_LINES:])
+
+
+def _known(known: KnownError) -> str:
+    first = _cut(known.text.splitlines()[0])
+    return f"known: {known.layer}: {known.module} ({known.distribution}): {first}"
+
+
+def _stale(entry: StaleEntry) -> str:
+    return f"stale: {entry.place}: {_cut(entry.reason)}"
+
+
+def _installed(arguments: argparse.Namespace, root: Path) -> int:
+    report = verify_files(root, arguments.layers, platform=arguments.platform, messages=Console())
+    print_answer(asdict(report), _installed_text(report), as_json=arguments.json)
+    if count := len(report.differences):
         raise VerifyError(
             f"{count} difference{'s' * (count != 1)} from what was installed",
             file=root,
@@ -168,7 +150,7 @@ def _installed(arguments: argparse.Namespace, root: Path, platform: Platform | N
     return 0
 
 
-def _text(report: VerifyReport) -> list[str]:
+def _installed_text(report: FilesReport) -> list[str]:
     lines = [_line(difference) for difference in report.differences]
     if not lines:
         lines.append(f"{', '.join(report.layers)}: {report.files} files as they were published")

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.api import Project
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
@@ -45,13 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add, and print what fits where."""
-    from stackbuild.builds.add import add_wheels
-    from stackbuild.spec.reader import load_stack
-    from stackbuild.workspace import open_workspace
-
-    stack = load_stack(arguments.spec)
     console = Console()
-    added = add_wheels(stack, open_workspace(stack.directory), console, arguments.files)
+    added = Project.load(arguments.spec, messages=console).add_wheels(arguments.files)
     for item in added:
         if item.stale:
             name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
@@ -60,8 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f" `stackbuild lock --upgrade-package {name}` takes the best of those that were"
                 " added"
             )
-    if arguments.json:
-        print_json([asdict(item) for item in added])
-    else:
-        print_lines(f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added)
+    print_answer(
+        [asdict(item) for item in added],
+        [f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added],
+        as_json=arguments.json,
+    )
     return 0

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from stackbuild.compose.export_directory import LOCK
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
-from stackbuild.install.report import Freed
+from stackbuild.install.report import CleanReport, Freed
 from stackbuild.install.root import Root
 from stackbuild.install.state import STATE_DIRECTORY
 from stackbuild.install.store import Store
 from stackbuild.mark import MARK, Kind, check_mark, read_mark
 from stackbuild.platforms import Platform
 from stackbuild.registry.base import INDEX_NAME
+from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
     from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.workspace import Workspace
+
+
+def clean(
+    project: Path,
+    root: Path | None,
+    messages: Messages,
+    *,
+    all_caches: bool,
+    unused_for: int | None,
+) -> CleanReport:
+    """Clean `root`, or without one the local roots in the directory `project`; then the caches.
+
+    `all_caches` removes these, `unused_for` only the frames not used for so many days. Raises as
+    the functions below.
+    """
+    workspace = open_workspace(project.absolute(), read_only=True)
+    freed = clean_builds(workspace, messages) if root is None else clean_root(root, messages)
+    if unused_for is not None:
+        freed.append(prune_frames(workspace, unused_for))
+    if all_caches:
+        freed += clean_caches(workspace)
+    kept = caches(workspace) if root is None and not all_caches else []
+    return CleanReport(freed=tuple(freed), kept=tuple(kept))
 
 
 def clean_root(root: Path, messages: Messages) -> list[Freed]:

@@ -27,7 +27,7 @@ from stackbuild.registry.find import Published
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.install.report import VerifyReport
+    from stackbuild.install.report import FilesReport
     from stackbuild.messages import Messages
     from stackbuild.registry.base import Registry
 
@@ -153,7 +153,7 @@ def _names(where: Root, candidates: list[Path]) -> list[str]:
     return list(dict.fromkeys(directory.partition("@")[0] for directory in directories))
 
 
-def _compare(root: Path, messages: Messages) -> VerifyReport:
+def _compare(root: Path, messages: Messages) -> FilesReport:
     return verify_installed((), root, messages)
 
 
@@ -161,7 +161,7 @@ def _bring(
     where: Root,
     state: State,
     registry: Registry | None,
-    report: VerifyReport,
+    report: FilesReport,
     done: list[str],
     messages: Messages,
 ) -> None:

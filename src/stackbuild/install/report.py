@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stackbuild.compose.manifest import IndexEntry, Manifest
@@ -112,7 +113,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
+class FilesReport:
     """The result of comparing installed files with what was published."""
 
     layers: tuple[str, ...]
@@ -142,3 +143,13 @@ class CleanReport:
     """What was removed."""
     kept: tuple[Freed, ...]
     """Caches that were not removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """A process that runs a command in an installed layer."""
+
+    executable: Path
+    arguments: tuple[str, ...]
+    """Without the name of the program."""
+    environment: Mapping[str, str]

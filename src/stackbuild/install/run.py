@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import InstallError
 from stackbuild.install.plan import find_installed
+from stackbuild.install.report import Invocation
 from stackbuild.install.root import Root
 from stackbuild.layout import METADATA, layout_for
 from stackbuild.platforms import host_platform, nearest
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 
 _LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
 """What makes an interpreter take another installation's files for its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
-    """A process to start."""
-
-    executable: Path
-    arguments: tuple[str, ...]
-    """Without the program's name."""
-    environment: Mapping[str, str]
 
 
 def invocation(

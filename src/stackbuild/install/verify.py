@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from stackbuild.install.damage import adjusted_files, crc32_of, is_other_mode
 from stackbuild.install.home import CopyLauncher, WriteHome
 from stackbuild.install.plan import find_installed
-from stackbuild.install.report import Difference, VerifyReport
+from stackbuild.install.report import Difference, FilesReport
 from stackbuild.install.root import Root
 from stackbuild.install.state import clear_damaged, damaged, mark_damaged
 from stackbuild.install.store import Store, StoredFile
@@ -58,7 +58,7 @@ class _Findings:
     bytecode: int = 0
 
 
-def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> VerifyReport:
+def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> FilesReport:
     """Compare `layers`, and all below them, with what was unpacked; no layers means all.
 
     What differs is noted in the root, if it can be written to, so that the next
@@ -78,7 +78,7 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> V
             manifest = state.layers[directory]
             _Check(manifest, generation / directory, store, adjusted, findings, task).run()
     _remember(generation, directories, findings)
-    return VerifyReport(
+    return FilesReport(
         layers=directories,
         files=findings.files,
         differences=tuple(

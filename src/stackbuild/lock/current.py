@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError, StackbuildError
@@ -18,6 +17,7 @@ from stackbuild.lock.files import (
     read_runtime_lock,
     runtime_lock_path,
 )
+from stackbuild.lock.model import StaleLock
 from stackbuild.lock.runtime import is_current
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaleLock:
-    """A lock that is missing or was made from something else, and what changed."""
-
-    layer: str
-    platform: Platform
-    reason: str
 
 
 class Locks:

@@ -29,6 +29,17 @@ class LockedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WheelAddition:
+    """A wheel that `stackbuild wheel add` put into the wheelhouse."""
+
+    wheel: LockedFile
+    platforms: tuple[Platform, ...]
+    """The platforms of the stack that it fits."""
+    stale: tuple[str, ...]
+    """Layers, each with its platform, whose locks name another wheel of this distribution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VcsSource:
     """A commit of a git repository (`packages.vcs` of PEP 751)."""
 
@@ -77,7 +88,7 @@ class LockedDistribution:
     name: NormalizedName
     version: Version
     wheel: LockedFile
-    source: Source | None = None
+    source: LockedFile | VcsSource | None = None
     """What the wheel was built from here; None for a wheel of a package index. The wheel of
     a source is in no index: it is in the wheelhouse, or built again."""
     build: Build | None = None
@@ -156,6 +167,15 @@ class LayerLock:
 
     conflicts: tuple[Conflict, ...] = ()
     """Requirements that are not met, which `sibling-conflicts = "warn"` allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleLock:
+    """A lock that is missing, or that was made from other inputs than those of now."""
+
+    layer: str
+    platform: Platform
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

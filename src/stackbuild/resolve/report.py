@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.lock.current import Locks, StaleLock
-    from stackbuild.lock.model import Conflict, LayerLock, LeftOut
+    from stackbuild.lock.current import Locks
+    from stackbuild.lock.model import Conflict, LayerLock, StaleLock
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, Setting, Settings, Stack
 
@@ -91,21 +91,6 @@ def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
         interpreter=old is not None and old.interpreter != lock.interpreter,
         own=old is not None and old.own != lock.own,
     )
-
-
-def describe_left_out(
-    locks: Iterable[tuple[LayerLock, Iterable[LeftOut]]],
-) -> list[str]:
-    """`name in layer on its platforms: reason`, a line for each name, layer and reason."""
-    grouped: dict[tuple[str, str, str], list[str]] = {}
-    for lock, items in locks:
-        for item in items:
-            key = (item.name, lock.layer, item.reason)
-            grouped.setdefault(key, []).append(str(lock.platform))
-    return [
-        f"{name} in {layer} on {', '.join(platforms)}: {reason}"
-        for (name, layer, reason), platforms in grouped.items()
-    ]
 
 
 def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:

@@ -6,6 +6,7 @@ stands under `[tool.stackbuild]`. Nothing here reads a file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from stackbuild.platforms import marker_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from packaging.requirements import Requirement
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from stackbuild.platforms import Platform
 
-    Settings = Mapping[str, "Setting | tuple[Setting, ...] | Settings"]
-    """Settings with their places: single values, lists, and tables."""
+Settings = Mapping[str, "Setting | tuple[Setting, ...] | Settings"]
+"""Settings with their places: single values, lists, and tables."""
 
 
 class LayerKind(StrEnum):

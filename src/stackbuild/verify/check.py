@@ -6,34 +6,69 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
+from stackbuild.lock.current import Locks
 from stackbuild.platforms import host_platform
+from stackbuild.resolve.report import describe_conflicts
 from stackbuild.verify import expected_failures
 from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
-from stackbuild.verify.expected_failures import merged
+from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
 from stackbuild.verify.libraries import check_libraries
-from stackbuild.verify.model import CheckReport, Counts, Finding, KnownError, Rules
+from stackbuild.verify.model import Counts, Finding, KnownError, Rules, VerifyReport
 from stackbuild.verify.record_check import of_this_machine, read_layer
 from stackbuild.verify.requirements import check_requirements, effective
+from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
+    from stackbuild.install.state import State
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Stack
     from stackbuild.verify.deployed import DeployedLayer, Deployment
     from stackbuild.verify.expected_failures import Tried
     from stackbuild.verify.model import Outcome
+    from stackbuild.workspace import Workspace
 
 _START_LIMIT = 30.0
 """Seconds that an interpreter may take to start and end."""
+
+
+def verify_root(
+    root: Path,
+    layers: Sequence[str],
+    stack: Stack | None,
+    platform: Platform | None,
+    messages: Messages,
+) -> VerifyReport:
+    """Check `layers` in `root` by the rules of `stack`, if there is one; see `check_deployed`.
+
+    Conflicts that the locks accept are warned of.
+    """
+    workspace = open_workspace(stack.directory if stack else Path.cwd(), read_only=True)
+    rules, places = {}, [workspace.cache]
+    if stack is not None:
+        state = Root(root).installed_state()
+        rules = rules_of(stack, state.platform)
+        places.append(workspace.project)
+        for text in accepted_conflicts(stack, workspace, state, layers):
+            messages.warn(text)
+    return check_deployed(
+        layers,
+        root,
+        messages,
+        rules=rules,
+        platform=platform,
+        places=places,
+        jobs=workspace.jobs,
+    )
 
 
 def check_deployed(
@@ -45,7 +80,7 @@ def check_deployed(
     platform: Platform | None = None,
     places: Iterable[Path] = (),
     jobs: int | None = None,
-) -> CheckReport:
+) -> VerifyReport:
     """Check `layers`, each through its chain, in `root`; no layers means all of them.
 
     `rules` are by layer name, and those of the lower layers count for a layer
@@ -90,6 +125,20 @@ def check_platform(root: Root, platform: Platform | None) -> None:
             platform=platform,
             remedy="name the root of that platform with --root",
         )
+
+
+def accepted_conflicts(
+    stack: Stack, workspace: Workspace, state: State, layers: Sequence[str]
+) -> list[str]:
+    """The conflicts between frameworks that the locks of the deployed layers accept."""
+    locks = Locks(stack, workspace)
+    deployed = [
+        lock
+        for manifest in state.layers.values()
+        if not layers or manifest.layer in layers
+        if (lock := locks.get(manifest.layer, state.platform)) and lock.digest == manifest.lock
+    ]
+    return describe_conflicts(deployed)
 
 
 @dataclass
@@ -171,7 +220,7 @@ class _Checking:
 
     def report(
         self, layers: Sequence[str], *, complete: bool, not_imported: str, seconds: float
-    ) -> CheckReport:
+    ) -> VerifyReport:
         """Everything together."""
         entries = [
             entry
@@ -186,7 +235,7 @@ class _Checking:
             one for one in failed if one.key not in {each.key for each in new}
         )
         findings = [found for found in self.findings if not _is_explained(found, expected)]
-        return CheckReport(
+        return VerifyReport(
             layers=tuple(layers),
             platform=self.deployment.state.platform,
             counts=Counts(

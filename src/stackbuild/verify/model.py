@@ -107,7 +107,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
+class VerifyReport:
     """What a check of deployed layers has found."""
 
     layers: tuple[str, ...]

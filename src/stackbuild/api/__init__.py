@@ -1,0 +1,65 @@
+"""The public Python interface of stackbuild; everything else in the package is private.
+
+A `Project` is the side of a stack's maintainer: it locks layers, publishes and builds them. The
+functions are the side of a consumer: they install published layers into a root, and verify,
+repair and clean roots. Results are frozen dataclasses. Errors are `StackbuildError`. What is
+going on is told to an object with the methods of `Messages`; nothing is printed.
+
+docs/api.md has examples, and says what is promised.
+"""
+
+from stackbuild.api.project import Project, build_root, verify
+from stackbuild.api.roots import (
+    clean,
+    install,
+    invocation,
+    list_installed,
+    list_published,
+    pack_interpreter,
+    repair,
+    uninstall,
+    verify_files,
+)
+from stackbuild.errors import (
+    ComposeError,
+    FetchError,
+    InstallError,
+    IntegrityError,
+    LockError,
+    Problem,
+    SpecError,
+    StackbuildError,
+    UsageError,
+    VerifyError,
+)
+from stackbuild.messages import Messages, Silent, Task
+from stackbuild.platforms import Platform
+
+__all__ = [
+    "ComposeError",
+    "FetchError",
+    "InstallError",
+    "IntegrityError",
+    "LockError",
+    "Messages",
+    "Platform",
+    "Problem",
+    "Project",
+    "Silent",
+    "SpecError",
+    "StackbuildError",
+    "Task",
+    "UsageError",
+    "VerifyError",
+    "build_root",
+    "clean",
+    "install",
+    "invocation",
+    "list_installed",
+    "list_published",
+    "pack_interpreter",
+    "repair",
+    "uninstall",
+    "verify",
+    "verify_files",
+]

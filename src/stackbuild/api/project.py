@@ -1,0 +1,350 @@
+"""A stack and what is made of it: locks, fetched wheels, published layers, local roots."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError, UsageError
+from stackbuild.messages import SILENT
+from stackbuild.platforms import parse_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stackbuild.api.values import BuildReport, LayerDescription, LockState
+    from stackbuild.compose.manifest import ArchiveFormat
+    from stackbuild.compose.report import PublishedLayer, PublishReport
+    from stackbuild.install.report import InstallReport
+    from stackbuild.lock.current import Locks
+    from stackbuild.lock.model import LayerLock, WheelAddition
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.resolve.report import LockReport
+    from stackbuild.spec.model import CopyFiles, Layer, Settings, Stack
+    from stackbuild.verify.model import VerifyReport
+    from stackbuild.workspace import Workspace
+
+
+class Project:
+    """A stack, as a `venvstacks.toml` defines it, in its project directory.
+
+    Layers are chosen by name and platforms by name, alias or ``host``; none named means all of
+    the stack. A layer is taken with the layers below it. Messages and progress go to `messages`.
+
+    Example::
+
+        project = Project.load("venvstacks.toml")
+        project.lock()
+        project.publish(["report"], platforms=["host"])
+    """
+
+    def __init__(self, stack: Stack, messages: Messages) -> None:
+        self._stack = stack
+        self._messages = messages
+
+    @classmethod
+    def load(cls, spec: str | Path = "venvstacks.toml", *, messages: Messages = SILENT) -> Project:
+        """Read and check the spec file at `spec`. Raises SpecError with all its problems."""
+        from stackbuild.spec.reader import load_stack
+
+        return cls(load_stack(Path(spec)), messages)
+
+    @property
+    def spec(self) -> Path:
+        """The absolute path of the spec file."""
+        return self._stack.path
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the spec file."""
+        return self._stack.directory
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """The platforms of the stack."""
+        return self._stack.platforms
+
+    @property
+    def wheelhouse(self) -> Path:
+        """The directory of the files that the locks name."""
+        return self._workspace(read_only=True).wheelhouse
+
+    @property
+    def exports(self) -> Path:
+        """The directory that `publish` writes to by default."""
+        return self._workspace(read_only=True).exports
+
+    def describe(self) -> tuple[LayerDescription, ...]:
+        """Every layer of the spec, lower layers first, with the state of its locks."""
+        from stackbuild.lock.current import Locks
+
+        locks = Locks(self._stack, self._workspace(read_only=True))
+        return tuple(self._describe(layer, locks) for layer in self._stack.layers.values())
+
+    def settings(self, layer: str, platform: str = "host") -> Settings:
+        """The effective settings of `layer` on `platform`: shared ones merged in, with places.
+
+        Raises UsageError for an unknown layer, and for a platform that it is not made for.
+        """
+        from stackbuild.spec.policy import on_platform
+        from stackbuild.spec.select import select
+
+        ((found, on),) = select(self._stack, [layer], [platform], with_chain=False)
+        return on_platform(found.settings, on)
+
+    def lock(
+        self,
+        layers: Sequence[str] = (),
+        platforms: Sequence[str] = (),
+        *,
+        upgrade: bool = False,
+        upgrade_packages: Sequence[str] = (),
+    ) -> LockReport:
+        """Choose the distributions of each layer and write its locks.
+
+        Locked versions are kept where the spec allows them, except those of the distributions
+        `upgrade_packages`, or all with `upgrade`; where `layers` are named, only these are
+        upgraded. After an error no lock has changed.
+
+        Raises LockError for a layer that cannot be resolved, FetchError where the package index
+        does not answer, UsageError for unknown names.
+        """
+        from stackbuild.builds import wheel_builder
+        from stackbuild.resolve.lock_stack import lock_stack
+
+        workspace = self._workspace()
+        return lock_stack(
+            self._stack,
+            workspace,
+            self._messages,
+            layers=layers,
+            platforms=platforms,
+            upgrade=upgrade,
+            upgrade_packages=upgrade_packages,
+            builder=wheel_builder(self._stack, workspace, self._messages),
+        )
+
+    def check_locks(self, layers: Sequence[str] = (), platforms: Sequence[str] = ()) -> LockReport:
+        """Report which locks are missing or stale. Nothing is changed, and no index is asked.
+
+        Raises LockError for a damaged lock, UsageError for unknown names.
+        """
+        from stackbuild.resolve.lock_stack import lock_stack
+
+        return lock_stack(
+            self._stack,
+            self._workspace(),
+            self._messages,
+            layers=layers,
+            platforms=platforms,
+            check=True,
+        )
+
+    def fetch(
+        self,
+        layers: Sequence[str] = (),
+        platforms: Sequence[str] = (),
+        *,
+        index: str | None = None,
+    ) -> dict[str, Path]:
+        """Fill the wheelhouse with the files that the locks name; they are returned by sha256.
+
+        `index` is the address of a package index that is asked instead of the default one.
+        Raises LockError where a lock is missing or stale, FetchError, IntegrityError.
+        """
+        from stackbuild.builds import wheel_builder
+        from stackbuild.lock.current import load_locks
+        from stackbuild.resolve.fetch import fetch
+        from stackbuild.spec.select import select
+
+        workspace = self._workspace()
+        locks = load_locks(self._stack, workspace, select(self._stack, layers, platforms))
+        builder = wheel_builder(self._stack, workspace, self._messages)
+        return fetch(
+            self._stack, workspace, locks.values(), self._messages, index=index, builder=builder
+        )
+
+    def add_wheels(self, files: Sequence[str | Path]) -> list[WheelAddition]:
+        """Check wheels that were built elsewhere and copy them into the wheelhouse, all or none.
+
+        Raises IntegrityError for a wheel that its RECORD, name or tags contradict, UsageError
+        for one that no platform of the stack can use.
+        """
+        from stackbuild.builds.add import add_wheels
+
+        return add_wheels(self._stack, self._workspace(), self._messages, list(map(Path, files)))
+
+    def publish(
+        self,
+        layers: Sequence[str] = (),
+        platforms: Sequence[str] = (),
+        *,
+        to: str | Path | None = None,
+        with_lower: bool = True,
+        archive_format: ArchiveFormat = "tar.zst",
+        level: int | None = None,
+        check: bool = False,
+    ) -> PublishReport:
+        """Compose layers and write archives, manifests and the index to `to`.
+
+        `to` is `exports` by default. Without `with_lower`, layers below those named are left out.
+        `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
+        and written again where they are damaged. A layer that cannot be composed is in
+        `failures` of the report, and the others are published.
+
+        Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
+        written, IntegrityError for a damaged index.
+        """
+        from stackbuild.compose.export_directory import explained
+        from stackbuild.compose.publish import publish
+        from stackbuild.spec.select import select
+
+        workspace = self._workspace()
+        place = workspace.exports if to is None else Path(to)
+        with explained(place, workspace):
+            return publish(
+                self._stack,
+                workspace,
+                self._messages,
+                pairs=select(self._stack, layers, platforms, with_chain=with_lower),
+                to=place,
+                format_=archive_format,
+                level=level,
+                check=check,
+            )
+
+    def build(
+        self,
+        layers: Sequence[str] = (),
+        platforms: Sequence[str] = ("host",),
+        *,
+        sync: bool = True,
+    ) -> BuildReport:
+        """Compose layers and install them into ``build/<platform>`` of the project.
+
+        Nothing is installed where a layer fails. `sync` is as for `install`. Raises as `publish`
+        and `install` do.
+        """
+        from stackbuild.api.values import BuildReport
+        from stackbuild.compose.export_directory import ExportDirectory
+
+        workspace = self._workspace()
+        published = self.publish(layers, platforms, to=workspace.build_exports)
+        if published.failures:
+            return BuildReport(installed=(), failures=published.failures)
+        installed = self._install(published.layers, workspace, sync=sync)
+        ExportDirectory(workspace.build_exports).forget_older(self._messages)
+        return BuildReport(installed=installed, failures=())
+
+    def _install(
+        self, layers: Sequence[PublishedLayer], workspace: Workspace, *, sync: bool
+    ) -> tuple[InstallReport, ...]:
+        from stackbuild.api.roots import install
+
+        by_platform: dict[Platform, list[str]] = {}
+        for item in layers:
+            by_platform.setdefault(item.manifest.platform, []).append(item.manifest.layer)
+        return tuple(
+            install(
+                names,
+                workspace.build / platform,
+                registry=workspace.build_exports,
+                platform=platform,
+                sync=sync,
+                messages=self._messages,
+            )
+            for platform, names in by_platform.items()
+        )
+
+    def _workspace(self, *, read_only: bool = False) -> Workspace:
+        from stackbuild.workspace import open_workspace
+
+        return open_workspace(self.directory, read_only=read_only)
+
+    def _describe(self, layer: Layer, locks: Locks) -> LayerDescription:
+        from stackbuild.api.values import LayerDescription
+        from stackbuild.resolve.report import describe_conflicts
+
+        wanted = [platform for platform in layer.platforms if platform in self.platforms]
+        overlays: list[tuple[Platform | None, CopyFiles]] = [(None, it) for it in layer.copy_files]
+        for platform, entries in layer.platform_copy_files.items():
+            overlays += ((platform, entry) for entry in entries)
+        return LayerDescription(
+            name=layer.name,
+            kind=layer.kind,
+            python_version=str(self._stack.python_version(layer)),
+            chain=tuple(member.name for member in self._stack.chain(layer)),
+            platforms=layer.platforms,
+            locks={platform: _lock_state(layer, platform, locks) for platform in wanted},
+            requirements=tuple(map(str, layer.requirements)),
+            conflicts=tuple(describe_conflicts(_readable(layer, wanted, locks))),
+            overlays=tuple(overlays),
+            launch_module=layer.launch_module,
+            support_modules=layer.support_modules,
+            versioned=layer.versioned,
+        )
+
+
+def _lock_state(layer: Layer, platform: Platform, locks: Locks) -> tuple[LockState, str | None]:
+    try:
+        if locks.get(layer.name, platform) is None:
+            return "not locked", None
+        reason = locks.staleness(layer, platform)
+    except LockError as error:
+        return "damaged", error.message
+    return ("locked", None) if reason is None else ("stale", reason)
+
+
+def _readable(layer: Layer, platforms: Sequence[Platform], locks: Locks) -> Iterator[LayerLock]:
+    """The locks of `layer` that can be read."""
+    for platform in platforms:
+        with suppress(LockError):
+            if lock := locks.get(layer.name, platform):
+                yield lock
+
+
+def build_root(directory: str | Path, platform: str = "host") -> Path:
+    """The root that `Project.build` made for `platform` in the project `directory`.
+
+    Raises UsageError where there is none.
+    """
+    from stackbuild.workspace import open_workspace
+
+    name = parse_platform(platform)
+    project = Path(directory).absolute()
+    root = open_workspace(project, read_only=True).build / name
+    if not root.is_dir():
+        words = "" if platform == "host" else f" --platform {name}"
+        raise UsageError(
+            f"nothing was built for {name} in {project}",
+            expected=f"a root in {root}",
+            remedy=f"name the root with --root, or make this one: stackbuild build{words}",
+        )
+    return root
+
+
+def verify(
+    root: str | Path,
+    layers: Sequence[str] = (),
+    *,
+    project: Project | None = None,
+    platform: str | None = None,
+    messages: Messages = SILENT,
+) -> VerifyReport:
+    """Check that `layers` and those below them work; none named means all of `root`.
+
+    Every native module is imported with the interpreter of the layer, where the layers run on
+    this machine. Files are compared with their RECORD, requirements and shared libraries looked
+    up. What `project` allows (`allow-import-errors`) is not among the findings. `platform` is
+    the one that the root must be for.
+
+    Raises InstallError for layers that are not installed, UsageError for a root of another
+    platform.
+    """
+    from stackbuild.verify.check import verify_root
+
+    expected = None if platform is None else parse_platform(platform)
+    stack = None if project is None else project._stack  # noqa: SLF001 - of this module
+    return verify_root(Path(root), layers, stack, expected, messages)

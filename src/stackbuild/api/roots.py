@@ -1,0 +1,205 @@
+"""Roots, the places that layers are installed from, and interpreters for a mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild.messages import SILENT
+from stackbuild.platforms import host_platform, parse_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stackbuild.api.values import PackedInterpreter
+    from stackbuild.install.report import (
+        AvailableLayer,
+        CleanReport,
+        FilesReport,
+        InstalledLayer,
+        InstallReport,
+        Invocation,
+        RepairReport,
+    )
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+
+
+def install(
+    layers: Sequence[str],
+    root: str | Path,
+    *,
+    registry: str | Path,
+    platform: str | None = None,
+    store: str | Path | None = None,
+    sync: bool = True,
+    messages: Messages = SILENT,
+) -> InstallReport:
+    """Install `layers`, and the layers below them, from `registry` into `root`.
+
+    `registry` is a directory that layers were published to, or an http(s) address. `platform` is
+    that of a new root, this machine's by default. `store` is where frames are unpacked: in the
+    root by default, or the directory that was given before; several roots of one file system may
+    share one. With `sync` the files are on the disk when the function returns; without it a
+    power cut soon after may damage them.
+
+    Only what is missing is fetched, and all of it is verified. Until everything is there, the
+    root stays as it is; after an error the same call continues where the last one stopped.
+
+    Raises UsageError for a layer that is not published for the platform, InstallError for a root
+    that cannot be used, FetchError, IntegrityError.
+    """
+    from stackbuild.durable import no_sync, sync_to_disk
+    from stackbuild.install.install import install as install_into
+    from stackbuild.registry.open import open_registry
+
+    return install_into(
+        layers,
+        open_registry(str(registry), messages),
+        Path(root),
+        _platform(platform),
+        messages,
+        store=None if store is None else Path(store),
+        sync=sync_to_disk if sync else no_sync,
+    )
+
+
+def uninstall(
+    layers: Sequence[str], root: str | Path, *, messages: Messages = SILENT
+) -> InstallReport:
+    """Remove `layers` from `root`, and the lower layers that no other layer needs.
+
+    Disk space is freed by `clean`. Raises InstallError for a layer that is not installed, or
+    that another one needs.
+    """
+    from stackbuild.install.install import uninstall as uninstall_from
+
+    return uninstall_from(layers, Path(root), messages)
+
+
+def repair(
+    root: str | Path, *, registry: str | Path | None = None, messages: Messages = SILENT
+) -> RepairReport:
+    """Read every file of `root`, and link or fetch anew what is damaged.
+
+    Damaged files that the store no longer has come from `registry`, a directory or an http(s)
+    address. Raises InstallError for what cannot be repaired from what is there, FetchError,
+    IntegrityError.
+    """
+    from stackbuild.install.repair import repair as repair_root
+    from stackbuild.registry.open import open_registry
+
+    place = None if registry is None else open_registry(str(registry), messages)
+    return repair_root(Path(root), place, messages)
+
+
+def list_installed(root: str | Path) -> list[InstalledLayer]:
+    """The layers that are installed in `root`, lower layers first. Raises InstallError."""
+    from stackbuild.install.contents import installed
+
+    return installed(Path(root))
+
+
+def list_published(
+    registry: str | Path, *, platform: str | None = None, messages: Messages = SILENT
+) -> list[AvailableLayer]:
+    """The layers that are published in `registry`, a directory or an http(s) address.
+
+    Only the index is read. Raises FetchError, IntegrityError.
+    """
+    from stackbuild.install.contents import published
+    from stackbuild.registry.open import open_registry
+
+    return published(open_registry(str(registry), messages), _platform(platform))
+
+
+def verify_files(
+    root: str | Path,
+    layers: Sequence[str] = (),
+    *,
+    platform: str | None = None,
+    messages: Messages = SILENT,
+) -> FilesReport:
+    """Compare every file of `layers`, and of those below them, with what was published.
+
+    None named means all layers of `root`. The next install or repair replaces what differs.
+    Raises InstallError for layers that are not installed, UsageError for a root that is not for
+    `platform`.
+    """
+    from stackbuild.install.root import Root
+    from stackbuild.install.verify import verify_installed
+    from stackbuild.verify.check import check_platform
+
+    check_platform(Root(Path(root)), _platform(platform))
+    return verify_installed(layers, Path(root), messages)
+
+
+def invocation(
+    layer: str, command: Sequence[str], root: str | Path, environment: Mapping[str, str]
+) -> Invocation:
+    """How to run `command` in an installed layer, with `environment` around it.
+
+    Programs of the layer come before those on the PATH. An empty command means the launch
+    module of an application, and the Python of any other layer. Raises InstallError.
+
+    Example::
+
+        start = invocation("report", ["python", "-V"], root, os.environ)
+        subprocess.run([start.executable, *start.arguments], env=start.environment)
+    """
+    from stackbuild.install.run import invocation as invocation_in
+
+    return invocation_in(layer, command, Path(root), environment)
+
+
+def clean(
+    *,
+    root: str | Path | None = None,
+    directory: str | Path = ".",
+    caches: bool = False,
+    unused_for: int | None = None,
+    messages: Messages = SILENT,
+) -> CleanReport:
+    """Remove what can be made or fetched again.
+
+    With `root`, old generations and unused frames of that root; otherwise what `Project.build`
+    made in the project `directory`. With `caches`, also the caches that all projects of this
+    user share; with `unused_for`, cached frames that were not used for so many days.
+
+    Raises InstallError where `root` is not one, UsageError where the cache directory holds
+    something else.
+    """
+    from stackbuild.install.clean import clean as clean_up
+
+    return clean_up(
+        Path(directory),
+        None if root is None else Path(root),
+        messages,
+        all_caches=caches,
+        unused_for=unused_for,
+    )
+
+
+def pack_interpreter(
+    path: str | Path, to: str | Path, *, messages: Messages = SILENT
+) -> PackedInterpreter:
+    """Pack an interpreter of this machine, or the one of a prefix, into the mirror `to`.
+
+    The archive has the name and layout of those of python-build-standalone. Raises UsageError
+    where `path` has no interpreter, ComposeError for one that cannot be packed.
+    """
+    from stackbuild.api.values import PackedInterpreter
+    from stackbuild.runtimes.pack import pack
+    from stackbuild.transport.transfer import sha256_file
+
+    archive = pack(Path(path), Path(to), messages).absolute()
+    return PackedInterpreter(
+        path=archive,
+        platform=host_platform(),
+        python_version=archive.name.removeprefix("cpython-").partition("+")[0],
+        sha256=sha256_file(archive),
+    )
+
+
+def _platform(name: str | None) -> Platform | None:
+    return None if name is None else parse_platform(name)

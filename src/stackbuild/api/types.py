@@ -1,0 +1,98 @@
+"""The types of results and of what they hold, for annotations and `isinstance`.
+
+They are not imported by `stackbuild.api`, so that a program which only calls functions starts fast.
+"""
+
+from stackbuild.api.values import BuildReport, LayerDescription, LockState, PackedInterpreter
+from stackbuild.compose.manifest import (
+    Archive,
+    ArchiveFormat,
+    ChainLink,
+    IndexEntry,
+    Manifest,
+    PlacedFrame,
+    Shipped,
+)
+from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.install.report import (
+    AvailableLayer,
+    CleanReport,
+    Difference,
+    DifferenceKind,
+    FilesReport,
+    Freed,
+    InstalledLayer,
+    InstallReport,
+    Invocation,
+    RepairReport,
+)
+from stackbuild.lock.model import (
+    Build,
+    BuildRequirement,
+    Conflict,
+    Inherited,
+    LayerLock,
+    LeftOut,
+    LockedDistribution,
+    LockedFile,
+    StaleLock,
+    VcsSource,
+    WheelAddition,
+)
+from stackbuild.resolve.report import Change, ChangeState, LockReport
+from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
+from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEntry, VerifyReport
+
+__all__ = [
+    "Archive",
+    "ArchiveFormat",
+    "AvailableLayer",
+    "Build",
+    "BuildReport",
+    "BuildRequirement",
+    "ChainLink",
+    "Change",
+    "ChangeState",
+    "Check",
+    "CleanReport",
+    "Conflict",
+    "CopyFiles",
+    "Counts",
+    "Difference",
+    "DifferenceKind",
+    "FilesReport",
+    "Finding",
+    "Frame",
+    "FrameKind",
+    "Freed",
+    "IndexEntry",
+    "Inherited",
+    "InstallReport",
+    "InstalledLayer",
+    "Invocation",
+    "KnownError",
+    "LayerDescription",
+    "LayerFailure",
+    "LayerKind",
+    "LayerLock",
+    "LeftOut",
+    "LockReport",
+    "LockState",
+    "LockedDistribution",
+    "LockedFile",
+    "Manifest",
+    "PackedInterpreter",
+    "PlacedFrame",
+    "PublishReport",
+    "PublishedLayer",
+    "RepairReport",
+    "Setting",
+    "Settings",
+    "Shipped",
+    "StaleEntry",
+    "StaleLock",
+    "VcsSource",
+    "VerifyReport",
+    "WheelAddition",
+]

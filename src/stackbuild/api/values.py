@@ -1,0 +1,63 @@
+"""Results of this interface that no other package makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stackbuild.compose.report import LayerFailure
+    from stackbuild.install.report import InstallReport
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import CopyFiles, LayerKind
+
+LockState = Literal["locked", "not locked", "stale", "damaged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerDescription:
+    """What the spec says about a layer, and the state of its locks."""
+
+    name: str
+    kind: LayerKind
+    python_version: str
+    """The version of CPython that it asks for, such as ``3.12.10``."""
+    chain: tuple[str, ...]
+    """The layer itself, its frameworks in the order of import, its runtime."""
+    platforms: tuple[Platform, ...]
+    """The platforms the layer is made for; empty for a layer that is switched off."""
+    locks: Mapping[Platform, tuple[LockState, str | None]]
+    """Those of `platforms` that are platforms of the stack: the state of the lock, and for
+    ``stale`` and ``damaged`` the reason."""
+    requirements: tuple[str, ...]
+    """The requirements for all platforms (PEP 508)."""
+    conflicts: tuple[str, ...]
+    """Conflicts between frameworks that the locks accept, as sentences."""
+    overlays: tuple[tuple[Platform | None, CopyFiles], ...]
+    """Each overlay with its platform; None for all platforms."""
+    launch_module: Path | None
+    support_modules: tuple[Path, ...]
+    versioned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """The result of `Project.build`."""
+
+    installed: tuple[InstallReport, ...]
+    """One for each platform; empty where a layer failed."""
+    failures: tuple[LayerFailure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedInterpreter:
+    """An archive of an interpreter."""
+
+    path: Path
+    """The absolute path of the archive."""
+    platform: Platform
+    python_version: str
+    sha256: str

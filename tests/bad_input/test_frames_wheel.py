@@ -394,8 +394,15 @@ def test_a_python_script_in_a_directory(tmp_path: Path) -> None:
     wheelplan.read_wheel(make_wheel(tmp_path, "fine", "1.0", {}, data=scripts))
     scripts["scripts/lib/x.py"] = b"#!python\n"
     error = _fail(make_wheel(tmp_path, "thing", "1.0", {}, data=scripts))
-    assert "in a directory of its own" in error.message
-    assert ("file", "thing-1.0-py3-none-any.whl: thing-1.0.data/scripts/lib/x.py") in error.details
+    assert error.message == (
+        "a Python script of a wheel is in a directory of its own, so it cannot be started"
+    )
+    assert error.details == (
+        ("distribution", "thing 1.0"),
+        ("file", "thing-1.0-py3-none-any.whl: thing-1.0.data/scripts/lib/x.py"),
+        ("expected", "a script directly in thing-1.0.data/scripts"),
+        ("to fix", "build the wheel with the script there, or as an entry point"),
+    )
 
 
 def test_an_unknown_scheme(tmp_path: Path) -> None:

@@ -44,25 +44,23 @@ def work_path(path: Path) -> Path:
     return path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}{WORK_SUFFIX}")
 
 
-def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None:
-    """Replace the file `path` by one with `data` (text as UTF-8), so that no reader sees half.
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A free name beside `path`, whose file becomes `path` when the block ends well.
 
-    When this returns, a power cut leaves the new file. One that is not `durable` may
-    be empty after it, which is enough for what is made again where it is damaged.
-    Missing parent directories are made. The mode follows the umask. Raises OSError.
+    So no reader sees half a file. When this returns, a power cut leaves the new one; one
+    that is not `durable` may be empty after it, which is enough for what is made again
+    where it is damaged. When the block fails, the file is removed. Missing parent
+    directories are made. Raises OSError.
     """
-    content = data.encode() if isinstance(data, str) else data
     path.parent.mkdir(parents=True, exist_ok=True)
     work = work_path(path)
     try:
-        # Without O_BINARY Windows would turn each \n into \r\n.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(work, flags, 0o666), "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                # A rename may reach the disk before the data does; after a power cut
-                # the file would be there and empty.
+        yield work
+        if durable:
+            # A rename may reach the disk before the data does; after a power cut
+            # the file would be there and empty.
+            with work.open("rb+") as file:
                 os.fsync(file.fileno())
         work.replace(path)
     except BaseException:
@@ -72,23 +70,20 @@ def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None
         sync_directory(path.parent)
 
 
-def atomic_copy(source: Path, path: Path) -> None:
-    """Replace the file `path` by a copy of `source`, so that no reader sees half.
+def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None:
+    """Replace the file `path` by one with `data` (text as UTF-8), as `atomic_file` does.
 
-    When this returns, a power cut leaves the new file. Missing parent directories
-    are made. Raises OSError.
+    The mode follows the umask. Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = work_path(path)
-    try:
+    content = data.encode() if isinstance(data, str) else data
+    with atomic_file(path, durable=durable) as work, work.open("xb") as file:
+        file.write(content)
+
+
+def atomic_copy(source: Path, path: Path) -> None:
+    """Replace the file `path` by a copy of `source`, as `atomic_file` does. Raises OSError."""
+    with atomic_file(path) as work:
         shutil.copyfile(source, work)
-        with work.open("rb+") as file:
-            os.fsync(file.fileno())  # as in `atomic_write`
-        work.replace(path)
-    except BaseException:
-        work.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
 
 
 @contextmanager

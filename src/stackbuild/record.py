@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 TRUSTED_HASHES = ("sha256", "sha384", "sha512")
 """The only ones that a wheel may use (binary distribution format, "Signed wheel files")."""
@@ -54,18 +54,29 @@ class Recorded:
     """In bytes, where it is told."""
 
 
-def read_record(text: str) -> dict[str, Recorded]:
-    """What the RECORD of a wheel says, by path.
+def record_rows(text: str) -> list[list[str]]:
+    """The rows of a RECORD; a row that is empty is left out. Raises ValueError.
 
     Only line feeds and carriage returns end a row: a name may have any other
-    character that Unicode takes for the end of a line. Raises ValueError.
+    character that Unicode takes for the end of a line.
     """
-    recorded: dict[str, Recorded] = {}
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except csv.Error as error:
         raise ValueError(str(error)) from None
-    for number, row in enumerate(rows, 1):
+
+
+def written_record(rows: Iterable[Sequence[object]]) -> bytes:
+    """The RECORD with `rows`: path, hash and size of each file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_record(text: str) -> dict[str, Recorded]:
+    """What the RECORD of a wheel says, by path. Raises ValueError."""
+    recorded: dict[str, Recorded] = {}
+    for number, row in enumerate(record_rows(text), 1):
         if len(row) != _COLUMNS or not row[0]:
             raise ValueError(f"row {number} is not a path, a hash and a size")
         bare = _BARE_SHA256.fullmatch(row[1])
@@ -91,24 +102,23 @@ def corrected(
     has no row. Where `beside` has a further path for one, that one of the changed
     files gets a row too.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in csv.reader(io.StringIO(record.decode(), newline="")):
-        path = posixpath.normpath(posixpath.join(site_packages, row[0])) if row else ""
+    rows: list[Sequence[object]] = []
+    for row in record_rows(record.decode()):
+        path = posixpath.normpath(posixpath.join(site_packages, row[0]))
         if path in changed:
             data = changed[path]
             if data is None:
                 continue
             row[1:] = [record_hash(data), str(len(data))]
-        writer.writerow(row)
+        rows.append(row)
         if further := (beside or {}).get(path):
             data = changed[further] or b""
             name = posixpath.relpath(further, site_packages)
-            writer.writerow([name, record_hash(data), len(data)])
-    return text.getvalue().encode()
+            rows.append([name, record_hash(data), len(data)])
+    return written_record(rows)
 
 
-def record_path(paths: Iterable[str], site_packages: str) -> str | None:
-    """Where the RECORD is among the layer-relative `paths` of a distribution."""
+def record_paths(paths: Iterable[str], site_packages: str) -> list[str]:
+    """The RECORDs among the layer-relative `paths`."""
     pattern = re.compile(re.escape(site_packages) + r"/[^/]+\.dist-info/RECORD")
-    return next((path for path in paths if pattern.fullmatch(path)), None)
+    return [path for path in paths if pattern.fullmatch(path)]

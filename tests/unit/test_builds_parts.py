@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.builds.audit import COMMON, OLDEST, Audit, _level, audit
+from stackbuild.builds.audit import OLDEST, Audit, _level, audit
 from stackbuild.builds.kept import Kept
 from stackbuild.builds.source import read_backend, unpack_sdist
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel, write_wheel
 from stackbuild.errors import IntegrityError, LockError
+from stackbuild.runtimes.elf import MANYLINUX
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def test_damaged_libraries_are_refused(tmp_path: Path) -> None:
 def test_files_of_other_kinds_need_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("pass")
     assert audit(tmp_path, "x86_64") == Audit()
-    assert "libc.so.6" in COMMON
-    assert "libssl.so.3" not in COMMON
+    assert "libc.so.6" in MANYLINUX
+    assert "libssl.so.3" not in MANYLINUX
 
 
 def test_a_canonical_wheel_is_true_and_the_same_each_time(tmp_path: Path) -> None:

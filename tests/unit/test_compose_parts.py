@@ -27,7 +27,7 @@ from stackbuild.compose.manifest import Index, IndexEntry
 from stackbuild.frames.files import Link
 from stackbuild.layout import Layout
 from stackbuild.platforms import OsName, Platform
-from stackbuild.record import corrected, record_path
+from stackbuild.record import corrected, record_paths
 from stackbuild.spec.model import LayerKind
 
 LINUX = Layout("linux", "3.12")
@@ -98,8 +98,8 @@ def test_the_record_of_a_distribution_is_not_one_that_it_vendors() -> None:
     site = LINUX.site_packages
     vendored = f"{site}/lib/_vendor/other-1.dist-info/RECORD"
     own = f"{site}/lib-1.dist-info/RECORD"
-    assert record_path((vendored, own), site) == own
-    assert record_path((vendored,), site) is None
+    assert record_paths((vendored, own), site) == [own]
+    assert record_paths((vendored,), site) == []
 
 
 def test_the_links_lead_to_the_real_interpreter() -> None:

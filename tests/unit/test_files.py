@@ -143,7 +143,7 @@ def test_the_first_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", fail)
+        patch.setattr(Path, "open", fail)
         with pytest.raises(OSError, match="disk is full"):
             atomic_write(target, b"new")
     assert names(target.parent) == []

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError, IntegrityError
-from stackbuild.runtimes.elf import MAGIC, read_elf, set_search
+from stackbuild.runtimes.elf import MAGIC, MANYLINUX, read_elf, set_search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,20 +23,6 @@ Level = tuple[int, int]
 
 OLDEST: Level = (2, 17)
 """The oldest glibc that a layer can be made for (manylinux2014)."""
-
-COMMON = frozenset(
-    {
-        *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"),
-        *("libutil.so.1", "libresolv.so.2", "libnsl.so.1", "libmvec.so.1", "libanl.so.1"),
-        *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"),
-        *("libgcc_s.so.1", "libstdc++.so.6", "libatomic.so.1"),
-        *("libz.so.1", "libexpat.so.1", "libglib-2.0.so.0"),
-        *("libgobject-2.0.so.0", "libgthread-2.0.so.0"),
-        *("libX11.so.6", "libXext.so.6", "libXrender.so.1", "libICE.so.6", "libSM.so.6"),
-        "libGL.so.1",
-    }
-)
-"""Libraries that manylinux wheels may take from the system."""
 
 # The newest symbol versions in the compilers of the distributions that stand for a glibc:
 # CentOS 7 (2.17), RHEL 8 (2.28), Ubuntu 20.04 (2.31), RHEL 9 (2.34), Ubuntu 22.04 (2.35),
@@ -89,7 +75,7 @@ def audit(tree: Path, machine: str) -> Audit:
     for path, name in files.items():
         needed = _needed(path)
         for library in needed:
-            if library not in COMMON and library not in shipped:
+            if library not in MANYLINUX and library not in shipped:
                 foreign.setdefault(library, name)
         for version in _symbol_versions(path, machine):
             level = _level(version)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from stackbuild.builds.audit import Audit, audit, drop_absolute_search, elf_files
 from stackbuild.errors import IntegrityError, LockError
-from stackbuild.record import TRUSTED_HASHES, UNRECORDED, encoded, read_record, record_hash
+from stackbuild.record import (
+    TRUSTED_HASHES,
+    UNRECORDED,
+    encoded,
+    read_record,
+    record_hash,
+    written_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -142,9 +147,8 @@ def write_wheel(
             data = (tree / name).read_bytes()
             lines.append((name, record_hash(data), len(data)))
             _add(archive, name, data, executable=files[name])
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([*lines, (record, "", "")])
-        _add(archive, record, text.getvalue().encode(), executable=False)
+        data = written_record([*lines, (record, "", "")])
+        _add(archive, record, data, executable=False)
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, executable: bool) -> None:

@@ -8,13 +8,12 @@ with nothing in them that depends on the time, the user or the machine.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from typing import IO, TYPE_CHECKING, cast
 
 from stackbuild.compose.contents import members, uncompressed
 from stackbuild.compose.manifest import Archive, ArchiveFormat
-from stackbuild.files import work_path
+from stackbuild.files import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,20 +44,9 @@ def write_archive(
     has it no more, so that the next try makes it anew), OSError.
     """
     path = directory / archive_name(composition.manifest, format_)
-    directory.mkdir(parents=True, exist_ok=True)
-    work = work_path(path)
-    try:
-        with work.open("xb") as file:
-            hashed = _Hashed(file)
-            _WRITERS[format_](composition, cache, hashed)
-            file.flush()
-            # See atomic_write: without it, a power cut could leave a file of the right
-            # name and size with other contents.
-            os.fsync(file.fileno())
-        work.replace(path)
-    except BaseException:
-        work.unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as work, work.open("xb") as file:
+        hashed = _Hashed(file)
+        _WRITERS[format_](composition, cache, hashed)
     return Archive(name=path.name, size=hashed.size, sha256=hashed.sha256(), format=format_)
 
 

@@ -24,7 +24,7 @@ from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.keys import library_version
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
 from stackbuild.names import path_fault
-from stackbuild.record import corrected, record_path
+from stackbuild.record import corrected, record_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -257,11 +257,11 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
     contents = read_resolved(parts.overlay.frames, replaced, cache)
     files: dict[str, FileContent | Link] = {}
     for item in parts.distributions:
-        path = record_path(item.paths, site)
-        if path and path not in replaced and replaced.intersection(item.paths):
-            # It stands in the last frame of its distribution.
-            record = read_files(item.frames[::-1], [path], cache)[path]
-            files[path] = FileContent(data=corrected(record, contents, site))
+        for path in record_paths(item.paths, site):
+            if path not in replaced and replaced.intersection(item.paths):
+                # It stands in the last frame of its distribution.
+                record = read_files(item.frames[::-1], [path], cache)[path]
+                files[path] = FileContent(data=corrected(record, contents, site))
     return files
 
 

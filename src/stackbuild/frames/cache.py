@@ -131,11 +131,6 @@ class FrameCache:
             freed += _remove_if_older(path, before)
         return freed
 
-    def total_size(self) -> int:
-        """How many bytes of disk the cache takes."""
-        folders = (self._frames, self._sets, self._work)
-        return sum(_size(path) for folder in folders for path in folder.rglob("*"))
-
     @contextmanager
     def work_file(self) -> Iterator[Path]:
         """An empty file beside the frames, removed afterwards if it is still there."""
@@ -245,13 +240,6 @@ def _lost(frame: Frame, what: str, path: Path) -> LostFrameError:
     return LostFrameError(
         f"a frame of {frame.subject} {what}", file=path, remedy="run the command again"
     )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:
-        return 0
 
 
 def _remove_if_older(path: Path, before: float) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import os
 import posixpath
-import re
 import tarfile
 import zlib
 from contextlib import contextmanager
@@ -22,7 +19,7 @@ from stackbuild.frames.model import Frame, FrameKind, FrameSet
 from stackbuild.frames.scripts import LAUNCHER, launched_script
 from stackbuild.frames.tarformat import END, check_link
 from stackbuild.names import path_fault
-from stackbuild.record import corrected
+from stackbuild.record import corrected, record_paths, record_rows
 from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
@@ -78,8 +75,8 @@ def _distributions(
     for file in _records(archive.files, layout):
         directory = posixpath.basename(posixpath.dirname(file.path))
         name = canonicalize_name(directory.removesuffix(".dist-info").rpartition("-")[0])
-        rows = csv.reader(io.StringIO(archive.read(file).decode(), newline=""))
-        paths = {posixpath.normpath(f"{layout.site_packages}/{row[0]}") for row in rows if row}
+        rows = record_rows(archive.read(file).decode())
+        paths = {posixpath.normpath(f"{layout.site_packages}/{row[0]}") for row in rows}
         owned |= paths
         if name in keep:
             kept |= paths
@@ -87,8 +84,8 @@ def _distributions(
 
 
 def _records(files: Iterable[ArchiveFile], layout: Layout) -> list[ArchiveFile]:
-    pattern = re.compile(re.escape(layout.site_packages) + r"/[^/]+\.dist-info/RECORD")
-    return [file for file in files if pattern.fullmatch(file.path)]
+    by_path = {file.path: file for file in files}
+    return [by_path[path] for path in record_paths(by_path, layout.site_packages)]
 
 
 def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout: Layout) -> None:

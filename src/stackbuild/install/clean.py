@@ -219,10 +219,10 @@ def prune_frames(workspace: Workspace, days: int) -> Freed:
     return Freed(what="frames not used lately", path=workspace.frames, size=size)
 
 
-def _remove_path(what: str, path: Path, size: int | None = None) -> list[Freed]:
+def _remove_path(what: str, path: Path) -> list[Freed]:
     if not os.path.lexists(path):
         return []
-    freed = Freed(what=what, path=path, size=_own_size(path) if size is None else size)
+    freed = Freed(what=what, path=path, size=_own_size(path))
     remove_tree(path)
     return [freed]
 

@@ -8,7 +8,7 @@ from stackbuild.errors import InstallError, IntegrityError, UsageError
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
-    from stackbuild.compose.manifest import ChainLink, Index, IndexEntry, Manifest
+    from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class Published:
     """What a registry holds for one platform; each manifest is read once."""
 
-    def __init__(self, registry: Registry, platform: Platform, index: Index | None = None) -> None:
+    def __init__(self, registry: Registry, platform: Platform) -> None:
         self.registry = registry
         self.platform = platform
-        self._index = registry.index() if index is None else index
+        self._index = registry.index()
         self._manifests: dict[str, Manifest] = {}
         self._entries: dict[str, IndexEntry] = {}
 

@@ -24,6 +24,17 @@ C_LIBRARY = frozenset(
 )
 """What every Linux with glibc has."""
 
+MANYLINUX = C_LIBRARY | {
+    *("libresolv.so.2", "libnsl.so.1", "libanl.so.1", "libmvec.so.1", "libBrokenLocale.so.1"),
+    *("libgcc_s.so.1", "libstdc++.so.6", "libatomic.so.1"),
+    *("libz.so.1", "libexpat.so.1"),
+    *("libglib-2.0.so.0", "libgobject-2.0.so.0", "libgthread-2.0.so.0"),
+    *("libX11.so.6", "libXext.so.6", "libXrender.so.1", "libICE.so.6", "libSM.so.6"),
+    "libGL.so.1",
+}
+"""What wheels of the manylinux family may expect of a host (PEP 513, PEP 599, PEP 600, and
+the policies of auditwheel, which has added to them since)."""
+
 
 _TAGS = {"DT_NEEDED": "needed", "DT_RUNPATH": "runpath", "DT_RPATH": "rpath"}
 

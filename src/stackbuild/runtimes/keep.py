@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import posixpath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
-from stackbuild.record import record_hash
+from stackbuild.record import record_hash, record_rows, written_record
 from stackbuild.runtimes.contents import Entry
 from stackbuild.runtimes.relocate import with_header
 
@@ -53,7 +51,7 @@ def _entries(prefix: Path, site: str, info: Path, minor: str) -> dict[str, Entry
     entries: dict[str, Entry] = {}
     lines: list[list[str]] = []
     record = f"{info.name}/RECORD"
-    for line in csv.reader(io.StringIO((info / "RECORD").read_text("utf-8"))):
+    for line in record_rows((info / "RECORD").read_text("utf-8")):
         path = posixpath.normpath(posixpath.join(site, line[0]))
         file = prefix / path
         if path.startswith("../") or "__pycache__" in path or not file.is_file():
@@ -67,7 +65,5 @@ def _entries(prefix: Path, site: str, info: Path, minor: str) -> dict[str, Entry
             entries[path] = Entry(data=data, executable=executable)
             line[1:] = [record_hash(data), str(len(data))]
         lines.append(line)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    entries[f"{site}/{record}"] = Entry(data=text.getvalue().encode())
+    entries[f"{site}/{record}"] = Entry(data=written_record(lines))
     return entries

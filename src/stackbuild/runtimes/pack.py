@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError, UsageError
-from stackbuild.files import atomic_write, work_path
+from stackbuild.files import atomic_file, atomic_write
 from stackbuild.platforms import host_platform
 from stackbuild.runtimes import macho
 from stackbuild.runtimes.contents import Entry, posix_contents, windows_contents
@@ -110,20 +110,18 @@ def write_archive(
 
         stdlib = "Lib" if windows else f"lib/python{minor}"
         entries |= kept_distributions(prefix, stdlib, minor, keep)
-    work = work_path(path)
-    try:
-        with tempfile.TemporaryDirectory(prefix="stackbuild-") as staging:
-            libraries: set[str] = set()
-            if not windows:
-                entries = relocate_texts(entries, minor, [str(prefix)], platform.os)
-                programs = _elf if platform.os == "linux" else _macho
-                libraries = programs(entries, Path(staging))
-            write_tarball(work, entries)
-            if facts.is_system:
-                check_moved(work, facts, Path(staging) / "moved")
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    libraries: set[str] = set()
+    with (
+        atomic_file(path) as work,
+        tempfile.TemporaryDirectory(prefix="stackbuild-") as staging,
+    ):
+        if not windows:
+            entries = relocate_texts(entries, minor, [str(prefix)], platform.os)
+            programs = _elf if platform.os == "linux" else _macho
+            libraries = programs(entries, Path(staging))
+        write_tarball(work, entries)
+        if facts.is_system:
+            check_moved(work, facts, Path(staging) / "moved")
     return tuple(sorted(libraries))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import mmap
 import posixpath
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from stackbuild.install.generation import stored
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
 from stackbuild.layout import layout_for
+from stackbuild.record import record_rows
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
@@ -161,9 +161,8 @@ def _distribution(info: Path, site_packages: str, wheels: Mapping[str, str]) -> 
 
 def _record(info: Path, site_packages: str) -> tuple[RecordEntry, ...] | None:
     try:
-        with (info / "RECORD").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = record_rows((info / "RECORD").read_bytes().decode())
+    except (OSError, ValueError):
         return None
     # It names itself at least, and no file's name has a NUL in it.
     if not rows or any("\0" in row[0] for row in rows):

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stackbuild.processes import end_marked
-from stackbuild.verify.import_environment import import_environment
 from stackbuild.verify.model import TIME_LIMIT, Outcome
-from stackbuild.verify.server import Once, Server, Surroundings
+from stackbuild.verify.server import Once, Server, Surroundings, import_environment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

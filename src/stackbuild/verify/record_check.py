@@ -10,7 +10,6 @@ documentation: any path into a home or a temporary directory counts.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import re
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import ComposeError
 from stackbuild.frames.model import FrameKind
 from stackbuild.layout import METADATA
+from stackbuild.record import TRUSTED_HASHES, encoded
 from stackbuild.verify.binaries import read_binary
 from stackbuild.verify.model import Finding
 from stackbuild.workspace import home_directory
@@ -135,9 +135,6 @@ def is_text(path: str, data: bytes) -> bool:
 _CHUNK = 1 << 22
 _OVERLAP = 4096
 """Bytes of one piece of a text that are looked at again with the next one."""
-_ALGORITHMS = ("sha256", "sha384", "sha512")
-"""What a RECORD may use (binary distribution format)."""
-
 Owned = tuple["Distribution", "RecordEntry"]
 
 
@@ -292,7 +289,7 @@ class _Scan:
 def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
     """Read a file once. Raises OSError."""
     used = {entry.digest.partition("=")[0] for _, entry in about.entries}
-    hashes = {name: hashlib.new(name) for name in used if name in _ALGORITHMS}
+    hashes = {name: hashlib.new(name) for name in used if name in TRUSTED_HASHES}
     kind = about.layer.kinds.get(about.name)
     strict = kind is not None and counts_on_any_machine(about.name, kind)
     scan, text, before = _Scan(), True, b""
@@ -310,5 +307,5 @@ def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
             elif not text and not hashes:
                 break
     for name, one in hashes.items():
-        scan.digests[name] = base64.urlsafe_b64encode(one.digest()).rstrip(b"=").decode()
+        scan.digests[name] = encoded(one.digest())
     return scan

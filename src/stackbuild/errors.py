@@ -12,7 +12,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class StackbuildError(Exception):
     are shown below it, in the order of `Problem`; leave out what is unknown.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code = 1
     """What the command line exits with."""
     message: str
     details: tuple[tuple[str, str], ...]

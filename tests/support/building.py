@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackbuild.builds import wheel_builder
+from stackbuild.builds import wheel_builder, wheel_rebuilder
+from stackbuild.lock.fetch import fetch
 from stackbuild.platforms import host_platform
-from stackbuild.resolve.fetch import fetch
 from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.workspace import Workspace, open_workspace
 from tests.support.index import IndexServer
@@ -215,9 +215,9 @@ class BuildProject(Project):
 
     def fetch(self, layer: str = "fw", platform: str | None = None) -> dict[str, Path]:
         """Fetch the wheels of one lock, building those that are nowhere else."""
-        builder = wheel_builder(self.stack, self.workspace, self.listener)
+        rebuild = wheel_rebuilder(self.stack, self.workspace, self.listener)
         lock = self.read(layer, platform or str(host_platform()))
-        return fetch(self.stack, self.workspace, [lock], self.listener, builder=builder)
+        return fetch(self.stack, self.workspace, [lock], self.listener, rebuild=rebuild)
 
     def built(self, name: str = "tiny", layer: str = "fw") -> Path:
         """The wheel in the wheelhouse that the lock names."""

@@ -14,10 +14,10 @@ from packaging.pylock import Pylock
 from stackbuild.cli.main import main
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import load_locks
+from stackbuild.lock.fetch import fetch
 from stackbuild.lock.files import read_lock
 from stackbuild.messages import Silent
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.resolve.fetch import fetch
 from tests.support.index import IndexServer
 from tests.support.locking import (
     ARM,

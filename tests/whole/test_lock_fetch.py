@@ -12,9 +12,11 @@ import pytest
 import uv
 
 from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.lock.errors import ManyLocksError
+from stackbuild.lock.fetch import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.resolve.fetch import fetch
+from tests.support.http import Page, serving
 from tests.support.index import IndexServer
 from tests.support.locking import LINUX, MAC, RUNTIME, application, framework, only, open_project
 from tests.support.wheels import make_wheel
@@ -114,6 +116,37 @@ def test_a_file_that_no_index_has_is_named(project: Project) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "no package index has the file that the lock names"
     assert "  file: pure-1.0-py3-none-any.whl" in lines
+
+
+def test_nothing_is_asked_of_uv(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> str:
+        raise AssertionError("uv is not needed where the spec names a default index")
+
+    monkeypatch.setattr("uv.find_uv_bin", find)
+    shutil.rmtree(project.workspace.addresses)
+    project.index.forget()
+    assert len(_fetch(project)) == 3
+    # One page serves both platforms.
+    assert project.index.count("GET", "/simple/") == 2
+
+
+def test_an_index_that_sends_no_page_is_told(project: Project) -> None:
+    shutil.rmtree(project.workspace.addresses)
+    with serving() as server:
+        server.script("/base/", *[Page(b"{", "application/json")] * 2)
+        with pytest.raises(ManyLocksError) as caught:
+            fetch(
+                project.stack,
+                project.workspace,
+                [project.read("fw")],
+                Silent(),
+                index=server.url,
+            )
+    assert caught.value.exit_code == FetchError.exit_code
+    text = str(caught.value)
+    assert "the package index cannot be asked\n     layer: fw\n     platform: linux-x64" in text
+    assert f"sends a page that cannot be read ({server.url}/base/)" in text
+    assert "no package index has the file that the lock names" in text
 
 
 def test_files_that_moved_since_the_pages_were_read_are_found(project: Project) -> None:

@@ -12,9 +12,9 @@ from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, LockError
+from stackbuild.lock.fetch import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
-from stackbuild.resolve.fetch import fetch
 from stackbuild.resolve.git_sources import pin
 from stackbuild.resolve.lock_stack import lock_stack
 from tests.support.building import make_sdist

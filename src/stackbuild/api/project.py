@@ -154,16 +154,16 @@ class Project:
         `index` is the address of a package index that is asked instead of the default one.
         Raises LockError where a lock is missing or stale, FetchError, IntegrityError.
         """
-        from stackbuild.builds import wheel_builder
+        from stackbuild.builds import wheel_rebuilder
         from stackbuild.lock.current import load_locks
-        from stackbuild.resolve.fetch import fetch
+        from stackbuild.lock.fetch import fetch
         from stackbuild.spec.select import select
 
         workspace = self._workspace()
         locks = load_locks(self._stack, workspace, select(self._stack, layers, platforms))
-        builder = wheel_builder(self._stack, workspace, self._messages)
+        rebuild = wheel_rebuilder(self._stack, workspace, self._messages, index=index)
         return fetch(
-            self._stack, workspace, locks.values(), self._messages, index=index, builder=builder
+            self._stack, workspace, locks.values(), self._messages, index=index, rebuild=rebuild
         )
 
     def add_wheels(self, files: Sequence[str | Path]) -> list[WheelAddition]:

@@ -6,6 +6,9 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.messages import Messages
     from stackbuild.resolve.build_orders import Builder, BuildOrder, BuiltWheel
     from stackbuild.spec.model import Stack
@@ -24,3 +27,17 @@ def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Bui
             return build_wheel(order, stack, workspace, messages)
 
     return build
+
+
+def wheel_rebuilder(
+    stack: Stack, workspace: Workspace, messages: Messages, *, index: str | None = None
+) -> Callable[[Sequence[tuple[LockedDistribution, LayerLock]]], None]:
+    """What builds wheels again for `lock.fetch.fetch`; `index` is another default index."""
+
+    def run(missing: Sequence[tuple[LockedDistribution, LayerLock]]) -> None:
+        from stackbuild.resolve.source_wheels import rebuild
+
+        builder = wheel_builder(stack, workspace, messages)
+        rebuild(stack, workspace, builder, missing, index=index)
+
+    return run

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.builds import wheel_builder
+from stackbuild.builds import wheel_rebuilder
 from stackbuild.compose.contents import FrameSources
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
@@ -33,11 +33,11 @@ from stackbuild.frames.model import FrameKind, FrameSet
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
+from stackbuild.lock.fetch import fetch, is_in_wheelhouse
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.project.files import project_files
 from stackbuild.project.modules import module_sources
 from stackbuild.project.overlays import overlay_files
-from stackbuild.resolve.fetch import fetch, is_in_wheelhouse
 from stackbuild.runtimes.interpreters import bytecode_interpreter
 from stackbuild.runtimes.model import Interpreter, RuntimeArchive
 from stackbuild.runtimes.provide import provide_runtime
@@ -239,9 +239,9 @@ class _Gathering:
             replace(group[0].target.lock, distributions=tuple(one.item for one in group))
             for group in grouped.values()
         ]
-        builder = wheel_builder(self._stack, self._workspace, self._messages)
+        rebuild = wheel_rebuilder(self._stack, self._workspace, self._messages)
         try:
-            return fetch(self._stack, self._workspace, locks, self._messages, builder=builder)
+            return fetch(self._stack, self._workspace, locks, self._messages, rebuild=rebuild)
         except StackbuildError as error:
             # What it could fetch is there; asking again for the rest would only take time.
             for one in missing:

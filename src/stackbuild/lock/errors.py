@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 
 class ManyLocksError(LockError):
-    """What went wrong for several layers or platforms; its `errors`."""
+    """What went wrong for several layers or platforms; its `errors`.
+
+    Its exit code is theirs, where they have the same.
+    """
 
     def __init__(self, errors: Sequence[StackbuildError]) -> None:
         self.errors = tuple(errors)
+        if len(codes := {error.exit_code for error in errors}) == 1:
+            (self.exit_code,) = codes
         super().__init__(f"{len(errors)} problems with the locks")
 
     def __str__(self) -> str:

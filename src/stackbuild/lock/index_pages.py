@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
+    from stackbuild.errors import FetchError
     from stackbuild.lock.indexes import IndexSettings
     from stackbuild.messages import Messages
     from stackbuild.transport.simple_api import IndexFile
@@ -155,3 +156,15 @@ def _is_before(file: IndexFile, moment: datetime) -> bool:
     except ValueError:
         return False
     return (uploaded if uploaded.tzinfo else uploaded.replace(tzinfo=UTC)) < moment
+
+
+INDEX_FAILURE = "the package index cannot be asked"
+
+
+def index_failure(error: FetchError) -> tuple[str, str]:
+    """`found` and `remedy` of an error with the message `INDEX_FAILURE`, `error` its cause."""
+    details = dict(error.details)
+    place = f" ({details['file']})" if "file" in details else ""
+    reason = f": {details['found']}" if "found" in details else ""
+    remedy = "check the address and the credentials of the index, and the network"
+    return f"{error.message}{place}{reason}", details.get("to fix", remedy)

@@ -12,10 +12,12 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from stackbuild.errors import LockError
+from stackbuild.processes import uv_environment
 from stackbuild.transport.urls import host_of, without_credentials
 
 if TYPE_CHECKING:
@@ -145,6 +147,36 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
     )
 
 
+def default_index(cache: Path) -> str | None:
+    """The address of the index that uv asks where it is given none; None if it does not tell.
+
+    `cache` is uv's cache. Safe in any thread; uv is asked once.
+    """
+    with _ONE_ASKS:
+        return _default_index(cache)
+
+
+@functools.cache
+def _default_index(cache: Path) -> str | None:
+    import subprocess
+    import sys
+    from tempfile import TemporaryDirectory
+
+    import uv
+
+    with TemporaryDirectory(prefix="stackbuild-uv-") as name:
+        (Path(name) / "nothing.txt").touch()
+        output = Path(name) / "answer.txt"
+        words = [uv.find_uv_bin(), "pip", "compile", "nothing.txt", "--output-file", output.name]
+        words += ["--emit-index-url", "--no-header", "--quiet", "--no-config"]
+        words += ["--cache-dir", str(cache), "--python", sys.executable, "--no-python-downloads"]
+        environment, nothing = uv_environment(), subprocess.DEVNULL
+        subprocess.run(words, cwd=name, env=environment, stdin=nothing, stderr=nothing, check=False)
+        text = output.read_text(encoding="utf-8") if output.is_file() else ""
+    match = re.search(r"^--index-url (\S+)$", text, re.MULTILINE)
+    return match[1] if match else None
+
+
 def without_secrets(text: str) -> str:
     """`text` with the user and password of each address in it left out."""
     return re.sub(r"(?<=://)[^/\s`]*@", "", text)
@@ -172,6 +204,8 @@ def _table(index: PackageIndex, url: str) -> dict[str, object]:
     return {key: value for key, value in table.items() if value not in (None, False)}
 
 
+_ONE_ASKS = Lock()
+"""Held while uv is asked for its default index, so that one answer serves all threads."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEYRING_SECONDS = 30
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
+from stackbuild.lock.index_pages import INDEX_FAILURE, index_failure
 from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import MissingWheel, ResolveFailure, ResolveProblem
@@ -52,7 +53,10 @@ class Explainer:
         try:
             found = self._cause(request, error, layer, lower)
         except FetchError as unread:
-            found = _unread(unread)
+            reason, remedy = index_failure(unread)
+            found = ResolveProblem(
+                kind=FetchError, message=INDEX_FAILURE, found=reason, remedy=remedy
+            )
         if isinstance(found, ResolveFailure):
             return found
         return ResolveFailure(layer=layer.name, platform=request.target.platform, problem=found)
@@ -253,19 +257,6 @@ def _lack(
         target=request.target,
         tags=lack.tags,
         alternative=str(lack.alternative) if lack.alternative else None,
-    )
-
-
-def _unread(error: FetchError) -> ResolveProblem:
-    details = dict(error.details)
-    place = f" ({details['file']})" if "file" in details else ""
-    found = f": {details['found']}" if "found" in details else ""
-    return ResolveProblem(
-        kind=FetchError,
-        message="the package index cannot be asked",
-        found=f"{error.message}{place}{found}",
-        remedy=details.get("to fix")
-        or "check the address and the credentials of the index, and the network",
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError
 from stackbuild.files import atomic_copy
 from stackbuild.lock.errors import raise_all
+from stackbuild.lock.fetch import built_elsewhere
 from stackbuild.lock.files import read_runtime_lock
-from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.index_pages import IndexPages
+from stackbuild.lock.indexes import default_index, index_settings
 from stackbuild.lock.local_wheels import find_added
 from stackbuild.lock.model import Build, LockedDistribution, LockedFile, VcsSource
 from stackbuild.lock.targets import target_of
@@ -160,7 +163,7 @@ def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform
 def rebuild(
     stack: Stack,
     workspace: Workspace,
-    builder: Builder | None,
+    builder: Builder,
     missing: Sequence[tuple[LockedDistribution, LayerLock]],
     *,
     index: str | None = None,
@@ -174,10 +177,10 @@ def rebuild(
     errors: list[StackbuildError] = []
     for item, lock in missing:
         try:
-            if builder is None or lock.platform != host_platform():
-                raise _not_here(item, lock, f"this machine is {host_platform()}")
+            if lock.platform != host_platform():
+                raise built_elsewhere(item, lock, f"this machine is {host_platform()}")
             if item.build is None or item.build.requirements is None:
-                raise _not_here(item, lock, "it was built elsewhere")
+                raise built_elsewhere(item, lock, "it was built elsewhere")
             order = _order(stack, workspace, item, lock, index)
             _rebuild(builder, order, item, lock, workspace)
         except StackbuildError as error:
@@ -235,43 +238,14 @@ def _rebuild(
 
 def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str:
     """Where the indexes have the source distribution. Raises FetchError."""
-    from stackbuild.resolve.request import ResolveRequest
-    from stackbuild.resolve.uv import UnresolvableError, Uv
-
-    request = ResolveRequest(
-        layer=f"source-{order.name}",
-        requirements=(f"{order.name}=={order.version}",),
-        target=order.target,
-        indexes=order.indexes,
-        from_source={order.name},
-        no_deps=True,
-    )
-    found = None
-    try:
-        for one in Uv(workspace).ask(request).found:
-            if one.sha256 in (None, source.sha256) and one.file == source.name:
-                return one.url
-    except UnresolvableError as error:
-        found = error.flat
+    pages = IndexPages(default=partial(default_index, workspace.uv))
+    for offer in pages.offers(order.name, order.indexes) or ():
+        if offer.file.sha256 in (None, source.sha256) and offer.file.name == source.name:
+            return offer.file.url
     raise FetchError(
         "no package index has the source distribution that the lock names",
         distribution=f"{order.name} {order.version}",
         file=source.name,
         expected=f"sha256 {source.sha256}",
-        found=found,
         remedy=f"copy it to {workspace.wheelhouse}",
-    )
-
-
-def _not_here(item: LockedDistribution, lock: LayerLock, found: str) -> FetchError:
-    return FetchError(
-        "the lock names a wheel that was built from source, and it is not here",
-        layer=lock.layer,
-        platform=lock.platform,
-        distribution=f"{item.name} {item.version}",
-        file=item.wheel.name,
-        expected=f"sha256 {item.wheel.sha256}",
-        found=found,
-        remedy=f"bring it here with `stackbuild wheel add FILE`, from a {lock.platform} machine"
-        " that has it in its wheelhouse",
     )

@@ -8,20 +8,18 @@ Proxies, certificates and the user's netrc stay in force.
 from __future__ import annotations
 
 import math
-import re
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock, Semaphore, Thread
+from threading import Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stackbuild.lock.index_pages import IndexPages
-from stackbuild.lock.indexes import without_secrets
+from stackbuild.lock.indexes import default_index, without_secrets
 from stackbuild.processes import uv_environment
 from stackbuild.resolve.request import ANSWER, Found, write_request
 from stackbuild.transport.urls import without_credentials
@@ -43,8 +41,6 @@ of names was seen to drop requests, which costs 5 s before uv asks again."""
 _NO_ANSWER = 1
 """How uv ends where requirements cannot be met; 2 where it could not work."""
 _EXPLAINED = "answer.txt"
-_ONE_ASKS = Lock()
-"""Held while uv is asked for its default index, so that one answer serves all threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ class Uv:
 
         def ask() -> None:
             # A request that needs it asks again, and tells why it fails.
-            with suppress(UnresolvableError, OSError):
+            with suppress(OSError):
                 self.default_index()
 
         Thread(target=ask, daemon=True).start()
@@ -198,8 +194,7 @@ class Uv:
 
     def default_index(self) -> str | None:
         """The address of the index that uv asks where it is given no default."""
-        with _ONE_ASKS:
-            return _default_index(self._executable, tuple(self._common))
+        return default_index(self._cache)
 
     @property
     def _common(self) -> list[str]:
@@ -223,24 +218,11 @@ class Uv:
         return words
 
 
-@cache
-def _default_index(executable: str, words: tuple[str, ...]) -> str | None:
-    """The address of uv's own default index, as uv tells it; None if it does not."""
-    with TemporaryDirectory(prefix="stackbuild-uv-") as name:
-        directory = Path(name)
-        (directory / "nothing.txt").touch()
-        form = ["--output-file", _EXPLAINED, "--emit-index-url", "--no-config"]
-        _execute([executable, "pip", "compile", "nothing.txt", *form, *words], directory)
-        text = (directory / _EXPLAINED).read_text(encoding="utf-8")
-    match = re.search(r"^--index-url (\S+)$", text, re.MULTILINE)
-    return match[1] if match else None
-
-
-def _execute(command: list[str], directory: Path, target: Target | None = None) -> None:
+def _execute(command: list[str], directory: Path, target: Target) -> None:
     result = subprocess.run(
         command,
         cwd=directory,
-        env=uv_environment() | (target.uv_environment if target else {}),
+        env=uv_environment() | target.uv_environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -1,9 +1,8 @@
 """Typed values out of parsed TOML and JSON, each with its place in the file.
 
-An `Item` checks one value and raises `ReadError`: formats that are written by
-stackbuild itself are read so, and their first mistake ends the reading. A
-`Table` is asked for its keys one by one and notes what is wrong in `Problems`:
-so a file that people write is read in one go, and all its problems are told at once.
+An `Item` checks one value and raises `ReadError`. Locks, manifests, indexes and states are read so,
+and their first mistake ends the reading. `spec.table.Table` reads the files that people write with
+the same checks, and notes what they raise, so that all problems of a file are told at once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from stackbuild import strictjson
-from stackbuild.errors import IntegrityError, Problem
+from stackbuild.errors import IntegrityError
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
     Readers = Mapping[str, Callable[["Item[object]"], object]]
     """By key, what reads the value of a field."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 _Enum = TypeVar("_Enum", bound="StrEnum")
 _Text = TypeVar("_Text", bound=str)
 _Made = TypeVar("_Made")
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\n]*@")
 _LONGEST_SHOWN = 70
@@ -48,13 +47,19 @@ class ReadError(Exception):
     """
 
     def __init__(
-        self, place: str, found: object, expected: str | None, message: str | None = None
+        self,
+        place: str,
+        found: object,
+        expected: str | None,
+        message: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(place, message)
         self.place = place
         self.message = message
         self.expected = expected
         self.found = found
+        self.hint = hint
 
     def __str__(self) -> str:
         """Place and message as a sentence."""
@@ -96,39 +101,6 @@ def read_json(data: bytes, source: str, read: Callable[[Item[object]], T]) -> T:
         raise error.damage(source) from None
 
 
-class Problems:
-    """The problems found so far, in the order of reading."""
-
-    def __init__(self) -> None:
-        self.found: list[Problem] = []
-
-    def note(self, error: ReadError) -> None:
-        """Note what the reading of one value found wrong."""
-        self.add(
-            error.place, error.message or "wrong type", expected=error.expected, found=error.found
-        )
-
-    def add(
-        self,
-        place: str,
-        message: str,
-        *,
-        expected: str | None = None,
-        found: object | None = None,
-        hint: str | None = None,
-    ) -> None:
-        """Note a problem; `found` is the offending value itself."""
-        self.found.append(
-            Problem(
-                place=place,
-                message=message,
-                expected=expected,
-                found=None if found is None else shown(found),
-                hint=hint,
-            )
-        )
-
-
 def redacted(text: str) -> str:
     """`text` with the user and password of an address made unreadable."""
     return _CREDENTIALS.sub("***@", text)
@@ -157,15 +129,6 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
     return f"did you mean {guess!r}?" if guess else None
 
 
-def join(place: str, key: str) -> str:
-    """The place of `key` in the table at `place`, quoted where TOML needs it."""
-    word = key
-    if not _BARE_KEY.fullmatch(key):
-        text = shown(key)[1:-1].replace('"', '\\"')
-        word = f'"{text}"'
-    return f"{place}.{word}" if place else word
-
-
 class Item(Generic[T]):
     """A value with its place, such as ``frames[3].offset``; empty for the whole file.
 
@@ -178,9 +141,11 @@ class Item(Generic[T]):
         self.place = place
         self.value = value
 
-    def error(self, message: str, expected: str | None) -> ReadError:
+    def error(
+        self, message: str, expected: str | None = None, hint: str | None = None
+    ) -> ReadError:
         """The error that says what is wrong with this value."""
-        return ReadError(self.place, self.value, expected, message)
+        return ReadError(self.place, self.value, expected, message, hint)
 
     def wrong_type(self, expected: str) -> ReadError:
         """The error that says that this value is not `expected`."""
@@ -323,6 +288,13 @@ class Item(Generic[T]):
             raise self.error("has an unknown value", " or ".join(allowed))
         return cast("_Text", self.value)
 
+    def word_of(self, valid: Sequence[_Text]) -> _Text:
+        """One of the words `valid`, as people write it."""
+        if self.value in valid:
+            return cast("_Text", self.value)
+        hint = did_you_mean(str(self.value), valid)
+        raise self.error("unknown value", f"one of {', '.join(valid)}", hint)
+
     def version(self) -> Version:
         """A version (PEP 440)."""
         from packaging.version import InvalidVersion, Version
@@ -340,136 +312,3 @@ class Item(Generic[T]):
         if name != self.value:
             raise self.wrong_type("a normalised name")
         return name
-
-
-class Table:
-    """A TOML table that is read key by key.
-
-    `done` reports the keys that nobody asked for, so the code that reads a
-    table is also the list of what the table may hold.
-    """
-
-    def __init__(self, values: Mapping[str, object], place: str, problems: Problems) -> None:
-        self.values = values
-        self.place = place
-        self.problems = problems
-        self._known: set[str] = set()
-        self._silent: set[str] = set()
-
-    def place_of(self, key: str) -> str:
-        """Where `key` stands in the file."""
-        return join(self.place, key)
-
-    def has(self, key: str) -> bool:
-        """Whether the file sets `key`."""
-        return key in self.values
-
-    def _get(self, key: str) -> object | None:
-        self._known.add(key)
-        return self.values.get(key)
-
-    def _wrong_type(self, place: str, expected: str, value: object) -> None:
-        self.problems.add(place, "wrong type", expected=expected, found=value)
-
-    def missing(self, key: str, expected: str) -> None:
-        """Report that a required `key` is not there."""
-        self.problems.add(self.place_of(key), "missing", expected=expected)
-
-    def _checked(self, place: str, value: object, read: Callable[[Item[object]], T]) -> T | None:
-        try:
-            return read(Item(place, value))
-        except ReadError as error:
-            self.problems.note(error)
-            return None
-
-    def _take(self, key: str, read: Callable[[Item[object]], T]) -> T | None:
-        value = self._get(key)
-        return None if value is None else self._checked(self.place_of(key), value, read)
-
-    def text(self, key: str, *, required: bool = False) -> str | None:
-        """A string that is not empty, or None."""
-        if required and self._get(key) is None:
-            self.missing(key, "a string")
-        return self._take(key, Item.line)
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """True or false."""
-        value = self._take(key, Item.flag)
-        return default if value is None else value
-
-    def integer(self, key: str, *, default: int, low: int, high: int) -> int:
-        """A whole number from `low` to `high`."""
-        value = self._take(key, lambda item: item.integer(low, high))
-        return default if value is None else value
-
-    def array(self, key: str, expected: str) -> list[Item[object]] | None:
-        """The values of an array, of any type, or None where there is none."""
-        return self._take(key, lambda item: item.items(expected))
-
-    def texts(self, key: str, *, required: bool = False) -> list[Item[str]] | None:
-        """The strings of an array; None where there is no array."""
-        expected = "an array of strings"
-        if required and key not in self.values:
-            self.missing(key, expected)
-        items = self.array(key, expected)
-        if items is None:
-            return None
-        checked = ((one.place, self._checked(one.place, one.value, Item.line)) for one in items)
-        return [Item(place, text) for place, text in checked if text is not None]
-
-    def table(self, key: str) -> Table | None:
-        """The table below `key`, or None."""
-        value = self._get(key)
-        if value is None:
-            return None
-        return self._as_table(self.place_of(key), value)
-
-    def _as_table(self, place: str, value: object) -> Table | None:
-        if isinstance(value, dict):
-            return Table(value, place, self.problems)
-        self._wrong_type(place, "a table", value)
-        return None
-
-    def tables(self, key: str) -> list[Table]:
-        """The tables of an array of tables."""
-        items = self.array(key, "an array of tables") or []
-        found = (self._as_table(item.place, item.value) for item in items)
-        return [table for table in found if table is not None]
-
-    def subtables(self) -> Iterator[tuple[str, Table]]:
-        """All keys of this table, which must be tables, with them."""
-        for key in self.values:
-            table = self.table(key)
-            if table is not None:
-                yield key, table
-
-    def pairs(self, key: str) -> list[tuple[str, Item[str]]]:
-        """The table below `key` as names and strings, whatever its keys are."""
-        table = self.table(key)
-        if table is None:
-            return []
-        texts = ((name, table.text(name)) for name in table.values)
-        return [(name, Item(table.place_of(name), text)) for name, text in texts if text]
-
-    def refuse(self, key: str, message: str, *, hint: str | None = None) -> None:
-        """Report `key`, if it is set, as one that is known but cannot be used.
-
-        It is never offered as the nearest name of a misspelt key.
-        """
-        self._silent.add(key)
-        if key in self.values:
-            self.problems.add(self.place_of(key), message, hint=hint)
-
-    def done(self) -> None:
-        """Report the keys that nobody asked for."""
-        valid = sorted(self._known)
-        for key in self.values:
-            if key in self._known or key in self._silent:
-                continue
-            hint = did_you_mean(key, valid)
-            self.problems.add(
-                self.place_of(key),
-                "unknown key",
-                expected=None if hint else f"one of {', '.join(valid)}",
-                hint=hint,
-            )

@@ -486,7 +486,7 @@ CASES = {
     ),
     "one distribution by two names": Case(
         RUNTIME + "package_indexes = {A_b = 'one', a-b = 'one'}\n" + INDEXES,
-        ["runtimes[0].package_indexes.a-b: a-b has an index already (found 'a-b')"],
+        ["runtimes[0].package_indexes.a-b: a-b is named already (found 'a-b')"],
     ),
     "other index than below": Case(
         RUNTIME
@@ -550,7 +550,7 @@ CASES = {
         [
             "tool.uv.sources.torch.index: unknown package index "
             "(expected one of one, two, found 'thre')",
-            "tool.uv.sources.Torch: torch has a source already",
+            "tool.uv.sources.Torch: torch is named already (found 'Torch')",
             "tool.uv.sources.a.git: not supported yet; a source can only name an index",
             "tool.uv.sources.b.index: missing (expected the name of a package index)",
             "tool.uv.sources.c: wrong type (expected a table, found an array)",
@@ -645,7 +645,8 @@ CASES = {
             f"({ADDRESS}, found 'ftp://h/x')",
             "tool.stackbuild.layers.py.downloads.linux-x64.sha256: not a sha256 "
             "(expected 64 hexadecimal digits, found 'abc')",
-            "tool.stackbuild.layers.py.downloads.linux_x86_64: linux-x64 has a table already",
+            "tool.stackbuild.layers.py.downloads.linux_x86_64: linux-x64 is named already "
+            "(found 'linux_x86_64')",
             f"tool.stackbuild.layers.py.mirror: not an address ({ADDRESS}, found 'mirror')",
             "tool.stackbuild.layers.py.keep[0]: unknown value "
             "(expected one of pip, setuptools, wheel, found 'pyp'); did you mean 'pip'?",

@@ -28,8 +28,8 @@ from stackbuild.importers.runenv.registries import given, registries_of
 from stackbuild.importers.runenv.repository import layer_name, read_repository
 from stackbuild.importers.runenv.settings import nested
 from stackbuild.platforms import Platform
-from stackbuild.reading import Problems
 from stackbuild.spec.reader import load_stack
+from stackbuild.spec.table import Problems
 from stackbuild.spec.toml_text import LayerText, spec_text
 from tests.support.runenv import package_json, write_file, write_json, write_variant
 

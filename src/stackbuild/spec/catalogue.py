@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.reading import did_you_mean, join
+from stackbuild.reading import did_you_mean
 from stackbuild.spec.model import Catalogue, CheckSettings
+from stackbuild.spec.table import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from stackbuild.reading import Table
+    from stackbuild.spec.table import Table
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_IMPORT = 3600

@@ -10,15 +10,15 @@ from stackbuild.reading import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.modules import read_modules
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
-from stackbuild.spec.uv_table import check_index_name
 from stackbuild.spec.values import (
+    as_index,
+    as_linux_target,
+    as_macosx_target,
+    as_platform,
+    as_python,
+    as_requirement,
     check_layer_name,
     in_order,
-    read_linux_target,
-    read_macosx_target,
-    read_platforms,
-    read_python,
-    read_requirement,
 )
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.version import Version
 
-    from stackbuild.reading import Problems, Table
     from stackbuild.spec.references import Indexes
+    from stackbuild.spec.table import Problems, Table
     from stackbuild.spec.uv_table import UvTable
 
 KEYS = {
@@ -103,6 +103,7 @@ class LayerReader:
         )
         _refuse_fields(kind, table)
         requirements = _read_requirements(table)
+        priority = table.words("priority_indexes", as_index(self._uv.index_names))
         layer = Layer(
             name=name or "",
             kind=kind,
@@ -112,10 +113,10 @@ class LayerReader:
             runtime=lower.runtime if lower else "",
             frameworks=lower.frameworks if lower else (),
             versioned=table.flag("versioned", default=False),
-            linux_target=read_linux_target(table),
-            macosx_target=read_macosx_target(table),
+            linux_target=table.word("linux_target", as_linux_target),
+            macosx_target=table.word("macosx_target", as_macosx_target),
             package_indexes={**self._uv.sources, **indexes},
-            priority_indexes=self._read_priority_indexes(table),
+            priority_indexes=tuple(item.value for item in priority),
             launch_module=launch,
             support_modules=support,
             runtime_settings=RuntimeSettings() if kind is LayerKind.RUNTIME else None,
@@ -160,14 +161,13 @@ class LayerReader:
             table.refuse(former, f"the name of {key} before venvstacks 0.2, set as well")
         elif table.has(former):
             key = former
-        text = table.text(key, required=True)
-        version = text and read_python(Item(table.place_of(key), text), self._problems)
+        version = table.word(key, as_python, required=True)
         if version and name:
             self.python_versions[name] = version
 
     def _read_platforms(self, table: Table, lower: Lower | None) -> tuple[Platform, ...]:
         """The platforms a layer is made for: at most those of every layer below it."""
-        items = read_platforms(table, "platforms")
+        items = table.distinct("platforms", as_platform)
         if lower is None:
             # Unknown, and nothing that is said about platforms shall be wrong for it.
             return tuple(Platform)
@@ -195,20 +195,11 @@ class LayerReader:
                 )
         return in_order(item.value for item in items)
 
-    def _read_priority_indexes(self, table: Table) -> tuple[str, ...]:
-        items = table.texts("priority_indexes") or ()
-        return tuple(
-            item.value
-            for item in items
-            if check_index_name(item, self._uv.index_names, self._problems)
-        )
-
 
 def _read_requirements(table: Table) -> tuple[Setting, ...]:
     """The requirements, each a `Requirement`."""
-    items = table.texts("requirements", required=True) or ()
-    found = ((item.place, read_requirement(item, table.problems)) for item in items)
-    return tuple(Setting(requirement, place) for place, requirement in found if requirement)
+    items = table.words("requirements", as_requirement, required=True)
+    return tuple(Setting(item.value, item.place) for item in items)
 
 
 def _refuse_fields(kind: LayerKind, table: Table) -> None:

@@ -12,7 +12,7 @@ from stackbuild.reading import Item
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackbuild.reading import Problems, Table
+    from stackbuild.spec.table import Problems, Table
 
 _TAKEN = "sitecustomize"
 """The module by which a layer finds those below it."""

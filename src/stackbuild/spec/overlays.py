@@ -15,7 +15,7 @@ from stackbuild.spec.model import CopyFiles, Setting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stackbuild.reading import Problems, Table
+    from stackbuild.spec.table import Problems, Table
 
 SITE_PACKAGES = "{site-packages}"
 """The placeholder for the directory of distributions, at the beginning of a `to`."""

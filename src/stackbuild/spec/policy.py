@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from stackbuild.platforms import Platform
-    from stackbuild.reading import Problems, Table
     from stackbuild.spec.model import Layer, Settings, Stack
     from stackbuild.spec.settings import Context, Field, Node
+    from stackbuild.spec.table import Problems, Table
 
 SPECIFIC = "platform-specific"
 
@@ -49,12 +49,12 @@ def _joined(first: tuple[Setting, ...], second: tuple[Setting, ...]) -> tuple[Se
 
 def read_settings(
     table: Table,
-    by_platform: Callable[[Table | None], Iterable[tuple[Platform, Table]]],
+    by_platform: Callable[[Table], Iterable[tuple[Platform, Table]]],
     context: Context,
 ) -> Settings:
     """The policy fields that `table` sets; `by_platform` gives the subtables of `SPECIFIC`."""
     specific: dict[str, Node] = {}
-    for platform, entry in by_platform(table.table(SPECIFIC)):
+    for platform, entry in by_platform(table.part(SPECIFIC)):
         specific[str(platform)] = _read(
             entry, (field for field in POLICY_FIELDS if field.specific), context
         )

@@ -10,9 +10,10 @@ import tomli
 
 from stackbuild.errors import Problem, SpecError
 from stackbuild.files import read_regular, why
-from stackbuild.reading import Problems, Table, did_you_mean
+from stackbuild.reading import did_you_mean
 from stackbuild.spec.layers import KEYS, LayerReader
 from stackbuild.spec.model import Stack
+from stackbuild.spec.table import Problems, Table
 from stackbuild.spec.tool_table import read_tool_table
 from stackbuild.spec.uv_table import CONFIG_FILE, UvTable, read_uv_table
 

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.reading import Item, did_you_mean, join
+from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.linearize import LinearizeError, linearize
 from stackbuild.spec.model import LayerKind
-from stackbuild.spec.uv_table import check_index_name
-from stackbuild.spec.values import read_distribution
+from stackbuild.spec.table import join
+from stackbuild.spec.values import as_distribution, as_index
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.reading import Problems, Table
     from stackbuild.spec.model import Layer
+    from stackbuild.spec.table import Problems, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,20 +185,16 @@ def _accept(index: str, instead: str) -> str:
 
 
 def _read_overrides(table: Table, index_names: Collection[str]) -> dict[str, str]:
-    overrides = {}
-    for name, item in table.pairs("index_overrides"):
-        known = check_index_name(Item(item.place, name), index_names, table.problems)
-        if check_index_name(item, index_names, table.problems) and known:
-            overrides[name] = item.value
-    return overrides
+    below = table.part("index_overrides")
+    index = as_index(index_names)
+    found = ((name, below.word(key, index)) for key, name in below.names(index))
+    return {name: instead for name, instead in found if instead}
 
 
 def _read_declared(table: Table, index_names: Collection[str]) -> dict[NormalizedName, Item[str]]:
     declared: dict[NormalizedName, Item[str]] = {}
-    for name, item in table.pairs("package_indexes"):
-        distribution = read_distribution(Item(item.place, name), table.problems)
-        if distribution in declared:
-            table.problems.add(item.place, f"{distribution} has an index already", found=name)
-        elif check_index_name(item, index_names, table.problems) and distribution:
-            declared[distribution] = item
+    below = table.part("package_indexes")
+    for key, name in below.names(as_distribution):
+        if index := below.word(key, as_index(index_names)):
+            declared[name] = Item(below.place_of(key), index)
     return declared

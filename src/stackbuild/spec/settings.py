@@ -10,23 +10,23 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from stackbuild.reading import Item, Table, did_you_mean
+from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.model import Setting
 from stackbuild.spec.overlays import read_copy_files
 from stackbuild.spec.values import (
-    read_distribution,
-    read_override,
-    read_platform,
-    read_requirement,
+    as_distribution,
+    as_platform,
+    as_requirement,
+    as_specifier,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.platforms import Platform
-    from stackbuild.reading import Problems
     from stackbuild.spec.model import PackageIndex, Settings
+    from stackbuild.spec.table import Table
 
     Node = Setting | tuple[Setting, ...] | Settings
 
@@ -87,7 +87,7 @@ class Named:
 
     def read(self, table: Table, key: str, context: Context) -> Settings:
         """The table at `key`."""
-        part = _part(table, key)
+        part = table.part(key)
         found = {name: self.of.read(part, word, context) for word, name in self.keys(part)}
         return {name: node for name, node in found.items() if node}
 
@@ -108,7 +108,7 @@ class Group:
 
     def read(self, table: Table, key: str, context: Context) -> Settings:
         """The table at `key`; nothing where a required field is missing."""
-        part = _part(table, key)
+        part = table.part(key)
         found: dict[str, Node] = {}
         complete = True
         for field in self.fields:
@@ -166,35 +166,12 @@ def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
     return {name: entry for name, entry in found.items() if entry}
 
 
-def _part(table: Table, key: str) -> Table:
-    """The table below `key`; an empty one where there is none."""
-    return table.table(key) or Table({}, table.place_of(key), table.problems)
-
-
 def _distributions(table: Table) -> Iterator[tuple[str, str]]:
-    """The keys of a table that name distributions, each with its normalised name."""
-    seen: set[str] = set()
-    for key in table.values:
-        name = read_distribution(Item(table.place_of(key), key), table.problems)
-        if name and _is_new(name, key, table, seen):
-            yield key, name
+    return table.names(as_distribution)
 
 
 def _platforms(table: Table) -> Iterator[tuple[str, str]]:
-    """The keys of a table that name platforms, each with the platform's own name."""
-    seen: set[str] = set()
-    for key in table.values:
-        platform = read_platform(Item(table.place_of(key), key), table.problems)
-        if platform and _is_new(platform, key, table, seen):
-            yield key, str(platform)
-
-
-def _is_new(name: str, key: str, table: Table, seen: set[str]) -> bool:
-    if name in seen:
-        table.problems.add(table.place_of(key), f"{name} is named already", found=key)
-        return False
-    seen.add(name)
-    return True
+    return table.names(as_platform)
 
 
 def _any_keys(table: Table) -> Iterator[tuple[str, str]]:
@@ -216,11 +193,6 @@ def by_any(word: str, of: Kind) -> Named:
     return Named(word, _any_keys, of)
 
 
-def _text(table: Table, key: str, _context: Context) -> Setting | None:
-    text = table.text(key)
-    return Setting(text, table.place_of(key)) if text is not None else None
-
-
 def _flag(table: Table, key: str, _context: Context) -> Setting | None:
     value = table.flag(key, default=False)
     return Setting(value, table.place_of(key)) if table.has(key) else None
@@ -231,81 +203,66 @@ def _seconds(table: Table, key: str, _context: Context) -> Setting | None:
     return Setting(value, table.place_of(key)) if table.has(key) else None
 
 
-def _specifier(table: Table, key: str, _context: Context) -> Setting | None:
-    text, place = table.text(key), table.place_of(key)
-    specifier = text and read_override(Item(place, text), table.problems)
-    return Setting(specifier, place) if specifier else None
+def _word(read: Callable[[Item[str]], object]) -> Callable[[Table, str, Context], Node | None]:
+    def setting(table: Table, key: str, _context: Context) -> Setting | None:
+        value = table.word(key, read)
+        return None if value is None else Setting(value, table.place_of(key))
+
+    return setting
+
+
+def _settings(items: Iterable[Item[Any]]) -> tuple[Setting, ...]:
+    return tuple(Setting(item.value, item.place) for item in items)
 
 
 def _requirements(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
     """Requirements, each once."""
-    found: dict[str, Setting] = {}
-    for item in table.texts(key) or ():
-        if requirement := read_requirement(item, table.problems):
-            found.setdefault(str(requirement), Setting(requirement, item.place))
-    return tuple(found.values())
+    found: dict[str, Item[Any]] = {}
+    for item in table.words(key, as_requirement):
+        found.setdefault(str(item.value), item)
+    return _settings(found.values())
 
 
 def _requirement_texts(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
-    return tuple(
-        Setting(str(requirement), item.place)
-        for item in table.texts(key) or ()
-        if (requirement := read_requirement(item, table.problems))
-    )
+    return _settings(table.words(key, lambda item: str(as_requirement(item))))
 
 
 def _for_backend(table: Table, key: str, _context: Context) -> Node | None:
     if isinstance(table.values[key], list):
-        return tuple(_backend_word(item, table.problems) for item in table.texts(key) or ())
-    text = table.text(key)
-    return _backend_word(Item(table.place_of(key), text), table.problems) if text else None
+        return _settings(table.words(key, _backend_word))
+    return _word(_backend_word)(table, key, _context)
 
 
-def _backend_word(item: Item[str], problems: Problems) -> Setting:
+def _backend_word(item: Item[str]) -> str:
     """A value for a build backend; words in braces that are none of ours are the backend's."""
     for word in _PLACEHOLDER.findall(item.value):
         hint = did_you_mean(word, [PACKAGE_ROOT])
         if hint and word != PACKAGE_ROOT:
-            problems.add(item.place, "unknown placeholder", found=item.value, hint=hint)
-    return Setting(item.value, item.place)
+            raise item.error("unknown placeholder", hint=hint)
+    return item.value
 
 
 def _names(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
-    """The distributions that an array names."""
-    found: dict[str, Setting] = {}
-    for item in table.texts(key) or ():
-        name = read_distribution(item, table.problems)
-        if name in found:
-            table.problems.add(item.place, "named twice", found=item.value)
-        elif name is not None:
-            found[name] = Setting(name, item.place)
-    return tuple(found.values())
+    return _settings(table.distinct(key, as_distribution) or ())
 
 
 def _index_names(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
     """The names of indexes, each given as such or by its address."""
-    indexes = context.indexes
-    known = {index.name: index.name for index in indexes if index.name}
-    known |= {index.url: index.name for index in indexes if index.name}
-    found: dict[str, Setting] = {}
-    for item in table.texts(key) or ():
-        name = known.get(item.value)
-        if name is None:
-            names = list(dict.fromkeys(known.values()))
-            table.problems.add(
-                item.place,
-                "not a package index of this file",
-                expected="the name or the address of a [[tool.uv.index]] that has a name",
-                found=item.value,
-                hint=did_you_mean(item.value, names)
-                or "write it as [[tool.uv.index]] with name, url and explicit = true, and give"
-                " it its distributions in `package_indexes` of the layer",
-            )
-        elif name in found:
-            table.problems.add(item.place, "named twice", found=item.value)
-        else:
-            found[name] = Setting(name, item.place)
-    return tuple(found.values())
+    known = {index.name: index.name for index in context.indexes if index.name}
+    known |= {index.url: index.name for index in context.indexes if index.name}
+
+    def read(item: Item[str]) -> str:
+        if name := known.get(item.value):
+            return name
+        raise item.error(
+            "not a package index of this file",
+            "the name or the address of a [[tool.uv.index]] that has a name",
+            did_you_mean(item.value, dict.fromkeys(known.values()))
+            or "write it as [[tool.uv.index]] with name, url and explicit = true, and give"
+            " it its distributions in `package_indexes` of the layer",
+        )
+
+    return _settings(table.distinct(key, read) or ())
 
 
 def _copy_files(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
@@ -316,10 +273,10 @@ _STRING = {"type": "string", "minLength": 1}
 _STRINGS = {"type": "array", "items": _STRING}
 _BOOLEAN = {"type": "boolean"}
 
-TEXT = Leaf(_text, _STRING)
+TEXT = Leaf(_word(Item.line), _STRING)
 FLAG = Leaf(_flag, _BOOLEAN)
 SECONDS = Leaf(_seconds, {"type": "integer", "minimum": 1, "maximum": _LONGEST_BUILD})
-SPECIFIER = Leaf(_specifier, _STRING)
+SPECIFIER = Leaf(_word(as_specifier), _STRING)
 REQUIREMENTS = Leaf(_requirements, _STRINGS)
 REQUIREMENT_TEXTS = Leaf(_requirement_texts, _STRINGS)
 FOR_BACKEND = Leaf(_for_backend, {"anyOf": [_STRING, _STRINGS]})

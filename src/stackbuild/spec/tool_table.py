@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
-from stackbuild.reading import Item, Problems, Table, did_you_mean
+from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
 from stackbuild.spec.model import (
     Download,
@@ -24,13 +24,8 @@ from stackbuild.spec.policy import (
     with_policy,
 )
 from stackbuild.spec.settings import Context
-from stackbuild.spec.values import (
-    in_order,
-    read_address,
-    read_platform,
-    read_platforms,
-    read_sha256,
-)
+from stackbuild.spec.table import Problems, Table
+from stackbuild.spec.values import as_address, as_platform, as_sha256, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -75,14 +70,14 @@ def read_tool_table(
     platforms = _platforms(table, layers)
     frames = _frames(table.table("frames"))
     shared = _shared(table.table(_SHARED), indexes)
-    conflicts = _word(table, "sibling-conflicts", _SIBLING_CONFLICTS) or "error"
+    conflicts = table.word("sibling-conflicts", _conflicts) or "error"
     changed = {name: replace(layer, sibling_conflicts=conflicts) for name, layer in layers.items()}
     own: dict[str, Settings] = {}
     entries = table.table("layers")
     for name, entry in entries.subtables() if entries else ():
         if name in layers:
             changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
-            chosen = _word(entry, "sibling-conflicts", _SIBLING_CONFLICTS)
+            chosen = entry.word("sibling-conflicts", _conflicts)
             changed[name] = replace(
                 changed[name],
                 sibling_conflicts=chosen or conflicts,
@@ -106,6 +101,10 @@ def read_tool_table(
     return ToolTable(platforms=platforms, frames=frames, layers=changed)
 
 
+def _conflicts(item: Item[str]) -> SiblingConflicts:
+    return item.word_of(_SIBLING_CONFLICTS)
+
+
 def _shared(table: Table | None, indexes: Collection[PackageIndex]) -> Settings:
     if table is None:
         return {}
@@ -126,7 +125,7 @@ def _check_shared_overlays(
 
 def _platforms(table: Table, layers: Mapping[str, Layer]) -> tuple[Platform, ...]:
     made = {platform for layer in layers.values() for platform in layer.platforms}
-    items = read_platforms(table, "platforms")
+    items = table.distinct("platforms", as_platform)
     if items is None:
         return in_order(made)
     if not items and table.values["platforms"] == []:
@@ -167,7 +166,7 @@ def _layer(
     return replace(layer, runtime_settings=runtime), settings
 
 
-def _by_platform(table: Table | None, layer: Layer) -> Iterator[tuple[Platform, Table]]:
+def _by_platform(table: Table, layer: Layer) -> Iterator[tuple[Platform, Table]]:
     """The subtables of a table whose keys are platforms of `layer`."""
     for platform, entry in _by_any_platform(table):
         if platform in layer.platforms:
@@ -176,18 +175,11 @@ def _by_platform(table: Table | None, layer: Layer) -> Iterator[tuple[Platform, 
             entry.problems.add(entry.place, f"{layer.name} is not made for {platform}")
 
 
-def _by_any_platform(table: Table | None) -> Iterator[tuple[Platform, Table]]:
+def _by_any_platform(table: Table) -> Iterator[tuple[Platform, Table]]:
     """The subtables of a table whose keys are platforms."""
-    seen: set[Platform] = set()
-    for key, entry in table.subtables() if table else ():
-        platform = read_platform(Item(entry.place, key), entry.problems)
-        if platform is None:
-            continue
-        if platform in seen:
-            entry.problems.add(entry.place, f"{platform} has a table already")
-        else:
+    for key, platform in table.names(as_platform):
+        if entry := table.table(key):
             yield platform, entry
-        seen.add(platform)
 
 
 def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSettings:
@@ -199,57 +191,25 @@ def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSetti
     path = table.text("path")
     downloads = {
         platform: download
-        for platform, entry in _by_platform(table.table("downloads"), layer)
+        for platform, entry in _by_platform(table.part("downloads"), layer)
         if (download := _download(entry))
     }
     return RuntimeSettings(
         sources=sources or RuntimeSettings().sources,
-        mirror=read_address(table, "mirror"),
+        mirror=table.word("mirror", as_address),
         path=project / path if path else None,
         downloads=downloads,
-        keep=_words(table, "keep", _LEFT_OUT_BY_DEFAULT) or (),
+        keep=_words(table, "keep", _LEFT_OUT_BY_DEFAULT),
     )
+
+
+def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...]:
+    items = table.distinct(key, lambda item: item.word_of(valid)) or ()
+    return tuple(item.value for item in items)
 
 
 def _download(table: Table) -> Download | None:
-    url = read_address(table, "url", required=True)
-    sha256 = read_sha256(table, "sha256")
+    url = table.word("url", as_address, required=True)
+    sha256 = table.word("sha256", as_sha256, required=True)
     table.done()
     return Download(url=url, sha256=sha256) if url and sha256 else None
-
-
-def _word(table: Table, key: str, valid: Sequence[T]) -> T | None:
-    """The one of the `valid` words that `key` names; None where it names none."""
-    text = table.text(key)
-    if text is None:
-        return None
-    if text in valid:
-        return valid[valid.index(text)]
-    _unknown_word(table, Item(table.place_of(key), text), valid)
-    return None
-
-
-def _unknown_word(table: Table, item: Item[str], valid: Sequence[str]) -> None:
-    table.problems.add(
-        item.place,
-        "unknown value",
-        expected=f"one of {', '.join(valid)}",
-        found=item.value,
-        hint=did_you_mean(item.value, valid),
-    )
-
-
-def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...] | None:
-    """Each of the `valid` words that an array names, in its order; None without an array."""
-    items = table.texts(key)
-    if items is None:
-        return None
-    found: list[T] = []
-    for item in items:
-        if item.value in found:
-            table.problems.add(item.place, "named twice", found=item.value)
-        elif item.value in valid:
-            found.append(valid[valid.index(item.value)])
-        else:
-            _unknown_word(table, item, valid)
-    return tuple(found)

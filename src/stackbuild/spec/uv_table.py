@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.files import mode_of
-from stackbuild.reading import Item, Table, did_you_mean
+from stackbuild.reading import Item
 from stackbuild.spec.model import PackageIndex
-from stackbuild.spec.values import read_address, read_distribution, read_index_name
+from stackbuild.spec.values import as_address, as_distribution, as_index, as_index_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from stackbuild.reading import Problems
+    from stackbuild.spec.table import Table
+
 
 CONFIG_FILE = "venvstacks.uv.toml"
 """Beside the spec, read where the spec has no `[tool.uv]`; its format is that of `uv.toml`."""
@@ -87,13 +90,13 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     names = [index.name for index in indexes if index.name]
     sources = _sources(table, names)
     settings: dict[str, object] = {}
-    if moment := _moment(table, "exclude-newer"):
+    if moment := table.word("exclude-newer", _moment):
         settings["exclude-newer"] = moment
     by_package = table.table("exclude-newer-package")
     if by_package and (moments := _moments(by_package)):
         settings["exclude-newer-package"] = moments
     for key, valid in _CHOICES.items():
-        if chosen := choice(table, key, valid):
+        if chosen := table.word(key, partial(Item.word_of, valid=valid)):
             settings[key] = chosen
     if not table.flag("no-build", default=True):
         # true is what stackbuild does in any case, and what venvstacks writes.
@@ -106,21 +109,6 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
         table.refuse(key, "without meaning here", hint=reason)
     table.done()
     return UvTable(indexes=indexes, sources=sources, settings=settings)
-
-
-def choice(table: Table, key: str, valid: Collection[str]) -> str | None:
-    """One of the words `valid`, or None."""
-    text = table.text(key)
-    if text is None or text in valid:
-        return text
-    table.problems.add(
-        table.place_of(key),
-        "unknown value",
-        expected=f"one of {', '.join(valid)}",
-        found=text,
-        hint=did_you_mean(text, valid),
-    )
-    return None
 
 
 def _indexes(table: Table, directory: Path) -> tuple[PackageIndex, ...]:
@@ -143,11 +131,11 @@ def _indexes(table: Table, directory: Path) -> tuple[PackageIndex, ...]:
 
 
 def _index(table: Table, directory: Path) -> PackageIndex | None:
-    name = read_index_name(table)
+    name = table.word("name", as_index_name)
     url = _location(table, directory)
     default = table.flag("default", default=False)
     explicit = table.flag("explicit", default=False)
-    layout = choice(table, "format", ("simple", "flat"))
+    layout = table.word("format", lambda item: item.word_of(("simple", "flat")))
     for key in _INDEX_NOT_YET:
         table.refuse(key, "not supported yet")
     table.done()
@@ -169,7 +157,7 @@ def _index(table: Table, directory: Path) -> PackageIndex | None:
 def _location(table: Table, directory: Path) -> str | None:
     """The address of an index, or its directory."""
     if "://" in str(table.values.get("url")):
-        return read_address(table, "url")
+        return table.word("url", as_address)
     text = table.text("url", required=True)
     if text is None or stat.S_ISDIR(mode_of(directory / text)):
         return text
@@ -181,63 +169,30 @@ def _location(table: Table, directory: Path) -> str | None:
 
 def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, str]:
     sources: dict[NormalizedName, str] = {}
-    entries = table.table("sources")
-    for key, entry in entries.subtables() if entries else ():
-        distribution = read_distribution(Item(entry.place, key), table.problems)
-        index = entry.text("index")
+    entries = table.part("sources")
+    for key, name in entries.names(as_distribution):
+        entry = entries.table(key)
+        if entry is None:
+            continue
+        index = entry.word("index", as_index(names))
         for other in entry.values.keys() - {"index"}:
             entry.refuse(other, "not supported yet; a source can only name an index")
-        if index is None:
-            if not entry.values:
-                entry.missing("index", "the name of a package index")
-            continue
-        check_index_name(Item(entry.place_of("index"), index), names, table.problems)
-        if distribution in sources:
-            table.problems.add(entry.place, f"{distribution} has a source already")
-        elif distribution is not None:
-            sources[distribution] = index
+        if not entry.values:
+            entry.missing("index", "the name of a package index")
+        if index is not None:
+            sources[name] = index
     return sources
 
 
-def check_index_name(item: Item[str], names: Collection[str], problems: Problems) -> bool:
-    """Whether `item` names a `[[tool.uv.index]]`; reported where it does not."""
-    if item.value in names:
-        return True
-    problems.add(
-        item.place,
-        "unknown package index",
-        expected=f"one of {', '.join(names)}" if names else "the name of a [[tool.uv.index]]",
-        found=item.value,
-        hint=did_you_mean(item.value, names),
-    )
-    return False
-
-
 def _moments(table: Table) -> dict[str, str]:
-    found = {}
-    for key in table.values:
-        distribution = read_distribution(Item(table.place_of(key), key), table.problems)
-        moment = _moment(table, key)
-        if distribution and moment:
-            found[str(distribution)] = moment
-    return found
+    found = ((name, table.word(key, _moment)) for key, name in table.names(as_distribution))
+    return {name: moment for name, moment in found if moment}
 
 
-def _moment(table: Table, key: str) -> str | None:
-    text = table.text(key)
-    if text is None:
-        return None
-    if _MOMENT.fullmatch(text):
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            pass
-        else:
-            return text
-    table.problems.add(
-        table.place_of(key),
-        "not a moment with its offset from UTC",
-        expected="one such as 2025-10-19T00:00:00Z",
-        found=text,
-    )
-    return None
+def _moment(item: Item[str]) -> str:
+    if _MOMENT.fullmatch(item.value):
+        with suppress(ValueError):
+            datetime.fromisoformat(item.value)
+            return item.value
+    expected = "one such as 2025-10-19T00:00:00Z"
+    raise item.error("not a moment with its offset from UTC", expected)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
-from stackbuild.reading import Item, did_you_mean, redacted
+from stackbuild.reading import Item, ReadError, did_you_mean, redacted
 from stackbuild.transport.urls import has_valid_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.reading import Problems, Table
+    from stackbuild.spec.table import Problems
 
 _PLATFORMS = {str(platform): platform for platform in Platform} | {
     platform.venvstacks_name: platform for platform in Platform
@@ -34,7 +34,8 @@ _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 _ADDRESS = re.compile(r"https?://([^/\s]*@)?[^/\s@:]+(:[0-9]+)?(/\S*)?|file:///\S+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ADDRESSES = "https://…, http://… or file:///…"
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -49,33 +50,12 @@ def check_layer_name(item: Item[str], problems: Problems, *, runtime: bool) -> N
         )
 
 
-def read_platforms(table: Table, key: str) -> list[Item[Platform]] | None:
-    """The platforms of an array, each once, by either naming scheme; None without one."""
-    items = table.texts(key)
-    if items is None:
-        return None
-    found: dict[Platform, Item[Platform]] = {}
-    for item in items:
-        platform = read_platform(item, table.problems)
-        if platform in found:
-            table.problems.add(item.place, "named twice", found=item.value)
-        elif platform is not None:
-            found[platform] = Item(item.place, platform)
-    return list(found.values())
-
-
-def read_platform(item: Item[str], problems: Problems) -> Platform | None:
-    """The platform that a text names; its value `host` would depend on the machine."""
-    platform = _PLATFORMS.get(item.value)
-    if platform is None:
-        problems.add(
-            item.place,
-            "unknown platform",
-            expected=f"one of {', '.join(Platform)}",
-            found=item.value,
-            hint=did_you_mean(item.value, _PLATFORMS),
-        )
-    return platform
+def as_platform(item: Item[str]) -> Platform:
+    """A platform by either naming scheme; the value `host` would depend on the machine."""
+    if item.value in _PLATFORMS:
+        return _PLATFORMS[item.value]
+    hint = did_you_mean(item.value, _PLATFORMS)
+    raise item.error("unknown platform", f"one of {', '.join(Platform)}", hint)
 
 
 def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
@@ -84,49 +64,43 @@ def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
     return tuple(platform for platform in Platform if platform in wanted)
 
 
-def read_requirement(item: Item[str], problems: Problems) -> Requirement | None:
+def as_requirement(item: Item[str]) -> Requirement:
     """A requirement in the form of PEP 508; its address can only be that of a git repository."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    reason = None
     try:
-        requirement = Requirement(item.value)
+        found = Requirement(item.value)
     except InvalidRequirement as error:
         reason = redacted(str(error).partition("\n")[0])
     except RecursionError:
         reason = "Too many parentheses in its marker"
-    if reason is not None:
-        address = "://" in item.value
-        problems.add(
-            item.place,
-            "an address without a name" if address else f"not a requirement: {reason}",
-            expected=_DIRECT if address else _REQUIREMENT,
-            found=item.value,
-        )
-        return None
-    if requirement.url is not None and not _check_git(item, requirement.url, problems):
-        return None
-    return requirement
+    else:
+        if found.url is not None:
+            _check_git(item.place, found.url)
+        return found
+    if "://" in item.value:
+        raise item.error("an address without a name", _DIRECT)
+    raise item.error(f"not a requirement: {reason}", _REQUIREMENT)
 
 
-def _check_git(item: Item[str], url: str, problems: Problems) -> bool:
-    """Whether the address of a requirement is that of a git repository, without a secret."""
+def _check_git(place: str, url: str) -> None:
+    """Raise ReadError unless `url` is that of a git repository, without a secret.
+
+    It is not shown, as other parts of an address than the user can be secrets too.
+    """
     match = _GIT.fullmatch(url)
     if match is None or not has_valid_port(url):
-        # Not shown, as other parts of an address than the user can be secrets too.
-        problems.add(item.place, "not the address of a git repository", expected=_DIRECT)
-    elif match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
-        problems.add(
-            item.place,
+        raise ReadError(place, None, _DIRECT, "not the address of a git repository")
+    if match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
+        raise ReadError(
+            place,
+            None,
+            "git's own credential helper, or netrc",
             "a user or password in an address, which would get into the locks",
-            expected="git's own credential helper, or netrc",
         )
-    else:
-        return True
-    return False
 
 
-def read_python(item: Item[str], problems: Problems) -> Version | None:
+def as_python(item: Item[str]) -> Version:
     """The version in a `python_implementation` such as ``cpython@3.12.10``."""
     from packaging.version import Version
 
@@ -146,59 +120,36 @@ def read_python(item: Item[str], problems: Problems) -> Version | None:
         message = "the version lacks its patch number"
     else:
         message = "not a version of CPython 3"
-    problems.add(
-        item.place,
-        message,
-        expected="cpython@ and three numbers, such as cpython@3.12.10",
-        found=item.value,
-        hint=hint,
-    )
-    return None
+    expected = "cpython@ and three numbers, such as cpython@3.12.10"
+    raise item.error(message, expected, hint)
 
 
-def read_linux_target(table: Table) -> str | None:
+def as_linux_target(item: Item[str]) -> str | None:
     """`linux_target`, such as ``glibc@2.28``; plain ``glibc`` is the default, None."""
-    text = table.text("linux_target")
-    if text is None or text == "glibc":
-        return None
+    text = item.value
     if _LINUX_TARGET.fullmatch(text):
-        return text
+        return None if text == "glibc" else text
     musl = text.partition("@")[0] == "musl"
-    table.problems.add(
-        table.place_of("linux_target"),
-        "musl is not supported yet" if musl else "not a C library and its version",
-        expected="glibc@ and a version, such as glibc@2.28",
-        found=text,
-    )
-    return None
+    message = "musl is not supported yet" if musl else "not a C library and its version"
+    raise item.error(message, "glibc@ and a version, such as glibc@2.28")
 
 
-def read_macosx_target(table: Table) -> str | None:
+def as_macosx_target(item: Item[str]) -> str:
     """`macosx_target`, such as ``12.0``."""
-    text = table.text("macosx_target")
-    if text is None or _MACOSX_TARGET.fullmatch(text):
-        return text
-    table.problems.add(
-        table.place_of("macosx_target"),
-        "not a version of macOS",
-        expected="a version such as 12.0",
-        found=text,
-    )
-    return None
+    return _matching(item, _MACOSX_TARGET, "not a version of macOS", "a version such as 12.0")
 
 
-def read_distribution(item: Item[str], problems: Problems) -> NormalizedName | None:
+def as_distribution(item: Item[str]) -> NormalizedName:
     """The normalised name of a distribution (PEP 503)."""
     from packaging.utils import InvalidName, canonicalize_name
 
     try:
         return canonicalize_name(item.value, validate=True)
     except InvalidName:
-        problems.add(item.place, "not the name of a distribution", found=item.value)
-        return None
+        raise item.error("not the name of a distribution") from None
 
 
-def read_override(item: Item[str], problems: Problems) -> str | None:
+def as_specifier(item: Item[str]) -> str:
     """A version, or a specifier (PEP 440), as a specifier: ``2.7.0`` becomes ``==2.7.0``."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
@@ -208,53 +159,46 @@ def read_override(item: Item[str], problems: Problems) -> str | None:
     except InvalidVersion:
         pass
     try:
-        specifier = str(SpecifierSet(item.value))
+        found = str(SpecifierSet(item.value))
     except InvalidSpecifier:
-        specifier = ""
-    if not specifier:
-        problems.add(
-            item.place,
-            "neither a version nor a version specifier",
-            expected="one such as '2.7.0' or '>=2.7,<3'",
-            found=item.value,
-        )
-    return specifier or None
+        found = ""
+    if not found:
+        expected = "one such as '2.7.0' or '>=2.7,<3'"
+        raise item.error("neither a version nor a version specifier", expected)
+    return found
 
 
-def read_address(table: Table, key: str, *, required: bool = False) -> str | None:
+def as_address(item: Item[str]) -> str:
     """An address of the schemes that stackbuild fetches from."""
-    text = table.text(key, required=required)
-    if text is None or (_ADDRESS.fullmatch(text) and has_valid_port(text)):
-        return text
-    table.problems.add(
-        table.place_of(key),
-        "not an address",
-        expected="https://…, http://… or file:///…",
-        found=text,
-    )
-    return None
+    if not has_valid_port(item.value):
+        raise item.error("not an address", _ADDRESSES)
+    return _matching(item, _ADDRESS, "not an address", _ADDRESSES)
 
 
-def read_sha256(table: Table, key: str) -> str | None:
-    """A required sha256 in hexadecimal, in lower case."""
-    text = table.text(key, required=True)
-    if text is None or _SHA256.fullmatch(text.lower()):
-        return text and text.lower()
-    table.problems.add(
-        table.place_of(key), "not a sha256", expected="64 hexadecimal digits", found=text
-    )
-    return None
+def as_sha256(item: Item[str]) -> str:
+    """A sha256 in hexadecimal, in lower case."""
+    return _matching(item, _SHA256, "not a sha256", "64 hexadecimal digits").lower()
 
 
-def read_index_name(table: Table) -> str | None:
+def as_index(names: Collection[str]) -> Callable[[Item[str]], str]:
+    """What reads the name of one of the indexes called `names`."""
+
+    def read(item: Item[str]) -> str:
+        if item.value in names:
+            return item.value
+        expected = f"one of {', '.join(names)}" if names else "the name of a [[tool.uv.index]]"
+        raise item.error("unknown package index", expected, did_you_mean(item.value, names))
+
+    return read
+
+
+def as_index_name(item: Item[str]) -> str:
     """The name of a package index, as uv allows it."""
-    text = table.text("name")
-    if text is None or _INDEX_NAME.fullmatch(text):
-        return text
-    table.problems.add(
-        table.place_of("name"),
-        "not a name for a package index",
-        expected="letters, digits, '-', '_' and '.'",
-        found=text,
-    )
-    return None
+    expected = "letters, digits, '-', '_' and '.'"
+    return _matching(item, _INDEX_NAME, "not a name for a package index", expected)
+
+
+def _matching(item: Item[str], form: re.Pattern[str], message: str, expected: str) -> str:
+    if not form.fullmatch(item.value):
+        raise item.error(message, expected)
+    return item.value

@@ -8,7 +8,7 @@ from stackbuild.importers.runenv.dependencies import read_dependencies, read_req
 from stackbuild.importers.runenv.model import Config, Copy
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item
-from stackbuild.spec.values import read_distribution, read_override
+from stackbuild.spec.values import as_distribution, as_specifier
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _kebab(key: str) -> str:
 
 
 def _distribution(key: str, table: JsonTable) -> NormalizedName | None:
-    return read_distribution(Item(table.place_of(key), key), table.problems)
+    return table.checked(Item(table.place_of(key), key), as_distribution)
 
 
 def _note_platform(table: JsonTable, key: str) -> None:
@@ -144,16 +144,14 @@ def _config_settings(table: JsonTable) -> dict[str, str | list[str]]:
 
 
 def _names(table: JsonTable, key: str) -> list[str]:
-    items = table.texts(key) or ()
-    names = (read_distribution(item, table.problems) for item in items)
-    return list(dict.fromkeys(name for name in names if name))
+    return list(dict.fromkeys(item.value for item in table.words(key, as_distribution)))
 
 
 def _overrides(table: JsonTable) -> dict[NormalizedName, str]:
     found = {}
     for key in table.values:
         name, text = _distribution(key, table), table.text(key)
-        if name and text and read_override(Item(table.place_of(key), text), table.problems):
+        if name and text and table.checked(Item(table.place_of(key), text), as_specifier):
             found[name] = text
     return found
 
@@ -203,7 +201,7 @@ def _registries(table: JsonTable) -> tuple[str, ...]:
 
 def _read_actions(package: str, table: JsonTable, replaced: dict[Keys, Any]) -> None:
     """`platformSpecific.<package>.<platform>.action` of the oldest files."""
-    name = read_distribution(Item(table.place, package), table.problems)
+    name = table.checked(Item(table.place, package), as_distribution)
     for word in _by_platform(table):
         entry = table.object(word)
         action = entry.text("action", required=True) if entry else None

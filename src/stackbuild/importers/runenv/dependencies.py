@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stackbuild.importers.runenv.model import Dependency
-from stackbuild.reading import Item, Problems, redacted
+from stackbuild.reading import Item, ReadError, redacted
 from stackbuild.spec import values
 from stackbuild.transport.urls import without_credentials
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from stackbuild.importers.runenv.jsonfile import JsonTable
+    from stackbuild.spec.table import Problems
 
 _USER = re.compile(r"(?<=://)(?P<user>[^/@]*)@")
 
@@ -67,7 +69,8 @@ def _usable(requirement: Requirement, place: str, table: JsonTable) -> Requireme
     match = _USER.search(address)
     if match and not (address.startswith("git+ssh:") and ":" not in match["user"]):
         requirement.url = _USER.sub("", address)
-    if values.read_requirement(Item(place, str(requirement)), Problems()):
+    with suppress(ReadError):
+        values.as_requirement(Item(place, str(requirement)))
         if requirement.url != address:
             text = f"the user in the address of {requirement.name} was left out;"
             text += " set it up in git's credential helper or netrc"

@@ -10,7 +10,8 @@ from stackbuild import strictjson
 from stackbuild.errors import Problem
 from stackbuild.files import read_regular, why
 from stackbuild.importers.runenv.model import Note
-from stackbuild.reading import Problems, Table, shown
+from stackbuild.reading import shown
+from stackbuild.spec.table import Problems, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from stackbuild.layout import layout_for
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stackbuild.frames.model import Frame
+    from stackbuild.layout import Layout
     from stackbuild.lock.model import LeftOut
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import LayerKind
@@ -102,6 +105,13 @@ class Manifest:
     """How it was made: versions of stackbuild and zstandard, compression level, the
     runtime's source and the host libraries a stand-in needs. JSON values only."""
     format: int = MANIFEST_FORMAT
+
+    @property
+    def layout(self) -> Layout:
+        """Where things stand in the layer."""
+        from packaging.version import Version
+
+        return layout_for(self.platform, Version(self.python_version))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

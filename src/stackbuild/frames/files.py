@@ -1,11 +1,11 @@
-"""Frames of files that are held in memory: a layer's head, for one."""
+"""Frames of single files: those of a layer's own, and overlays."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.frames.keys import frame_key
@@ -13,7 +13,7 @@ from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import Frame, FrameKind, FrameSet, pth_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.layout import Layout
@@ -81,6 +81,57 @@ def _digests(files: Mapping[str, FileContent | Link]) -> list[str]:
     return digests
 
 
+class FramedFile(Protocol):
+    """A file or link that goes into frames."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the layer."""
+
+    @property
+    def size(self) -> int:
+        """In bytes; 0 for a link."""
+
+    @property
+    def executable(self) -> bool:
+        """Whether it can be run."""
+
+    @property
+    def link(self) -> str | None:
+        """The target of a link."""
+
+
+_File = TypeVar("_File", bound=FramedFile)
+
+
+def frames_of(
+    kind: FrameKind,
+    subject: str,
+    files: Sequence[_File],
+    chunks: Callable[[_File], Iterable[bytes]],
+    settings: FrameSettings,
+    cache: FrameCache,
+) -> tuple[Frame, ...]:
+    """As many frames as `files` need; `chunks` reads one of them."""
+
+    def make(part: Sequence[_File]) -> Frame:
+        size = sum(file.size for file in part)
+        with cache.new_frame(kind, subject, settings.level, expected=size) as frame:
+            for file in part:
+                if file.link is not None:
+                    frame.add(file.path, link=file.link)
+                else:
+                    frame.add(file.path, chunks(file), size=file.size, executable=file.executable)
+        return frame.frame
+
+    parts = plan_parts(files, lambda file: (file.path, file.size))
+    return tuple(
+        run_parts(
+            [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
+        )
+    )
+
+
 _CHUNK = 1024 * 1024
 
 
@@ -101,14 +152,17 @@ def overlay_set(
     key = frame_key("overlay", layer, layout.site_packages, *inputs, settings=settings)
     if found := cache.get(key):
         return found
-    parts = plan_parts(files, lambda file: (file.path, file.size))
-    make = partial(_make_frame, layer, settings, cache, digests)
-    frames = run_parts(
-        [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
+    frames = frames_of(
+        FrameKind.OVERLAY,
+        layer,
+        files,
+        lambda file: _chunks(file, digests[file.path]),
+        settings,
+        cache,
     )
     made = FrameSet(
         key=key,
-        frames=tuple(frames),
+        frames=frames,
         paths=tuple(file.path for file in files),
         pth=tuple(line for file in files for line in _pth_lines(file, layout)),
     )
@@ -126,24 +180,6 @@ def _pth_lines(file: OverlayFile, layout: Layout) -> tuple[str, ...]:
         raise ComposeError(
             f"a .pth file of an overlay cannot be read: {error}", file=file.source
         ) from error
-
-
-def _make_frame(
-    name: str,
-    settings: FrameSettings,
-    cache: FrameCache,
-    digests: Mapping[str, str],
-    files: Sequence[OverlayFile],
-) -> Frame:
-    size = sum(file.size for file in files)
-    with cache.new_frame(FrameKind.OVERLAY, name, settings.level, expected=size) as frame:
-        for file in files:
-            if file.link is not None:
-                frame.add(file.path, link=file.link)
-            else:
-                chunks = _chunks(file, digests[file.path])
-                frame.add(file.path, chunks, size=file.size, executable=file.executable)
-    return frame.frame
 
 
 def _chunks(file: OverlayFile, sha256: str) -> Iterator[bytes]:

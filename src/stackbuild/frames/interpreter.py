@@ -9,13 +9,12 @@ import tarfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.errors import IntegrityError
+from stackbuild.frames.files import frames_of
 from stackbuild.frames.keys import frame_key
-from stackbuild.frames.make import Part, plan_parts, run_parts
-from stackbuild.frames.model import Frame, FrameKind, FrameSet
+from stackbuild.frames.model import FrameKind, FrameSet
 from stackbuild.frames.scripts import LAUNCHER, launched_script
 from stackbuild.frames.tarformat import END, check_link
 from stackbuild.names import path_fault
@@ -23,7 +22,7 @@ from stackbuild.record import corrected, record_paths, record_rows
 from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -302,30 +301,15 @@ def interpreter_set(
     if found := cache.get(key):
         return found
     with opened(archive, layout, keep, cache) as contents:
-        parts = plan_parts(contents.files, lambda file: (file.path, file.size))
-        make = partial(_make_frame, contents, f"cpython {archive.version}", settings, cache)
-        frames = run_parts(
-            [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
+        frames = frames_of(
+            FrameKind.INTERPRETER,
+            f"cpython {archive.version}",
+            contents.files,
+            contents.chunks,
+            settings,
+            cache,
         )
         paths = tuple(sorted(file.path for file in contents.files))
-    made = FrameSet(key=key, frames=tuple(frames), paths=paths)
+    made = FrameSet(key=key, frames=frames, paths=paths)
     cache.put(made)
     return made
-
-
-def _make_frame(
-    contents: ArchiveFiles,
-    subject: str,
-    settings: FrameSettings,
-    cache: FrameCache,
-    files: Sequence[ArchiveFile],
-) -> Frame:
-    size = sum(file.size for file in files)
-    with cache.new_frame(FrameKind.INTERPRETER, subject, settings.level, expected=size) as frame:
-        for file in files:
-            if file.link is not None:
-                frame.add(file.path, link=file.link)
-            else:
-                chunks = contents.chunks(file)
-                frame.add(file.path, chunks, size=file.size, executable=file.executable)
-    return frame.frame

@@ -130,12 +130,16 @@ class Root:
         generation = self.current()
         return None if generation is None else read_state(generation)
 
+    def installed(self) -> tuple[Path, State]:
+        """The generation in use, and its state. Raises InstallError where nothing is installed."""
+        generation = self.current()
+        if generation is None:
+            raise self.nothing_installed()
+        return generation, read_state(generation)
+
     def installed_state(self) -> State:
         """What is installed. Raises InstallError where nothing is."""
-        state = self.state()
-        if state is None:
-            raise self.nothing_installed()
-        return state
+        return self.installed()[1]
 
     def number(self) -> int:
         """The number of the generation in use, 0 before the first."""

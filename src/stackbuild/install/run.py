@@ -12,7 +12,7 @@ from stackbuild.errors import InstallError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.report import Invocation
 from stackbuild.install.root import Root
-from stackbuild.layout import METADATA, layout_for
+from stackbuild.layout import METADATA
 from stackbuild.platforms import host_platform, nearest
 from stackbuild.spec.model import LayerKind
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackbuild.compose.manifest import Manifest
-    from stackbuild.layout import Layout
 
 _LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
 """What makes an interpreter take another installation's files for its own."""
@@ -36,7 +35,7 @@ def invocation(
     Python. Raises InstallError.
     """
     where = Root(root)
-    state = where.installed_state()
+    generation, state = where.installed()
     manifest = find_installed(layer, state)
     if state.platform != host_platform():
         raise InstallError(
@@ -45,12 +44,10 @@ def invocation(
             platform=state.platform,
             expected=f"layers for {host_platform()}",
         )
-    generation = where.current()
-    assert generation is not None  # noqa: S101 - there is a state, so there is a generation
     # The generation itself and not the link: a process that goes on while another
     # version is installed stays with the files it began with, and so do its children.
     directory = generation / manifest.directory
-    layout = _layout(manifest)
+    layout = manifest.layout
     bin_directory = directory / layout.scripts
     inner = _environment(environment, directory, bin_directory)
     python = directory / (
@@ -62,12 +59,6 @@ def invocation(
     else:
         executable = _find(words[0], manifest, bin_directory, inner["PATH"])
     return Invocation(executable=executable, arguments=tuple(words[1:]), environment=inner)
-
-
-def _layout(manifest: Manifest) -> Layout:
-    from packaging.version import Version
-
-    return layout_for(manifest.platform, Version(manifest.python_version))
 
 
 def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> dict[str, str]:

@@ -65,9 +65,7 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> F
     install brings it anew. Raises InstallError for layers that are not installed.
     """
     where = Root(root)
-    state = where.installed_state()
-    generation = where.current()
-    assert generation is not None  # noqa: S101 - there is a state, so there is a generation
+    generation, state = where.installed()
     directories = _with_lower(layers, state)
     store = Store(state.store or where.own_store)
     adjusted = adjusted_files(state, generation)

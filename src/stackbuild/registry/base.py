@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, IntegrityError, quoted
+from stackbuild.transport.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,23 +18,23 @@ if TYPE_CHECKING:
 INDEX_NAME = "index.json"
 
 
-class Registry(Protocol):
+class Registry(ABC):
     """A place that holds an index, manifests and archives."""
 
+    def __init__(self) -> None:
+        self.transferred = 0
+        """Bytes of archives that were brought from there so far, wanted or not."""
+
     @property
+    @abstractmethod
     def location(self) -> str:
         """Where it is, as a user may read it: without a password."""
 
-    @property
-    def transferred(self) -> int:
-        """Bytes of archives that were brought from there so far, wanted or not."""
+    @abstractmethod
+    def _document(self, relative: str) -> bytes:
+        """The index or a manifest. Raises NotFoundError, FetchError."""
 
-    def index(self) -> Index:
-        """What is published here. Raises FetchError, IntegrityError."""
-
-    def manifest(self, entry: IndexEntry) -> Manifest:
-        """The manifest of `entry`; its sha256 is checked. Raises FetchError, IntegrityError."""
-
+    @abstractmethod
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
@@ -42,42 +44,49 @@ class Registry(Protocol):
         Raises FetchError, also where the archive is shorter.
         """
 
+    def index(self) -> Index:
+        """What is published here. Raises FetchError, IntegrityError."""
+        from stackbuild.compose.serialize import index_from_json
+
+        try:
+            data = self._document(INDEX_NAME)
+        except NotFoundError as error:
+            raise FetchError(
+                f"nothing is published in {self.location}",
+                expected=f"a file {INDEX_NAME}",
+                remedy="name the place that `stackbuild publish` wrote to",
+            ) from error
+        return index_from_json(data, f"{self.location}/{INDEX_NAME}")
+
+    def manifest(self, entry: IndexEntry) -> Manifest:
+        """The manifest of `entry`; its sha256 is checked. Raises FetchError, IntegrityError."""
+        from stackbuild.compose.serialize import manifest_from_json
+
+        data = self._document(entry.manifest)
+        found = hashlib.sha256(data).hexdigest()
+        if found != entry.sha256:
+            raise IntegrityError(
+                "the manifest is not the one that the index names",
+                file=f"{self.location}/{entry.manifest}",
+                expected=f"sha256 {entry.sha256}",
+                found=f"sha256 {found}",
+                remedy=publish_again(self.location, ""),
+            )
+        manifest = manifest_from_json(data, f"{self.location}/{entry.manifest}")
+        if manifest.digest != entry.digest or manifest.lock != entry.lock:
+            raise IntegrityError(
+                "the index says something else of the manifest than the manifest itself",
+                file=f"{self.location}/{entry.manifest}",
+                expected=f"digest {entry.digest}, lock {entry.lock}",
+                found=f"digest {manifest.digest}, lock {manifest.lock}",
+                remedy=publish_again(self.location, ""),
+            )
+        return manifest
+
 
 def archive_path(entry: IndexEntry, manifest: Manifest) -> str:
     """The archive of `manifest`, relative to the index, with forward slashes."""
     return posixpath.join(posixpath.dirname(entry.manifest), manifest.archive.name)
-
-
-def parse_index(data: bytes, location: str) -> Index:
-    """The index in `data`. Raises IntegrityError."""
-    from stackbuild.compose.serialize import index_from_json
-
-    return index_from_json(data, f"{location}/{INDEX_NAME}")
-
-
-def parse_manifest(data: bytes, entry: IndexEntry, location: str) -> Manifest:
-    """The manifest in `data`, if it is the one that `entry` names. Raises IntegrityError."""
-    from stackbuild.compose.serialize import manifest_from_json
-
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise IntegrityError(
-            "the manifest is not the one that the index names",
-            file=f"{location}/{entry.manifest}",
-            expected=f"sha256 {entry.sha256}",
-            found=f"sha256 {found}",
-            remedy=publish_again(location, ""),
-        )
-    manifest = manifest_from_json(data, f"{location}/{entry.manifest}")
-    if manifest.digest != entry.digest or manifest.lock != entry.lock:
-        raise IntegrityError(
-            "the index says something else of the manifest than the manifest itself",
-            file=f"{location}/{entry.manifest}",
-            expected=f"digest {entry.digest}, lock {entry.lock}",
-            found=f"digest {manifest.digest}, lock {manifest.lock}",
-            remedy=publish_again(location, ""),
-        )
-    return manifest
 
 
 def publish_again(location: str, words: str) -> str:
@@ -95,12 +104,3 @@ def publish_layer_again(location: str, manifest: Manifest) -> str:
     """The command that repairs the archive of `manifest` in `location`."""
     words = f"--layer {manifest.layer} --platform {manifest.platform} "
     return publish_again(location, words)
-
-
-def no_index(location: str) -> FetchError:
-    """What to say where there is no index."""
-    return FetchError(
-        f"nothing is published in {location}",
-        expected=f"a file {INDEX_NAME}",
-        remedy="name the place that `stackbuild publish` wrote to",
-    )

@@ -8,62 +8,45 @@ from stackbuild.errors import FetchError
 from stackbuild.files import open_regular, read_regular
 from stackbuild.registry.base import (
     INDEX_NAME,
+    Registry,
     archive_path,
-    no_index,
-    parse_index,
-    parse_manifest,
     publish_again,
     publish_layer_again,
 )
 from stackbuild.strictjson import MAX_SIZE
+from stackbuild.transport.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader
     from pathlib import Path
 
-    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.compose.manifest import IndexEntry, Manifest
 
 CHUNK = 1 << 20
 
 
-class DirectoryRegistry:
+class DirectoryRegistry(Registry):
     """A directory as `stackbuild publish` fills it."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self._directory = directory
-        self._transferred = 0
 
     @property
     def location(self) -> str:
         """The directory, with an escape for each byte that is not UTF-8: roots keep it as JSON."""
         return str(self._directory).encode("utf-8", "backslashreplace").decode()
 
-    @property
-    def transferred(self) -> int:
-        """Bytes of archives that were read so far."""
-        return self._transferred
-
-    def index(self) -> Index:
-        """What is published here."""
+    def _document(self, relative: str) -> bytes:
+        path = self._file(relative)
         try:
-            data = read_regular(self._file(INDEX_NAME), MAX_SIZE + 1)
+            return read_regular(path, MAX_SIZE + 1)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise no_index(self.location) from error
-        except OSError as error:
-            raise _unreadable("index", self._file(INDEX_NAME), error) from error
-        return parse_index(data, self.location)
-
-    def manifest(self, entry: IndexEntry) -> Manifest:
-        """The manifest of `entry`; its sha256 is checked."""
-        path = self._file(entry.manifest)
-        try:
-            data = read_regular(path, MAX_SIZE + 1)
-        except FileNotFoundError as error:
             raise _missing("manifest", path, self._directory) from error
         except OSError as error:
-            raise _unreadable("manifest", path, error) from error
-        return parse_manifest(data, entry, self.location)
+            what = "index" if relative == INDEX_NAME else "manifest"
+            raise _unreadable(what, path, error) from error
 
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
@@ -75,7 +58,7 @@ class DirectoryRegistry:
                 for start, stop in spans:
                     file.seek(start)
                     for piece in _pieces(file, stop - start, manifest, path):
-                        self._transferred += len(piece)
+                        self.transferred += len(piece)
                         yield piece
         except FileNotFoundError as error:
             raise _missing("archive", path, self._directory) from error
@@ -112,8 +95,8 @@ def _unreadable(what: str, path: Path, error: OSError) -> FetchError:
     )
 
 
-def _missing(what: str, path: Path, location: Path) -> FetchError:
-    return FetchError(
+def _missing(what: str, path: Path, location: Path) -> NotFoundError:
+    return NotFoundError(
         f"the {what} that the index names is missing",
         file=path,
         remedy=f"copy the whole directory, or {publish_again(str(location), '')}",

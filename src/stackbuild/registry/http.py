@@ -8,24 +8,21 @@ from urllib.parse import quote
 from stackbuild.messages import SILENT
 from stackbuild.registry.base import (
     INDEX_NAME,
+    Registry,
     archive_path,
-    no_index,
-    parse_index,
-    parse_manifest,
 )
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transport.ranges import read_bytes, read_spans
-from stackbuild.transport.retries import NotFoundError
 from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.compose.manifest import IndexEntry, Manifest
     from stackbuild.messages import Messages
 
 
-class HttpRegistry:
+class HttpRegistry(Registry):
     """The files of a published directory below an http or https address.
 
     Parts of archives are asked for by Range (RFC 9110, section 14); of a server that
@@ -33,34 +30,17 @@ class HttpRegistry:
     """
 
     def __init__(self, url: str, messages: Messages = SILENT) -> None:
+        super().__init__()
         base, mark, query = url.partition("?")
         self._base = base.removesuffix(INDEX_NAME).rstrip("/")
         # Some stores sign their addresses with a query, which each request must carry.
         self._query = mark + query
         self._messages = messages
-        self._transferred = 0
 
     @property
     def location(self) -> str:
         """The address, without a password."""
         return redact(self._base)
-
-    @property
-    def transferred(self) -> int:
-        """Bytes of archives that arrived so far."""
-        return self._transferred
-
-    def index(self) -> Index:
-        """What is published here."""
-        try:
-            data = self._read_json(INDEX_NAME)
-        except NotFoundError as error:
-            raise no_index(self.location) from error
-        return parse_index(data, self.location)
-
-    def manifest(self, entry: IndexEntry) -> Manifest:
-        """The manifest of `entry`; its sha256 is checked."""
-        return parse_manifest(self._read_json(entry.manifest), entry, self.location)
 
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
@@ -70,9 +50,9 @@ class HttpRegistry:
         return read_spans(url, spans, messages=self._messages, count=self._count)
 
     def _count(self, arrived: int) -> None:
-        self._transferred += arrived
+        self.transferred += arrived
 
-    def _read_json(self, relative: str) -> bytes:
+    def _document(self, relative: str) -> bytes:
         return read_bytes(self._url(relative), MAX_SIZE, messages=self._messages)
 
     def _url(self, relative: str) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from stackbuild.install.generation import stored
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
-from stackbuild.layout import layout_for
 from stackbuild.record import record_rows
 from stackbuild.spec.model import LayerKind
 
@@ -99,9 +98,7 @@ class Deployment:
 def open_deployment(root: Path) -> Deployment:
     """What is installed in `root`. Raises InstallError where nothing is."""
     where = Root(root)
-    state = where.installed_state()
-    generation = where.current()
-    assert generation is not None  # noqa: S101 - there is a state, so there is a generation
+    generation, state = where.installed()
     store = Store(state.store or where.own_store)
     layers = {
         directory: _layer(manifest, generation / directory, store)
@@ -111,9 +108,6 @@ def open_deployment(root: Path) -> Deployment:
 
 
 def _layer(manifest: Manifest, directory: Path, store: Store) -> DeployedLayer:
-    from packaging.version import Version
-
-    layout = layout_for(manifest.platform, Version(manifest.python_version))
     kinds: dict[str, FrameKind] = {}
     links: set[str] = set()
     for placed in manifest.frames:
@@ -123,10 +117,10 @@ def _layer(manifest: Manifest, directory: Path, store: Store) -> DeployedLayer:
     return DeployedLayer(
         manifest=manifest,
         directory=directory,
-        layout=layout,
+        layout=manifest.layout,
         kinds=kinds,
         links=frozenset(links),
-        distributions=_distributions(manifest, directory, layout),
+        distributions=_distributions(manifest, directory, manifest.layout),
     )
 
 

@@ -38,7 +38,6 @@ FORMAT = 1
 _CHECKSUM = "checksum"
 RUNTIME_FILE = "runtime.toml"
 
-_LOCK = "run `stackbuild lock`"
 _RESTORE = "restore it from version control, or remove it and run `stackbuild lock`"
 _MADE_BY = "# Made by `stackbuild lock`"
 _HEADER = """\

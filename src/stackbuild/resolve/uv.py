@@ -40,7 +40,6 @@ _RUNS_PER_PROCESSOR = 3
 of names was seen to drop requests, which costs 5 s before uv asks again."""
 _NO_ANSWER = 1
 """How uv ends where requirements cannot be met; 2 where it could not work."""
-_EXPLAINED = "answer.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,21 @@ def test_a_variant_can_take_back_a_shared_entry(tmp_path: Path) -> None:
     assert layers["plain"].policy(LINUX).skip == {"a": "shared"}
 
 
+def test_a_shared_entry_stays_shared_if_the_own_one_has_all_its_platforms(tmp_path: Path) -> None:
+    shared = {"a": {"linux-x64": "shared", "windows-x64": "shared"}}
+    own = {"a": {"linux-x64": "own", "windows-x64": "own", "macosx-x64": "own"}}
+    write_json(tmp_path / "older" / "shared-config.json", {"packages": {"skip": shared}})
+    write_variant(tmp_path / "older", "-own", {"packages": {"skip": own}})
+    write_variant(tmp_path / "older", "-plain", {})
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    tool = tomllib.loads(report.text)["tool"]["stackbuild"]
+    assert tool == {"shared": {"skip": shared}, "layers": {"own": {"skip": own}}}
+    layers = load_stack(report.spec).layers
+    for platform, found in (("linux-x64", "own"), ("windows-x64", "own"), ("macosx-x64", "own")):
+        assert layers["own"].policy(Platform(platform)).skip == {"a": found}
+    assert layers["plain"].policy(Platform.MACOSX_X64).skip == {}
+
+
 def test_shared_import_errors_are_written_once(tmp_path: Path) -> None:
     write_json(tmp_path / "older" / "shared-config.json", {})
     for name in ("-one", "-two"):

@@ -71,7 +71,7 @@ def _fields(
         if entries:
             text = f"{field} in {table}: {', '.join(keys[1] for keys in entries)}"
             if moved:
-                text += f"; {', '.join(moved)} in each layer, as a variant has its own entry"
+                text += f"; {', '.join(moved)} in each layer, as a variant replaces them"
             yield _became(file, f"packages.{older}", text)
     if names := config.joined.get(("no-deps",)):
         yield _became(file, "packages.noDeps", f"no-deps in {table}: {', '.join(names)}")

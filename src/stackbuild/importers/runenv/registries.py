@@ -90,7 +90,8 @@ def given(asked: Iterable[Dependency], registries: Sequence[Registry]) -> dict[s
     counts, else the last one. What others may require comes from the same index.
     """
     found: dict[str, Registry] = {}
-    for item in asked:
+    items = list(asked)
+    for item in items:
         local = {
             part.version.partition("+")[2]
             for part in item.requirement.specifier
@@ -100,7 +101,8 @@ def given(asked: Iterable[Dependency], registries: Sequence[Registry]) -> dict[s
         named = [registry for registry in fitting if registry.build and registry.build in local]
         if named or (fitting and item.name not in found):
             found[item.name] = (named or fitting)[-1]
-    if torch := [registry for registry in registries if registry.build is not None]:
+    torch = [registry for registry in registries if registry.build is not None]
+    if items and torch:
         chosen = next((found[name] for name in _OTHERS_REQUIRE if name in found), torch[-1])
         found = dict.fromkeys(_OTHERS_REQUIRE, chosen) | found
     return dict(sorted(found.items()))

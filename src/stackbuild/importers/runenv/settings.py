@@ -41,9 +41,20 @@ def shared_settings(repository: Repository, registries: Mapping[str, Registry]) 
 
 
 def kept_entries(repository: Repository) -> set[Keys]:
-    """The shared entries that no variant replaces."""
-    own = {keys for variant in repository.variants for keys in variant.own.replaced}
-    return set(repository.shared.replaced) - own
+    """The shared entries that mean the same for each variant.
+
+    A stack merges tables key by key. For a variant that replaces an entry this gives the same if
+    its own entry has all keys of the shared one.
+    """
+    return {
+        keys
+        for keys, entry in repository.shared.replaced.items()
+        if all(
+            keys not in variant.own.replaced
+            or (keys[0] != "build-wheel" and entry.keys() <= variant.own.replaced[keys].keys())
+            for variant in repository.variants
+        )
+    }
 
 
 def kept_overrides(repository: Repository) -> set[NormalizedName]:
@@ -72,10 +83,11 @@ def layer_settings(
     kept, overrides = kept_entries(repository), kept_overrides(repository)
     used = {registry.name for registry in given_to(variant, registries).values()}
     own = [url for url in variant.config.registries if url not in shared.registries]
+    own_entries = variant.own.replaced.keys()
     names = variant.names()
     settings: dict[Keys, Any] = {
         ("registries", "additional"): _used(own, registries, used),
-        **{keys: v for keys, v in variant.config.replaced.items() if keys not in kept},
+        **{k: v for k, v in variant.config.replaced.items() if k not in kept - own_entries},
         **variant.own.joined,
         **{
             ("overrides", name): specifier(text).removeprefix("==")

@@ -380,10 +380,13 @@ def test_an_overlay_that_was_cut_short_is_completed(tmp_path: Path) -> None:
 def test_links_of_an_overlay_lead_into_it_or_are_followed(tmp_path: Path) -> None:
     origin, project = tmp_path / "project" / "origin", tmp_path / "project"
     write_file(origin / "lib" / "real.so.1", "library")
-    write_file(tmp_path / "elsewhere" / "tool", "tool")
+    write_file(project / "elsewhere" / "tool", "tool")
+    write_file(tmp_path / "secret", "secret")
     (origin / "lib" / "real.so").symlink_to("real.so.1")
     (origin / "lib" / "absolute.so").symlink_to(origin / "lib" / "real.so.1")
-    (origin / "lib" / "tools").symlink_to(tmp_path / "elsewhere")
+    (origin / "lib" / "tools").symlink_to("../../elsewhere")
+    (origin / "lib" / "secret").symlink_to(tmp_path / "secret")
+    (origin / "lib" / "outside").symlink_to(tmp_path)
     (origin / "lib" / "gone").symlink_to("nowhere")
     (origin / "lib" / "again").symlink_to(".")
     item = variant(origin, config({}))
@@ -395,7 +398,16 @@ def test_links_of_an_overlay_lead_into_it_or_are_followed(tmp_path: Path) -> Non
     assert (lib / "absolute.so").read_text() == "library"
     assert (lib / "tools" / "tool").read_text() == "tool"
     assert not (lib / "tools").is_symlink()
-    assert not os.path.lexists(lib / "gone")
+    assert not any(os.path.lexists(lib / name) for name in ("gone", "secret", "outside"))
+    # Nothing is left out without a word.
+    notes: list[Note] = []
+    copies = config({"copyFiles": [{"from": "lib/", "to": "lib/"}]})
+    overlay_settings(variant(origin, copies), notes)
+    assert [note.text for note in notes] == [
+        "left out: origin/lib/gone is a broken link",
+        "left out: origin/lib/outside is a link that leads out of the repository",
+        "left out: origin/lib/secret is a link that leads out of the repository",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -514,6 +526,16 @@ def test_names_of_variants_stay_apart(tmp_path: Path) -> None:
         ("3.10.21-a", "3.10.21"),
         ("python-next", "3.13.1"),
     ]
+
+
+def test_a_directory_that_is_not_imported_is_noted(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    write_json(tmp_path / "python-3.12.10" / "config.json", {})
+    write_file(tmp_path / "python-3.12.10-bare" / "README.md")
+    write_file(tmp_path / "python-notes")
+    found = read_repository(tmp_path)
+    assert [item.directory.name for item in found.variants] == ["python-3.12.10"]
+    assert [note.place for note in found.notes] == ["python-3.12.10-bare"]
 
 
 def test_keys_written_twice_are_noted(tmp_path: Path) -> None:

@@ -62,13 +62,22 @@ def _entries(variant: Variant, copies: Sequence[Copy], notes: list[Note]) -> lis
             reason = "`*`, `?` or `[` in `from` would make it a pattern"
         elif not (directory / source).exists():
             reason = f"{source} does not exist in {directory.name}"
-        elif not any(_files(directory, source)):
-            reason = f"{source} is an empty directory in {directory.name}"
+        elif not any(isinstance(file, Path) for _, file in _files(directory, source)):
+            reason = f"there is no file in {directory.name}/{source}"
         else:
             found.append({"from": source, "to": target})
+            notes += _left_out(variant, source, copy.place)
             continue
         notes.append(Note(kind="question", place=copy.place, text=f"left out: {reason}"))
     return found
+
+
+def _left_out(variant: Variant, path: str, place: str) -> Iterator[Note]:
+    """The links at `path` that are not copied."""
+    for name, reason in _files(variant.directory, path):
+        if isinstance(reason, str):
+            text = f"left out: {variant.directory.name}/{name} is {reason}"
+            yield Note(kind="question", place=place, text=text)
 
 
 def _inside(path: str) -> str | None:
@@ -121,13 +130,11 @@ def _path_in(text: str, directory: Path) -> str | None:
 
 def _root_notes(variant: Variant) -> Iterator[Note]:
     for name, path in dict.fromkeys(package_root_paths(variant)):
-        if path is None:
-            problem = "the path leaves the variant's directory"
-        elif not (variant.directory / path).exists():
-            problem = f"{path} does not exist"
-        else:
-            continue
         place = f"{variant.file}: packages.buildWheel.{name}"
+        if path is not None and (variant.directory / path).exists():
+            yield from _left_out(variant, path, place)
+            continue
+        problem = f"{path} does not exist" if path else "the path leaves the variant's directory"
         yield Note(kind="question", place=place, text=f"{{packageRoot}}: {problem}")
 
 
@@ -139,11 +146,12 @@ def write_overlays(variant: Variant, paths: Sequence[str], project: Path) -> lis
     """
     place = project / "overlays" / variant.name
     origin = variant.directory
-    files = {target: source for path in paths for target, source in _files(origin, path)}
+    found = {target: source for path in paths for target, source in _files(origin, path)}
+    files = {target: source for target, source in found.items() if isinstance(source, Path)}
     if not files:
         return []
-    inside = origin.resolve().is_relative_to(project.resolve())
-    if inside and not any(_is_outside(source, origin) for source in files.values()):
+    own = all(_is_inside(source, origin) for source in files.values()) and files == found
+    if own and _is_inside(origin, project):
         told = [f"overlays/{place.name} -> {os.path.relpath(origin, place.parent)}"]
         if place.resolve() == origin.resolve() or (not place.exists() and _link(place, origin)):
             return told
@@ -152,42 +160,46 @@ def write_overlays(variant: Variant, paths: Sequence[str], project: Path) -> lis
     return [f"overlays/{place.name}/{path.removeprefix('.')}" for path in dict.fromkeys(paths)]
 
 
-def _files(origin: Path, path: str) -> Iterator[tuple[str, Path]]:
+def _files(origin: Path, path: str) -> Iterator[tuple[str, Path | str]]:
     """The files at `path` in the directory `origin`, by their relative paths.
 
     A relative link to another file of the same directory stays a link. Other links are
-    replaced by their target, as in the older project; broken links and links to a directory
-    above are left out.
+    replaced by their target, as in the older project. Instead of a file there is a text for a
+    link that is left out: what it is.
     """
     start = origin / path
-    if not start.is_dir():
-        yield path, Path(os.path.realpath(start))
+    if not start.is_dir() or not _is_inside(start, origin.parent):
+        yield path, _target_of(start, origin.parent)
         return
-    base = os.path.realpath(start)
-    pending = [(start, frozenset({base}))]
+    pending = [(start, frozenset({start.resolve()}))]
     while pending:
         directory, above = pending.pop()
         for entry in sorted(directory.iterdir()):
-            real = os.path.realpath(entry)
             if path == "." and directory == start and entry.name in _NOT_COPIED:
                 continue
-            if _is_kept(entry, base):
-                yield entry.relative_to(origin).as_posix(), entry
-            elif entry.is_dir() and real not in above:
+            name, real = entry.relative_to(origin).as_posix(), Path(os.path.realpath(entry))
+            relative = entry.is_symlink() and not entry.readlink().is_absolute()
+            if relative and entry.exists() and _is_inside(entry, start):
+                yield name, entry
+            elif not entry.is_dir() or not _is_inside(entry, origin.parent):
+                yield name, _target_of(entry, origin.parent)
+            elif real in above:
+                yield name, "a link to a directory above it"
+            else:
                 pending.append((entry, above | {real}))
-            elif entry.is_file():
-                yield entry.relative_to(origin).as_posix(), Path(real)
 
 
-def _is_kept(entry: Path, base: str) -> bool:
-    """Whether `entry` is a link that also works in a copy of the directory `base`."""
-    if not entry.is_symlink() or entry.readlink().is_absolute():
-        return False
-    return entry.exists() and Path(os.path.realpath(entry)).is_relative_to(base)
+def _target_of(entry: Path, repository: Path) -> Path | str:
+    """The file that `entry` is or leads to, or what `entry` is instead."""
+    if not entry.exists():
+        return "a broken link"
+    if not _is_inside(entry, repository):
+        return "a link that leads out of the repository"
+    return Path(os.path.realpath(entry)) if entry.is_file() else "not a file"
 
 
-def _is_outside(source: Path, origin: Path) -> bool:
-    return not Path(os.path.realpath(source)).is_relative_to(os.path.realpath(origin))
+def _is_inside(path: Path, directory: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
 
 
 def _put(source: Path, target: Path) -> None:

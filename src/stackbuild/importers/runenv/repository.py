@@ -55,6 +55,9 @@ def read_repository(directory: Path) -> Repository:
             found=", ".join(missing),
         )
     files = JsonFiles(directory)
+    for path in sorted(set(directory.glob("python-*/")) - set(folders)):
+        text = "neither config.json nor package.json is there, so it is not imported"
+        files.notes.append(Note(kind="unknown", place=path.name, text=text))
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
     shared = _with_import_errors(shared, files, _WHITELISTS)

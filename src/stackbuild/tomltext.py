@@ -29,7 +29,7 @@ def fields(values: Mapping[str, object], *, multiline: bool = False) -> str:
         text = inline(value)
         if multiline and value and isinstance(value, list | tuple):
             text = "[\n" + "".join(f"    {inline(item)},\n" for item in value) + "]"
-        lines.append(f"{_key(key)} = {text}\n")
+        lines.append(f"{quoted_key(key)} = {text}\n")
     return "".join(lines)
 
 
@@ -39,7 +39,7 @@ def inline(value: object) -> str:
     Raises TypeError for any other value.
     """
     if isinstance(value, dict):
-        pairs = (f"{_key(key)} = {inline(item)}" for key, item in value.items())
+        pairs = (f"{quoted_key(key)} = {inline(item)}" for key, item in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(inline, value)) + "]"
@@ -47,5 +47,6 @@ def inline(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _key(text: str) -> str:
+def quoted_key(text: str) -> str:
+    """`text` as a key, quoted if that is needed."""
     return text if re.fullmatch("[A-Za-z0-9_-]+", text) else inline(text)

@@ -30,7 +30,7 @@ from stackbuild.importers.runenv.settings import nested
 from stackbuild.platforms import Platform
 from stackbuild.spec.reader import load_stack
 from stackbuild.spec.table import Problems
-from stackbuild.spec.toml_text import LayerText, spec_text
+from stackbuild.spec.writer import LayerText, spec_text
 from tests.support.runenv import package_json, write_file, write_json, write_variant
 
 LINUX = Platform.LINUX_X64

@@ -11,7 +11,7 @@ from stackbuild.errors import UsageError
 from stackbuild.files import atomic_write
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
-from stackbuild.spec.toml_text import LayerText, spec_text
+from stackbuild.spec.writer import LayerText, spec_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

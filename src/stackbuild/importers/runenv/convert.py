@@ -17,7 +17,7 @@ from stackbuild.importers.runenv.settings import (
     shared_settings,
 )
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.spec.toml_text import LayerText, spec_text
+from stackbuild.spec.writer import LayerText, spec_text
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:

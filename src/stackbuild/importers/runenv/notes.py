@@ -54,7 +54,6 @@ def config_notes(repository: Repository, registries: Mapping[str, Registry]) -> 
         yield from _overrides(variant)
         yield from _other_platforms(variant)
     yield from _registries(repository, registries)
-    yield from _needless_shared(repository)
 
 
 def _became(file: str, field: str, text: str) -> Note:
@@ -196,17 +195,3 @@ def _registries(repository: Repository, registries: Mapping[str, Registry]) -> I
             host = urlsplit(registry.url).hostname
             text = f"its user and password were left out; set those of {host} outside the stack"
             yield Note(kind="question", place=place, text=text)
-
-
-def _needless_shared(repository: Repository) -> Iterator[Note]:
-    """Shared skips for platforms that no variant which names the package is made for."""
-    for keys, reasons in repository.shared.replaced.items():
-        users = [v for v in repository.variants if keys[0] == "skip" and keys[1] in v.names()]
-        for platform in reasons:
-            if users and not any(platform in variant.platforms for variant in users):
-                names = ", ".join(variant.name for variant in users)
-                yield Note(
-                    kind="needless",
-                    place=f"{SHARED}: packages.skip.{keys[1]}.{platform}",
-                    text=f"not made for {platform}: {names}. The entry is kept, and can go",
-                )

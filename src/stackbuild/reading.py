@@ -168,6 +168,12 @@ class Item(Generic[T]):
         """The values of an array, each as `read` gives it."""
         return tuple(map(read, self.items()))
 
+    def strings(self) -> tuple[str, ...]:
+        """An array of strings."""
+        if isinstance(self.value, list) and all(isinstance(text, str) for text in self.value):
+            return tuple(self.value)
+        return self.tuple_of(Item.string)
+
     def pairs(self) -> Iterator[tuple[Item[str], Item[object]]]:
         """The keys, as values themselves, and the values of a table."""
         for key, value in self.table().items():

@@ -219,5 +219,8 @@ def test_the_command_tells_where_a_wheel_fits(
 def test_a_damaged_list_of_added_wheels(foreign: BuildProject) -> None:
     add(foreign, wheel(foreign))
     (foreign.workspace.wheelhouse / "added.json").write_text("[{}]")
-    with pytest.raises(IntegrityError, match="the list of wheels that were added is damaged"):
+    with pytest.raises(IntegrityError) as caught:
         foreign.lock()
+    message = str(caught.value)
+    assert message.startswith("the list of wheels that were added is damaged\n")
+    assert "  found: [0].file is missing\n" in message

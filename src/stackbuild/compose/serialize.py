@@ -27,7 +27,7 @@ from stackbuild.compose.manifest import (
     Shipped,
 )
 from stackbuild.errors import IntegrityError
-from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.frames.model import FRAME, Frame
 from stackbuild.lock.model import LeftOut
 from stackbuild.names import LAYER_NAME, is_directory_of, layer_name_fault
 from stackbuild.platforms import Platform
@@ -198,7 +198,7 @@ def _frames(value: Item[object]) -> tuple[PlacedFrame, ...]:
     placed: list[PlacedFrame] = []
     offset = 0
     for item in value.items():
-        frame, at = item.record(_frame_at, _FRAME)
+        frame, at = item.record(_frame_at, {**FRAME, "offset": Item.count})
         if at != offset:
             raise item["offset"].error("does not follow the frame before it", str(offset))
         placed.append(PlacedFrame(frame=frame, offset=offset))
@@ -285,15 +285,6 @@ _ARCHIVE: Readers = {
     "size": Item.count,
     "sha256": Item.sha256,
     "format": lambda item: item.one_of(get_args(ArchiveFormat)),
-}
-_FRAME: Readers = {
-    "kind": lambda item: item.choice(FrameKind),
-    "subject": Item.text,
-    "sha256": Item.sha256,
-    "size": Item.count,
-    "content_size": Item.count,
-    "files": Item.count,
-    "offset": Item.count,
 }
 _ENTRY: Readers = {
     "manifest": _relative_path,

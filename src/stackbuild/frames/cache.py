@@ -18,16 +18,20 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.frames import tarformat
 from stackbuild.frames.keys import compressor
-from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
+from stackbuild.frames.model import FRAME, EntryPoint, Frame, FrameSet
+from stackbuild.reading import Item, ReadError, records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from stackbuild.frames.model import FrameKind
+    from stackbuild.reading import Readers
 
 
 class LostFrameError(IntegrityError):
@@ -261,37 +265,22 @@ def dump_frame_set(frame_set: FrameSet) -> bytes:
 def read_frame_set(path: Path) -> FrameSet:
     """The frame set in a file that `dump` made. Raises OSError and ValueError."""
     try:
-        return _frame_set(strictjson.read(path))
-    except (strictjson.JsonError, KeyError, TypeError, AttributeError) as error:
+        return Item("", strictjson.read(path)).record(FrameSet, _FRAME_SET)
+    except (strictjson.JsonError, ReadError) as error:
         raise ValueError(str(error)) from error
 
 
-def _frame_set(value: Mapping[str, Any]) -> FrameSet:
-    frame_set = FrameSet(
-        key=value["key"],
-        frames=tuple(
-            Frame(**{**frame, "kind": FrameKind(frame["kind"])}) for frame in value["frames"]
-        ),
-        paths=tuple(value["paths"]),
-        entry_points=tuple(EntryPoint(**point) for point in value["entry_points"]),
-        pth=tuple(value["pth"]),
-        licence=value["licence"],
-    )
-    texts = (
-        frame_set.key,
-        "" if frame_set.licence is None else frame_set.licence,
-        *frame_set.paths,
-        *frame_set.pth,
-        *(text for frame in frame_set.frames for text in (frame.subject, frame.sha256)),
-        *(text for one in frame_set.entry_points for text in (one.name, one.module, one.attribute)),
-    )
-    counts = [
-        n for frame in frame_set.frames for n in (frame.size, frame.content_size, frame.files)
-    ]
-    if not all(isinstance(point.gui, bool) for point in frame_set.entry_points):
-        raise TypeError("gui is not true or false")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a text is not a string")
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise TypeError("a size is not a whole number")
-    return frame_set
+_ENTRY_POINT: Readers = {
+    "name": Item.string,
+    "module": Item.string,
+    "attribute": Item.string,
+    "gui": Item.flag,
+}
+_FRAME_SET: Readers = {
+    "key": Item.string,
+    "frames": records(Frame, FRAME),
+    "paths": Item.strings,
+    "entry_points": records(EntryPoint, _ENTRY_POINT),
+    "pth": Item.strings,
+    "licence": lambda item: item.optional(Item.string),
+}

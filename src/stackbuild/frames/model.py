@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from stackbuild.reading import Item
+
+if TYPE_CHECKING:
+    from stackbuild.reading import Readers
 
 FORMAT_VERSION = 2
 """Part of every frame's key: counts up when the same input gives other bytes."""
@@ -37,6 +43,17 @@ class Frame:
     """Uncompressed: the tar fragment with its headers and padding, in bytes."""
     files: int
     """How many files and links it holds."""
+
+
+FRAME: Readers = {
+    "kind": lambda item: item.choice(FrameKind),
+    "subject": Item.text,
+    "sha256": Item.sha256,
+    "size": Item.count,
+    "content_size": Item.count,
+    "files": Item.count,
+}
+"""How the fields of a `Frame` are read from JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from stackbuild.lock.model import (
     LeftOut,
     RuntimeLock,
 )
-from stackbuild.lock.packages import by_key, package_values, parse_packages, read_packages, texts
+from stackbuild.lock.packages import by_key, package_values, parse_packages, read_packages
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
@@ -248,7 +248,7 @@ _LAYER: Readers = {
     "layer": Item.text,
     "platform": lambda item: item.choice(Platform),
     "python": Item.version,
-    "requirements": texts,
+    "requirements": Item.strings,
     "inputs": Item.sha256,
     "version": Item.count,
     "locked-at": Item.text,

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.files import atomic_write
 from stackbuild.lock.model import LockedFile
 from stackbuild.names import path_fault
+from stackbuild.reading import Item, ReadError, records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
     from stackbuild.lock.targets import Target
+    from stackbuild.reading import Readers
 
 LIST = "added.json"
 
@@ -54,34 +56,43 @@ def read_added(wheelhouse: Path) -> list[AddedWheel]:
     """The wheels that were added, in their order. Raises IntegrityError for a damaged list."""
     path = wheelhouse / LIST
     try:
-        return [_added(item) for item in strictjson.read(path)]
+        return list(records(_added, _ADDED)(Item("", strictjson.read(path))))
     except FileNotFoundError:
         return []
-    except (strictjson.JsonError, ValueError, KeyError, TypeError) as error:
+    except (strictjson.JsonError, ReadError) as error:
         raise IntegrityError(
             "the list of wheels that were added is damaged",
             file=path,
-            found=f"{type(error).__name__}: {error}",
+            found=str(error),
             remedy="remove it, and add the wheels again with `stackbuild wheel add FILE`",
         ) from None
 
 
-def _added(item: Mapping[str, Any]) -> AddedWheel:
-    """The wheel in an entry of the list. Raises ValueError, KeyError, TypeError for others."""
-    name, size, sha256 = item["file"], item["size"], item["sha256"]
-    texts = [name, sha256, *item["dependencies"], *item["extras"]]
-    if not all(isinstance(text, str) for text in texts) or type(size) is not int:
-        raise TypeError("a value of another type")
+def _added(file: str, size: int, sha256: str, **metadata: tuple[str, ...]) -> AddedWheel:
+    return AddedWheel(wheel=LockedFile(name=file, size=size, sha256=sha256), **metadata)
+
+
+def _wheel_name(item: Item[object]) -> str:
+    """The file name of a wheel, which cannot lead out of the wheelhouse."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    name = item.text()
     if fault := path_fault(name):
-        raise ValueError(f"the file name {fault}")
-    added = AddedWheel(
-        wheel=LockedFile(name=name, size=size, sha256=sha256),
-        dependencies=tuple(item["dependencies"]),
-        extras=tuple(item["extras"]),
-    )
-    # Raises for what is not the file name of a wheel.
-    _ = added.version
-    return added
+        raise item.error(fault)
+    try:
+        parse_wheel_filename(name)
+    except InvalidWheelFilename:
+        raise item.wrong_type("the file name of a wheel") from None
+    return name
+
+
+_ADDED: Readers = {
+    "file": _wheel_name,
+    "size": Item.count,
+    "sha256": Item.sha256,
+    "dependencies": Item.strings,
+    "extras": Item.strings,
+}
 
 
 def write_added(wheelhouse: Path, wheels: Sequence[AddedWheel]) -> None:

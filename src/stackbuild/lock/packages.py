@@ -123,11 +123,6 @@ def _file_of(file: PackageWheel | PackageSdist, place: str) -> LockedFile:
     )
 
 
-def texts(item: Item[object]) -> tuple[str, ...]:
-    """An array of strings."""
-    return item.tuple_of(Item.string)
-
-
 def _vcs_source(commit_id: str, requested_revision: str | None = None, **rest: Any) -> VcsSource:
     del rest["type"]
     return VcsSource(commit=commit_id, requested=requested_revision, **rest)
@@ -141,8 +136,8 @@ _VCS: Readers = {
 _PINNED: Readers = {"name": Item.distribution, "version": Item.version, "sha256": Item.sha256}
 _BUILD: Readers = {
     "requirements": records(BuildRequirement, _PINNED),
-    "dependencies": texts,
-    "extras": texts,
+    "dependencies": Item.strings,
+    "extras": Item.strings,
 }
 _OWN: Readers = {
     "index": Item.text,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.files import atomic_write
+from stackbuild.reading import Item, ReadError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,15 +35,10 @@ class Addresses:
     def get(self, sha256: str) -> Address | None:
         """What is remembered of a file, or None; a damaged entry counts as none."""
         try:
-            entry = strictjson.read(self._path(sha256))
-        except (OSError, strictjson.JsonError):
+            entry = Item("", strictjson.read(self._path(sha256)))
+            return entry.record(Address, {"url": Item.string, "size": Item.count})
+        except (OSError, strictjson.JsonError, ReadError):
             return None
-        if not isinstance(entry, dict):
-            return None
-        url, size = entry.get("url"), entry.get("size")
-        if isinstance(url, str) and type(size) is int and size >= 0:
-            return Address(url=url, size=size)
-        return None
 
     def remember(self, sha256: str, address: Address) -> None:
         """Keep an entry for the next time."""

@@ -212,6 +212,19 @@ def test_the_first_index_that_has_a_name_counts_and_the_default_comes_last(tmp_p
     ]
 
 
+def test_an_index_that_forbids_a_page_is_passed_over_where_another_has_it(tmp_path: Path) -> None:
+    default = _index(_simple(tmp_path / "a", "base-1.0.zip"), default=True)
+    with serving() as server:
+        server.script("/base/", Status(403))
+        server.script("/other/", Status(403))
+        pages = IndexPages(default=_none)
+        settings = _settings(_index(server.url), default)
+        assert _names(pages, settings) == ["base-1.0.zip"]
+        assert set(pages.refusals) == {"base"}
+        with pytest.raises(FetchError, match="refuses the file"):
+            _names(pages, settings, "other")
+
+
 def test_an_explicit_index_answers_for_what_is_bound_to_it(tmp_path: Path) -> None:
     default = _index(_simple(tmp_path / "a", "base-1.0.zip"), default=True)
     bound = _index(_simple(tmp_path / "b", "base-2.0.zip"), "own", explicit=True)

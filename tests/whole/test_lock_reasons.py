@@ -205,6 +205,16 @@ def test_an_index_that_refuses(project: Project, status: int) -> None:
     assert f"HTTP status {status}" in dict(error.details)["found"]
 
 
+def test_an_index_that_forbids_what_another_one_has(project: Project) -> None:
+    project.wheel("base", "1.0")
+    with serving() as server:
+        server.script("/base/", *[Status(403)] * 40)
+        project.write(_fw("base") + f'[[tool.uv.index]]\nurl = "{server.url}"\n')
+        error = _error(project)
+    assert isinstance(error, FetchError)
+    assert f"the server refuses the file ({server.url}/base/)" in str(error)
+
+
 def _broken_page(server: Server) -> None:
     server.script("/base/", *[Page(b"{", JSON)] * 9)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlsplit
 
 from stackbuild.messages import SILENT
-from stackbuild.transport.retries import NotFoundError, UnreachableError
+from stackbuild.transport.retries import ForbiddenError, NotFoundError, UnreachableError
 from stackbuild.transport.urls import host_of, path_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class IndexPages:
         self._lock = Lock()
         self._pages: dict[tuple[str, NormalizedName | None], Future[Sequence[Offer] | None]] = {}
         self._unreachable: dict[str, UnreachableError] = {}
+        self.refusals: dict[NormalizedName, ForbiddenError] = {}
+        """By name: an index that forbids its page, though a later index has one."""
 
     def offers(self, name: NormalizedName, settings: IndexSettings) -> tuple[Offer, ...] | None:
         """What the indexes of `settings` have of `name`; None where none of them knows it.
@@ -60,12 +62,22 @@ class IndexPages:
         """
         every = settings.uv_settings.get("index-strategy", "first-index") != "first-index"
         found: list[Offer] | None = None
+        refusal = None
         for table in self._tables(name, settings):
-            offers = self._page(str(table["url"]), name, flat=table.get("format") == "flat")
+            try:
+                offers = self._page(str(table["url"]), name, flat=table.get("format") == "flat")
+            except ForbiddenError as error:
+                # Whether uv goes on to the next index depends on the index.
+                refusal = error
+                continue
             if offers is not None:
                 found = [*(found or ()), *offers]
                 if not every:
                     break
+        if refusal and found is None:
+            raise refusal
+        if refusal:
+            self.refusals[name] = refusal
         if found is None:
             return None
         moment = _newest(name, settings.uv_settings)

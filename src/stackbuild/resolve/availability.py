@@ -59,7 +59,9 @@ class Lack:
     kind: Literal["project", "version", "wheel", "source"]
     """What there is none of."""
     wish: Wish
-    """Who needs it; of several, the first."""
+    """Who needs it; of several, the first whom nothing would do for."""
+    is_certain: bool = False
+    """Whether the layer itself asks for what there is none of, so that nothing can help it."""
     version: Version | None = None
     """The version that the requirements settle, if they settle one."""
     tags: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ class Availability:
     _requires: dict[tuple[NormalizedName, Version], Sequence[str]] = field(default_factory=dict)
 
     def follow(self) -> Availability:
-        """Follow the requirements to their end.
+        """Follow the requirements to their end, or to something that is certainly lacking.
 
         Raises FetchError where an index or the metadata of a wheel cannot be read.
         """
@@ -94,7 +96,7 @@ class Availability:
             self._read_pages()
             self.lacks = {}
             chosen = {name: self._choose(name) for name in self.wishes}
-            if chosen == self._chosen:
+            if chosen == self._chosen or any(lack.is_certain for lack in self.lacks.values()):
                 break
             self._chosen = chosen
             self._read_metadata()
@@ -207,43 +209,54 @@ class Availability:
             return self.request.built[name].version
         offers = self._offers[name]
         specifier = self.specifier(name)
-        wish = self.wishes[name][0]
         if offers is None:
-            self.lacks[name] = Lack(name=name, kind="project", wish=wish)
+            self.lacks[name] = _lack(name, "project", self.wishes[name][0])
             return None
         asked = self._matching((one for one in offers if not one.file.yanked), specifier)
         # A version that was withdrawn is used where nothing else is asked for (PEP 592).
         asked = asked or self._matching(offers, specifier)
         if not asked:
-            for one in reversed(self.wishes[name]):
-                own = self.specifier(name, [one])
-                if _is_exact(own) and not self._matching(offers, own):
-                    self.lacks[name] = Lack(name=name, kind="version", wish=one)
+            exact = [one for one in self.wishes[name] if _is_exact(self.specifier(name, [one]))]
+            if alone := self._unmet(name, exact, offers):
+                self.lacks[name] = _lack(name, "version", alone[0])
             return None
         usable = self._usable(name)
-        python = self.request.target.python
-        fitting = self._matching(offer for offer in usable if _runs_on(offer, python))
-        preferred = self.request.preferences.get(name)
-        if both := [version for version in asked if version in fitting]:
+        fitting = [one for one in usable if _runs_on(one, self.request.target.python)]
+        if both := [version for version in asked if version in {one.version for one in fitting}]:
+            preferred = self.request.preferences.get(name)
             return preferred if preferred in both else both[0]
-        # Whether wheels are for another Python only by `Requires-Python`, uv tells better.
+        # Where `Requires-Python` keeps out all that fit, uv tells it better.
         if not any(offer.version in asked for offer in usable):
-            self.lacks[name] = self._lack(name, wish, asked, fitting)
+            self.lacks[name] = self._unfit(name, asked, fitting)
         return None
 
-    def _lack(
-        self, name: NormalizedName, wish: Wish, asked: Sequence[Version], others: Sequence[Version]
+    def _unfit(
+        self, name: NormalizedName, asked: Sequence[Version], fitting: Sequence[Offer]
     ) -> Lack:
+        """The lack of a wheel, or of a source distribution, of the versions `asked`."""
         offers = [offer for offer in self._offers[name] or () if offer.version in asked]
+        alone = self._unmet(name, self.wishes[name], self._usable(name))
+        wish = (alone or self.wishes[name])[0]
         return Lack(
             name=name,
             kind="source" if name in self.request.from_source else "wheel",
             wish=wish,
+            is_certain=bool(alone) and wish.asker is None,
             version=asked[0] if len(asked) == 1 else None,
             tags=_tags_of([one for one in offers if one.version == asked[0]], self.request.target),
-            alternative=others[0] if others else None,
+            alternative=next(iter(self._matching(fitting)), None),
             has_source=any(offer.tags is None for offer in offers),
         )
+
+    def _unmet(
+        self, name: NormalizedName, wishes: Iterable[Wish], offers: Sequence[Offer]
+    ) -> list[Wish]:
+        """Those of `wishes` that none of `offers` meets."""
+        return [one for one in wishes if not self._matching(offers, self.specifier(name, [one]))]
+
+
+def _lack(name: NormalizedName, kind: Literal["project", "version"], wish: Wish) -> Lack:
+    return Lack(name=name, kind=kind, wish=wish, is_certain=wish.asker is None)
 
 
 def _active(

@@ -89,9 +89,17 @@ class Explainer:
             return built
         if lack := self._culprit(free, list(followed.lacks.values())):
             return _lack(lack, layer, request, text)
+        self._check_refusals(free, followed)
         return ResolveProblem(
             message=f"the requirements of {layer.name} contradict each other", found=text
         )
+
+    def _check_refusals(self, request: ResolveRequest, followed: Availability) -> None:
+        """Raise the refusal of an index that keeps uv from looking further."""
+        for name, refusal in self.uv.pages.refusals.items():
+            alone = replace(request, requirements=(name,), built={}, no_deps=True)
+            if name in followed.wishes and not self.uv.solves(alone):
+                raise refusal
 
     def _follow(self, request: ResolveRequest) -> Availability:
         return Availability(request=request, pages=self.uv.pages, metadata=self.metadata).follow()
@@ -109,10 +117,8 @@ class Explainer:
 
     def _culprit(self, request: ResolveRequest, lacks: Sequence[Lack]) -> Lack | None:
         """The first of `lacks` that keeps `request` from being met."""
-        for lack in lacks:
-            if lack.wish.asker is None:
-                # Nothing else can meet what the layer itself asks for.
-                return lack
+        if certain := [lack for lack in lacks if lack.is_certain]:
+            return certain[0]
         left = list(lacks)
         if not left or not self._solves(request, [lack.name for lack in left]):
             return None

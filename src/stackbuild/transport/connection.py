@@ -20,6 +20,7 @@ from stackbuild.transport.credentials import authorization, basic, netrc_problem
 from stackbuild.transport.retries import (
     PATIENCE,
     BrokenTransferError,
+    ForbiddenError,
     NotFoundError,
     Patience,
     UnreachableError,
@@ -116,7 +117,8 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str) -> urllib3.BaseHTTPRe
         remedy = "give credentials in the netrc file, or user and password in the address"
         if problem := netrc_problem():
             remedy += f"; {problem}"
-    raise FetchError("the server refuses the file", file=redact(url), found=found, remedy=remedy)
+    kind = ForbiddenError if status == 403 else FetchError
+    raise kind("the server refuses the file", file=redact(url), found=found, remedy=remedy)
 
 
 def _retry_after(value: str | None) -> float | None:

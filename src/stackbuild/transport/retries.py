@@ -36,6 +36,10 @@ class NotFoundError(FetchError):
     """There is no file at an address."""
 
 
+class ForbiddenError(FetchError):
+    """The server answers 403, as some do also for what they do not have."""
+
+
 class BrokenTransferError(Exception):
     """A failure that another attempt may get over; `pause` is what the server asked for."""
 

@@ -209,8 +209,8 @@ def system_errors(
     """Raise what the system refuses within as an error of `kind` that tells what to do.
 
     `directory`, and perhaps `cache`, is written to; a full disk names no file. `elsewhere`
-    is how the user names another directory, and `also` is added to that. A connection
-    that broke is not translated.
+    is how the user names another directory, empty where that is not possible, and `also` is
+    added to that. A connection that broke is not translated.
     """
     try:
         yield
@@ -225,10 +225,10 @@ def system_errors(
             remedy = "make room on the file system of this file and run the same command again"
         elif error.errno in FORBIDDEN:
             message = f"no permission to write {place}"
-            remedy = f"use an account that may write there, or {elsewhere}"
+            remedy = _either("use an account that may write there", elsewhere)
         else:
             message = f"cannot work in {directory}"
-            remedy = f"check the file system of this file, or {elsewhere}"
+            remedy = _either("check the file system of this file", elsewhere)
         found = error.strerror or str(error)
         raise kind(message, file=place, found=found, remedy=remedy + also) from error
 
@@ -237,8 +237,12 @@ def in_the_way(kind: type[StackbuildError], path: Path, elsewhere: str) -> Stack
     """The error for `path`, which is of another kind than what is needed there."""
     return kind(
         f"something that stackbuild did not make is in the way: {path}",
-        remedy=f"move it away, or {elsewhere}",
+        remedy=_either("move it away", elsewhere),
     )
+
+
+def _either(first: str, second: str) -> str:
+    return f"{first}, or {second}" if second else first
 
 
 def obstacle(error: OSError, default: Path) -> Path:

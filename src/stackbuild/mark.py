@@ -54,11 +54,11 @@ _NAMES = {
     Kind.EXPORTS: "an exports directory",
     Kind.CACHE: "a cache directory",
 }
-_OPTIONS = {
-    Kind.ROOT: "--root",
-    Kind.STORE: "--store",
-    Kind.EXPORTS: "--to",
-    Kind.CACHE: "STACKBUILD_CACHE_DIR",
+_ELSEWHERE = {
+    Kind.ROOT: "name another root directory",
+    Kind.STORE: "name another store: stackbuild install --store DIR",
+    Kind.EXPORTS: "name another directory: stackbuild publish --to DIR",
+    Kind.CACHE: "name another directory with STACKBUILD_CACHE_DIR",
 }
 """What names a directory of each kind."""
 
@@ -101,7 +101,7 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
         file=path,
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
-        remedy=f"name another directory with {_OPTIONS[kind]}{other_way}",
+        remedy=f"{_ELSEWHERE[kind]}{other_way}",
     )
 
 
@@ -127,7 +127,7 @@ def check_mark(directory: Path, kind: Kind) -> None:
         file=directory,
         expected=f"a missing or empty directory, or a file {MARK} that stackbuild made in it",
         found=shown,
-        remedy=f"name another directory with {_OPTIONS[kind]}; or, if an earlier stackbuild "
+        remedy=f"{_ELSEWHERE[kind]}; or, if an earlier stackbuild "
         "made this one, remove it and run the command again",
     )
 
@@ -169,7 +169,8 @@ def check_owner(directory: Path) -> None:
             file=directory,
             expected=f"owner {os.geteuid()} (this account) or 0",
             found=f"owner {min(others)}",
-            remedy="name a store of this account with --store, or run the command as that account",
+            remedy="run the command as that account, or name a store of this one: "
+            "stackbuild install --store DIR",
         )
     if mode & OTHERS_WRITE:
         raise InstallError(
@@ -177,8 +178,8 @@ def check_owner(directory: Path) -> None:
             file=directory,
             expected="no write permission for group and others",
             found=f"mode {mode:04o}",
-            remedy=f"name a store of this account with --store; or, if nobody else has put files "
-            f"into this one: chmod go-w {directory}",
+            remedy="name another store: stackbuild install --store DIR; or, if nobody else has put "
+            f"files into this one: chmod go-w {directory}",
         )
 
 

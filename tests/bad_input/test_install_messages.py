@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from stackbuild.errors import StackbuildError
 from stackbuild.install.install import install
+from stackbuild.install.root import Root
 from stackbuild.messages import Silent
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import Platform, host_platform
@@ -78,6 +81,55 @@ def test_an_index_that_is_none(made: Publisher, root: Path, text: str) -> None:
     assert not root.exists()
 
 
+@pytest.mark.parametrize("command", ["install", "list", "repair"])
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_place_that_is_not_a_directory(
+    made: Publisher, root: Path, tmp_path: Path, command: str, kind: str
+) -> None:
+    words: dict[str, list[str | Path]] = {
+        "install": ["install", "atls", "--root", root],
+        "list": ["list"],
+        "repair": ["repair", root],
+    }
+    if command == "repair":
+        # Damaged, so that the place is asked.
+        succeed("install", "atls", "--from", made.directory, "--root", root)
+        (root / "atls/bin/atls-tool").unlink()
+    place = tmp_path / "place"
+    fault = "does not exist"
+    if kind == "file":
+        place.write_text("mine")
+        fault = "is not a directory"
+    assert fail(5, *words[command], "--from", place) == (
+        f"error: the directory to take layers from {fault}\n"
+        f"  file: {place}\n"
+        "  to fix: name the directory that `stackbuild publish` wrote to\n"
+    )
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EIO, errno.ENOTDIR])
+@pytest.mark.parametrize("command", ["install", "uninstall", "clean", "repair"])
+def test_advice_names_no_option_that_the_command_lacks(
+    made: Publisher, root: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, list[str | Path]] = {
+        "install": ["install", "pgen", "--from", made.directory, "--root", root],
+        "uninstall": ["uninstall", "atls", "--root", root],
+        "clean": ["clean", "--root", root],
+        "repair": ["repair", root],
+    }
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(code, os.strerror(code), str(root / ".stackbuild/lock"))
+
+    monkeypatch.setattr(Root, "locked", refuse)
+    message = fail(8, *words[command])
+    assert "; what was installed before is unchanged" in message or code == errno.ENOTDIR
+    assert "--" not in message
+    assert ("another root" in message) == (command == "install")
+
+
 def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
     assert fail(2, "install", "atls", "--from", "s3://bucket/x", "--root", root) == (
         "error: layers cannot be taken from s3:// addresses\n"
@@ -88,8 +140,7 @@ def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
 def test_a_root_that_is_a_file(made: Publisher, root: Path) -> None:
     root.write_text("mine")
     assert fail(8, "install", "atls", "--from", made.directory, "--root", root) == (
-        f"error: {root} is a file, so it cannot be a root\n"
-        "  to fix: name another directory with --root\n"
+        f"error: {root} is a file, so it cannot be a root\n  to fix: name another root directory\n"
     )
     assert root.read_text() == "mine"
     assert "nothing is installed in" in fail(8, "list", "--root", root)
@@ -117,7 +168,7 @@ def test_a_root_that_holds_something_else(
         "  expected: a missing or empty directory, or a file .stackbuild.tag that stackbuild "
         "made in it\n"
         f"  found: {name}\n"
-        "  to fix: name another directory with --root; or, if an earlier stackbuild made this "
+        "  to fix: name another root directory; or, if an earlier stackbuild made this "
         "one, remove it and run the command again\n"
     )
     assert snapshot(root) == before

@@ -181,7 +181,10 @@ def test_publishing_below_a_file(tmp_path: Path) -> None:
     assert message.startswith(
         f"error: something that stackbuild did not make is in the way: {small.exports}\n"
     )
-    assert "to fix: move it away, or name another directory with --to" in message
+    assert (
+        "to fix: move it away, or name another cache with STACKBUILD_CACHE_DIR, or another "
+        "directory: stackbuild publish --to DIR\n"
+    ) in message
     # As the message says.
     small.exports.unlink()
     succeed(*_publish(small))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from stackbuild.cli.main import main
+from stackbuild.errors import quoted
 from stackbuild.reading import shown
 from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, problems_of, write_spec
 
@@ -870,10 +871,15 @@ def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_spec(tmp_path, RUNTIME)
     assert main(["show", "--spec", str(tmp_path)]) == 3
+    path = tmp_path / "venvstacks.toml"
     assert capsys.readouterr().err == (
-        f"error: {tmp_path} has 1 problem\n  the file cannot be read (Is a directory)\n"
+        f"error: {tmp_path} has 1 problem\n"
+        f"  this is a directory; name the file: --spec {quoted(path)}\n"
     )
+    # As the message says.
+    assert main(["show", "--spec", str(path)]) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

@@ -219,6 +219,7 @@ def _fail(overlays: Path, source: str, target: str = ".") -> str:
     with pytest.raises(ComposeError) as caught:
         _read(layer, overlays)
     assert ("layer", "app") in caught.value.details
+    assert "to fix" in dict(caught.value.details)
     return caught.value.message
 
 
@@ -227,7 +228,7 @@ def _fail(overlays: Path, source: str, target: str = ".") -> str:
     [
         ("missing", ".", "the source of an overlay is missing"),
         ("missing/", ".", "the source of an overlay is missing"),
-        ("note.txt/", ".", "the source of an overlay is no directory"),
+        ("note.txt/", ".", "the source of an overlay is not a directory"),
         ("../other", ".", "the source of an overlay leaves its directory"),
         ("/etc", ".", "the source of an overlay leaves its directory"),
         ("linux/../../x", ".", "the source of an overlay leaves its directory"),
@@ -235,7 +236,7 @@ def _fail(overlays: Path, source: str, target: str = ".") -> str:
         ("note.txt", "/x", "the target of an overlay leaves the layer"),
         ("note.txt", "{site-packages}/../../../../x", "the target of an overlay leaves the layer"),
         ("*.md", ".", "the source of an overlay matches no file"),
-        ("note.txt/*", ".", "the source of an overlay is no directory"),
+        ("note.txt/*", ".", "the source of an overlay is not a directory"),
         ("../*", ".", "the source of an overlay leaves its directory"),
     ],
 )

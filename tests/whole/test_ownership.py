@@ -48,7 +48,7 @@ def test_a_store_in_a_directory_with_other_files(made: Publisher, root: Path) ->
     assert message.startswith(
         f"error: {other} is not empty and is no store directory of stackbuild"
     )
-    assert "  to fix: name another directory with --store" in message
+    assert "  to fix: name another store: stackbuild install --store DIR" in message
     assert snapshot(other) == before
     assert not (root / "current").exists()
     # As the message says.
@@ -248,7 +248,10 @@ def test_files_of_another_account_are_not_linked(made: Publisher, root: Path, wh
     message = fail(8, *words, second)
     assert message.startswith("error: a store belongs to another account")
     assert "  found: owner 12345\n" in message
-    assert "  to fix: name a store of this account with --store" in message
+    assert (
+        "  to fix: run the command as that account, or name a store of this one: stackbuild"
+        in message
+    )
     assert not (second / "current").exists()
     if what == "store":
         fail(8, "clean", "--root", root)
@@ -298,7 +301,7 @@ def test_publishing_into_a_directory_with_other_files(
     before = snapshot(to)
     message = fail(7, *publish(small, to))
     assert "is no exports directory of stackbuild" in message
-    assert "  to fix: name another directory with --to" in message
+    assert "  to fix: name another directory: stackbuild publish --to DIR" in message
     assert snapshot(to) == before
 
     # What was published before there were marks is recognised.

@@ -165,7 +165,8 @@ class ExportDirectory:
                         file=self.directory / INDEX,
                         expected=f"at most {MAX_SIZE} bytes",
                         found=f"{len(data)} bytes",
-                        remedy="publish to a new directory (--to), which holds no older versions",
+                        remedy="publish to a new directory, which holds no older versions: "
+                        "stackbuild publish --to DIR",
                     )
                 atomic_write(self.directory / INDEX, data)
 
@@ -272,7 +273,8 @@ def explained(to: Path, workspace: Workspace) -> AbstractContextManager[None]:
         ComposeError,
         to,
         cache=workspace.cache,
-        elsewhere=f"name another directory with --to, or another cache with {CACHE_VARIABLE}",
+        elsewhere=f"name another cache with {CACHE_VARIABLE}, or another directory: "
+        "stackbuild publish --to DIR",
     )
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
+_ELSEWHERE = "name another root directory or store"
+
 
 def install(
     layers: Sequence[str],
@@ -53,9 +55,9 @@ def install(
         # A new root is made only when the layers exist and nothing is in their way.
         plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
         where.check_free(plan.state.layers)
-    with where.explained():
+    with where.explained(_ELSEWHERE):
         where.claim()
-    with where.explained(), where.locked(messages):
+    with where.explained(_ELSEWHERE), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
         plan = plan_install(layers, before, published, where.path)
@@ -111,6 +113,6 @@ def _platform(asked: Platform | None, state: State | None, root: Root) -> Platfo
         raise UsageError(
             f"{root.path} holds layers for {state.platform}, and a root belongs to one platform",
             platform=asked,
-            remedy="name another directory with --root",
+            remedy="name another root directory",
         )
     return state.platform

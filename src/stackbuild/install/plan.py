@@ -292,7 +292,9 @@ def find_installed(layer: str, state: State) -> Manifest:
     raise InstallError(
         f"{layer} is not installed",
         expected=", ".join(names) or "nothing is installed",
-        remedy=f"did you mean {guess!r}?" if guess else None,
+        remedy=f"did you mean {guess!r}?"
+        if guess
+        else "name a layer that is installed, or install this one with `stackbuild install`",
     )
 
 

@@ -160,7 +160,7 @@ class Root:
         if self.path.exists() and not self.path.is_dir():
             raise InstallError(
                 f"{self.path} is a file, so it cannot be a root",
-                remedy="name another directory with --root",
+                remedy="name another root directory",
             )
         check_mark(self.path, Kind.ROOT)
         if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
@@ -229,14 +229,14 @@ class Root:
 
     def in_the_way(self, path: Path) -> StackbuildError:
         """The error for `path`, where this root needs something else."""
-        return in_the_way(InstallError, path, "name another directory with --root")
+        return in_the_way(InstallError, path, "name another root directory")
 
-    def explained(self) -> AbstractContextManager[None]:
-        """Raise what the system refuses within as InstallError (`files.system_errors`)."""
+    def explained(self, elsewhere: str = "") -> AbstractContextManager[None]:
+        """Raise what the system refuses within as InstallError (`errors.system_errors`)."""
         return system_errors(
             InstallError,
             self.path,
-            elsewhere="name another directory with --root or --store",
+            elsewhere=elsewhere,
             also="; what was installed before is unchanged",
         )
 

@@ -90,6 +90,10 @@ def overlay_files(
     return tuple(file for _, file in sorted(found.items()))
 
 
+_FROM = "correct the `from` of this entry of copy-files, or add the files"
+_LINK = "let the link lead to a file that the same entry copies, or remove it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
     """One entry of `copy-files`, being read."""
@@ -115,11 +119,15 @@ class _Reading:
                 remedy="make it readable, or take it out of the overlay",
             ) from error
 
-    def error(self, message: str, file: object, remedy: str | None = None) -> ComposeError:
+    def error(self, message: str, file: object, remedy: str) -> ComposeError:
         """An error about this overlay."""
         return ComposeError(
             message, layer=self.layer.name, platform=self.platform, file=file, remedy=remedy
         )
+
+    def _leaves(self, source: object) -> ComposeError:
+        remedy = f"move the files into {self.folder}, and name them in `from` relative to it"
+        return self.error("the source of an overlay leaves its directory", source, remedy)
 
     def _files(self) -> Iterator[OverlayFile]:
         source = self._source(self.copy.base)
@@ -127,7 +135,7 @@ class _Reading:
             yield from self._below(source)
             return
         if self.copy.source.endswith("/"):
-            raise self.error("the source of an overlay is no directory", source)
+            raise self.error("the source of an overlay is not a directory", source, _FROM)
         if not self.copy.include_ignored and self.project.is_ignored(source):
             raise self.error(
                 "git ignores the source of an overlay, so it is not published",
@@ -142,24 +150,28 @@ class _Reading:
         relative = posixpath.normpath(relative or ".")
         source = self.folder / relative
         if path_fault(relative) and relative != ".":
-            raise self.error("the source of an overlay leaves its directory", self.copy.source)
+            raise self._leaves(self.copy.source)
         if not source.exists():
-            raise self.error("the source of an overlay is missing", source)
+            raise self.error("the source of an overlay is missing", source, _FROM)
         inside = source.resolve().is_relative_to(self.folder.resolve())
         if not inside or not self.project.is_inside(source):
-            raise self.error("the source of an overlay leaves its directory", source)
+            raise self._leaves(source)
         return source
 
     def _target(self) -> str:
         target = self.copy.target.replace(SITE_PACKAGES, self.layout.site_packages, 1)
         target = posixpath.normpath(target or ".")
         if path_fault(target) and target != ".":
-            raise self.error("the target of an overlay leaves the layer", self.copy.target)
+            raise self.error(
+                "the target of an overlay leaves the layer",
+                self.copy.target,
+                remedy="give `to` a path in the layer, without ..",
+            )
         return "" if target == "." else target
 
     def _below(self, source: Path) -> Iterator[OverlayFile]:
         if not source.is_dir():
-            raise self.error("the source of an overlay is no directory", source)
+            raise self.error("the source of an overlay is not a directory", source, _FROM)
         paths = self._matching(source, include_ignored=self.copy.include_ignored)
         if not paths:
             raise self._empty(source)
@@ -183,8 +195,16 @@ class _Reading:
                 remedy="set include-ignored = true for this entry, or add the files to git",
             )
         if self.copy.pattern:
-            return self.error("the source of an overlay matches no file", self.copy.source)
-        return self.error("the source of an overlay is an empty directory", source)
+            return self.error(
+                "the source of an overlay matches no file",
+                self.copy.source,
+                remedy=f"correct the pattern, or add files that match to {source}",
+            )
+        return self.error(
+            "the source of an overlay is an empty directory",
+            source,
+            remedy="add files to it, or remove this entry of copy-files",
+        )
 
     def _file(
         self,
@@ -194,11 +214,19 @@ class _Reading:
         copied: frozenset[str] = frozenset(),
     ) -> OverlayFile:
         if fault := path_fault(path, self.platform.os):
-            raise self.error(f"a path of an overlay {fault}", ascii(path))
+            raise self.error(
+                f"a path of an overlay {fault}",
+                ascii(path),
+                remedy="rename the file, or change `to`",
+            )
         status = source.lstat() if within else source.stat()
         link = self._link(source, path, within, copied) if within and source.is_symlink() else None
         if link is None and not stat.S_ISREG(status.st_mode):
-            raise self.error("an overlay can only hold files, directories and links", source)
+            raise self.error(
+                "an overlay can only hold files, directories and links",
+                source,
+                remedy="remove it, or let the `from` of this entry leave it out",
+            )
         return OverlayFile(
             path=path,
             source=source,
@@ -213,11 +241,11 @@ class _Reading:
         real = Path(os.path.realpath(source))
         base = Path(os.path.realpath(within))
         if target.startswith("/") or not real.is_relative_to(base):
-            raise self.error("a link of an overlay leaves its directory", source)
+            raise self.error("a link of an overlay leaves its directory", source, _LINK)
         if not source.exists():
-            raise self.error("a link of an overlay leads to nothing, or to itself", source)
+            raise self.error("a link of an overlay leads to nothing, or to itself", source, _LINK)
         if fault := link_fault(path, target):
-            raise self.error(f"the target {target!r} of a link {fault}", source)
+            raise self.error(f"the target {target!r} of a link {fault}", source, _LINK)
         if real != base and real.relative_to(base).as_posix() not in copied:
             raise self.error(
                 "a link of an overlay leads to something that is not copied",

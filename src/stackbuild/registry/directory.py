@@ -95,7 +95,14 @@ def _unreadable(what: str, path: Path, error: OSError) -> FetchError:
     )
 
 
-def _missing(what: str, path: Path, location: Path) -> NotFoundError:
+def _missing(what: str, path: Path, location: Path) -> FetchError:
+    if not location.is_dir():
+        fault = "is not a directory" if location.exists() else "does not exist"
+        return FetchError(
+            f"the directory to take layers from {fault}",
+            file=location,
+            remedy="name the directory that `stackbuild publish` wrote to",
+        )
     return NotFoundError(
         f"the {what} that the index names is missing",
         file=path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tomli
 
-from stackbuild.errors import Problem, SpecError
+from stackbuild.errors import Problem, SpecError, quoted
 from stackbuild.files import read_regular, why
 from stackbuild.reading import did_you_mean
 from stackbuild.spec.layers import KEYS, LayerReader
@@ -105,6 +105,9 @@ def _parse(path: Path) -> dict[str, object]:
         problem = Problem(place="", message="the file does not exist", hint=hint)
     except OSError as error:
         problem = Problem(place="", message=f"the file {why(error)}")
+        if path.is_dir():
+            hint = f"name the file: --spec {quoted(path / 'venvstacks.toml')}"
+            problem = Problem(place="", message="this is a directory", hint=hint)
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
         problem = Problem(place="", message="not text in UTF-8", found=found)

@@ -35,31 +35,11 @@ from stackbuild.errors import (
 from stackbuild.messages import Messages, Silent, Task
 from stackbuild.platforms import Platform
 
+# fmt: off
 __all__ = [
-    "ComposeError",
-    "FetchError",
-    "InstallError",
-    "IntegrityError",
-    "LockError",
-    "Messages",
-    "Platform",
-    "Problem",
-    "Project",
-    "Silent",
-    "SpecError",
-    "StackbuildError",
-    "Task",
-    "UsageError",
-    "VerifyError",
-    "build_root",
-    "clean",
-    "install",
-    "invocation",
-    "list_installed",
-    "list_published",
-    "pack_interpreter",
-    "repair",
-    "uninstall",
-    "verify",
+    "ComposeError", "FetchError", "InstallError", "IntegrityError", "LockError", "Messages",
+    "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
+    "UsageError", "VerifyError", "build_root", "clean", "install", "invocation",
+    "list_installed", "list_published", "pack_interpreter", "repair", "uninstall", "verify",
     "verify_files",
 ]

@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 def add_wheels(
     stack: Stack, workspace: Workspace, messages: Messages, files: Sequence[Path]
 ) -> list[WheelAddition]:
-    """Check `files`, and copy all of them into the wheelhouse, or none.
-
-    Raises IntegrityError for a damaged wheel and one that is not what its name
-    says, UsageError for one that fits no platform of the stack.
-    """
+    """Check `files`, and copy all of them into the wheelhouse, or none; see `api.Project`."""
     checked: list[tuple[Path, WheelFacts, tuple[Platform, ...]]] = []
     errors: list[StackbuildError] = []
     for path in files:

@@ -42,13 +42,10 @@ def publish(
     level: int | None = None,
     check: bool = False,
 ) -> PublishReport:
-    """Publish every layer of `pairs` that can be put together, in the directory `to`.
+    """Publish the layers of `pairs` in the directory `to`; see `api.Project.publish`.
 
-    `level` replaces the zstd level of the spec. With `check`, archives that are there are
-    read, and written again where they are damaged; otherwise only those that were changed
-    since they were written. Layers that fail are in the
-    report, and leave nothing behind. Raises LockError where a lock is missing
-    or stale, IntegrityError for a damaged index, OSError.
+    `level` replaces the zstd level of the spec. Without `check`, only archives that were
+    changed since they were written are read. Raises OSError, beside the errors named there.
     """
     if level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=level))

@@ -38,13 +38,9 @@ def install(
     store: Path | None = None,
     sync: Sync = sync_to_disk,
 ) -> InstallReport:
-    """Install `layers` and what they stand on from `registry` into `root`.
+    """Install `layers` and those below them; see `api.install`.
 
-    Other layers stay. `platform` is the root's by default, or the host's for a
-    new root. `store` is where frames are unpacked; the root's own by default,
-    or the one that was given before. Whatever happens, the layers in use stay
-    in use until all is there. With `no_sync`, a power cut soon after may leave damaged
-    files. Raises UsageError, InstallError, FetchError, IntegrityError.
+    A running install changes nothing that is in use until the switch at its end.
     """
     where = Root(root)
     where.check_free(())
@@ -91,11 +87,7 @@ def _store(path: Path) -> Path:
 
 
 def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallReport:
-    """Remove `layers` from `root`, and the lower layers that nothing needs any more.
-
-    The frames stay in the store until `clean`. Raises InstallError for layers
-    that are not installed or that others need.
-    """
+    """Remove `layers` from `root`, and lower layers that are not needed; see `api.uninstall`."""
     where = Root(root)
     where.installed_state()
     where.check_free(())

@@ -28,12 +28,7 @@ _LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
 def invocation(
     layer: str, command: Sequence[str], root: Path, environment: Mapping[str, str]
 ) -> Invocation:
-    """How to start `command` in the installed `layer`, with `environment` around it.
-
-    A program is looked for in the layer first, then on the PATH. Without a
-    command, an application's launch module is run, and any other layer's
-    Python. Raises InstallError.
-    """
+    """How to start `command` in the installed `layer`; see `api.invocation`."""
     where = Root(root)
     generation, state = where.installed()
     manifest = find_installed(layer, state)

@@ -59,10 +59,9 @@ class _Findings:
 
 
 def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> FilesReport:
-    """Compare `layers`, and all below them, with what was unpacked; no layers means all.
+    """Compare `layers`, and all below them, with what was unpacked; see `api.verify_files`.
 
-    What differs is noted in the root, if it can be written to, so that the next
-    install brings it anew. Raises InstallError for layers that are not installed.
+    What differs is noted in the root, if it can be written to.
     """
     where = Root(root)
     generation, state = where.installed()

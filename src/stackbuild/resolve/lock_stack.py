@@ -36,17 +36,11 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     check: bool = False,
     builder: Builder | None = None,
 ) -> LockReport:
-    """Bring the locks of the named layers, and of those below them, up to date.
+    """Lock `layers` and those below them; see `api.Project.lock`.
 
-    Versions of the old locks are kept wherever they can be, but for those of
-    `upgrade_packages`, or all with `upgrade`; where layers are named, only those
-    layers are upgraded, and not the ones below them. With `check` nothing is
-    resolved and nothing written; the report lists what is stale. On any
-    failure nothing is written at all. Locks of layers and platforms that left
-    the spec are removed. `builder` builds wheels from source; without one a
-    layer that needs that is refused.
-
-    Raises LockError, FetchError (the index cannot be asked) and UsageError.
+    With `check` nothing is resolved and nothing written. Locks of layers and platforms that
+    left the spec are removed. `builder` builds wheels from source; without one a layer that
+    needs that is refused.
     """
     pairs = select(stack, layers, platforms)
     locks = Locks(stack, workspace)

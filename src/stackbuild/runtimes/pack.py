@@ -46,9 +46,8 @@ _SYSTEM_LIBRARIES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
     """Pack the interpreter into the mirror `to`; the result is the archive's path.
 
-    It stands at ``<tag>/<name>`` as on python-build-standalone's releases
-    page, with a file `.sha256` beside it. Raises UsageError for a path that
-    has no interpreter, ComposeError for one that cannot be packed.
+    It stands at ``<tag>/<name>`` as on python-build-standalone's releases page, with a file
+    `.sha256` beside it. See `api.pack_interpreter`.
     """
     platform = host_platform()
     facts = facts_at(prefix_or_executable, platform)

@@ -59,7 +59,7 @@ def main() -> int:
     print(f"$ mv {shell(ROOT)} {shell(MOVED)}", flush=True)
     ROOT.rename(MOVED)
     _use(MOVED, application)
-    _tell_how_to_go_on(application)
+    _tell_how_to_go_on(stack, application)
     return 0
 
 
@@ -94,15 +94,17 @@ def _use(root: Path, application: str) -> None:
         execute(layer / "antibody-liabilities", SEQUENCES)
 
 
-def _tell_how_to_go_on(application: str) -> None:
+def _tell_how_to_go_on(stack: Path, application: str) -> None:
     program = shell(Path(sys.executable).parent / "stackbuild")
+    spec = "" if stack == PROJECT else f" --spec {shell(stack / 'venvstacks.toml')}"
     say(
         "Done. The root can be moved or copied anywhere; nothing in it names this directory.",
         "To go on:",
         f"  {program} --help",
         f"  {program} run {application} --root {shell(MOVED)} -- python",
-        f"  {program} publish                for all platforms, into exports/",
-        f"  {program} clean",
+        f"  {program} show{spec}",
+        f"  {program} build{spec} --layer {application}",
+        f"  {program} clean{spec}",
     )
 
 

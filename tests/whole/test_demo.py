@@ -66,6 +66,11 @@ def test_demo(real_stack: RealStack, tmp_path: Path) -> None:
         check_stand_in(result.stdout)
         others = other_versions(project / "demo/stack", APPLICATION)
         assert ("# The nearest versions with wheels" in result.stdout) == bool(others)
+    _, _, advice = result.stdout.partition("# To go on:\n")
+    lines = [line.removeprefix("#   ") for line in advice.splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        run("sh", "-c", line, directory=project, environment=environment)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from stackbuild.install.report import (
     Invocation,
     RepairReport,
 )
+from stackbuild.layout import Layout
 from stackbuild.lock.model import (
     Build,
     BuildRequirement,
@@ -40,6 +41,7 @@ from stackbuild.lock.model import (
     VcsSource,
     WheelAddition,
 )
+from stackbuild.platforms import OsName
 from stackbuild.resolve.report import Change, ChangeState, LockReport
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
 from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEntry, VerifyReport
@@ -50,9 +52,9 @@ __all__ = [
     "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Conflict", "CopyFiles",
     "Counts", "Difference", "DifferenceKind", "FilesReport", "Finding", "Frame", "FrameKind",
     "Freed", "IndexEntry", "Inherited", "InstallReport", "InstalledLayer", "Invocation",
-    "KnownError", "LayerDescription", "LayerFailure", "LayerKind", "LayerLock", "LeftOut",
-    "LockReport", "LockState", "LockedDistribution", "LockedFile", "Manifest",
-    "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
-    "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "VcsSource", "VerifyReport",
-    "WheelAddition",
+    "KnownError", "LayerDescription", "LayerFailure", "LayerKind", "LayerLock", "Layout",
+    "LeftOut", "LockReport", "LockState", "LockedDistribution", "LockedFile", "Manifest",
+    "OsName", "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer",
+    "RepairReport", "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "VcsSource",
+    "VerifyReport", "WheelAddition",
 ]

@@ -20,8 +20,7 @@ from stackbuild.errors import ComposeError, FetchError, UsageError
 from stackbuild.lock.files import lock_path, read_lock, read_runtime_lock
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
-from stackbuild.runtimes.find import candidates, find_interpreters
-from stackbuild.runtimes.probe import objection
+from stackbuild.runtimes.probe import candidates, find_interpreters, objection
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import open_workspace

@@ -22,12 +22,17 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import BufferedReader
+    from zipfile import ZipInfo
 
     from stackbuild.messages import Messages
 
 WORK_SUFFIX = ".partial"
 """Ends the name of everything that is not finished; such leftovers may be removed."""
 
+
+EARLIEST = 315_532_800
+"""1980-01-01 in UTC, in seconds since the epoch: the earliest time that every archive format can
+tell, and the time of every entry of the archives that are written here."""
 
 _HOLDER_LIMIT = 100
 """Bytes that a lock file may say about who holds it."""
@@ -42,6 +47,16 @@ def is_inside(path: Path, directory: Path) -> bool:
 def work_path(path: Path) -> Path:
     """A free name beside `path`, on the same file system, for work that ends in a rename."""
     return path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}{WORK_SUFFIX}")
+
+
+def zip_entry(name: str, mode: int = 0) -> ZipInfo:
+    """An entry of a zip archive, with the `st_mode` `mode`, which is the same on every host."""
+    from zipfile import ZipInfo
+
+    entry = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.create_system = 3  # Unix, so that modes and links are understood
+    entry.external_attr = mode << 16
+    return entry
 
 
 @contextmanager

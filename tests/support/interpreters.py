@@ -12,8 +12,7 @@ from packaging.version import Version
 
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.processes import clean_environment
-from stackbuild.runtimes.find import candidates, find_interpreters
-from stackbuild.runtimes.probe import Facts, objection
+from stackbuild.runtimes.probe import Facts, candidates, find_interpreters, objection
 from stackbuild.spec.model import FrameSettings, Layer, LayerKind, RuntimeSettings, Stack
 from stackbuild.workspace import Workspace
 

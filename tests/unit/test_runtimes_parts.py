@@ -25,8 +25,6 @@ from stackbuild.platforms import Platform
 from stackbuild.runtimes.contents import Entry, belongs, posix_contents, windows_contents
 from stackbuild.runtimes.download import addresses, file_name, mirror_base
 from stackbuild.runtimes.elf import Elf, find_needed, read_elf, relative_search
-from stackbuild.runtimes.find import find_interpreters, may_be, nearest_first
-from stackbuild.runtimes.keep import kept_distributions
 from stackbuild.runtimes.macho import (
     host_libraries,
     install_name_arguments,
@@ -34,7 +32,15 @@ from stackbuild.runtimes.macho import (
     parse_otool,
 )
 from stackbuild.runtimes.names import archive_name, release_path, release_tag
-from stackbuild.runtimes.probe import Facts, facts_from, objection
+from stackbuild.runtimes.pack import kept_distributions
+from stackbuild.runtimes.probe import (
+    Facts,
+    facts_from,
+    find_interpreters,
+    may_be,
+    nearest_first,
+    objection,
+)
 from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import system_contents
 from stackbuild.runtimes.tarball import GzipWriter, unpack_tarball, write_tarball

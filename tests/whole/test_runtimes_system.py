@@ -16,9 +16,8 @@ import pytest
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.processes import clean_environment
-from stackbuild.runtimes.find import candidates, find_interpreters
 from stackbuild.runtimes.pack import pack
-from stackbuild.runtimes.probe import objection
+from stackbuild.runtimes.probe import candidates, find_interpreters, objection
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import CACHE_VARIABLE

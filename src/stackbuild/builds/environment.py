@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, LockError
+from stackbuild.files import EARLIEST
 from stackbuild.lock.model import BuildRequirement
 from stackbuild.processes import network_environment, uv_environment
 from stackbuild.resolve.explain import Explainer
@@ -117,8 +118,7 @@ def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
-        # 1980-01-01, the earliest time that a zip archive can tell.
-        "SOURCE_DATE_EPOCH": "315532800",
+        "SOURCE_DATE_EPOCH": str(EARLIEST),
         "PYTHONHASHSEED": "0",
         "PYTHONNOUSERSITE": "1",
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.builds.audit import Audit, audit, drop_absolute_search, elf_files
 from stackbuild.errors import IntegrityError, LockError
+from stackbuild.files import zip_entry
 from stackbuild.record import (
     TRUSTED_HASHES,
     UNRECORDED,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from stackbuild.record import Recorded
     from stackbuild.resolve.build_orders import BuildOrder
 
-_TIME = (1980, 1, 1, 0, 0, 0)
 _REGULAR, _EXECUTABLE = 0o100644, 0o100755
 _CHUNK = 1 << 20
 
@@ -146,16 +146,9 @@ def write_wheel(
         for name in names:
             data = (tree / name).read_bytes()
             lines.append((name, record_hash(data), len(data)))
-            _add(archive, name, data, executable=files[name])
+            archive.writestr(zip_entry(name, _EXECUTABLE if files[name] else _REGULAR), data)
         data = written_record([*lines, (record, "", "")])
-        _add(archive, record, data, executable=False)
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, executable: bool) -> None:
-    entry = zipfile.ZipInfo(name, _TIME)
-    entry.create_system = 3  # Unix, on every host
-    entry.external_attr = (_EXECUTABLE if executable else _REGULAR) << 16
-    archive.writestr(entry, data)
+        archive.writestr(zip_entry(record, _REGULAR), data)
 
 
 def _wheel_header(data: bytes, build: str, tags: Iterable[Tag]) -> bytes:

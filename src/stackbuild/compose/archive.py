@@ -8,12 +8,13 @@ with nothing in them that depends on the time, the user or the machine.
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 from typing import IO, TYPE_CHECKING, cast
 
 from stackbuild.compose.contents import members, uncompressed
 from stackbuild.compose.manifest import Archive, ArchiveFormat
-from stackbuild.files import atomic_file
+from stackbuild.files import atomic_file, zip_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.tarformat import Member
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)
-_REGULAR, _LINK, _DIRECTORY = 0o100000, 0o120000, 0o040000
-"""Types of files in the upper half of a zip entry's external attributes (stat.h)."""
 _DOS_DIRECTORY = 0x10
 
 
@@ -117,17 +115,17 @@ def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> No
 
 
 def _add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
-    entry = zipfile.ZipInfo(member.path + "/" * member.is_directory, _EARLIEST)
-    entry.create_system = 3  # Unix, on every host: so that modes and links are understood
-    entry.compress_type = zipfile.ZIP_DEFLATED
     if member.is_directory:
-        entry.external_attr = (_DIRECTORY | 0o755) << 16 | _DOS_DIRECTORY
-        archive.writestr(entry, b"")
+        entry = zip_entry(f"{member.path}/", stat.S_IFDIR | 0o755)
+        entry.external_attr |= _DOS_DIRECTORY
     elif member.link is not None:
-        entry.external_attr = (_LINK | 0o777) << 16
-        archive.writestr(entry, member.link.encode())
+        entry = zip_entry(member.path, stat.S_IFLNK | 0o777)
     else:
-        entry.external_attr = (_REGULAR | member.mode) << 16
+        entry = zip_entry(member.path, stat.S_IFREG | member.mode)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    if member.is_directory or member.link is not None:
+        archive.writestr(entry, (member.link or "").encode())
+    else:
         entry.file_size = member.size  # decides whether the entry needs zip64
         with archive.open(entry, "w", force_zip64=member.size >= zipfile.ZIP64_LIMIT) as target:
             for chunk in member.data():

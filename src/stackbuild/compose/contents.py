@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.files import Pieces
-from stackbuild.frames.sources import OpenSources
+from stackbuild.frames.sources import in_memory
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.model import Frame, FrameSet
+    from stackbuild.frames.sources import OpenSources
     from stackbuild.frames.tarformat import Member
 
 _PIECE = 64 * 1024
@@ -108,10 +109,4 @@ class FrameSources:
     def opened(self, cache: FrameCache) -> Iterator[OpenSources]:
         """Read the modules. Raises IntegrityError if the cache is damaged."""
         paths = [path for path in self.frame_set.paths if path.endswith(".py")]
-        modules = read_files(self.frame_set.frames, paths, cache)
-
-        @contextmanager
-        def reader() -> Iterator[Callable[[str], bytes]]:
-            yield modules.__getitem__
-
-        yield OpenSources(sizes={path: len(data) for path, data in modules.items()}, reader=reader)
+        yield in_memory(read_files(self.frame_set.frames, paths, cache))

@@ -7,6 +7,7 @@ import posixpath
 import zipfile
 from typing import TYPE_CHECKING
 
+from stackbuild.files import zip_entry
 from stackbuild.layout import LAUNCHED
 from stackbuild.scripts import header
 
@@ -48,8 +49,6 @@ LAUNCHER = header("python") + _SCRIPT.encode()
 
 _LAUNCHER_INTERPRETER = r"<launcher_dir>\python.exe"
 """How the launchers that `installer` ships call the directory they stand in."""
-
-_EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
 def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[str, bytes]:
@@ -97,8 +96,6 @@ def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
 
 def _zipped(body: bytes) -> bytes:
     stream = io.BytesIO()
-    entry = zipfile.ZipInfo("__main__.py", _EARLIEST)
-    entry.create_system = 3  # the same on every host
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(entry, body)
+        archive.writestr(zip_entry("__main__.py"), body)
     return stream.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,14 @@ class OpenSources:
     """Layer-relative path to size in bytes."""
     reader: Callable[[], AbstractContextManager[Callable[[str], bytes]]]
     """Opens what reads the module of a path; each thread opens one of its own."""
+
+
+def in_memory(modules: Mapping[str, bytes]) -> OpenSources:
+    """`modules`, by layer-relative path, whose bytes are at hand."""
+    return OpenSources(
+        sizes={path: len(data) for path, data in modules.items()},
+        reader=lambda: nullcontext(modules.__getitem__),
+    )
 
 
 class Sources(Protocol):
@@ -117,12 +125,9 @@ class ArchiveSources:
                 and file.link is None
             }
 
-            @contextmanager
-            def reader() -> Iterator[Callable[[str], bytes]]:
-                yield lambda path: contents.read(files[path])
-
             yield OpenSources(
-                sizes={path: file.size for path, file in files.items()}, reader=reader
+                sizes={path: file.size for path, file in files.items()},
+                reader=lambda: nullcontext(lambda path: contents.read(files[path])),
             )
 
 
@@ -147,13 +152,7 @@ class MemorySources:
     @contextmanager
     def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:
         """The modules as they are."""
-        modules = self._modules()
-
-        @contextmanager
-        def reader() -> Iterator[Callable[[str], bytes]]:
-            yield modules.__getitem__
-
-        yield OpenSources(sizes={path: len(data) for path, data in modules.items()}, reader=reader)
+        yield in_memory(self._modules())
 
     def _modules(self) -> dict[str, bytes]:
         return {path: data for path, data in self.files.items() if path.endswith(".py")}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import IntegrityError
+from stackbuild.files import EARLIEST
 from stackbuild.names import link_fault, path_fault
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 """The end-of-archive blocks; only the last frame of an archive has them."""
 
-MTIME = 315_532_800
-"""1980-01-01 in UTC, the earliest time that zip knows too; seconds since the epoch."""
-
 _MAX_PAX = 64 * 1024
 _MAX_USTAR_SIZE = 8**11 - 1
 _FILE, _LINK, _DIRECTORY, _PAX = b"0", b"2", b"5", b"x"
@@ -35,7 +33,7 @@ _EXECUTABLE = 0o755
 _CHUNK = 1024 * 1024
 
 _OWNER = b"0000000\0" * 2
-_TIME = b"%011o\0" % MTIME
+_TIME = b"%011o\0" % EARLIEST
 _MAGIC_TO_DEVICE = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
 _UNUSED = bytes(12)
 _FIXED = ((108, _OWNER), (136, _TIME), (257, _MAGIC_TO_DEVICE), (500, _UNUSED))

@@ -66,7 +66,7 @@ def _locked_first(runtime: Layer) -> Layer:
 
 
 def _found(stack: Stack, runtime: Layer) -> Facts:
-    from stackbuild.runtimes.find import candidates, find_interpreters, nearest_first
+    from stackbuild.runtimes.probe import candidates, find_interpreters, nearest_first
 
     version = stack.python_version(runtime)
     minor = f"{version.major}.{version.minor}"

@@ -87,9 +87,8 @@ def _choose(
 ) -> tuple[Facts, set[Path]]:
     """The interpreter to pack, and the files and directories that decided it."""
     # Imported here: an answer that is remembered needs none of them.
-    from stackbuild.runtimes.find import candidates, find_interpreters, nearest_first
     from stackbuild.runtimes.pack import facts_at
-    from stackbuild.runtimes.probe import objection
+    from stackbuild.runtimes.probe import candidates, find_interpreters, nearest_first, objection
 
     minor = f"{version.major}.{version.minor}"
     if settings.path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 import tempfile
 from collections import defaultdict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import ComposeError, UsageError
 from stackbuild.files import atomic_file, atomic_write
 from stackbuild.platforms import host_platform
+from stackbuild.record import corrected, record_rows
 from stackbuild.runtimes import macho
 from stackbuild.runtimes.contents import Entry, posix_contents, windows_contents
 from stackbuild.runtimes.elf import (
@@ -24,7 +26,7 @@ from stackbuild.runtimes.elf import (
 )
 from stackbuild.runtimes.names import archive_name, release_tag
 from stackbuild.runtimes.probe import Facts, objection, probe
-from stackbuild.runtimes.relocate import relocate_texts
+from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import check_moved, system_contents
 from stackbuild.runtimes.tarball import write_tarball
 from stackbuild.transport.transfer import sha256_file
@@ -105,8 +107,6 @@ def write_archive(
     else:
         entries = windows_contents(prefix) if windows else posix_contents(prefix, minor)
     if keep:
-        from stackbuild.runtimes.keep import kept_distributions
-
         stdlib = "Lib" if windows else f"lib/python{minor}"
         entries |= kept_distributions(prefix, stdlib, minor, keep)
     libraries: set[str] = set()
@@ -189,3 +189,53 @@ def _staged(entries: dict[str, Entry], path: str, staging: Path) -> Path:
     shutil.copyfile(entry.source, copy)
     entries[path] = replace(entry, source=copy)
     return copy
+
+
+def kept_distributions(
+    prefix: Path, stdlib: str, minor: str, keep: Collection[NormalizedName]
+) -> dict[str, Entry]:
+    """The entries of the distributions `keep`, by path relative to `prefix`.
+
+    `stdlib` is relative, such as ``lib/python3.12``. RECORD names what is
+    there: bytecode left out, scripts with a header that can be moved. Raises
+    ComposeError when one is not installed.
+    """
+    from packaging.utils import canonicalize_name
+
+    site = f"{stdlib}/site-packages"
+    found = {
+        canonicalize_name(info.name.partition("-")[0]): info
+        for info in sorted((prefix / site).glob("*.dist-info"))
+        if (info / "RECORD").is_file()
+    }
+    entries: dict[str, Entry] = {}
+    for name in sorted(keep):
+        if name not in found:
+            raise ComposeError(
+                "a distribution that the runtime should keep is not in the interpreter",
+                distribution=name,
+                file=prefix,
+                remedy=f"install {name} there, or take it out of `keep`",
+            )
+        entries |= _entries(prefix, site, found[name], minor)
+    return entries
+
+
+def _entries(prefix: Path, site: str, info: Path, minor: str) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    changed: dict[str, bytes | None] = {}
+    own = f"{site}/{info.name}/RECORD"
+    record = (info / "RECORD").read_bytes()
+    for row in record_rows(record.decode()):
+        path = posixpath.normpath(posixpath.join(site, row[0]))
+        file = prefix / path
+        if path.startswith("../") or "__pycache__" in path or not file.is_file():
+            changed[path] = None
+        elif path != own:
+            executable = bool(file.stat().st_mode & 0o111)
+            entries[path] = Entry(source=file, executable=executable)
+            if not path.startswith(f"{site}/") and (data := with_header(file.read_bytes(), minor)):
+                entries[path] = Entry(data=data, executable=executable)
+                changed[path] = data
+    entries[own] = Entry(data=corrected(record, changed, site))
+    return entries

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Protocol, Self, cast
 
 from stackbuild.errors import IntegrityError
+from stackbuild.files import EARLIEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 ROOT = "python"
 """The directory that everything in an `install_only` archive stands in."""
-MTIME = 315532800
-"""1980-01-01, the earliest time that every archive format can tell."""
 
 
 def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -78,7 +77,7 @@ class GzipWriter:
 
 def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
     info = tarfile.TarInfo(name)
-    info.mtime = MTIME
+    info.mtime = EARLIEST
     if entry.link is not None:
         info.type = tarfile.SYMTYPE
         info.linkname = entry.link

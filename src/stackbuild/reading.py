@@ -209,13 +209,11 @@ class Item(Generic[T]):
         for key in table:
             if key not in known and not (formats and key == "format"):
                 raise self[key].error("is not known", f"one of {', '.join(known)}")
-        return make(
-            **{
-                key.replace("-", "_"): read(self[key])
-                for key, read in known.items()
-                if key in table or key in required
-            }
-        )
+        given: dict[str, object] = {}
+        for key, read in known.items():
+            if key in table or key in required:
+                given[key.replace("-", "_")] = read(self[key])
+        return make(**given)
 
     def _check_format(self, known: Sequence[int]) -> None:
         item = self["format"]

@@ -613,7 +613,7 @@ def test_any_edit_of_a_lock_is_noticed(project: Project, old: str, new: str) -> 
     path.write_text(text.replace(old, new))
     with pytest.raises(LockError) as caught:
         project.lock()
-    assert "tool.stackbuild.checksum: the lock says something else than it did" in str(caught.value)
+    assert "tool.stackbuild.checksum does not match the contents of the lock" in str(caught.value)
 
 
 def test_a_moved_project_with_a_folder_as_index_stays_locked(tmp_path: Path) -> None:

@@ -238,9 +238,9 @@ def _layer_lock(values: dict[str, Any]) -> LayerLock:
     distributions = read_packages(values)
     digest = content_digest(distributions, fields.get("interpreter"), fields.get("own"))
     if digest != fields["digest"]:
-        raise tool["digest"].error("is not that of the packages", digest)
+        raise tool["digest"].error("does not match the packages", digest)
     if checksum != _checksum(values):
-        raise tool[_CHECKSUM].error("is not that of what the lock says", None)
+        raise tool[_CHECKSUM].error("does not match the contents of the lock")
     return LayerLock(python_version=fields.pop("python"), distributions=distributions, **fields)
 
 

@@ -335,3 +335,20 @@ def test_the_overlays_programs_are_executable_on_both_platforms() -> None:
     for program in programs:
         assert program.stat().st_mode & 0o111, program
         ast.parse(program.read_text(encoding="utf-8"))
+
+
+def test_the_walk_of_the_architecture_names_what_there_is() -> None:
+    """Each function or class that a step names exists, and is named once."""
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    walk = page.partition("## One wheel and one overlay")[2].partition("\n## ")[0]
+    steps = re.findall(r"`((?:\w+\.){2,})(\w+)`", walk)
+    assert len(steps) > 20
+    assert len(set(steps)) == len(steps)
+    for module, name in steps:
+        path = PACKAGE / f"{module.rstrip('.').replace('.', '/')}.py"
+        defined = {
+            node.name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert name in defined, f"{module}{name}"

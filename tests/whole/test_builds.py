@@ -400,7 +400,7 @@ def test_requirements_of_a_build_that_cannot_be_had(project: BuildProject) -> No
     with pytest.raises(LockError) as caught:
         project.lock()
     text = str(caught.value)
-    assert text.startswith("what building tiny 1.0 requires cannot be had\n  layer: fw\n")
+    assert text.startswith("the build requirements of tiny 1.0 are not available\n  layer: fw\n")
     assert "  expected: nowhere\n" in text
     assert "`build-wheel.tiny`" in text
 

@@ -199,7 +199,7 @@ class TestMirror:
     def test_a_mirror_without_the_file(self, workspace: Workspace) -> None:
         with serving() as server, pytest.raises(FetchError) as caught:
             from_mirror(server, workspace)
-        assert caught.value.message == "the interpreter of a runtime cannot be had"
+        assert caught.value.message == "the interpreter of a runtime is not available"
         details = dict(caught.value.details)
         assert details["layer"] == "cpython"
         assert details["platform"] == "linux-x64"

@@ -56,11 +56,11 @@ def build_wheel(
     runtime = stack.layers[order.layer.runtime]
     archive = provide_runtime(stack, runtime, order.platform, order.runtime, workspace, messages)
     interpreter = unpacked_interpreter(archive, workspace)
-    with _bench(order, interpreter, workspace, messages) as bench:
+    with _prepared(order, interpreter, workspace, messages) as build:
         try:
-            kept, pins = bench.built()
+            kept, pins = build.built()
         except RunError as error:
-            raise _failed(bench, error) from None
+            raise _failed(build, error) from None
     for library, file in kept.foreign.items():
         messages.warn(
             f"{order.subject}: {file} needs {library}, which is neither in the wheel nor on"
@@ -81,9 +81,9 @@ def build_wheel(
 
 
 @contextmanager
-def _bench(
+def _prepared(
     order: BuildOrder, interpreter: Interpreter, workspace: Workspace, messages: Messages
-) -> Iterator[_Bench]:
+) -> Iterator[_Build]:
     """An empty directory for the build, which nobody else uses meanwhile."""
     staging = workspace.builds / "staging"
     directory = staging / order.recipe[:16]
@@ -102,7 +102,7 @@ def _bench(
             echo=messages.note if policy.logging else None,
         )
         try:
-            yield _Bench(
+            yield _Build(
                 order=order,
                 workspace=workspace,
                 messages=messages,
@@ -128,7 +128,7 @@ def _config_settings(order: BuildOrder, workspace: Workspace) -> dict[str, str |
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Bench:
+class _Build:
     """Where one wheel is built, and with what."""
 
     order: BuildOrder
@@ -261,8 +261,8 @@ def _sweep(staging: Path) -> None:
                 remove_tree(directory)
 
 
-def _failed(bench: _Bench, error: RunError) -> LockError:
-    order, log = bench.order, bench.runner.log
+def _failed(build: _Build, error: RunError) -> LockError:
+    order, log = build.order, build.runner.log
     last = tail(log)
     return LockError(
         f"building {order.subject} failed",

@@ -56,7 +56,7 @@ def pin_requirements(
         if isinstance(reason, FetchError):
             raise reason from None
         raise LockError(
-            f"what building {order.subject} requires cannot be had",
+            f"the build requirements of {order.subject} are not available",
             layer=order.layer.name,
             platform=order.platform,
             distribution=order.name,

@@ -203,7 +203,7 @@ class ExportDirectory:
     def forget_older(self, messages: Messages) -> None:
         """Remove everything but the current manifests and their archives.
 
-        For a shelf that only one root is installed from. Raises OSError.
+        For a directory that only one root is installed from. Raises OSError.
         """
         with locked(self.directory / LOCK, messages):
             before = self.index()

@@ -49,14 +49,14 @@ def publish(
     """
     if level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=level))
-    shelf = ExportDirectory(to)
-    shelf.check(messages)
-    index = shelf.index()
+    exports = ExportDirectory(to)
+    exports.check(messages)
+    index = exports.index()
     locks = load_locks(stack, workspace, pairs)
-    shelf.claim()
-    shelf.sweep()
+    exports.claim()
+    exports.sweep()
     seals = Seals(workspace.cache, to, read_all=check)
-    run = _Publishing(stack, workspace, messages, locks, shelf, index, format_, seals)
+    run = _Publishing(stack, workspace, messages, locks, exports, index, format_, seals)
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
@@ -68,7 +68,7 @@ def publish(
     ordered = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
     if ordered:
         manifests = [item.manifest for item in ordered]
-        shelf.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
+        exports.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
     seals.save()
     return PublishReport(layers=tuple(ordered), failures=tuple(failures))
 
@@ -87,7 +87,7 @@ class _Publishing:
     workspace: Workspace
     messages: Messages
     locks: Mapping[tuple[str, Platform], LayerLock]
-    shelf: ExportDirectory
+    exports: ExportDirectory
     index: Index
     format_: ArchiveFormat
     seals: Seals
@@ -113,13 +113,13 @@ class _Publishing:
 
     def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
         composition = compose(parts, self.stack.frames, cache)
-        before = self.shelf.current(self.index, parts.target.layer.name, parts.target.platform)
-        there = self.shelf.complete(composition.manifest, self.format_, self.seals)
-        was_there = self.shelf.has_archive(composition.manifest, self.format_)
+        before = self.exports.current(self.index, parts.target.layer.name, parts.target.platform)
+        there = self.exports.complete(composition.manifest, self.format_, self.seals)
+        was_there = self.exports.has_archive(composition.manifest, self.format_)
         manifest = there or self._write(composition, cache)
         return PublishedLayer(
             manifest=manifest,
-            path=self.shelf.manifest_path(manifest).with_name(manifest.archive.name),
+            path=self.exports.manifest_path(manifest).with_name(manifest.archive.name),
             is_new=there is None,
             was_damaged=there is None and was_there,
             download=_download(before, manifest),
@@ -127,14 +127,14 @@ class _Publishing:
 
     def _write(self, composition: Composition, cache: FrameCache) -> Manifest:
         manifest = composition.manifest
-        directory = self.shelf.platform(manifest.platform)
+        directory = self.exports.platform(manifest.platform)
         try:
             archive = write_archive(composition, cache, directory, self.format_)
         except LostFrameError:
             _drop_damaged(composition, cache)
             raise
         manifest = replace(manifest, archive=archive)
-        self.shelf.put(manifest)
+        self.exports.put(manifest)
         self.seals.put(directory / archive.name, archive)
         return manifest
 

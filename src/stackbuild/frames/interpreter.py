@@ -40,8 +40,8 @@ def chosen_files(
 ) -> tuple[ArchiveFile, ...]:
     """The files of `archive` for a layer that keeps the distributions called in `keep`.
 
-    Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668; it would
-    speak of whoever made the archive), and everything in site-packages, with
+    Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668; it
+    speaks of the maker of the archive), and everything in site-packages, with
     the scripts that belong to it, but for what is kept. A script that is bound to
     the interpreter's place gets a launcher that is not; where RECORD knows the
     script, RECORD is changed too. Raises IntegrityError.

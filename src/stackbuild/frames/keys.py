@@ -27,7 +27,7 @@ _LEAST_TABLE_LOG = 22
 _MOST_CHAIN_LOG = 24
 _MOST_HASH_LOG = 23
 _FAST_LEVELS = range(-100, 6)
-"""Whoever asks for these wants speed, which larger tables would take."""
+"""Levels chosen for speed, which larger tables would reduce."""
 
 
 @cache

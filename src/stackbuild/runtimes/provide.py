@@ -95,7 +95,7 @@ def provide_runtime(
             tell(archive, failures)
             return archive
     raise FetchError(
-        "the interpreter of a runtime cannot be had",
+        "the interpreter of a runtime is not available",
         layer=layer.name,
         platform=platform,
         expected=f"CPython {runtime_lock.python_version}",

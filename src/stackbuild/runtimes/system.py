@@ -54,7 +54,7 @@ print(json.dumps({
 def system_contents(facts: Facts, messages: Messages) -> dict[str, Entry]:
     """The entries of the CPython in /usr, by path relative to the prefix.
 
-    Warns where pip cannot be had, so that ensurepip stays out.
+    Warns where pip is not available, so that ensurepip stays out.
     """
     minor = facts.minor
     entries = posix_contents(facts.prefix, minor, own=False)

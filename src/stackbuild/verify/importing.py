@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stackbuild.processes import end_marked
 from stackbuild.verify.model import TIME_LIMIT, Outcome
-from stackbuild.verify.server import Once, Server, Surroundings, import_environment
+from stackbuild.verify.server import ImportSettings, Once, Server, import_environment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -49,7 +49,7 @@ def import_modules(
     """Import `modules` with `interpreter`, `jobs` at once, and tell what came of each.
 
     `limit` is the time for one import in seconds; `environment` is set beside
-    what `surroundings` sets. Raises OSError where the interpreter cannot be started.
+    what `import_environment` sets. Raises OSError where the interpreter cannot be started.
     """
     if not modules:
         return {}
@@ -58,13 +58,13 @@ def import_modules(
         tempfile.TemporaryDirectory(prefix="stackbuild-", ignore_cleanup_errors=True) as scratch,
         messages.task("importing", len(modules), unit="modules") as task,
     ):
-        surroundings = Surroundings(
+        settings = ImportSettings(
             interpreter=interpreter,
             environment=import_environment(Path(scratch), environment or {}),
             scratch=Path(scratch),
             limit=limit,
         )
-        run = _Run(surroundings, task, fork)
+        run = _Run(settings, task, fork)
         run.add(_by_package(modules) if fork else [_Job((name,), True) for name in modules])
         try:
             run.all(jobs)
@@ -84,7 +84,7 @@ def _by_package(modules: Collection[str]) -> list[_Job]:
 
 @dataclass
 class _Run:
-    surroundings: Surroundings
+    settings: ImportSettings
     task: Task
     fork: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class _Run:
         try:
             while (job := self._next()) is not None:
                 if self.fork and (server is None or not server.is_alive):
-                    server = self._started(Server(self.surroundings))
+                    server = self._started(Server(self.settings))
                 try:
                     self._do(job, server)
                 finally:
@@ -175,7 +175,7 @@ class _Run:
 
     def _results(self, job: _Job, server: Server | None) -> Iterator[dict[str, Any]]:
         if server is None:
-            once = self._started(Once(job.modules[0], self.surroundings))
+            once = self._started(Once(job.modules[0], self.settings))
             yield once.result()
             self._running.discard(once)
         else:

@@ -227,8 +227,8 @@ def check_libraries(
 ) -> list[Finding]:
     """A finding for each library that a distribution of `layer` needs and nobody brings.
 
-    And one for its files that are for another processor. Where a library may
-    be is told in `loaders`; `host_libraries` are globs on further ones, on the
+    And one for its files that are for another processor. `Neighbours.missing` tells
+    where a library may be; `host_libraries` are globs on further ones, on the
     whole name or its last part. `entries` are known import errors: of modules
     that cannot be imported here, those that name a library allow it to be missing.
     """

@@ -25,9 +25,9 @@ class Rules:
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Wheel and module of an entry of `allow_import_errors` to where the entry stands."""
     skip_modules: tuple[str, ...] = ()
-    """Globs on the names of modules that are not imported, beside `native.LEFT_OUT`."""
+    """Globs on the names of modules that are not imported, beside `deployed.LEFT_OUT`."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that are set while modules are imported, beside those of `surroundings`."""
+    """Variables that are set while modules are imported (`server.import_environment`)."""
     host_libraries: tuple[str, ...] = ()
     """Globs on shared libraries that the host is expected to have."""
     time_limit: float = TIME_LIMIT

@@ -87,7 +87,7 @@ def import_environment(scratch: Path, more: Mapping[str, str]) -> dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ImportSettings:
     """Where and how processes are started."""
 
     interpreter: Path
@@ -106,15 +106,15 @@ class Surroundings:
 class Server:
     """A process that forks others; one task at a time."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._limit = surroundings.limit
+    def __init__(self, settings: ImportSettings) -> None:
+        self._limit = settings.limit
         self._process = subprocess.Popen(
-            surroundings.command(),
+            settings.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=dict(surroundings.environment),
-            cwd=surroundings.scratch,
+            env=dict(settings.environment),
+            cwd=settings.scratch,
             start_new_session=True,
         )
         self._rest = b""
@@ -176,19 +176,19 @@ class Server:
 class Once:
     """A process that imports one module, for where processes cannot be forked."""
 
-    def __init__(self, module: str, surroundings: Surroundings) -> None:
+    def __init__(self, module: str, settings: ImportSettings) -> None:
         self._begin = time.monotonic()
         self._module = module
-        self._limit = surroundings.limit
-        self._log = surroundings.scratch / f"{module}.log"
+        self._limit = settings.limit
+        self._log = settings.scratch / f"{module}.log"
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                surroundings.command(module),
+                settings.command(module),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env=dict(surroundings.environment),
-                cwd=surroundings.scratch,
+                env=dict(settings.environment),
+                cwd=settings.scratch,
                 start_new_session=True,
             )
 

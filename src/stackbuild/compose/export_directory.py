@@ -63,6 +63,8 @@ class ExportDirectory:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._manifests: dict[bytes, Manifest] = {}
+        """Those read, by their bytes: what is current is mostly what is published again."""
 
     def check(self, messages: Messages) -> None:
         """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
@@ -115,9 +117,12 @@ class ExportDirectory:
 
     def _read(self, path: Path) -> Manifest | None:
         try:
-            return manifest_from_json(read_regular(path, MAX_SIZE + 1), str(path))
+            data = read_regular(path, MAX_SIZE + 1)
+            if data not in self._manifests:
+                self._manifests[data] = manifest_from_json(data, str(path))
         except (OSError, IntegrityError):
             return None
+        return self._manifests[data]
 
     def _manifest_path(self, manifest: Manifest, format_: ArchiveFormat) -> Path:
         name = archive_name(manifest, format_)

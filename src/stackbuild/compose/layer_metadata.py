@@ -143,23 +143,26 @@ class Licensed:
 
 def licence_files(items: Iterable[Licensed], layout: Layout) -> dict[str, FileContent | Link]:
     """An overview: each distribution's licence, and the files in the layer that hold its text."""
+    own, site = f"{layout.stdlib}/LICENSE.txt", f"{layout.site_packages}/"
     overview = [
         {
             "name": item.name,
             "version": item.version,
             "licence": item.frame_set.licence,
-            "files": [path for path in item.frame_set.paths if _is_licence(path, layout)],
+            "files": [
+                path for path in item.frame_set.paths if path == own or _is_licence(path, site)
+            ],
         }
         for item in items
     ]
     return {LICENCES: _json(overview, indent=2)}
 
 
-def _is_licence(path: str, layout: Layout) -> bool:
-    if path == f"{layout.stdlib}/LICENSE.txt":
-        return True
-    site = f"{layout.site_packages}/"
-    return path.startswith(site) and bool(_LICENCE_FILE.fullmatch(path, len(site)))
+def _is_licence(path: str, site: str) -> bool:
+    # The cheap questions first: a layer may have tens of thousands of files.
+    if ".dist-info/" not in path or not path.startswith(site):
+        return False
+    return bool(_LICENCE_FILE.fullmatch(path, len(site)))
 
 
 def _text(text: str) -> FileContent:

@@ -19,16 +19,19 @@ import pytest
 from stackbuild import files
 from stackbuild.errors import obstacle
 from stackbuild.files import (
+    Pieces,
     _filelocked,
     atomic_copy,
     atomic_directory,
     atomic_write,
     is_inside,
     locked,
+    mode_of,
     open_regular,
     read_regular,
     remove_tree,
     tree_size,
+    why,
     work_path,
 )
 from stackbuild.messages import Silent
@@ -598,10 +601,116 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     assert after == before
 
 
-def test_a_deep_tree_is_removed(tmp_path: Path) -> None:
-    top = tmp_path / "top"
+def test_why_a_file_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "missing", tmp_path / "file" / "x"):
+        with pytest.raises((FileNotFoundError, NotADirectoryError)) as caught:
+            open_regular(path)
+        assert why(caught.value) == "does not exist"
+    with pytest.raises(IsADirectoryError) as directory:
+        open_regular(tmp_path)
+    assert why(directory.value) == f"cannot be read ({os.strerror(errno.EISDIR)})"
+
+
+def test_the_mode_of_what_is_there_and_of_what_is_not(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "file").chmod(0o640)
+    assert mode_of(tmp_path / "link") == stat.S_IFREG | 0o640
+    assert stat.S_ISDIR(mode_of(tmp_path))
+    assert mode_of(tmp_path / "missing") == mode_of(tmp_path / "file" / "x") == 0
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_pieces_of_any_sizes_are_read_in_pieces_of_another(size: int) -> None:
+    whole = b"abcdefgh"
+    for cut in range(len(whole) + 1):
+        pieces = Pieces(iter([b"", whole[:cut], b"", b"", whole[cut:]]))
+        found = [b"".join(pieces.take(size)) for _ in range(9)]
+        assert found == [whole[place : place + size] for place in range(0, 9 * size, size)]
+
+
+def test_a_read_gives_what_is_at_hand() -> None:
+    pieces = Pieces(iter([b"", b"abc", b"", b"d"]))
+    assert [pieces.read(size) for size in (0, 1, 9, 9, 9, 9)] == [b"", b"a", b"bc", b"d", b"", b""]
+
+
+def test_what_is_not_removed_at_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "file").touch()
+    refused: list[str] = []
+
+    def refuse_once(name: str) -> None:
+        remove = getattr(os, name)
+
+        def first_refuse(path: str, *, dir_fd: int | None = None) -> None:
+            if Path(path).name not in refused:
+                refused.append(Path(path).name)
+                raise PermissionError(errno.EACCES, "not allowed", path)
+            remove(path, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, name, first_refuse)
+
+    refuse_once("unlink")
+    refuse_once("rmdir")
+    remove_tree(tmp_path / "tree")
+    assert refused == ["file", "sub", "tree"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "handler"), [((3, 11, 9), "onerror"), ((3, 12, 0), "onexc"), ((3, 13, 0), "onexc")]
+)
+def test_each_python_is_told_what_to_do_about_errors(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], handler: str
+) -> None:
+    called: list[tuple[object, ...]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "version_info", version)
+        patch.setattr(shutil, "rmtree", lambda *args, **named: called.append((args, named)))
+        files._remove_directory(Path("d"))
+    assert called == [((Path("d"),), {handler: files._make_writable})]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the modes of POSIX")
+def test_what_is_moved_up_is_its_owner_s_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "e" / "file").write_bytes(b"x")
+    for name in ("d/e", "d"):
+        (tmp_path / name).chmod(0o555)
+    rename = Path.rename
+    modes: list[int] = []
+
+    def observe(path: Path, target: Path) -> Path:
+        modes.append(stat.S_IMODE(path.parent.stat().st_mode))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", observe)
+    files._flatten(tmp_path)
+    assert modes == [0o700, 0o700]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"x"]
+
+
+@pytest.fixture
+def reachable_by_rm() -> Iterator[Path]:
+    """A directory that can be removed however deep it is.
+
+    pytest fails on a deep tree that a failed or killed test has left in its own directory,
+    in every later run, and `make mutants` would take that for a change that is noticed.
+    """
+    directory = tempfile.mkdtemp()
+    yield Path(directory)
+    subprocess.run(["rm", "-rf", directory], check=True)
+
+
+def test_a_deep_tree_is_removed(reachable_by_rm: Path) -> None:
+    top = reachable_by_rm / "top"
     (top / "a").mkdir(parents=True)
-    (top / "a" / "link").symlink_to(tmp_path)
+    (top / "a" / "link").symlink_to(reachable_by_rm)
     # From within: the whole path is longer than the system takes.
     before = Path.cwd()
     os.chdir(top)
@@ -613,4 +722,4 @@ def test_a_deep_tree_is_removed(tmp_path: Path) -> None:
     finally:
         os.chdir(before)
     remove_tree(top)
-    assert list(tmp_path.iterdir()) == []
+    assert list(reachable_by_rm.iterdir()) == []

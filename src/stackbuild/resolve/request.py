@@ -48,8 +48,6 @@ class ResolveRequest:
     built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
     """Distributions that are not looked up, since they were built from source."""
     no_deps: bool = False
-    every_file: bool = False
-    """Tell the wheels for all platforms instead of the best one for the target."""
     refresh: bool = False
     """Ask the indexes anew, whatever they allow to be remembered."""
 

@@ -161,7 +161,7 @@ class Uv:
         """
         bound = request.overrides.keys() & request.indexes.sources.keys()
         requirements = [f"{name}{request.overrides[name]}" for name in sorted(bound)]
-        if request.every_file or not requirements:
+        if not requirements:
             return {}
         alone = replace(
             request, requirements=tuple(requirements), overrides={}, stand_ins=(), no_deps=True
@@ -208,8 +208,7 @@ class Uv:
         words += ["--config-file", "uv.toml", "--constraints", "constraints.txt"]
         words += ["--overrides", "overrides.txt"]
         words += ["--python-version", str(request.target.python)]
-        platform = ["--python-platform", request.target.uv_platform]
-        words += ["--universal"] if request.every_file else platform
+        words += ["--python-platform", request.target.uv_platform]
         words += [*self._common, "--only-binary", ":all:"]
         words += [word for name in sorted(request.from_source) for word in ("--no-binary", name)]
         words += ["--no-deps"] if request.no_deps else []
@@ -264,39 +263,41 @@ def _read_answer(
         elif name in fixed:
             found.append(fixed[name])
         else:
-            found += _found(package, path.parent, request)
+            found.append(_found(package, path.parent, request))
     found.sort(key=lambda item: item.name)
     return ResolveResult(found=found, missed=sorted(missed), met=met)
 
 
-def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> list[Found]:
+def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> Found:
+    """The source distribution, or the best wheel; uv names one for any platform beside it."""
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 
     name = canonicalize_name(package["name"])
-    files = [package["sdist"]] if name in request.from_source else package["wheels"]
-    found = []
+    files: list[dict[str, Any]] = (
+        [package["sdist"]] if name in request.from_source else package["wheels"]
+    )
+    named = {}
     for file in files:
         url = file.get("url") or (directory / file["path"]).resolve().as_uri()
-        found.append(
-            Found(
-                name=name,
-                version=Version(package["version"]),
-                file=file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2],
-                url=without_credentials(url),
-                sha256=file.get("hashes", {}).get("sha256"),
-                size=file.get("size"),
-            )
-        )
-    # uv names a wheel for any platform beside the one for this one.
-    return found if request.every_file else [min(found, key=lambda item: _rank(item, request))]
+        named[file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]] = (file, url)
+    best = min(named, key=lambda file_name: _rank(file_name, request))
+    file, url = named[best]
+    return Found(
+        name=name,
+        version=Version(package["version"]),
+        file=best,
+        url=without_credentials(url),
+        sha256=file.get("hashes", {}).get("sha256"),
+        size=file.get("size"),
+    )
 
 
-def _rank(found: Found, request: ResolveRequest) -> float:
+def _rank(file_name: str, request: ResolveRequest) -> float:
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     try:
-        rank = request.target.rank(parse_wheel_filename(found.file)[3])
+        rank = request.target.rank(parse_wheel_filename(file_name)[3])
     except InvalidWheelFilename:
         rank = None
     return math.inf if rank is None else rank

@@ -96,7 +96,7 @@ class Variant:
             own = self.config.dependencies.get(platform, ())
             texts = {str(item.requirement): item for item in own}
             found[platform] = {k: item for k, item in texts.items() if k not in everywhere}
-        # What every platform names is no matter of one of them.
+        # What each platform names becomes a dependency of all platforms.
         for text in list(found[self.platforms[0]]):
             if all(text in found[platform] for platform in self.platforms):
                 everywhere[text] = found[self.platforms[0]][text]

@@ -181,6 +181,45 @@ def test_a_shared_entry_stays_shared_if_the_own_one_has_all_its_platforms(tmp_pa
     assert layers["plain"].policy(Platform.MACOSX_X64).skip == {}
 
 
+def test_a_shared_build_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    def packages(reason: str, **settings: str) -> dict[str, object]:
+        build = {"reason": reason, "configSettings": settings}
+        return {"buildWheel": {"a": {"linux-x64": build}}}
+
+    shared = {"packages": packages("shared", x="1")}
+    write_json(tmp_path / "older" / "shared-config.json", shared)
+    write_variant(tmp_path / "older", "-own", {"packages": packages("own", y="2")})
+    write_variant(tmp_path / "older", "-plain", {})
+    layers = load_stack(import_runenv(tmp_path / "older", tmp_path / "stack").spec).layers
+    for name, settings in (("own", {"y": "2"}), ("plain", {"x": "1"})):
+        (build,) = layers[name].policy(LINUX).build_wheel.values()
+        assert build.config_settings == settings
+
+
+def test_a_variant_without_dependencies_uses_no_index(tmp_path: Path) -> None:
+    registries = {"additional": ["https://wheels.pytorch.example/whl/cpu"]}
+    write_json(tmp_path / "older" / "shared-config.json", {"registries": registries})
+    write_variant(tmp_path / "older", "-empty", {})
+    write_variant(tmp_path / "older", "-some", {"packages": {"dependencies": ["six"]}})
+    layers = load_stack(import_runenv(tmp_path / "older", tmp_path / "stack").spec).layers
+    assert layers["empty"].package_indexes == {}
+    # Something may require torch.
+    assert layers["some"].package_indexes.keys() == {"torch", "torchaudio", "torchvision"}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_directory_is_linked_in_place_if_nothing_in_it_is_left_out(
+    tmp_path: Path, *, whole: bool
+) -> None:
+    origin = tmp_path / "origin"
+    write_file(origin / "lib" / "a.txt")
+    if not whole:
+        (origin / "lib" / "gone").symlink_to("nowhere")
+    write_overlays(variant(origin, config({})), ["lib/"], tmp_path)
+    assert (tmp_path / "overlays" / "x").is_symlink() is whole
+    assert (tmp_path / "overlays" / "x" / "lib" / "a.txt").is_file()
+
+
 def test_shared_import_errors_are_written_once(tmp_path: Path) -> None:
     write_json(tmp_path / "older" / "shared-config.json", {})
     for name in ("-one", "-two"):

@@ -120,6 +120,17 @@ def test_of_two_missing_wheels_the_one_that_matters_is_told(project: Project) ->
     assert _error(project).message == "zzz 1.0 has no wheel for linux-x64"
 
 
+def test_a_missing_wheel_that_uv_avoids_does_not_hide_a_contradiction(project: Project) -> None:
+    project.wheel("choice", "2.0", requires=("aaa",))
+    project.wheel("choice", "1.0")
+    project.wheel("aaa", "1.0", MAC)
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+    project.wheel("top", "1.0", requires=("base<2",))
+    project.write(_fw("choice", "base>=2", "top") + LENIENT)
+    assert _error(project).message == "the requirements of fw contradict each other"
+
+
 def test_a_wheel_that_a_contradiction_leads_to_is_not_called_missing(project: Project) -> None:
     """uv goes back to versions without wheels before it gives up."""
     project.wheel("old", "1.0", MAC)

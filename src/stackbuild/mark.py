@@ -55,10 +55,10 @@ _NAMES = {
     Kind.CACHE: "a cache directory",
 }
 _ELSEWHERE = {
-    Kind.ROOT: "name another root directory",
-    Kind.STORE: "name another store: stackbuild install --store DIR",
-    Kind.EXPORTS: "name another directory: stackbuild publish --to DIR",
-    Kind.CACHE: "name another directory with STACKBUILD_CACHE_DIR",
+    Kind.ROOT: "choose another root directory",
+    Kind.STORE: "choose another store: stackbuild install --store DIR",
+    Kind.EXPORTS: "choose another directory: stackbuild publish --to DIR",
+    Kind.CACHE: "choose another directory with STACKBUILD_CACHE_DIR",
 }
 """What names a directory of each kind."""
 
@@ -169,7 +169,7 @@ def check_owner(directory: Path) -> None:
             file=directory,
             expected=f"owner {os.geteuid()} (this account) or 0",
             found=f"owner {min(others)}",
-            remedy="run the command as that account, or name a store of this one: "
+            remedy="run the command as that account, or use a store of this one: "
             "stackbuild install --store DIR",
         )
     if mode & OTHERS_WRITE:
@@ -178,8 +178,8 @@ def check_owner(directory: Path) -> None:
             file=directory,
             expected="no write permission for group and others",
             found=f"mode {mode:04o}",
-            remedy="name another store: stackbuild install --store DIR; or, if nobody else has put "
-            f"files into this one: chmod go-w {directory}",
+            remedy="choose another store: stackbuild install --store DIR; or, if all files in this "
+            f"one are yours: chmod go-w {directory}",
         )
 
 

@@ -241,7 +241,7 @@ def test_no_interpreter_to_make_bytecode_with(small: SmallStack, tmp_path: Path)
     assert [failed.layer for failed in report.failures] == ["cpython", "base", "app"]
     for failed in report.failures:
         assert str(failed.error) == (
-            "there is no CPython 3.99 on this machine to make bytecode with\n"
+            "no CPython 3.99 was found on this machine to compile bytecode\n"
             "  layer: cpython\n"
             "  to fix: install one (`uv python install 3.99.1`), or set `bytecode = false` under "
             "[tool.stackbuild.frames]"

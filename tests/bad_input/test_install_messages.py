@@ -46,7 +46,7 @@ def test_a_layer_that_is_not_published_for_the_platform(made: Publisher, root: P
         "  layer: atls\n"
         f"  expected: {host_platform()}\n"
         f"  to fix: publish it: stackbuild publish --layer atls --platform {foreign}; "
-        "or name one of those platforms with --platform"
+        "or choose one of those platforms with --platform"
     )
     assert not root.exists()
 
@@ -57,7 +57,9 @@ def test_a_chain_that_is_not_published(made: Publisher, root: Path) -> None:
     made.entries["framework"][made.platform] = [old]
     made.write_index()
     wanted = refused(made, root, "atls")
-    assert wanted.startswith("atls needs framework, which is not published as it needs it\n")
+    assert wanted.startswith(
+        "atls needs framework, which is not published in the required version\n"
+    )
     assert f"found: lock {old.lock[:12]}" in wanted
     assert f"stackbuild publish --layer framework --platform {made.platform}" in wanted
     assert not root.exists()
@@ -67,7 +69,7 @@ def test_a_place_where_nothing_is_published(tmp_path: Path, root: Path) -> None:
     assert fail(5, "install", "atls", "--from", tmp_path, "--root", root) == (
         f"error: nothing is published in {tmp_path}\n"
         "  expected: a file index.json\n"
-        "  to fix: name the place that `stackbuild publish` wrote to\n"
+        "  to fix: name the directory or address that `stackbuild publish` wrote to\n"
     )
     assert not root.exists()
 
@@ -132,7 +134,7 @@ def test_advice_names_no_option_that_the_command_lacks(
 
 def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
     assert fail(2, "install", "atls", "--from", "s3://bucket/x", "--root", root) == (
-        "error: layers cannot be taken from s3:// addresses\n"
+        "error: s3:// addresses are not supported as registries\n"
         "  expected: a directory, or an http:// or https:// address\n"
     )
 
@@ -140,7 +142,8 @@ def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
 def test_a_root_that_is_a_file(made: Publisher, root: Path) -> None:
     root.write_text("mine")
     assert fail(8, "install", "atls", "--from", made.directory, "--root", root) == (
-        f"error: {root} is a file, so it cannot be a root\n  to fix: name another root directory\n"
+        f"error: {root} is a file, so it cannot be a root\n"
+        "  to fix: choose another root directory\n"
     )
     assert root.read_text() == "mine"
     assert "nothing is installed in" in fail(8, "list", "--root", root)
@@ -168,7 +171,7 @@ def test_a_root_that_holds_something_else(
         "  expected: a missing or empty directory, or a file .stackbuild.tag that stackbuild "
         "made in it\n"
         f"  found: {name}\n"
-        "  to fix: name another root directory; or, if an earlier stackbuild made this "
+        "  to fix: choose another root directory; or, if an earlier stackbuild made this "
         "one, remove it and run the command again\n"
     )
     assert snapshot(root) == before
@@ -203,7 +206,7 @@ def test_a_layer_whose_name_is_not_valid(made: Publisher, root: Path, name: str)
 def test_an_archive_that_is_not_made_of_frames(made: Publisher, root: Path) -> None:
     made.archive_format = "tar.xz"
     made.publish("odd", {"p": {"x": "1"}})
-    assert "a format that cannot be installed in parts" in refused(made, root, "odd")
+    assert "an archive format that cannot be installed" in refused(made, root, "odd")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,7 @@ def test_a_program_that_the_layer_lacks(made: Publisher, root: Path) -> None:
     tool = root / "atls" / "bin" / "atls-tool"
     tool.chmod(0o444)
     message = fail(8, "run", "atls", "--root", root, "--", "atls-tool")
-    assert message.startswith("error: 'atls-tool' in atls cannot be executed\n")
+    assert message.startswith("error: 'atls-tool' in atls is not executable\n")
     message = fail(8, "run", "alts", "--root", root)
     assert "did you mean 'atls'?" in message
     message = fail(2, "run", "atls", "--root", root, "python", "-V")

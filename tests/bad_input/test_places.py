@@ -46,7 +46,7 @@ def test_an_empty_path_is_not_this_directory(words: tuple[str, ...], tmp_path: P
 
 def test_an_empty_place(made: Publisher, root: Path) -> None:
     message = fail(2, "install", "atls", "--from", "", "--root", root, cwd=made.directory)
-    assert message.startswith("error: the place to take layers from is empty\n")
+    assert message.startswith("error: the location of the registry is empty\n")
 
 
 @pytest.mark.parametrize("what", ["index", "manifest", "archive"])
@@ -83,7 +83,9 @@ def test_an_index_that_names_another_layers_manifest(made: Publisher, root: Path
     made.write_index()
     with pytest.raises(IntegrityError) as caught:
         install(["atls"], open_registry(str(made.directory)), root, None, Silent())
-    assert str(caught.value).startswith("the index names the manifest of something else\n")
+    assert str(caught.value).startswith(
+        "the index names the manifest of another layer or platform\n"
+    )
     assert f"expected: atls for {made.platform}" in str(caught.value)
     assert f"found: pgen for {made.platform}" in str(caught.value)
     assert not root.exists()
@@ -95,7 +97,7 @@ def test_a_chain_with_another_directory_than_the_layers(made: Publisher, root: P
     with pytest.raises(IntegrityError) as caught:
         install(["atls"], open_registry(str(made.directory)), root, None, Silent())
     assert str(caught.value) == (
-        "atls and framework do not agree on what framework is\n"
+        "atls was published for a different framework\n"
         "  layer: atls\n"
         f"  platform: {made.platform}\n"
         "  expected: framework in framework@7/\n"
@@ -133,7 +135,7 @@ def test_a_frame_without_its_files_is_brought_anew(made: Publisher, root: Path) 
     install(["atls", "pgen"], registry, root, None, Silent())
     for path in (root / ".stackbuild/store").glob("*/tree/bin/atls-tool"):
         path.unlink()
-    with pytest.raises(InstallError, match="not in the store any more"):
+    with pytest.raises(InstallError, match="missing from the store"):
         uninstall(["pgen"], root, Silent())
     # The next run goes on: from what is installed, or from the place where it is published.
     uninstall(["pgen"], root, Silent())
@@ -182,7 +184,7 @@ def test_publishing_below_a_file(tmp_path: Path) -> None:
         f"error: something that stackbuild did not make is in the way: {small.exports}\n"
     )
     assert (
-        "to fix: move it away, or name another cache with STACKBUILD_CACHE_DIR, or another "
+        "to fix: move it away, or choose another cache with STACKBUILD_CACHE_DIR, or another "
         "directory: stackbuild publish --to DIR\n"
     ) in message
     # As the message says.

@@ -44,7 +44,7 @@ def test_a_path_without_an_interpreter(
     code, err = refusal(capsys, path, "--to", tmp_path / "mirror")
     assert code == 2
     assert err == (
-        "error: this is no interpreter that runs, nor a prefix with one\n"
+        "error: this is neither a working interpreter nor a prefix with one\n"
         f"  file: {path}\n"
         "  expected: a CPython, or the directory it is installed in\n"
     )
@@ -60,9 +60,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changed", "found"),
     [
-        ("modules", "packed, it still looks for modules in /usr/local/lib/site-packages"),
+        ("modules", "packed, it still searches for modules in /usr/local/lib/site-packages"),
         ("start", "packed, it does not start: no"),
-        ("site", "packed, it does not look for distributions in its site-packages"),
+        ("site", "packed, it does not search for distributions in its site-packages"),
     ],
 )
 def test_a_python_of_the_operating_system_that_is_changed_in_another_way(

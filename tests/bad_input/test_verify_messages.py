@@ -143,9 +143,9 @@ def test_a_name_like_no_installed_layer(root: Path, command: list[str]) -> None:
 @pytest.mark.parametrize("mode", [(), ("--installed",)])
 def test_another_platform_than_the_roots(root: Path, mode: tuple[str, ...]) -> None:
     assert fail(2, "verify", *mode, "--root", root, "--platform", "windows-aarch64") == (
-        f"error: {root} holds layers for {host_platform()}\n"
+        f"error: {root} contains layers for {host_platform()}\n"
         f"  platform: {Platform.WINDOWS_AARCH64}\n"
-        "  to fix: name the root of that platform with --root\n"
+        "  to fix: choose a root for that platform with --root\n"
     )
 
 

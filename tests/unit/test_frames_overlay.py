@@ -198,7 +198,7 @@ def test_the_later_overlay_wins_with_overwrite(overlays: Path) -> None:
     (file,) = _read(_layer(*copies), overlays)
     assert (file.source.name, file.overwrite) == ("other.txt", True)
     copies[1] = CopyFiles(source="other.txt", target="a")
-    with pytest.raises(ComposeError, match="two overlays have one path") as caught:
+    with pytest.raises(ComposeError, match="two overlays have the same path") as caught:
         _read(_layer(*copies), overlays)
     assert "overwrite = true" in str(caught.value)
 
@@ -229,15 +229,19 @@ def _fail(overlays: Path, source: str, target: str = ".") -> str:
         ("missing", ".", "the source of an overlay is missing"),
         ("missing/", ".", "the source of an overlay is missing"),
         ("note.txt/", ".", "the source of an overlay is not a directory"),
-        ("../other", ".", "the source of an overlay leaves its directory"),
-        ("/etc", ".", "the source of an overlay leaves its directory"),
-        ("linux/../../x", ".", "the source of an overlay leaves its directory"),
-        ("note.txt", "../x", "the target of an overlay leaves the layer"),
-        ("note.txt", "/x", "the target of an overlay leaves the layer"),
-        ("note.txt", "{site-packages}/../../../../x", "the target of an overlay leaves the layer"),
+        ("../other", ".", "the source of an overlay is outside its directory"),
+        ("/etc", ".", "the source of an overlay is outside its directory"),
+        ("linux/../../x", ".", "the source of an overlay is outside its directory"),
+        ("note.txt", "../x", "the target of an overlay is outside the layer"),
+        ("note.txt", "/x", "the target of an overlay is outside the layer"),
+        (
+            "note.txt",
+            "{site-packages}/../../../../x",
+            "the target of an overlay is outside the layer",
+        ),
         ("*.md", ".", "the source of an overlay matches no file"),
         ("note.txt/*", ".", "the source of an overlay is not a directory"),
-        ("../*", ".", "the source of an overlay leaves its directory"),
+        ("../*", ".", "the source of an overlay is outside its directory"),
     ],
 )
 def test_bad_entries_are_refused(overlays: Path, source: str, target: str, message: str) -> None:
@@ -253,11 +257,11 @@ def test_an_empty_directory_is_refused(overlays: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("/etc/passwd", "a link of an overlay leaves its directory"),
-        ("../../note.txt", "a link of an overlay leaves its directory"),
-        ("nowhere", "a link of an overlay leads to nothing, or to itself"),
-        ("link", "a link of an overlay leads to nothing, or to itself"),
-        ("../lib/__pycache__", "a link of an overlay leads to something that is not copied"),
+        ("/etc/passwd", "a link of an overlay leads out of its directory"),
+        ("../../note.txt", "a link of an overlay leads out of its directory"),
+        ("nowhere", "a link of an overlay is broken or leads to itself"),
+        ("link", "a link of an overlay is broken or leads to itself"),
+        ("../lib/__pycache__", "the target of a link of an overlay is not copied"),
     ],
 )
 def test_links_that_leave_are_refused(overlays: Path, target: str, message: str) -> None:
@@ -268,10 +272,10 @@ def test_links_that_leave_are_refused(overlays: Path, target: str, message: str)
 @posix
 def test_a_source_that_leaves_through_a_link_is_refused(overlays: Path) -> None:
     (overlays / "app/out").symlink_to(overlays.parent)
-    assert _fail(overlays, "out") == "the source of an overlay leaves its directory"
+    assert _fail(overlays, "out") == "the source of an overlay is outside its directory"
 
 
 @posix
 def test_a_pipe_is_refused(overlays: Path) -> None:
     os.mkfifo(overlays / "app/linux/pipe")
-    assert _fail(overlays, "linux") == ("an overlay can only hold files, directories and links")
+    assert _fail(overlays, "linux") == ("an overlay can only contain files, directories and links")

@@ -115,7 +115,7 @@ BAD = {
     "another version": (_json(version="2.0"), JSON, "version '2.0' of the simple"),
     "no meta": (b'{"files": []}', JSON, "JSON without `meta`"),
     "no files": (b'{"meta": {"api-version": "1.0"}}', JSON, "JSON without `files`"),
-    "no object": (_json(7), JSON, "files[0] is no object"),  # type: ignore[arg-type]
+    "no object": (_json(7), JSON, "files[0] is not an object"),  # type: ignore[arg-type]
     "no url": (_json(_link(url=None)), JSON, "files[0] without `filename`, `url` or `hashes`"),
     "a local file": (_json(_link(url="file:///etc/x")), JSON, "is a file on this machine"),
     "no address": (_json(_link(url="javascript:1")), JSON, f"{WHEEL} is at javascript:1"),
@@ -158,7 +158,7 @@ def test_statuses() -> None:
         with pytest.raises(NotFoundError):
             read_page(f"{server.url}/base/")
         server.script("/base/", Status(401))
-        with pytest.raises(FetchError, match="the server refuses the file"):
+        with pytest.raises(FetchError, match="the server refuses the request"):
             read_page(f"{server.url}/base/")
 
 
@@ -221,7 +221,7 @@ def test_an_index_that_forbids_a_page_is_passed_over_where_another_has_it(tmp_pa
         settings = _settings(_index(server.url), default)
         assert _names(pages, settings) == ["base-1.0.zip"]
         assert set(pages.refusals) == {"base"}
-        with pytest.raises(FetchError, match="refuses the file"):
+        with pytest.raises(FetchError, match="refuses the request"):
             _names(pages, settings, "other")
 
 

@@ -118,7 +118,7 @@ def test_a_chain_that_turns_back_is_refused(made: Publisher) -> None:
     for layer in ("one", "two", "app"):
         with pytest.raises(IntegrityError) as caught:
             planned(made, layer)
-        assert "which stands on it" in str(caught.value)
+        assert "which depends on it" in str(caught.value)
         assert f"the chain of {layer} does not have" in str(caught.value)
 
 

@@ -229,7 +229,7 @@ def test_git_that_is_not_installed(
 @needs_git
 def test_a_work_tree_that_git_does_not_read(tree: Path) -> None:
     (tree / ".git/HEAD").write_text("nothing of git\n")
-    with pytest.raises(ComposeError, match="git does not read this work tree") as caught:
+    with pytest.raises(ComposeError, match="git cannot read this work tree") as caught:
         ProjectFiles(tree).below(tree / "app")
     assert "found: fatal: " in str(caught.value)
     assert f"git config --global --add safe.directory {tree}" in str(caught.value)
@@ -243,7 +243,7 @@ def test_a_work_tree_of_another_account(tree: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", str(tree.parent))
     monkeypatch.setenv("SUDO_UID", "")
     monkeypatch.setenv("LC_ALL", "C")
-    with pytest.raises(ComposeError, match="git does not read this work tree") as caught:
+    with pytest.raises(ComposeError, match="git cannot read this work tree") as caught:
         ProjectFiles(tree).below(tree / "app")
     assert "dubious ownership" in str(caught.value)
     git(tree, "config", "--global", "--add", "safe.directory", str(tree))

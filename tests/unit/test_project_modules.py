@@ -75,7 +75,9 @@ def test_a_link_out_of_the_project(project: Path, target: str, place: str) -> No
     up = target if place.startswith("app") else target.removeprefix("../")
     (project / place).unlink(missing_ok=True)
     (project / place).symlink_to(up.format(outside=project.parent))
-    message = f"a module of the layer leads out of the project, to {project.parent / 'secret.py'}"
+    message = (
+        f"a module of the layer is a link out of the project, to {project.parent / 'secret.py'}"
+    )
     assert refused(project) == message
 
 
@@ -83,7 +85,7 @@ def test_a_link_out_of_the_project(project: Path, target: str, place: str) -> No
 def test_a_package_that_leads_out_of_the_project(project: Path) -> None:
     (project / "app").rename(project.parent / "outside")
     (project / "app").symlink_to("../outside")
-    message = f"a module of the layer leads out of the project, to {project.parent / 'outside'}"
+    message = f"a module of the layer is a link out of the project, to {project.parent / 'outside'}"
     assert refused(project) == message
 
 
@@ -93,7 +95,7 @@ def test_links_that_stand_for_no_file(project: Path) -> None:
     assert refused(project) == "a module of the layer is a link to a directory"
     (project / "app/link").unlink()
     (project / "app/link").symlink_to("link")
-    assert refused(project) == "a module of the layer is not there, or not a file"
+    assert refused(project) == "a module of the layer is missing or is not a file"
 
 
 def test_a_name_that_the_platform_cannot_have(project: Path) -> None:
@@ -118,4 +120,4 @@ def test_what_git_ignores(project: Path, ignored: str, file: str) -> None:
         read(project)
     details = dict(caught.value.details)
     assert details["file"].endswith(file)
-    assert details["to fix"] == "take it out of .gitignore, or `git add --force` it"
+    assert details["to fix"] == "remove it from .gitignore, or add it with `git add --force`"

@@ -144,12 +144,12 @@ def test_wrong_files_are_asked_for_once(tmp_path: Path, left: bytes, sent: int) 
         with pytest.raises(IntegrityError) as caught:
             receive(f"{server.url}/f?key=secret", tmp_path / "f", size=len(DATA))
         assert server.count() == sent
-        assert caught.value.message == "the downloaded file is not the one that is expected"
+        assert caught.value.message == "the downloaded file is not the expected one"
         assert dict(caught.value.details) == {
             "file": f"{server.url}/f?…",
             "expected": f"sha256 {SHA256}",
             "found": f"sha256 {hashlib.sha256(wrong).hexdigest()}, {len(wrong)} bytes",
-            "to fix": "find out why the server has another file; if that is right, lock again",
+            "to fix": "find out why the server has another file; if that is intended, lock again",
         }
     assert list(tmp_path.iterdir()) == []
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_too_long(source: Path, tmp_path: Path) -> None:
         assert dict(caught.value.details) == {
             "file": source.as_uri(),
             "expected": f"{size} bytes",
-            "to fix": "find out why the server has another file; if that is right, lock again",
+            "to fix": "find out why the server has another file; if that is intended, lock again",
         }
         assert sum(heard.advanced) == CHUNK * (1 + (size == CHUNK))
     assert not (tmp_path / "f").exists()

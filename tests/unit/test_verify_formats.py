@@ -85,7 +85,7 @@ def test_code_of_dotnet_is_for_any_processor(file: Path) -> None:
 def test_what_only_begins_like_a_program(tmp_path: Path) -> None:
     text = b"MZ is how it begins.\n" * 9
     assert read(tmp_path / "notes.txt", text, ARM_WINDOWS) is None
-    with pytest.raises(ComposeError, match="a program file is damaged"):
+    with pytest.raises(ComposeError, match="a binary file is damaged"):
         read(tmp_path / "notes.dll", text, ARM_WINDOWS)
 
 
@@ -122,7 +122,7 @@ def test_damaged_files_are_told_and_nothing_else(
 def test_truncated_macho_files_are_damaged(file: Path) -> None:
     data = images.macho(needed=["@rpath/liba.dylib"])
     for size in (6, 20, 40, len(data) - 30):
-        with pytest.raises(ComposeError, match="a program file is damaged"):
+        with pytest.raises(ComposeError, match="a binary file is damaged"):
             read(file, data[:size], MAC)
 
 

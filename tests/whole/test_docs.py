@@ -46,7 +46,8 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
 NEEDS_INTERPRETER = re.compile(r"\bstackbuild (fetch|publish|build)\b")
 # What only machines print that cannot download the interpreter, or have fetched nothing yet.
 CIRCUMSTANCES = re.compile(
-    r"^(.*stands in for .*|.*compiles the bytecode instead of .*|downloading .*)\n", re.MULTILINE
+    r"^(.*is used instead of .*|.*compiles the bytecode instead of .*|downloading .*)\n",
+    re.MULTILINE,
 )
 # What differs between machines and versions, in what is shown and in what is printed.
 NUMBERS = (

@@ -113,7 +113,7 @@ def test_a_store_shared_by_two_roots(made: Publisher, tmp_path: Path) -> None:
     succeed("verify", "atls", "--installed", "--root", two)
     succeed("uninstall", "atls", "--root", two)
     out = json.loads(succeed("clean", "--root", two, "--json"))
-    assert any("frames of no layer" in item["what"] for item in out["freed"])
+    assert any("unused frames" in item["what"] for item in out["freed"])
     assert sorted(path.name for path in store.iterdir()) == [".stackbuild.tag", "lock", "roots"]
 
 
@@ -167,7 +167,7 @@ def test_a_link_of_one_frame_does_not_lead_files_of_another_elsewhere(
     base = made.publish("base", {"b": {"keep": "1"}})
     made.publish("evil", {"one": {"sub": Link("../base")}, "two": {"sub/keep": "2"}}, below=[base])
     message = fail(6, "install", "evil", "--from", made.directory, "--root", root)
-    assert "one frame of the layer has a directory where another one has a file" in message
+    assert "one frame of the layer has a directory where another has a file" in message
     assert not (root / "evil").exists()
     assert not (root / "current").exists()
 
@@ -240,9 +240,9 @@ def test_a_root_belongs_to_one_platform(made: Publisher, root: Path) -> None:
     message = fail(
         2, "install", "pgen", "--from", made.directory, "--root", root, "--platform", "host"
     )
-    assert f"holds layers for {foreign}, and a root belongs to one platform" in message
+    assert f"contains layers for {foreign}; a root is for one platform" in message
     message = fail(8, "run", "atls", "--root", root)
-    assert f"holds layers for {foreign}, which do not run here" in message
+    assert f"contains layers for {foreign}, which do not run here" in message
 
 
 def test_listing_a_root_and_a_place(made: Publisher, root: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_damaged_archive(tmp_path: Path, damage: str) -> None:
     else:
         archive.write_bytes(bytes([*good[:30], good[30] ^ 1, *good[31:]]))
     code, text = {
-        "flipped bit": (6, "a frame of the archive is not the one that the manifest names"),
+        "flipped bit": (6, "a frame of the archive does not match the manifest"),
         "cut off": (5, "the archive is shorter than its manifest says"),
         "missing": (5, "the archive that the index names is missing"),
     }[damage]

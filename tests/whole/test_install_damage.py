@@ -84,7 +84,7 @@ def test_a_damaged_store_is_repaired(
     done = stackbuild("install", "atls", "--from", made.directory, "--root", root)
     assert done.returncode == 0, done.stderr
     if damage is not without_listing:
-        assert done.stderr == f"framework is damaged and is repaired: {file}" + (
+        assert done.stderr == f"repairing damaged layer framework: {file}" + (
             " and 1 others\n"
             if damage in {emptied, same_size, executable, unreadable} and not unused
             else "\n"
@@ -138,7 +138,7 @@ def test_a_listing_with_other_contents(made: Publisher, root: Path) -> None:
     listing = frame_of(stored(root)) / "files.json"
     listing.write_bytes(listing.read_bytes().replace(b'"links":', b'"links"!'))
     message = stackbuild("install", "atls", "--from", made.directory, "--root", root).stderr
-    assert message == f"framework is damaged and is repaired: {listing}\n"
+    assert message == f"repairing damaged layer framework: {listing}\n"
     succeed("verify", "--installed", "--root", root)
 
 
@@ -256,7 +256,7 @@ def test_verify_goes_on_past_a_frame_that_the_store_has_lost(made: Publisher, ro
     assert done.returncode == 9
     assert done.stdout == (
         "frame not in the store: cpython 3.12.1 of cpython-3.12\n"
-        f"edited: framework/{MODULE} (numpy 2.2.6): found other contents of the same size\n"
+        f"edited: framework/{MODULE} (numpy 2.2.6): found different contents of the same size\n"
     )
     succeed("install", "atls", "--from", made.directory, "--root", root)
     succeed("verify", "--installed", "--root", root)

@@ -223,7 +223,7 @@ def test_an_index_that_forbids_what_another_one_has(project: Project) -> None:
         project.write(_fw("base") + f'[[tool.uv.index]]\nurl = "{server.url}"\n')
         error = _error(project)
     assert isinstance(error, FetchError)
-    assert f"the server refuses the file ({server.url}/base/)" in str(error)
+    assert f"the server refuses the request ({server.url}/base/)" in str(error)
 
 
 def _broken_page(server: Server) -> None:

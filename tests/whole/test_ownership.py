@@ -48,7 +48,7 @@ def test_a_store_in_a_directory_with_other_files(made: Publisher, root: Path) ->
     assert message.startswith(
         f"error: {other} is not empty and is no store directory of stackbuild"
     )
-    assert "  to fix: name another store: stackbuild install --store DIR" in message
+    assert "  to fix: choose another store: stackbuild install --store DIR" in message
     assert snapshot(other) == before
     assert not (root / "current").exists()
     # As the message says.
@@ -205,7 +205,7 @@ def test_a_moved_root_cleans_its_store(made: Publisher, root: Path) -> None:
     made.stack("2")
     succeed(*words, root)
     moved = root.rename(root.parent / "moved")
-    assert "frames of no layer" in succeed("clean", "--root", moved)
+    assert "unused frames" in succeed("clean", "--root", moved)
     assert tool(moved, "atls") == "atls 2"
 
 
@@ -221,7 +221,7 @@ def test_another_store_is_filled_from_and_cleaned(made: Publisher, root: Path) -
     assert read_state(root / "current").store == two
     assert "nothing to do" in succeed(*words, root)
     # What the root's own store held for it is freed.
-    assert "frames of no layer" in succeed("clean", "--root", root)
+    assert "unused frames" in succeed("clean", "--root", root)
     assert not list((root / ".stackbuild/store").glob("*/tree"))
     assert tool(root, "atls") == "atls 1"
     assert "generation 3" in succeed(*words, root, "--store", one)
@@ -249,7 +249,7 @@ def test_files_of_another_account_are_not_linked(made: Publisher, root: Path, wh
     assert message.startswith("error: a store belongs to another account")
     assert "  found: owner 12345\n" in message
     assert (
-        "  to fix: run the command as that account, or name a store of this one: stackbuild"
+        "  to fix: run the command as that account, or use a store of this one: stackbuild"
         in message
     )
     assert not (second / "current").exists()
@@ -301,7 +301,7 @@ def test_publishing_into_a_directory_with_other_files(
     before = snapshot(to)
     message = fail(7, *publish(small, to))
     assert "is no exports directory of stackbuild" in message
-    assert "  to fix: name another directory: stackbuild publish --to DIR" in message
+    assert "  to fix: choose another directory: stackbuild publish --to DIR" in message
     assert snapshot(to) == before
 
     # What was published before there were marks is recognised.
@@ -369,7 +369,7 @@ def test_a_cache_in_a_directory_with_other_files(
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     message = fail(2, "clean", *words, cwd=tmp_path)
     assert "is no cache directory of stackbuild" in message
-    assert "  to fix: name another directory with STACKBUILD_CACHE_DIR" in message
+    assert "  to fix: choose another directory with STACKBUILD_CACHE_DIR" in message
     small = SmallStack(tmp_path / "project", tmp_path / "other")
     small.lock()
     assert "is no cache directory" in fail(2, "lock", "--spec", small.spec)

@@ -530,7 +530,7 @@ copy-files = [
     [
         ("/launch/app.py", "a module of the layer is ignored by git, so it is not published"),
         ("/launch/helping/", "a module of the layer is a directory with no file"),
-        ("/overlays/", "git ignores all files of an overlay, so none is published"),
+        ("/overlays/", "git ignores all files of an overlay, so none of them is published"),
         ("note.txt", "git ignores the source of an overlay, so it is not published"),
     ],
 )

@@ -54,7 +54,7 @@ def test_a_stack_is_built_changed_and_built_again(real: SmallStack, tmp_path: Pa
     assert published.returncode == 0, published.stderr
     layers = {item["layer"]: item for item in json.loads(published.stdout)["layers"]}
     assert list(layers) == ["cpython", "base", "app"]
-    assert published.stderr.count("stands in") == 1
+    assert published.stderr.count("is used instead of") == 1
     manifest = json.loads(
         Path(layers["cpython"]["archive"]).with_suffix("").with_suffix(".json").read_bytes()
     )

@@ -53,7 +53,7 @@ def test_what_is_fetched_is_what_was_transferred(made: Publisher, root: Path, ra
     assert told == [
         f"127.0.0.1 does not support range requests: {server.url}/{made.platform}/"
         f"{manifest.archive.name} is read as a whole ({size_text(manifest.archive.size)}), "
-        f"where {size_text(manifest.frames[0].frame.size)} are needed"
+        f"although only {size_text(manifest.frames[0].frame.size)} are needed"
         for manifest in (framework, atls)
         if not ranges
     ]
@@ -84,7 +84,7 @@ def test_a_pause_that_the_server_asks_for(made: Publisher, root: Path) -> None:
 @pytest.mark.parametrize("url", ["http://h:99999/x", "https://[::1", "http://ann:secret@/"])
 def test_an_address_that_is_none(root: Path, url: str) -> None:
     message = fail(2, "install", "atls", "--from", url, "--root", root)
-    assert message.startswith("error: the address to take layers from is not valid\n")
+    assert message.startswith("error: the address of the registry is not valid\n")
     assert "secret" not in message
 
 

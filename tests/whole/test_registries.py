@@ -63,7 +63,7 @@ def test_a_lower_layer_of_the_same_lock_with_other_contents(
     assert snapshot(root) == before
     done = stackbuild(*advised(message))
     assert done.returncode == 0
-    assert done.stderr == f"cpython-3.12 is replaced by that of {second.directory}\n"
+    assert done.stderr == f"cpython-3.12 is replaced with the layer from {second.directory}\n"
     assert tool(root, "atls") == "atls 1"
     assert origins(root) == {
         "cpython-3.12": str(second.directory),
@@ -143,8 +143,8 @@ def test_an_application_goes_on_from_another_registry(
     done = stackbuild(*install(second, root, "atls"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
-        f"framework is replaced by that of {second.directory}",
-        f"atls is replaced by that of {second.directory}",
+        f"framework is replaced with the layer from {second.directory}",
+        f"atls is replaced with the layer from {second.directory}",
     ]
     assert tool(root, "atls") == "atls 2"
     assert origins(root)["cpython-3.12"] == str(made.directory), "its contents are the same"

@@ -60,7 +60,8 @@ def test_every_command_names_the_repair_of_a_lost_state(
     assert len(messages) == 1
     out = advised(messages.pop())
     assert out == (
-        f"the state of generation 1 was made from its manifests\n{root}: generation 1 is whole\n"
+        "the state of generation 1 was recreated from its manifests\n"
+        f"{root}: generation 1 is whole\n"
     )
     # Only where the layers came from stood nowhere else.
     lost = [{**item, "from": None} for item in before]
@@ -97,10 +98,10 @@ def test_lost_manifests_come_from_where_the_layers_are_published(
     state(root).write_bytes(b"")
     state(root, "manifests/framework.json").write_bytes(b"")
     message = fail(8, "repair", root)
-    assert message.startswith("error: no generation of the root has manifests that can be read\n")
+    assert message.startswith("error: no generation of the root has readable manifests\n")
     assert "found: directories or links of atls, cpython-3.12, framework, pgen\n" in message
     out = advised(message, made.directory)
-    assert "were installed anew" in out
+    assert "were installed again" in out
     assert "generation 2 is whole" in out
     here = json.loads(succeed("list", "--root", root, "--json"))
     assert [item["layer"] for item in here if item["asked"]] == ["atls", "pgen"]
@@ -113,7 +114,7 @@ def test_without_any_generation_the_layers_are_installed_anew(made: Publisher, r
     assert message.startswith("error: the generation in use is missing\n")
     message = fail(8, *shlex.split(message.rpartition("to fix: stackbuild ")[2]))
     out = advised(message, made.directory)
-    assert "atls, cpython-3.12, framework, pgen were installed anew" in out
+    assert "atls, cpython-3.12, framework, pgen were installed again" in out
     assert tool(root, "atls") == "atls 1"
     succeed("verify", "--installed", "--root", root)
 
@@ -123,7 +124,7 @@ def test_without_a_place_an_older_generation_is_used(made: Publisher, root: Path
     succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
     state(root, "manifests/framework.json").write_bytes(b"")
     assert advised(fail(8, "list", "--root", root)) == (
-        f"generation 1 is in use\n{root}: generation 1 is whole\n"
+        f"switched to generation 1\n{root}: generation 1 is whole\n"
     )
     assert tool(root, "atls") == "atls 1"
     out = succeed("install", "atls", "pgen", "--from", made.directory, "--root", root)
@@ -137,7 +138,9 @@ def test_a_power_cut_that_emptied_state_and_interpreter(made: Publisher, root: P
     python.write_bytes(b"")
     state(root).write_bytes(b"")
     message = fail(8, "repair", root)
-    assert message.startswith("error: cpython-3.12 cannot be repaired from what is here\n")
+    assert message.startswith(
+        "error: cpython-3.12 cannot be repaired from the files in this root\n"
+    )
     out = advised(message, made.directory)
     assert out.startswith("cpython-3.12: damaged files were replaced\n")
     assert tool(root, "atls") == "atls 1"
@@ -171,7 +174,7 @@ def test_a_version_that_is_published_no_more(made: Publisher, root: Path) -> Non
     made.entries.clear()
     made.stack("2")
     message = fail(8, "repair", root, "--from", made.directory)
-    assert "expected: these versions in the place that is named\n" in message
+    assert "expected: these versions in the registry\n" in message
     # The layers above come along.
     assert "repaired" in advised(message)
     assert tool(root, "atls") == "atls 2"
@@ -191,7 +194,7 @@ def test_a_link_to_the_generation_that_is_lost(made: Publisher, root: Path, kind
     for command in [*COMMANDS, install]:
         message = fail(8, *command, root)
         assert message.startswith("error: the generation in use is missing\n")
-    assert "generation 1 is in use" in advised(message)
+    assert "switched to generation 1" in advised(message)
     assert tool(root, "atls") == "atls 1"
     assert tool(root, "pgen") == "pgen 1"
 
@@ -202,7 +205,7 @@ def test_all_generations_are_lost(made: Publisher, root: Path, lost: list[str]) 
         remove_tree(root / name)
     message = fail(8, "list", "--root", root)
     message = advised(message, code=8)
-    assert "atls, cpython-3.12, framework, pgen were installed anew" in advised(
+    assert "atls, cpython-3.12, framework, pgen were installed again" in advised(
         message, made.directory
     )
     assert tool(root, "atls") == "atls 1"
@@ -252,7 +255,7 @@ def test_a_store_elsewhere_is_found_by_older_generations(made: Publisher, tmp_pa
     succeed("install", "atls", "--from", made.directory, "--root", root, "--store", store)
     succeed("install", "pgen", "--from", made.directory, "--root", root)
     state(root).write_bytes(b"")
-    assert "made from its manifests" in succeed("repair", root)
+    assert "recreated from its manifests" in succeed("repair", root)
     assert json.loads(state(root).read_bytes())["store"] == str(store)
 
 

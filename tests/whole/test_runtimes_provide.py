@@ -204,7 +204,7 @@ class TestMirror:
         assert details["layer"] == "cpython"
         assert details["platform"] == "linux-x64"
         assert details["expected"] == "CPython 3.12.10"
-        assert details["found"] == "pbs: there is no such archive of an interpreter"
+        assert details["found"] == "pbs: the archive of the interpreter was not found"
         assert "runtime pack" in details["to fix"]
         assert leftovers(workspace) == []
 
@@ -263,13 +263,13 @@ class TestUnreachable:
         assert archive.sha256 == sha256_file(archive.path)
         note = listener.notes[-1]
         assert note.startswith(
-            f"cpython on {host_platform()}: CPython {original.version} of this machine stands in "
-            f"for the {original.minor}.99 of python-build-standalone (pbs: 127.0.0.1 cannot be "
-            "reached (Connection refused))"
+            f"cpython on {host_platform()}: CPython {original.version} from this machine is used "
+            f"instead of {original.minor}.99 from python-build-standalone (pbs: 127.0.0.1 "
+            "cannot be reached (Connection refused))"
         )
         count = len(archive.host_libraries)
         library = "library" if count == 1 else "libraries"
-        assert note.endswith(f"; it needs {count} {library} of its host" if count else "))")
+        assert note.endswith(f"; it needs {count} {library} on its host" if count else "))")
         assert not any(name in note for name in archive.host_libraries)
         assert archive.host_libraries == tuple(sorted(archive.host_libraries))
 
@@ -333,8 +333,8 @@ class TestUnreachable:
         with pytest.raises(FetchError) as caught:
             provide(workspace, RuntimeSettings(), platform=foreign)
         assert dict(caught.value.details)["found"] == (
-            f"pbs: there is no CPython 3.12.10 of it for {foreign}; "
-            f"local: an interpreter of this machine is one for {host_platform()} only"
+            f"pbs: CPython 3.12.10 is not locked for {foreign}; "
+            f"local: this machine only has interpreters for {host_platform()}"
         )
 
 
@@ -354,7 +354,7 @@ class TestExplicit:
     def test_nothing_stands_in_for_it(self, workspace: Workspace) -> None:
         with serving() as server:
             own = Download(url=server.url + "/own.tar.gz", sha256=SHA256)
-            with pytest.raises(FetchError, match="there is no such archive"):
+            with pytest.raises(FetchError, match="the archive of the interpreter was not found"):
                 provide(workspace, RuntimeSettings(downloads={Platform.LINUX_X64: own}))
         assert leftovers(workspace) == []
 
@@ -368,7 +368,7 @@ class TestExplicit:
         assert archive.version == Version("3.12.1")
         assert archive.stands_in
         assert listener.notes[-1] == (
-            f"cpython on linux-x64: CPython 3.12.1 of {name} stands in for the 3.12.10 of "
+            f"cpython on linux-x64: CPython 3.12.1 from {name} is used instead of 3.12.10 from "
             "python-build-standalone"
         )
 
@@ -377,7 +377,7 @@ class TestExplicit:
         with serving({f"/{name}": DATA}) as server:
             own = Download(url=f"{server.url}/{name}", sha256=SHA256)
             settings = RuntimeSettings(downloads={Platform.LINUX_X64: own})
-            with pytest.raises(ComposeError, match="holds another version of CPython"):
+            with pytest.raises(ComposeError, match="contains another version of CPython"):
                 provide(workspace, settings)
 
 
@@ -464,7 +464,7 @@ class TestLocal:
         assert {path.name.partition("-")[0] for path in site.iterdir()} == {"pip"}
 
     def test_one_of_another_version_is_refused(self, shared: Workspace, original: Facts) -> None:
-        with pytest.raises(ComposeError, match="cannot stand in") as caught:
+        with pytest.raises(ComposeError, match="has another minor version") as caught:
             provide(
                 shared,
                 RuntimeSettings(sources=("local",), path=original.prefix),
@@ -476,7 +476,7 @@ class TestLocal:
     def test_a_path_without_an_interpreter_is_refused(
         self, workspace: Workspace, original: Facts, tmp_path: Path
     ) -> None:
-        with pytest.raises(UsageError, match="this is no interpreter"):
+        with pytest.raises(UsageError, match="this is neither a working interpreter"):
             self.local(workspace, original, path=tmp_path)
 
     def test_a_version_that_nobody_has(self, workspace: Workspace) -> None:
@@ -549,7 +549,7 @@ class TestBytecodeInterpreter:
         assert [note for note in listener.notes if "CPython" in note] == []
         lock = self.lock(version)
         provide_runtime(stack, layer, host_platform(), lock, shared, listener)
-        assert ["stands in" in note for note in listener.notes] == [True]
+        assert ["is used instead of" in note for note in listener.notes] == [True]
 
     def test_the_locked_archive_comes_before_an_interpreter_of_this_machine(
         self, workspace: Workspace, tmp_path: Path
@@ -596,9 +596,11 @@ class TestBytecodeInterpreter:
                 found = bytecode_interpreter(stack, layer, lock, shared, listener)
         assert found.version == str(original.version)
         (note,) = [note for note in listener.notes if "bytecode" in note]
-        start = f"cpython: CPython {original.version} of this machine compiles the bytecode instead"
+        start = (
+            f"cpython: CPython {original.version} from this machine compiles the bytecode instead"
+        )
         assert note.startswith(f"{start} of the locked {version} (pbs: 127.0.0.1 ")
-        assert note.endswith(f"; machines that have {version} make other archives")
+        assert note.endswith(f"; machines with {version} make different archives")
 
     def test_or_any_of_this_machine(self, workspace: Workspace) -> None:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}.99"
@@ -670,5 +672,5 @@ class TestAirGapped:
         name = packed.name.replace("+", "%2B")
         locked = Download(url=f"{RELEASES}/{packed.parent.name}/{name}", sha256=SHA256)
         settings = RuntimeSettings(mirror=packed.parents[1].as_uri())
-        with pytest.raises(StackbuildError, match="is not the one that is expected"):
+        with pytest.raises(StackbuildError, match="is not the expected one"):
             provide(workspace, settings, version=str(original.version), locked=locked)

@@ -278,7 +278,7 @@ def explained(to: Path, workspace: Workspace) -> AbstractContextManager[None]:
         ComposeError,
         to,
         cache=workspace.cache,
-        elsewhere=f"name another cache with {CACHE_VARIABLE}, or another directory: "
+        elsewhere=f"choose another cache with {CACHE_VARIABLE}, or another directory: "
         "stackbuild publish --to DIR",
     )
 

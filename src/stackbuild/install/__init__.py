@@ -1,1 +1,1 @@
-"""Bringing published layers into a root, and what can be done with them there."""
+"""Install published layers into a root, and manage the layers installed there."""

@@ -1,4 +1,4 @@
-"""From one generation to the next: fetch, link, switch."""
+"""Make the next generation of a root: fetch, link, switch."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def apply(
     sync: Sync,
     messages: Messages,
 ) -> InstallReport:
-    """Make `after` the state of `root`, whose lock is held; `before` is what it was.
+    """Change the state of `root` from `before` to `after`.
 
-    What is missing or damaged comes from `published`. Where nothing changes, no
-    generation is made. `sync` brings files to the disk before names, and names
+    The root's lock must be held. Missing or damaged frames are fetched from `published`. If nothing
+    changes, no generation is made. `sync` writes files to the disk before their names, and names
     before the switch.
     """
     store = Store(after.store or root.own_store)
@@ -99,10 +99,10 @@ def _discard_damaged(
     store: Store,
     messages: Messages,
 ) -> set[str]:
-    """Take damaged frames out of the store, of those that can be fetched again.
+    """Remove damaged frames from the store if they can be fetched again.
 
-    Returns the directories of the layers to make anew. Raises InstallError where a
-    layer stands on one that is damaged and cannot be fetched again.
+    Returns the directories of the layers to recreate. Raises InstallError for a layer that depends
+    on a damaged layer whose frames cannot be fetched again.
     """
     current = root.in_use()
     damage = find_damage(after.layers.values(), store)
@@ -127,7 +127,7 @@ def _discard_damaged(
 
 
 def _can_be_had(manifest: Manifest, lost: set[str], available: set[str], store: Store) -> bool:
-    """Whether every frame of a layer is whole in the store, or can be fetched."""
+    """Whether every frame of a layer is intact in the store or can be fetched."""
     frames = [placed.frame.sha256 for placed in manifest.frames]
     return all(
         sha256 in available or (sha256 not in lost and store.has(sha256)) for sha256 in frames
@@ -135,7 +135,7 @@ def _can_be_had(manifest: Manifest, lost: set[str], available: set[str], store: 
 
 
 def _kept(before: State, after: State) -> list[str]:
-    """The directories of the layers that stay as they are."""
+    """The directories of the layers that do not change."""
     return [
         name
         for name, manifest in after.layers.items()
@@ -151,11 +151,11 @@ def _tell(
     root: Root,
     messages: Messages,
 ) -> None:
-    """Say what is damaged, and what happens to it."""
+    """Report which layers are damaged and whether they are repaired."""
     for directory in damage.files:
         layer = after.layers[directory].layer
         if directory not in beyond_repair:
-            messages.note(f"{layer} is damaged and is repaired: {damage.text(directory)}")
+            messages.note(f"repairing damaged layer {layer}: {damage.text(directory)}")
             continue
         command = f"stackbuild install {layer} --from PLACE --root {quoted(root.path)}"
         for above in wanted:
@@ -170,7 +170,7 @@ def _tell(
 
 
 def _build(root: Root, before: State, after: State, store: Store, messages: Messages) -> Path:
-    """The directory of a new generation that holds `after`."""
+    """Create the directory of a new generation with the layers of `after`."""
     final = root.generations / str(max(root.numbers(), default=0) + 1)
     current = root.in_use()
     work = root.staging / final.name
@@ -182,11 +182,11 @@ def _build(root: Root, before: State, after: State, store: Store, messages: Mess
             if all(store.listing(placed.frame.sha256) for placed in manifest.frames):
                 copied |= link_layer(manifest, store, work / name)
             elif current is not None and _same(before, manifest):
-                # Neither the store nor this registry has its frames: what is installed serves.
+                # Neither the store nor this registry has its frames, so link the installed files.
                 copied |= carry_over(current / name, work / name)
                 carried.append(name)
             else:
-                # Says which frame is missing.
+                # Raises an error that names the missing frame.
                 link_layer(manifest, store, work / name)
         if copied:
             messages.note(f"files were copied: {store.directory} cannot be linked from {root.path}")
@@ -208,7 +208,7 @@ def _same(before: State, manifest: Manifest) -> bool:
 
 
 def _keep_marks(current: Path | None, carried: list[str], work: Path) -> None:
-    """What was damaged and carried over is damaged still."""
+    """Damaged layers that were carried over stay marked as damaged."""
     layers, frames = damaged(current) if current is not None else ([], [])
     if still := [name for name in layers if name in carried]:
         mark_damaged(work, still, frames)
@@ -216,7 +216,7 @@ def _keep_marks(current: Path | None, carried: list[str], work: Path) -> None:
 
 @contextmanager
 def working_in(place: Path) -> Iterator[None]:
-    """Name `place` in what the system refuses without naming a file, as when a disk is full."""
+    """Add `place` to system errors that name no file, such as a full disk."""
     try:
         yield
     except OSError as error:

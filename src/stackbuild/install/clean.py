@@ -1,4 +1,4 @@
-"""Removing what can be made or fetched again."""
+"""Remove files that can be recreated or fetched again."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def clean(
     all_caches: bool,
     unused_for: int | None,
 ) -> CleanReport:
-    """Clean `root`, or without one the local roots in the directory `project`; then the caches.
+    """Clean `root`, or the local roots in the directory `project` if it is None; then the caches.
 
-    `all_caches` removes these, `unused_for` only the frames not used for so many days. Raises as
-    the functions below.
+    `all_caches` removes the caches, `unused_for` only the frames not used for this many days.
+    Raises the errors of the functions below.
     """
     workspace = open_workspace(project.absolute(), read_only=True)
     freed = clean_builds(workspace, messages) if root is None else clean_root(root, messages)
@@ -50,12 +50,12 @@ def clean(
 
 
 def clean_root(root: Path, messages: Messages) -> list[Freed]:
-    """Remove old generations, frames in the store that nobody uses, and leftovers.
+    """Remove old generations, unused frames in the store and leftovers of killed processes.
 
-    The generation in use stays as it is. A frame in a store that several roots share is
-    used when one of its files has another hard link. Processes that still run in
-    an old generation lose it. Raises InstallError where no root is, and where the
-    store is not one that this root uses; nothing is removed then.
+    The generation in use is kept. In a store shared by several roots, a frame is in use if one of
+    its files has another hard link. Processes that still run in an old generation lose its files.
+    Raises InstallError, before anything is removed, if there is no root or if the root does not use
+    the store.
     """
     where = Root(root)
     where.installed_state()
@@ -77,10 +77,9 @@ def clean_root(root: Path, messages: Messages) -> list[Freed]:
 
 
 def _stores(root: Root, state: State) -> list[Store]:
-    """The stores to clean: the root's own, and the one that its state names.
+    """The stores to clean: the root's own, and the one named in its state.
 
-    A state file is data: it must not turn this command against directories that
-    have nothing to do with the root.
+    A damaged or edited state file must not cause the removal of unrelated directories.
     """
     mark = root.claim()
     stores = [Store(path) for path in dict.fromkeys((root.own_store, state.store)) if path]
@@ -89,7 +88,7 @@ def _stores(root: Root, state: State) -> list[Store]:
         store.check()
         if not store.serves(mark):
             raise InstallError(
-                f"{store.directory} is a store that {root.path} has never used",
+                f"{root.path} has never used the store {store.directory}",
                 file=store.directory,
                 expected="a store that layers of this root were installed from",
                 remedy="nothing was removed; to use the store: stackbuild install "
@@ -112,7 +111,7 @@ def _remove_old(root: Root) -> Iterator[Freed]:
 
 
 def _remove_frames(store: Store, used: set[str]) -> list[Freed]:
-    """One line for all frames, of which there may be hundreds."""
+    """One line for all frames; there may be hundreds."""
     gone = [sha256 for sha256 in store.frames() if sha256 not in used and _is_unused(store, sha256)]
     size = sum(_own_size(store.directory / sha256) for sha256 in gone)
     for sha256 in gone:
@@ -121,7 +120,7 @@ def _remove_frames(store: Store, used: set[str]) -> list[Freed]:
         return []
     return [
         Freed(
-            what=f"{len(gone)} frame{'s' * (len(gone) != 1)} of no layer",
+            what=f"{len(gone)} unused frame{'s' * (len(gone) != 1)}",
             path=store.directory,
             size=size,
         )
@@ -129,7 +128,7 @@ def _remove_frames(store: Store, used: set[str]) -> list[Freed]:
 
 
 def _is_unused(store: Store, sha256: str) -> bool:
-    """Whether no file of the frame has a hard link in a generation of any root."""
+    """Whether no generation of any root links to a file of the frame."""
     listing = store.listing(sha256)
     if listing is None:
         return True
@@ -145,10 +144,10 @@ def _links(path: Path) -> int:
 
 
 def clean_builds(workspace: Workspace, messages: Messages) -> list[Freed]:
-    """Remove the local roots that `build` has made, and what it installed them from.
+    """Remove the local roots that `build` made, and the archives it installed them from.
 
-    Other files stay: directories without the mark, for many tools use a directory
-    of that name, and files that others have put into a marked one.
+    Other files are kept: directories without the mark, because many tools use a directory of that
+    name, and foreign files in a marked directory.
     """
     freed = []
     published = workspace.build_exports
@@ -179,7 +178,7 @@ def _remove_ours(what: str, directory: Path, ours: Iterable[Path]) -> list[Freed
 
 
 def caches(workspace: Workspace) -> list[Freed]:
-    """The caches that are there, with their sizes; nothing is removed."""
+    """The existing caches with their sizes; nothing is removed."""
     named = {
         "frames": workspace.frames,
         "interpreters": workspace.runtimes,
@@ -198,7 +197,7 @@ def caches(workspace: Workspace) -> list[Freed]:
 def clean_caches(workspace: Workspace) -> list[Freed]:
     """Remove the caches, which all projects of this user share.
 
-    Raises UsageError where their directory holds something else.
+    Raises UsageError if their directory contains other files.
     """
     check_mark(workspace.cache, Kind.CACHE)
     freed = caches(workspace)
@@ -208,9 +207,9 @@ def clean_caches(workspace: Workspace) -> list[Freed]:
 
 
 def prune_frames(workspace: Workspace, days: int) -> Freed:
-    """Remove the frames of the cache that no command has used for `days` days.
+    """Remove the cached frames that no command has used for `days` days.
 
-    Raises UsageError where its directory holds something else.
+    Raises UsageError if their directory contains other files.
     """
     check_mark(workspace.cache, Kind.CACHE)
     from stackbuild.frames.cache import FrameCache

@@ -1,4 +1,4 @@
-"""What is installed in a root, and what is published in a place."""
+"""List the layers installed in a root, and the layers published in a registry."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def installed_layers(state: State) -> tuple[InstalledLayer, ...]:
 
 
 def _runtime(manifest: Manifest, state: State) -> Manifest:
-    """The manifest of the runtime below `manifest`, or itself."""
+    """The manifest of the runtime of `manifest`, which may be itself."""
     return state.layers[manifest.chain[-1].directory] if manifest.chain else manifest
 
 
 def published(registry: Registry, platform: Platform | None = None) -> list[AvailableLayer]:
-    """What `registry` offers, by layer and platform; only its index is read.
+    """The layers published in `registry`, by layer and platform; only its index is read.
 
-    Each entry tells the version of the interpreter that would run the layer.
+    Each entry has the version of the interpreter that would run the layer.
     """
     index = registry.index()
     return [
@@ -57,10 +57,10 @@ def published(registry: Registry, platform: Platform | None = None) -> list[Avai
 
 
 def _with_python(entry: IndexEntry, platform: Platform, index: Index) -> IndexEntry:
-    """`entry` with the version of its runtime as it is published.
+    """`entry` with the version of its runtime as published.
 
-    A manifest above a runtime says what the spec asks for. Where no version of
-    the runtime is that, another one stands in: the current one.
+    The manifest of an upper layer names the version that the spec asks for. If no published runtime
+    has that version, the current one is used.
     """
     runtimes = index.entries.get(entry.chain[-1], {}).get(platform, ()) if entry.chain else ()
     versions = [runtime.python_version for runtime in runtimes]

@@ -1,9 +1,9 @@
-"""Finding files that are not as they were unpacked, without reading them all.
+"""Find files that differ from what was unpacked, without reading them all.
 
-After a power cut, or on a failing disk, files may be empty, cut off or gone. Each
-install compares size, mode and time of last change of every file with the store's
-listings; a file is read only where its time alone is another, as after copying a root.
-What keeps all three and has other contents is found by `verify_installed` only.
+After a power cut, or on a failing disk, files may be empty, truncated or missing. Each install
+compares size, mode and modification time of every file with the store's listings. A file is read
+only if its time alone differs, as after copying a root. Changed contents with the same size, mode
+and time are found only by `verify_installed`.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _NEVER = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
-"""No file is unpacked with these, whatever the umask."""
+"""No file is unpacked with these permissions, whatever the umask."""
 
 
 @dataclass(slots=True)
 class Damage:
-    """What was found wrong in a root and its store."""
+    """Damage that was found in a root and its store."""
 
     frames: set[str] = field(default_factory=set)
     """sha256 of frames that are damaged in the store."""
     files: dict[str, list[Path]] = field(default_factory=dict)
-    """By the directory of the layer, the files that are wrong, in the store or the generation."""
+    """Damaged files in the store or the generation, by the directory of the layer."""
 
     def add(self, layer: str, path: Path) -> None:
-        """Note that `path` of `layer` is wrong."""
+        """Record that `path` of `layer` is damaged."""
         self.files.setdefault(layer, []).append(path)
 
     def text(self, layer: str) -> str:
-        """What is wrong with `layer`, for a message."""
+        """The damage of `layer`, for a message."""
         files = self.files[layer]
         others = f" and {len(files) - 1} others" * (len(files) > 1)
         return f"{files[0]}{others}"
 
 
 def find_damage(layers: Iterable[Manifest], store: Store) -> Damage:
-    """What is wrong with the frames of `layers` that the store has."""
+    """Find damage in the frames of `layers` that the store has."""
     damage = Damage()
     checked: dict[str, list[Path]] = {}
     for manifest in layers:
@@ -81,10 +81,10 @@ def _wrong_in_store(sha256: str, store: Store) -> list[Path]:
 def find_damage_in_use(
     state: State, directories: Iterable[str], generation: Path, store: Store, damage: Damage
 ) -> None:
-    """Add to `damage` what is wrong with the files of `generation`, which holds `state`.
+    """Add damaged files of `generation`, whose state is `state`, to `damage`.
 
-    Only the layers in `directories` are looked at. A layer of which the store lacks a
-    frame is not: nothing says what it holds.
+    Only the layers in `directories` are checked. A layer with a frame missing from the store is
+    skipped, because its files are not known.
     """
     adjusted = adjusted_files(state, generation)
     for directory in directories:
@@ -112,7 +112,7 @@ def find_damage_in_use(
 
 
 def adjusted_files(state: State, generation: Path) -> Mapping[str, Adjustment]:
-    """Files that the installer has written itself in `generation`, which holds `state`."""
+    """The files that the installer itself writes into `generation`, by path."""
     if state.platform != host_platform():
         return {}
     return {
@@ -122,7 +122,7 @@ def adjusted_files(state: State, generation: Path) -> Mapping[str, Adjustment]:
 
 
 def is_as_listed(base: str, file: StoredFile) -> bool:
-    """Whether `file` below `base` is there as it was unpacked, as far as its status tells."""
+    """Whether `file` below `base` is unchanged, judging by size, mode and time."""
     path = f"{base}/{file.path}"
     try:
         status = os.lstat(path)
@@ -135,9 +135,9 @@ def is_as_listed(base: str, file: StoredFile) -> bool:
         if crc32_of(Path(path)) != file.crc32:
             return False
     except OSError:
-        # Missing, or there is no way to it: a directory that is a file now, a loop of links.
+        # Missing or unreachable: a parent directory is now a file, or links form a loop.
         return False
-    # Copied, or touched: the next look need not read it. Another account's file stays.
+    # Copied or touched: reset the time so that the next check need not read it.
     with suppress(OSError):
         os.utime(path, ns=(status.st_atime_ns, file.mtime_ns))
     return True
@@ -152,9 +152,9 @@ def is_link(base: str, path: str, target: str) -> bool:
 
 
 def is_other_mode(mode: int, file: StoredFile) -> bool:
-    """Whether a file has another mode than it was unpacked with.
+    """Whether the mode of a file differs from its unpacked mode.
 
-    It cannot be read, can be run and should not be, or others may write it, or run it as its owner.
+    The file is not readable, wrongly executable, writable by others, or setuid.
     """
     if os.name == "nt":
         return False

@@ -1,4 +1,4 @@
-"""Missing frames from a registry into the store."""
+"""Fetch missing frames from a registry into the store."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
     from stackbuild.registry.find import Published
 
 WORKERS = 2
-"""Threads that unpack. Decompressing and system calls run without Python's lock, the
-rest does not, so more of them gain nothing."""
+"""Threads that unpack. Only decompression and system calls release the GIL, so more threads gain
+nothing."""
 
 IN_MEMORY = 16 << 20
-"""Compressed frames larger than this many bytes wait on disk instead of in memory."""
+"""Compressed frames larger than this many bytes are buffered on disk instead of in memory."""
 
 AHEAD = 32 << 20
-"""Bytes of compressed frames that may be received and not yet unpacked; one that waits on
-disk counts as `IN_MEMORY`. So a large frame keeps one thread at work and no other waiting."""
+"""Limit for compressed bytes that are received and not yet unpacked. A frame on disk counts as
+`IN_MEMORY`, so that one large frame does not block the other threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeededFrame:
-    """Frames of one archive that follow each other."""
+    """Consecutive frames of one archive."""
 
     manifest: Manifest
     frames: tuple[PlacedFrame, ...]
 
     @property
     def start(self) -> int:
-        """The first byte's place in the archive."""
+        """The offset of the first byte in the archive."""
         return self.frames[0].offset
 
     @property
     def stop(self) -> int:
-        """The place behind the last byte."""
+        """The offset after the last byte."""
         return self.frames[-1].offset + self.frames[-1].frame.size
 
 
 def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[NeededFrame]:
-    """What the store lacks of `manifests`, in as few ranges as no needless byte allows."""
+    """The frames of `manifests` that the store lacks, in as few byte ranges as possible."""
     runs: list[NeededFrame] = []
     seen: set[str] = set()
     for manifest in manifests:
@@ -79,26 +79,25 @@ def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[NeededFram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """The compressed bytes of a frame, not yet compared with its sha256."""
+    """The compressed bytes of a frame whose sha256 is not yet checked."""
 
     manifest: Manifest
     placed: PlacedFrame
     data: io.BytesIO | io.BufferedRandom
-    """At its beginning."""
+    """Positioned at the first byte."""
     location: str
-    """Of the registry."""
+    """The location of the registry."""
 
 
 def fetch_frames(
     runs: Sequence[NeededFrame], published: Published, store: Store, sync: Sync, messages: Messages
 ) -> int:
-    """Bring the frames of `runs` into the store, whose lock is held.
+    """Fetch the frames of `runs` into the store, whose lock must be held.
 
-    Returns the bytes that were transferred: more than the frames have, where a
-    server sends whole archives only or a transfer was repeated.
-    Each frame's sha256 is checked before anything of it is decompressed. On a
-    failure the frames that are already there stay, so that the next attempt goes
-    on from them. Raises FetchError, IntegrityError, InstallError, OSError.
+    Returns the transferred bytes. They exceed the size of the frames if a server sends whole
+    archives only, or if a transfer was repeated. The sha256 of each frame is checked before it is
+    decompressed. After a failure, completed frames stay, so the next attempt continues from them.
+    Raises FetchError, IntegrityError, InstallError, OSError.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -124,7 +123,7 @@ def fetch_frames(
                     _wait(pending, until=AHEAD)
                 _wait(pending, until=0)
             except FetchError:
-                # What has been received need not be received again.
+                # Keep the frames that were received before the failure.
                 raise
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -135,7 +134,7 @@ def fetch_frames(
 
 
 def _wait(pending: dict[Future[None], int], until: int) -> None:
-    """Let work end until no more than `until` bytes of it are pending; raises what it raised."""
+    """Wait until at most `until` bytes are pending. Raises the errors of the finished work."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     while sum(pending.values()) > until:
@@ -149,7 +148,7 @@ def _check_format(runs: Sequence[NeededFrame]) -> None:
     for run in runs:
         if run.manifest.archive.format != "tar.zst":
             raise InstallError(
-                "the layer is published in a format that cannot be installed in parts",
+                "the layer is published in an archive format that cannot be installed",
                 layer=run.manifest.layer,
                 platform=run.manifest.platform,
                 expected="tar.zst",
@@ -161,7 +160,7 @@ def _check_format(runs: Sequence[NeededFrame]) -> None:
 def _received(
     runs: Sequence[NeededFrame], published: Published, staging: Path
 ) -> Iterator[Received]:
-    """Each frame's compressed bytes, one frame after the other."""
+    """Yield the compressed bytes of each frame."""
     for _, group in groupby(runs, key=lambda run: run.manifest.digest):
         of_archive = list(group)
         manifest = of_archive[0].manifest
@@ -177,12 +176,12 @@ def _received(
 
 
 def _on_disk(staging: Path) -> io.BufferedRandom:
-    # Closed, and so removed, by the thread that unpacks it.
+    # The thread that unpacks it closes it, which removes the file.
     return TemporaryFile(dir=staging)
 
 
 def _keep(received: Received, namer: Namer) -> None:
-    """Check a frame, unpack it into the store's staging directory and have it named."""
+    """Check a frame, unpack it into the store's staging directory and pass it to `namer`."""
     manifest, frame = received.manifest, received.placed.frame
     work = namer.store.staging / frame.sha256
     siblings = {manifest.directory, *(link.directory for link in manifest.chain)}
@@ -207,18 +206,18 @@ def _in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> Integr
         file=details.get("file", manifest.archive.name),
         expected=details.get("expected"),
         found=details.get("found"),
-        remedy="do not use this archive; get or make it again",
+        remedy="do not use this archive; download or publish it again",
     )
 
 
 def _check_sha256(received: Received) -> None:
-    """Raise IntegrityError unless the bytes are the frame's; leaves them at their beginning."""
+    """Check the sha256 of the bytes and rewind them. Raises IntegrityError."""
     manifest, placed, data = received.manifest, received.placed, received.data
     found = hashlib.file_digest(data, "sha256").hexdigest()
     data.seek(0)
     if found != placed.frame.sha256:
         raise IntegrityError(
-            "a frame of the archive is not the one that the manifest names",
+            "a frame of the archive does not match the manifest",
             layer=manifest.layer,
             platform=manifest.platform,
             distribution=placed.frame.subject,

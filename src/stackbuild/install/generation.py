@@ -1,4 +1,4 @@
-"""Layers out of the store into the tree of a new generation, by hard links."""
+"""Create the tree of a new generation from the store, by hard links."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from stackbuild.install.store import Listing, Store
 
 _NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""Another file system, one without hard links, a store of somebody else's, too many links."""
+"""Another file system, no support for hard links, another user's store, too many links."""
 
 
 def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
-    """Make the tree of a layer in the new directory `target` out of the store's frames.
+    """Create the tree of a layer in the new directory `target` from frames of the store.
 
-    Of two frames that hold one path the later one wins. Returns whether files
-    had to be copied, because they could not be linked. Raises IntegrityError
-    for frames that do not fit together, InstallError for a frame that the store
-    does not hold, OSError.
+    If two frames contain the same path, the later one is used. Returns whether files were copied
+    because they could not be linked. Raises IntegrityError for conflicting frames, InstallError for
+    a frame missing from the store, OSError.
     """
     leaves: dict[str, tuple[str, str | None]] = {}
     directories: dict[str, None] = {}
@@ -49,7 +48,7 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
             try:
                 linker.take(f"{tree}/{path}", f"{base}/{path}")
             except (FileNotFoundError, NotADirectoryError) as error:
-                # Not a frame any more; without it the next run brings it anew.
+                # The frame is incomplete; remove it so that the next run fetches it again.
                 frame = Path(tree).parent
                 store.discard(frame.name)
                 raise _not_stored(manifest, frame) from error
@@ -59,7 +58,7 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
 
 
 def stored(manifest: Manifest, sha256: str, store: Store) -> Listing:
-    """What a frame of `manifest` holds. Raises InstallError when the store lacks it."""
+    """The listing of a frame of `manifest`. Raises InstallError if the store lacks it."""
     listing = store.listing(sha256)
     if listing is None:
         raise _not_stored(manifest, store.directory / sha256)
@@ -68,7 +67,7 @@ def stored(manifest: Manifest, sha256: str, store: Store) -> Listing:
 
 def _not_stored(manifest: Manifest, frame: Path) -> InstallError:
     return InstallError(
-        "a frame of the layer is not in the store any more",
+        "a frame of the layer is missing from the store",
         layer=manifest.layer,
         file=frame,
         remedy=f"install {manifest.layer} again",
@@ -76,9 +75,9 @@ def _not_stored(manifest: Manifest, frame: Path) -> InstallError:
 
 
 def carry_over(source: Path, target: Path) -> bool:
-    """Make the tree `target` out of the installed layer `source`, where frames are missing.
+    """Create the tree `target` from the installed layer `source`, whose frames are missing.
 
-    Returns whether files had to be copied.
+    Returns whether files were copied.
     """
     target.mkdir()
     linker = _Linker()
@@ -105,7 +104,7 @@ def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
 
 
 class _Linker:
-    """Hard links; copies from the first file on that cannot be linked."""
+    """Links files; copies from the first file that cannot be linked."""
 
     def __init__(self) -> None:
         self.copying = False
@@ -117,13 +116,13 @@ class _Linker:
             except OSError as error:
                 if error.errno not in _NOT_LINKABLE:
                     raise
-                # One file alone may have too many links; the others may still be linked.
+                # Only this file has too many links; the others may still be linked.
                 self.copying = error.errno != errno.EMLINK
             else:
                 return
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
-        # The time tells later that the file is as it was unpacked.
+        # Later checks use the time to see that the file is unchanged.
         status = os.stat(source)  # noqa: PTH116 - as above
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -131,10 +130,10 @@ class _Linker:
 def _check_apart(
     manifest: Manifest, leaves: dict[str, tuple[str, str | None]], directories: dict[str, None]
 ) -> None:
-    # A link of one frame where another frame has a directory would lead files elsewhere.
+    # If another frame has a link where this one has a directory, files would go elsewhere.
     if both := leaves.keys() & directories.keys():
         raise IntegrityError(
-            "one frame of the layer has a directory where another one has a file or link",
+            "one frame of the layer has a directory where another has a file or link",
             layer=manifest.layer,
             platform=manifest.platform,
             file=min(both),

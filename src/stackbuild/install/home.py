@@ -1,9 +1,9 @@
-"""What cannot be in an archive because it depends on where a layer stands.
+"""Adjust files that depend on where a layer is installed.
 
-On Linux and macOS nothing does, for almost every CPython: `bin/python` is a
-relative link and `pyvenv.cfg` has no `home`. On Windows, and for the versions of
-CPython that `needs_home` names, the installer writes `home`; on Windows it also
-copies the launcher, for links need a privilege there (PEP 405, `venv` module).
+On Linux and macOS almost no CPython needs this: `bin/python` is a relative link and `pyvenv.cfg`
+has no `home`. On Windows, and for the versions of CPython that `needs_home` selects, the installer
+writes `home`. On Windows it also copies the launcher, because creating links needs a privilege
+there (PEP 405, `venv` module).
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 CONFIGURATION = "pyvenv.cfg"
 LAUNCHERS = ("python.exe", "pythonw.exe")
-"""Start the interpreter that `home` names; a runtime has them in `Lib/venv/scripts/nt`."""
+"""Launchers that start the interpreter in `home`; a runtime has them in `Lib/venv/scripts/nt`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteHome:
-    """Put a line `home = …` before what a layer's `pyvenv.cfg` says."""
+    """Prepend a line `home = …` to the `pyvenv.cfg` of a layer."""
 
     configuration: Path
     home: Path
 
     def apply(self) -> None:
-        """Replace the file, which may be a hard link into the store, by a new one."""
+        """Replace the file; it may be a hard link into the store, so it is not edited in place."""
         content = self.content(self.configuration.read_bytes())
         self.configuration.unlink()
         self.configuration.write_bytes(content)
         self.configuration.chmod(0o444)
 
     def is_applied(self) -> bool:
-        """Whether the file has a home, this one or that of where the root was before."""
+        """Whether the file has a `home` line, for this or an earlier location of the root."""
         try:
             return self.configuration.read_bytes().startswith(b"home = ")
         except OSError:
             return False
 
     def content(self, before: bytes) -> bytes:
-        """The new file, from the one in the frame or from one that had another home."""
-        # Not decoded: what an archive holds may be anything, and paths of POSIX are bytes.
+        """The contents with this `home`; an existing `home` line is replaced."""
+        # Not decoded: archives may contain any bytes, and POSIX paths are bytes.
         kept = (line for line in before.splitlines(keepends=True) if not line.startswith(b"home "))
         return b"home = %b\n%b" % (os.fsencode(self.home), b"".join(kept))
 
@@ -64,7 +64,7 @@ class CopyLauncher:
     target: Path
 
     def apply(self) -> None:
-        """Copy, if the runtime has this launcher."""
+        """Copy the launcher if the runtime has it."""
         if self.source.is_file():
             self.target.parent.mkdir(exist_ok=True)
             shutil.copyfile(self.source, self.target)
@@ -74,11 +74,10 @@ Adjustment = WriteHome | CopyLauncher
 
 
 def needs_home(os: OsName, python_version: str) -> bool:
-    """Whether a layer's `pyvenv.cfg` must say where its runtime is.
+    """Whether a layer's `pyvenv.cfg` must have a `home` line.
 
-    CPython 3.14 took a `pyvenv.cfg` without `home` for none until its change
-    135831; which of its first releases lack it is not told by the number alone,
-    so all of them up to 3.14.0 count.
+    Early releases of CPython 3.14 ignored a `pyvenv.cfg` without `home`, until cpython PR 135831.
+    Pre-releases cannot be told apart by number, so all versions up to 3.14.0 count.
     """
     from packaging.version import Version
 
@@ -88,7 +87,7 @@ def needs_home(os: OsName, python_version: str) -> bool:
 
 
 def adjustments(layers: Iterable[Manifest], built: Path, final: Path) -> tuple[Adjustment, ...]:
-    """What to change in the generation made in `built`, which will stand in `final`."""
+    """The adjustments for the generation in `built`, which will be moved to `final`."""
     manifests = tuple(layers)
     by_directory = {manifest.directory: manifest for manifest in manifests}
     result: list[Adjustment] = []

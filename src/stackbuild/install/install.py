@@ -1,4 +1,4 @@
-"""The verbs `install` and `uninstall`."""
+"""Install layers into a root and uninstall them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
-_ELSEWHERE = "name another root directory or store"
+_ELSEWHERE = "choose another root directory or store"
 
 
 def install(
@@ -38,9 +38,9 @@ def install(
     store: Path | None = None,
     sync: Sync = sync_to_disk,
 ) -> InstallReport:
-    """Install `layers` and those below them; see `api.install`.
+    """Install `layers` and the layers they depend on; see `api.install`.
 
-    A running install changes nothing that is in use until the switch at its end.
+    The generation in use does not change until the switch at the end.
     """
     where = Root(root)
     where.check_free(())
@@ -48,7 +48,7 @@ def install(
     target = _platform(platform, before, where)
     published = Published(registry, target)
     if before is None:
-        # A new root is made only when the layers exist and nothing is in their way.
+        # Create a new root only after checking that the layers exist and no file is in the way.
         plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
         where.check_free(plan.state.layers)
     with where.explained(_ELSEWHERE):
@@ -58,9 +58,9 @@ def install(
         _platform(target, before, where)
         plan = plan_install(layers, before, published, where.path)
         for layer in plan.brought:
-            messages.note(f"{layer} is brought to its current version: a layer below it changes")
+            messages.note(f"{layer} is upgraded to its current version: a layer below it changes")
         for layer in plan.moved:
-            messages.note(f"{layer} is replaced by that of {published.location}")
+            messages.note(f"{layer} is replaced with the layer from {published.location}")
         for layer in layers:
             if doubts := published.doubts(layer):
                 messages.warn(f"{layer} is {'; '.join(doubts)}")
@@ -73,7 +73,7 @@ def install(
 
 
 def _store(path: Path) -> Path:
-    """The absolute path of a store. Raises UsageError for one that JSON cannot hold."""
+    """The absolute path of a store. Raises UsageError if it cannot be written as JSON."""
     found = expanded(path).absolute()
     try:
         str(found).encode()
@@ -81,13 +81,13 @@ def _store(path: Path) -> Path:
         raise UsageError(
             "the path of the store is not UTF-8",
             file=found,
-            remedy="name another directory with --store",
+            remedy="choose another directory with --store",
         ) from None
     return found
 
 
 def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallReport:
-    """Remove `layers` from `root`, and lower layers that are not needed; see `api.uninstall`."""
+    """Remove `layers` from `root`, and lower layers not needed any more; see `api.uninstall`."""
     where = Root(root)
     where.installed_state()
     where.check_free(())
@@ -103,8 +103,8 @@ def _platform(asked: Platform | None, state: State | None, root: Root) -> Platfo
         return asked or host_platform()
     if asked not in {None, state.platform}:
         raise UsageError(
-            f"{root.path} holds layers for {state.platform}, and a root belongs to one platform",
+            f"{root.path} contains layers for {state.platform}; a root is for one platform",
             platform=asked,
-            remedy="name another root directory",
+            remedy="choose another root directory",
         )
     return state.platform

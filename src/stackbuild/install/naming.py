@@ -1,9 +1,8 @@
-"""Giving unpacked frames their names in the store, once their files are on the disk.
+"""Rename unpacked frames to their names in the store once their files are on the disk.
 
-A frame with a name counts as present, also after a power cut, so its files have
-to be on the disk before. One synchronization serves a group of frames, for each
-one waits for the disk. Groups are closed after `GROUP_SECONDS` too: an install
-that is killed goes on from the frames that have names.
+A named frame counts as present, also after a power cut, so its files must be on the disk first.
+Frames are synced in groups, because each sync waits for the disk. A group is closed after
+`GROUP_SECONDS` at the latest, so that a killed install continues from the frames named so far.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from stackbuild.install.store import Store
 
 GROUP_SECONDS = 3.0
-"""How long the first frame of a group waits for others."""
+"""The longest time that the first frame of a group waits for others."""
 
 GROUP_BYTES = 1 << 30
 """A group of more unpacked bytes is closed at once."""
@@ -30,7 +29,7 @@ GROUP_BYTES = 1 << 30
 
 @dataclass(slots=True)
 class Namer:
-    """Frames that were unpacked in the store's staging directory and wait for their names."""
+    """Queue of frames that are unpacked in the store's staging directory and not yet named."""
 
     store: Store
     sync: Sync
@@ -38,16 +37,16 @@ class Namer:
     _failure: BaseException | None = None
 
     def add(self, sha256: str, size: int) -> None:
-        """Name the frame that is complete in staging, of `size` unpacked bytes, before long.
+        """Queue the complete frame in staging, of `size` unpacked bytes, for naming.
 
-        Safe in any thread. Raises what has gone wrong with frames before it.
+        Thread-safe. Raises errors of earlier frames.
         """
         if self._failure is not None:
             raise self._failure
         self._waiting.put((sha256, size))
 
     def run(self) -> None:
-        """Name frames, group by group, until `close`."""
+        """Name frames in groups until `close` is called."""
         try:
             is_open = True
             while is_open:
@@ -78,25 +77,25 @@ class Namer:
             return
         self.sync(trees=[self.store.staging / sha256 for sha256 in group])
         for sha256 in group:
-            # What has the name and is no frame (a listing of another format) goes first.
+            # Remove an existing entry that is not a valid frame, such as one of another format.
             self.store.discard(sha256)
             (self.store.staging / sha256).rename(self.store.directory / sha256)
 
     def close(self) -> None:
-        """Let `run` end when all frames have their names."""
+        """Make `run` return when all frames are named."""
         self._waiting.put(None)
 
     def check(self) -> None:
-        """Raise what has gone wrong."""
+        """Raise the first error of `run`."""
         if self._failure is not None:
             raise self._failure
 
 
 @contextmanager
 def naming(store: Store, sync: Sync) -> Iterator[Namer]:
-    """A namer at work in a thread of its own; at the end every frame has its name.
+    """Run a namer in its own thread.
 
-    Raises OSError where a frame cannot be named.
+    On exit every frame is named. Raises OSError if a frame cannot be named.
     """
     namer = Namer(store, sync)
     thread = threading.Thread(target=namer.run, name="naming")

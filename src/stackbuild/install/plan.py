@@ -1,4 +1,4 @@
-"""Which layers, in which versions, the next generation holds. Nothing is changed here."""
+"""Choose the layers and their versions for the next generation; changes no files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Choice:
-    """The layers chosen so far, and who wanted each."""
+    """The layers chosen so far, and which layer needs each."""
 
     state: State
     published: Published
     root: Path
     """For messages."""
     named: tuple[str, ...]
-    """The names of the layers that the command names."""
+    """The layers that the user named."""
     chosen: dict[str, Manifest] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
     brought: dict[str, Manifest] = field(default_factory=dict)
-    """By the directory of the version that was there."""
+    """By the directory of the replaced version."""
 
     def add(self, manifest: Manifest) -> None:
-        """Choose `manifest` and what it stands on."""
+        """Choose `manifest` and the layers it depends on."""
         lower = [self._lower(manifest, link) for link in manifest.chain]
         _check_order(manifest, lower)
         for one in (manifest, *lower):
@@ -47,12 +47,12 @@ class _Choice:
             first = self.wanted_by[manifest.directory]
             raise InstallError(
                 f"{first} and {wanted_by} need different versions of {manifest.layer}, "
-                "and a root holds one",
+                "but a root can contain only one",
                 layer=wanted_by,
                 platform=manifest.platform,
                 expected=f"{manifest.layer} with lock {other.lock[:12]} ({first})",
                 found=f"lock {manifest.lock[:12]} ({wanted_by})",
-                remedy=f"publish {first} and {wanted_by} from one state of the stack, "
+                remedy=f"publish {first} and {wanted_by} from the same version of the stack, "
                 "or install them into two roots",
             )
         self._check_origin(manifest, wanted_by)
@@ -60,7 +60,7 @@ class _Choice:
         self.wanted_by.setdefault(manifest.directory, wanted_by)
 
     def _check_owner(self, manifest: Manifest, other: Manifest | None) -> None:
-        """Refuse a layer in the directory of another one, as of `app@1` and version 1 of `app`."""
+        """Refuse two layers with the same directory, such as `app@1` and version 1 of `app`."""
         if other is not None and other.layer != manifest.layer:
             raise InstallError(
                 f"{manifest.layer} and {other.layer} have the same directory",
@@ -71,10 +71,10 @@ class _Choice:
             )
 
     def _check_origin(self, manifest: Manifest, wanted_by: str) -> None:
-        """Refuse to replace, unasked, an installed layer of another registry.
+        """Refuse to replace an installed layer from another registry, unless the user named it.
 
-        A lower layer in another version is what an upgrade brings; the same version
-        with other contents, or a layer that was itself asked for, is not.
+        An upgrade may change the version of a lower layer. It may not change the contents of the
+        same version, or a layer that the user asked for.
         """
         installed = self.state.layers.get(manifest.directory)
         if installed is None or not self.is_foreign(installed, manifest):
@@ -83,9 +83,9 @@ class _Choice:
             raise self._other_registry(installed, manifest, wanted_by)
 
     def is_foreign(self, installed: Manifest, manifest: Manifest) -> bool:
-        """Whether `manifest` is another one than `installed`, and of another registry.
+        """Whether `manifest` would replace `installed` from another registry.
 
-        One that the command names, or with the same contents, is not.
+        False for a layer that the user named, or with the same contents.
         """
         return (
             manifest.digest != installed.digest
@@ -104,18 +104,18 @@ class _Choice:
             platform=installed.platform,
             expected=f"{layer} {installed.digest[:12]} from {origin}",
             found=f"{layer} {manifest.digest[:12]} from {self.published.location}",
-            remedy=f"install {wanted_by} into another root; or, to replace {layer}, name it too: "
+            remedy=f"install {wanted_by} into another root; or replace {layer} too: "
             + self._command(layer),
         )
 
     def _command(self, *more: str) -> str:
-        """The command that is at work, with the layers `more` named too."""
+        """The current command, with the layers `more` added."""
         layers = " ".join(dict.fromkeys((*self.named, *more)))
         place = quoted(self.published.location)
         return f"stackbuild install {layers} --from {place} --root {quoted(self.root)}"
 
     def origins(self) -> dict[str, str]:
-        """By directory, where what is chosen comes from, and what stays."""
+        """The registry of each chosen or kept layer, by directory."""
         origins = dict(self.state.origins)
         for directory, manifest in self.chosen.items():
             installed = self.state.layers.get(directory)
@@ -132,7 +132,7 @@ class _Choice:
             raise self.published.not_published(upper, link)
         if (found.directory, found.kind) != (link.directory, link.kind):
             raise IntegrityError(
-                f"{upper.layer} and {link.layer} do not agree on what {link.layer} is",
+                f"{upper.layer} was published for a different {link.layer}",
                 layer=upper.layer,
                 platform=upper.platform,
                 expected=f"{link.kind} in {link.directory}/",
@@ -142,16 +142,16 @@ class _Choice:
         return found
 
     def fits(self, manifest: Manifest) -> bool:
-        """Whether an installed layer can stay as it is."""
+        """Whether an installed layer can stay unchanged."""
         return not self.misfits(manifest)
 
     def misfits(self, manifest: Manifest) -> list[ChainLink]:
-        """The lower layers that would not be the ones `manifest` was composed for."""
+        """The lower layers whose version differs from the one `manifest` was composed for."""
         below = {**self.state.layers, **self.chosen}
         return [link for link in manifest.chain if below[link.directory].lock != link.lock]
 
     def bring_along(self, installed: Manifest) -> None:
-        """Choose the current version of an installed layer that cannot stay as it is."""
+        """Choose the current version of an installed layer that cannot stay unchanged."""
         current = self.published.find_current(installed.layer)
         clash = self.misfits(installed)[0]
         if current is None or any(
@@ -180,7 +180,7 @@ class _Choice:
 
 
 def _check_order(manifest: Manifest, lower: Sequence[Manifest]) -> None:
-    """Refuse a chain in which a layer comes behind one that stands on it, as in a loop.
+    """Refuse a chain in which a layer comes after a layer that depends on it, as in a cycle.
 
     `lower` are the layers of the chain of `manifest`. Raises IntegrityError.
     """
@@ -191,10 +191,10 @@ def _check_order(manifest: Manifest, lower: Sequence[Manifest]) -> None:
             if link.directory not in behind:
                 raise IntegrityError(
                     f"the chain of {manifest.layer} does not have {link.layer} below "
-                    f"{one.layer}, which stands on it",
+                    f"{one.layer}, which depends on it",
                     layer=manifest.layer,
                     platform=manifest.platform,
-                    expected=f"{link.directory} behind {one.directory}",
+                    expected=f"{one.directory} before {link.directory}",
                     found=", ".join(item.directory for item in manifest.chain),
                     remedy=f"publish {one.layer} and {manifest.layer} again",
                 )
@@ -206,17 +206,15 @@ class Plan:
 
     state: State
     brought: tuple[str, ...] = ()
-    """Layers that nobody named, brought to their current version because a layer below
-    them changes."""
+    """Layers that are upgraded because a layer below them changes."""
     moved: tuple[str, ...] = ()
-    """Installed layers that are replaced by those of another registry."""
+    """Installed layers that are replaced with layers from another registry."""
 
 
 def plan_install(layers: Sequence[str], state: State, published: Published, root: Path) -> Plan:
-    """The generation that has `layers` in their current version besides what is there.
+    """Plan a generation with the current version of `layers` and the layers already installed.
 
-    Raises UsageError for layers that are not published, InstallError for those
-    that do not fit together.
+    Raises UsageError for layers that are not published, InstallError for conflicting layers.
     """
     choice = _Choice(state, published, root, tuple(layers))
     named = [published.current(layer) for layer in dict.fromkeys(layers)]
@@ -227,7 +225,7 @@ def plan_install(layers: Sequence[str], state: State, published: Published, root
         for directory in state.asked
         if state.layers[directory].layer not in {manifest.layer for manifest in named}
     ]
-    # Bringing one layer along may change what another one stands on: until nothing moves.
+    # Upgrading a layer may change a layer that another one depends on, so repeat.
     while misfit := next(
         (
             state.layers[directory]
@@ -259,9 +257,9 @@ def plan_install(layers: Sequence[str], state: State, published: Published, root
 
 
 def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
-    """The generation without `layers` and without what only they needed.
+    """Plan a generation without `layers` and the lower layers that only they need.
 
-    Raises InstallError for layers that are not installed, or that others need.
+    Raises InstallError for layers that are not installed or that other layers need.
     """
     leaving = {find_installed(layer, state).directory for layer in layers}
     asked = tuple(directory for directory in state.asked if directory not in leaving)
@@ -272,8 +270,7 @@ def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
                 f"{state.layers[directory].layer} is needed by "
                 f"{' and '.join(sorted(set(after.needed_by(directory))))}",
                 layer=state.layers[directory].layer,
-                remedy="uninstall the layers above it with it; "
-                "it goes by itself when nothing needs it any more",
+                remedy="uninstall these layers too; it is removed when no layer depends on it",
             )
     return Plan(state=after)
 
@@ -283,7 +280,7 @@ def find_installed(layer: str, state: State) -> Manifest:
     for directory, manifest in state.layers.items():
         if layer == directory:
             return manifest
-    # Of a versioned layer several may be here; the one that was asked for is meant.
+    # If several versions are installed, prefer the one that the user asked for.
     found = [manifest for manifest in state.layers.values() if manifest.layer == layer]
     if found:
         return next((one for one in found if one.directory in state.asked), found[-1])
@@ -299,7 +296,7 @@ def find_installed(layer: str, state: State) -> Manifest:
 
 
 def _state(before: State, asked: tuple[str, ...], layers: Mapping[str, Manifest]) -> State:
-    """`asked` and what they stand on, lower layers first."""
+    """The layers `asked` and those they depend on, lower layers first."""
     ordered: dict[str, Manifest] = {}
     for directory in asked:
         manifest = layers[directory]

@@ -1,4 +1,4 @@
-"""The verb `repair`: a root whose state or files were damaged, made whole again."""
+"""Repair a root whose state or files are damaged."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
 
 
 def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairReport:
-    """Make `root` whole: its state, its links, and every file of its layers.
+    """Repair the state, the links and the files of `root`.
 
-    A state that cannot be read is made anew from the manifests of the generation in
-    use. Where these are damaged too, the layers come from `registry` in their current
-    version, or without one from the newest older generation that is whole. Then every
-    file is read and compared, and what is damaged is linked or fetched anew. Raises
-    InstallError, with the command to type, for what cannot be repaired from what is
-    there; FetchError, IntegrityError.
+    An unreadable state is recreated from the manifests of the generation in use. If these are
+    damaged too, the current versions of the layers are installed from `registry`; without a
+    registry, the newest intact older generation is used. Then every file is compared, and damaged
+    files are linked or fetched again. Raises InstallError, with a command to run, for what cannot
+    be repaired; FetchError, IntegrityError.
     """
     where = Root(root)
     if not (where.private.is_dir() or where.linked()):
@@ -64,10 +63,10 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
 
 
 def _readable(where: Root, registry: Registry | None, done: list[str], messages: Messages) -> State:
-    """The state of the generation in use, which is readable afterwards."""
+    """Read the state of the generation in use; repair it first if necessary."""
     candidates = _candidates(where)
     current = where.in_use()
-    # Another version than the one in use is only taken where there is no place to ask.
+    # Use another generation only if there is no registry.
     looked_at = candidates if registry is None else candidates[:1]
     found = ((path, recovered_state(path)) for path in looked_at)
     generation, state = next((one for one in found if one[1] is not None), (None, None))
@@ -75,12 +74,12 @@ def _readable(where: Root, registry: Registry | None, done: list[str], messages:
         return _from_registry(where, candidates, registry, done, messages)
     if not _is_readable(generation):
         write_state(state, generation)
-        done.append(f"the state of generation {generation.name} was made from its manifests")
+        done.append(f"the state of generation {generation.name} was recreated from its manifests")
     _drop_unreadable_marks(generation)
     if generation != current:
         where.begin_switch()
         where.switch(generation, state.layers)
-        done.append(f"generation {generation.name} is in use")
+        done.append(f"switched to generation {generation.name}")
     return state
 
 
@@ -101,7 +100,7 @@ def _is_readable(generation: Path) -> bool:
 
 
 def _drop_unreadable_marks(generation: Path) -> None:
-    """Remove what `verify` noted, if it cannot be read: all files are compared anew."""
+    """Remove unreadable damage marks; all files are compared again later."""
     try:
         damaged(generation)
     except InstallError:
@@ -121,7 +120,7 @@ def _from_registry(
         command = "repair" if names else "install LAYER"
         where_to = f"--root {quoted(where.path)}" if not names else quoted(where.path)
         raise InstallError(
-            "no generation of the root has manifests that can be read",
+            "no generation of the root has readable manifests",
             file=where.path,
             found=f"directories or links of {', '.join(names)}" if names else "no layers",
             remedy=f"stackbuild {command} {where_to} --from PLACE",
@@ -138,7 +137,7 @@ def _from_registry(
     plan = plan_install(asked, empty, published, where.path)
     report = apply(where, empty, plan.state, published, sync_to_disk, messages)
     done.append(
-        f"{', '.join(names)} were installed anew from {registry.location} "
+        f"{', '.join(names)} were installed again from {registry.location} "
         f"(generation {report.generation})"
     )
     return plan.state
@@ -165,12 +164,12 @@ def _bring(
     done: list[str],
     messages: Messages,
 ) -> None:
-    """Link or fetch anew what differs; `verify_installed` has marked it."""
+    """Link or fetch the files again that `verify_installed` has marked."""
     published = None if registry is None else Published(registry, state.platform)
     if published is not None:
         for manifest in state.layers.values():
             published.find_same(manifest)
-    # What stays damaged is told below.
+    # Remaining damage is reported below.
     listener = Silent() if registry is None else messages
     apply(where, state, state, published, sync_to_disk, listener)
     left = _compare(where.path, messages)
@@ -183,12 +182,12 @@ def _bring(
     root = quoted(where.path)
     first = left.differences[0]
     raise InstallError(
-        f"{', '.join(names)} cannot be repaired from what is here",
+        f"{', '.join(names)} cannot be repaired from the files in this root",
         layer=names[0],
         distribution=first.distribution,
         file=first.file,
         found=f"{first.kind}, and {len(left.differences) - 1} more differences",
-        expected=None if registry is None else "these versions in the place that is named",
+        expected=None if registry is None else "these versions in the registry",
         remedy=f"stackbuild repair {root} --from PLACE"
         if registry is None
         else f"stackbuild install {' '.join(names)} --from {quoted(registry.location)} "

@@ -1,4 +1,4 @@
-"""What the commands on a root report."""
+"""Results of the commands that work on a root."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class InstalledLayer:
     manifest: Manifest
     """What was published; `manifest.directory` is the layer's directory in the root."""
     asked: bool
-    """Whether the layer was named in an install; others are there because it needs them."""
+    """Whether the user asked for the layer; others are installed as its lower layers."""
     needed_by: tuple[str, ...]
-    """The names of the installed layers that stand on it."""
+    """The names of the installed layers that depend on it."""
     origin: str | None
     """The directory or address it was installed from."""
     python_version: str
@@ -70,11 +70,11 @@ class InstallReport:
     generation: int
     """The number of the generation in use."""
     layers: tuple[InstalledLayer, ...]
-    """Everything the root holds now, lower layers first."""
+    """All layers now in the root, lower layers first."""
     added: tuple[str, ...] = ()
     """Directories of layers that are new, in another version, or repaired."""
     repaired: tuple[str, ...] = ()
-    """Those of `added` that were damaged."""
+    """The directories in `added` whose layers were damaged."""
     removed: tuple[str, ...] = ()
     """Directories of layers that were removed."""
     fetched_frames: int = 0
@@ -94,7 +94,7 @@ class RepairReport:
     layers: tuple[str, ...]
     """Directories of the installed layers, lower layers first."""
     done: tuple[str, ...]
-    """Each thing that was repaired, as a sentence; empty where nothing was damaged."""
+    """A sentence for each repair; empty if nothing was damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Difference:
     file: str
     """Relative to the layer; for a frame, its directory in the store."""
     distribution: str | None
-    """The distribution, or other part, that the file belongs to; None for an added file."""
+    """The distribution or other part that the file belongs to; None for an added file."""
     expected: str | None = None
     found: str | None = None
 
@@ -122,12 +122,12 @@ class FilesReport:
     """The number of files and links that were compared."""
     differences: tuple[Difference, ...]
     bytecode: int
-    """The number of bytecode files that an interpreter has written since."""
+    """The number of bytecode files that an interpreter wrote after the install."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freed:
-    """Something that was removed, or that could be."""
+    """A file or directory that was, or could be, removed."""
 
     what: str
     path: Path

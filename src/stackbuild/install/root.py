@@ -6,7 +6,7 @@
 <root>/generations/7/        a whole state: its layers side by side
 <root>/.stackbuild/lock      held while the root is changed
 <root>/.stackbuild/staging/  a generation that is being made
-<root>/.stackbuild/unsynced  there while a switch may not have reached the disk yet
+<root>/.stackbuild/unsynced  exists while the last switch may not be on the disk
 <root>/.stackbuild/store/    the store, unless another one is named
 """
 
@@ -38,35 +38,35 @@ _OUR_TARGET = re.compile(rf"current/[^/]+|{_GENERATION.pattern}")
 
 
 class Root:
-    """Paths of a root, and the steps that change it; those want its lock held."""
+    """The paths of a root, and the steps that change it. Changes need its lock."""
 
     def __init__(self, path: Path) -> None:
-        # Not resolved: a root that is reached through a link keeps that name.
-        self.path = Path(os.path.abspath(expanded(path)))  # noqa: PTH100 - takes `..` away too
+        # Not resolved: a root that is reached through a link keeps the name of the link.
+        self.path = Path(os.path.abspath(expanded(path)))  # noqa: PTH100 - removes `..`
 
     @property
     def private(self) -> Path:
-        """What is stackbuild's own."""
+        """The directory for stackbuild's own files."""
         return self.path / ".stackbuild"
 
     @property
     def generations(self) -> Path:
-        """Where generations stand, by number."""
+        """The directory of generations, which are named by number."""
         return self.path / "generations"
 
     @property
     def current_link(self) -> Path:
-        """The link that names the generation in use."""
+        """The link to the generation in use."""
         return self.path / "current"
 
     @property
     def staging(self) -> Path:
-        """Where a generation is made."""
+        """The directory in which a generation is created."""
         return self.private / "staging"
 
     @property
     def own_store(self) -> Path:
-        """Where frames go unless another store is named."""
+        """The default store."""
         return self.private / "store"
 
     @property
@@ -74,11 +74,11 @@ class Root:
         return self.private / "unsynced"
 
     def locked(self, messages: Messages) -> AbstractContextManager[None]:
-        """Keep other processes from changing the root; makes what a root needs."""
+        """Lock the root against changes by other processes; creates missing directories."""
         return locked(self.private / "lock", messages)
 
     def claim(self) -> Mark:
-        """The mark of the root, made where the directory is missing or empty.
+        """The mark of the root; it is created if the directory is missing or empty.
 
         Raises InstallError for a directory with other files.
         """
@@ -87,14 +87,13 @@ class Root:
     def current(self) -> Path | None:
         """The directory of the generation in use, None before the first.
 
-        Raises InstallError for a link that leads nowhere, or that stackbuild did not make, and
-        where the link is lost.
+        Raises InstallError for a dangling, foreign or missing link.
         """
         generation = self._named()
         if (generation is None and not self._lacks_link()) or (generation and generation.is_dir()):
             return generation
         if not (self.numbers() or self.linked()):
-            return None  # Nothing but the link is left.
+            return None  # Only the link is left.
         raise InstallError(
             "the generation in use is missing",
             file=self.current_link,
@@ -106,13 +105,12 @@ class Root:
     def _lacks_link(self) -> bool:
         """Whether `current` was removed.
 
-        A first install that was killed has made no links for layers, or has left the note
-        of the switch that it began.
+        False after a killed first install: it left no links for layers, or its `unsynced` file.
         """
         return bool(self.numbers() and self.linked() and not self._unsynced.exists())
 
     def in_use(self) -> Path | None:
-        """The directory of the generation in use; None also where that or its link is missing.
+        """The directory of the generation in use; None if it or its link is missing.
 
         Raises InstallError for a link that stackbuild did not make.
         """
@@ -126,19 +124,19 @@ class Root:
         return sorted(path.name for path in self.path.iterdir() if self._is_ours(path))
 
     def state(self) -> State | None:
-        """What is installed; None before the first generation. Raises InstallError."""
+        """The state in use; None before the first generation. Raises InstallError."""
         generation = self.current()
         return None if generation is None else read_state(generation)
 
     def installed(self) -> tuple[Path, State]:
-        """The generation in use, and its state. Raises InstallError where nothing is installed."""
+        """The generation in use and its state. Raises InstallError if nothing is installed."""
         generation = self.current()
         if generation is None:
             raise self.nothing_installed()
         return generation, read_state(generation)
 
     def installed_state(self) -> State:
-        """What is installed. Raises InstallError where nothing is."""
+        """The state in use. Raises InstallError if nothing is installed."""
         return self.installed()[1]
 
     def number(self) -> int:
@@ -153,14 +151,14 @@ class Root:
         return sorted(int(p.name) for p in self.generations.iterdir() if p.name.isdecimal())
 
     def check_free(self, directories: Collection[str]) -> None:
-        """Refuse a directory that is no root, and one where other files have needed names.
+        """Check that the directory is a root and that no other files use the needed names.
 
-        Nothing is changed. Raises InstallError.
+        Changes nothing. Raises InstallError.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InstallError(
                 f"{self.path} is a file, so it cannot be a root",
-                remedy="name another root directory",
+                remedy="choose another root directory",
             )
         check_mark(self.path, Kind.ROOT)
         if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
@@ -171,18 +169,18 @@ class Root:
                 raise self.in_the_way(path)
 
     def sweep(self) -> None:
-        """Remove what killed processes left."""
+        """Remove leftovers of killed processes."""
         remove_tree(self.staging)
         for path in self.path.glob(f".*{WORK_SUFFIX}"):
-            # Only what `_replace_link` makes; the root's user may have files of such names.
+            # Only links of `_replace_link`; the user may have files with similar names.
             if path.is_symlink() and _OUR_TARGET.fullmatch(_target_of(path)):
                 path.unlink()
 
     def switch(self, generation: Path, directories: Collection[str]) -> None:
         """Make `generation` the one in use.
 
-        Links for new layers come first and lead nowhere until the one rename
-        that counts; links of layers that are gone are removed after it.
+        Links of new layers are created first and dangle until `current` is renamed; links of
+        removed layers are deleted afterwards.
         """
         self.link_layers(directories)
         target = f"{self.generations.name}/{generation.name}"
@@ -192,14 +190,11 @@ class Root:
                 path.unlink()
 
     def begin_switch(self) -> None:
-        """Note that a switch follows, until `settle` has brought it to the disk."""
+        """Record that a switch follows; `settle` removes the record."""
         self._unsynced.touch()
 
     def settle(self, sync: Sync) -> None:
-        """Bring the last switch to the disk, also one of a process that was killed before it did.
-
-        Raises OSError.
-        """
+        """Write the last switch to the disk, also that of a killed process. Raises OSError."""
         if not self._unsynced.exists():
             return
         current = self.current()
@@ -213,14 +208,14 @@ class Root:
         return [*links, self.current_link, self.generations, self.private]
 
     def link_layers(self, directories: Collection[str]) -> None:
-        """Make the links of `directories` that are missing."""
+        """Create the missing links of `directories`."""
         for directory in directories:
             path = self.path / directory
             if not self._is_ours(path):
                 _replace_link(path, self._target(directory))
 
     def nothing_installed(self) -> InstallError:
-        """The error for a directory that is no root, or an empty one."""
+        """The error for a directory that is not a root or is an empty root."""
         return InstallError(
             f"nothing is installed in {self.path}",
             remedy="name the directory of a root, or install layers into this one: "
@@ -228,11 +223,11 @@ class Root:
         )
 
     def in_the_way(self, path: Path) -> StackbuildError:
-        """The error for `path`, where this root needs something else."""
-        return in_the_way(InstallError, path, "name another root directory")
+        """The error for a file at `path`, which the root needs for itself."""
+        return in_the_way(InstallError, path, "choose another root directory")
 
     def explained(self, elsewhere: str = "") -> AbstractContextManager[None]:
-        """Raise what the system refuses within as InstallError (`errors.system_errors`)."""
+        """Raise system errors as InstallError (`errors.system_errors`)."""
         return system_errors(
             InstallError,
             self.path,
@@ -241,7 +236,7 @@ class Root:
         )
 
     def _named(self) -> Path | None:
-        """What the link `current` names, whether it is there or not; None without the link."""
+        """The target of the link `current`, which may be missing; None without the link."""
         try:
             target = _target_of(self.current_link)
         except (FileNotFoundError, NotADirectoryError):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stackbuild.compose.manifest import Manifest
 
 _LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
-"""What makes an interpreter take another installation's files for its own."""
+"""Variables that make an interpreter use files of another installation."""
 
 
 def invocation(
@@ -34,13 +34,13 @@ def invocation(
     manifest = find_installed(layer, state)
     if state.platform != host_platform():
         raise InstallError(
-            f"{where.path} holds layers for {state.platform}, which do not run here",
+            f"{where.path} contains layers for {state.platform}, which do not run here",
             layer=manifest.layer,
             platform=state.platform,
             expected=f"layers for {host_platform()}",
         )
-    # The generation itself and not the link: a process that goes on while another
-    # version is installed stays with the files it began with, and so do its children.
+    # Use the generation and not the link, so that a process and its children keep their files while
+    # another version is installed.
     directory = generation / manifest.directory
     layout = manifest.layout
     bin_directory = directory / layout.scripts
@@ -65,7 +65,7 @@ def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> d
 
 
 def _default_command(directory: Path) -> list[str]:
-    """Python, with the launch module where there is one (venvstacks' layer metadata)."""
+    """Python, with the launch module from venvstacks' layer metadata if there is one."""
     try:
         found = strictjson.read(directory / METADATA / "venvstacks_layer.json")
     except (FileNotFoundError, strictjson.JsonError):
@@ -80,7 +80,7 @@ def _find(name: str, manifest: Manifest, programs: Path, path: str) -> Path:
     here = [entry.name for entry in programs.iterdir()] if programs.is_dir() else []
     if name in here:
         raise InstallError(
-            f"{name!r} in {manifest.layer} cannot be executed",
+            f"{name!r} in {manifest.layer} is not executable",
             layer=manifest.layer,
             file=programs / name,
             remedy="make its source executable (chmod +x) and publish the layer again",

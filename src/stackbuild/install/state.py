@@ -1,8 +1,8 @@
-"""What a generation holds, written inside it, so that state and tree switch together.
+"""The state of a generation, stored inside it so that state and tree switch together.
 
 generations/<N>/.stackbuild/state.json                  platform, layers asked for, store, origins
 generations/<N>/.stackbuild/manifests/<directory>.json  the manifest of each layer
-generations/<N>/.stackbuild/damaged.json                what `verify` found wrong, if it did
+generations/<N>/.stackbuild/damaged.json                damage found by `verify`, if any
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ class State:
 
     platform: Platform
     asked: tuple[str, ...]
-    """The directories of the layers that were asked for, sorted; the others are there for them."""
+    """The directories of the layers that the user asked for, sorted; the others are their lower
+    layers."""
     layers: Mapping[str, Manifest] = field(default_factory=dict)
     """By directory, lower layers first."""
     store: Path | None = None
-    """Where the frames are, unless in the root itself."""
+    """The store of the frames; None for the root's own."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """By directory: the registry that each layer came from (`Registry.location`)."""
 
     def needed_by(self, directory: str) -> list[str]:
-        """The names of the layers that stand on the one in `directory`."""
+        """The names of the layers that depend on the one in `directory`."""
         return [
             manifest.layer
             for manifest in self.layers.values()
@@ -58,7 +59,7 @@ class State:
         ]
 
     def same_tree(self, other: State) -> bool:
-        """Whether both are the same files of the same store, asked for in the same way."""
+        """Whether both have the same layers, store and requests."""
         return (
             self.asked == other.asked
             and self.store == other.store
@@ -87,11 +88,11 @@ def write_state(state: State, generation: Path) -> None:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file of the state in the place of what is there; it is synchronized later."""
+    """Replace a file of the state; it is synced later."""
     work = work_path(path)
     try:
         work.write_bytes(data)
-        # Not through a link, not into a named pipe, and not in pieces where it is in use.
+        # Never writes through a link, into a named pipe, or partially into a file in use.
         work.replace(path)
     except BaseException:
         work.unlink(missing_ok=True)
@@ -138,7 +139,7 @@ def _read_layers(directory: Path, names: Iterable[str]) -> dict[str, Manifest]:
 
 
 def _read(path: Path, read: Callable[[Item[object]], T]) -> T:
-    """What `read` makes of a file of the state. Raises OSError, IntegrityError."""
+    """Parse a file of the state with `read`. Raises OSError, IntegrityError."""
     return read_json(read_regular(path, strictjson.MAX_SIZE + 1), path.name, read)
 
 
@@ -161,10 +162,9 @@ def _read_manifest(directory: Path, name: str) -> Manifest:
 
 
 def recovered_state(generation: Path) -> State | None:
-    """The state of `generation`, from its manifests where it cannot be read; None without them.
+    """The state of `generation`, recreated from its manifests if it is unreadable.
 
-    Without it nothing tells which layers were asked for: those that no other stands on
-    are taken for them.
+    Layers that no other layer depends on then count as asked for. None if manifests are missing.
     """
     if (state := _state_or_none(generation)) is not None:
         return state
@@ -208,7 +208,7 @@ def _state_or_none(generation: Path) -> State | None:
 
 
 def layers_in(generation: Path) -> list[str]:
-    """The directories of layers in `generation`, by their trees and their manifests."""
+    """The directories of layers in `generation`, according to its trees and manifests."""
     if not generation.is_dir():
         return []
     trees = {path.name for path in generation.iterdir() if path.is_dir()} - {STATE_DIRECTORY}
@@ -218,17 +218,17 @@ def layers_in(generation: Path) -> list[str]:
 
 
 def mark_damaged(generation: Path, layers: list[str], frames: list[str]) -> None:
-    """Remember for the next install what is to be brought anew.
+    """Record the damage for the next install to repair.
 
-    `layers` are directories, `frames` those whose copy in the store (sha256,
-    hex) is damaged too. Raises OSError.
+    `layers` are directories, `frames` are sha256 (hex) of damaged frames in the store. Raises
+    OSError.
     """
     value = {"layers": layers, "frames": frames}
     atomic_write(generation / STATE_DIRECTORY / _DAMAGED, canonical_json(value))
 
 
 def damaged(generation: Path) -> tuple[list[str], list[str]]:
-    """The layers and frames that `mark_damaged` was called with; nothing otherwise."""
+    """The layers and frames that `mark_damaged` recorded."""
     try:
         return _read(generation / STATE_DIRECTORY / _DAMAGED, _damage)
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def _damage(value: Item[object]) -> tuple[list[str], list[str]]:
 
 
 def clear_damaged(generation: Path) -> None:
-    """Forget what `mark_damaged` said."""
+    """Remove the record of `mark_damaged`."""
     (generation / STATE_DIRECTORY / _DAMAGED).unlink(missing_ok=True)
 
 
@@ -263,7 +263,7 @@ def _unreadable(path: Path, reason: str) -> InstallError:
     return InstallError(
         "the state of a generation cannot be read",
         file=path,
-        # What a damaged file says may be of any length.
+        # The contents of a damaged file may be of any length.
         found=reason if len(reason) <= 500 else f"{reason[:499]}…",
         remedy=command,
     )

@@ -1,15 +1,15 @@
-"""The store: frames, unpacked, each under its sha256.
+"""The store: unpacked frames, each named by its sha256.
 
     <store>/.stackbuild.tag      the mark (`stackbuild.mark`)
     <store>/roots/<id>           a root that uses the store, by the id in its mark
     <store>/<sha256>/tree/       the frame's files, read-only
-    <store>/<sha256>/files.json  what they are, so that linking walks no directory
+    <store>/<sha256>/files.json  the listing of the files, so that linking walks no directory
     <store>/staging/             frames that are being unpacked
     <store>/lock                 held while frames are added or removed
 
-A frame is there whole or not at all: it appears by one rename, when its files
-are on the disk. Roots take its files by hard links, so a store may serve many roots,
-of one account: whoever may write in a store could change the files of all of them.
+A frame is never present in part: it is renamed into place once its files are on the disk. Roots
+link to its files, so several roots can share a store. They must belong to one account, because
+write access to a store is write access to the files of all its roots.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 PRIVATE = 0o755
-"""The mode of directories in a store: nobody but their owner can change what is in them."""
+"""The mode of directories in a store: only the owner can change their contents."""
 
 LISTING = "files.json"
 LISTING_FORMAT = 2
@@ -52,23 +52,23 @@ class StoredFile:
     """In bytes."""
     executable: bool
     crc32: int
-    """Of the contents: tells an edited file from the one that was unpacked."""
+    """CRC-32 of the contents; an edited file has another."""
     mtime_ns: int
-    """Of the last change, in nanoseconds: tells cheaply that a file may have been changed."""
+    """Modification time in nanoseconds; cheap to compare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What an unpacked frame holds."""
+    """The contents of an unpacked frame."""
 
     directories: tuple[str, ...]
-    """Each one, also those that only files imply; parents first."""
+    """All directories, also implied ones; parents first."""
     files: tuple[StoredFile, ...]
     links: tuple[tuple[str, str], ...]
     """Path and target of symbolic links."""
 
     def to_json(self) -> str:
-        """The listing as it stands in the store."""
+        """The listing as it is stored."""
         return json.dumps(
             {
                 "format": LISTING_FORMAT,
@@ -84,7 +84,7 @@ class Listing:
 
 
 class Store:
-    """A directory of unpacked frames. Methods that change it want its lock held."""
+    """A directory of unpacked frames. Methods that change it need its lock."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -96,7 +96,7 @@ class Store:
         return self.directory / "staging"
 
     def claim(self) -> None:
-        """Mark the directory as a store where it is missing or empty.
+        """Mark the directory as a store if it is missing or empty.
 
         Raises InstallError for a directory with other files, or of another account.
         """
@@ -114,12 +114,12 @@ class Store:
             self.directory.chmod(mode & ~OTHERS_WRITE)
 
     def check(self) -> None:
-        """Refuse a directory that is no store, or another account's. Raises InstallError."""
+        """Check that the directory is a store of this account. Raises InstallError."""
         check_mark(self.directory, Kind.STORE)
         check_owner(self.directory)
 
     def enter_root(self, root: Mark, path: Path) -> None:
-        """Remember that a root, now at `path`, uses this store. Raises OSError."""
+        """Record that the root at `path` uses this store. Raises OSError."""
         entry = self.directory / _ROOTS / root.id
         if not entry.is_file():
             atomic_write(entry, f"{path}\n".encode(errors="surrogateescape"))
@@ -129,19 +129,19 @@ class Store:
         return (self.directory / _ROOTS / root.id).is_file()
 
     def locked(self, messages: Messages) -> AbstractContextManager[None]:
-        """Keep other processes from changing the store."""
+        """Lock the store against changes by other processes."""
         return locked(self.directory / "lock", messages)
 
     def tree(self, sha256: str) -> Path:
-        """Where the files of a frame stand."""
+        """The directory of the files of a frame."""
         return self.directory / sha256 / "tree"
 
     def listing_path(self, sha256: str) -> Path:
-        """Where a frame's listing stands."""
+        """The file with the listing of a frame."""
         return self.directory / sha256 / LISTING
 
     def has(self, sha256: str) -> bool:
-        """Whether the frame is here, and its listing is of this format and not cut off."""
+        """Whether the frame is present, with a listing of this format that is not truncated."""
         try:
             with open_regular(self.listing_path(sha256)) as file:
                 if file.read(len(_LISTING_START)) != _LISTING_START:
@@ -152,9 +152,9 @@ class Store:
             return False
 
     def listing(self, sha256: str) -> Listing | None:
-        """What the frame holds; None when it is not here, damaged, or of another format.
+        """The contents of the frame; None if it is missing, damaged, or of another format.
 
-        Raises InstallError where another account may have changed the frame.
+        Raises InstallError if another account may have changed the frame.
         """
         known = self._listings.get(sha256)
         if known is not None:
@@ -165,7 +165,7 @@ class Store:
             return None
         if listing is None:
             return None
-        # Nobody else can write in the directories below, which are made with mode 0755.
+        # Only these two need the check; directories below them have mode 0755.
         for directory in (self.directory / sha256, self.tree(sha256)):
             if directory.is_symlink() or not directory.is_dir():
                 return None
@@ -174,16 +174,16 @@ class Store:
         return listing
 
     def frames(self) -> Iterator[str]:
-        """The sha256 (hex) of every frame that is here."""
+        """The sha256 (hex) of every frame in the store."""
         if self.directory.is_dir():
             for path in self.directory.iterdir():
                 if _SHA256.fullmatch(path.name) and (path / "tree").is_dir():
                     yield path.name
 
     def discard(self, sha256: str) -> None:
-        """Take a frame out. Files that generations link to live on there."""
+        """Remove a frame. Files stay in the generations that link to them."""
         self._listings.pop(sha256, None)
-        # First out of sight, then in pieces: a kill in between leaves no half frame.
+        # Rename first, so that a killed process leaves no partial frame.
         self.staging.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         away = self.staging / f"{sha256}.gone"
         remove_tree(away)
@@ -194,14 +194,14 @@ class Store:
         remove_tree(away)
 
     def sweep(self) -> None:
-        """Remove what killed processes left: under the lock, nobody else is at work."""
+        """Remove leftovers of killed processes."""
         remove_tree(self.staging)
 
 
 def _listing(value: Mapping[str, Any]) -> Listing | None:
-    """The listing in what `Listing.to_json` wrote; None for another format, or wrong types.
+    """Parse the output of `Listing.to_json`; None for another format or wrong types.
 
-    Raises ValueError, TypeError or KeyError where the structure is another one.
+    Raises ValueError, TypeError or KeyError for another structure.
     """
     if value["format"] != LISTING_FORMAT:
         return None

@@ -1,4 +1,4 @@
-"""One verified frame to files on disk."""
+"""Unpack a verified frame."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def unpack(
     siblings: Collection[str],
     for_os: OsName | None = None,
 ) -> Listing:
-    """Put the files of `frame` below the new directory `tree`, read-only.
+    """Unpack the files of `frame` below the new directory `tree`, read-only.
 
-    `compressed` is at the frame's first byte and its sha256 is already known to
-    be right. `siblings` are the layers' directories that links may lead into;
-    names must be possible on `for_os`.
-    Raises IntegrityError for anything that a frame may not hold and for a size
-    other than the frame's; OSError as the system reports it.
+    `compressed` is positioned at the first byte of the frame, whose sha256 is already checked.
+    Links may point into the layer directories `siblings`. File names must be valid on `for_os`.
+    Raises IntegrityError for forbidden entries and for a wrong size; OSError.
     """
     length = frame_length(compressed)
     if length is not None and length != frame.size:
-        # Skippable and empty frames behind it would be bytes that nothing has looked at.
-        raise _differs(frame, "zstd frame", f"{frame.size} bytes", f"{length} bytes")
+        # Skippable or empty frames after it would be unchecked bytes.
+        raise _differs(
+            frame, "compressed size of a frame", f"{frame.size} bytes", f"{length} bytes"
+        )
     source = _Counted(_decompressed(compressed, frame), frame)
     tree.mkdir(mode=PRIVATE)
     writer = _Writer(os.fspath(tree))
@@ -60,7 +60,7 @@ def unpack(
         members += 1
     source.finish()
     if members != frame.files:
-        raise _differs(frame, "number of files", str(frame.files), str(members))
+        raise _differs(frame, "number of files in a frame", str(frame.files), str(members))
     return writer.listing()
 
 
@@ -80,7 +80,7 @@ def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]
 
 
 class _Counted:
-    """Passes on what it reads, up to the frame's size and not a byte more."""
+    """Reads at most the frame's size in bytes."""
 
     def __init__(self, read: Callable[[int], bytes], frame: Frame) -> None:
         self._read = read
@@ -95,13 +95,13 @@ class _Counted:
         return data
 
     def finish(self) -> None:
-        # `TarReader` has read everything: it looks for what follows the end-of-archive blocks.
+        # `TarReader` has read to the end, also beyond the end-of-archive blocks.
         if self._count != self._frame.content_size:
             raise _other_size(self._frame, str(self._count))
 
 
 class _Writer:
-    """Creates files below `base`; never follows or replaces what is there."""
+    """Creates files below `base`; never follows links or replaces files."""
 
     def __init__(self, base: str) -> None:
         self._base = base
@@ -129,12 +129,11 @@ class _Writer:
                 os.symlink(member.link, f"{self._base}/{path}")  # noqa: PTH211 - a Path for each costs too much time
                 self._links.append((path, member.link))
         except FileExistsError as error:
-            # The reader has refused paths that stand twice; what is left is a file
-            # system for which two of them are one.
+            # The reader refuses duplicate paths, so the file system treats two paths as equal.
             raise InstallError(
-                "this file system takes two files of a frame for one",
+                "this file system treats two paths of a frame as the same file",
                 file=path,
-                remedy="install into a file system that tells upper from lower case",
+                remedy="install into a case-sensitive file system",
             ) from error
 
     def _directory(self, path: str) -> None:
@@ -160,13 +159,13 @@ class _Writer:
 def _write(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
-        # A disk that is almost full takes a part, and says why at the next attempt.
+        # An almost full disk writes a part; the next write raises the error.
         written += os.write(descriptor, memoryview(data)[written:])
 
 
 def _differs(frame: Frame, what: str, expected: str, found: str) -> IntegrityError:
     return IntegrityError(
-        f"a frame has another {what} than its manifest says",
+        f"the {what} does not match its manifest",
         distribution=frame.subject,
         expected=expected,
         found=found,
@@ -176,7 +175,7 @@ def _differs(frame: Frame, what: str, expected: str, found: str) -> IntegrityErr
 
 def _other_size(frame: Frame, found: str) -> IntegrityError:
     return IntegrityError(
-        "a frame holds more or less than its manifest says",
+        "the unpacked size of a frame does not match its manifest",
         distribution=frame.subject,
         expected=f"{frame.content_size} bytes",
         found=f"{found} bytes" if found.isdecimal() else found,

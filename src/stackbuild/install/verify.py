@@ -1,14 +1,12 @@
-"""Checking installed files against what was unpacked.
+"""Compare installed files with the files that were unpacked.
 
-Each frame's sha256 was right when it was unpacked; the store keeps, for every
-file of it, path, size, CRC-32 and whether it can be run. `verify_installed`
-reads every installed file again and compares. So it finds every file that was
-edited (also in place, with size and times put back), is missing, was added, or
-is a link to somewhere else. What it cannot find is an edit that was made on
-purpose to have the same CRC-32, or by somebody who edits the store's lists as
-well: against whoever may write in the store only a new install from a trusted
-place helps. (sha256 of each file would add 0.7 s to an install of 227 MB on
-processors without instructions for it, and the lists could be edited still.)
+The sha256 of each frame was checked before unpacking. For every file, the store keeps path, size,
+CRC-32 and whether it is executable. `verify_installed` reads every installed file and compares. It
+finds files that were edited (also in place, with size and times restored), removed or added, and
+changed links. It cannot find an edit made to have the same CRC-32, or an edit of the store's
+listings as well: if somebody else had write access to the store, install again from a trusted
+registry. (A sha256 for each file would add 0.7 s to an install of 227 MB on processors without SHA
+instructions, and the listings could still be edited.)
 """
 
 from __future__ import annotations
@@ -53,15 +51,15 @@ class _Expected:
 class _Findings:
     differences: list[Difference] = field(default_factory=list)
     frames: set[str] = field(default_factory=set)
-    """sha256 of those whose copy in the store is damaged too."""
+    """sha256 of frames whose copy in the store is damaged too."""
     files: int = 0
     bytecode: int = 0
 
 
 def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> FilesReport:
-    """Compare `layers`, and all below them, with what was unpacked; see `api.verify_files`.
+    """Compare `layers` and their lower layers with the unpacked files; see `api.verify_files`.
 
-    What differs is noted in the root, if it can be written to.
+    Differences are recorded in the root, if it is writable, for the next install to repair.
     """
     where = Root(root)
     generation, state = where.installed()
@@ -99,7 +97,7 @@ def _remember(generation: Path, checked: Sequence[str], findings: _Findings) -> 
     layers, frames = damaged(generation)
     wrong = {difference.layer for difference in findings.differences}
     still = sorted(wrong | {layer for layer in layers if layer not in checked})
-    # A root that others installed and that this user only reads stays as it is.
+    # The root may be read-only for this user.
     with suppress(OSError):
         if still:
             mark_damaged(generation, still, sorted(findings.frames.union(frames)))
@@ -127,7 +125,7 @@ class _Check:
         self._task = task
         self._expected: dict[str, _Expected] = {}
         self._is_known = True
-        """Whether the store tells of every frame what it holds."""
+        """Whether the store has the listing of every frame."""
         for placed in manifest.frames:
             sha256, subject = placed.frame.sha256, placed.frame.subject
             listing = store.listing(sha256)
@@ -141,7 +139,7 @@ class _Check:
                 self._expected[path] = _Expected(sha256, subject, target)
 
     def run(self) -> None:
-        """Compare, both ways."""
+        """Find differing, missing and added files."""
         seen: set[str] = set()
         pending = [""]
         while pending:
@@ -149,7 +147,7 @@ class _Check:
             try:
                 entries = os.scandir(self._directory / below)
             except OSError:
-                continue  # There is no way to it: all of it is missing.
+                continue  # Not reachable: its files count as missing.
             with entries:
                 for entry in entries:
                     path = f"{below}{entry.name}"
@@ -161,7 +159,7 @@ class _Check:
             self._differs("missing", path)
 
     def _compare(self, path: str, entry: os.DirEntry[str]) -> bool:
-        """Compare one file or link; tells whether it is one of the layer's."""
+        """Compare a file or link; returns whether it belongs to the layer."""
         expected = self._expected.get(path)
         adjustment = self._adjusted.get(entry.path)
         if expected is None:
@@ -184,7 +182,7 @@ class _Check:
         return True
 
     def _is_bytecode(self, path: str) -> bool:
-        """Whether an interpreter writes this file by itself when it imports a source of ours."""
+        """Whether an interpreter writes this bytecode when it imports a source of the layer."""
         match = _BYTECODE.fullmatch(path)
         return match is not None and f"{match['package']}{match['module']}.py" in self._expected
 
@@ -219,7 +217,7 @@ class _Check:
             self._differs("another mode", path, expected=f"readable, {mode}")
 
     def _lacks(self, sha256: str, subject: str) -> None:
-        """Note a frame that the store has lost; its files cannot be compared."""
+        """Record a frame missing from the store; its files cannot be compared."""
         self._findings.frames.add(sha256)
         self._findings.differences.append(
             Difference(
@@ -258,15 +256,15 @@ class _Check:
 
 
 def _content_fault(path: Path, file: StoredFile) -> str | None:
-    """What is wrong with the contents of a regular file of the right size; None if nothing is."""
+    """The fault in the contents of a regular file of the right size, or None."""
     try:
-        return None if crc32_of(path) == file.crc32 else "other contents of the same size"
+        return None if crc32_of(path) == file.crc32 else "different contents of the same size"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
 
 
 def _is_whole(path: Path, file: StoredFile) -> bool:
-    """Whether the store's copy of a file is as it was unpacked."""
+    """Whether the store's copy of a file is unchanged."""
     try:
         mode = path.lstat().st_mode
     except OSError:

@@ -1,1 +1,1 @@
-"""The project's own files: which there are, and where they go in a layer."""
+"""Files of the project: which are published, and where they go in a layer."""

@@ -1,8 +1,7 @@
-"""Which of a project's files may be published: what git tracks or would track.
+"""Select the files of a project that may be published: those that git tracks or would track.
 
-Outside a work tree of git, and for files that git does not track, the names in
-`USUAL` stay out. Directories are read here and nowhere else, so a directory
-that cannot be read is an error and not a gap.
+Outside a git work tree, and among untracked files, the names in `USUAL` are left out. Directories
+are only read here, so an unreadable directory is always an error.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer
 
 NEVER = frozenset((".git", "__pycache__"))
-"""What is in no layer, tracked or not: bytecode is made when the layer is composed."""
+"""Never in a layer, tracked or not: bytecode is made when the layer is composed."""
 
 USUAL = (
     *(".hg", ".svn", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
     *("*.pyc", "*.pyo", ".DS_Store", "._*", "Thumbs.db", "desktop.ini"),
     *("*~", "#*#", ".#*", ".*.sw[a-p]", "*.orig", "*.rej"),
 )
-"""Names of files and directories that stay out unless git tracks them: what version control,
-caches, operating systems and editors leave behind."""
+"""Names of files and directories that are left out unless git tracks them: those of version
+control, caches, operating systems and editors."""
 
 _SHOWN = 5
 
@@ -48,7 +47,7 @@ def project_files(project: Path, overlays: Path, layers: Iterable[Layer]) -> Pro
 
 
 class ProjectFiles:
-    """The files of one project. Git is asked once for all `roots`. Safe in any thread."""
+    """The files of one project. Runs git once for all `roots`. Thread-safe."""
 
     def __init__(self, project: Path, roots: Iterable[Path] = ()) -> None:
         self.project = project
@@ -62,7 +61,7 @@ class ProjectFiles:
         self._missing: dict[str, None] = {}
 
     def is_inside(self, path: Path) -> bool:
-        """Whether `path` is in the project, links followed."""
+        """Whether `path` is in the project; follows links."""
         return is_inside(path, self._real)
 
     def is_ignored(self, path: Path) -> bool:
@@ -76,11 +75,10 @@ class ProjectFiles:
             return tree is not None and tree.status.ignores(name)
 
     def below(self, directory: Path, *, include_ignored: bool = False) -> tuple[Path, ...]:
-        """Everything in `directory` but directories, sorted; links are not followed.
+        """All files and links in `directory`, sorted; links are not followed.
 
-        With `include_ignored` it does not matter whether git ignores a file.
-        Raises ComposeError where a directory cannot be read, where git cannot be
-        asked, and for a submodule that is not checked out.
+        With `include_ignored`, files that git ignores are included. Raises ComposeError if a
+        directory cannot be read, if git fails, and for a submodule that is not checked out.
         """
         found: list[Path] = []
         with self._lock:
@@ -98,7 +96,7 @@ class ProjectFiles:
         return tuple(sorted(found))
 
     def notes(self) -> list[str]:
-        """What is worth telling of the files that were asked for, once each."""
+        """Notes about untracked, ignored and missing files, for the user."""
         texts = (
             ("not in git yet, but published", self._untracked),
             ("ignored by git and not published", self._ignored),
@@ -126,7 +124,7 @@ class ProjectFiles:
         return usual
 
     def _place(self, directory: Path) -> _Place:
-        """Where reading begins."""
+        """The place of the first directory."""
         real = _real(directory)
         tree = self._tree(real)
         if tree is None:
@@ -156,7 +154,7 @@ class ProjectFiles:
         )
 
     def _tree(self, directory: Path) -> _Tree | None:
-        """What git says around the real path `directory`; None where its rules do not hold."""
+        """The work tree around the real path `directory`; None if git's rules do not apply."""
         top = work_tree(directory)
         if top is None or not self._rules(top):
             return None
@@ -170,7 +168,7 @@ class ProjectFiles:
         return self._trees[top]
 
     def _rules(self, top: Path) -> bool:
-        """Whether the work tree `top` is not one that ignores the whole project."""
+        """Whether the rules of the work tree `top` apply: it does not ignore the whole project."""
         if top not in self._holds:
             is_above = top != self._real and self._real.is_relative_to(top)
             name = self._real.relative_to(top).as_posix() if is_above else ""
@@ -178,14 +176,14 @@ class ProjectFiles:
         return self._holds[top]
 
     def _shown(self, path: Path) -> str:
-        """`path` as a message names it."""
+        """`path` for a message."""
         inside = path.is_relative_to(self._real)
         return (path.relative_to(self._real) if inside else path).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """A work tree, and what git said of some places in it."""
+    """A work tree and its git status."""
 
     top: Path
     asked: frozenset[Path]
@@ -195,7 +193,7 @@ class _Tree:
         return any(path.is_relative_to(root) for root in self.asked)
 
     def name(self, path: Path) -> str:
-        """The real path `path` as git names it."""
+        """The real path `path`, as named by git."""
         name = path.relative_to(self.top).as_posix()
         return "" if name == "." else name
 
@@ -207,10 +205,10 @@ class _Place:
     path: Path
     tree: _Tree | None = None
     name: str = ""
-    """As git names it; links on the way to it followed."""
+    """The name in git, with links in parent directories resolved."""
     is_ignored: bool = False
     is_usual: bool = False
-    """Whether it stands below a name of `USUAL`."""
+    """Whether it is below a name in `USUAL`."""
 
     def name_of(self, entry: str) -> str:
         return f"{self.name}/{entry}" if self.name else entry
@@ -224,7 +222,7 @@ def _entries(place: _Place) -> list[os.DirEntry[str]]:
         raise ComposeError(
             f"a directory of the project cannot be read: {error.strerror}",
             file=place.path,
-            remedy="make it readable, or take it out of what goes into the layer",
+            remedy="make it readable, or exclude it from the layer",
         ) from error
     if not entries and place.tree and is_submodule(place.tree.top, place.name):
         raise ComposeError(

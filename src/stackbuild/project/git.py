@@ -1,4 +1,4 @@
-"""What git says of the files in a work tree."""
+"""The git status of files in a work tree."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COMMAND = ("git", "--literal-pathspecs", "--no-optional-locks", "-c", "core.fsmonitor=false")
-"""Names are no patterns, the index is not written, and no program of the user's runs."""
+"""Treat names literally, do not write the index, and do not run programs of the user."""
 _SUBMODULE = b"160000 "
 _SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Paths relative to the work tree. Those of whole directories end in a slash."""
+    """Paths relative to the work tree. Paths of directories end in a slash."""
 
     untracked: frozenset[str]
     """Neither tracked nor ignored."""
     ignored: frozenset[str]
-    """Ignored and not tracked; nothing is said of what is below an ignored directory."""
+    """Ignored and not tracked; contents of an ignored directory are not listed."""
     missing: frozenset[str]
-    """Tracked, and not there; left out by a sparse checkout, for example."""
+    """Tracked but missing, for example because of a sparse checkout."""
 
     def ignores(self, path: str) -> bool:
-        """Whether `path`, or a directory that it is in, is ignored."""
+        """Whether `path` or one of its parent directories is ignored."""
         parts = path.split("/")
         above = ("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))
         return path in self.ignored or any(directory in self.ignored for directory in above)
 
 
 def git_environment() -> dict[str, str]:
-    """For git, which may use the user's keys and helpers, and asks nobody for a password."""
+    """The environment for git, which may use the user's keys but not ask for a password."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {"GIT_TERMINAL_PROMPT": "0"}
 
@@ -60,9 +60,9 @@ def is_top(directory: Path) -> bool:
 
 
 def status(top: Path, paths: Iterable[str]) -> Status:
-    """What git says of everything at or below `paths` in the work tree `top`.
+    """The status of all files at or below `paths` in the work tree `top`.
 
-    Raises ComposeError where git is not installed, or does not read the work tree.
+    Raises ComposeError if git is not installed or cannot read the work tree.
     """
     words = ("--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=all")
     shown = ("--untracked-files=all", "--ignored=matching")
@@ -84,7 +84,7 @@ def status(top: Path, paths: Iterable[str]) -> Status:
 
 
 def _not_checked_out(top: Path, paths: list[str]) -> set[str]:
-    """Tracked files that `git status` does not miss, as git was told to leave them out."""
+    """Tracked files that are not checked out and that `git status` does not report as missing."""
     entries = _git(top, "ls-files", "-t", "-z", "--", *paths).stdout.split(b"\0")
     names = (os.fsdecode(entry[2:]) for entry in entries if entry[:2] == b"S ")
     return {name for name in names if not os.path.lexists(top / name)}
@@ -95,8 +95,8 @@ def ignores_all(top: Path, path: str) -> bool:
 
     Raises ComposeError as `status` does.
     """
-    # This command takes paths, and does not know the option that says so. A directory in
-    # which something is tracked is not ignored to it.
+    # This command always takes paths and rejects the option for it. It does not treat a directory
+    # with tracked files as ignored.
     words = ("--no-literal-pathspecs", "check-ignore", "--quiet", "--", f"./{path}")
     return _git(top, *words, accepted=(0, 1)).returncode == 0
 
@@ -111,7 +111,7 @@ def is_submodule(top: Path, path: str) -> bool:
 def _git(
     top: Path, *words: str, accepted: tuple[int, ...] = (0,)
 ) -> subprocess.CompletedProcess[bytes]:
-    # Imported late: every command comes by this module, and few ask git.
+    # Imported late: every command imports this module, and few run git.
     import subprocess
 
     try:
@@ -125,16 +125,16 @@ def _git(
         )
     except FileNotFoundError:
         raise ComposeError(
-            "git is not installed, so the files that it ignores are not known",
+            "git is not installed, so the ignored files are not known",
             file=top,
             remedy="install git, or work in a copy of the project without its .git",
         ) from None
     if result.returncode not in accepted:
         raise ComposeError(
-            "git does not read this work tree, so the files that it ignores are not known",
+            "git cannot read this work tree, so the ignored files are not known",
             file=top,
             found=" ".join(result.stderr.decode(errors="replace").split())[:_SHOWN],
-            remedy="make `git status` work there; where another account owns the directory,"
+            remedy="make `git status` work there; if another account owns the directory,"
             f" run `git config --global --add safe.directory {quoted(top)}`",
         )
     return result

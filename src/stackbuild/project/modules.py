@@ -1,4 +1,4 @@
-"""Launch and support modules: which files of the project they are, and what they are called."""
+"""Find the files of launch and support modules, and their paths in site-packages."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 def module_sources(layer: Layer, platform: Platform, files: ProjectFiles) -> dict[str, Path]:
     """The files of `layer`'s modules, by their path in site-packages.
 
-    A link stands for the file that it leads to, which must be one of the
-    project's own. Raises ComposeError for a module that is gone, that git
-    ignores, or that leads out of the project.
+    A link is replaced with its target, which must be in the project. Raises ComposeError for a
+    module that is missing, ignored by git, or a link out of the project.
     """
     modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
     try:
@@ -44,26 +43,26 @@ def _name(path: Path, module: Path, platform: Platform) -> str:
 
 def _paths(layer: Layer, module: Path, files: ProjectFiles) -> Iterator[Path]:
     is_package = module.is_dir()
-    # Read below only where it is in the project.
+    # Only read if it is in the project.
     paths = files.below(module) if is_package and files.is_inside(module) else (module,)
     for path in paths:
         if not files.is_inside(path):
-            raise _error(path, f"leads out of the project, to {os.path.realpath(path)}")
+            raise _error(path, f"is a link out of the project, to {os.path.realpath(path)}")
         if (path.is_symlink() or not is_package) and files.is_ignored(path):
             raise _error(path, "is ignored by git, so it is not published", _ADD)
         if path.is_symlink() and path.is_dir():
             raise _error(path, "is a link to a directory", "copy the directory")
         if not path.is_file():
-            raise _error(path, "is not there, or not a file")
+            raise _error(path, "is missing or is not a file")
         yield path
     main = module / "__main__.py"
     if is_package and module == layer.launch_module and main not in paths:
         raise _error(main, "is ignored by git, so it is not published", _ADD)
     if not paths:
-        raise _error(module, "is a directory with no file that is published")
+        raise _error(module, "is a directory without published files")
 
 
-_ADD = "take it out of .gitignore, or `git add --force` it"
+_ADD = "remove it from .gitignore, or add it with `git add --force`"
 
 
 def _error(file: Path, message: str, remedy: str | None = None) -> ComposeError:

@@ -1,4 +1,4 @@
-"""Overlays: which files of the project go where in a layer (`copy-files`)."""
+"""Overlays: files of the project that are copied into a layer (`copy-files`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayFile:
-    """A file or link of an overlay, and where it goes."""
+    """A file or link of an overlay, and its path in the layer."""
 
     path: str
     """Relative to the layer."""
@@ -34,11 +34,11 @@ class OverlayFile:
     executable: bool
     size: int
     overwrite: bool
-    """Whether it may take the place of a file that a distribution has."""
+    """Whether it may replace a file of a distribution."""
 
     @property
     def kind(self) -> str:
-        """What it is in the layer: ``link``, ``executable`` or ``file``."""
+        """Its kind in the layer: ``link``, ``executable`` or ``file``."""
         return "link" if self.link is not None else "executable" if self.executable else "file"
 
     def digest(self) -> str:
@@ -51,13 +51,12 @@ class OverlayFile:
 def overlay_files(
     layer: Layer, platform: Platform, layout: Layout, overlays: Path, files: ProjectFiles
 ) -> tuple[OverlayFile, ...]:
-    """What `layer`'s overlays put into it on `platform`, sorted by path.
+    """The files that `layer`'s overlays copy into it on `platform`, sorted by path.
 
-    `overlays` is the project's folder; the layer's own has its name. Links are
-    kept where they lead to something that is copied as well. Raises ComposeError
-    for a source that is missing, has no files or leaves the layer's folder; for
-    a target that leaves the layer; for files that cannot be read; where two
-    overlays have one path without `overwrite`; and where a path is a file and a
+    `overlays` is the project's folder of overlays; a layer's folder in it has its name. Links are
+    kept if their targets are copied too. Raises ComposeError for a source that is missing, has no
+    files or is outside the layer's folder; for a target outside the layer; for unreadable files;
+    for two overlays with one path without `overwrite`; and for a path that is both a file and a
     directory.
     """
     found: dict[str, OverlayFile] = {}
@@ -73,9 +72,9 @@ def overlay_files(
         for file in reading.files():
             if file.path in found and not copy.overwrite:
                 raise reading.error(
-                    "two overlays have one path",
+                    "two overlays have the same path",
                     file.path,
-                    remedy="set overwrite = true for the one that shall win",
+                    remedy="set overwrite = true for the one to use",
                 )
             found[file.path] = file
     both = _with_parents(map(posixpath.dirname, found)) & found.keys()
@@ -107,7 +106,7 @@ class _Reading:
     project: ProjectFiles
 
     def files(self) -> Iterator[OverlayFile]:
-        """The files and links it copies."""
+        """The files and links that it copies."""
         try:
             yield from self._files()
         except ComposeError as error:
@@ -116,7 +115,7 @@ class _Reading:
             raise self.error(
                 f"a file of an overlay cannot be read: {error.strerror}",
                 error.filename,
-                remedy="make it readable, or take it out of the overlay",
+                remedy="make it readable, or remove it from the overlay",
             ) from error
 
     def error(self, message: str, file: object, remedy: str) -> ComposeError:
@@ -127,7 +126,7 @@ class _Reading:
 
     def _leaves(self, source: object) -> ComposeError:
         remedy = f"move the files into {self.folder}, and name them in `from` relative to it"
-        return self.error("the source of an overlay leaves its directory", source, remedy)
+        return self.error("the source of an overlay is outside its directory", source, remedy)
 
     def _files(self) -> Iterator[OverlayFile]:
         source = self._source(self.copy.base)
@@ -163,7 +162,7 @@ class _Reading:
         target = posixpath.normpath(target or ".")
         if path_fault(target) and target != ".":
             raise self.error(
-                "the target of an overlay leaves the layer",
+                "the target of an overlay is outside the layer",
                 self.copy.target,
                 remedy="give `to` a path in the layer, without ..",
             )
@@ -190,7 +189,7 @@ class _Reading:
     def _empty(self, source: Path) -> ComposeError:
         if not self.copy.include_ignored and self._matching(source, include_ignored=True):
             return self.error(
-                "git ignores all files of an overlay, so none is published",
+                "git ignores all files of an overlay, so none of them is published",
                 self.copy.source,
                 remedy="set include-ignored = true for this entry, or add the files to git",
             )
@@ -223,7 +222,7 @@ class _Reading:
         link = self._link(source, path, within, copied) if within and source.is_symlink() else None
         if link is None and not stat.S_ISREG(status.st_mode):
             raise self.error(
-                "an overlay can only hold files, directories and links",
+                "an overlay can only contain files, directories and links",
                 source,
                 remedy="remove it, or let the `from` of this entry leave it out",
             )
@@ -241,22 +240,22 @@ class _Reading:
         real = Path(os.path.realpath(source))
         base = Path(os.path.realpath(within))
         if target.startswith("/") or not real.is_relative_to(base):
-            raise self.error("a link of an overlay leaves its directory", source, _LINK)
+            raise self.error("a link of an overlay leads out of its directory", source, _LINK)
         if not source.exists():
-            raise self.error("a link of an overlay leads to nothing, or to itself", source, _LINK)
+            raise self.error("a link of an overlay is broken or leads to itself", source, _LINK)
         if fault := link_fault(path, target):
             raise self.error(f"the target {target!r} of a link {fault}", source, _LINK)
         if real != base and real.relative_to(base).as_posix() not in copied:
             raise self.error(
-                "a link of an overlay leads to something that is not copied",
+                "the target of a link of an overlay is not copied",
                 source,
-                remedy="let the entry's `from` cover what the link leads to, or remove the link",
+                remedy="extend the entry's `from` to the target of the link, or remove the link",
             )
         return target
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the components of a path fit those of a pattern, where ``**`` is any number."""
+    """Whether the components of a path match those of a pattern; ``**`` matches any number."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -265,17 +264,17 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _with_parents(paths: Iterable[str]) -> frozenset[str]:
-    """`paths` and the directories they are in."""
+    """`paths` and their parent directories."""
     found = set()
     for path in paths:
         while path and path not in found:
             found.add(path)
-            path = posixpath.dirname(path)  # noqa: PLW2901 - up to the top
+            path = posixpath.dirname(path)  # noqa: PLW2901 - walks up to the top
     return frozenset(found)
 
 
 def _is_executable(source: Path, mode: int) -> bool:
     if os.name != "nt":
         return bool(mode & 0o111)
-    with source.open("rb") as stream:  # Windows keeps no such bit; scripts begin like this
+    with source.open("rb") as stream:  # Windows has no executable bit; scripts begin like this
         return stream.read(2) == b"#!"

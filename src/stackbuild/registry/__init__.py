@@ -1,1 +1,1 @@
-"""Places that hold published layers: one interface, one file for each kind of place."""
+"""Registries of published layers: one interface, and a module for each kind."""

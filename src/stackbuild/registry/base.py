@@ -1,4 +1,4 @@
-"""What every kind of registry offers, and what they share."""
+"""The interface of a registry, and code that all kinds share."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ INDEX_NAME = "index.json"
 
 
 class Registry(ABC):
-    """A place that holds an index, manifests and archives."""
+    """A source of published layers: an index, manifests and archives."""
 
     def __init__(self) -> None:
         self.transferred = 0
-        """Bytes of archives that were brought from there so far, wanted or not."""
+        """Bytes of archives that were transferred so far, including unwanted ones."""
 
     @property
     @abstractmethod
     def location(self) -> str:
-        """Where it is, as a user may read it: without a password."""
+        """The directory or address, without credentials."""
 
     @abstractmethod
     def _document(self, relative: str) -> bytes:
@@ -38,14 +38,14 @@ class Registry(ABC):
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
-        """The archive's bytes of `spans`, one after the other, in pieces.
+        """Yield the bytes of the archive in `spans`, in pieces.
 
-        A span goes from its first byte up to and without its second; they rise.
-        Raises FetchError, also where the archive is shorter.
+        A span is (start, stop) without the byte at `stop`; spans are sorted. Raises FetchError,
+        also if the archive is too short.
         """
 
     def index(self) -> Index:
-        """What is published here. Raises FetchError, IntegrityError."""
+        """The index of published layers. Raises FetchError, IntegrityError."""
         from stackbuild.compose.serialize import index_from_json
 
         try:
@@ -54,7 +54,7 @@ class Registry(ABC):
             raise FetchError(
                 f"nothing is published in {self.location}",
                 expected=f"a file {INDEX_NAME}",
-                remedy="name the place that `stackbuild publish` wrote to",
+                remedy="name the directory or address that `stackbuild publish` wrote to",
             ) from error
         return index_from_json(data, f"{self.location}/{INDEX_NAME}")
 
@@ -66,7 +66,7 @@ class Registry(ABC):
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:
             raise IntegrityError(
-                "the manifest is not the one that the index names",
+                "the manifest does not match the index",
                 file=f"{self.location}/{entry.manifest}",
                 expected=f"sha256 {entry.sha256}",
                 found=f"sha256 {found}",
@@ -75,7 +75,7 @@ class Registry(ABC):
         manifest = manifest_from_json(data, f"{self.location}/{entry.manifest}")
         if manifest.digest != entry.digest or manifest.lock != entry.lock:
             raise IntegrityError(
-                "the index says something else of the manifest than the manifest itself",
+                "the index and the manifest contradict each other",
                 file=f"{self.location}/{entry.manifest}",
                 expected=f"digest {entry.digest}, lock {entry.lock}",
                 found=f"digest {manifest.digest}, lock {manifest.lock}",
@@ -90,9 +90,9 @@ def archive_path(entry: IndexEntry, manifest: Manifest) -> str:
 
 
 def publish_again(location: str, words: str) -> str:
-    """The command that repairs what is published in `location`; `words` choose layers.
+    """The command that repairs the layers published in `location`; `words` select layers.
 
-    It works also where the time of the damaged file was kept.
+    It also repairs a damaged file whose modification time did not change.
     """
     command = f"stackbuild publish {words}--check"
     if "://" in location:

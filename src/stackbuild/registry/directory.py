@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 
 
 class DirectoryRegistry(Registry):
-    """A directory as `stackbuild publish` fills it."""
+    """A directory written by `stackbuild publish`."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class DirectoryRegistry(Registry):
 
     @property
     def location(self) -> str:
-        """The directory, with an escape for each byte that is not UTF-8: roots keep it as JSON."""
+        """The directory, with non-UTF-8 bytes escaped, because roots store it as JSON."""
         return str(self._directory).encode("utf-8", "backslashreplace").decode()
 
     def _document(self, relative: str) -> bytes:
@@ -51,7 +51,7 @@ class DirectoryRegistry(Registry):
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
-        """The archive's bytes of `spans`, one after the other, in pieces."""
+        """Yield the bytes of the archive in `spans`, in pieces."""
         path = self._file(archive_path(entry, manifest))
         try:
             with open_regular(path) as file:
@@ -91,7 +91,7 @@ def _unreadable(what: str, path: Path, error: OSError) -> FetchError:
         f"the {what} cannot be read",
         file=path,
         found=error.strerror,
-        remedy="publish again, copy the whole directory, or let this account read it",
+        remedy="publish again, copy the whole directory, or make it readable for this account",
     )
 
 

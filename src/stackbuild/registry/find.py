@@ -1,4 +1,4 @@
-"""Finding the manifests of layers in an index."""
+"""Find the manifests of layers in an index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Published:
-    """What a registry holds for one platform; each manifest is read once."""
+    """The layers in a registry for one platform; each manifest is read once."""
 
     def __init__(self, registry: Registry, platform: Platform) -> None:
         self.registry = registry
@@ -25,11 +25,11 @@ class Published:
 
     @property
     def location(self) -> str:
-        """Where it is, as a user may read it."""
+        """The directory or address, without credentials."""
         return self.registry.location
 
     def entry(self, manifest: Manifest) -> IndexEntry:
-        """The index entry that `manifest` was read from. Raises KeyError for any other."""
+        """The index entry that `manifest` was read from. Raises KeyError if there is none."""
         return self._entries[manifest.digest]
 
     def has(self, manifest: Manifest) -> bool:
@@ -44,33 +44,33 @@ class Published:
         return self._read(self._entries_of(layer)[0], layer)
 
     def find_current(self, layer: str) -> Manifest | None:
-        """The current manifest of `layer`, if there is one for the platform."""
+        """The current manifest of `layer` for the platform, or None."""
         entries = self._index.entries.get(layer, {}).get(self.platform)
         return self._read(entries[0], layer) if entries else None
 
     def doubts(self, layer: str) -> tuple[str, ...]:
-        """What its publisher says against using the current version of `layer`."""
+        """The publisher's warnings about the current version of `layer`."""
         return self._entries_of(layer)[0].doubts
 
     def fitting(self, link: ChainLink) -> Manifest | None:
-        """The newest manifest of a lower layer that is the one `link` names, if there is one."""
+        """The newest manifest of the version of a lower layer in `link`, or None."""
         for entry in self._index.entries.get(link.layer, {}).get(self.platform, ()):
             if entry.lock == link.lock:
                 return self._read(entry, link.layer)
         return None
 
     def find_same(self, manifest: Manifest) -> Manifest | None:
-        """`manifest` itself, if it is published here."""
+        """`manifest` itself if it is published in this registry, or None."""
         for entry in self._index.entries.get(manifest.layer, {}).get(self.platform, ()):
             if entry.digest == manifest.digest:
                 return self._read(entry, manifest.layer)
         return None
 
     def not_published(self, upper: Manifest, link: ChainLink) -> InstallError:
-        """What to say where `fitting` finds none."""
+        """The error for a lower layer that `fitting` does not find."""
         others = self._index.entries.get(link.layer, {}).get(self.platform, ())
         return InstallError(
-            f"{upper.layer} needs {link.layer}, which is not published as it needs it",
+            f"{upper.layer} needs {link.layer}, which is not published in the required version",
             layer=upper.layer,
             platform=self.platform,
             file=self.location,
@@ -96,7 +96,7 @@ class Published:
                 layer=layer,
                 expected=", ".join(sorted(platforms)),
                 remedy=f"publish it: stackbuild publish --layer {layer} "
-                f"--platform {self.platform}; or name one of those platforms with --platform",
+                f"--platform {self.platform}; or choose one of those platforms with --platform",
             )
         return entries
 
@@ -106,7 +106,7 @@ class Published:
             manifest = self.registry.manifest(entry)
             if (manifest.layer, manifest.platform) != (layer, self.platform):
                 raise IntegrityError(
-                    "the index names the manifest of something else",
+                    "the index names the manifest of another layer or platform",
                     layer=layer,
                     platform=self.platform,
                     file=f"{self.location}/{entry.manifest}",

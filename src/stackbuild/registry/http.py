@@ -1,4 +1,4 @@
-"""Published layers behind a web server; any that gives out files will do."""
+"""Published layers on a web server; any server of static files works."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 class HttpRegistry(Registry):
     """The files of a published directory below an http or https address.
 
-    Parts of archives are asked for by Range (RFC 9110, section 14); of a server that
-    knows none the archive is read once, and what is not wanted is dropped.
+    Parts of archives are fetched with range requests (RFC 9110, section 14). If the server does not
+    support them, the whole archive is read once and unneeded bytes are dropped.
     """
 
     def __init__(self, url: str, messages: Messages = SILENT) -> None:
         super().__init__()
         base, mark, query = url.partition("?")
         self._base = base.removesuffix(INDEX_NAME).rstrip("/")
-        # Some stores sign their addresses with a query, which each request must carry.
+        # Some object stores sign addresses with a query; every request must include it.
         self._query = mark + query
         self._messages = messages
 
     @property
     def location(self) -> str:
-        """The address, without a password."""
+        """The address, without credentials."""
         return redact(self._base)
 
     def read(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
-        """The archive's bytes of `spans`, one after the other, in pieces."""
+        """Yield the bytes of the archive in `spans`, in pieces."""
         url = self._url(archive_path(entry, manifest))
         return read_spans(url, spans, messages=self._messages, count=self._count)
 

@@ -1,4 +1,4 @@
-"""From what a user types to a registry."""
+"""Open the registry at a location given by the user."""
 
 from __future__ import annotations
 
@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 def open_registry(location: str, messages: Messages = SILENT) -> Registry:
     """The registry at `location`: a directory, or an http or https address.
 
-    Nothing is read yet. Raises UsageError for other kinds of places, and for addresses
-    with a host or port that is not valid.
+    Nothing is read yet. Raises UsageError for other locations, and for an invalid host or port.
     """
-    # Two letters at least, for C:/exports is a directory.
+    # At least two letters, because C:/exports is a directory.
     if not location:
-        raise UsageError(
-            "the place to take layers from is empty", expected="a directory or address"
-        )
+        raise UsageError("the location of the registry is empty", expected="a directory or address")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", location)
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry
@@ -40,22 +37,21 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
             split_address(location)
         except FetchError as error:
             raise UsageError(
-                "the address to take layers from is not valid",
+                "the address of the registry is not valid",
                 expected="one such as https://layers.example.org/stack",
                 found=redact(location),
             ) from error
         return HttpRegistry(location, messages)
     raise UsageError(
-        f"layers cannot be taken from {scheme[1]}:// addresses",
+        f"{scheme[1]}:// addresses are not supported as registries",
         expected="a directory, or an http:// or https:// address",
     )
 
 
 def _directory(path: Path) -> Path:
-    """`path` without `..`, where that names the same directory.
+    """`path` without `..`, if that is the same directory.
 
-    Roots remember registries by their location. Links stay: they may lead to another
-    directory tomorrow.
+    Roots identify registries by their location. Links are kept, because their target may change.
     """
     plain = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
     try:

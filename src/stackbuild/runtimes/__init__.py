@@ -1,1 +1,1 @@
-"""Interpreters: downloaded, or packed from one of this machine."""
+"""Provide interpreters: download them, or pack one of this machine."""

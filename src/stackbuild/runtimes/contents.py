@@ -1,8 +1,7 @@
-"""Which files of an installed CPython go into its archive.
+"""Select the files of an installed CPython that go into its archive.
 
-Only what CPython itself installs, by name: its prefix may be /usr/local and
-hold much else. Test suites, static libraries, bytecode and everything of
-site-packages stay out.
+Only files that CPython itself installs, by name, because its prefix may be /usr/local with many
+other files. Test suites, static libraries, bytecode and site-packages are left out.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ TEST_SUITES = frozenset(
         *("sqlite3/test", "tkinter/test", "unittest/test"),
     }
 )
-"""Directories of the standard library that only test CPython itself."""
+"""Directories of the standard library with CPython's own tests."""
 
 _LEFT_OUT = frozenset({"__pycache__", "site-packages", "dist-packages"})
-# The last three are the host's: what it did to Python, not what Python is.
+# The last three are changes that the host's distribution made.
 _FILES_LEFT_OUT = (
     *("*.a", "*.o", "*.pyc", "*.pyo"),
     *("EXTERNALLY-MANAGED", "sitecustomize.py", "usercustomize.py"),
@@ -36,7 +35,7 @@ _FILES_LEFT_OUT = (
 _TEST_MODULES = re.compile(r"(_test|_ctypes_test|_xxtestfuzz|xxlimited|xxsubtype)\w*\.")
 
 SITE_FILE = "lib/python{0}/dist-packages/stackbuild.pth"
-"""Lets a CPython of Debian, once packed, find its site-packages (see `system`)."""
+"""With this file a packed CPython of Debian finds its site-packages (see `system`)."""
 
 _POSIX_FILES = (
     SITE_FILE,
@@ -57,7 +56,7 @@ _POSIX_TREES = (
 _POSIX_LIBRARIES = (
     *("lib/tcl[0-9]*", "lib/tk[0-9]*", "lib/itcl[0-9]*", "lib/thread[0-9]*", "share/terminfo"),
 )
-# Made anew, for in a shared prefix `python3` may be of another minor version.
+# Recreated, because in a shared prefix `python3` may be of another minor version.
 _POSIX_LINKS = {
     "bin/python": "python{0}",
     "bin/python3": "python{0}",
@@ -75,7 +74,7 @@ _WINDOWS_TREES = ("DLLs", "Lib", "include", "libs", "tcl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file or link of the archive: one of `source`, `data` and `link` is set."""
+    """A file or link of the archive; exactly one of `source`, `data` and `link` is set."""
 
     source: Path | None = None
     data: bytes | None = None
@@ -94,9 +93,8 @@ class Entry:
 def posix_contents(prefix: Path, minor: str, *, own: bool = True) -> dict[str, Entry]:
     """The entries of the CPython of minor version `minor` in `prefix`, by relative path.
 
-    In a prefix that is not Python's `own` but the operating system's, the
-    libraries of Tcl and ncurses are not Python's either, and what is linked
-    into the standard library from elsewhere (settings in /etc) stays out.
+    If the prefix is not Python's `own` but the operating system's, the libraries of Tcl and ncurses
+    are left out, and so are links in the standard library to files elsewhere (such as /etc).
     """
     files = [path for pattern in _POSIX_FILES for path in _matches(prefix, pattern.format(minor))]
     for pattern in (*_POSIX_TREES, *(_POSIX_LIBRARIES if own else ())):
@@ -111,9 +109,9 @@ def posix_contents(prefix: Path, minor: str, *, own: bool = True) -> dict[str, E
 
 
 def windows_contents(prefix: Path) -> dict[str, Entry]:
-    """The entries of the CPython in `prefix`, laid out as the Windows installer does.
+    """The entries of the CPython in `prefix`, in the layout of the Windows installer.
 
-    Nothing has to be relocated there. Tested on trees of files, not on Windows.
+    Nothing needs to be relocated. Tested on trees of files, not on Windows.
     """
     files = [path for pattern in _WINDOWS_FILES for path in _matches(prefix, pattern)]
     for name in _WINDOWS_TREES:
@@ -123,9 +121,9 @@ def windows_contents(prefix: Path) -> dict[str, Entry]:
 
 
 def belongs(path: str, stdlib: str) -> bool:
-    """Whether the file or directory `path` goes into the archive, if the one above it does.
+    """Whether the file or directory `path` goes into the archive, if its parent does.
 
-    Both are relative to the prefix, with forward slashes.
+    Paths are relative to the prefix, with forward slashes.
     """
     name = path.rpartition("/")[2]
     if name in _LEFT_OUT or any(fnmatch(name, pattern) for pattern in _FILES_LEFT_OUT):
@@ -148,12 +146,12 @@ def _walk(tree: Path, stdlib: str, prefix: Path, *, own: bool = True) -> Iterato
         above = here.relative_to(prefix).as_posix()
         directories[:] = [name for name in directories if belongs(f"{above}/{name}", stdlib)]
         for name in directories:
-            # os.walk does not follow it, so that what is in it stays out.
+            # os.walk does not follow the link, so its files would be missing.
             if own and (here / name).is_symlink():
                 raise ComposeError(
-                    "the interpreter cannot be packed: a directory of it is a link",
+                    "the interpreter cannot be packed: one of its directories is a link",
                     file=here / name,
-                    remedy="name another interpreter with `path`, or use the source pbs",
+                    remedy="choose another interpreter with `path`, or use the source pbs",
                 )
         for name in names:
             taken = own or not (here / name).is_symlink() or _links_into(tree, here / name)

@@ -1,4 +1,4 @@
-"""Archives of interpreters from the network, kept once they are verified."""
+"""Download archives of interpreters and keep them once they are verified."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 MIRROR_VARIABLE = "PBS_INSTALLER_BASE_URL"
 """pbs-installer's own name for a mirror."""
 REMEMBERED = 600.0
-"""Seconds for which a host that could not be reached is not tried again."""
+"""Seconds before an unreachable host is tried again."""
 
 
 def mirror_base(mirror: str | None) -> str | None:
-    """The mirror of the spec, or that of the environment."""
+    """The mirror from the spec or the environment."""
     return (mirror or os.environ.get(MIRROR_VARIABLE) or "").rstrip("/") or None
 
 
 def addresses(url: str, mirror: str | None) -> list[str]:
-    """Where to look for the archive that the lock knows at `url`, likeliest first.
+    """Addresses of the archive that is locked with `url`, the most likely first.
 
-    A mirror is laid out as the releases page is (``<tag>/<name>``) or, as
-    pbs-installer expects it, without the tags.
+    A mirror has the layout of the releases page (``<tag>/<name>``) or, as pbs-installer expects, no
+    tags.
     """
     if mirror is None:
         return [url]
@@ -53,17 +53,17 @@ def addresses(url: str, mirror: str | None) -> list[str]:
 
 
 def file_name(url: str) -> str:
-    """The file name at the end of an address, as it may be written to a directory."""
+    """The file name at the end of an address, safe to create in a directory."""
     return PurePosixPath(unquote(urlsplit(url).path)).name or "archive"
 
 
 def kept_path(archive: Download, workspace: Workspace) -> Path:
-    """Where the archive is kept when it has been downloaded."""
+    """The path of the downloaded archive in the cache."""
     return workspace.runtimes / "downloads" / archive.sha256 / file_name(archive.url)
 
 
 def is_kept(path: Path, sha256: str) -> bool:
-    """Whether `path` is there as it was verified; it is read again when somebody touched it."""
+    """Whether `path` is still as it was verified; a touched file is read again."""
     seal = path.with_name("verified.json")
     try:
         if strictjson.read(seal) == _stamp(path):
@@ -83,9 +83,9 @@ def fetch_archive(
     messages: Messages,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """The verified archive, from the first of `urls` that has a file.
+    """Download and verify the archive from the first of `urls` that has it.
 
-    Raises FetchError and IntegrityError; after either nothing is left behind.
+    Raises FetchError and IntegrityError; a failed download leaves no files.
     """
     path = kept_path(archive, workspace)
     if is_kept(path, archive.sha256):
@@ -98,13 +98,13 @@ def fetch_archive(
         except NotFoundError:
             continue
         finally:
-            # Fails where another process works in it.
+            # Fails while another process uses the directory.
             with suppress(OSError):
                 path.parent.rmdir()
         atomic_write(path.with_name("verified.json"), json.dumps(_stamp(path)))
         return path
     raise NotFoundError(
-        "there is no such archive of an interpreter",
+        "the archive of the interpreter was not found",
         file=", ".join(redact(url) for url in urls),
     )
 
@@ -115,13 +115,13 @@ def _stamp(path: Path) -> list[int]:
 
 
 class Unreachable:
-    """Hosts that could not be reached a short while ago, kept in a file of the cache."""
+    """Hosts that were unreachable a short time ago, recorded in the cache."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._path = workspace.runtimes / "unreachable.json"
 
     def check(self, url: str) -> None:
-        """Raises FetchError when the host of `url` is known not to answer."""
+        """Raises FetchError if the host of `url` was unreachable a short time ago."""
         entry = self._read().get(urlsplit(url).netloc.rpartition("@")[2])
         if entry is None:
             return
@@ -129,12 +129,12 @@ class Unreachable:
         minutes = round((time.time() - since) / 60)
         raise FetchError(
             f"{urlsplit(url).hostname} could not be reached {minutes} min ago ({reason}), "
-            f"and is not tried again within {round(REMEMBERED / 60)} min",
+            f"and is not tried again before {round(REMEMBERED / 60)} min have passed",
             file=redact(url),
         )
 
     def remember(self, url: str, error: UnreachableError) -> None:
-        """Note that the host of `url` could not be reached."""
+        """Record that the host of `url` could not be reached."""
         entries = self._read() | {
             urlsplit(url).netloc.rpartition("@")[2]: (time.time(), error.reason)
         }

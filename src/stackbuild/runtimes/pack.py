@@ -1,4 +1,4 @@
-"""Packs an interpreter of this machine into an archive that can be moved anywhere."""
+"""Pack an interpreter of this machine into a relocatable archive."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
 
 PACK_VERSION = 2
-"""Counts up when the same interpreter is packed to other bytes."""
+"""Raise this when the same interpreter is packed to different bytes."""
 
 _SYSTEM_LIBRARIES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 
 
 def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
-    """Pack the interpreter into the mirror `to`; the result is the archive's path.
+    """Pack the interpreter into the mirror `to`; returns the archive's path.
 
-    It stands at ``<tag>/<name>`` as on python-build-standalone's releases page, with a file
-    `.sha256` beside it. See `api.pack_interpreter`.
+    The path is ``<tag>/<name>`` as on python-build-standalone's releases page, with a `.sha256`
+    file beside it. See `api.pack_interpreter`.
     """
     platform = host_platform()
     facts = facts_at(prefix_or_executable, platform)
@@ -58,24 +58,24 @@ def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with messages.task(f"packing {facts.prefix}", None):
         libraries = write_archive(facts, platform, (), path, messages)
-    # The form that sha256sum --check reads.
+    # The format of sha256sum --check.
     atomic_write(path.with_name(f"{path.name}.sha256"), f"{sha256_file(path)}  {path.name}\n")
     if libraries:
-        messages.note(f"it needs these libraries of the host: {', '.join(libraries)}")
+        messages.note(f"it needs these libraries on the host: {', '.join(libraries)}")
     return path
 
 
 def facts_at(path: Path, platform: Platform) -> Facts:
-    """The facts of an interpreter, or of the one in a prefix.
+    """The facts of an interpreter, given as its file or its prefix.
 
-    Raises UsageError when there is none, ComposeError when it cannot be packed for `platform`.
+    Raises UsageError if there is none, ComposeError if it cannot be packed for `platform`.
     """
     inside = ("python.exe",) if platform.os == "windows" else ("bin/python3", "bin/python")
     tried = [path / name for name in inside] if path.is_dir() else [path]
     facts = next((found for item in tried if (found := probe(item)) is not None), None)
     if facts is None:
         raise UsageError(
-            "this is no interpreter that runs, nor a prefix with one",
+            "this is neither a working interpreter nor a prefix with one",
             file=path,
             expected="a CPython, or the directory it is installed in",
         )
@@ -83,7 +83,7 @@ def facts_at(path: Path, platform: Platform) -> Facts:
         raise ComposeError(
             f"the interpreter {facts.executable} cannot be packed",
             found=reason,
-            remedy="name another one: of pyenv, of uv, or compiled with a prefix of its own",
+            remedy="choose another one: from pyenv or uv, or compiled with its own prefix",
         )
     return facts
 
@@ -95,10 +95,10 @@ def write_archive(
     path: Path,
     messages: Messages,
 ) -> tuple[str, ...]:
-    """Write the archive of an interpreter at `path`, at once.
+    """Write the archive of an interpreter at `path`, atomically.
 
-    The result are the shared libraries that it takes from the host, sorted.
-    A warning tells what the archive lacks. Raises ComposeError.
+    Returns the shared libraries that it needs on the host, sorted. Warns about parts that the
+    archive lacks. Raises ComposeError.
     """
     windows = platform.os == "windows"
     minor, prefix = facts.minor, facts.prefix
@@ -125,10 +125,10 @@ def write_archive(
 
 
 def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
-    """Make the ELF files among the entries relocatable; the result are the host's libraries.
+    """Make the ELF files among the entries relocatable; returns the needed host libraries.
 
-    What they find outside of the prefix by a search of their own, and not in
-    the system's directories, is packed with them.
+    Libraries that their search paths find outside the prefix and the system's directories are
+    packed too.
     """
     files: dict[str, Elf] = {}
     pending = [path for path, entry in entries.items() if _may_be_program(path, entry)]
@@ -157,7 +157,7 @@ def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
 
 
 def _macho(entries: dict[str, Entry], staging: Path) -> set[str]:
-    """As `_elf`, for macOS."""
+    """Like `_elf`, for macOS."""
     libraries: set[str] = set()
     for path, entry in list(entries.items()):
         source = entry.source
@@ -180,7 +180,7 @@ def _may_be_program(path: str, entry: Entry) -> bool:
 
 
 def _staged(entries: dict[str, Entry], path: str, staging: Path) -> Path:
-    """A copy of the entry's file that may be changed, and is what will be packed."""
+    """A copy of the entry's file to change and pack."""
     entry = entries[path]
     if entry.source is None:
         raise ValueError(f"{path} has no file")
@@ -196,9 +196,8 @@ def kept_distributions(
 ) -> dict[str, Entry]:
     """The entries of the distributions `keep`, by path relative to `prefix`.
 
-    `stdlib` is relative, such as ``lib/python3.12``. RECORD names what is
-    there: bytecode left out, scripts with a header that can be moved. Raises
-    ComposeError when one is not installed.
+    `stdlib` is relative, such as ``lib/python3.12``. RECORD is rewritten: without bytecode, and
+    with relocatable scripts. Raises ComposeError if a distribution is not installed.
     """
     from packaging.utils import canonicalize_name
 
@@ -212,10 +211,10 @@ def kept_distributions(
     for name in sorted(keep):
         if name not in found:
             raise ComposeError(
-                "a distribution that the runtime should keep is not in the interpreter",
+                "a distribution to keep in the runtime is not installed in the interpreter",
                 distribution=name,
                 file=prefix,
-                remedy=f"install {name} there, or take it out of `keep`",
+                remedy=f"install {name} there, or remove it from `keep`",
             )
         entries |= _entries(prefix, site, found[name], minor)
     return entries

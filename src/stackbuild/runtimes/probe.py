@@ -1,4 +1,4 @@
-"""Interpreters on this machine: found, asked about themselves, and fit to be packed or not."""
+"""Find interpreters on this machine, get their facts, and decide whether they can be packed."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ print(json.dumps({
 """
 SYSTEM_PREFIX = Path("/usr")
 LIMIT = 15.0
-"""Seconds within which an interpreter has to answer."""
+"""Time limit for the answer of an interpreter, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """An interpreter that runs here; of a virtual environment, the one below it."""
+    """An interpreter that runs here; for a virtual environment, its base interpreter."""
 
     implementation: str
     version: Version
@@ -52,16 +52,16 @@ class Facts:
     stdlib: Path
     framework: str
     abi: str
-    """Letters of an unusual build: d for debug, t for free-threaded."""
+    """ABI flags: d for debug, t for free-threaded; empty for a regular build."""
     soabi: str
     wide: bool
-    """Whether it is a program of 64 bits."""
+    """Whether it is a 64-bit program."""
     built: str
-    """When it was compiled, as `platform.python_build` tells."""
+    """The time of compilation, in the format of `platform.python_build`."""
     executable: Path
-    """In `prefix`, by the name that names its minor version."""
+    """The executable in `prefix` with the minor version in its name."""
     wheels: Path | None = None
-    """Where ensurepip takes pip from, if that is not its own directory."""
+    """The directory of ensurepip's wheels, if not its own."""
 
     @property
     def minor(self) -> str:
@@ -70,14 +70,14 @@ class Facts:
 
     @property
     def is_system(self) -> bool:
-        """Whether it is the operating system's, in the prefix that everything shares."""
+        """Whether it is the operating system's own, in the shared prefix."""
         return self.prefix == SYSTEM_PREFIX
 
 
 def probe(executable: Path) -> Facts | None:
-    """Ask `executable`. None when it does not run, or is no Python 3."""
+    """Ask `executable` for its facts; None if it does not run or is not Python 3."""
     try:
-        # Without site (-S) no .pth file of the host runs, and the prefix is the base's.
+        # Without site (-S) no .pth file of the host runs, and the prefix is that of the base.
         done = subprocess.run(
             [executable, "-I", "-S", "-B", "-c", PROBE],
             capture_output=True,
@@ -100,8 +100,8 @@ def probe(executable: Path) -> Facts | None:
 
 
 def facts_from(answer: dict[str, object]) -> Facts:
-    """The facts in the answer of the probe. Raises KeyError or ValueError when some are missing."""
-    # A development build calls itself 3.14.0+.
+    """Parse the answer of the probe. Raises KeyError or ValueError if a fact is missing."""
+    # A development build has a version such as 3.14.0+.
     version = Version(str(answer["version"]).rstrip("+"))
     prefix = Path(str(answer["prefix"])).resolve()
     wheels = str(answer.get("wheels") or "")
@@ -122,26 +122,26 @@ def facts_from(answer: dict[str, object]) -> Facts:
 
 
 def objection(facts: Facts, platform: Platform) -> str | None:
-    """Why this interpreter cannot be packed for `platform`, or None when it can."""
+    """The reason why this interpreter cannot be packed for `platform`, or None."""
     system = facts.is_system
     library = facts.prefix / ("Lib" if platform.os == "windows" else f"lib/python{facts.minor}")
     objections = (
         (facts.implementation != "cpython", f"it is {facts.implementation}, not CPython"),
-        ("t" in facts.abi, "it is a free-threaded build, which has an ABI of its own"),
-        ("d" in facts.abi, "it is a debug build, which has an ABI of its own"),
-        (not facts.wide, "it is a program of 32 bits"),
-        ("musl" in facts.soabi, "it is built for musl, and linux platforms are those of glibc"),
-        (bool(facts.framework), "it is a framework build, whose parts cannot be moved"),
+        ("t" in facts.abi, "it is a free-threaded build, which has a different ABI"),
+        ("d" in facts.abi, "it is a debug build, which has a different ABI"),
+        (not facts.wide, "it is a 32-bit program"),
+        ("musl" in facts.soabi, "it is built for musl, but the linux platforms use glibc"),
+        (bool(facts.framework), "it is a framework build, which cannot be relocated"),
         (
             facts.prefix == Path("/") or (system and platform.os != "linux"),
-            "it belongs to the operating system, which spreads it over its own directories",
+            "it belongs to the operating system, which installs it in several shared directories",
         ),
         (facts.stdlib != library, f"its standard library is in {facts.stdlib}, not {library}"),
-        (not facts.executable.exists(), f"there is no {facts.executable}"),
+        (not facts.executable.exists(), f"{facts.executable} is missing"),
         (
-            # Debian's python3-minimal has a part of the standard library, without this.
+            # Debian's python3-minimal has only a part of the standard library, without this module.
             system and not (facts.stdlib / "ctypes").is_dir(),
-            "only a part of its standard library is installed (the package python3 has all)",
+            "only a part of its standard library is installed (install the package python3)",
         ),
     )
     return next((words for applies, words in objections if applies), None)
@@ -151,16 +151,16 @@ _VERSION_IN_NAME = re.compile(r"python(?:(\d+)(?:\.(\d+))?)?(?:\.exe)?")
 
 
 def candidates() -> list[Path]:
-    """Files that may be interpreters, in the order in which findpython knows of them.
+    """Files that may be interpreters, in the order of findpython.
 
-    It looks through PATH and the directories of pyenv, uv, asdf, rye and the
-    system; the interpreter that runs this comes last. None is started.
+    It searches PATH and the directories of pyenv, uv, asdf, rye and the system; the running
+    interpreter comes last. None is started.
     """
     from findpython.providers import ALL_PROVIDERS
 
     found: list[Path] = []
     for kind in ALL_PROVIDERS.values():
-        # Of a user without a home directory, that of pyenv and others cannot be told.
+        # Without a home directory the directories of pyenv and others are unknown.
         with suppress(RuntimeError):
             provider = kind.create()
             found += [python.executable for python in provider.find_pythons()] if provider else []
@@ -170,8 +170,8 @@ def candidates() -> list[Path]:
 def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:
     """The interpreters of the minor version `minor` (``3.12``), each once.
 
-    Virtual environments give the interpreter below them; what does not run,
-    and scripts that only choose an interpreter (the shims of pyenv), are left out.
+    A virtual environment yields its base interpreter. Interpreters that do not run, and scripts
+    that select an interpreter (the shims of pyenv), are left out.
     """
     found: dict[Path, Facts] = {}
     seen: set[Path] = set()
@@ -180,7 +180,7 @@ def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:
         if real is None or real in seen or not may_be(real.name, minor):
             continue
         seen.add(real)
-        # The file itself, for the links to it may be those of damaged virtual environments.
+        # The file itself, because links to it may belong to damaged virtual environments.
         facts = None if _is_script(real) else probe(real)
         if facts is not None and facts.minor == minor:
             found.setdefault(facts.prefix, facts)
@@ -188,16 +188,16 @@ def find_interpreters(minor: str, among: Iterable[Path]) -> list[Facts]:
 
 
 def may_be(name: str, minor: str) -> bool:
-    """Whether an interpreter called `name` may be of a minor version; ``python`` may be of any."""
+    """Whether an interpreter called `name` may have the minor version; ``python`` may have any."""
     match = _VERSION_IN_NAME.fullmatch(name)
     major, wanted = minor.split(".")
     return match is not None and match[1] in {None, major} and match[2] in {None, wanted}
 
 
 def nearest_first(interpreters: Iterable[Facts], version: Version) -> list[Facts]:
-    """Sorted by how near they are to `version`; of two equally near, the newer one first.
+    """Sort by distance from `version`; at equal distance the newer one comes first.
 
-    The operating system's own comes last: it is changed by the system, and by its updates.
+    The operating system's own comes last, because the system and its updates change it.
     """
     return sorted(
         interpreters,

@@ -1,4 +1,4 @@
-"""Finds the archive of a runtime's interpreter in the places that the spec gives."""
+"""Find the archive of a runtime's interpreter in the sources of the spec."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 Purpose = Literal["layer", "bytecode"]
-"""What an interpreter is for: to be one of a layer, or to compile what layers hold."""
+"""The use of an interpreter: as a runtime layer, or to compile bytecode."""
 
 
 def provide_runtime(
@@ -49,11 +49,9 @@ def provide_runtime(
 ) -> RuntimeArchive:
     """The archive of the interpreter of the runtime `layer` on `platform`.
 
-    An explicit download of the spec comes before all others and has no
-    substitute; then the sources are tried in their order. Where another one stands
-    in for it, and this matters for the `purpose`, a message says so. Raises
-    FetchError when there is none, and IntegrityError at once when bytes differ from
-    the lock.
+    An explicit download in the spec is used without alternative. Otherwise the sources are tried in
+    order. If a stand-in is used and this matters for the `purpose`, a message is shown. Raises
+    FetchError if there is no archive, and IntegrityError at once if bytes differ from the lock.
     """
     settings = layer.runtime_settings or RuntimeSettings()
     explicit = settings.downloads.get(platform)
@@ -109,7 +107,7 @@ def _locked(runtime_lock: RuntimeLock, platform: Platform) -> Download:
         return runtime_lock.archives[platform]
     except KeyError:
         version = runtime_lock.python_version
-        raise FetchError(f"there is no CPython {version} of it for {platform}") from None
+        raise FetchError(f"CPython {version} is not locked for {platform}") from None
 
 
 def _from_pbs(
@@ -127,7 +125,7 @@ def _from_pbs(
     urls = addresses(locked.url, mirror)
     unreachable = Unreachable(workspace)
     if not alone:
-        # With nothing to fall back on, trying is better than remembering.
+        # If this is the only source, always try it.
         unreachable.check(urls[0])
     try:
         return fetch_archive(locked, urls, workspace, messages, patience)
@@ -146,19 +144,19 @@ def _local(
 ) -> RuntimeArchive:
     host = host_platform()
     if platform != host:
-        raise FetchError(f"an interpreter of this machine is one for {host} only")
+        raise FetchError(f"this machine only has interpreters for {host}")
     return local_archive(stack.python_version(layer), settings, platform, workspace, messages)
 
 
 def _explicit(
     path: Path, download: Download, layer: Layer, platform: Platform, runtime_lock: RuntimeLock
 ) -> RuntimeArchive:
-    """An archive of the spec's own, of the version in its name if that tells one."""
+    """An archive from `downloads` in the spec; its file name tells the version if it has one."""
     asked = runtime_lock.python_version
     version = version_in(path.name) or asked
     if version.release[:2] != asked.release[:2]:
         raise ComposeError(
-            "the archive under `downloads` holds another version of CPython",
+            "the archive under `downloads` contains another version of CPython",
             layer=layer.name,
             platform=platform,
             file=path.name,
@@ -186,17 +184,17 @@ def _tell(
     archive: RuntimeArchive,
     failures: list[str],
 ) -> None:
-    """Say that an interpreter stands in, why, and how much it needs.
+    """Report that a stand-in is used, why, and how many host libraries it needs.
 
-    The manifest names the libraries.
+    The manifest lists the libraries.
     """
     if not archive.stands_in:
         return
-    subject = f"{layer.name} on {platform}: CPython {archive.version} of {_place(archive)}"
+    subject = f"{layer.name} on {platform}: CPython {archive.version} from {_place(archive)}"
     version = runtime_lock.python_version
-    text = f" stands in for the {version} of python-build-standalone{_reasons(failures)}"
+    text = f" is used instead of {version} from python-build-standalone{_reasons(failures)}"
     if count := len(archive.host_libraries):
-        text += f"; it needs {count} {'library' if count == 1 else 'libraries'} of its host"
+        text += f"; it needs {count} {'library' if count == 1 else 'libraries'} on its host"
     _tell_once(subject, text, messages)
 
 
@@ -215,24 +213,24 @@ def tell_compiler(
     interpreter: tuple[Version, str],
     failures: list[str],
 ) -> None:
-    """Say that bytecode is made by another version than the locked one, where it is.
+    """Report that another version than the locked one compiles bytecode.
 
-    `interpreter` is its version and where it is from, `failures` why it is not
-    the locked one.
+    `interpreter` is its version and origin; `failures` are the reasons why the locked one is not
+    used.
     """
     version, place = interpreter
     locked = runtime_lock.python_version
     if version != locked:
         _tell_once(
-            f"{layer.name}: CPython {version} of {place}",
+            f"{layer.name}: CPython {version} from {place}",
             f" compiles the bytecode instead of the locked {locked}{_reasons(failures)}; "
-            f"machines that have {locked} make other archives",
+            f"machines with {locked} make different archives",
             messages,
         )
 
 
 def _tell_once(subject: str, text: str, messages: Messages) -> None:
-    """Say it, unless this listener was told of `subject`."""
+    """Show the message, unless `messages` already got one about `subject`."""
     told = _told.setdefault(messages, set())
     if subject not in told:
         told.add(subject)
@@ -245,8 +243,8 @@ def _in_one_line(error: FetchError) -> str:
 
 
 def _remedy(sources: tuple[RuntimeSource, ...]) -> str:
-    wider = "" if "local" in sources else "allow the source local, "
+    wider = "" if "local" in sources else "add `local` to `sources`, "
     return (
-        f"{wider}name a `mirror`, or an archive under `downloads` "
+        f"{wider}set a `mirror`, or an archive under `downloads` "
         "(`stackbuild runtime pack` makes one on a machine of that platform)"
     )

@@ -1,4 +1,4 @@
-"""Takes the paths of a build out of the text files of a CPython."""
+"""Remove the paths of a build from the text files of a CPython."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from stackbuild.runtimes.contents import Entry
 
 INSTALLED = "/install"
-"""Stands for the prefix, as in python-build-standalone."""
+"""Placeholder for the prefix, as in python-build-standalone."""
 BUILT = "/build"
-"""Stands for the directory that CPython was compiled in."""
+"""Placeholder for the directory in which CPython was compiled."""
 
-# Source builds take these names from sysconfig. A compiler of the machine that
-# built Python is not one of the machine that builds something for it.
+# Source builds take these names from sysconfig. They run on other machines, which may lack the
+# compiler that built Python.
 _COMPILERS = {
     "CC": "cc",
     "MAINCC": "cc",
@@ -34,7 +34,7 @@ _COMPILERS = {
     "LDCXXSHARED": "c++",
     "AR": "ar",
 }
-# Paths of the host, whatever the prefix: also where that is /usr. zoneinfo reads the first.
+# Paths of the host, also if the prefix is /usr. zoneinfo reads the first.
 _OF_THE_HOST = frozenset(
     {
         *("TZPATH", "DTRACE", "INSTALL", "INSTALL_DATA", "INSTALL_PROGRAM", "INSTALL_SCRIPT"),
@@ -54,7 +54,7 @@ _MAKE_VARIABLE = re.compile(r"^(\w+)(=[ \t]*)(\S.*)$", re.MULTILINE)
 def relocate_texts(
     entries: dict[str, Entry], minor: str, prefixes: Iterable[str], os: OsName
 ) -> dict[str, Entry]:
-    """The entries with text files and scripts that name none of `prefixes` any more."""
+    """The entries, with `prefixes` removed from text files and scripts."""
     written = set(prefixes)
     builds: set[str] = set()
     for path, entry in entries.items():
@@ -103,12 +103,12 @@ def _variables(data: bytes, path: str) -> dict[str, object]:
 
 
 class _Replacements:
-    """What becomes of a text: the paths of the build, and the names of its compilers."""
+    """Replaces the paths of the build and the names of its compilers in texts."""
 
     def __init__(self, prefixes: set[str], builds: set[str], os: OsName) -> None:
         self._names = _GNU if os == "linux" else {name: name for name in ("cc", "c++", "ar")}
-        # Longest first, for one may be the beginning of another; a prefix also
-        # begins names of other directories, which the last group keeps out.
+        # Longest first, because one path may begin another. The last group avoids matching
+        # directories whose names only begin with a prefix.
         self._paths = [
             (re.compile(rf"{re.escape(path)}(?=[/\s'\":;,)}}\\]|$)", re.MULTILINE), placeholder)
             for path, placeholder in sorted(
@@ -131,7 +131,7 @@ class _Replacements:
 
     def text(self, text: str) -> str:
         if self._search is not None:
-            # What is built later must not look for libraries where Python was once installed.
+            # Later builds must not search for libraries in Python's original prefix.
             text = self._search.sub("", text)
         for pattern, placeholder in self._paths:
             text = pattern.sub(placeholder, text)
@@ -150,7 +150,7 @@ class _Replacements:
         )
 
     def _compiler(self, variable: str, command: str) -> str:
-        """`command` with the plain name of a compiler instead of the one that was used."""
+        """`command` with a generic compiler name instead of the one that was used."""
         if variable not in _COMPILERS or not command or "$" in command:
             return command
         words = command.split()

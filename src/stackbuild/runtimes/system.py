@@ -1,9 +1,8 @@
-"""The operating system's own CPython, in /usr: packed so that it is one like any other.
+"""Pack the operating system's own CPython, in /usr, like any other interpreter.
 
-Distributions of Linux spread it over directories that it shares with everything
-else, and change it: modules that their packages bring are in directories
-`dist-packages` (Debian), pip's wheel is outside of ensurepip. In the archive
-it looks for distributions where the CPython of python.org does, and nowhere in /usr.
+Linux distributions install it in directories shared with other software and patch it: modules of
+their packages are in `dist-packages` (Debian), and pip's wheel is outside ensurepip. The packed
+interpreter searches for distributions where the CPython of python.org does, and nowhere in /usr.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from stackbuild.runtimes.tarball import ROOT, unpack_tarball
 if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
-# Debian's way to tell that a CPython is not the system's: it asks for a virtual environment.
+# How Debian's CPython decides that it is not the system's: whether it is a virtual environment.
 _ASKED = 'sys.base_prefix != sys.prefix or hasattr(sys, "real_prefix")'
 _CHANGED = ("sysconfig.py", "sysconfig/__init__.py", "distutils/sysconfig.py")
 _WHEELS_ASKED = "sysconfig.get_config_var('WHEEL_PKG_DIR')"
 _WHEELS_BESIDE = "os.path.join(os.path.dirname(__file__), '_bundled')"
-# Changes setuptools for packages of the system; setuptools does without.
+# Debian's patch of setuptools for system packages; setuptools works without it.
 _HOOK = "_distutils_system_mod.py"
-# `site` is frozen into the program and cannot be changed. It runs this line,
-# and knows Debian's directory in the prefix, but not that of everybody else.
+# `site` is frozen into the program and cannot be changed. It searches Debian's directory in the
+# prefix and runs this line there, which adds the standard directory.
 SITE_LINE = (
     "import os; addsitedir(os.path.join(os.path.dirname(sitedir), 'site-packages'), known_paths)\n"
 )
@@ -54,7 +53,7 @@ print(json.dumps({
 def system_contents(facts: Facts, messages: Messages) -> dict[str, Entry]:
     """The entries of the CPython in /usr, by path relative to the prefix.
 
-    Warns where pip is not available, so that ensurepip stays out.
+    Warns if pip is not available; ensurepip is then left out.
     """
     minor = facts.minor
     entries = posix_contents(facts.prefix, minor, own=False)
@@ -70,9 +69,9 @@ def system_contents(facts: Facts, messages: Messages) -> dict[str, Entry]:
         for path in [path for path in entries if path.startswith(f"{stdlib}/ensurepip/")]:
             del entries[path]
         messages.warn(
-            f"CPython {facts.version} of {facts.prefix} is packed without ensurepip, for its wheel "
-            "of pip is not here (Debian, Ubuntu: the package python3-venv): `python -m venv` "
-            "works with --without-pip only"
+            f"CPython {facts.version} of {facts.prefix} is packed without ensurepip, because "
+            "its wheel of pip is not installed (Debian, Ubuntu: the package python3-venv): "
+            "`python -m venv` works only with --without-pip"
         )
     return entries
 
@@ -82,7 +81,7 @@ def _replaced(entry: Entry, old: str, new: str) -> Entry:
 
 
 def _add_settings(entries: dict[str, Entry], facts: Facts) -> None:
-    """Bring what Debian has in directories of the processor's, and the licence."""
+    """Add files from Debian's architecture-specific directories, and the licence."""
     header = f"include/python{facts.minor}/pyconfig.h"
     machine = facts.soabi.partition("-")[2].partition("-")[2]
     share = facts.prefix / "share/doc" / f"libpython{facts.minor}-minimal/copyright"
@@ -96,7 +95,7 @@ def _add_settings(entries: dict[str, Entry], facts: Facts) -> None:
 
 
 def _add_wheels(entries: dict[str, Entry], facts: Facts) -> bool:
-    """Bring the wheels that ensurepip installs; whether it has all of them."""
+    """Add the wheels that ensurepip installs; returns whether all were found."""
     package = f"lib/python{facts.minor}/ensurepip"
     module = entries.get(f"{package}/__init__.py")
     if module is None:
@@ -115,10 +114,10 @@ def _add_wheels(entries: dict[str, Entry], facts: Facts) -> bool:
 
 
 def check_moved(archive: Path, facts: Facts, to: Path) -> None:
-    """Unpack the archive below `to` and see that the interpreter uses nothing of /usr.
+    """Unpack the archive below `to` and check that the interpreter uses no files in /usr.
 
-    Distributions of Linux change CPython in ways that nobody can list. Raises
-    ComposeError when it does not start, or looks for modules elsewhere.
+    The changes of Linux distributions cannot all be known. Raises ComposeError if it does not
+    start, or searches for modules elsewhere.
     """
     to.mkdir()
     unpack_tarball(archive, to)
@@ -140,9 +139,9 @@ def check_moved(archive: Path, facts: Facts, to: Path) -> None:
     used = [*answer["path"], *answer["asked"], *answer["modules"], answer["purelib"]]
     outside = [path for path in used if not Path(path).is_relative_to(prefix)]
     if outside:
-        raise _refused(facts, f"packed, it still looks for modules in {outside[0]}")
+        raise _refused(facts, f"packed, it still searches for modules in {outside[0]}")
     if str(site) not in answer["path"] or answer["purelib"] != str(site):
-        raise _refused(facts, "packed, it does not look for distributions in its site-packages")
+        raise _refused(facts, "packed, it does not search for distributions in its site-packages")
 
 
 def _refused(facts: Facts, found: str) -> ComposeError:

@@ -1,4 +1,4 @@
-"""Writes archives that are the same bytes each time, and unpacks those of others safely."""
+"""Write reproducible archives, and unpack foreign archives safely."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from stackbuild.runtimes.contents import Entry
 
 ROOT = "python"
-"""The directory that everything in an `install_only` archive stands in."""
+"""The top directory of an `install_only` archive."""
 
 
 def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Write a `.tar.gz` whose bytes depend on the entries alone.
+    """Write a `.tar.gz` whose bytes depend only on the entries.
 
-    Level 1: it is read once, to make frames of it.
+    Level 1, because it is read only once, to make frames.
     """
     with path.open("wb") as file, GzipWriter(file, 1) as compressed:
-        # As a stream (|), so that of `compressed` only `write` is called.
+        # As a stream (|), so that only `write` of `compressed` is called.
         stream = cast("IO[bytes]", compressed)
         with tarfile.open(mode="w|", fileobj=stream, format=tarfile.PAX_FORMAT) as tar:
             for name in sorted(entries):
@@ -38,18 +38,18 @@ def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:
 
 
 class Writable(Protocol):
-    """Takes bytes, as a file that is open for writing does."""
+    """The part of a binary file that writers use."""
 
     def write(self, data: bytes, /) -> int:
         """Append `data`."""
 
 
 class GzipWriter:
-    """Compresses into `file`, as one gzip member (RFC 1952) that tells no name and no time.
+    """Compresses into `file` as one gzip member (RFC 1952) without name and time.
 
-    When `file` fails, as on a full disk, its error is raised and the member stays unfinished.
-    `gzip.GzipFile` has a buffer from Python 3.12 on, which is written once more when the object
-    is dropped; the interpreter then prints a traceback after the error that was told.
+    If `file` fails, as on a full disk, its error is raised and the member stays unfinished.
+    `gzip.GzipFile` is not used, because from Python 3.12 on it writes its buffer again when it is
+    deleted, and the interpreter then prints a second traceback.
     """
 
     def __init__(self, file: Writable, level: int) -> None:
@@ -93,13 +93,13 @@ def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
 def unpack_tarball(archive: Path, to: Path) -> None:
     """Unpack a `.tar.gz` or `.tar.zst` into the existing directory `to`.
 
-    Raises IntegrityError for a damaged archive and for entries that have no
-    business in it: paths and links that leave it, devices, duplicates, set-user-ID bits.
+    Raises IntegrityError for a damaged archive and for forbidden entries: paths and links that
+    leave `to`, devices, duplicates, set-user-ID bits.
     """
     seen: dict[str, bool] = {}
     try:
         with _opened(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            # CPython before 3.11.4 has no filters; `_check` alone must do there.
+            # CPython before 3.11.4 has no filters; there only `_check` applies.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in tar:
                 _check(member, seen, archive)
@@ -113,12 +113,12 @@ def unpack_tarball(archive: Path, to: Path) -> None:
 
 
 def _check(member: tarfile.TarInfo, seen: dict[str, bool], archive: Path) -> None:
-    """Refuse `member`, or add its name to `seen`, with whether it is a symbolic link."""
+    """Check `member` and add its name to `seen`, with whether it is a symbolic link."""
     name = member.name.rstrip("/")
     fault = _fault(member, name, seen)
     if fault is not None:
         raise IntegrityError(
-            "the archive of an interpreter holds what it must not hold",
+            "the archive of an interpreter contains a forbidden entry",
             file=archive,
             found=f"{name!r}{fault}",
         )
@@ -130,7 +130,7 @@ def _fault(member: tarfile.TarInfo, name: str, seen: Mapping[str, bool]) -> str 
     if parts[0] != ROOT or ".." in parts or "" in parts:
         return f", which is not below {ROOT}/"
     if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-        return ", which is neither file nor directory nor link"
+        return ", which is not a file, directory or link"
     if member.mode & 0o6000:
         return " with a set-user-ID or set-group-ID bit"
     if name in seen and not member.isdir():
@@ -165,5 +165,5 @@ def _opened(archive: Path) -> Iterator[IO[bytes]]:
                 yield stream
         else:
             with gzip.GzipFile(fileobj=file) as stream:
-                # tarfile asks for nothing but read() of a stream.
+                # tarfile only calls read() of a stream.
                 yield cast("IO[bytes]", stream)

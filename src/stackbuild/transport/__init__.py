@@ -1,1 +1,1 @@
-"""Files over HTTP and from disk: connections, byte ranges, retries and credentials."""
+"""Read files over HTTP and from disk: connections, byte ranges, retries and credentials."""

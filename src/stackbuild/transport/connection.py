@@ -1,8 +1,7 @@
-"""Requests over HTTP: proxies, certificates, credentials, redirects, and when to give up.
+"""HTTP requests: proxies, certificates, credentials, redirects and time limits.
 
-`transfer` builds downloads out of this. Nothing here reads a setting of pip,
-uv or Python: only the proxy variables, `SSL_CERT_FILE`, `SSL_CERT_DIR` and
-the user's netrc file.
+The only settings read here are the proxy variables, `SSL_CERT_FILE`, `SSL_CERT_DIR` and the user's
+netrc file; settings of pip, uv and Python are ignored.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _Result = TypeVar("_Result")
 
 MAX_REDIRECTS = 10
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses that another attempt may change (RFC 9110, section 15)."""
+"""HTTP statuses for which a request is retried (RFC 9110, section 15)."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""What OpenSSL says of an answer that is not TLS; the word differs between its versions."""
+"""OpenSSL's error codes for an answer that is not TLS; they differ between versions."""
 
 
 def open_url(
@@ -49,10 +48,10 @@ def open_url(
     headers: Mapping[str, str] | None = None,
     patience: Patience = PATIENCE,
 ) -> urllib3.BaseHTTPResponse:
-    """The answer (status 200, 206 or 416) of an http or https `url`, redirects followed.
+    """The answer (status 200, 206 or 416) of an http or https `url`; follows redirects.
 
-    Raises UnreachableError, NotFoundError, FetchError, and BrokenTransferError
-    for what another attempt may change. The caller closes the answer.
+    The caller closes the answer. Raises UnreachableError, NotFoundError, FetchError, and
+    BrokenTransferError if a retry may succeed.
     """
     return follow(url, method=method, headers=headers, patience=patience)[0]
 
@@ -64,14 +63,14 @@ def follow(
     headers: Mapping[str, str] | None = None,
     patience: Patience = PATIENCE,
 ) -> tuple[urllib3.BaseHTTPResponse, str]:
-    """As `open_url`, with the address that the last redirect leads to."""
+    """Like `open_url`; also returns the address after redirects."""
     current = url
     for _ in range(MAX_REDIRECTS + 1):
         response = _send(method, current, dict(headers or {}), patience)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return _checked(response, url), current
-        # Its body may be long or slow, and is of no use.
+        # Do not read the body; it may be long or slow.
         response.close()
         current = _redirected(current, target, url)
     raise FetchError(f"more than {MAX_REDIRECTS} redirects", file=redact(url))
@@ -86,7 +85,7 @@ def _redirected(current: str, target: str, url: str) -> str:
         after = None
     if after is None or after.scheme not in {"http", "https"}:
         raise FetchError(
-            "the server redirects to something else than an http or https address",
+            "the server redirects to an address that is not http or https",
             file=redact(url),
             found=redact(target),
         )
@@ -96,7 +95,7 @@ def _redirected(current: str, target: str, url: str) -> str:
         after.port,
     )
     if same and "@" not in after.netloc and "@" in before.netloc:
-        # Credentials belong to the host they were written for, and to no other.
+        # Credentials are only sent to the host they were given for.
         user = before.netloc.rpartition("@")[0]
         after = after._replace(netloc=f"{user}@{after.netloc}")
     return after.geturl()
@@ -118,11 +117,11 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str) -> urllib3.BaseHTTPRe
         if problem := netrc_problem():
             remedy += f"; {problem}"
     kind = ForbiddenError if status == 403 else FetchError
-    raise kind("the server refuses the file", file=redact(url), found=found, remedy=remedy)
+    raise kind("the server refuses the request", file=redact(url), found=found, remedy=remedy)
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
+    """The seconds in a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
     if value is None:
         return None
     if re.fullmatch("[0-9]{1,9}", value.strip()):
@@ -137,7 +136,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 _answered: set[tuple[str, int | None]] = set()
-"""Hosts that have answered this process, and so get the longer patience."""
+"""Hosts that have answered this process; they get the longer time limit."""
 
 
 def _send(
@@ -153,7 +152,7 @@ def _send(
         headers["Authorization"] = credentials
     pool = _pool(parts.scheme, _proxy(parts.scheme, host))
     known = (host, parts.port) in _answered
-    # A host that has answered is given all its attempts, and less time for each.
+    # A host that has answered gets all attempts.
     connect = patience.reach / patience.attempts if known else patience.reach
 
     def send() -> urllib3.BaseHTTPResponse:
@@ -170,14 +169,14 @@ def _send(
 
     try:
         if known:
-            # The limits above are for each piece of the headers, this is for all of them.
+            # The limits above apply to each read, this one to all headers together.
             response = _within(connect + patience.silence, send)
         else:
             response = _first_contact(host, url, send, patience)
     except TimeoutError as error:
         raise BrokenTransferError("no answer in time") from error
     except urllib3.exceptions.LocationValueError as error:
-        raise bad_address(url, "a host that is not valid") from error
+        raise bad_address(url, "an invalid host") from error
     except urllib3.exceptions.SSLError as error:
         raise _tls_error(error, host, url) from error
     except urllib3.exceptions.HTTPError as error:
@@ -192,7 +191,7 @@ def _first_contact(
     send: Callable[[], urllib3.BaseHTTPResponse],
     patience: Patience,
 ) -> urllib3.BaseHTTPResponse:
-    """Send to a host that has not answered yet: twice at most, and no longer than `reach`."""
+    """Send to a host that has not answered yet: at most twice, and within `reach`."""
     from urllib3.exceptions import (
         ConnectTimeoutError,
         NewConnectionError,
@@ -215,10 +214,10 @@ def _first_contact(
 
 
 def _within(limit: float, call: Callable[[], _Result]) -> _Result:
-    """What `call` returns. Raises TimeoutError after `limit` seconds.
+    """Run `call` for at most `limit` seconds. Raises TimeoutError.
 
-    A thread of its own, because resolving a name cannot be given a limit and
-    trying several addresses of one host takes the limit for each of them.
+    Uses a thread, because name resolution has no time limit, and connecting applies the limit to
+    each address of a host.
     """
     from concurrent.futures import Future
 
@@ -235,15 +234,15 @@ def _within(limit: float, call: Callable[[], _Result]) -> _Result:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, without the addresses that urllib3 puts into its messages."""
+    """The reason of an error, without the addresses in urllib3's messages."""
     from urllib3 import exceptions
 
-    # By the exact class: a refused connection is a kind of ConnectTimeoutError as well.
+    # By the exact class, because a refused connection is a subclass of ConnectTimeoutError.
     words = {
         exceptions.NameResolutionError: "the host's name cannot be resolved",
         exceptions.ConnectTimeoutError: "no connection in time",
-        exceptions.ReadTimeoutError: "the server fell silent",
-        exceptions.IncompleteRead: "the connection broke off before the end",
+        exceptions.ReadTimeoutError: "the server stopped sending",
+        exceptions.IncompleteRead: "the connection was closed before the end",
     }.get(type(error))
     if words is not None:
         return words
@@ -269,7 +268,7 @@ def _tls_error(
             file=redact(url),
             found=inner.verify_message or str(inner),
             remedy="add the authority to the system's certificates, "
-            "or name its file in SSL_CERT_FILE",
+            "or set SSL_CERT_FILE to its file",
         )
     if inner is not None and inner.reason in _NOT_TLS:
         return FetchError(
@@ -310,7 +309,7 @@ def _tls_context() -> object:
     import ssl
 
     if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        # Python's own context reads these; the system's store of macOS and Windows does not.
+        # Python's default context reads these; the system stores of macOS and Windows do not.
         return ssl.create_default_context()
     import truststore
 

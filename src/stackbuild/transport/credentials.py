@@ -1,4 +1,4 @@
-"""User names and passwords for servers: those in addresses, and those of the netrc file."""
+"""User names and passwords for servers, from addresses and from the netrc file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def authorization(parts: SplitResult) -> str | None:
-    """The Authorization header for the address `parts` (RFC 7617), if there are credentials.
+    """The Authorization header for the address `parts` (RFC 7617), or None.
 
-    Those in the address come before those of the netrc file.
+    Credentials in the address take precedence over the netrc file.
     """
     if parts.username:
         return basic(parts)
@@ -43,11 +43,11 @@ class _Netrc:
     path: Path
     entries: netrc.netrc | None
     problem: str | None
-    """Why there are no entries."""
+    """The reason why there are no entries."""
 
 
 def netrc_problem() -> str | None:
-    """Why no credentials are taken from the user's netrc file; None where nothing is wrong."""
+    """The reason why the user's netrc file is not used; None if it is valid."""
     found = _read_netrc()
     return f"{found.path} is not used: {found.problem}" if found and found.problem else None
 
@@ -74,12 +74,12 @@ def _read_netrc() -> _Netrc | None:
 def _parse_netrc(path: Path, _changed: int) -> _Netrc:
     import netrc
 
-    # Other tools complain about the user's file; a download may well go without it.
+    # Ignored, because a download may not need the file.
     try:
         return _Netrc(path=path, entries=netrc.netrc(path), problem=None)
     except netrc.NetrcParseError as error:
-        # Its text may hold a line of the file.
-        return _Netrc(path=path, entries=None, problem=f"not understood near line {error.lineno}")
+        # Its text may contain a line of the file.
+        return _Netrc(path=path, entries=None, problem=f"invalid syntax near line {error.lineno}")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         return _Netrc(path=path, entries=None, problem=f"line {line} is not UTF-8")

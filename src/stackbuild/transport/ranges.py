@@ -1,4 +1,4 @@
-"""Parts of files from an address, as they arrive."""
+"""Stream parts of files from an address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 _NUMBER = "[0-9]{1,18}"
 _READ = 1 << 18
-"""Bytes that are asked of the system at once; it gives what has arrived, and waits for no more."""
+"""Bytes requested from the system at once; it returns what has arrived without waiting."""
 
 
 def read_spans(
@@ -47,14 +47,13 @@ def read_spans(
     messages: Messages = SILENT,
     count: Callable[[int], None] | None = None,
 ) -> Iterator[bytes]:
-    """The bytes of `spans`, one after the other, as they arrive.
+    """Yield the bytes of `spans` as they arrive.
 
-    A span goes from its first byte up to and without its second (None: to the
-    end); they rise, and none is empty. Each is asked for by itself; of a server
-    that knows no ranges the whole file is read once for all of them, with a note.
-    Interrupted transfers are resumed. No piece is longer than `chunk` bytes.
-    `count` is called with the number of bytes that arrived, wanted or not.
-    Raises FetchError, also where the file ends before a span does.
+    A span is (start, stop) without the byte at `stop`, which is None for the end of the file. Spans
+    are sorted and not empty. Each is a separate request. If the server does not support range
+    requests, the whole file is read once, and a message says so. Interrupted transfers are resumed.
+    A piece has at most `chunk` bytes. `count` is called with the number of received bytes,
+    including unwanted ones. Raises FetchError, also if the file ends before a span does.
     """
     attempts = Attempts(url, patience, messages)
     left = list(spans)
@@ -94,12 +93,12 @@ def _tell_no_ranges(
     if wanted < size:
         messages.note(
             f"{urlsplit(url).hostname} does not support range requests: {redact(url)} is read "
-            f"as a whole ({size_text(size)}), where {size_text(wanted)} are needed"
+            f"as a whole ({size_text(size)}), although only {size_text(wanted)} are needed"
         )
 
 
 def _of_spans(piece: bytes, position: int, left: list[tuple[int, int | None]]) -> Iterator[bytes]:
-    """What `left` wants of a piece at `position`; takes it out of `left`."""
+    """The parts of a piece at `position` that are in `left`; removes them from `left`."""
     end = position + len(piece)
     while left and left[0][0] < end:
         start, stop = left[0]
@@ -131,9 +130,9 @@ def read_bytes(
 def content_length(
     url: str, *, patience: Patience = PATIENCE, messages: Messages = SILENT
 ) -> int | None:
-    """The size in bytes of the file at `url`, or None where the server does not tell.
+    """The size in bytes of the file at `url`; None if the server does not send it.
 
-    Raises FetchError when there is none.
+    Raises FetchError if there is no file.
     """
     if (path := _file_path(url)) is not None:
         return path.stat().st_size
@@ -156,38 +155,38 @@ def _length(url: str, patience: Patience) -> int | None:
     except FetchError as error:
         if isinstance(error, UnreachableError):
             raise
-        # Some servers know no HEAD; a request for one byte tells the size as well.
+        # Some servers do not support HEAD; the answer to a request for one byte has the size too.
     with open_url(url, headers={"Range": "bytes=0-0"}, patience=patience) as response:
         size = _announced(response) if response.status == 200 else _content_range(response)[1]
-        # Of a server that knows no ranges the body is the whole file.
+        # Without support for range requests the body is the whole file.
         response.close()
         return size
 
 
 def _announced(response: urllib3.BaseHTTPResponse) -> int | None:
-    """The size that Content-Length tells (RFC 9110, section 8.6)."""
+    """The size in Content-Length (RFC 9110, section 8.6)."""
     value = response.headers.get("Content-Length", "")
     return int(value) if re.fullmatch(_NUMBER, value) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeResponse:
-    """What a server sends of a file."""
+    """The part of a file that a server sends."""
 
     first: int
-    """Where the pieces begin: at the byte that was asked for, or at 0."""
+    """The offset of the first piece: the requested one, or 0."""
     pieces: Iterator[bytes]
     unasked: int | None = None
-    """The size of the whole file, where a part was asked for and all of it is sent."""
+    """The size of the whole file if it is sent although only a part was requested."""
 
 
 @contextmanager
 def open_from(
     url: str, start: int, stop: int | None, patience: Patience, chunk: int = CHUNK
 ) -> Iterator[RangeResponse]:
-    """The file at `url` from byte `start` on, up to and without `stop` (None: to the end).
+    """The bytes of the file at `url` from `start` to before `stop` (None: to the end).
 
-    Raises FetchError, and BrokenTransferError for what another attempt may change.
+    Raises FetchError, and BrokenTransferError if a retry may succeed.
     """
     if (path := _file_path(url)) is not None:
         with open_regular(path) as file:
@@ -206,7 +205,7 @@ def open_from(
             return
         first, total = _content_range(response)
         if response.status == 416:
-            # Nothing is left to send: either we have it all, or what we have is too much.
+            # Nothing is left to send: all bytes have arrived, or too many.
             yield RangeResponse(first=start if total == start else 0, pieces=iter(()))
             if total != start:
                 raise BrokenTransferError(f"the file has {total} bytes and none from {start} on")
@@ -215,14 +214,14 @@ def open_from(
             raise _bad_range(response, url, start)
         yield RangeResponse(first=first, pieces=received(response, chunk, patience))
     finally:
-        # A connection with unread bytes must not go back to the pool.
+        # A connection with unread bytes must not return to the pool.
         response.close()
 
 
 def _ranged(
     url: str, headers: dict[str, str], start: int, patience: Patience
 ) -> urllib3.BaseHTTPResponse:
-    """The answer for a range; for the whole file where a range that it has is refused."""
+    """The answer for a range, or for the whole file if a valid range is refused."""
     response = open_url(url, headers=headers, patience=patience)
     total = _content_range(response)[1]
     if response.status != 416 or (total is not None and total <= start):
@@ -232,9 +231,9 @@ def _ranged(
     if response.status == 416:
         response.close()
         raise FetchError(
-            "the server refuses the file",
+            "the server refuses the request",
             file=redact(url),
-            expected="HTTP status 200, as no range was asked for",
+            expected="HTTP status 200, because no range was requested",
             found="HTTP status 416 Range Not Satisfiable",
             remedy="report it to the server's operator, or use another mirror",
         )
@@ -244,7 +243,7 @@ def _ranged(
 def _bad_range(response: urllib3.BaseHTTPResponse, url: str, start: int) -> FetchError:
     found = response.headers.get("Content-Range")
     return FetchError(
-        "the server sends another part of the file than was asked for",
+        "the server sends another part of the file than requested",
         file=redact(url),
         expected=f"Content-Range: bytes {start}-",
         found=f"Content-Range: {found[:80]}" if found else "no Content-Range",
@@ -259,7 +258,7 @@ def received(response: urllib3.BaseHTTPResponse, chunk: int, patience: Patience)
     pace = Pace(patience)
     try:
         while True:
-            # Never more than is left: what follows on the connection belongs to no file.
+            # Never read more than the rest of the file.
             left = response.length_remaining
             before = time.monotonic()
             piece = response.read1(min(chunk, _READ, left or _READ))
@@ -283,14 +282,14 @@ def _content_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int 
 
 
 def _file_path(url: str) -> Path | None:
-    """The file of a file: address, None for http and https. Raises FetchError for others."""
+    """The path of a file: address, None for http and https. Raises FetchError for others."""
     path = path_of(split_address(url))
     if path is None:
         return None
     try:
         found = path.is_file()
     except ValueError:
-        # A NUL in it.
+        # The path contains a NUL.
         found = False
     if not found:
         raise NotFoundError("there is no such file", file=path)

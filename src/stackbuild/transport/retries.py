@@ -1,4 +1,4 @@
-"""Failures of transfers, and when to try again, wait, or give up."""
+"""Failures of transfers, and when to retry, wait or give up."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 ENOUGH_PROGRESS = 1 << 20
-"""Bytes after which a transfer that breaks off once more starts counting anew."""
+"""After this many bytes an interrupted transfer gets all its attempts again."""
 _NOTED = 1.0
-"""Seconds from which on a pause is told."""
+"""Pauses of at least this many seconds are reported."""
 
 
 class UnreachableError(FetchError):
-    """A host that cannot be resolved, connected to, or that does not answer."""
+    """A host that cannot be resolved or connected to, or does not answer."""
 
     def __init__(self, host: str, url: str, reason: str) -> None:
         super().__init__(
             f"{host} cannot be reached",
             file=redact(url),
             found=reason,
-            remedy="check the network and the proxy settings, or name a mirror",
+            remedy="check the network and the proxy settings, or set a mirror",
         )
         self.host = host
         self.reason = reason
 
 
 class NotFoundError(FetchError):
-    """There is no file at an address."""
+    """The address has no file."""
 
 
 class ForbiddenError(FetchError):
@@ -41,7 +41,7 @@ class ForbiddenError(FetchError):
 
 
 class BrokenTransferError(Exception):
-    """A failure that another attempt may get over; `pause` is what the server asked for."""
+    """A failure for which a retry may succeed; `pause` is the delay that the server requests."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -50,24 +50,24 @@ class BrokenTransferError(Exception):
 
 
 class SlowTransferError(BrokenTransferError):
-    """Bytes arrive, and so few that the transfer would not end."""
+    """The transfer is too slow to finish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try."""
+    """Time limits in seconds, and the number of attempts."""
 
     reach: float = 10.0
-    """For the first answer of a host, all attempts together."""
+    """For the first answer of a host, for all attempts together."""
     silence: float = 30.0
     """For the next bytes of a host that has answered before."""
     attempts: int = 5
     backoff: float = 0.5
-    """The first pause between attempts; each later one is twice as long."""
+    """The first pause between attempts; it doubles each time."""
     longest_pause: float = 60.0
-    """What a server's Retry-After is obeyed at most."""
+    """The limit for a server's Retry-After."""
     slowest: int = 1000
-    """Bytes per second that have to arrive, on average over `window`."""
+    """The minimum bytes per second, on average over `window`."""
     window: float = 30.0
 
 
@@ -86,9 +86,9 @@ class Attempts:
         self._slow = False
 
     def failed(self, error: BrokenTransferError, progress: int) -> None:
-        """Wait for the next attempt. Raises FetchError when there were enough of them.
+        """Wait before the next attempt. Raises FetchError after the last one.
 
-        `progress` is the number of bytes that the attempt brought.
+        `progress` is the number of bytes that the attempt received.
         """
         slow = isinstance(error, SlowTransferError)
         if slow and self._slow:
@@ -128,7 +128,7 @@ class Attempts:
 
 
 class Pace:
-    """Whether bytes arrive fast enough. Only the time that is spent on waiting for them counts."""
+    """Checks the speed of a transfer. Only the time spent waiting for bytes counts."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -136,7 +136,7 @@ class Pace:
         self._seconds = 0.0
 
     def arrived(self, count: int, seconds: float) -> None:
-        """`count` bytes came after `seconds`. Raises SlowTransferError."""
+        """Record `count` bytes that arrived after `seconds`. Raises SlowTransferError."""
         self._bytes += count
         self._seconds += seconds
         if self._seconds < self._patience.window:

@@ -1,4 +1,4 @@
-"""Pages of package indexes: which files an index has of a project.
+"""Read pages of package indexes: the files that an index has for a project.
 
 The simple repository API, as HTML (PEP 503, 592, 658) and as JSON (PEP 691, 700, 714):
 https://packaging.python.org/en/latest/specifications/simple-repository-api/
@@ -33,42 +33,41 @@ _JSON = re.compile(r"application/(vnd\.pypi\.simple\.[a-z0-9]+\+)?json\b", re.IG
 _HEADERS = {
     "Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2,"
     " text/html;q=0.1",
-    # A page is ten times smaller so, and no part of one is ever asked for.
+    # A compressed page is ten times smaller, and pages are never requested in parts.
     "Accept-Encoding": "gzip",
 }
 _LIMIT = strictjson.MAX_SIZE
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KINDS = (".whl", ".tar.gz", ".zip")
-"""How the names of wheels and source distributions end; pages may link to other files."""
+"""File name extensions of wheels and source distributions; pages may link to other files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFile:
-    """A file that a page names."""
+    """A file listed on a page."""
 
     name: str
     url: str
-    """Absolute, without credentials and fragment."""
+    """Absolute address, without credentials and fragment."""
     sha256: str | None = None
     size: int | None = None
-    """In bytes; only JSON pages tell."""
+    """In bytes; only in JSON pages."""
     requires_python: str | None = None
-    """A version specifier, as the page has it."""
+    """A version specifier, as on the page."""
     yanked: bool = False
     has_metadata: bool = False
     """Whether the wheel's metadata is at `url` with ``.metadata`` (PEP 658)."""
     uploaded: str | None = None
-    """ISO 8601; only JSON pages tell."""
+    """ISO 8601; only in JSON pages."""
 
 
 def read_page(
     url: str, *, messages: Messages = SILENT, patience: Patience = PATIENCE
 ) -> tuple[IndexFile, ...]:
-    """The wheels and source distributions of the page at `url` (http, https or file), in its order.
+    """The wheels and source distributions on the page at `url` (http, https or file), in its order.
 
-    Raises NotFoundError where there is no such page, and FetchError where it
-    cannot be read: no connection, refused, longer than 32 MiB, or not a page of
-    the simple API, version 1.
+    Raises NotFoundError if there is no such page, and FetchError if it cannot be read: no
+    connection, access refused, longer than 32 MiB, or not a page of the simple API, version 1.
     """
     if path := path_of(split_address(url)):
         try:
@@ -98,7 +97,7 @@ def read_page(
 def read_directory(directory: Path) -> tuple[IndexFile, ...]:
     """The wheels and source distributions in `directory`, sorted by name.
 
-    Raises NotFoundError where it cannot be listed.
+    Raises NotFoundError if it cannot be listed.
     """
     try:
         paths = sorted(path for path in directory.iterdir() if path.name.endswith(_KINDS))
@@ -130,7 +129,7 @@ def _receive(url: str, messages: Messages, patience: Patience) -> tuple[bytes, s
 
 
 def _joined(pieces: Iterator[bytes]) -> bytes:
-    """All of `pieces`, or the first that are more than the limit."""
+    """All of `pieces`, or just enough to exceed the limit."""
     content = bytearray()
     for piece in pieces:
         content += piece
@@ -145,11 +144,11 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             rest = piece
             while rest:
-                # Bounded, for a few bytes may stand for very many.
+                # Bounded, because a few bytes may expand to very many.
                 yield decoder.decompress(rest, CHUNK)
                 rest = decoder.unconsumed_tail
     except zlib.error as error:
-        raise BrokenTransferError(f"what arrived is not gzip: {error}") from error
+        raise BrokenTransferError(f"the page is not valid gzip: {error}") from error
     if not decoder.eof:
         raise BrokenTransferError("the compressed page ends too early")
 
@@ -199,7 +198,7 @@ def _from_json(content: bytes) -> Iterator[IndexFile]:
         raise ValueError("JSON without `files`")
     for number, file in enumerate(files):
         if not isinstance(file, dict):
-            raise ValueError(f"files[{number}] is no object")
+            raise ValueError(f"files[{number}] is not an object")
         name, url, hashes = file.get("filename"), file.get("url"), file.get("hashes", {})
         if not isinstance(name, str) or not isinstance(url, str) or not isinstance(hashes, dict):
             raise ValueError(f"files[{number}] without `filename`, `url` or `hashes`")
@@ -211,7 +210,7 @@ def _from_json(content: bytes) -> Iterator[IndexFile]:
             sha256=str(hashes.get("sha256", "")).lower(),
             size=size if type(size) is int and size >= 0 else None,
             requires_python=_text(file.get("requires-python")),
-            # The reason, or true; an empty reason is one.
+            # The reason or true; an empty reason also means yanked.
             yanked=file.get("yanked", False) is not False,
             has_metadata=metadata is True or isinstance(metadata, dict),
             uploaded=_text(file.get("upload-time")),
@@ -243,7 +242,7 @@ def _from_html(content: bytes, kind: str) -> Iterator[IndexFile]:
 
 
 class _Links(HTMLParser):
-    """Collects the attributes of links. Entities in them are resolved."""
+    """Collects the attributes of links, with resolved entities."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files from an address: whole, resumed, verified while they arrive.
+"""Download files, with resuming and verification.
 
 Addresses are http, https and file. A user name and password in an address
 are sent to its host only and never shown.
@@ -39,18 +39,15 @@ def download(
     size: int | None = None,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Put the file at `url` at `destination`, at once and only when it is right.
+    """Download the file at `url` to `destination`, atomically and verified.
 
-    It grows in `destination` + ``.part``, which a failure removes and a killed
-    process leaves, for the next one to go on from (only where `sha256` tells
-    whether the two halves fit). `size` is in bytes. Of two processes that
-    download to one destination, the second waits for the first.
-
-    Raises FetchError, and IntegrityError when size or sha256 (hex) differ.
+    The data is written to `destination` + ``.part``. A failure removes it; a killed process leaves
+    it, and the next download resumes from it if `sha256` is given. `size` is in bytes. If two
+    processes download to one destination, the second waits for the first.
     """
     part = destination.with_name(f"{destination.name}.part")
     with _claimed(part, destination, messages) as (file, waited):
-        # On Windows the name is another one, and an open file can be neither renamed nor removed.
+        # On Windows an open file can be neither renamed nor removed.
         staged = Path(file.name)
         try:
             if waited and sha256 and destination.is_file() and sha256_file(destination) == sha256:
@@ -73,21 +70,21 @@ def _receive_verified(reception: _Reception, sha256: str | None) -> None:
     resumed = reception.take_up() if sha256 is not None else reception.restart()
     reception.run()
     if resumed and reception.sha256() != sha256:
-        # What an earlier process left may be of another file; that says nothing about this one.
+        # The partial file of an earlier process may be of another file.
         reception.restart()
         reception.run()
     if sha256 is not None and reception.sha256() != sha256:
         raise IntegrityError(
-            "the downloaded file is not the one that is expected",
+            "the downloaded file is not the expected one",
             file=redact(reception.url),
             expected=f"sha256 {sha256}",
             found=f"sha256 {reception.sha256()}, {reception.have} bytes",
-            remedy="find out why the server has another file; if that is right, lock again",
+            remedy="find out why the server has another file; if that is intended, lock again",
         )
 
 
 class _Reception:
-    """A file that grows by what arrives from an address."""
+    """A partially downloaded file."""
 
     def __init__(
         self,
@@ -111,7 +108,7 @@ class _Reception:
         return self._digest.hexdigest()
 
     def take_up(self) -> bool:
-        """Go on from what the file holds already; tells whether it held anything."""
+        """Resume from the existing contents; returns whether there were any."""
         self._file.seek(0)
         while chunk := self._file.read(CHUNK):
             self._count(chunk)
@@ -120,7 +117,7 @@ class _Reception:
         return self.have > 0
 
     def restart(self) -> bool:
-        """Forget what is there. Returns False: nothing is left of an earlier process."""
+        """Discard the contents. Returns False: nothing to resume from."""
         self._file.seek(0)
         self._file.truncate()
         self._task.advance(-self.have)
@@ -129,7 +126,7 @@ class _Reception:
         return False
 
     def run(self) -> None:
-        """Receive what is missing."""
+        """Receive the missing bytes."""
         attempts = Attempts(self.url, self._patience, self._messages)
         while True:
             before = self.have
@@ -157,7 +154,7 @@ class _Reception:
             "the file at the address is longer than expected",
             file=redact(self.url),
             expected=f"{self._size} bytes",
-            remedy="find out why the server has another file; if that is right, lock again",
+            remedy="find out why the server has another file; if that is intended, lock again",
         )
 
     def _count(self, chunk: bytes) -> None:
@@ -168,7 +165,7 @@ class _Reception:
 
 @contextmanager
 def _claimed(part: Path, destination: Path, messages: Messages) -> Iterator[tuple[IO[bytes], bool]]:
-    """`part`, open and locked against other processes, and whether one of them was waited for."""
+    """`part`, open and locked against other processes, and whether this one had to wait."""
     if sys.platform == "win32":
         with _opened(part.with_name(f"{part.name}.{os.getpid()}"), "w+b") as file:
             yield file, False
@@ -191,8 +188,8 @@ def _claimed(part: Path, destination: Path, messages: Messages) -> Iterator[tupl
 
 
 def _opened(path: Path, mode: str) -> IO[bytes]:
-    """The file `path`, opened; missing parent directories are made."""
-    # Another process, whose download has failed, may just now remove the directory.
+    """Open the file `path`; creates missing parent directories."""
+    # Another process whose download failed may remove the directory at the same time.
     for _ in range(100):
         with suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +199,7 @@ def _opened(path: Path, mode: str) -> IO[bytes]:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether `path` still names the open file, which its former holder may have renamed."""
+    """Whether `path` still names the open file; another process may have renamed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Addresses of files: what is one, and how it is shown."""
+"""Check, normalise and redact addresses of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPECTED = "one that begins with https://, http:// or file:///"
 
 
 def redact(url: str) -> str:
-    """`url` as it may be shown: without user name, password and query."""
+    """`url` for display: without user name, password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -45,14 +45,14 @@ def path_of(parts: SplitResult) -> Path | None:
     """The path on this machine of a file: address, None for others."""
     if parts.scheme != "file":
         return None
-    # It imports http.client and ssl with it, which most commands do without.
+    # The import also loads http.client and ssl, which most commands do not need.
     from urllib.request import url2pathname
 
     return Path(url2pathname(parts.path))
 
 
 def has_valid_port(url: str) -> bool:
-    """Whether the host can be told from the port of `url`, and the port is one."""
+    """Whether host and port of `url` can be parsed."""
     try:
         return urlsplit(url).port != 0
     except ValueError:
@@ -60,9 +60,9 @@ def has_valid_port(url: str) -> bool:
 
 
 def bad_address(url: str, found: str | None = None) -> FetchError:
-    """The error for an address that no file can be at."""
+    """The error for an invalid address."""
     return FetchError(
-        "this is no address of a file", file=redact(url), expected=_EXPECTED, found=found
+        "this is not the address of a file", file=redact(url), expected=_EXPECTED, found=found
     )
 
 
@@ -75,11 +75,11 @@ def split_address(url: str) -> SplitResult:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
     except ValueError:
-        # The reason that Python gives may hold a part of the password.
-        raise bad_address(url, "a host or port that is not valid") from None
+        # Python's message may contain a part of the password.
+        raise bad_address(url, "an invalid host or port") from None
     if parts.scheme in {"http", "https"}:
         if not host or port == 0 or re.search(r"[\x00-\x20\x7f\\]", parts.netloc):
-            raise bad_address(url, "a host or port that is not valid")
+            raise bad_address(url, "an invalid host or port")
     elif parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         raise bad_address(url)
     return parts

@@ -64,7 +64,7 @@ def read_macho(path: Path, machine: str) -> Binary | None:
             offset = slices.get(machine, next(iter(slices.values()), None))
             return None if offset is None else _read(file, offset, tuple(slices), machine)
         except (struct.error, ValueError) as error:
-            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+            raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
 
 
 def _slices(file: BinaryIO) -> dict[str, int]:
@@ -150,14 +150,14 @@ def read_pe(path: Path) -> Binary | None:
     except pefile.PEFormatError as error:
         # Two letters are not much: text and programs for DOS may begin with them.
         if path.suffix.lower() in _ENDINGS:
-            raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+            raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
         return None
     try:
         image.parse_data_directories(directories=[_IMPORTS], import_dllnames_only=True)
         imports = getattr(image, "DIRECTORY_ENTRY_IMPORT", None)
         directories = image.OPTIONAL_HEADER.DATA_DIRECTORY
         if imports is None and len(directories) > _IMPORTS and directories[_IMPORTS].VirtualAddress:
-            raise ComposeError("a program file is damaged", file=path, found="no import table")
+            raise ComposeError("a binary file is damaged", file=path, found="no import table")
         managed = len(directories) > _DOTNET and directories[_DOTNET].VirtualAddress != 0
         machine = image.FILE_HEADER.Machine
         return Binary(
@@ -167,7 +167,7 @@ def read_pe(path: Path) -> Binary | None:
             program=not image.FILE_HEADER.Characteristics & _IS_DLL,
         )
     except pefile.PEFormatError as error:
-        raise ComposeError("a program file is damaged", file=path, found=str(error)) from error
+        raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
     finally:
         image.close()
 

@@ -121,9 +121,9 @@ def check_platform(root: Root, platform: Platform | None) -> None:
     found = root.installed_state().platform
     if platform not in {None, found}:
         raise UsageError(
-            f"{root.path} holds layers for {found}",
+            f"{root.path} contains layers for {found}",
             platform=platform,
-            remedy="name the root of that platform with --root",
+            remedy="choose a root for that platform with --root",
         )
 
 

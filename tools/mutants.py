@@ -12,13 +12,21 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.standin import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mutmut.mutation.data import SourceFileMutationData
 
 PAGE = PROJECT / "docs" / "testing.md"
 _BLOCK = re.compile(r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CHANGE = re.compile(r"^(?P<place>[\w.]+)\n(?P<lines>(?:[-+] .*\n)+)", re.MULTILINE)
 _NAME = re.compile(r"(?P<module>[\w.]+)\.x_?(?:ǁ(?P<cls>\w+)ǁ)?(?P<function>\w+)__mutmut_\d+")
+
+_UNNOTICED = frozenset({"survived", "no tests"})
 
 Change = str
 """The place, such as ``frames.wheel._parts``, and the lines that are taken out and put in."""
@@ -26,13 +34,15 @@ Change = str
 
 def main(patterns: list[str]) -> int:
     """Run mutmut on the functions that `patterns` name, or all; 1 if anything is unexplained."""
+    forget_what_new_tests_may_change()
     ran = subprocess.run(
         [Path(sys.executable).with_name("mutmut"), "run", *patterns], cwd=PROJECT, check=False
     )
     if ran.returncode:
         return ran.returncode
     counts, survivors = results()
-    print(", ".join(f"{status}: {count}" for status, count in sorted(counts.items())))
+    for module, ended in sorted(counts.items()):
+        print(f"{module}:", ", ".join(f"{ended[status]} {status}" for status in sorted(ended)))
     explained = explained_changes(PAGE.read_text(encoding="utf-8"))
     unexplained = tell("survived, and docs/testing.md does not say why", survivors - explained)
     if patterns:  # of the other functions nothing is known
@@ -40,25 +50,51 @@ def main(patterns: list[str]) -> int:
     return unexplained | tell("in docs/testing.md did not survive", explained - survivors)
 
 
-def results() -> tuple[Counter[str], set[Change]]:
-    """How many mutants ended how, and those that no test has noticed."""
+def forget_what_new_tests_may_change() -> None:
+    """Have mutmut try again what survived, and find out anew which test reaches which function.
+
+    It keeps both as they were while the list of test files stays the same.
+    """
+    (PROJECT / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for _, data in mutated():
+        for name, status in statuses(data):
+            if status in _UNNOTICED:
+                data.exit_code_by_key[name] = None
+        data.save()
+
+
+def results() -> tuple[dict[str, Counter[str]], set[Change]]:
+    """How many mutants of each module ended how, and those that no test has noticed."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    counts: dict[str, Counter[str]] = {}
+    survivors: set[Change] = set()
+    for path, data in mutated():
+        counts[str(path)] = Counter(status for _, status in statuses(data))
+        for name, status in statuses(data):
+            if status in _UNNOTICED:
+                survivors.add(change(name, get_diff_for_mutant(name, path=path)))
+    return counts, survivors
+
+
+def mutated() -> Iterator[tuple[Path, SourceFileMutationData]]:
+    """The files that have mutants, with what is known of these."""
     # `make test` reads the page with this module too, and has no mutmut.
     from mutmut.mutation.data import SourceFileMutationData
-    from mutmut.mutation.diff_apply import get_diff_for_mutant
-    from mutmut.stats import status_by_exit_code
     from mutmut.utils.file_utils import walk_mutatable_files
 
-    counts: Counter[str] = Counter()
-    survivors: set[Change] = set()
     for path in walk_mutatable_files():
         data = SourceFileMutationData(path=path)
         data.load()
-        for name, exit_code in data.exit_code_by_key.items():
-            status = status_by_exit_code[exit_code]
-            counts[status] += 1
-            if status in {"survived", "no tests"}:
-                survivors.add(change(name, get_diff_for_mutant(name, path=path)))
-    return counts, survivors
+        if data.exit_code_by_key:
+            yield path, data
+
+
+def statuses(data: SourceFileMutationData) -> list[tuple[str, str]]:
+    """How each mutant of a file ended."""
+    from mutmut.stats import status_by_exit_code
+
+    return [(name, status_by_exit_code[code]) for name, code in data.exit_code_by_key.items()]
 
 
 def change(name: str, diff: str) -> Change:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import calendar
 import errno
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from stackbuild import files
 from stackbuild.errors import obstacle
 from stackbuild.files import (
+    EARLIEST,
     Pieces,
     _filelocked,
     atomic_copy,
@@ -33,6 +35,7 @@ from stackbuild.files import (
     tree_size,
     why,
     work_path,
+    zip_entry,
 )
 from stackbuild.messages import Silent
 
@@ -89,6 +92,19 @@ def test_names_for_work_are_new_short_and_end_alike(tmp_path: Path) -> None:
     assert one != other
     assert one.parent == tmp_path
     assert re.fullmatch(f"[.]{'é' * 80}[.][0-9a-f]{{12}}[.]partial", one.name)
+
+
+@pytest.mark.parametrize("host", ["linux", "win32"])
+def test_an_entry_of_a_zip_archive_is_the_same_on_every_host(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", host)
+        entry, plain = zip_entry("bin/run", stat.S_IFREG | 0o755), zip_entry("x")
+    assert entry.filename == "bin/run"
+    assert calendar.timegm(entry.date_time) == EARLIEST
+    assert (entry.create_system, entry.external_attr) == (3, 0o100755 << 16)
+    assert (plain.create_system, plain.external_attr) == (3, 0)
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -188,6 +204,18 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_on_the_disk(
     monkeypatch.setattr(os, "fsync", observe)
     atomic_copy(source, target) if copied else atomic_write(target, new)
     assert seen == [("file", b"old"), ("directory", new)]
+
+
+def test_what_is_made_again_when_it_is_damaged_is_not_synchronized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronized: list[int] = []
+    monkeypatch.setattr(os, "fsync", synchronized.append)
+    atomic_write(tmp_path / "cached", b"new", durable=False)
+    assert synchronized == []
+    assert (tmp_path / "cached").read_bytes() == b"new"
+    atomic_write(tmp_path / "kept", b"new")
+    assert len(synchronized) == 2
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o027, 0o640), (0, 0o666)])

@@ -13,6 +13,7 @@ import pytest
 
 from stackbuild.compose.serialize import manifest_to_json
 from stackbuild.errors import InstallError
+from stackbuild.files import read_regular
 from stackbuild.install.state import (
     STATE_FORMAT,
     State,
@@ -219,6 +220,26 @@ def test_manifests_are_read_up_to_the_limit(
     assert len(read_state(generation).layers) == 4
     monkeypatch.setattr("stackbuild.strictjson.MAX_SIZE", largest - 1)
     assert f"more than {largest - 1} bytes" in told(generation, read_state)["found"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "manifests/pgen.json"])
+def test_of_a_file_that_is_too_large_no_more_is_read_than_shows_it(
+    generation: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = generation / ".stackbuild" / name
+    limit = max(path.stat().st_size for path in (generation / ".stackbuild").rglob("*.json"))
+    monkeypatch.setattr("stackbuild.strictjson.MAX_SIZE", limit)
+    path.write_bytes(path.read_bytes() + bytes(2 * limit))
+    lengths: list[int] = []
+
+    def observe(path: Path, limit: int = -1) -> bytes:
+        data = read_regular(path, limit)
+        lengths.append(len(data))
+        return data
+
+    monkeypatch.setattr("stackbuild.install.state.read_regular", observe)
+    assert f"more than {limit} bytes" in told(generation, read_state)["found"]
+    assert lengths[-1] == limit + 1
 
 
 def test_what_was_found_damaged_is_remembered_until_it_is_cleared(generation: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_wrong_call_is_a_usage_error(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "stackbuild: error: which command? `stackbuild --help` lists them"),
+        ([], "stackbuild: error: no command given; `stackbuild --help` lists them"),
         (["pubish"], "stackbuild: error: there is no command 'pubish'; did you mean 'publish'?"),
         (["xyz"], "stackbuild: error: there is no command 'xyz'"),
         (
@@ -197,13 +197,13 @@ def test_an_interruption(install: Install, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.startswith("error: interrupted")
 
 
-def test_what_is_unforeseen_is_told_in_a_sentence(
+def test_an_unexpected_error_is_reported_in_a_sentence(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(raising(ZeroDivisionError("by zero")))
     assert main(["show"]) == 1
     assert capsys.readouterr().err == (
-        "error: unforeseen ZeroDivisionError: by zero; --debug shows where, please report it\n"
+        "error: unexpected ZeroDivisionError: by zero; --debug shows where, please report it\n"
     )
     assert main(["--debug", "show"]) == 1
     assert "Traceback" in capsys.readouterr().err

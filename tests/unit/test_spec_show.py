@@ -34,7 +34,7 @@ py (runtime, CPython 3.12.10)
 └── other (framework)
     │     {STATES}
     └── off (application)
-              switched off: its list of platforms is empty
+              disabled: its list of platforms is empty
 """
 
 

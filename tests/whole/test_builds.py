@@ -522,7 +522,7 @@ def _interrupted(process: subprocess.Popen[str], code: int) -> None:
     _, told = process.communicate(timeout=60)
     assert time.monotonic() - started < 20
     assert process.returncode == code, told
-    assert told.endswith("error: interrupted; what was there before is untouched\n")
+    assert told.endswith("error: interrupted; existing files are unchanged\n")
 
 
 @LINUX

@@ -156,7 +156,7 @@ def test_a_layer_for_other_platforms_than_the_stack_is_told(
         assert capsys.readouterr().err.splitlines()[-1] == told
     assert main(["show", *spec]) == 0
     shown = capsys.readouterr().out
-    assert "left alone: made for windows-x64, none of the stack's platforms" in shown
+    assert "not used: made for windows-x64, none of the stack's platforms" in shown
 
 
 def test_each_page_and_file_is_asked_for_once(project: Project) -> None:

@@ -212,7 +212,7 @@ def test_the_command_tells_where_a_wheel_fits(
     assert json.loads(printed.out)[0]["platforms"] == [str(ELSEWHERE)]
     assert printed.err == (
         f"warning: the locks of fw on {ELSEWHERE} name another wheel of tiny;"
-        " `stackbuild lock --upgrade-package tiny` takes the best of those that were added\n"
+        " `stackbuild lock --upgrade-package tiny` takes the best added wheel\n"
     )
 
 

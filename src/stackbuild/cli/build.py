@@ -18,10 +18,9 @@ EXAMPLES = """\
 Examples:
   stackbuild build                      every layer, for this machine
   stackbuild build --layer atls
-  build/linux-x64/atls/bin/python       what comes of it
+  build/linux-x64/atls/bin/python       the interpreter of the built layer
 
-The layers go through the same code as those that are published and installed elsewhere, so
-they are the same.
+The layers are composed and installed as with `stackbuild publish` and `stackbuild install`.
 """
 
 
@@ -36,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build, and print what the roots hold now."""
+    """Build, and print what the roots now contain."""
     report = Project.load(arguments.spec, messages=Console()).build(
         arguments.layer, arguments.platform or ["host"], sync=not arguments.no_sync
     )

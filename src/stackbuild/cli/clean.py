@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  stackbuild clean                  the build roots of this project; tells the caches' sizes
-  stackbuild clean --unused-for 30  also the cached frames that 30 days made no use of
-  stackbuild clean --caches         all caches too, which all projects share
+  stackbuild clean                  the build roots of this project; shows the caches' sizes
+  stackbuild clean --unused-for 30  also cached frames unused for 30 days
+  stackbuild clean --caches         also all caches, which all projects share
   stackbuild clean --root ~/envs    old generations, and frames that no layer uses
 
-The generation in use, locks, wheelhouse and published layers stay. A process that still
-runs in an old generation loses its files.
+The current generation, the locks, the wheelhouse and published layers are kept. A process
+that still runs in an old generation loses its files.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
-    parser.description = "Remove what can be made or fetched again."
+    parser.description = "Remove files that can be created or downloaded again."
     parser.epilog = EXAMPLES
-    parser.add_argument("--root", type=path_argument, metavar="DIR", help="clean this root")
+    parser.add_argument("--root", type=path_argument, metavar="DIR", help="the root to clean")
     caches = parser.add_mutually_exclusive_group()
     caches.add_argument("--caches", action="store_true", help="remove the caches")
     caches.add_argument(
         "--unused-for",
         type=_days,
         metavar="DAYS",
-        help="remove cached frames that no command has used for so many days",
+        help="remove cached frames that were not used for this number of days",
     )
     add_spec_argument(parser)
     add_json_argument(parser)

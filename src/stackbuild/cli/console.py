@@ -35,7 +35,7 @@ class Console:
         self._print(text)
 
     def warn(self, text: str) -> None:
-        """Print a line that stands out by its first word, not by colour."""
+        """Print a line that begins with `warning`; without colour."""
         self._print(f"warning: {text}")
 
     def _print(self, text: str) -> None:

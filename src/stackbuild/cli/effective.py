@@ -45,7 +45,7 @@ def _shown(value: object) -> str:
 
 
 def as_json(settings: Settings) -> dict[str, object]:
-    """Each value as ``{"value": …, "from": place}``, in the tables and arrays it stands in."""
+    """Each value as ``{"value": …, "from": place}``, in its tables and arrays."""
     plain: dict[str, object] = {}
     for key, node in settings.items():
         if isinstance(node, Setting):
@@ -58,9 +58,9 @@ def as_json(settings: Settings) -> dict[str, object]:
 
 
 def overlay_text(copy: CopyFiles, where: str = "") -> str:
-    """An entry of `copy-files` in words; `where` tells what it is for."""
+    """An entry of `copy-files` as text; `where` names its platform."""
     overwriting = ", overwriting" if copy.overwrite else ""
-    ignored = ", with files that git ignores" if copy.include_ignored else ""
+    ignored = ", including files that git ignores" if copy.include_ignored else ""
     return f"{copy.source} to {copy.target}{where}{overwriting}{ignored}"
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import argparse
 
 EXAMPLES = """\
-Files are found by their sha256, in whichever index has them. Afterwards
-`uv pip install -r layers/LAYER/pylock.PLATFORM.toml` installs what that layer
-itself holds, without the layers below it.
+Files are found by their sha256, in any index that has them. Afterwards
+`uv pip install -r layers/LAYER/pylock.PLATFORM.toml` installs the distributions
+of that layer, without the layers below it.
 
 Examples:
   stackbuild fetch
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fetch, and say how much is there."""
+    """Fetch, and print the number of files."""
     console = Console()
     project = Project.load(arguments.spec, messages=console)
     files = project.fetch(arguments.layer, arguments.platform, index=arguments.index)

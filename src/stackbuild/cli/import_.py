@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `import`."""
     parser.description = "Make a stack out of an older project's configuration."
     parser.epilog = EXAMPLES
-    parser.add_argument("kind", choices=("runenv",), help="what the directory holds")
+    parser.add_argument("kind", choices=("runenv",), help="the kind of project in DIR")
     parser.add_argument("directory", type=path_argument, metavar="DIR", help="the older repository")
     parser.add_argument(
         "--to",
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_lines(lines(report))
     if report.written:
-        # Reports what the import did not check now, and not in the next command.
+        # Errors that the import itself does not check show up here, not in the next command.
         load_stack(report.spec)
     return 0
 

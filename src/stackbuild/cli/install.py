@@ -20,8 +20,8 @@ Examples:
   stackbuild install atls --from exports --root ~/envs
   stackbuild install atls pgen --from https://layers.example.org/stack --root /opt/envs
 
-Only what is missing is fetched. Until everything is there, and checked, the root stays as
-it is; after a failure the same command goes on where it stopped.
+Only missing files are downloaded. The root does not change until all of them are downloaded
+and checked. After a failure, the same command continues where it stopped.
 """
 
 
@@ -45,14 +45,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the directory to install into",
     )
     parser.add_argument(
-        "--platform", metavar="PLATFORM", help="for a new root (default: this machine's)"
+        "--platform", metavar="PLATFORM", help="of a new root (default: this machine's)"
     )
     parser.add_argument(
         "--store",
         type=path_argument,
         metavar="DIR",
-        help="where frames are unpacked, to be shared by several roots of one file system "
-        "(default: in the root, or the one named before)",
+        help="where frames are unpacked; several roots on one file system can share it "
+        "(default: that of the earlier install, else in the root)",
     )
     add_no_sync_argument(parser)
     add_json_argument(parser)
@@ -63,13 +63,13 @@ def add_no_sync_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-sync",
         action="store_true",
-        help="do not wait until the files are on the disk: faster, and enough for a root that "
-        "may be lost in a power cut",
+        help="do not wait until the files are on the disk: faster, but a power cut may damage "
+        "the root",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Install, and print what the root holds now."""
+    """Install, and print what the root now contains."""
     report = install(
         arguments.layers,
         arguments.root,
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report_json(report: InstallReport) -> dict[str, object]:
-    """An install's or uninstall's report for scripts: plain values that JSON can hold."""
+    """The report of an install or uninstall as plain values for JSON."""
     return {
         "root": str(report.root),
         "platform": str(report.platform),

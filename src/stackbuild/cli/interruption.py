@@ -1,4 +1,4 @@
-"""Signals that end a command: with everything it has started."""
+"""Signals that end a command and the programs that it started."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 TERMINATED = 143
-"""The exit code after SIGTERM, as a shell tells it: 128 and the signal's number."""
+"""The exit code after SIGTERM, as shells report it: 128 plus the signal's number."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come; everything is left as after Ctrl-C."""
+    """Raised on SIGTERM; handled like Ctrl-C."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM end programs that run, and raise where the command is.
+    """Within it, SIGINT and SIGTERM end the programs that were started, and raise.
 
-    Where somebody else listens to one of them, or it is ignored, that stays so.
+    A signal that is ignored, or has another handler, is left alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -112,7 +112,7 @@ def _item_row(item: InstalledLayer) -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    # Escaped before they are measured, so that the columns stay straight.
+    # Escaped before they are measured, so that the columns align.
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [

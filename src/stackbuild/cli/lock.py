@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from stackbuild.api.types import Change, LayerLock, LeftOut, LockReport
 
 EXAMPLES = """\
-Versions that are locked already stay, unless an option or the spec asks for
-others; layers that did not change are not resolved again. Locks name files by
-sha256, so that they hold behind any mirror.
+Locked versions are kept, unless an option or the spec requires others. Layers
+that did not change are not resolved again. Locks name files by sha256, so they
+are valid with any mirror.
 
 Examples:
   stackbuild lock
   stackbuild lock --layer atls --platform linux-x64
   stackbuild lock --upgrade-package numpy
-  stackbuild lock --check            for CI: exit code 4 where a lock is stale
+  stackbuild lock --check            for CI: exit code 4 if a lock is stale
 """
 
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upgrade",
         action="store_true",
-        help="take the newest versions the requirements allow; with --layer, in that layer only",
+        help="take the newest allowed versions; with --layer, in that layer only",
     )
     parser.add_argument(
         "--upgrade-package",
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="take the newest version of this distribution; may be given several times",
     )
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit with 4 where a lock is stale"
+        "--check", action="store_true", help="change nothing; exit with 4 if a lock is stale"
     )
     add_json_argument(parser)
 
@@ -114,7 +114,7 @@ def _checked(report: LockReport) -> list[str]:
 
 
 def summary(report: LockReport) -> Iterator[str]:
-    """What became of the locks; platforms with the same difference share their lines."""
+    """How the locks changed; platforms with the same difference share their lines."""
     changes = report.changes
     groups: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
     for change in changes:
@@ -158,7 +158,7 @@ def _grouped(items: Iterable[tuple[str, str, str]]) -> Iterator[str]:
 
 def _differences(change: Change) -> Iterator[str]:
     if change.interpreter:
-        yield "interpreter  another archive"
+        yield "interpreter  a different archive"
     if change.own:
         yield f"own files    modules, overlays or a version below (now version {change.version})"
     for name, version in change.added:

@@ -30,11 +30,11 @@ COMMANDS = {
     "wheel": "put wheels that were built elsewhere into the wheelhouse",
     "publish": "compose layers and write archives, manifests and the index",
     "build": "compose layers and install them into a local root",
-    "install": "install layers, and what they stand on, into a root",
+    "install": "install layers, and the layers below them, into a root",
     "run": "run a command in an installed layer",
     "list": "list what is installed in a root or published in a place",
     "uninstall": "remove layers from a root",
-    "verify": "check that deployed layers work, or were not changed",
+    "verify": "check that deployed layers work, or are unchanged",
     "repair": "repair a root whose state or files were damaged",
     "clean": "remove caches, build roots and old generations",
     "runtime": "make archives of interpreters for a mirror",
@@ -48,14 +48,14 @@ A stack maintainer:   stackbuild lock; stackbuild publish --platform host
 A consumer:           stackbuild install atls --from exports --root ~/envs
 Then:                 ~/envs/atls/bin/python, or: stackbuild run atls --root ~/envs -- python
 
-Exit codes: 0 done, 1 unforeseen, 2 usage, 3 spec, 4 lock, 5 download, 6 integrity,
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 spec, 4 lock, 5 download, 6 integrity,
 7 composing, 8 installing, 9 verification, 130 interrupted, 143 terminated.
 Messages go to stderr, data to stdout.
 """
 
 
 class Command(Protocol):
-    """What the module of a command offers."""
+    """The interface of a command's module."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Describe the command's arguments, its help and examples."""
@@ -77,7 +77,7 @@ def _command(name: str) -> Command:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    """The arguments in `words`; ends the process, with the usage, where they are wrong."""
+    """Parse `words`; ends the process, with the usage, if they are wrong."""
     chosen = next((word for word in words if not word.startswith("-")), None)
     first = [word for word in words[:1] if word in COMMANDS]
     parser, command = _parsers(chosen, first or COMMANDS)
@@ -90,7 +90,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         hint = _did_you_mean(unknown[0], options)
         refusing.error(f"unknown arguments: {' '.join(unknown)}{hint}")
     if parsed.command is None:
-        parser.error("which command? `stackbuild --help` lists them")
+        parser.error("no command given; `stackbuild --help` lists them")
     return parsed
 
 
@@ -102,10 +102,7 @@ def _did_you_mean(word: str, valid: Iterable[str]) -> str:
 def _parsers(
     chosen: str | None, names: Iterable[str]
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
-    """The parser for the commands `names`, and that of `chosen`, which alone is imported.
-
-    To start fast, the others are left out where no list of them can be asked for.
-    """
+    """The parser for the commands `names`, and that of `chosen`, the only one that is imported."""
     parser = _Parser(
         prog="stackbuild",
         description="Compose Python environments out of shared layers and ship them as archives.",
@@ -135,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parse(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path may hold what the locale cannot say; that must not fail a command that is done.
+        # A path may contain characters that the locale cannot encode; that is no failure.
         codecs.register_error("json-escape", _escaped)
         sys.stdout.reconfigure(errors="json-escape")
     try:
@@ -145,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, parsed.debug, error.exit_code)
     except KeyboardInterrupt as error:
         code = TERMINATED if isinstance(error, Terminated) else 130
-        return _report(error, parsed.debug, code, "interrupted; what was there before is untouched")
+        return _report(error, parsed.debug, code, "interrupted; existing files are unchanged")
     except BrokenPipeError:
         # The reader of stdout has gone (`stackbuild list | head`); keep Python from
         # complaining about it once more when it flushes at exit.
@@ -153,8 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         return _report(error, parsed.debug, 1, _os_error(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
-        text = f"unforeseen {type(error).__name__}: {error}; --debug shows where, please report it"
+    except Exception as error:  # noqa: BLE001 - a user gets a message, not a traceback
+        text = f"unexpected {type(error).__name__}: {error}; --debug shows where, please report it"
         return _report(error, parsed.debug, 1, text)
 
 
@@ -180,10 +177,7 @@ def _report(error: BaseException, debug: bool, code: int, text: str | None = Non
 
 
 def path_argument(text: str) -> Path:
-    """The path in an option; an empty one is refused, for it would mean this directory.
-
-    An unset variable in a script (`--root "$ROOT"`) is how it comes about.
-    """
+    """The path in an option. An empty one (an unset variable in a script) would mean `.`."""
     if not text:
         raise argparse.ArgumentTypeError("empty; name a path, or . for this directory")
     return Path(text)
@@ -201,13 +195,13 @@ def add_spec_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--layer` and `--platform`, for the commands that work on a part of the stack."""
+    """`--layer` and `--platform`, for the commands that can work on a part of the stack."""
     parser.add_argument(
         "--layer",
         action="append",
         default=[],
         metavar="LAYER",
-        help="only this layer, with those below it; may be given several times",
+        help="only this layer and the layers below it; may be given several times",
     )
     parser.add_argument(
         "--platform",
@@ -219,5 +213,5 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """`--json`, for the commands whose answer a script wants."""
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    """`--json`, for the commands with output for scripts."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

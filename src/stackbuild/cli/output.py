@@ -1,8 +1,8 @@
 """The only place that writes to stdout and stderr.
 
-Much of what is printed was written by others: names in an index, file names in a wheel, the
-answer of a server. Here every character that a terminal would act on is escaped, so no
-command can forget it (`tests/unit/test_repository.py` refuses `print` elsewhere).
+Much of the output comes from outside: names in an index, file names in a wheel, the answer of
+a server. Every character that a terminal would act on is escaped here, for all commands
+(`tests/unit/test_repository.py` refuses `print` elsewhere).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print the answer of a command to stdout; a line break inside a line is escaped."""
+    """Print the result of a command to stdout; a line break inside a line is escaped."""
     print("\n".join(map(one_line, lines)))
 
 
 def print_json(value: object) -> None:
-    """Print the answer of a command to stdout as JSON, in which escapes keep the value."""
+    """Print the result of a command to stdout as JSON, in which escapes keep the value."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print("\n".join(map(_json_line, text.split("\n"))))
 
 
 def print_answer(value: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print the answer of a command: `value` as JSON if that was asked for, else `lines`."""
+    """Print the result of a command: `value` with `as_json`, else `lines`."""
     if as_json:
         print_json(value)
     else:
@@ -37,15 +37,15 @@ def print_answer(value: object, lines: Iterable[str], *, as_json: bool) -> None:
 
 
 def _json_line(line: str) -> str:
-    # Line breaks inside strings are escaped already: what is left is not printable
-    # characters in strings, which JSON lets stand.
+    # Line breaks inside strings are escaped already. What remains are non-printable
+    # characters in strings, which JSON allows.
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
 def message_text(text: str) -> str:
-    """A message or error for stderr; its line breaks stay."""
+    """A message or error for stderr; its line breaks are kept."""
     return "\n".join(map(one_line, text.split("\n")))
 
 

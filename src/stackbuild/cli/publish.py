@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
   stackbuild publish                                     every layer, on the stack's platforms
-  stackbuild publish --layer atls --platform host        atls and what it stands on
+  stackbuild publish --layer atls --platform host        atls and the layers below it
   stackbuild publish --layer framework --only --platform macosx-aarch64
   stackbuild publish --to /srv/layers --level 19
 
-A layer that is published already, and would be the same, is left as it is. Where some layers
-cannot be put together the others are published, and the exit code tells the first failure.
+A layer that is published already with the same contents is not written again. If some layers
+cannot be composed, the others are published, and the exit code is that of the first failure.
 """
 
 
@@ -47,13 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to publish (default: exports/ of the project)",
     )
     parser.add_argument(
-        "--only", action="store_true", help="without the layers below those that are named"
+        "--only", action="store_true", help="without the layers below those of --layer"
     )
     parser.add_argument(
         "--format",
         choices=get_args(ArchiveFormat),
         default="tar.zst",
-        help="of the archives (default: tar.zst, the only one that can be installed from)",
+        help="of the archives (default: tar.zst, the only format that can be installed)",
     )
     parser.add_argument(
         "--level",
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="read the archives that are published already, and write damaged ones again",
+        help="read the published archives, and write damaged ones again",
     )
     add_json_argument(parser)
 
@@ -76,7 +76,7 @@ def _level(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Publish, and print what is published now."""
+    """Publish, and print what is published."""
     if arguments.only and not arguments.layer:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
     report = Project.load(arguments.spec, messages=Console()).publish(
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report_json(report: PublishReport) -> dict[str, object]:
-    """The report for a script: plain values that JSON can hold."""
+    """The report as plain values for JSON."""
     return {
         "layers": [
             {
@@ -131,7 +131,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
         manifest = item.manifest
         word = "new" if item.is_new else "unchanged"
         word = "repaired" if item.was_damaged else word
-        # Nothing is installed from archives of other formats.
+        # Archives of other formats cannot be installed.
         fetched = manifest.archive.format == "tar.zst"
         is_upgrade = fetched and 0 < item.download < manifest.archive.size
         upgrade = f", an upgrade downloads {size_text(item.download)}" if is_upgrade else ""
@@ -148,7 +148,7 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
 
 
 def print_failures(failures: Sequence[LayerFailure]) -> int:
-    """Tell each error once, with the layers it concerns; the exit code of the first."""
+    """Print each error once, with its layers. Returns the exit code of the first."""
     concerned: dict[str, list[str]] = {}
     for failure in failures:
         where = f"{failure.layer} on {failure.platform}"

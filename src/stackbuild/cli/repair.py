@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  stackbuild repair ~/envs                  from what is there: manifests, store, older generations
-  stackbuild repair ~/envs --from exports   damaged files, and lost manifests, from there
+  stackbuild repair ~/envs                  from the root's manifests, store and older generations
+  stackbuild repair ~/envs --from exports   damaged files and lost manifests from exports
 
-Every file is read and compared with what was unpacked. What is damaged is linked or fetched
-anew, in the version that is installed. Where nothing tells that version any more, --from
-brings the current one; without it, an older generation is used, if one is whole.
+Every file is read and compared with its recorded digest. Damaged files are linked or downloaded
+again, in the installed version. If that version is unknown, --from supplies the current one;
+without --from, an older generation is used, if a complete one exists.
 """
 
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Repair, and print what was done."""
+    """Repair the root, and print the repairs."""
     report = repair(arguments.root, registry=arguments.place, messages=Console())
     value = {
         "root": str(report.root),

@@ -21,7 +21,7 @@ Examples:
   stackbuild run atls --root ~/envs -- python -c 'import openmm'
   stackbuild run atls --root ~/envs -- f2py --help         a program of the layer
 
-What stands behind `--` is passed on untouched. The exit code is the command's.
+Arguments after `--` are passed on unchanged. The exit code is that of the command.
 """
 
 
@@ -32,8 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "stackbuild run LAYER [--root DIR] [-- COMMAND ...]"
     parser.add_argument("layer", metavar="LAYER")
     _add_root(parser, Path())
-    # argparse would take the command's own options for ours; all behind the layer is
-    # kept as it is and looked at below.
+    # argparse would take the command's options for those of `run`; `split` parses
+    # everything after the layer.
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
@@ -48,7 +48,7 @@ def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
 
 
 def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
-    """The root and the command out of what stands behind the layer's name."""
+    """Split the arguments after the layer's name into the root and the command."""
     at = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
         prog="stackbuild run",
@@ -64,12 +64,12 @@ def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Become the command; on Windows, which cannot do that, wait for it."""
+    """Replace this process by the command; on Windows, run it and wait."""
     root, command = split(arguments.words, arguments.root)
     start = invocation(arguments.layer, command, root, os.environ)
     words = [str(start.executable), *start.arguments]
     if os.name != "nt":
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(start.executable, words, dict(start.environment))  # noqa: S606 - as asked for
+        os.execve(start.executable, words, dict(start.environment))  # noqa: S606 - the user's command
     return subprocess.run(words, env=dict(start.environment), check=False).returncode

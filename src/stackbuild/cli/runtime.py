@@ -14,36 +14,36 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Pack the CPython in PATH (an interpreter, or the prefix it is installed in) into
-an archive that can be moved anywhere, with the layout and the name that
-python-build-standalone gives its `install_only` archives, and a .sha256 beside it.
-Test suites, static libraries, pip and setuptools stay out.
+a relocatable archive, with the layout and the name of python-build-standalone's
+`install_only` archives, and a .sha256 file beside it. Test suites, static
+libraries, pip and setuptools are left out.
 
-The operating system's own Python on Linux (/usr/bin/python3) can be packed, too:
-it then looks for distributions in its own site-packages as any other does, and
-nowhere in /usr. `python -m venv` brings pip if the system has the wheel of it (Debian,
-Ubuntu: the package python3-venv).
+The operating system's Python on Linux (/usr/bin/python3) can be packed, too. The
+packed interpreter looks for distributions in its own site-packages, not in /usr.
+`python -m venv` installs pip if the system has the wheel of pip (Debian, Ubuntu:
+the package python3-venv).
 
-What it prints goes into venvstacks.toml, with the name of your runtime in place of
-cpython-X.Y; `stackbuild lock` then takes the archive over. Archives of
-python-build-standalone itself need no such entry: put them into the same directory,
-below the release's tag, and name its address as `mirror` of the runtime or in
+Copy the printed lines into venvstacks.toml, with the name of your runtime in place
+of cpython-X.Y; `stackbuild lock` then locks the archive. Archives of
+python-build-standalone need no such entry: put them into the same directory, below
+the release's tag, and set its address as `mirror` of the runtime or in
 PBS_INSTALLER_BASE_URL.
 """
 EXAMPLE = """\
-example:
+Examples:
   stackbuild runtime pack ~/.pyenv/versions/3.12.1 --to /srv/interpreters
   stackbuild runtime pack /usr/bin/python3 --to /srv/interpreters
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `stackbuild runtime`."""
+    """Describe the arguments of `runtime`."""
     import argparse
 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     pack = actions.add_parser(
         "pack",
-        help="make such an archive from an interpreter of this machine",
+        help="pack an interpreter of this machine into an archive",
         description=DESCRIPTION,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,15 +62,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pack, and print what to write into the stack."""
+    """Pack, and print the lines for the spec."""
     packed = pack_interpreter(arguments.path, arguments.to, messages=Console())
     minor = packed.python_version.rpartition(".")[0]
     print_lines(
         (
             str(packed.path),
             "",
-            "# For venvstacks.toml, under the name that your runtime has there; if the mirror is",
-            "# served over HTTP, with its address instead of file://…",
+            "# For venvstacks.toml. Use the name that your runtime has there. If the mirror is",
+            "# served over HTTP, use its address instead of file://…",
             f'[tool.stackbuild.layers."cpython-{minor}".downloads]',
             f'{packed.platform} = {{ url = "{packed.path.as_uri()}", sha256 = "{packed.sha256}" }}',
         )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from stackbuild.api.types import LayerDescription
 
 EXAMPLES = """\
-Each layer stands below the nearest layer that it stands on. A layer on several
-frameworks shows its whole chain, in the order in which it looks for modules.
+Each layer is shown below the nearest layer that it depends on. For a layer with
+several frameworks the whole chain is shown, in the order of module lookup.
 
 Examples:
   stackbuild show
@@ -36,13 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--effective",
         metavar="LAYER",
-        help="print what the spec says about one layer, shared settings merged in,"
+        help="print the settings of one layer, merged with the shared ones,"
         " and where each value comes from",
     )
     parser.add_argument(
         "--platform",
         metavar="PLATFORM",
-        help="with --effective: for this platform; the host's unless given",
+        help="with --effective: the platform (default: this machine's)",
     )
     add_json_argument(parser)
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         value = {"layer": layer, "platform": platform, "settings": as_json(settings)}
         lines = effective(layer, platform, settings)
     elif arguments.platform:
-        raise UsageError("--platform goes with --effective LAYER")
+        raise UsageError("--platform requires --effective LAYER")
     else:
         layers = project.describe()
         value = {
@@ -88,12 +88,12 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
 
 
 def tree(project: Project, layers: Sequence[LayerDescription]) -> Iterator[str]:
-    """The stack as lines of text, each layer below the nearest one it stands on."""
+    """The stack as lines of text, each layer below the nearest one it depends on."""
     yield f"{project.spec} for {', '.join(project.platforms) or 'no platform'}"
     above: dict[str | None, list[LayerDescription]] = {}
     for layer in layers:
         above.setdefault(next(iter(layer.chain[1:]), None), []).append(layer)
-    # Not recursive, for the depth of a stack is not limited.
+    # Not recursive, as the depth of a stack is not limited.
     pending = [(layer, "", "") for layer in reversed(above[None])]
     while pending:
         layer, first, rest = pending.pop()
@@ -110,7 +110,7 @@ def tree(project: Project, layers: Sequence[LayerDescription]) -> Iterator[str]:
 
 
 def _details(layer: LayerDescription) -> Iterator[str]:
-    """What is worth a line of its own; what is empty is left out."""
+    """A line for each property that is not empty."""
     if len(layer.chain) > len(("the layer", "a framework", "the runtime")):
         yield f"chain: {', '.join(layer.chain)}"
     by_state: dict[tuple[str, str | None], list[str]] = {}
@@ -120,11 +120,11 @@ def _details(layer: LayerDescription) -> Iterator[str]:
         yield f"{word}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
     if layer.platforms and not layer.locks:
         made_for = ", ".join(layer.platforms)
-        yield f"left alone: made for {made_for}, none of the stack's platforms"
+        yield f"not used: made for {made_for}, none of the stack's platforms"
     for text in layer.conflicts:
         yield f"conflict: {text}"
     if not layer.platforms:
-        yield "switched off: its list of platforms is empty"
+        yield "disabled: its list of platforms is empty"
     if layer.requirements:
         yield f"requirements: {', '.join(layer.requirements)}"
     for only, entry in layer.overlays:
@@ -136,7 +136,7 @@ _ASCII = str.maketrans("│├└─", "|+`-")
 
 
 def _in_encoding(line: str) -> str:
-    """`line`, drawn with ASCII where the encoding of stdout lacks what it is drawn with."""
+    """`line`, drawn with ASCII if stdout cannot encode the box characters."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         line.encode(encoding)

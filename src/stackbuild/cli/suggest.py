@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 The table compares the size of all layers together: with no frameworks, with
 the layers as they are, and with the suggested frameworks. It counts whole
-layers, as someone downloads them who unpacks archives. `stackbuild install`
-downloads a distribution that several layers hold only once in any case.
+layers, as downloaded by users who unpack archives. `stackbuild install`
+downloads a distribution that is in several layers only once in any case.
 Versions and sizes are those of the locks.
 
 With --apply the frameworks are written into a spec that has none. Each of them
 requires exact versions; the applications keep their requirements. Comments and
-formatting stay.
+formatting are kept.
 
 Examples:
   stackbuild suggest
@@ -78,7 +78,7 @@ def _frameworks(found: Suggestion) -> Iterator[str]:
     for item in found.frameworks:
         yield f"framework {item.name}, for {', '.join(item.applications)}"
         if item.below:
-            yield f"  stands on: {', '.join(item.below)}"
+            yield f"  depends on: {', '.join(item.below)}"
         names = {f"{d.name}=={d.version}" for held in item.held.values() for d in held.values()}
         yield f"  holds: {', '.join(sorted(names))}"
 

@@ -17,8 +17,8 @@ EXAMPLES = """\
 Example:
   stackbuild uninstall pgen --root ~/envs
 
-Frameworks and runtimes that nothing else needs go too. Disk is freed by
-`stackbuild clean --root ~/envs`, which also removes the generations before.
+Frameworks and runtimes that no other layer needs are removed, too. To free disk space, run
+`stackbuild clean --root ~/envs`, which also removes older generations.
 """
 
 
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Remove, and print what the root holds now."""
+    """Remove, and print what the root now contains."""
     report = uninstall(arguments.layers, arguments.root, messages=Console())
     print_answer(report_json(report), report_text(report), as_json=arguments.json)
     return 0

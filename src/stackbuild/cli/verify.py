@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  stackbuild verify                                   what `stackbuild build` has made here
+  stackbuild verify                                   the layers that `stackbuild build` made here
   stackbuild verify atls --root ~/envs                an installed layer and its chain
-  stackbuild verify atls --installed --root ~/envs    whether files were changed since
+  stackbuild verify atls --installed --root ~/envs    whether installed files were changed
 
-Every native module is imported in a process of its own, with the interpreter of the layer;
-the files of each distribution are compared with its RECORD, its requirements looked up in the
-chain, text searched for paths of this machine, and every shared library for those it needs.
-What the spec knows of (`allow-import-errors`) is no finding. Layers for another platform are
-checked without running anything: their programs and libraries are read in the format of that
-platform, and must be for its processor.
+Each native module is imported in a separate process, with the interpreter of the layer. The
+files of each distribution are compared with its RECORD, and its requirements are looked up in
+the chain. Text files are searched for paths of this machine. The libraries that each shared
+library needs must be available. Errors listed in `allow-import-errors` are no findings. For
+layers of another platform nothing is run: the headers of their programs and libraries are read,
+and must be for the processor of that platform.
 
-With --installed, every file is read and compared with what was unpacked instead: edited,
-missing and added files, changed links and modes are listed; `stackbuild repair` brings them
-anew, and so does the next `stackbuild install` of the layer.
+With --installed, every file is instead compared with its recorded digest. Edited, missing and
+added files and changed links and modes are listed; `stackbuild repair` and the next
+`stackbuild install` of the layer restore them.
 
-Exit code 9 when there are any findings.
+The exit code is 9 if there are findings.
 """
 
 
 _DETAIL_LINES = 12
 _LONGEST_LINE = 400
-"""In characters, for what a module says."""
+"""In characters, for the error of a module."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,30 +57,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="*", metavar="LAYER", help="(default: all)")
     parser.add_argument(
-        "--installed", action="store_true", help="compare files with what was published"
+        "--installed", action="store_true", help="compare installed files with the published ones"
     )
     parser.add_argument(
         "--root",
         type=path_argument,
         metavar="DIR",
-        help="the root (default: the one of `stackbuild build` for the platform)",
+        help="the root (default: that of `stackbuild build` for the platform)",
     )
     parser.add_argument(
-        "--platform", metavar="PLATFORM", help="what the layers are for (default: host)"
+        "--platform", metavar="PLATFORM", help="the platform of the layers (default: host)"
     )
     add_spec_argument(parser)
     add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, print what was found, and fail when there is anything."""
+    """Check, print the findings, and fail if there are any."""
     platform = arguments.platform
     root = arguments.root or build_root(arguments.spec.parent, platform or "host")
     if arguments.installed:
         return _installed(arguments, root)
     console, project = Console(), None
-    # A root can be checked without the spec: then nothing is known beforehand. A file that
-    # was named by --spec and is not there is an error.
+    # A root can be checked without the spec: then no errors are expected. A missing file
+    # that --spec names is an error.
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
         project = Project.load(arguments.spec)
     report = verify(root, arguments.layers, project=project, platform=platform, messages=console)
@@ -91,13 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def summary(report: VerifyReport) -> Iterator[str]:
-    """What was looked at, each finding in a line, and what to do about them."""
+    """Each finding in a line, the entries that allow them, and what was checked."""
     for finding in report.findings:
         yield from _finding(finding)
     yield from map(_known, report.known)
     yield from map(_stale, report.stale)
     if report.entries:
-        yield from ("", "# If these failures are to be expected, this allows them in the spec:")
+        yield from ("", "# If these errors are expected, allow them in the spec:")
         yield from (*report.entries.split("\n"), "")
     counts = report.counts
     yield (
@@ -122,7 +122,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     subject = f"{finding.layer}: {finding.module}" if finding.module else place
     owner = f" ({finding.distribution})" if finding.distribution else ""
     notes = [f"expected {finding.expected}"] if finding.expected else []
-    if finding.found:  # the error of a module speaks for itself
+    if finding.found:  # the error of a module needs no "found"
         notes.append(_cut(finding.found) if finding.module else f"found {finding.found}")
     detail = f": {', '.join(notes)}" if notes else ""
     yield f"{finding.check}: {subject}{owner} {finding.message}{detail}"
@@ -153,9 +153,9 @@ def _installed(arguments: argparse.Namespace, root: Path) -> int:
 def _installed_text(report: FilesReport) -> list[str]:
     lines = [_line(difference) for difference in report.differences]
     if not lines:
-        lines.append(f"{', '.join(report.layers)}: {report.files} files as they were published")
+        lines.append(f"{', '.join(report.layers)}: {report.files} files are unchanged")
     if report.bytecode:
-        lines.append(f"{report.bytecode} bytecode files were written by an interpreter since")
+        lines.append(f"{report.bytecode} bytecode files were written by an interpreter later")
     return lines
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import argparse
 
 EXAMPLES = """\
-A distribution without a fitting wheel is built from source, each platform's
-wheel on a machine of that platform. `stackbuild lock --platform host` there
-leaves it in wheelhouse/; bring it here, and `stackbuild lock` takes it. It also
-takes a wheel that was built in another way, such as in an older Linux.
+A distribution without a compatible wheel is built from source, on a machine of
+the target platform. Run `stackbuild lock --platform host` there, copy the wheel
+from wheelhouse/ to this machine, add it, and run `stackbuild lock` here. Wheels
+that were built in another way, such as on an older Linux, can also be added.
 
 Examples:
   stackbuild wheel add freesasa-2.2.1-cp312-cp312-macosx_13_0_arm64.whl
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "add",
         help="check wheels and copy them into the wheelhouse",
         description="Check wheels against their RECORD and tags, and copy them into the"
-        " wheelhouse, all or none.",
+        " wheelhouse. If one is refused, none is copied.",
         epilog=EXAMPLES,
         formatter_class=parser.formatter_class,
         allow_abbrev=False,
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Add, and print what fits where."""
+    """Add, and print the platforms of each wheel."""
     console = Console()
     added = Project.load(arguments.spec, messages=console).add_wheels(arguments.files)
     for item in added:
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
             console.warn(
                 f"the locks of {', '.join(item.stale)} name another wheel of {name};"
-                f" `stackbuild lock --upgrade-package {name}` takes the best of those that were"
-                " added"
+                f" `stackbuild lock --upgrade-package {name}` takes the best added wheel"
             )
     print_answer(
         [asdict(item) for item in added],

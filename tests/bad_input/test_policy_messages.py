@@ -113,7 +113,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "found 'nvidja'); did you mean 'nvidia'?",
             f"registries.additional[1]: not a package index of this file ({INDEX}, "
             "found 'https://***@other.example/'); write it as [[tool.uv.index]] with name, url "
-            "and explicit = true, and give it its distributions in `package_indexes` of the layer",
+            "and explicit = true, and assign distributions to it in `package_indexes` of the layer",
             "registries.additional[3]: named twice (found 'https://wheels.example/simple')",
             "registries.more: unknown key (expected one of additional)",
         ],
@@ -142,8 +142,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "platform-specific.linux-x64.dependencies[1]: wrong type (expected a string, found 1)",
             "platform-specific.linux-x64.dependencies[2]: not the address of a git repository "
             f"({DIRECT})",
-            "platform-specific.linux-x64.dependencies[3]: a user or password in an address, "
-            "which would get into the locks (expected git's own credential helper, or netrc)",
+            "platform-specific.linux-x64.dependencies[3]: a user or password in an address; "
+            "it would be written into the locks (expected git's own credential helper, or netrc)",
             "platform-specific.linux-x64.resolution.strict: unknown key; "
             "did you mean 'strict-missing'?",
             "platform-specific.linux-x64.allow-import-errors: wrong type "
@@ -174,15 +174,15 @@ def test_messages(tmp_path: Path, case: tuple[str, list[str]], place: str) -> No
 def test_a_registry_that_nothing_comes_from(tmp_path: Path, place: str) -> None:
     spec = f'{ALL}[{place}]\nregistries.additional = ["nvidia"]\n{MORE}'
     assert problems_of(tmp_path, spec) == [
-        f"{place}.registries.additional[0]: no distribution is given to this registry, and "
-        "indexes are never mixed (found 'nvidia'); say which come from it, in the layer that "
+        f"{place}.registries.additional[0]: no distribution is assigned to this registry, so "
+        "it has no effect (found 'nvidia'); assign its distributions in the layer that "
         'needs them: package_indexes = { torch = "nvidia" }'
     ]
 
 
 def test_fields_that_stand_in_the_wrong_place(tmp_path: Path) -> None:
     spec = f"{ALL}[tool.stackbuild]\nbuild = {{}}\nregistries = {{}}\nskip = {{}}\n"
-    shared = "stands below [tool.stackbuild.shared] or a layer"
+    shared = "belongs in [tool.stackbuild.shared] or in the table of a layer"
     assert problems_of(tmp_path, spec) == [
         f"tool.stackbuild.build: {shared}",
         f"tool.stackbuild.registries: {shared}",

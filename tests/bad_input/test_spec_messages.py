@@ -161,8 +161,8 @@ CASES = {
         f"prefix of {name}": Case(
             named(name, "runtimes"),
             [
-                "runtimes[0].name: a prefix that venvstacks keeps for frameworks and "
-                f"applications (found {name!r})"
+                "runtimes[0].name: a prefix that venvstacks reserves for other layers "
+                f"(found {name!r})"
             ],
         )
         for name in ("framework-x", "App-x")
@@ -178,14 +178,14 @@ CASES = {
         ALL + FRAMEWORK,
         [
             "frameworks[1].name: frameworks[0].name has the same name (expected names that "
-            "differ by more than upper and lower case, found 'base')"
+            "differ in more than case, found 'base')"
         ],
     ),
     "one name for two kinds, in another case": Case(
         ALL + APPLICATION.replace('"app"', '"BASE"'),
         [
             "applications[1].name: frameworks[0].name has the same name (expected names that "
-            "differ by more than upper and lower case, found 'BASE')"
+            "differ in more than case, found 'BASE')"
         ],
     ),
     # Python.
@@ -249,7 +249,7 @@ CASES = {
         RUNTIME + 'fully_versioned_name = "cpython@3.12.10"\n',
         [
             "runtimes[0].fully_versioned_name: the name of python_implementation before "
-            "venvstacks 0.2, set as well"
+            "venvstacks 0.2, which is set, too"
         ],
     ),
     # Fields of every layer.
@@ -272,7 +272,7 @@ CASES = {
     ),
     "field of former venvstacks": Case(
         RUNTIME + "build_requirements = []\n",
-        ["runtimes[0].build_requirements: without effect since venvstacks 0.1; leave it out"],
+        ["runtimes[0].build_requirements: no effect since venvstacks 0.1; remove it"],
     ),
     "requirements": Case(
         RUNTIME.replace("[]", '["numpy", "a b", 3, "", "x @ https://u:secret@h/x.whl", "-r x"]'),
@@ -309,7 +309,7 @@ CASES = {
         FRAMEWORK.replace('"base"', f"0x{'9' * 6000}").replace('runtime = "py"', ""),
         [
             "frameworks[0].name: wrong type (expected a string, found a very large integer)",
-            "frameworks[0]: stands on nothing (expected a runtime, or at least one framework)",
+            "frameworks[0]: depends on no layer (expected a runtime, or at least one framework)",
         ],
     ),
     "versioned": Case(
@@ -385,18 +385,18 @@ CASES = {
         ],
     ),
     # References.
-    "stands on nothing": Case(
+    "depends on no layer": Case(
         RUNTIME + "[[frameworks]]\nname = 'x'\nrequirements = []\n" + framework("y"),
         [
-            "frameworks[0]: stands on nothing (expected a runtime, or at least one framework)",
-            "frameworks[1]: stands on nothing (expected a runtime, or at least one framework)",
+            "frameworks[0]: depends on no layer (expected a runtime, or at least one framework)",
+            "frameworks[1]: depends on no layer (expected a runtime, or at least one framework)",
         ],
     ),
     "both": Case(
         RUNTIME + FRAMEWORK + framework("x", "base", more="runtime = 'py'"),
         [
             "frameworks[1]: sets both runtime and frameworks "
-            "(expected one of them; frameworks bring their runtime along)"
+            "(expected one of them; frameworks determine the runtime)"
         ],
     ),
     "unknown references": Case(
@@ -427,9 +427,9 @@ CASES = {
     "circle": Case(
         RUNTIME + framework("x", "x") + framework("y", "z") + framework("z", "y"),
         [
-            "frameworks[0].frameworks[0]: the layer stands on itself (found 'x')",
-            "frameworks[1].frameworks[0]: stands further down in the file (found 'z'); "
-            "move it above the layers that stand on it",
+            "frameworks[0].frameworks[0]: the layer depends on itself (found 'x')",
+            "frameworks[1].frameworks[0]: is defined later in the file (found 'z'); "
+            "move it above the layers that depend on it",
         ],
     ),
     "framework named twice": Case(
@@ -443,7 +443,7 @@ CASES = {
         + FRAMEWORK.replace("base", "base2").replace('"py"', '"other"')
         + framework("x", "base", "base2"),
         [
-            "frameworks[2].frameworks: the frameworks stand on different runtimes: base on py, "
+            "frameworks[2].frameworks: the frameworks depend on different runtimes: base on py, "
             "base2 on other (expected one runtime below a layer)"
         ],
     ),
@@ -563,18 +563,19 @@ CASES = {
         + "find-links = []\nfork-strategy = 'fewest'\nprerelase = 'allow'\nlink-mode = 'copy'\n"
         + "exclude-newer-package = {torch = 2025-10-19T00:00:00Z, b = '2025-13-01T00:00:00Z'}\n",
         [
-            "tool.uv.exclude-newer: not a moment with its offset from UTC "
+            "tool.uv.exclude-newer: not a date and time with a UTC offset "
             f"({MOMENT}, found '2025-10-19')",
             "tool.uv.exclude-newer-package.torch: wrong type "
             "(expected a string, found a date or time)",
-            "tool.uv.exclude-newer-package.b: not a moment with its offset from UTC "
+            "tool.uv.exclude-newer-package.b: not a date and time with a UTC offset "
             f"({MOMENT}, found '2025-13-01T00:00:00Z')",
             "tool.uv.resolution: unknown value (expected one of highest, lowest, lowest-direct, "
             "found 'lowst'); did you mean 'lowest'?",
             "tool.uv.no-build: source builds are not supported yet (found false)",
             "tool.uv.find-links: not supported yet; "
             "write it as [[tool.uv.index]] with format = 'flat'",
-            "tool.uv.fork-strategy: without meaning here; every platform is resolved by itself",
+            "tool.uv.fork-strategy: has no effect in stackbuild; "
+            "every platform is resolved by itself",
             "tool.uv.prerelase: unknown key; did you mean 'prerelease'?",
             "tool.uv.link-mode: unknown key (expected one of exclude-newer, "
             "exclude-newer-package, index, index-strategy, no-build, prerelease, resolution, "
@@ -616,7 +617,7 @@ CASES = {
             'tool.stackbuild.layers."zz.1": no layer has this name',
         ],
     ),
-    "settings of a layer that stands on nothing": Case(
+    "settings of a layer that depends on no layer": Case(
         RUNTIME + APPLICATION + OWN + "platforms = []\nplatform-specific.win_arm64.x = 1\n",
         [
             "applications[0].frameworks[0]: unknown framework "
@@ -757,11 +758,11 @@ CASES = {
             "(expected a path without .., found '../../../x')",
             "tool.stackbuild.layers.app.copy-files[2].to: an absolute path "
             "(expected one relative to the layer, found 'C:/x')",
-            "tool.stackbuild.layers.app.copy-files[3].to: unknown placeholder, or one that does "
-            "not stand first (expected {site-packages} at the beginning, or none, "
+            "tool.stackbuild.layers.app.copy-files[3].to: unknown placeholder, or one that is "
+            "not at the beginning (expected {site-packages} at the beginning, or none, "
             "found '{sitepackages}/x'); did you mean '{site-packages}'?",
-            "tool.stackbuild.layers.app.copy-files[4].to: unknown placeholder, or one that does "
-            "not stand first (expected {site-packages} at the beginning, or none, "
+            "tool.stackbuild.layers.app.copy-files[4].to: unknown placeholder, or one that is "
+            "not at the beginning (expected {site-packages} at the beginning, or none, "
             "found 'lib/{site-packages}'); did you mean '{site-packages}'?",
             "tool.stackbuild.layers.app.copy-files[5].to: no / after {site-packages} "
             "(found '{site-packages}x')",
@@ -817,7 +818,7 @@ CASES = {
             "(found 'not-a-name.py')",
             "applications[0].support_modules[2]: applications[0].support_modules[1] has the same "
             "module name (found 'other/module.py')",
-            "applications[0].support_modules[3]: sitecustomize is stackbuild's own in every layer "
+            "applications[0].support_modules[3]: the name sitecustomize is reserved by stackbuild "
             "(found 'sitecustomize.py')",
             "applications[0].support_modules[4]: not a name that can be imported (found '.')",
             "applications[0].support_modules[5]: does not exist (found 'module.py/x')",
@@ -897,8 +898,8 @@ def test_named_pipe_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
     ("content", "message"),
     [
         (b"# \xff\n", "not text in UTF-8 (found byte 0xff at offset 2)"),
-        (b"x = " + b"[" * 100_000, "not TOML that can be read: "),
-        (b"x = " + b"9" * 10_000, "not TOML that can be read: "),
+        (b"x = " + b"[" * 100_000, "cannot be read as TOML: "),
+        (b"x = " + b"9" * 10_000, "cannot be read as TOML: "),
         (
             b"\xef\xbb\xbfx = 1",
             "line 1, column 1: not TOML: Invalid statement; "

@@ -57,11 +57,11 @@ APP = "tool.stackbuild.layers.app"
         ),
         (
             'superseded-by = "app"',
-            f"{APP}.superseded-by: a layer cannot take its own place (found 'app')",
+            f"{APP}.superseded-by: a layer cannot supersede itself (found 'app')",
         ),
         (
             'superseded-by = "cpython"\n[tool.stackbuild.layers.cpython]\nsuperseded-by = "app"',
-            "tool.stackbuild.layers.cpython.superseded-by: layers take each other's place "
+            "tool.stackbuild.layers.cpython.superseded-by: layers supersede each other "
             "(found 'cpython -> app -> cpython')",
         ),
         ("verify = 1", f"{APP}.verify: wrong type (expected a table, found 1)"),
@@ -85,7 +85,7 @@ APP = "tool.stackbuild.layers.app"
         ),
         (
             'verify.environment = { "A B" = "1" }',
-            f'{APP}.verify.environment."A B": this is no name of an environment variable '
+            f'{APP}.verify.environment."A B": not the name of an environment variable '
             "(found 'A B')",
         ),
         (

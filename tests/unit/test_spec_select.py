@@ -96,7 +96,7 @@ def test_layers_that_are_not_named_are_left_out_where_they_are_not_made(stack: S
             "off",
             "",
             "layer off is not made for linux-x64, windows-x64\n  layer: off\n"
-            "  to fix: its `platforms` in the spec are an empty list, which switches it off",
+            "  to fix: its `platforms` in the spec are an empty list, which disables it",
         ),
         ("", "windows-aarch64", "no layer is made for windows-aarch64\n  file: {path}"),
         (

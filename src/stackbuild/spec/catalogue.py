@@ -1,4 +1,4 @@
-"""What a layer's table says about the layer as a whole: for the index, and for checking it."""
+"""Settings of a whole layer: its entry in the index, and how it is verified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogu
     """The keys `version`, `deprecated` and `superseded-by` of the layer `name`."""
     successor = table.text("superseded-by")
     if successor is not None and (successor == name or successor not in layers):
-        problem = "a layer cannot take its own place" if successor == name else "no such layer"
+        problem = "a layer cannot supersede itself" if successor == name else "no such layer"
         others = [layer for layer in layers if layer != name]
         hint = did_you_mean(successor, others)
         table.problems.add(table.place_of("superseded-by"), problem, found=successor, hint=hint)
@@ -34,7 +34,7 @@ def read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogu
 
 
 def check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None:
-    """Report layers that are superseded by each other; `table` holds those of the layers."""
+    """Report layers that supersede each other; `table` contains the tables of the layers."""
     settled: set[str] = set()
     for name in catalogues:
         way = [name]
@@ -45,7 +45,7 @@ def check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None:
         if successor == name and len(way) > 1:
             place = join(join(table.place, name), "superseded-by")
             circle = " -> ".join([*way, name])
-            table.problems.add(place, "layers take each other's place", found=circle)
+            table.problems.add(place, "layers supersede each other", found=circle)
             settled.update(way)
 
 
@@ -56,7 +56,7 @@ def read_checks(table: Table | None) -> CheckSettings:
     environment = dict(table.pairs("environment"))
     for name, item in environment.items():
         if not _VARIABLE.fullmatch(name):
-            table.problems.add(item.place, "this is no name of an environment variable", found=name)
+            table.problems.add(item.place, "not the name of an environment variable", found=name)
     default = CheckSettings()
     limit = table.integer("time-limit", default=default.time_limit, low=1, high=_LONGEST_IMPORT)
     settings = CheckSettings(

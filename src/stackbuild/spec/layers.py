@@ -1,4 +1,4 @@
-"""`[[runtimes]]`, `[[frameworks]]` and `[[applications]]`: the layers themselves."""
+"""Reads `[[runtimes]]`, `[[frameworks]]` and `[[applications]]`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FIELDS_OF = {
     "launch_module": (LayerKind.APPLICATION,),
     "support_modules": (LayerKind.APPLICATION,),
 }
-"""The fields that not every kind of layer has."""
+"""The fields that only some kinds of layers have."""
 
 
 class LayerReader:
@@ -58,9 +58,9 @@ class LayerReader:
 
     def __init__(self, directory: Path, uv: UvTable, problems: Problems) -> None:
         self.layers: dict[str, Layer] = {}
-        """The layers with a name of their own."""
+        """The layers with a valid and unique name."""
         self.kinds: dict[str, LayerKind] = {}
-        """Every name of the file."""
+        """The kind of each name in the file."""
         self.python_versions: dict[str, Version] = {}
         self._directory = directory
         self._uv = uv
@@ -81,7 +81,7 @@ class LayerReader:
         self._check_directories()
 
     def _check_directories(self) -> None:
-        """Report names that are those of a versioned layer's directories."""
+        """Report names that equal the directory of a versioned layer."""
         for layer in self.layers.values():
             if not layer.versioned:
                 continue
@@ -130,19 +130,19 @@ class LayerReader:
             self._indexes_of[name] = indexes
 
     def _read_name(self, kind: LayerKind, table: Table) -> str | None:
-        """The name; None where it is missing or another layer has it."""
+        """The name; None if it is missing or another layer has it."""
         name = table.text("name", required=True)
         if name is None:
             return None
         item = Item(table.place_of("name"), name)
         check_layer_name(item, self._problems, runtime=kind is LayerKind.RUNTIME)
-        # Layers are directories beside each other, also where case is ignored.
+        # Layers are sibling directories, also on file systems that ignore case.
         holder = self._places.setdefault(name.lower(), item.place)
         if holder != item.place:
             self._problems.add(
                 item.place,
                 f"{holder} has the same name",
-                expected="names that differ by more than upper and lower case",
+                expected="names that differ in more than case",
                 found=name,
             )
             return None
@@ -158,7 +158,7 @@ class LayerReader:
     def _read_python(self, name: str | None, table: Table) -> None:
         key, former = "python_implementation", "fully_versioned_name"
         if table.has(key):
-            table.refuse(former, f"the name of {key} before venvstacks 0.2, set as well")
+            table.refuse(former, f"the name of {key} before venvstacks 0.2, which is set, too")
         elif table.has(former):
             key = former
         version = table.word(key, as_python, required=True)
@@ -166,10 +166,10 @@ class LayerReader:
             self.python_versions[name] = version
 
     def _read_platforms(self, table: Table, lower: Lower | None) -> tuple[Platform, ...]:
-        """The platforms a layer is made for: at most those of every layer below it."""
+        """The platforms of a layer, all of which each layer below it must have."""
         items = table.distinct("platforms", as_platform)
         if lower is None:
-            # Unknown, and nothing that is said about platforms shall be wrong for it.
+            # The layers below are unknown: accept all platforms, so that no other error follows.
             return tuple(Platform)
         names = (*lower.frameworks, lower.runtime)
         below = [self.layers[name] for name in names if name in self.layers]
@@ -203,10 +203,10 @@ def _read_requirements(table: Table) -> tuple[Setting, ...]:
 
 
 def _refuse_fields(kind: LayerKind, table: Table) -> None:
-    """Report fields of other kinds, of former versions of venvstacks, and of later ones of ours."""
+    """Report fields of other kinds of layers, and fields that are not supported."""
     for key, kinds in _FIELDS_OF.items():
         if kind not in kinds:
             table.refuse(key, f"not a field of {_PLURALS[kind]}")
-    table.refuse("build_requirements", "without effect since venvstacks 0.1; leave it out")
+    table.refuse("build_requirements", "no effect since venvstacks 0.1; remove it")
     if table.texts("dynlib_exclude"):
         table.problems.add(table.place_of("dynlib_exclude"), "not supported yet")

@@ -1,4 +1,4 @@
-"""One order out of many: the C3 linearisation that Python uses for its classes.
+"""The C3 linearisation, which Python uses for its classes.
 
 See "The Python 2.3 Method Resolution Order", M. Simionato, python.org.
 """
@@ -15,10 +15,7 @@ T = TypeVar("T", bound="Hashable")
 
 
 class LinearizeError(ValueError):
-    """No order respects all the orders it is made of.
-
-    `orders` are what is left of those that contradict each other.
-    """
+    """The `orders` contradict each other, so they cannot be merged."""
 
     def __init__(self, orders: Sequence[Sequence[object]]) -> None:
         self.orders = tuple(tuple(order) for order in orders)
@@ -27,14 +24,14 @@ class LinearizeError(ValueError):
 
 
 def linearize(parents: Sequence[T], mro: Mapping[T, Sequence[T]]) -> tuple[T, ...]:
-    """The order of everything below something that stands on `parents`.
+    """The linearisation of the ancestors of a node that depends on `parents`.
 
     `mro` gives the linearisation of each parent, which begins with the parent
     itself. The result keeps the order of `parents` and of each linearisation.
-    Raises LinearizeError where there is no such order.
+    Raises LinearizeError if there is no such order.
     """
     orders = [deque(mro[parent]) for parent in parents] + [deque(parents)]
-    # How many orders hold an entry anywhere but at their head.
+    # How many orders contain an entry anywhere but at their head.
     blocked = Counter(entry for order in orders for entry in list(order)[1:])
     result = []
     while orders := [order for order in orders if order]:

@@ -1,7 +1,7 @@
-"""What a `venvstacks.toml` says, checked and resolved.
+"""The contents of a `venvstacks.toml`, checked and resolved.
 
-Fields follow the file-formats page of venvstacks 0.8; what stackbuild adds
-stands under `[tool.stackbuild]`. Nothing here reads a file.
+Fields follow the file-formats page of venvstacks 0.8. The additions of
+stackbuild are under `[tool.stackbuild]`. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
 
 Settings = Mapping[str, "Setting | tuple[Setting, ...] | Settings"]
-"""Settings with their places: single values, lists, and tables."""
+"""Settings with their locations: single values, lists, and tables."""
 
 
 class LayerKind(StrEnum):
-    """What a layer is for, from the bottom of a chain to its top."""
+    """The kind of a layer, from the bottom of a chain to its top."""
 
     RUNTIME = "runtime"
     FRAMEWORK = "framework"
@@ -39,11 +39,10 @@ class LayerKind(StrEnum):
 class CopyFiles:
     """One overlay: files of the project copied into a layer (`copy-files`).
 
-    `source` is relative to `overlays/<layer>/`; one that ends in a slash, or
-    names a directory, stands for all files below it; one with ``*``, ``?`` or
-    ``[`` for the files that match, where ``**`` is any number of directories.
-    `target` is relative to the layer and may start with the placeholder
-    ``{site-packages}``.
+    `source` is relative to `overlays/<layer>/`. A directory means all files
+    below it. ``*``, ``?`` and ``[`` make a pattern, in which ``**`` matches any
+    number of directories. `target` is relative to the layer and may start with
+    the placeholder ``{site-packages}``.
     """
 
     source: str
@@ -54,7 +53,7 @@ class CopyFiles:
 
     @property
     def pattern(self) -> tuple[str, ...]:
-        """The components of `source` from the first with a wildcard on; none without one."""
+        """The components of `source` from the first wildcard on; empty without wildcards."""
         parts = tuple(self.source.split("/"))
         wild = (at for at, part in enumerate(parts) if set("*?[").intersection(part))
         found = parts[next(wild, len(parts)) :]
@@ -62,7 +61,7 @@ class CopyFiles:
 
     @property
     def base(self) -> str:
-        """What of `source` comes before `pattern`: what is copied keeps its path below it."""
+        """The part of `source` before `pattern`. Copied files keep their paths below it."""
         parts = self.source.split("/")
         return "/".join(parts[: len(parts) - len(self.pattern)])
 
@@ -77,7 +76,7 @@ class Download:
 
 RuntimeSource = Literal["pbs", "local"]
 SiblingConflicts = Literal["error", "warn"]
-"""What a requirement is that frameworks side by side break."""
+"""How a requirement is treated that sibling frameworks do not meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +89,7 @@ class RuntimeSettings:
     path: Path | None = None
     """The interpreter, or its prefix, that the source `local` packs."""
     downloads: Mapping[Platform, Download] = field(default_factory=dict)
-    """Explicit archives, which come before every other source."""
+    """Explicit archives, which take precedence over every other source."""
     keep: tuple[NormalizedName, ...] = ()
     """Distributions that stay in the runtime though they are left out by default
     (`pip`, `setuptools`, `wheel`)."""
@@ -107,7 +106,7 @@ class FrameSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageIndex:
-    """A `[[tool.uv.index]]`: where distributions are looked up."""
+    """A `[[tool.uv.index]]`: a package index."""
 
     name: str | None
     url: str
@@ -122,11 +121,10 @@ class BuildWheel:
 
     reason: str
     build_requires: tuple[str, ...] = ()
-    """Requirements (PEP 508) of the build. With any, they are all there is, and what the
-    source itself asks for is not installed."""
+    """Requirements (PEP 508) of the build. If any are set, they replace those of the source."""
     config_settings: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     """For the build backend (PEP 517); several values of a key keep their order. The
-    placeholder ``{packageRoot}`` stands for the layer's directory, `overlays/<layer>/`."""
+    placeholder ``{packageRoot}`` is the layer's directory, `overlays/<layer>/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,15 +132,15 @@ class SourcePolicy:
     """Which distributions may, must or must not be built from source (`resolution`)."""
 
     allow_source_all: bool = False
-    """Whether anything without a fitting wheel may be built."""
+    """Whether any distribution without a compatible wheel may be built."""
     allow_source_list: tuple[NormalizedName, ...] = ()
-    """What may be built where it has no fitting wheel."""
+    """Distributions that may be built if they have no compatible wheel."""
     force_no_binary_list: tuple[NormalizedName, ...] = ()
-    """What is built even where it has a wheel."""
+    """Distributions that are built even if they have a wheel."""
     only_binary_list: tuple[NormalizedName, ...] = ()
-    """What is not built for want of a wheel, whatever else allows it."""
+    """Distributions that are not built if they have no wheel, whatever else allows it."""
     strict_missing: bool = True
-    """Whether a distribution that cannot be had is an error; if not, it is omitted."""
+    """Whether a distribution that is not available is an error; if not, it is omitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,44 +148,41 @@ class BuildSettings:
     """How source builds and downloads run (`build`); none of it changes a lock."""
 
     logging: bool = False
-    """Whether the output of builds is shown as it comes, and not only where one fails."""
+    """Whether the output of builds is always shown, and not only after a failure."""
     parallel_downloads: bool = True
     timeout: int = 3600
-    """Of one source build, in seconds."""
+    """The limit of one source build, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the spec says about the distributions of one layer on one platform.
-
-    Shared values are merged in, those of the platform as well.
-    """
+    """Settings for the distributions of one layer on one platform, with the shared ones."""
 
     skip: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """What is left out, also where others depend on it, to the reason."""
+    """Distributions that are left out, also if others depend on them, to the reason."""
     force_source: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """What is built from source even where it has a wheel, to the reason."""
+    """Distributions that are built from source even if they have a wheel, to the reason."""
     build_wheel: Mapping[NormalizedName, BuildWheel] = field(default_factory=dict)
-    """What is built from source in a way of its own."""
+    """Distributions that are built from source with settings of their own."""
     no_deps: tuple[NormalizedName, ...] = ()
-    """Whose dependencies are not followed."""
+    """Distributions whose dependencies are not followed."""
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """Distribution to the specifier (``==2.7.0``) that replaces what anyone else asks for."""
+    """Distribution to the specifier (``==2.7.0``) that replaces all other requirements."""
     resolution: SourcePolicy = SourcePolicy()
     dependencies: tuple[Requirement, ...] = ()
-    """Requirements for this platform only, beside `Layer.requirements`."""
+    """Requirements for this platform only, in addition to `Layer.requirements`."""
     build: BuildSettings = BuildSettings()
     allow_import_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Glob on a wheel's name to module to a part of the error that importing it may raise."""
 
     @property
     def from_source(self) -> tuple[NormalizedName, ...]:
-        """What is built from source even where it has a wheel, sorted."""
+        """Distributions that are built from source even if they have a wheel, sorted."""
         forced = {*self.force_source, *self.build_wheel, *self.resolution.force_no_binary_list}
         return tuple(sorted(forced))
 
     def may_build(self, name: NormalizedName) -> bool:
-        """Whether the distribution `name` is built where it has no fitting wheel."""
+        """Whether the distribution `name` is built if it has no compatible wheel."""
         if name in self.from_source:
             return True
         listed = self.resolution.allow_source_all or name in self.resolution.allow_source_list
@@ -196,7 +191,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value of the spec, and where it stands there."""
+    """A value of the spec, and its location there."""
 
     value: object
     place: str
@@ -205,28 +200,28 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """What the index tells people about a layer, beside what is in it."""
+    """What the index says about a layer for its users."""
 
     version: str | None = None
     """The project's own version of the layer; None means the version of its lock."""
     deprecated: str | None = None
-    """Why nobody should begin to use it."""
+    """Why new users should not choose it; None if it is not deprecated."""
     superseded_by: str | None = None
     """The layer to use instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSettings:
-    """How a deployed layer is checked (`verify`); none of it changes what is published."""
+    """How a deployed layer is checked (`verify`); the published layer does not depend on it."""
 
     skip_modules: tuple[str, ...] = ()
     """Globs on the names of native modules that are not imported."""
     host_libraries: tuple[str, ...] = ()
-    """Globs on shared libraries that the host is expected to have."""
+    """Globs on shared libraries that the host must provide."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that are set while modules are imported."""
     time_limit: int = 60
-    """For importing one module, in seconds."""
+    """The limit for importing one module, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,9 +232,9 @@ class Layer:
     kind: LayerKind
     requirements: tuple[Requirement, ...]
     platforms: tuple[Platform, ...]
-    """In the order of `Platform`; already narrowed by the lower layers."""
+    """In the order of `Platform`; only platforms of all lower layers."""
     runtime: str
-    """The runtime's name; a runtime names itself."""
+    """The runtime's name; for a runtime its own name."""
     frameworks: tuple[str, ...]
     """The frameworks below this layer, C3 linearised, nearest first."""
     versioned: bool = False
@@ -259,13 +254,13 @@ class Layer:
     runtime_settings: RuntimeSettings | None = None
     """Set for runtimes only."""
     policies: Mapping[Platform, Policy] = field(default_factory=dict)
-    """For those platforms that the policy says anything about."""
+    """Platforms without a policy of their own are not included."""
     registries: tuple[str, ...] = ()
-    """Names of the indexes that serve only those distributions that are given to them
+    """Names of the indexes that serve only the distributions assigned to them
     (`registries.additional`)."""
     sibling_conflicts: SiblingConflicts = "error"
     settings: Settings = field(default_factory=dict)
-    """What the policies are made from, by the names of the file."""
+    """The source of the policies, by the keys of the file."""
     catalogue: Catalogue = Catalogue()
     checks: CheckSettings = CheckSettings()
 
@@ -297,13 +292,13 @@ class Stack:
     """By name; runtimes first, then frameworks, then applications, each in the
     order of the file, so that a layer comes after all those below it."""
     python_versions: Mapping[str, Version]
-    """Runtime name to the exact version of CPython it asks for, such as 3.12.10."""
+    """Runtime name to the exact version of CPython that it requires, such as 3.12.10."""
     platforms: tuple[Platform, ...]
-    """The platforms that commands work on unless told otherwise."""
+    """The default platforms of commands."""
     frames: FrameSettings
     indexes: tuple[PackageIndex, ...] = ()
     uv_settings: Mapping[str, object] = field(default_factory=dict)
-    """What else `[tool.uv]` sets that changes a resolution (`exclude-newer`, …)."""
+    """Other settings of `[tool.uv]` that change a resolution (`exclude-newer`, …)."""
 
     @property
     def directory(self) -> Path:
@@ -319,7 +314,7 @@ class Stack:
         return (layer, *(self.layers[name] for name in layer.lower))
 
     def requirements_for(self, layer: Layer, platform: Platform) -> tuple[Requirement, ...]:
-        """The requirements of `layer` whose environment markers hold on `platform`."""
+        """The requirements of `layer` whose environment markers are true on `platform`."""
         seen = marker_environment(platform, str(self.python_version(layer)))
         return tuple(
             requirement

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from stackbuild.spec.table import Problems, Table
 
 _TAKEN = "sitecustomize"
-"""The module by which a layer finds those below it."""
+"""The module through which a layer finds the layers below it."""
 
 
 def read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path, ...]]:
     """The launch module and the support modules, which must exist below `directory`.
 
     They must be in `directory` with links followed, too. A module is a Python
-    file, or a directory that is an import package; it is imported by the name
-    it has there. Names must differ, also on file systems that do not tell upper
-    case from lower.
+    file, or a directory that is an import package. Names must differ in more
+    than case, as some file systems ignore case.
     """
     launch_text = table.text("launch_module")
     launch = launch_text and _module(
@@ -72,13 +71,13 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
     elif not _import_name(item.value, is_directory).isidentifier():
         problems.add(item.place, "not a name that can be imported", found=item.value)
     elif path.stem.lower() == _TAKEN:
-        problems.add(item.place, f"{_TAKEN} is stackbuild's own in every layer", found=item.value)
+        problems.add(item.place, f"the name {_TAKEN} is reserved by stackbuild", found=item.value)
     else:
         return path
     return None
 
 
 def _import_name(text: str, is_directory: bool) -> str:
-    """The module's name by the words of its path, so that ``.`` has none."""
+    """The module's name, from the text of its path, so that ``.`` has none."""
     path = PurePath(text)
     return path.name if is_directory else path.stem

@@ -1,4 +1,4 @@
-"""`copy-files`: which files of the project go where in a layer."""
+"""`copy-files`: the files of the project that are copied into a layer."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def read_copy_files(table: Table, key: str, directory: Path | None) -> tuple[Set
 def check_directories(names: Iterable[str], overlays: Path, problems: Problems) -> None:
     """Report each directory of `overlays`, for the layers `names`, that is not in the project.
 
-    Builds read it too, as `{packageRoot}`, whether or not anything is copied from it.
+    Builds read it too, as `{packageRoot}`, even if no files are copied from it.
     """
     for name in names:
-        # What is wrong with a name is told elsewhere, and it could be an absolute path.
+        # An invalid name is reported elsewhere, and could be an absolute path.
         if not layer_name_fault(name) and not is_inside(overlays / name, overlays.parent):
             problems.add(f"overlays/{name}/", "leads out of the project through a link")
 
@@ -73,7 +73,7 @@ def _entry(table: Table, directory: Path | None) -> CopyFiles | None:
 
 
 def _check_relative(item: Item[str], base: str, problems: Problems) -> bool:
-    """Whether `item` is a path below `base`, as far as its words tell."""
+    """Whether `item` is a path below `base`, judged by its text alone."""
     path = item.value
     if "\\" in path:
         problems.add(item.place, "a backslash", expected="/ between directories", found=path)
@@ -107,7 +107,7 @@ def _check_target(item: Item[str], problems: Problems) -> None:
     if placeholder:
         problems.add(
             item.place,
-            "unknown placeholder, or one that does not stand first",
+            "unknown placeholder, or one that is not at the beginning",
             expected=f"{SITE_PACKAGES} at the beginning, or none",
             found=item.value,
             hint=did_you_mean(placeholder[0], [SITE_PACKAGES]),

@@ -24,8 +24,8 @@ SPECIFIC = "platform-specific"
 def merge(shared: Settings, own: Settings) -> Settings:
     """`own` on top of `shared`.
 
-    Tables are merged key by key, lists joined without duplicates, the shared
-    part first, and any other value of `own` replaces the shared one.
+    Tables are merged key by key. Lists are joined without duplicates, the shared
+    part first. Any other value of `own` replaces the shared one.
     """
     merged = dict(shared)
     for key, node in own.items():
@@ -69,7 +69,7 @@ def _read(table: Table, chosen: Iterable[Field], context: Context) -> dict[str, 
 
 
 def on_platform(settings: Settings, platform: Platform) -> Settings:
-    """What `settings` come to on `platform`, without the level that names platforms."""
+    """`settings` on `platform`, without the level of platform names."""
     chosen: dict[str, Node] = {}
     for key, node in settings.items():
         found = settings_on(BY_KEY[key].kind, node, platform) if key in BY_KEY else node
@@ -80,12 +80,11 @@ def on_platform(settings: Settings, platform: Platform) -> Settings:
 
 
 def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
-    """The policy of `layer`, with what was decided below for what it takes from there.
+    """The policy of `layer`, with the `skip`, `overrides` and `no-deps` of the layers below.
 
-    What a lower layer skips, overrides or takes without dependencies would
-    otherwise come back with the next layer that depends on the same. The
-    layer's own entries count first, and what it requires by name on `platform` is
-    not skipped for a lower layer's sake.
+    Otherwise a layer would install again what a lower layer left out. The layer's
+    own entries have priority, and what it requires by name on `platform` is not
+    skipped because of a lower layer.
     """
     from packaging.utils import canonicalize_name
 
@@ -104,7 +103,7 @@ def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
 
 
 def with_policy(layer: Layer, settings: Settings) -> Layer:
-    """`layer` with what the merged `settings` say about it."""
+    """`layer` with its merged `settings`."""
     by_platform = {platform: on_platform(settings, platform) for platform in layer.platforms}
     specific = cast("Mapping[str, Settings]", settings.get(SPECIFIC, {}))
     own = {
@@ -123,11 +122,7 @@ def with_policy(layer: Layer, settings: Settings) -> Layer:
 
 
 def check_registries(layers: Iterable[Layer], problems: Problems) -> None:
-    """Report additional registries that no layer takes anything from.
-
-    Indexes are never mixed, so that one to which no distribution is given
-    would have no effect.
-    """
+    """Report additional registries without distributions, which would have no effect."""
     given: set[str] = set()
     named: dict[str, str] = {}
     for layer in layers:
@@ -140,15 +135,15 @@ def check_registries(layers: Iterable[Layer], problems: Problems) -> None:
         if place not in given:
             problems.add(
                 place,
-                "no distribution is given to this registry, and indexes are never mixed",
+                "no distribution is assigned to this registry, so it has no effect",
                 found=name,
-                hint="say which come from it, in the layer that needs them: "
+                hint="assign its distributions in the layer that needs them: "
                 f'package_indexes = {{ torch = "{name}" }}',
             )
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The policy that `settings` of one platform mean."""
+    """The `Policy` for the `settings` of one platform."""
     names = {field.name for field in fields(Policy)}
     chosen = (BY_KEY[key] for key in settings if key in BY_KEY)
     return Policy(
@@ -157,5 +152,5 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def _value(settings: Settings, key: str) -> Any:
-    """What the model holds for a policy field; None where it is not set."""
+    """The value of a policy field in the model; None if it is not set."""
     return BY_KEY[key].kind.value(settings[key]) if key in settings else None

@@ -1,9 +1,9 @@
 """The policy fields of `[tool.stackbuild.shared]` and `[tool.stackbuild.layers.<name>]`.
 
-Each is declared here and nowhere else. The reader of the spec, merging, `Policy`, the digest of
+Each is declared only here. The reader of the spec, merging, `Policy`, the digest of
 locks, `show --effective`, `docs/venvstacks.schema.json` and the table in `docs/file-formats.md`
-follow from it (`tools/policy_reference.py`). A field of a policy has an attribute of the same name
-in `spec.model.Policy`.
+are derived from it (`tools/policy_reference.py`). Each field of a policy has an attribute of the
+same name in `spec.model.Policy`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ POLICY_FIELDS: tuple[Field, ...] = (
         key="overrides",
         kind=by_distribution(SPECIFIER),
         changes="policy",
-        meaning="the version of a distribution, whatever other requirements ask for",
+        meaning="the version of a distribution, regardless of other requirements",
     ),
     Field(
         key="dependencies",

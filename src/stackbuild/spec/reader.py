@@ -1,4 +1,4 @@
-"""From a `venvstacks.toml` to a `Stack`, or to all that is wrong with it."""
+"""Reads a `venvstacks.toml` into a `Stack`, or reports all its problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_stack(path: Path, data: Mapping[str, object] | None = None) -> Stack:
     """Read and check the spec file at `path`.
 
     `data` is the parsed content if the file does not have it yet. Raises SpecError with all
-    problems of the file; also where it is missing or no TOML at all.
+    problems of the file, also if it is missing or no TOML.
     """
     path = path.absolute()
     settings_file = path.parent / CONFIG_FILE
@@ -39,9 +39,9 @@ def read_stack(
 ) -> Stack:
     """Check the contents of a spec file.
 
-    `data` is the parsed file and `path` its absolute path, which others in it
-    are relative to; `uv_settings` is the parsed `venvstacks.uv.toml` beside
-    it. Raises SpecError with all problems.
+    `data` is the parsed file. Its paths are relative to the directory of the
+    absolute `path`. `uv_settings` is the parsed `venvstacks.uv.toml` in the same
+    directory. Raises SpecError with all problems.
     """
     problems = Problems()
     spec = Table(data, "", problems)
@@ -89,14 +89,14 @@ def _read_uv(tool: Table, beside: Mapping[str, object] | None, directory: Path) 
 
 
 def _check_tools(tool: Table) -> None:
-    """Report a misspelt `[tool.stackbuild]`; the tables of other tools are theirs."""
+    """Report a misspelt `[tool.stackbuild]`; the tables of other tools are ignored."""
     for key in tool.values:
         if key != "stackbuild" and (hint := did_you_mean(key, ["stackbuild"])):
             tool.problems.add(tool.place_of(key), "unknown key", hint=hint)
 
 
 def _parse(path: Path) -> dict[str, object]:
-    """The TOML file at `path`. Raises SpecError where it is none."""
+    """Parse the TOML file at `path`. Raises SpecError."""
     try:
         return tomli.loads(read_regular(path).decode())
     except FileNotFoundError:
@@ -113,10 +113,10 @@ def _parse(path: Path) -> dict[str, object]:
         problem = Problem(place="", message="not text in UTF-8", found=found)
     except tomli.TOMLDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        # It cannot be seen in an editor, and venvstacks does not read it either.
+        # Editors do not show it, and venvstacks refuses it, too.
         marked = "save the file without its byte order mark" if error.doc[0] == "\ufeff" else None
         problem = Problem(place=place, message=f"not TOML: {error.msg}", hint=marked)
     except (ValueError, RecursionError) as error:
-        # Numbers with thousands of digits, and brackets nested as deep.
-        problem = Problem(place="", message=f"not TOML that can be read: {error}")
+        # Numbers with thousands of digits, and brackets nested thousands deep.
+        problem = Problem(place="", message=f"cannot be read as TOML: {error}")
     raise SpecError(path, [problem])

@@ -1,4 +1,4 @@
-"""What a layer stands on: its runtime, its frameworks in order, their package indexes."""
+"""What a layer depends on: its runtime, its frameworks in order, their package indexes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What has been read before a layer."""
+    """The names in the file, and the layers that were read before the current one."""
 
     kinds: Mapping[str, LayerKind]
-    """The name of every layer of the file, also of those further down."""
+    """The kind of every layer of the file, including later ones."""
     passed: Collection[str]
-    """The names above this one in the file."""
+    """The names before this one in the file."""
     sound: Mapping[str, Layer]
-    """Those of them that stand on something, as far as has been found."""
+    """Those of them whose lower layers were found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ class Lower:
 
 
 def read_lower(table: Table, name: str | None, known: Known) -> Lower | None:
-    """What the layer `name` stands on; None where a problem hides it, told here or before."""
+    """The layers below `name`; None after a problem, which is noted."""
     runtime = table.text("runtime")
     frameworks = table.texts("frameworks")
     if table.has("runtime") and table.has("frameworks"):
         table.problems.add(
             table.place,
             "sets both runtime and frameworks",
-            expected="one of them; frameworks bring their runtime along",
+            expected="one of them; frameworks determine the runtime",
         )
     elif table.has("runtime"):
         item = Item(table.place_of("runtime"), runtime) if runtime else None
@@ -58,7 +58,7 @@ def read_lower(table: Table, name: str | None, known: Known) -> Lower | None:
         return Lower(runtime=found.name, frameworks=()) if found else None
     elif table.values.get("frameworks", []) == []:
         table.problems.add(
-            table.place, "stands on nothing", expected="a runtime, or at least one framework"
+            table.place, "depends on no layer", expected="a runtime, or at least one framework"
         )
     elif frameworks:
         return _from_frameworks(table, frameworks, name, known)
@@ -80,16 +80,16 @@ def _resolve(
             hint=did_you_mean(value, valid),
         )
     elif value == name:
-        problems.add(item.place, "the layer stands on itself", found=value)
+        problems.add(item.place, "the layer depends on itself", found=value)
     elif actual is not kind:
         article = "an" if actual is LayerKind.APPLICATION else "a"
         problems.add(item.place, f"not a {kind}", found=value, hint=f"it is {article} {actual}")
     elif value not in known.passed:
         problems.add(
             item.place,
-            "stands further down in the file",
+            "is defined later in the file",
             found=value,
-            hint="move it above the layers that stand on it",
+            hint="move it above the layers that depend on it",
         )
     else:
         return known.sound.get(value)
@@ -112,7 +112,7 @@ def _from_frameworks(
         runtimes = ", ".join(f"{layer.name} on {layer.runtime}" for layer in layers)
         table.problems.add(
             table.place_of("frameworks"),
-            f"the frameworks stand on different runtimes: {runtimes}",
+            f"the frameworks depend on different runtimes: {runtimes}",
             expected="one runtime below a layer",
         )
         return None
@@ -146,16 +146,15 @@ def read_package_indexes(
 ) -> Indexes:
     """`package_indexes`, with those of the lower layers merged in.
 
-    A layer may name another index for a distribution than a layer below it,
-    or than another framework beside it, only where its `index_overrides` say
-    that the one index may stand in for the other. `indexes_of` holds what
-    this function gave for the lower layers.
+    A layer may use another index for a distribution than a lower layer or a
+    sibling framework only if its `index_overrides` allow that index as a
+    replacement. `indexes_of` contains the results for the lower layers.
     """
     overrides = _read_overrides(table, index_names)
     declared = _read_declared(table, index_names)
     merged: dict[NormalizedName, str] = {}
-    # Nearest first: the framework that is imported first also decides on the index.
-    # A runtime's are in those of the frameworks on it, which may have replaced them.
+    # Nearest first: the framework that is imported first also determines the index.
+    # The indexes of a runtime are in those of its frameworks, which may replace them.
     layers = (lower.frameworks or (lower.runtime,)) if lower else ()
     for layer in layers:
         for distribution, index in indexes_of.get(layer, {}).items():

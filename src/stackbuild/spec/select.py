@@ -20,9 +20,8 @@ def select(
     """The layers named, with those below them, on the platforms named; lower layers first.
 
     No layers means all of them, no platforms those of the stack; `with_chain`
-    False leaves out what is below the layers named. Raises UsageError for an
-    unknown name, and where a layer asked for by name is not made for a
-    platform asked for by name, or nothing is left.
+    False leaves out the layers below. Raises UsageError for an unknown name, if
+    a layer named is not made for a platform named, or if nothing is left.
     """
     asked = [_layer(stack, name) for name in layers]
     wanted = [parse_platform(name) for name in platforms]
@@ -43,10 +42,9 @@ def select(
 
 
 def left_alone(stack: Stack) -> list[Layer]:
-    """The layers that no command works on unless one of their platforms is named.
+    """The layers without a platform of the stack: commands use them only if `--platform` names one.
 
-    They are made for other platforms than those of the stack. A layer with an
-    empty list of platforms is switched off on purpose, and not among them.
+    A layer with an empty list of platforms is disabled on purpose, and not included.
     """
     return [
         layer
@@ -76,5 +74,5 @@ def _check_platforms(layer: Layer, platforms: Sequence[Platform], *, all_of: boo
             expected=f"one of {', '.join(layer.platforms)}" if layer.platforms else None,
             remedy=None
             if layer.platforms
-            else "its `platforms` in the spec are an empty list, which switches it off",
+            else "its `platforms` in the spec are an empty list, which disables it",
         )

@@ -1,7 +1,7 @@
-"""The kinds of values that policy fields have: how each is read, and what the model holds of it.
+"""The kinds of values of policy fields: how each is read, and its value in the model.
 
-Values are read into `Settings`, which keep the place of every value, so that merging them can be
-explained; `spec.policy_fields` says which field is of which kind, `spec.policy` merges them.
+Values are read into `Settings`, which keep the location of every value for `show --effective`.
+`spec.policy_fields` gives the kind of each field, and `spec.policy` merges the values.
 """
 
 from __future__ import annotations
@@ -38,18 +38,17 @@ _PLACEHOLDER = re.compile(r"\{[A-Za-z_-]+\}")
 
 
 Part = Literal["policy", "requirements", "indexes", "own"]
-"""A part of what a lock is made from: of `LayerLock.inputs`, or for versioned layers
-`LayerLock.own`."""
+"""A part of `LayerLock.inputs`, or for versioned layers of `LayerLock.own`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What else of the project the reading of a value depends on."""
+    """The parts of the project that are needed to read a value."""
 
     indexes: Collection[PackageIndex] = ()
     overlays: Path | None = None
-    """The layer's directory of overlays; None for shared fields, whose overlays are looked for
-    in the directory of each layer."""
+    """The layer's directory of overlays; None for shared fields, which apply to the directory
+    of each layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +56,13 @@ class Leaf:
     """A single value, or an array of them."""
 
     read: Callable[[Table, str, Context], Node | None]
-    """What stands at a key of a table; None where there is nothing, or a problem was noted."""
+    """Reads the value at a key of a table; None if it is missing, or a problem was noted."""
     schema: Mapping[str, Any]
     """JSON Schema of the value."""
 
     @property
     def merging(self) -> str:
-        """What becomes of a shared value where a layer has one too."""
+        """How a shared value is merged with that of a layer."""
         if "anyOf" in self.schema:
             return "replaced, an array by an array joined"
         return "joined" if self.schema["type"] == "array" else "replaced"
@@ -80,9 +79,9 @@ class Named:
     """A table whose keys are names that the spec chooses; merged key by key."""
 
     word: str
-    """What the keys name, as documentation writes it: ``<name>``."""
+    """The name of the keys in documentation: ``<name>``."""
     keys: Callable[[Table], Iterator[tuple[str, str]]]
-    """The keys of a table, each with the name that it means."""
+    """The keys of a table, each with its parsed name."""
     of: Kind
 
     def read(self, table: Table, key: str, context: Context) -> Settings:
@@ -103,11 +102,11 @@ class Group:
     """A table with keys of its own; merged key by key."""
 
     make: Callable[..., object]
-    """Makes what the model holds, called with the values by key, `_` for `-`."""
+    """Makes the value in the model from the values by key, with `_` for `-`."""
     fields: Sequence[Field]
 
     def read(self, table: Table, key: str, context: Context) -> Settings:
-        """The table at `key`; nothing where a required field is missing."""
+        """The table at `key`; empty if a required field is missing."""
         part = table.part(key)
         found: dict[str, Node] = {}
         complete = True
@@ -136,15 +135,15 @@ class Field:
     key: str
     kind: Kind
     meaning: str = ""
-    """A line of documentation; empty where the fields below have theirs."""
+    """A line of documentation; empty if the fields below have theirs."""
     changes: Part | None = None
-    """Which part of a lock's inputs it is in; None for what changes no lock. The fields of a
-    group are where the group is."""
+    """The part of a lock's inputs that it belongs to; None for a field that changes no lock.
+    Fields of a group belong to the part of the group."""
     required: bool = False
     general: bool = True
-    """Whether it may stand for all platforms."""
+    """Whether it may be set for all platforms."""
     specific: bool = False
-    """Whether it may stand below `platform-specific.<platform>`."""
+    """Whether it may be set below `platform-specific.<platform>`."""
 
     @property
     def attribute(self) -> str:
@@ -156,7 +155,7 @@ Kind = Leaf | Named | Group
 
 
 def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
-    """What `node` comes to on `platform`, without the level that names platforms."""
+    """`node` on `platform`, without the level of platform names."""
     if not isinstance(kind, Named):
         return node
     entries = cast("Settings", node)
@@ -179,12 +178,12 @@ def _any_keys(table: Table) -> Iterator[tuple[str, str]]:
 
 
 def by_distribution(of: Kind) -> Named:
-    """A table with a key for each of some distributions."""
+    """A table whose keys are distributions."""
     return Named("<name>", _distributions, of)
 
 
 def by_platform(of: Kind) -> Named:
-    """A table with a key for each of some platforms."""
+    """A table whose keys are platforms."""
     return Named("<platform>", _platforms, of)
 
 
@@ -234,7 +233,7 @@ def _for_backend(table: Table, key: str, _context: Context) -> Node | None:
 
 
 def _backend_word(item: Item[str]) -> str:
-    """A value for a build backend; words in braces that are none of ours are the backend's."""
+    """A value for a build backend, which may have placeholders in braces of its own."""
     for word in _PLACEHOLDER.findall(item.value):
         hint = did_you_mean(word, [PACKAGE_ROOT])
         if hint and word != PACKAGE_ROOT:
@@ -247,7 +246,7 @@ def _names(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
 
 
 def _index_names(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
-    """The names of indexes, each given as such or by its address."""
+    """The names of indexes, each given by name or address."""
     known = {index.name: index.name for index in context.indexes if index.name}
     known |= {index.url: index.name for index in context.indexes if index.name}
 
@@ -258,8 +257,8 @@ def _index_names(table: Table, key: str, context: Context) -> tuple[Setting, ...
             "not a package index of this file",
             "the name or the address of a [[tool.uv.index]] that has a name",
             did_you_mean(item.value, dict.fromkeys(known.values()))
-            or "write it as [[tool.uv.index]] with name, url and explicit = true, and give"
-            " it its distributions in `package_indexes` of the layer",
+            or "write it as [[tool.uv.index]] with name, url and explicit = true, and"
+            " assign distributions to it in `package_indexes` of the layer",
         )
 
     return _settings(table.distinct(key, read) or ())

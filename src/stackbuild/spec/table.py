@@ -1,4 +1,4 @@
-"""Tables that people write: read key by key, with all that is wrong noted and not raised."""
+"""Reads the tables of the spec key by key. Problems are noted and not raised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Problems:
         self.found: list[Problem] = []
 
     def note(self, error: ReadError) -> None:
-        """Note what the reading of one value found wrong."""
+        """Note the problem of one value."""
         self.add(
             error.place,
             error.message or "wrong type",
@@ -55,7 +55,7 @@ class Problems:
 
 
 def join(place: str, key: str) -> str:
-    """The place of `key` in the table at `place`, quoted where TOML needs it."""
+    """The location of `key` in the table at `place`, quoted if TOML requires it."""
     word = key
     if not _BARE_KEY.fullmatch(key):
         text = shown(key)[1:-1].replace('"', '\\"')
@@ -66,8 +66,8 @@ def join(place: str, key: str) -> str:
 class Table:
     """A TOML table that is read key by key.
 
-    `done` reports the keys that nobody asked for, so the code that reads a
-    table is also the list of what the table may hold.
+    `done` reports the keys that were not read, so the code that reads a table
+    also defines its valid keys.
     """
 
     def __init__(self, values: Mapping[str, object], place: str, problems: Problems) -> None:
@@ -78,7 +78,7 @@ class Table:
         self._silent: set[str] = set()
 
     def place_of(self, key: str) -> str:
-        """Where `key` stands in the file."""
+        """The location of `key` in the file."""
         return join(self.place, key)
 
     def has(self, key: str) -> bool:
@@ -93,11 +93,11 @@ class Table:
         self.problems.add(place, "wrong type", expected=expected, found=value)
 
     def missing(self, key: str, expected: str) -> None:
-        """Report that a required `key` is not there."""
+        """Report that a required `key` is missing."""
         self.problems.add(self.place_of(key), "missing", expected=expected)
 
     def checked(self, item: Item[S], read: Callable[[Item[S]], T]) -> T | None:
-        """What `read` gives for `item`; None where it raises ReadError, which is noted."""
+        """The result of `read` for `item`; None if it raises ReadError, which is noted."""
         try:
             return read(item)
         except ReadError as error:
@@ -125,11 +125,11 @@ class Table:
         return default if value is None else value
 
     def array(self, key: str, expected: str) -> list[Item[object]] | None:
-        """The values of an array, of any type, or None where there is none."""
+        """The values of an array, of any type; None if there is no array."""
         return self._take(key, lambda item: item.items(expected))
 
     def texts(self, key: str, *, required: bool = False) -> list[Item[str]] | None:
-        """The strings of an array; None where there is no array."""
+        """The strings of an array; None if there is no array."""
         expected = "an array of strings"
         if required and key not in self.values:
             self.missing(key, expected)
@@ -143,18 +143,18 @@ class Table:
         return [Item(place, value) for place, value in checked if value is not None]
 
     def word(self, key: str, read: Callable[[Item[str]], T], *, required: bool = False) -> T | None:
-        """The string at `key` as `read` gives it."""
+        """The string at `key`, converted by `read`."""
         text = self.text(key, required=required)
         return None if text is None else self.checked(Item(self.place_of(key), text), read)
 
     def words(
         self, key: str, read: Callable[[Item[str]], T], *, required: bool = False
     ) -> list[Item[T]]:
-        """The strings of an array as `read` gives them."""
+        """The strings of an array, converted by `read`."""
         return self._each(self.texts(key, required=required) or (), read)
 
     def distinct(self, key: str, read: Callable[[Item[str]], T]) -> list[Item[T]] | None:
-        """The strings of an array as `read` gives them, each once; None where there is no array."""
+        """The strings of an array, converted by `read`, each once; None if there is no array."""
         items = self.texts(key)
         if items is None:
             return None
@@ -168,7 +168,7 @@ class Table:
         return list(found.values())
 
     def names(self, read: Callable[[Item[str]], T]) -> Iterator[tuple[str, T]]:
-        """The keys of this table, each with what it means by `read`, once."""
+        """The keys of this table, each with its value converted by `read`, once."""
         seen: set[T] = set()
         for key in self.values:
             name = self.checked(Item(self.place_of(key), key), read)
@@ -186,7 +186,7 @@ class Table:
         return self._as_table(self.place_of(key), value)
 
     def part(self, key: str) -> Table:
-        """The table below `key`; an empty one where there is none."""
+        """The table below `key`; an empty one if there is none."""
         return self.table(key) or Table({}, self.place_of(key), self.problems)
 
     def _as_table(self, place: str, value: object) -> Table | None:
@@ -202,7 +202,7 @@ class Table:
         return [table for table in found if table is not None]
 
     def subtables(self) -> Iterator[tuple[str, Table]]:
-        """All keys of this table, which must be tables, with them."""
+        """All keys of this table with their values, which must be tables."""
         for key in self.values:
             table = self.table(key)
             if table is not None:
@@ -217,16 +217,13 @@ class Table:
         return [(name, Item(table.place_of(name), text)) for name, text in texts if text]
 
     def refuse(self, key: str, message: str, *, hint: str | None = None) -> None:
-        """Report `key`, if it is set, as one that is known but cannot be used.
-
-        It is never offered as the nearest name of a misspelt key.
-        """
+        """Report `key`, if it is set, as known but not usable. It is never a suggested spelling."""
         self._silent.add(key)
         if key in self.values:
             self.problems.add(self.place_of(key), message, hint=hint)
 
     def done(self) -> None:
-        """Report the keys that nobody asked for."""
+        """Report the keys that were not read."""
         valid = sorted(self._known)
         for key in self.values:
             if key in self._known or key in self._silent:

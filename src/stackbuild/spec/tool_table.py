@@ -1,4 +1,4 @@
-"""`[tool.stackbuild]`: what stackbuild adds to the format of venvstacks."""
+"""`[tool.stackbuild]`: the additions of stackbuild to the format of venvstacks."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _ELSEWHERE = ("build", "registries")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolTable:
-    """What the table says."""
+    """The contents of the table."""
 
     platforms: tuple[Platform, ...]
     frames: FrameSettings
     layers: Mapping[str, Layer]
-    """The layers it was given, with what the table adds to them."""
+    """The layers, completed by their settings in the table."""
 
 
 def read_tool_table(
@@ -64,8 +64,8 @@ def read_tool_table(
 ) -> ToolTable:
     """Read and check `[tool.stackbuild]`.
 
-    `overlays` is the directory with a directory of overlays for each of the
-    `layers`; `indexes` are those of the file.
+    `overlays` contains a directory of overlays for each of the `layers`; `indexes` are those
+    of the file.
     """
     platforms = _platforms(table, layers)
     frames = _frames(table.table("frames"))
@@ -91,7 +91,7 @@ def read_tool_table(
     if entries:
         check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
     for key in _ELSEWHERE:
-        table.refuse(key, f"stands below [{table.place_of(_SHARED)}] or a layer")
+        table.refuse(key, f"belongs in [{table.place_of(_SHARED)}] or in the table of a layer")
     table.done()
     check_directories(layers, overlays, table.problems)
     for name, layer in changed.items():

@@ -1,7 +1,7 @@
 """`[tool.uv]`, or `venvstacks.uv.toml` beside the spec: package indexes and resolver settings.
 
-Only what changes a resolution by `uv pip compile` is taken, and all the rest
-is refused: a setting that is ignored would make a lock that nobody asked for.
+Only settings that change a resolution by `uv pip compile` are accepted. All others
+are refused: to ignore a setting would make a wrong lock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 CONFIG_FILE = "venvstacks.uv.toml"
-"""Beside the spec, read where the spec has no `[tool.uv]`; its format is that of `uv.toml`."""
+"""Beside the spec, read if the spec has no `[tool.uv]`; its format is that of `uv.toml`."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "index-strategy": ("first-index", "unsafe-first-match", "unsafe-best-match"),
@@ -65,13 +65,13 @@ _WITHOUT_MEANING = {
 }
 _INDEX_NOT_YET = ("authenticate", "cache-control", "ignore-error-codes", "publish-url")
 
-# A date alone, or a time without an offset, would mean another moment on another machine.
+# A date alone, or a time without an offset, depends on the time zone of the machine.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvTable:
-    """What the table says."""
+    """The contents of the table."""
 
     indexes: tuple[PackageIndex, ...] = ()
     sources: Mapping[NormalizedName, str] = field(default_factory=dict)
@@ -99,14 +99,14 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
         if chosen := table.word(key, partial(Item.word_of, valid=valid)):
             settings[key] = chosen
     if not table.flag("no-build", default=True):
-        # true is what stackbuild does in any case, and what venvstacks writes.
+        # stackbuild always behaves as with true, which venvstacks writes.
         table.problems.add(
             table.place_of("no-build"), "source builds are not supported yet", found=False
         )
     for key, hint in _NOT_YET.items():
         table.refuse(key, "not supported yet", hint=hint)
     for key, reason in _WITHOUT_MEANING.items():
-        table.refuse(key, "without meaning here", hint=reason)
+        table.refuse(key, "has no effect in stackbuild", hint=reason)
     table.done()
     return UvTable(indexes=indexes, sources=sources, settings=settings)
 
@@ -195,4 +195,4 @@ def _moment(item: Item[str]) -> str:
             datetime.fromisoformat(item.value)
             return item.value
     expected = "one such as 2025-10-19T00:00:00Z"
-    raise item.error("not a moment with its offset from UTC", expected)
+    raise item.error("not a date and time with a UTC offset", expected)

@@ -1,4 +1,4 @@
-"""The words of a spec that have a form of their own: names, versions, addresses."""
+"""Parsers for the strings of a spec: names, versions, addresses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _DIRECT = "such as 'name @ git+https://host/repository@revision'"
 _GIT = re.compile(r"git\+(?P<scheme>https?|ssh|file)://((?P<user>[^/\s@]*)@)?[^/\s@]*/[^\s?]+")
 OLDEST_PYTHON = (3, 9)
-"""What stackbuild runs in a layer, at its start and to compile and verify it, is written for it."""
+"""The code that stackbuild runs in layers, such as `sitecustomize`, supports it."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
@@ -40,18 +40,16 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def check_layer_name(item: Item[str], problems: Problems, *, runtime: bool) -> None:
-    """Report a name that cannot be a directory on every platform, or that is taken."""
+    """Report a name that cannot be a directory on every platform, or that is reserved."""
     name, place = item.value, item.place
     if fault := layer_name_fault(name):
         problems.add(place, fault, expected=LAYER_NAME, found=name)
     elif runtime and name.lower().startswith(_PREFIXES_OF_VENVSTACKS):
-        problems.add(
-            place, "a prefix that venvstacks keeps for frameworks and applications", found=name
-        )
+        problems.add(place, "a prefix that venvstacks reserves for other layers", found=name)
 
 
 def as_platform(item: Item[str]) -> Platform:
-    """A platform by either naming scheme; the value `host` would depend on the machine."""
+    """A platform in either naming scheme; not `host`, which depends on the machine."""
     if item.value in _PLATFORMS:
         return _PLATFORMS[item.value]
     hint = did_you_mean(item.value, _PLATFORMS)
@@ -65,7 +63,7 @@ def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
 
 
 def as_requirement(item: Item[str]) -> Requirement:
-    """A requirement in the form of PEP 508; its address can only be that of a git repository."""
+    """A requirement (PEP 508); only a git repository is accepted as its address."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -86,7 +84,7 @@ def as_requirement(item: Item[str]) -> Requirement:
 def _check_git(place: str, url: str) -> None:
     """Raise ReadError unless `url` is that of a git repository, without a secret.
 
-    It is not shown, as other parts of an address than the user can be secrets too.
+    The error does not show it, as any part of an address may be a secret.
     """
     match = _GIT.fullmatch(url)
     if match is None or not has_valid_port(url):
@@ -96,7 +94,7 @@ def _check_git(place: str, url: str) -> None:
             place,
             None,
             "git's own credential helper, or netrc",
-            "a user or password in an address, which would get into the locks",
+            "a user or password in an address; it would be written into the locks",
         )
 
 
@@ -169,7 +167,7 @@ def as_specifier(item: Item[str]) -> str:
 
 
 def as_address(item: Item[str]) -> str:
-    """An address of the schemes that stackbuild fetches from."""
+    """An address with a scheme that stackbuild can download from."""
     if not has_valid_port(item.value):
         raise item.error("not an address", _ADDRESSES)
     return _matching(item, _ADDRESS, "not an address", _ADDRESSES)
@@ -181,7 +179,7 @@ def as_sha256(item: Item[str]) -> str:
 
 
 def as_index(names: Collection[str]) -> Callable[[Item[str]], str]:
-    """What reads the name of one of the indexes called `names`."""
+    """A parser for the name of one of the indexes called `names`."""
 
     def read(item: Item[str]) -> str:
         if item.value in names:
@@ -193,7 +191,7 @@ def as_index(names: Collection[str]) -> Callable[[Item[str]], str]:
 
 
 def as_index_name(item: Item[str]) -> str:
-    """The name of a package index, as uv allows it."""
+    """A name that uv allows for a package index."""
     expected = "letters, digits, '-', '_' and '.'"
     return _matching(item, _INDEX_NAME, "not a name for a package index", expected)
 

@@ -1,4 +1,4 @@
-"""The text of a `venvstacks.toml`, or of a part of one."""
+"""Writes the text of a `venvstacks.toml`, or of a part of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LayerText:
     fields: Mapping[str, Any]
     """In the order of the file, the name first."""
     comment: str | None = None
-    """Stands behind the name."""
+    """Follows the name."""
 
 
 def spec_text(
@@ -36,7 +36,7 @@ def spec_text(
 ) -> str:
     """The text of a spec.
 
-    `layers` are by the array that they stand in; `indexes` are `[[tool.uv.index]]`, `shared` is
+    `layers` are by the array that contains them; `indexes` are `[[tool.uv.index]]`, `shared` is
     `[tool.stackbuild.shared]`, and `settings` are the tables below `[tool.stackbuild.layers]`.
     """
     parts = ["".join(f"# {line}\n" for line in header)]

@@ -54,14 +54,14 @@ def test_a_direct_conflict_names_both_layers_and_requirements(project: Project) 
         + application("app", "fw", "base>=2")
     )
     assert _error(project) == (
-        "app needs another base than fw has\n"
+        "app needs another version of base than fw has\n"
         "  layer: app\n"
         "  platform: linux-x64, windows-x64\n"
         "  distribution: base\n"
         "  expected: base 1.0, as locked in fw, which requires 'base<2'\n"
-        "  found: app asks for 'base>=2' itself\n"
+        "  found: app requires 'base>=2' itself\n"
         "  to fix: change the requirement of app, or make fw require 'base==2.0', "
-        "with which app can be resolved"
+        "which app can use"
     )
 
 
@@ -73,14 +73,14 @@ def test_a_conflict_of_dependencies_names_who_asked(project: Project) -> None:
     project.wheel("top", "1.0", requires=("middle",))
     project.write(framework("fw", "user", extra=LINUX_ONLY) + application("app", "fw", "top"))
     assert _error(project) == (
-        "app needs another base than fw has\n"
+        "app needs another version of base than fw has\n"
         "  layer: app\n"
         "  platform: linux-x64\n"
         "  distribution: base\n"
-        "  expected: base 1.0, as locked in fw, where others need it\n"
-        "  found: app asks for base>=2 through middle\n"
+        "  expected: base 1.0, as locked in fw, for other distributions\n"
+        "  found: app requires base>=2 through middle\n"
         "  to fix: change the requirement of app, or make fw require 'base==2.0', "
-        "with which app can be resolved"
+        "which app can use"
     )
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_written_when_one_platform_fails(project: Project) -> None:
 @pytest.mark.slow  # uv tries again for some seconds
 def test_an_index_that_is_not_there(project: Project) -> None:
     project.write(framework("fw", "base", extra=LINUX_ONLY), address="http://127.0.0.1:9/simple/")
-    with pytest.raises(FetchError, match="the package index cannot be asked"):
+    with pytest.raises(FetchError, match="the package index cannot be read"):
         project.lock()
 
 
@@ -196,7 +196,7 @@ def test_a_python_that_was_never_built(project: Project) -> None:
     platforms = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
     assert lines[0] == f"python-build-standalone has no CPython 3.12.99 for {platforms}"
     assert lines[1:3] == ["  layer: rt", f"  platform: {platforms}"]
-    assert lines[3].startswith("  expected: a version it has built, such as 3.12.")
+    assert lines[3].startswith("  expected: a version that it provides, such as 3.12.")
     assert "3.11" not in lines[3]
 
 
@@ -206,7 +206,7 @@ def test_an_unlocked_layer_is_named(project: Project) -> None:
     with pytest.raises(LockError) as caught:
         load_locks(stack, project.workspace, [(stack.layers["fw"], Platform.LINUX_X64)])
     assert str(caught.value) == (
-        "the locks are not those of the spec\n"
+        "locks are missing or stale\n"
         f"  file: {stack.path}\n"
         "  found: rt on linux-x64: not locked; fw on linux-x64: not locked\n"
         "  to fix: run `stackbuild lock`"

@@ -150,7 +150,7 @@ def test_a_layer_for_other_platforms_than_the_stack_is_told(
     windows = only(Platform.WINDOWS_X64)
     project.write(framework("fw", "base") + application("app", "fw", extra=windows) + stack)
     spec = ["--spec", str(project.directory / "venvstacks.toml")]
-    told = "warning: app is left alone: it is made for windows-x64, and the stack for linux-x64"
+    told = "warning: app is not locked: it is made for windows-x64, and the stack for linux-x64"
     for words in (["lock"], ["lock"], ["lock", "--check"]):
         assert main([*words, *spec]) == 0
         assert capsys.readouterr().err.splitlines()[-1] == told
@@ -449,7 +449,7 @@ def test_another_python_makes_all_locks_stale(project: Project) -> None:
         framework("fw", "base", extra=LINUX_ONLY), runtime=RUNTIME.replace("3.12.10", "3.12.9")
     )
     stale = project.lock(check=True, platforms=["linux-x64"]).stale
-    reason = "locked for Python 3.12.10, the spec asks for 3.12.9"
+    reason = "locked for Python 3.12.10, the spec requires 3.12.9"
     assert [(item.layer, item.reason) for item in stale] == [("rt", reason), ("fw", reason)]
     project.lock()
     assert "3.12.9" in (project.directory / "layers/rt/runtime.toml").read_text()
@@ -519,7 +519,7 @@ def test_credentials_end_up_nowhere(
         project.write(framework("fw", "base>=1", extra=LINUX_ONLY), address=wrong)
         assert main(["lock", *spec, "--upgrade"]) == 5
         captured = capsys.readouterr()
-        assert "the package index cannot be asked" in captured.err
+        assert "the package index cannot be read" in captured.err
         written = [path for path in tmp_path.rglob("*") if path.is_file()]
         for path in written:
             if path != project.directory / "venvstacks.toml":

@@ -144,7 +144,7 @@ def test_an_index_that_sends_no_page_is_told(project: Project) -> None:
             )
     assert caught.value.exit_code == FetchError.exit_code
     text = str(caught.value)
-    assert "the package index cannot be asked\n     layer: fw\n     platform: linux-x64" in text
+    assert "the package index cannot be read\n     layer: fw\n     platform: linux-x64" in text
     assert f"sends a page that cannot be read ({server.url}/base/)" in text
     assert "no package index has the file that the lock names" in text
 
@@ -206,5 +206,5 @@ def test_two_files_of_one_name_are_told_apart(project: Project, tmp_path: Path) 
         )
         project.lock()
         locks = [project.read("fw"), project.read("two")]
-        with pytest.raises(Exception, match="two locks name different files of one name"):
+        with pytest.raises(Exception, match="two locks name different files with the same name"):
             fetch(project.stack, project.workspace, locks, Silent())

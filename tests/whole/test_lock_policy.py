@@ -111,14 +111,14 @@ def test_a_skip_that_meets_nothing_is_warned_of(
     project.write(layers + OWN + own + SHARED + shared)
     for _ in range(2):
         assert _run(project, "lock", "--platform", "linux-x64") == 0
-        warnings = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "this skip" in line]
         assert [line.removeprefix("warning: ") for line in warnings] == [
-            "tool.stackbuild.shared.skip.other.linux-x64: nothing needs other there, "
-            "so it need not be skipped",
-            "tool.stackbuild.layers.fw.skip.cuda.linux-x64: nothing needs cuda there, "
-            "so it need not be skipped",
-            "tool.stackbuild.layers.fw.skip.cuda.windows-x64: nothing needs cuda there, "
-            "so it need not be skipped",
+            "tool.stackbuild.shared.skip.other.linux-x64: no distribution needs other "
+            "there; remove this skip",
+            "tool.stackbuild.layers.fw.skip.cuda.linux-x64: no distribution needs cuda "
+            "there; remove this skip",
+            "tool.stackbuild.layers.fw.skip.cuda.windows-x64: no distribution needs cuda "
+            "there; remove this skip",
         ]
 
 
@@ -216,7 +216,7 @@ def test_what_a_lower_layer_brings_cannot_be_skipped(project: Project) -> None:
     )
     listener = Listener()
     lock_stack(project.stack, project.workspace, listener)
-    assert "upper on linux-x64 cannot skip a: fw brings it" in listener.warnings
+    assert "upper on linux-x64 cannot skip a: it is in fw" in listener.warnings
     assert project.read("upper", "linux-x64").skipped == ()
 
 
@@ -456,8 +456,8 @@ def test_what_must_be_built_is_refused_with_its_reason(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("resolution.allow-source-all = true", "native 1.0 has to be built from source"),
-        ('resolution.allow-source-list = ["native"]', "native 1.0 has to be built from source"),
+        ("resolution.allow-source-all = true", "native 1.0 must be built from source"),
+        ('resolution.allow-source-list = ["native"]', "native 1.0 must be built from source"),
         (
             'resolution = {allow-source-all = true, only-binary-list = ["native"]}',
             "native 1.0 has no wheel for linux-x64",
@@ -541,7 +541,7 @@ def test_a_revision_that_is_not_there(repository: Path, revision: str) -> None:
 def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FetchError) as caught:
         pin(f"git+file://{tmp_path}/none@main")
-    assert str(caught.value).startswith("the git repository cannot be asked\n")
+    assert str(caught.value).startswith("the git repository cannot be read\n")
 
 
 def test_a_requirement_from_git_names_its_commit(project: Project, repository: Path) -> None:
@@ -549,7 +549,7 @@ def test_a_requirement_from_git_names_its_commit(project: Project, repository: P
     project.write(framework("fw", requirement, extra=LINUX_ONLY))
     with pytest.raises(LockError) as caught:
         project.lock()
-    assert caught.value.message.startswith("ours has to be built from source")
+    assert caught.value.message.startswith("ours must be built from source")
     assert "fw requires a commit of its repository" in str(caught.value)
 
 

@@ -171,7 +171,7 @@ def test_a_source_distribution_is_taken_where_the_spec_allows_it(project: Projec
         + OWN
         + 'resolution.allow-source-list = ["native"]\n'
     )
-    assert _error(project).message.startswith("native 1.0 has to be built from source")
+    assert _error(project).message.startswith("native 1.0 must be built from source")
 
 
 def test_without_a_source_distribution_it_is_the_wheel_that_is_missing(project: Project) -> None:
@@ -197,8 +197,8 @@ def test_a_layer_below_is_named_with_who_asks(project: Project) -> None:
     project.wheel("middle", "1.0", requires=("base>=2",))
     project.write(_fw("base<2") + application("app", "fw", "middle"))
     error = _error(project)
-    assert error.message == "app needs another base than fw has"
-    assert ("found", "app asks for base>=2 through middle") in error.details
+    assert error.message == "app needs another version of base than fw has"
+    assert ("found", "app requires base>=2 through middle") in error.details
 
 
 # what cannot be asked
@@ -212,7 +212,7 @@ def test_an_index_that_refuses(project: Project, status: int) -> None:
         project.write(_fw("base") + LENIENT, address=server.url)
         error = _error(project)
     assert isinstance(error, FetchError)
-    assert error.message == "the package index cannot be asked"
+    assert error.message == "the package index cannot be read"
     assert f"HTTP status {status}" in dict(error.details)["found"]
 
 

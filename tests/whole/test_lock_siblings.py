@@ -53,8 +53,7 @@ def test_the_nearer_version_is_taken_where_it_is_as_good(
     assert _run(project, "lock") == 0
     err = capsys.readouterr().err.splitlines()
     assert [line for line in err if "hides" in line] == [
-        "in app, base 1.0 of web hides base 2.0 of other;"
-        " what is required of base is met all the same"
+        "in app, base 1.0 of web hides base 2.0 of other; all requirements on base are still met"
     ]
     assert not [line for line in err if line.startswith("warning")]
     assert "conflicts" not in project.raw("app")["tool"]["stackbuild"]
@@ -87,8 +86,8 @@ def test_a_requirement_that_is_broken_is_an_error(
         "  distribution: base",
         f"  expected: {expected}",
         "  found: base 1.0 of web, which comes before base 2.0 of other",
-        "  to fix: let web and other require the same version of base; or accept that these"
-        ' requirements are not met, with `sibling-conflicts = "warn"` in'
+        "  to fix: make web and other require the same version of base; or accept the unmet"
+        ' requirements with `sibling-conflicts = "warn"` in'
         " [tool.stackbuild.layers.app]",
     ]
     assert not list(project.workspace.layers.rglob("pylock*"))

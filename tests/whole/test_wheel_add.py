@@ -55,14 +55,14 @@ def test_another_platform_is_refused_with_what_to_do(foreign: BuildProject) -> N
     with pytest.raises(LockError) as caught:
         foreign.lock()
     assert str(caught.value) == (
-        "tiny 1.0 has to be built from source, each platform's wheel on a machine of it\n"
+        "tiny 1.0 must be built from source on a machine of each platform\n"
         "  layer: fw\n"
         f"  platform: {ELSEWHERE}\n"
         "  distribution: tiny\n"
         f"  found: this machine is {HERE}; force-source: its wheels are broken\n"
         "  to fix: run `stackbuild lock --layer fw --platform host` on such a machine (on this"
-        " one, if the wheel is for any platform), and bring the wheel from its wheelhouse here"
-        " with `stackbuild wheel add FILE`; or leave the"
+        " one, if the wheel is for any platform), copy the wheel from its wheelhouse, and"
+        " add it here with `stackbuild wheel add FILE`; or leave the"
         " platform out of the `platforms` of fw"
     )
     assert not foreign.path("fw", HERE).exists()
@@ -100,11 +100,9 @@ def test_a_locked_wheel_that_is_not_here(foreign: BuildProject) -> None:
     with pytest.raises(FetchError) as caught:
         foreign.fetch(platform=str(ELSEWHERE))
     text = str(caught.value)
-    assert text.startswith(
-        "the lock names a wheel that was built from source, and it is not here\n"
-    )
+    assert text.startswith("a locked wheel that was built from source is missing\n")
     assert f"  file: {brought.name}\n" in text
-    assert f"bring it here with `stackbuild wheel add FILE`, from a {ELSEWHERE} machine" in text
+    assert f"copy it from the wheelhouse of a {ELSEWHERE} machine, and add it" in text
     # Nothing of it is needed to lock anew when something else changes.
     foreign.wheel("other", "1.0")
     foreign.spec("tiny", "other", policy=FORCE, extra=BOTH)
@@ -137,7 +135,7 @@ def test_an_added_wheel_comes_before_building(foreign: BuildProject) -> None:
 
 def test_a_wheel_of_another_version_is_not_taken(foreign: BuildProject) -> None:
     add(foreign, wheel(foreign, version="2.0"))
-    with pytest.raises(LockError, match=r"tiny 1\.0 has to be built from source"):
+    with pytest.raises(LockError, match=r"tiny 1\.0 must be built from source"):
         foreign.lock()
 
 
@@ -222,5 +220,5 @@ def test_a_damaged_list_of_added_wheels(foreign: BuildProject) -> None:
     with pytest.raises(IntegrityError) as caught:
         foreign.lock()
     message = str(caught.value)
-    assert message.startswith("the list of wheels that were added is damaged\n")
+    assert message.startswith("the list of added wheels is damaged\n")
     assert "  found: [0].file is missing\n" in message

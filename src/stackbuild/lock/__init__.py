@@ -1,1 +1,1 @@
-"""Locking layers: which files each one consists of, by name, size and sha256."""
+"""Locks of layers: the files of each layer, by name, size and sha256."""

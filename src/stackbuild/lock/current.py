@@ -1,4 +1,4 @@
-"""Whether the committed locks are those of the spec as it is now; milliseconds, and no uv."""
+"""Whether the committed locks are current; takes milliseconds and does not run uv."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Locks:
-    """The committed locks of a stack, each read once. Safe in any thread."""
+    """The committed locks of a stack, each read once. Thread-safe."""
 
     def __init__(self, stack: Stack, workspace: Workspace) -> None:
         self.stack = stack
@@ -45,14 +45,14 @@ class Locks:
         self._files = project_files(workspace.project, workspace.overlays, versioned)
 
     def get(self, layer: str, platform: Platform) -> LayerLock | None:
-        """The lock of a layer, None where there is none. Raises LockError for a damaged one."""
+        """The lock of a layer; None if there is none. Raises LockError for a damaged one."""
         if (layer, platform) not in self._layers:
             path = self._checked(lock_path(self._workspace, layer, platform))
             self._layers[layer, platform] = read_lock(path) if path.exists() else None
         return self._layers[layer, platform]
 
     def runtime(self, layer: str) -> RuntimeLock | None:
-        """The archives of a runtime, None where they were never locked."""
+        """The archives of a runtime; None if they were never locked."""
         if layer not in self._runtimes:
             path = self._checked(runtime_lock_path(self._workspace, layer))
             there = path.exists()
@@ -60,7 +60,7 @@ class Locks:
         return self._runtimes[layer]
 
     def _checked(self, path: Path) -> Path:
-        """`path`, which is read and written only in the project."""
+        """`path`. Raises LockError if it is outside of the project."""
         if is_inside(path, self._workspace.project):
             return path
         raise LockError(
@@ -72,7 +72,7 @@ class Locks:
         )
 
     def own(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> str | None:
-        """What `LayerLock.own` is now; `lower` are the locks below. Raises ComposeError."""
+        """The current `LayerLock.own`; `lower` are the locks below. Raises ComposeError."""
         if not layer.versioned:
             return None
         below = [layer_directory(lock.layer, lock.version if lock.own else None) for lock in lower]
@@ -94,13 +94,13 @@ class Locks:
         raise_all(errors)
 
     def staleness(self, layer: Layer, platform: Platform) -> str | None:
-        """Why the lock of `layer` is not that of the spec; None when it is."""
+        """Why the lock of `layer` is stale; None if it is current."""
         lock = self.get(layer.name, platform)
         if lock is None:
             return "not locked"
         python = self.stack.python_version(layer)
         if lock.python_version != python:
-            return f"locked for Python {lock.python_version}, the spec asks for {python}"
+            return f"locked for Python {lock.python_version}, the spec requires {python}"
         if sorted(lock.requirements) != sorted(map(str, layer.requirements_on(platform))):
             return "its requirements changed"
         if layer.kind is LayerKind.RUNTIME and not self._has_interpreter(layer, lock):
@@ -114,7 +114,7 @@ class Locks:
         return None if is_same else "its modules, its overlays or a version below changed"
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
-        """Whether `lock` of a runtime was made with the archive that is to be used."""
+        """Whether `lock` of a runtime was made with the current archive."""
         archives = self.runtime(layer.name)
         python = self.stack.python_version(layer)
         if archives is None or not is_current(layer, python, lock.platform, archives):
@@ -128,7 +128,7 @@ def load_locks(
 ) -> dict[tuple[str, Platform], LayerLock]:
     """The locks of `pairs` and of the layers below them, by layer and platform.
 
-    Raises LockError that tells all which are missing, stale or damaged.
+    Raises one LockError for all that are missing, stale or damaged.
     """
     wanted = {
         (member.name, platform): member
@@ -140,12 +140,12 @@ def load_locks(
     locks.read_all(members)
     stale = find_stale(locks, members)
     if stale:
-        # Without --platform, `lock` works on the platforms of the stack only.
+        # Without --platform, `lock` uses the platforms of the stack only.
         others = {item.platform for item in stale} - set(stack.platforms)
         platforms = dict.fromkeys(item.platform for item in stale) if others else ()
         words = ["stackbuild lock", *(f"--platform {platform}" for platform in platforms)]
         raise LockError(
-            "the locks are not those of the spec",
+            "locks are missing or stale",
             file=stack.path,
             found="; ".join(describe(stale)),
             remedy=f"run `{' '.join(words)}`",
@@ -155,7 +155,7 @@ def load_locks(
 
 
 def find_stale(locks: Locks, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[StaleLock, ...]:
-    """Those of `pairs` whose lock is missing or stale, in their order."""
+    """The `pairs` whose lock is missing or stale, in their order."""
     return tuple(
         StaleLock(layer=layer.name, platform=platform, reason=reason)
         for layer, platform in pairs
@@ -175,7 +175,7 @@ def describe(stale: Sequence[StaleLock]) -> list[str]:
 
 
 def find_leftovers(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
-    """The files that `stackbuild lock` wrote for what the stack no longer has, sorted."""
+    """The lock files of layers and platforms that the stack no longer has, sorted."""
     wanted = {lock_path(workspace, layer.name, platform) for layer, platform in stack.pairs()}
     wanted |= {
         runtime_lock_path(workspace, layer.name)

@@ -1,4 +1,4 @@
-"""Requirements that distributions have (`Requires-Dist`), under markers and extras (PEP 508)."""
+"""Requirements of distributions (`Requires-Dist`), with markers and extras (PEP 508)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def active(text: str, extras: Iterable[str], environment: Mapping[str, str]) -> Requirement | None:
-    """The requirement `text`, if its marker holds with any of `extras` or with none.
+    """The requirement `text`, if its marker is true with any of `extras` or with none.
 
     Raises InvalidRequirement.
     """
@@ -31,11 +31,10 @@ def requested_extras(
     asked: Mapping[str, Collection[str]],
     environment: Mapping[str, str],
 ) -> dict[str, set[str]]:
-    """The extras of each distribution that somebody asks for; asking may depend on other extras.
+    """The extras of each distribution that are required, directly or through other extras.
 
-    `requires` are the requirements of the distributions that are there, by name;
-    `asked` are the extras that others ask for. Requirements that cannot be read
-    are passed over.
+    `requires` are the requirements of the present distributions, by name; `asked`
+    are the extras required from outside. Invalid requirements are ignored.
     """
     from packaging.requirements import InvalidRequirement
     from packaging.utils import canonicalize_name

@@ -1,4 +1,4 @@
-"""What a lock is made from and what it holds, each as one sha256 (hex)."""
+"""The inputs and the contents of a lock, each as one sha256 (hex)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 RESOLUTION = 1
-"""Goes up when the way of resolving changes, so that all locks become stale."""
+"""Raised when the way of resolving changes, so that all locks become stale."""
 
 
 def content_digest(
@@ -49,11 +49,11 @@ def own_digest(
     files: ProjectFiles,
     below: Sequence[str],
 ) -> str:
-    """The digest of what a versioned layer holds beside distributions (`LayerLock.own`).
+    """The digest of a versioned layer's own files (`LayerLock.own`).
 
-    That is its launch module, support modules and overlays, and where it looks
-    for the layers `below`, whose directories tell their versions. Raises
-    ComposeError for files that cannot be published.
+    These are its launch module, support modules and overlays, and the directories
+    of the layers `below`, whose names contain their versions. Raises ComposeError
+    for files that cannot be published.
     """
     from stackbuild.project.modules import module_sources
     from stackbuild.project.overlays import overlay_files
@@ -77,17 +77,17 @@ def inputs_digest(
     lower: Sequence[LayerLock],
     interpreter: str | None,
 ) -> str:
-    """The digest of everything that decides the lock of `layer` (`LayerLock.inputs`).
+    """The digest of all inputs of the lock of `layer` (`LayerLock.inputs`).
 
     `lower` are the locks of the layers below, nearest first; `interpreter` is
-    the sha256 of a runtime's archive. Credentials of indexes do not count.
+    the sha256 of a runtime's archive. Credentials of indexes are not included.
     """
     from stackbuild.lock.indexes import index_settings
 
     target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
     policy = policy_on_chain(stack, layer, platform)
     described = _described(policy)
-    # Builds may read these files, and few layers have such a build.
+    # Builds may read these files; few layers have such a build.
     if any(map(uses_package_root, policy.build_wheel.values())):
         described["package-root"] = contents(stack.directory / "overlays" / layer.name)
     return digest_of(
@@ -107,7 +107,7 @@ def inputs_digest(
 
 
 def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
-    """Where the layers below disagree: what each of them requires, and whether that may break."""
+    """If the layers below disagree: their requirements, and whether these may be unmet."""
     versions: dict[str, object] = {}
     if all(
         versions.setdefault(item.name, item.version) == item.version
@@ -120,7 +120,7 @@ def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
 
 
 def _described(policy: Policy) -> dict[str, object]:
-    """What of `policy` a lock depends on."""
+    """The part of `policy` that a lock depends on."""
     default = Policy()
     return {
         field.key: _plain(getattr(policy, field.attribute))
@@ -131,7 +131,7 @@ def _described(policy: Policy) -> dict[str, object]:
 
 
 def _plain(value: Any) -> Any:
-    """The value of a policy field as JSON can hold it, independent of order."""
+    """The value of a policy field as JSON, independent of order."""
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, tuple):
@@ -152,7 +152,7 @@ def uses_package_root(settings: BuildWheel | None) -> bool:
 def contents(directory: Path) -> list[tuple[str, str]]:
     """Each file below `directory`, with its sha256 (hex).
 
-    Raises OSError for what cannot be read.
+    Raises OSError.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Several failures of one command, told together."""
+"""Several failures of one command in one error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class ManyLocksError(LockError):
-    """What went wrong for several layers or platforms; its `errors`.
+    """The `errors` of several layers or platforms.
 
-    Its exit code is theirs, where they have the same.
+    Its exit code is that of the errors, if it is the same for all.
     """
 
     def __init__(self, errors: Sequence[StackbuildError]) -> None:
@@ -34,7 +34,7 @@ class ManyLocksError(LockError):
 
 
 def raise_all(errors: Sequence[StackbuildError]) -> None:
-    """Raise the only error as it is, several of them as one, and none not at all."""
+    """Raise a single error as it is, and several as one; nothing for none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:

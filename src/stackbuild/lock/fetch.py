@@ -1,4 +1,4 @@
-"""Filling the wheelhouse with the files that locks name, by sha256 from any index."""
+"""Downloads the files that locks name to the wheelhouse, by sha256 from any index."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     _Wanted: TypeAlias = tuple[LockedDistribution, LayerLock]
 
 _DOWNLOADS = 8
-"""At a time; one connection rarely fills a line."""
+"""Concurrent downloads."""
 
 
 def fetch(
@@ -42,10 +42,9 @@ def fetch(
 ) -> dict[str, Path]:
     """The wheel of each file in `locks`, by sha256, downloaded where it is missing.
 
-    A file of the right name and size counts as there. Others are looked up
-    where they were found last, then in the indexes of the spec; with `index`
-    only there, in place of the default index. Raises FetchError and
-    IntegrityError.
+    A file of the right name and size is not downloaded again. Others are looked
+    up at their last known address, then in the indexes of the spec. `index`
+    replaces the default index. Raises FetchError and IntegrityError.
 
     A wheel that was built from source is in no index. `rebuild` puts those that
     are missing into the wheelhouse, each with the lock that names it.
@@ -71,15 +70,15 @@ def fetch(
 def built_elsewhere(item: LockedDistribution, lock: LayerLock, found: str) -> FetchError:
     """The error for a wheel that was built from source, and cannot be built here."""
     return FetchError(
-        "the lock names a wheel that was built from source, and it is not here",
+        "a locked wheel that was built from source is missing",
         layer=lock.layer,
         platform=lock.platform,
         distribution=f"{item.name} {item.version}",
         file=item.wheel.name,
         expected=f"sha256 {item.wheel.sha256}",
         found=found,
-        remedy=f"bring it here with `stackbuild wheel add FILE`, from a {lock.platform} machine"
-        " that has it in its wheelhouse",
+        remedy=f"copy it from the wheelhouse of a {lock.platform} machine, and add it with"
+        " `stackbuild wheel add FILE`",
     )
 
 
@@ -92,7 +91,7 @@ def _wanted(locks: Iterable[LayerLock]) -> dict[str, _Wanted]:
             other, other_lock = names.setdefault(item.wheel.name, (item.wheel, lock))
             if other.sha256 != item.wheel.sha256:
                 raise LockError(
-                    "two locks name different files of one name",
+                    "two locks name different files with the same name",
                     layer=f"{other_lock.layer}, {lock.layer}",
                     platform=f"{other_lock.platform}, {lock.platform}",
                     file=other.name,
@@ -103,7 +102,7 @@ def _wanted(locks: Iterable[LayerLock]) -> dict[str, _Wanted]:
 
 
 def is_in_wheelhouse(workspace: Workspace, file: LockedFile) -> bool:
-    """Whether a file of the name and size of `file` is there."""
+    """Whether the wheelhouse has a file with the name and size of `file`."""
     try:
         return (workspace.wheelhouse / file.name).stat().st_size == file.size
     except FileNotFoundError:
@@ -111,7 +110,7 @@ def is_in_wheelhouse(workspace: Workspace, file: LockedFile) -> bool:
 
 
 class _Fetching:
-    """One filling of the wheelhouse."""
+    """One call of `fetch`."""
 
     def __init__(
         self, stack: Stack, workspace: Workspace, messages: Messages, index: str | None
@@ -123,7 +122,7 @@ class _Fetching:
         self._addresses = Addresses(workspace.addresses)
 
     def run(self, missing: Mapping[str, _Wanted]) -> None:
-        """Download all of `missing`; what fails is told together."""
+        """Download all of `missing`; raises one error for all failures."""
         from stackbuild.files import locked
 
         with locked(self._workspace.wheelhouse / ".lock", self._messages):
@@ -131,7 +130,7 @@ class _Fetching:
                 self._download_found({sha256: missing[sha256] for sha256 in unknown})
 
     def _download_remembered(self, missing: Mapping[str, _Wanted]) -> list[str]:
-        """Download what was found before; returns the sha256 of what could not be had so."""
+        """Download from the cached addresses; returns the sha256 of the files that failed."""
         if self._index is not None:
             return list(missing)
         known = {
@@ -143,7 +142,7 @@ class _Fetching:
         return [sha256 for sha256 in missing if sha256 not in known or sha256 in failed]
 
     def _download_found(self, missing: Mapping[str, _Wanted]) -> None:
-        """Look up where the indexes have `missing`, then download it."""
+        """Look up `missing` in the indexes, then download it."""
         default = partial(default_index, self._workspace.uv)
         pages = IndexPages(default=default, messages=self._messages)
 
@@ -163,7 +162,7 @@ class _Fetching:
         raise_all([failed[sha256] for sha256 in missing if sha256 in failed])
 
     def _look_up(self, pages: IndexPages, item: LockedDistribution, lock: LayerLock) -> str:
-        """Where the indexes of the lock's layer have the wheel of `item`. Raises FetchError."""
+        """The address of the wheel of `item` in the indexes of its layer. Raises FetchError."""
         try:
             files = [offer.file for offer in pages.offers(item.name, self._settings(lock)) or ()]
         except FetchError as error:
@@ -179,7 +178,7 @@ class _Fetching:
         for file in files:
             if file.sha256 == item.wheel.sha256:
                 return file.url
-        # An index that tells no sha256 is believed the name; the download is verified anyway.
+        # Without a sha256 in the index the name is enough; the download is verified anyway.
         for file in files:
             if file.sha256 is None and file.name == item.wheel.name:
                 return file.url
@@ -188,7 +187,7 @@ class _Fetching:
     def _download_all(
         self, urls: Mapping[str, str], missing: Mapping[str, _Wanted]
     ) -> dict[str, StackbuildError]:
-        """Download the files at `urls`; returns what failed, by sha256."""
+        """Download the files at `urls`; returns the errors by sha256."""
         from stackbuild.transport.transfer import download
 
         def run(sha256: str) -> StackbuildError | None:
@@ -209,7 +208,7 @@ class _Fetching:
         return {sha256: error for sha256, error in results.items() if error is not None}
 
     def _downloads(self, missing: Mapping[str, _Wanted]) -> int:
-        """How many downloads may run at a time: one where a layer says so."""
+        """How many downloads may run at a time: one if a layer's `parallel-downloads` is false."""
         policies = (
             self._stack.layers[lock.layer].policy(lock.platform) for _, lock in missing.values()
         )

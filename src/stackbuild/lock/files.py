@@ -1,7 +1,7 @@
-"""Reading and writing the committed lock files, strictly and byte for byte the same.
+"""Reads and writes the committed lock files, strictly and reproducibly.
 
 `pylock.<platform>.toml` is a PEP 751 lock whose wheels are named by a path in
-the wheelhouse, never by an address; what PEP 751 has no place for stands in
+the wheelhouse, never by an address. Values that PEP 751 does not define are in
 `[tool.stackbuild]`.
 """
 
@@ -50,12 +50,12 @@ _RUNTIME_HEADER = """\
 
 
 def lock_path(workspace: Workspace, layer_name: str, platform: Platform) -> Path:
-    """Where the lock of a layer on a platform is."""
+    """The lock file of a layer on a platform."""
     return workspace.layers / layer_name / f"pylock.{platform}.toml"
 
 
 def runtime_lock_path(workspace: Workspace, layer_name: str) -> Path:
-    """Where the archives of a runtime are named."""
+    """The file that names the archives of a runtime."""
     return workspace.layers / layer_name / RUNTIME_FILE
 
 
@@ -68,7 +68,7 @@ def is_ours(path: Path) -> bool:
 def read_lock(path: Path) -> LayerLock:
     """The lock in the file `path`.
 
-    Raises LockError when it is missing, truncated, edited by hand, of a newer
+    Raises LockError if it is missing, truncated, edited by hand, of a newer
     format, or that of another layer or platform.
     """
     values = _load(path)
@@ -136,7 +136,7 @@ def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
 def lock_text(lock: LayerLock, name: str) -> str:
     """The text of the lock file called `name`.
 
-    Raises LockError for a file whose name no lock can have (PEP 751).
+    Raises LockError for a file whose name is not valid in a lock (PEP 751).
     """
     from stackbuild.lock.targets import marker
 
@@ -153,10 +153,10 @@ def lock_text(lock: LayerLock, name: str) -> str:
         parse_packages(values)
     except ReadError as error:
         raise LockError(
-            "a file that was resolved cannot be in a lock",
+            "a resolved file cannot be written to a lock",
             layer=lock.layer,
             platform=lock.platform,
-            expected="names of files as the specifications of wheels and source distributions say",
+            expected="a valid name of a wheel or source distribution",
             found=str(error),
             remedy="require another version of the distribution",
         ) from None
@@ -191,7 +191,7 @@ def _tool_values(lock: LayerLock) -> dict[str, Any]:
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    """The sha256 (hex) of all that a lock says, but for itself and the time of locking."""
+    """The sha256 (hex) of a lock without the checksum itself and the time of locking."""
     tool = values["tool"]["stackbuild"]
     told = {key: value for key, value in tool.items() if key not in (_CHECKSUM, "locked-at")}
     return digest_of({**values, "tool": {**values["tool"], "stackbuild": told}})
@@ -203,7 +203,7 @@ def _load(path: Path) -> dict[str, Any]:
         return tomli.loads(text)
     except FileNotFoundError:
         raise LockError(
-            "there is no such lock", file=path, remedy="run `stackbuild lock`"
+            "the lock does not exist", file=path, remedy="run `stackbuild lock`"
         ) from None
     except OSError as error:
         raise LockError(

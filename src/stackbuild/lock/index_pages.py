@@ -1,7 +1,7 @@
-"""What the package indexes of a layer have of a distribution.
+"""The files of a distribution in the package indexes of a layer.
 
-Each page is asked for at most once in a run. Priority, `explicit`, the
-settings `index-strategy` and `exclude-newer` count as they do for uv.
+Each page is requested at most once in a run. Priority, `explicit` and the
+settings `index-strategy` and `exclude-newer` are applied as in uv.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A wheel or a source distribution that an index has."""
+    """A wheel or a source distribution in an index."""
 
     name: NormalizedName
     version: Version
@@ -42,22 +42,22 @@ class Offer:
 
 
 class IndexPages:
-    """The pages of package indexes. Safe in any thread."""
+    """The pages of package indexes. Thread-safe."""
 
     def __init__(self, *, default: Callable[[], str | None], messages: Messages = SILENT) -> None:
-        """`default` tells the address of the index that counts where the spec has no default."""
+        """`default` returns the address of the default index, if the spec has none."""
         self._default = default
         self._messages = messages
         self._lock = Lock()
         self._pages: dict[tuple[str, NormalizedName | None], Future[Sequence[Offer] | None]] = {}
         self._unreachable: dict[str, UnreachableError] = {}
         self.refusals: dict[NormalizedName, ForbiddenError] = {}
-        """By name: an index that forbids its page, though a later index has one."""
+        """By name: the error of an index that forbids its page, though a later index has one."""
 
     def offers(self, name: NormalizedName, settings: IndexSettings) -> tuple[Offer, ...] | None:
-        """What the indexes of `settings` have of `name`; None where none of them knows it.
+        """The files of `name` in the indexes of `settings`; None if none of them has it.
 
-        Raises FetchError where an index cannot be asked, or refuses to answer,
+        Raises FetchError if an index cannot be reached, or refuses the request,
         and LockError for credentials that are not set.
         """
         every = settings.uv_settings.get("index-strategy", "first-index") != "first-index"
@@ -84,13 +84,13 @@ class IndexPages:
         return tuple(one for one in found if moment is None or _is_before(one.file, moment))
 
     def _tables(self, name: NormalizedName, settings: IndexSettings) -> list[Mapping[str, object]]:
-        """The indexes that `name` is looked up in, in their order."""
+        """The indexes in which `name` is looked up, in order."""
         if name in settings.sources:
             tables = settings.tables()
             return [table for table in tables if table.get("name") == settings.sources[name]]
         default = None if settings.has_default else self._default()
         tables = [table for table in settings.tables(default=default) if "explicit" not in table]
-        # The default index comes last, wherever it stands (as for uv).
+        # The default index comes last, regardless of its position (as in uv).
         return sorted(tables, key=lambda table: "default" in table)
 
     def _page(self, url: str, name: NormalizedName, *, flat: bool) -> Sequence[Offer] | None:
@@ -111,7 +111,7 @@ class IndexPages:
         return [offer for offer in offers if offer.name == name] or None
 
     def _read(self, url: str, name: NormalizedName | None) -> Sequence[Offer] | None:
-        """The page of `name`, or the only page of a flat index."""
+        """Read the page of `name`, or the only page of a flat index."""
         from stackbuild.transport.simple_api import read_directory, read_page
 
         parts = urlsplit(url)
@@ -136,7 +136,7 @@ class IndexPages:
 
 
 def _offer(file: IndexFile) -> Offer | None:
-    """`file` as what its name says; None for a name that is not valid."""
+    """The `Offer` for `file`; None if its name is not valid."""
     from packaging.utils import (
         InvalidSdistFilename,
         InvalidWheelFilename,
@@ -155,14 +155,14 @@ def _offer(file: IndexFile) -> Offer | None:
 
 
 def _newest(name: NormalizedName, settings: Mapping[str, object]) -> datetime | None:
-    """The moment from which on files of `name` do not count."""
+    """The upload time from which on files of `name` are ignored."""
     by_name = cast("Mapping[str, str]", settings.get("exclude-newer-package", {}))
     text = by_name.get(name) or settings.get("exclude-newer")
     return datetime.fromisoformat(str(text)) if text else None
 
 
 def _is_before(file: IndexFile, moment: datetime) -> bool:
-    """Whether `file` was uploaded before `moment`; one of unknown age was not (as for uv)."""
+    """Whether `file` was uploaded before `moment`; False if the time is unknown (as in uv)."""
     try:
         uploaded = datetime.fromisoformat(file.uploaded or "")
     except ValueError:
@@ -170,7 +170,7 @@ def _is_before(file: IndexFile, moment: datetime) -> bool:
     return (uploaded if uploaded.tzinfo else uploaded.replace(tzinfo=UTC)) < moment
 
 
-INDEX_FAILURE = "the package index cannot be asked"
+INDEX_FAILURE = "the package index cannot be read"
 
 
 def index_failure(error: FetchError) -> tuple[str, str]:

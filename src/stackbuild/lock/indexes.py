@@ -1,8 +1,8 @@
-"""The package indexes of a layer, in the words of uv.
+"""The package indexes of a layer, as settings of uv.
 
-An index's name, order and `explicit` decide which distributions it answers
-for; nothing is ever looked up in more than the first index that has it,
-unless the spec sets `index-strategy`.
+An index's name, order and `explicit` decide which distributions it serves. Only
+the first index that has a distribution is used, unless the spec sets
+`index-strategy`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
 
 _PAGES = "max-age=600"
-"""How long uv uses the page of a distribution without asking the index again (RFC 9111)."""
+"""How long uv uses the cached page of a distribution (RFC 9111)."""
 _FILES = "max-age=365000000"
 """How long uv uses the metadata of a file: more than eleven years. Not ``immutable`` (RFC 8246),
-which even uv's option `--refresh` obeys, for some indexes do replace files."""
+which even uv's option `--refresh` obeys, as some indexes replace files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """Where uv looks distributions up for one layer."""
+    """The package indexes of one layer."""
 
     indexes: tuple[PackageIndex, ...]
-    """In order of priority, with their addresses as the spec has them.
-    Without a default one uv's own default comes last."""
+    """In order of priority, with their addresses as in the spec. If none is the
+    default, uv's default comes last."""
     sources: Mapping[NormalizedName, str]
-    """Distribution to the name of the only index it may come from."""
+    """Distribution to the name of the only index that it may come from."""
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     directory: Path = field(default_factory=Path)
-    """What the addresses of directories are relative to."""
+    """The directory that relative addresses start from."""
 
     @property
     def has_default(self) -> bool:
-        """Whether one of them takes the place of uv's own default."""
+        """Whether one of them replaces uv's default."""
         return any(index.default for index in self.indexes)
 
     def tables(
@@ -58,11 +58,10 @@ class IndexSettings:
     ) -> list[dict[str, object]]:
         """The `[[index]]` tables of uv, with credentials.
 
-        `default` is the address of uv's own default index, needed where
-        `has_default` is False. Without `refresh` uv may use pages that
-        are not older than ten minutes, and metadata of any age, whatever the
-        index says of them. (Where a table says so, uv ignores its own option
-        `--refresh`.) Raises LockError as `userinfo` does.
+        `default` is the address of uv's default index, needed if `has_default` is
+        False. Without `refresh` uv may use pages that are not older than ten
+        minutes, and metadata of any age, regardless of the index's headers. (Then
+        uv ignores its option `--refresh`.) Raises LockError as `userinfo` does.
         """
         tables = [_table(index, self._address(index)) for index in self.indexes]
         if default is not None:
@@ -72,12 +71,12 @@ class IndexSettings:
         return [table | {"cache-control": {"api": _PAGES, "files": _FILES}} for table in tables]
 
     def described(self) -> list[object]:
-        """What a lock depends on: neither credentials nor where the project is."""
+        """The part that a lock depends on, without credentials and the project's location."""
         indexes = [_table(index, without_credentials(index.url)) for index in self.indexes]
         return [indexes, dict(sorted(self.sources.items())), dict(self.uv_settings)]
 
     def with_credentials(self, url: str) -> str:
-        """`url` with the user and password of the index on the same host, if it has any."""
+        """`url` with the user and password of the index on the same host, if any."""
         parts = urlsplit(url)
         for index in self.indexes:
             known = urlsplit(index.url)
@@ -117,7 +116,7 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
 
     First those of `priority_indexes`, then explicit ones that a distribution
     of the layer is bound to, then the others in the order of the spec. The
-    layer's additional registries are explicit, whatever they are elsewhere.
+    layer's additional registries are always explicit for it.
     """
     registries = layer.registries
     indexes = [
@@ -148,9 +147,9 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
 
 
 def default_index(cache: Path) -> str | None:
-    """The address of the index that uv asks where it is given none; None if it does not tell.
+    """The address of uv's default index; None if uv does not print it.
 
-    `cache` is uv's cache. Safe in any thread; uv is asked once.
+    `cache` is uv's cache. Thread-safe; uv runs once.
     """
     with _ONE_ASKS:
         return _default_index(cache)
@@ -178,12 +177,12 @@ def _default_index(cache: Path) -> str | None:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with the user and password of each address in it left out."""
+    """`text` without the user and password of each address in it."""
     return re.sub(r"(?<=://)[^/\s`]*@", "", text)
 
 
 def _userinfo(index: PackageIndex) -> str | None:
-    # Imported late, as nothing of it is needed to tell that a lock is current.
+    # Imported late, as a current lock does not need it.
     return userinfo(index)
 
 
@@ -205,7 +204,7 @@ def _table(index: PackageIndex, url: str) -> dict[str, object]:
 
 
 _ONE_ASKS = Lock()
-"""Held while uv is asked for its default index, so that one answer serves all threads."""
+"""Locked while uv runs, so that it runs once for all threads."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KEYRING_SECONDS = 30
 
@@ -235,8 +234,8 @@ def _expanded(text: str, index: PackageIndex) -> str:
         if match[1] not in os.environ:
             raise LockError(
                 f"the environment variable {match[1]} is not set",
-                expected=f"a part of the address of the package index {index.name or ''}".rstrip(),
-                remedy=f"set {match[1]}, or take it out of the address in [[tool.uv.index]]",
+                expected=f"a part of the address of package index {index.name or ''}".rstrip(),
+                remedy=f"set {match[1]}, or remove it from the address in [[tool.uv.index]]",
             )
         return quote(os.environ[match[1]], safe="")
 
@@ -245,7 +244,7 @@ def _expanded(text: str, index: PackageIndex) -> str:
 
 @functools.cache
 def _from_keyring(address: str, user: str) -> str:
-    """The password that the command `keyring` knows; empty where there is none."""
+    """The password from the command `keyring`; empty if there is none."""
     import shutil
     import subprocess
 

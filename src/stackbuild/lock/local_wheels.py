@@ -1,6 +1,6 @@
 """Wheels that were built elsewhere and put into the wheelhouse (`stackbuild wheel add`).
 
-A list beside them tells them from wheels that came there in another way.
+A list in the wheelhouse distinguishes them from other wheels there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AddedWheel:
 
 
 def read_added(wheelhouse: Path) -> list[AddedWheel]:
-    """The wheels that were added, in their order. Raises IntegrityError for a damaged list."""
+    """The added wheels, in their order. Raises IntegrityError for a damaged list."""
     path = wheelhouse / LIST
     try:
         return list(records(_added, _ADDED)(Item("", strictjson.read(path))))
@@ -61,7 +61,7 @@ def read_added(wheelhouse: Path) -> list[AddedWheel]:
         return []
     except (strictjson.JsonError, ReadError) as error:
         raise IntegrityError(
-            "the list of wheels that were added is damaged",
+            "the list of added wheels is damaged",
             file=path,
             found=str(error),
             remedy="remove it, and add the wheels again with `stackbuild wheel add FILE`",
@@ -73,7 +73,7 @@ def _added(file: str, size: int, sha256: str, **metadata: tuple[str, ...]) -> Ad
 
 
 def _wheel_name(item: Item[object]) -> str:
-    """The file name of a wheel, which cannot lead out of the wheelhouse."""
+    """The file name of a wheel, without directories."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     name = item.text()
@@ -113,9 +113,9 @@ def write_added(wheelhouse: Path, wheels: Sequence[AddedWheel]) -> None:
 def find_added(
     wheelhouse: Path, name: NormalizedName, version: Version | None, target: Target
 ) -> AddedWheel | None:
-    """The wheel of a distribution that fits best; of equal ones the one added last.
+    """The best compatible wheel of a distribution; of equal ones the last added.
 
-    None as `version` means any. One whose file is gone does not count.
+    None as `version` means any. Wheels whose file is missing are ignored.
     """
     from packaging.utils import parse_wheel_filename
 

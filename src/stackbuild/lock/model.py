@@ -34,7 +34,7 @@ class WheelAddition:
 
     wheel: LockedFile
     platforms: tuple[Platform, ...]
-    """The platforms of the stack that it fits."""
+    """The platforms of the stack that it is compatible with."""
     stale: tuple[str, ...]
     """Layers, each with its platform, whose locks name another wheel of this distribution."""
 
@@ -53,12 +53,12 @@ class VcsSource:
 
 
 Source = LockedFile | VcsSource
-"""What a wheel is built from: a source distribution, or a commit."""
+"""The source of a wheel: a source distribution or a commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequirement:
-    """A distribution that was there when a wheel was built, pinned to one wheel."""
+    """A distribution in the build environment of a wheel, pinned to one wheel."""
 
     name: NormalizedName
     version: Version
@@ -67,15 +67,15 @@ class BuildRequirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """How a wheel came out of its source, and what it asks for.
+    """How a wheel was built from its source, and its requirements.
 
-    With it a layer can be locked anew where the wheel is not and cannot be built.
+    With it a layer can be locked again without the wheel and without a build.
     """
 
     recipe: str
-    """sha256 (hex) of what the spec decides of the build (`resolve.build_orders.recipe`)."""
+    """sha256 (hex) of the build's inputs (`resolve.build_orders.recipe`)."""
     requirements: tuple[BuildRequirement, ...] | None = None
-    """Sorted by name; None for a wheel that was built elsewhere, and so cannot be built again."""
+    """Sorted by name; None for a wheel that was built elsewhere and cannot be built again."""
     dependencies: tuple[str, ...] = ()
     """Requirements (PEP 508) of the wheel."""
     extras: tuple[str, ...] = ()
@@ -89,17 +89,17 @@ class LockedDistribution:
     version: Version
     wheel: LockedFile
     source: LockedFile | VcsSource | None = None
-    """What the wheel was built from here; None for a wheel of a package index. The wheel of
-    a source is in no index: it is in the wheelhouse, or built again."""
+    """The source of a wheel that was built here; None for a wheel of a package index. A
+    built wheel is in no index: it is in the wheelhouse, or built again."""
     build: Build | None = None
     """Set where `source` is."""
     index: str | None = None
-    """The name of the package index that it comes from, where that has one."""
+    """The name of the package index that it comes from, if it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A distribution that the layer does without, and why."""
+    """A distribution that the layer leaves out, and why."""
 
     name: NormalizedName
     reason: str
@@ -116,17 +116,17 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A requirement of a layer below that is not met, as a nearer layer has another version."""
+    """A requirement of a lower layer that is not met, as a nearer layer has another version."""
 
     name: NormalizedName
     version: Version
     layer: str
-    """What is imported, and the layer that has it."""
+    """The imported version, and its layer."""
     hidden_version: Version
     hidden_layer: str
-    """What meets the requirement, and the layer that has it."""
+    """The version that meets the requirement, and its layer."""
     requirement: str
-    """As it is asked for, without its marker."""
+    """Without its marker."""
     asked_by: str
     """A layer (``other``), or a distribution of one (``lib 1.0 of other``)."""
 
@@ -141,9 +141,9 @@ class LayerLock:
     requirements: tuple[str, ...]
     """The layer's requirements as they were when it was locked."""
     inputs: str
-    """sha256 (hex) of everything that decided this lock; another one means stale."""
+    """sha256 (hex) of all inputs of this lock; if it changes, the lock is stale."""
     version: int
-    """Counts up by one with every change of `digest` (venvstacks' lock_version)."""
+    """Incremented with every change of `digest` (venvstacks' lock_version)."""
     locked_at: str
     """When `digest` last changed, ISO 8601 in UTC."""
     distributions: tuple[LockedDistribution, ...]
@@ -151,19 +151,19 @@ class LayerLock:
     inherited: tuple[Inherited, ...]
     """Sorted by name."""
     digest: str
-    """sha256 (hex) of what is installed: names, versions and files, for a runtime
-    its interpreter too, and for a versioned layer `own`. Independent of time and of
+    """sha256 (hex) of the contents: names, versions and files, for a runtime its
+    interpreter too, and for a versioned layer `own`. Independent of time and of
     the file's formatting."""
     own: str | None = None
-    """sha256 (hex) of what a versioned layer holds beside distributions
-    (`digests.own_digest`); None for the others, whose directory does not tell a version."""
+    """sha256 (hex) of a versioned layer's own files (`digests.own_digest`); None for
+    other layers."""
     interpreter: str | None = None
-    """sha256 (hex) of the interpreter's archive; None for layers that are no
-    runtimes, and for runtimes that are only ever packed from a local one."""
+    """sha256 (hex) of the interpreter's archive; None for other layers, and for runtimes
+    that are always packed from a local interpreter."""
     skipped: tuple[LeftOut, ...] = ()
-    """What `skip` left out here, sorted by name; a skip that met nothing is not in it."""
+    """Distributions that `skip` left out here, sorted by name; without unused skips."""
     omitted: tuple[LeftOut, ...] = ()
-    """What could not be had and was omitted by `strict-missing = false`, sorted by name."""
+    """Distributions that are not available, omitted by `strict-missing = false`, sorted by name."""
 
     conflicts: tuple[Conflict, ...] = ()
     """Requirements that are not met, which `sibling-conflicts = "warn"` allows."""
@@ -171,7 +171,7 @@ class LayerLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaleLock:
-    """A lock that is missing, or that was made from other inputs than those of now."""
+    """A lock that is missing, or that was made from other inputs than the current ones."""
 
     layer: str
     platform: Platform
@@ -186,4 +186,4 @@ class RuntimeLock:
     python_version: Version
     archives: Mapping[Platform, Download]
     from_spec: frozenset[Platform] = frozenset()
-    """Where the archive is one that the spec names, not python-build-standalone's."""
+    """The address of an archive that the spec names; None for python-build-standalone's."""

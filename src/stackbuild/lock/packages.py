@@ -1,8 +1,8 @@
 """The `[[packages]]` of a lock: a wheel of an index, or one built from source.
 
-A wheel is named by its path in the wheelhouse. One that was built has its
-source beside it: as `sdist`, or, since PEP 751 allows no wheel beside `vcs`,
-as `tool.stackbuild.vcs`; how it was built stands in `tool.stackbuild.build`.
+A wheel is named by its path in the wheelhouse. The source of a built wheel is
+`sdist`, or `tool.stackbuild.vcs`, since PEP 751 allows no wheel beside `vcs`.
+How it was built is in `tool.stackbuild.build`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_packages(values: Mapping[str, Any]) -> tuple[LockedDistribution, ...]:
 
 
 def parse_packages(values: Mapping[str, Any]) -> Sequence[Package]:
-    """The packages of any lock of PEP 751. Raises ReadError for contents that are none."""
+    """The packages of any lock of PEP 751. Raises ReadError."""
     from packaging.pylock import Pylock, PylockValidationError
 
     try:

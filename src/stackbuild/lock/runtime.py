@@ -1,7 +1,7 @@
-"""Which archive of which interpreter a runtime gets on each platform.
+"""The archive of a runtime's interpreter on each platform.
 
-The table of python-build-standalone's releases comes with pbs-installer, so
-that locking needs no download.
+The table of python-build-standalone's releases is part of pbs-installer, so
+locking needs no download.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ def lock_runtime(
 ) -> RuntimeLock:
     """The archives of the runtime `layer` for `platforms`, those of `old` kept for the others.
 
-    An archive that the spec names comes first; then that of `old`, as long as
-    it is for the same version and `trusted` says that nobody changed it; then
-    python-build-standalone's newest build of that version. Raises LockError
-    when there is none for some of the platforms.
+    An archive that the spec names comes first; then that of `old`, if it is for
+    the same version and `trusted`; then python-build-standalone's newest build of
+    that version. Raises LockError if some platforms have none.
     """
     settings = layer.runtime_settings or RuntimeSettings()
     kept = old.archives if old and old.python_version == python else {}
@@ -69,7 +68,7 @@ def lock_runtime(
 
 
 def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeLock | None) -> bool:
-    """Whether `lock` has what `lock_runtime` would put there, the table not consulted."""
+    """Whether `lock` is the result of `lock_runtime`, without reading the table."""
     settings = layer.runtime_settings or RuntimeSettings()
     if lock is None or lock.python_version != python:
         return False
@@ -81,9 +80,9 @@ def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeL
 
 def _table() -> Table:
     with warnings.catch_warnings():
-        # The table is read, on import too, with a function that is going away.
+        # Reading and importing the table uses a deprecated function.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # The function, for `PYTHON_VERSIONS` follows an environment variable.
+        # The function, as `PYTHON_VERSIONS` depends on an environment variable.
         from pbs_installer._versions import get_python_versions
 
         versions = get_python_versions(None)
@@ -118,10 +117,11 @@ def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockErro
         f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
         platform=", ".join(missing),
-        expected="a version it has built, such as " + ", ".join(map(str, map(_version, nearest)))
+        expected="a version that it provides, such as "
+        + ", ".join(map(str, map(_version, nearest)))
         if nearest
         else None,
-        remedy="ask for one of these, or name an archive in "
+        remedy="require one of these, or name an archive in "
         f"`[tool.stackbuild.layers.{layer.name}]`",
     )
 

@@ -1,7 +1,7 @@
-"""What a layer is resolved for: a Python version on a platform, at a level of its system.
+"""The target of a resolution: a Python version on a platform, at a level of its system.
 
-The level is the oldest glibc or macOS that the layer has to run on; wheels
-made for a newer one do not count (PEP 600, PEP 425).
+The level is the oldest glibc or macOS that the layer must run on; wheels for
+newer ones are not compatible (PEP 600, PEP 425).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 Level = tuple[int, int]
 
 DEFAULT_LEVELS: dict[str, Level] = {"linux": (2, 28), "macos": (13, 0), "windows": (0, 0)}
-"""uv's own defaults, written down so that another version of uv makes the same lock."""
+"""uv's defaults, fixed here so that other versions of uv make the same lock."""
 
 _UV_GLIBC_MINORS = (17, 28, *range(31, 41))
-"""The levels that uv's `--python-platform` can be asked for."""
+"""The levels that uv's `--python-platform` supports."""
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 _LEGACY_MANYLINUX = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 _WINDOWS_TAGS = {"x86_64": "win_amd64", "aarch64": "win_arm64"}
@@ -41,11 +41,11 @@ class Target:
     platform: Platform
     python: Version
     level: Level
-    """(0, 0) on Windows, where wheels know no levels."""
+    """(0, 0) on Windows, whose tags have no levels."""
 
     @property
     def uv_platform(self) -> str:
-        """Uv's name for it, the nearest one that asks for no newer system."""
+        """Name for uv: the nearest one that requires no newer system."""
         machine = self.platform.machine
         if self.platform.os == "linux":
             minor = max(minor for minor in _UV_GLIBC_MINORS if minor <= self.level[1])
@@ -54,22 +54,22 @@ class Target:
 
     @property
     def uv_environment(self) -> dict[str, str]:
-        """The variables that tell uv what its platform names cannot."""
+        """Variables for uv, for what its platform names do not cover."""
         if self.platform.os == "macos":
             return {"MACOSX_DEPLOYMENT_TARGET": f"{self.level[0]}.{self.level[1]}"}
         return {}
 
     @property
     def markers(self) -> dict[str, str]:
-        """What environment markers see there."""
+        """The environment for markers."""
         return marker_environment(self.platform, str(self.python))
 
     def tags(self) -> Mapping[Tag, int]:
-        """The tags of all wheels that can be installed there, to their rank, the best one's 0."""
+        """The tags of all compatible wheels to their rank; 0 is the best."""
         return _tags(self.platform, (self.python.major, self.python.minor), self.level)
 
     def rank(self, tags: Iterable[Tag]) -> int | None:
-        """The rank of a wheel with `tags`, less being better; None where it does not fit."""
+        """The rank of a wheel with `tags`, lower is better; None if it is not compatible."""
         known = self.tags()
         return min((known[tag] for tag in tags if tag in known), default=None)
 
@@ -89,7 +89,7 @@ def marker(platform: Platform) -> str:
 
 
 def target_of(layer: Layer, platform: Platform, python: Version) -> Target:
-    """The target of `layer` on `platform`. Raises LockError for a level that cannot be met."""
+    """The target of `layer` on `platform`. Raises LockError for an unsupported level."""
     return Target(platform=platform, python=python, level=_level(layer, platform))
 
 
@@ -98,7 +98,7 @@ def _level(layer: Layer, platform: Platform) -> Level:
         level = _parse(layer, layer.linux_target.removeprefix("glibc@"), "glibc@2.28")
         if level < (2, _UV_GLIBC_MINORS[0]) or level[0] != 2:
             raise LockError(
-                "no wheels can be chosen for this `linux_target`",
+                "this `linux_target` is not supported",
                 layer=layer.name,
                 expected=f"glibc@2.{_UV_GLIBC_MINORS[0]} or higher",
                 found=layer.linux_target,
@@ -113,7 +113,7 @@ def _parse(layer: Layer, text: str, example: str) -> Level:
     major, _, minor = text.partition(".")
     if not major.isdecimal() or not (minor or "0").isdecimal():
         raise LockError(
-            "this is no level of an operating system",
+            "not a version of an operating system",
             layer=layer.name,
             expected=f"one such as {example}",
             found=text,
@@ -127,7 +127,7 @@ def _tags(platform: Platform, python: Level, level: Level) -> Mapping[Tag, int]:
 
     interpreter = f"cp{python[0]}{python[1]}"
     platforms = list(_platform_tags(platform, level))
-    # The ABI is given, for packaging would ask the Python that runs stackbuild.
+    # The ABI is given; otherwise packaging uses that of the running Python.
     ranked = [
         *cpython_tags(python, [interpreter], platforms),
         *compatible_tags(python, interpreter, platforms),

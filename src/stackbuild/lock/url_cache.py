@@ -1,7 +1,7 @@
-"""Where files were found, and their sizes: a cache that spares questions to an index.
+"""A cache of the addresses and sizes of files, which saves requests to an index.
 
-An entry never holds credentials; they are taken from the index settings when
-the file is asked for.
+An entry never contains credentials; they are taken from the index settings when
+the file is requested.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a file was, without credentials, and how many bytes it has."""
+    """The address of a file, without credentials, and its size in bytes."""
 
     url: str
     size: int
 
 
 class Addresses:
-    """The entries in a directory, a file for each sha256 (hex)."""
+    """The entries in a directory, one file for each sha256 (hex)."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def get(self, sha256: str) -> Address | None:
-        """What is remembered of a file, or None; a damaged entry counts as none."""
+        """The entry of a file, or None; a damaged entry is ignored."""
         try:
             entry = Item("", strictjson.read(self._path(sha256)))
             return entry.record(Address, {"url": Item.string, "size": Item.count})
@@ -41,7 +41,7 @@ class Addresses:
             return None
 
     def remember(self, sha256: str, address: Address) -> None:
-        """Keep an entry for the next time."""
+        """Save an entry."""
         if self.get(sha256) != address:
             entry = {"url": address.url, "size": address.size}
             atomic_write(self._path(sha256), json.dumps(entry), durable=False)

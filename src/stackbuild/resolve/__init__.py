@@ -1,1 +1,1 @@
-"""How locks are made: requests to uv, layer by layer, and the wheels that they need."""
+"""How locks are made: requests to uv for each layer, and wheels built from source."""

@@ -1,11 +1,10 @@
 """Which requirements the package indexes cannot meet.
 
-uv says in its exit code that requirements have no solution, and why in prose
-that changes from version to version. So the reason is looked up: requirements
-are followed through the pages of the indexes and the metadata of wheels,
-taking of each distribution the newest version that fits. Nothing is tried
-again with another version, as a resolver would do; so what is found here is
-a candidate, which `explain` confirms by another request to uv.
+uv's exit code says that requirements have no solution. Its error text says why,
+but changes from version to version. So the reason is looked up: requirements
+are followed through the pages of the indexes and the metadata of wheels, with
+the newest compatible version of each distribution. Unlike a resolver, this does
+not backtrack. The result is a candidate, which `explain` confirms with uv.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ if TYPE_CHECKING:
     from stackbuild.resolve.request import ResolveRequest
 
 _REQUESTS = 8
-"""At a time; they wait for the index."""
+"""Concurrent downloads of metadata."""
 _PASSES = 40
-"""The longest chain of distributions that need each other."""
+"""The longest chain of dependencies that is followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A requirement, and who has it."""
+    """A requirement, and the distribution that declares it."""
 
     asker: NormalizedName | None
     """None for the layer itself."""
@@ -53,41 +52,41 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
-    """A distribution that no index has as it is needed."""
+    """A required distribution that no index has in a usable form."""
 
     name: NormalizedName
     kind: Literal["project", "version", "wheel", "source"]
-    """What there is none of."""
+    """What is missing: the project, a version, a wheel or a source distribution."""
     wish: Wish
-    """Who needs it; of several, the first whom nothing would do for."""
+    """The requirement that cannot be met; the first of several."""
     is_certain: bool = False
-    """Whether the layer itself asks for what there is none of, so that nothing can help it."""
+    """Whether the layer itself requires it, so that no other version can help."""
     version: Version | None = None
-    """The version that the requirements settle, if they settle one."""
+    """The version that the requirements pin, if any."""
     tags: tuple[str, ...] = ()
-    """What its wheels are for."""
+    """The tags of its wheels."""
     alternative: Version | None = None
     """Another version, which has a wheel for the target."""
     has_source: bool = False
-    """Whether a version that is asked for has a source distribution."""
+    """Whether a required version has a source distribution."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Availability:
-    """What `request` leads to."""
+    """The distributions that `request` leads to, and those that are missing."""
 
     request: ResolveRequest
     pages: IndexPages
     metadata: Metadata
     wishes: dict[NormalizedName, list[Wish]] = field(default_factory=dict)
-    """What is asked for, in the order in which it is met, with everyone who asks."""
+    """All requirements by distribution, in the order in which they are found."""
     lacks: dict[NormalizedName, Lack] = field(default_factory=dict)
     _chosen: dict[NormalizedName, Version | None] = field(default_factory=dict)
     _offers: dict[NormalizedName, Sequence[Offer] | None] = field(default_factory=dict)
     _requires: dict[tuple[NormalizedName, Version], Sequence[str]] = field(default_factory=dict)
 
     def follow(self) -> Availability:
-        """Follow the requirements to their end, or to something that is certainly lacking.
+        """Follow all requirements, until one is certainly not available.
 
         Raises FetchError where an index or the metadata of a wheel cannot be read.
         """
@@ -103,7 +102,7 @@ class Availability:
         return self
 
     def _asked(self) -> dict[NormalizedName, list[Wish]]:
-        """All wishes, as far as distributions are chosen. Those of the layer come first."""
+        """All requirements of the layer, then those of the distributions chosen so far."""
         from packaging.utils import canonicalize_name
 
         request = self.request
@@ -167,7 +166,7 @@ class Availability:
         return self.metadata.of_offer(best, self.request.indexes).requires
 
     def _usable(self, name: NormalizedName) -> list[Offer]:
-        """The wheels that fit the target, or what is built from source instead."""
+        """The compatible wheels, or the source distributions if it is built from source."""
         target = self.request.target
         return [
             offer
@@ -180,7 +179,7 @@ class Availability:
         ]
 
     def specifier(self, name: NormalizedName, wishes: Iterable[Wish] | None = None) -> SpecifierSet:
-        """What `wishes`, or all of them, together ask of the version of `name`."""
+        """The combined specifier of `wishes`, or of all of them, for `name`."""
         from packaging.specifiers import SpecifierSet
 
         if name in self.request.overrides:
@@ -204,7 +203,7 @@ class Availability:
         return sorted(matching, reverse=True)
 
     def _choose(self, name: NormalizedName) -> Version | None:
-        """The version to follow; None where there is none, and what is lacking is noted."""
+        """The version to follow; None if there is none, which is noted as a lack."""
         if name in self.request.built:
             return self.request.built[name].version
         offers = self._offers[name]
@@ -213,7 +212,7 @@ class Availability:
             self.lacks[name] = _lack(name, "project", self.wishes[name][0])
             return None
         asked = self._matching((one for one in offers if not one.file.yanked), specifier)
-        # A version that was withdrawn is used where nothing else is asked for (PEP 592).
+        # A yanked version is used only if it is pinned (PEP 592).
         asked = asked or self._matching(offers, specifier)
         if not asked:
             exact = [one for one in self.wishes[name] if _is_exact(self.specifier(name, [one]))]
@@ -225,7 +224,7 @@ class Availability:
         if both := [version for version in asked if version in {one.version for one in fitting}]:
             preferred = self.request.preferences.get(name)
             return preferred if preferred in both else both[0]
-        # Where `Requires-Python` keeps out all that fit, uv tells it better.
+        # If `Requires-Python` excludes all versions, uv's message is better.
         if not any(offer.version in asked for offer in usable):
             self.lacks[name] = self._unfit(name, asked, fitting)
         return None
@@ -233,7 +232,7 @@ class Availability:
     def _unfit(
         self, name: NormalizedName, asked: Sequence[Version], fitting: Sequence[Offer]
     ) -> Lack:
-        """The lack of a wheel, or of a source distribution, of the versions `asked`."""
+        """The missing wheel, or source distribution, of the versions `asked`."""
         offers = [offer for offer in self._offers[name] or () if offer.version in asked]
         alone = self._unmet(name, self.wishes[name], self._usable(name))
         wish = (alone or self.wishes[name])[0]
@@ -251,7 +250,7 @@ class Availability:
     def _unmet(
         self, name: NormalizedName, wishes: Iterable[Wish], offers: Sequence[Offer]
     ) -> list[Wish]:
-        """Those of `wishes` that none of `offers` meets."""
+        """The `wishes` that none of `offers` meets."""
         return [one for one in wishes if not self._matching(offers, self.specifier(name, [one]))]
 
 
@@ -274,7 +273,7 @@ def _active(
 
 
 def _is_exact(specifier: SpecifierSet) -> bool:
-    """Whether it names one version."""
+    """Whether it pins one version."""
     return any(one.operator in {"==", "==="} for one in specifier)
 
 
@@ -289,7 +288,7 @@ def _runs_on(offer: Offer, python: Version) -> bool:
 
 
 def _tags_of(offers: Iterable[Offer], target: Target) -> tuple[str, ...]:
-    """What keeps wheels from fitting: their platforms, or else their ABI, or else their Python."""
+    """Why wheels are incompatible: their platforms, else their ABI, else their Python."""
     tags: set[Tag] = {tag for offer in offers for tag in offer.tags or ()}
     known = target.tags()
     pairs = {(tag.interpreter, tag.abi) for tag in known}

@@ -1,7 +1,7 @@
-"""The order for a wheel that has to be built, and what the spec decides of a build.
+"""The order for a wheel that must be built, and the settings of its build.
 
-Building needs the layer's interpreter, so `builds` does it, further along the flow;
-locking and fetching are given a `Builder`.
+A build needs the layer's interpreter, so it is done by the package `builds`;
+locking and fetching get a `Builder`.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import BuildWheel, Layer
 
 RECIPE = 1
-"""Goes up when wheels are built in another way, so that all are built again."""
+"""Raised when the way of building changes, so that all wheels are built again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOrder:
-    """A wheel that is wanted: of what, and for which layer and platform."""
+    """A wheel to be built: its source, layer and platform."""
 
     layer: Layer
     target: Target
     name: NormalizedName
     version: Version | None
-    """None for a commit, whose version building tells."""
+    """None for a commit, whose version is known after the build."""
     source: Source
     runtime: RuntimeLock
     indexes: IndexSettings
-    """Where the requirements of the build are looked up."""
+    """The package indexes for the requirements of the build."""
     recipe: str
     url: str | None = None
-    """Where the source distribution is, without credentials; None where that is not known."""
+    """The address of the source distribution, without credentials; None if unknown."""
     requirements: tuple[BuildRequirement, ...] | None = None
-    """What must be there, no more and no less; None where that is to be chosen."""
+    """The exact build requirements; None if they are to be resolved."""
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Versions to choose where nothing speaks against them: those the layer runs with."""
+    """Preferred versions: those that the layer runs with."""
 
     @property
     def platform(self) -> Platform:
@@ -58,12 +58,12 @@ class BuildOrder:
 
     @property
     def settings(self) -> BuildWheel | None:
-        """The way of its own that the spec gives the build."""
+        """The `build-wheel` settings of the spec."""
         return self.layer.policy(self.platform).build_wheel.get(self.name)
 
     @property
     def subject(self) -> str:
-        """For messages: what is built."""
+        """The distribution, for messages."""
         if isinstance(self.source, VcsSource):
             return f"{self.name} (commit {self.source.commit[:12]})"
         return f"{self.name} {self.version}"
@@ -83,7 +83,7 @@ class BuiltWheel:
 Builder: TypeAlias = "Callable[[BuildOrder], BuiltWheel]"
 """Builds the wheel of an order for this machine's platform, or takes it from the cache.
 
-It may be called in any thread, and raises LockError when building fails.
+Thread-safe. Raises LockError if the build fails.
 """
 
 
@@ -94,7 +94,7 @@ def recipe(
     source: Source,
     overlays: Path,
 ) -> str:
-    """The sha256 (hex) of all that the spec and the source decide of a build.
+    """The sha256 (hex) of all inputs of a build from the spec and the source.
 
     `overlays` is the project's directory of overlays. The recipe is the same
     on every machine; two builds of one recipe may differ in the versions of

@@ -1,9 +1,8 @@
 """Why a layer cannot be resolved.
 
-Only uv's exit code, its answers and the pages of the indexes decide; what uv
-says is shown and never read. Whether a layer below, a wheel that was built or
-a distribution that no index has is the reason, is confirmed by asking again
-without it.
+Only uv's exit code, its results and the pages of the indexes decide; uv's error
+text is shown, but not parsed. A possible reason (a layer below, a built wheel or
+a missing distribution) is confirmed by another request to uv without it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explainer:
-    """Finds out why uv has no answer."""
+    """Finds out why uv has no solution."""
 
     uv: Uv
     metadata: Metadata
@@ -49,7 +48,7 @@ class Explainer:
         layer: Layer,
         lower: Sequence[LayerLock],
     ) -> ResolveFailure:
-        """What keeps `layer` from being resolved, `error` being uv's answer to `request`."""
+        """Why `layer` cannot be resolved; `error` is uv's response to `request`."""
         try:
             found = self._cause(request, error, layer, lower)
         except FetchError as unread:
@@ -74,7 +73,7 @@ class Explainer:
             try:
                 answer = self.uv.ask(free)
             except UnresolvableError as other:
-                # Not the layers below are to blame, and without them uv says it more plainly.
+                # The layers below are not the reason; uv's text without them is clearer.
                 error = other
             else:
                 if clash := self._clash(request, answer, layer, lower):
@@ -95,7 +94,7 @@ class Explainer:
         )
 
     def _check_refusals(self, request: ResolveRequest, followed: Availability) -> None:
-        """Raise the refusal of an index that keeps uv from looking further."""
+        """Raise the refusal of an index that prevents uv from continuing."""
         for name, refusal in self.uv.pages.refusals.items():
             alone = replace(request, requirements=(name,), built={}, no_deps=True)
             if name in followed.wishes and not self.uv.solves(alone):
@@ -105,7 +104,7 @@ class Explainer:
         return Availability(request=request, pages=self.uv.pages, metadata=self.metadata).follow()
 
     def _solves(self, request: ResolveRequest, without: Collection[NormalizedName]) -> bool:
-        """Whether the rest can be met where nothing is asked of the distributions `without`."""
+        """Whether the request can be met if all requirements on `without` are ignored."""
         return self.uv.solves(
             replace(
                 request,
@@ -132,15 +131,15 @@ class Explainer:
     def _built_clash(
         self, request: ResolveRequest, followed: Availability
     ) -> ResolveProblem | None:
-        """What was built from source, and is asked for in another version."""
+        """The problem of a distribution that was built, but is required in another version."""
         for name, known in request.built.items():
             wishes = _excluding(followed, name, str(known.version))
             if wishes and self._solves(request, [name]):
                 return ResolveProblem(
-                    message="another version is asked for than the one that is built from source",
+                    message="a version is required that differs from the one built from source",
                     distribution=f"{name} {known.version}",
                     found="; ".join(wishes),
-                    remedy="change the requirement, or the revision that it is built from",
+                    remedy="change the requirement, or the revision of its repository",
                 )
         return None
 
@@ -151,7 +150,7 @@ class Explainer:
         layer: Layer,
         lower: Sequence[LayerLock],
     ) -> ResolveProblem | None:
-        """The pin of a layer below that `layer` cannot live with; `answer` does without it."""
+        """The pin of a lower layer that conflicts with `layer`; `answer` ignores all pins."""
         for item in answer.found:
             pin = request.constraints.get(item.name)
             if pin is None or pin == item.version:
@@ -163,16 +162,16 @@ class Explainer:
             with suppress(FetchError):
                 free = replace(request, constraints={}, preferences=answer.versions)
                 wishes = _excluding(self._follow(free), item.name, str(pin))
-            wishes = wishes or [f"{item.version}, which others need"]
+            wishes = wishes or [f"{item.version}, which other distributions need"]
             reason = [text for text in owner.requirements if _name_of(text) == item.name]
-            because = f", which requires {reason[0]!r}" if reason else ", where others need it"
+            because = f", which requires {reason[0]!r}" if reason else ", for other distributions"
             return ResolveProblem(
-                message=f"{layer.name} needs another {item.name} than {owner.layer} has",
+                message=f"{layer.name} needs another version of {item.name} than {owner.layer} has",
                 distribution=item.name,
                 expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
-                found=f"{layer.name} asks for {'; '.join(wishes)}",
+                found=f"{layer.name} requires {'; '.join(wishes)}",
                 remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
-                f" '{item.name}=={item.version}', with which {layer.name} can be resolved",
+                f" '{item.name}=={item.version}', which {layer.name} can use",
             )
         return None
 
@@ -187,7 +186,7 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveF
             tags = parse_wheel_filename(item.file)[3]
         except InvalidWheelFilename as error:
             problem = ResolveProblem(
-                message="the index offers a wheel with an impossible name",
+                message="the index offers a wheel with an invalid file name",
                 distribution=distribution,
                 found=str(error),
             )
@@ -204,7 +203,7 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveF
 
 
 def _excluding(followed: Availability, name: NormalizedName, version: str) -> list[str]:
-    """Who asks for a version of `name` other than `version`."""
+    """The requirements on `name` that exclude `version`."""
 
     def excludes(wish: Wish) -> bool:
         return not followed.specifier(name, [wish]).contains(version, prereleases=True)
@@ -223,7 +222,7 @@ def _name_of(requirement: str) -> NormalizedName:
 def _lack(
     lack: Lack, layer: Layer, request: ResolveRequest, text: str
 ) -> ResolveProblem | ResolveFailure:
-    """What is said of a distribution that no index has as it is needed."""
+    """The problem of a distribution that is not available."""
     subject = f"{lack.name} {lack.version or ''}".strip()
     if lack.kind == "project":
         return ResolveProblem(
@@ -239,7 +238,7 @@ def _lack(
             message=f"no package index has {wanted}",
             distribution=wanted,
             found=text,
-            remedy="require a version that there is, or add the index that has it",
+            remedy="require an existing version, or add the index that has it",
             absent=True,
         )
     if lack.kind == "source":
@@ -267,7 +266,7 @@ def _lack(
 
 
 def _cleaned(error: UnresolvableError, layer: Layer) -> str:
-    """What uv says, on one line, for people."""
+    """The error text of uv on one line, with the layer's name."""
     text = error.flat.removeprefix("No solution found when resolving dependencies cause: ")
     text = re.sub(r"( @)? file://\S+", "", text)
     return text.replace(project_name(layer.name), layer.name)

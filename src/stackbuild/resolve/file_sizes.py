@@ -1,4 +1,4 @@
-"""The size and sha256 of each file that uv chose, whatever the index tells of them."""
+"""The size and sha256 of each file that uv chose, even if the index omits them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 _REQUESTS = 8
-"""At a time, for each layer; they wait for the index."""
+"""Concurrent downloads for each layer."""
 
 
 class Sizes:
-    """Turns what uv found into locked files, and remembers their addresses."""
+    """Turns uv's results into locked files, and remembers their addresses."""
 
     def __init__(self, workspace: Workspace, messages: Messages) -> None:
         self._addresses = Addresses(workspace.addresses)
@@ -50,7 +50,7 @@ class Sizes:
         return LockedFile(name=item.file, size=size, sha256=sha256)
 
     def _measure(self, item: Found, indexes: IndexSettings) -> tuple[str, int]:
-        """For an index that tells neither: the file itself does."""
+        """Download and measure the file, for an index that gives neither size nor sha256."""
         from stackbuild.transport.transfer import download, sha256_file
 
         with TemporaryDirectory(prefix="stackbuild-") as name:

@@ -1,4 +1,4 @@
-"""Distributions that are built from source: commits of git repositories, and why they are built."""
+"""Distributions that are built from git repositories, and the reasons for source builds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SECONDS = 60
 
 
 class Sources:
-    """The commits of the git repositories that requirements name. Safe in any thread."""
+    """The commits of the git repositories that requirements name. Thread-safe."""
 
     def __init__(self) -> None:
         self._pinned: dict[str, VcsSource] = {}
@@ -42,10 +42,10 @@ class Sources:
     ) -> dict[NormalizedName, VcsSource]:
         """The commit for each of `requirements` that names a repository.
 
-        Those whose marker is not true for `markers` are passed over, and a commit
-        of `kept` stays where the same revision is asked for. Raises FetchError
-        where a repository cannot be asked, and LockError where it has no such
-        revision, or where two addresses are given for one distribution.
+        Requirements whose marker is not true for `markers` are ignored. A commit of
+        `kept` is used again for the same revision. Raises FetchError if a
+        repository cannot be read, and LockError if it has no such revision, or if
+        one distribution has two addresses.
         """
         from packaging.requirements import Requirement
         from packaging.utils import canonicalize_name
@@ -60,7 +60,7 @@ class Sources:
             name = canonicalize_name(item.name)
             if addresses.setdefault(name, item.url) != item.url:
                 raise LockError(
-                    "one distribution cannot come from two addresses",
+                    "one distribution has two addresses",
                     distribution=name,
                     expected=f"one of {without_secrets(addresses[name])}",
                     found=without_secrets(item.url),
@@ -89,10 +89,10 @@ def plain_requirement(text: str) -> str:
 
 
 def pin(address: str) -> VcsSource:
-    """The commit that the address of a requirement (``git+https://…@revision``) means now.
+    """The current commit for the address of a requirement (``git+https://…@revision``).
 
-    A commit may be shortened. Raises FetchError where the repository cannot be asked, and
-    LockError where it has no such branch, tag or commit.
+    A commit may be abbreviated. Raises FetchError if the repository cannot be read, and
+    LockError if it has no such branch, tag or commit.
     """
     url, requested, subdirectory = _parts(address)
     commit = (requested or "").lower()
@@ -107,20 +107,20 @@ def _parts(address: str) -> tuple[str, str | None, str | None]:
     path, at, revision = parts.path.rpartition("@")
     url = urlunsplit(parts._replace(path=path if at else parts.path, fragment=""))
     words = dict(word.partition("=")[::2] for word in parts.fragment.split("&"))
-    # A plus is one here, unlike in forms.
+    # A plus sign is literal here, unlike in HTML forms.
     subdirectory = unquote(words.get("subdirectory", "")) or None
     return url, (revision or None) if at else None, subdirectory
 
 
 def _unchanged(kept: VcsSource | None, address: str) -> VcsSource | None:
-    """`kept`, if the address asks for what it was."""
+    """`kept`, if the address is the same."""
     if kept and (kept.url, kept.requested, kept.subdirectory) == _parts(address):
         return kept
     return None
 
 
 def _commit(url: str, revision: str | None) -> str:
-    """The commit of a branch or tag, of the default branch, or of a shortened commit."""
+    """The commit of a branch or tag, of the default branch, or of an abbreviated commit."""
     wanted = revision or "HEAD"
     names = [wanted] if revision is None else [f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"]
     names += [] if revision is None else [f"refs/heads/{wanted}", wanted]
@@ -152,7 +152,7 @@ def _completed(url: str, short: str) -> str | None:
 
 
 def _git(url: str, *words: str) -> str:
-    """What git prints. Raises FetchError if it cannot read the repository at `url`."""
+    """The output of git. Raises FetchError if it cannot read the repository at `url`."""
     try:
         result = _run_git(*words)
     except FileNotFoundError:
@@ -178,10 +178,10 @@ def _run_git(*words: str) -> subprocess.CompletedProcess[str]:
 
 def _unreachable(url: str, found: str) -> FetchError:
     return FetchError(
-        "the git repository cannot be asked",
+        "the git repository cannot be read",
         file=without_secrets(url),
         found=found,
-        remedy="check its address, and that git can read it without asking for a password",
+        remedy="check its address, and that git can read it without a password prompt",
     )
 
 
@@ -195,5 +195,5 @@ def reason_to_build(name: NormalizedName, layer: Layer, platform: Platform) -> s
     if name in policy.resolution.force_no_binary_list:
         return "it is in resolution.force-no-binary-list"
     if policy.may_build(name):
-        return "it has no fitting wheel, and resolution allows it from source"
+        return "it has no compatible wheel, and `resolution` allows a source build"
     return f"{layer.name} requires a commit of its repository"

@@ -1,4 +1,4 @@
-"""What one layer installs on one platform: the request to uv, under the layer's policy."""
+"""Resolves one layer on one platform, under the layer's policy."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer, Policy
 
 _TRIALS = 8
-"""How many requirements are tried by themselves at a time."""
+"""How many requirements are tried separately at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a layer has, and what it does without."""
+    """The distributions of a layer, and those that it omits."""
 
     own: Sequence[Found] = ()
-    """Wheels of an index."""
+    """Wheels from an index."""
     built: Sequence[LockedDistribution] = ()
     """Wheels that were built from source."""
     inherited: tuple[Inherited, ...] = ()
@@ -44,25 +44,25 @@ class Choice:
 
 @dataclass(slots=True, kw_only=True)
 class LayerResolver:
-    """Makes the choice for one layer on one platform."""
+    """Resolves one layer on one platform."""
 
     uv: Uv
     explainer: Explainer
     obtain: Callable[[NormalizedName, Found | VcsSource], LockedDistribution | ResolveFailure]
-    """How a source becomes a wheel."""
+    """Builds the wheel of a source, or finds it."""
     layer: Layer
     policy: Policy
     lower: Sequence[LayerLock]
     sources: Sources
     commits: Mapping[NormalizedName, VcsSource]
-    """Those of the layer's old lock that stay where the same revision is asked for."""
+    """The commits of the layer's old lock, which are kept for the same revision."""
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
     def choose(self, request: ResolveRequest) -> Choice | ResolveFailure:
-        """The answer to `request`, which holds no policy yet, or why there is none."""
+        """Resolve `request` under the layer's policy."""
         below = _below(self.lower)
-        # What a lower layer brings is there, whoever would do without it.
+        # A distribution of a lower layer cannot be skipped.
         skip = self.policy.skip.keys() - below.keys()
         built = {name: _stand_in(item) for name, item in below.items() if item.source}
         for name, commit in self._commits(request, below).items():
@@ -100,7 +100,7 @@ class LayerResolver:
     def _commits(
         self, request: ResolveRequest, below: Mapping[NormalizedName, LockedDistribution]
     ) -> dict[NormalizedName, VcsSource]:
-        """The commits that the layer itself installs. Raises LockError, FetchError."""
+        """The commits that the layer installs itself. Raises LockError, FetchError."""
         found = {}
         markers = request.target.markers
         kept = dict(self.commits)
@@ -113,7 +113,7 @@ class LayerResolver:
                 found[name] = commit
             elif not isinstance(other.source, VcsSource) or other.source.commit != commit.commit:
                 raise LockError(
-                    f"{self.layer.name} needs another {name} than a layer below has",
+                    f"{self.layer.name} needs another version of {name} than a layer below has",
                     layer=self.layer.name,
                     platform=request.target.platform,
                     distribution=name,
@@ -124,7 +124,7 @@ class LayerResolver:
         return found
 
     def _attempt(self, request: ResolveRequest) -> ResolveResult | ResolveFailure:
-        """Ask, and ask again with what building sources told, until nothing is new."""
+        """Ask uv until the versions and dependencies of all built sources are known."""
         while True:
             outcome = self._asked(request)
             if isinstance(outcome, ResolveFailure):
@@ -159,7 +159,7 @@ class LayerResolver:
     def _build_all(
         self, answer: ResolveResult, request: ResolveRequest
     ) -> list[tuple[NormalizedName, StandIn]] | ResolveFailure:
-        """Build those sources of `answer` that were not built yet; what they depend on."""
+        """Build the new sources of `answer`; returns their dependencies."""
         known = {name: item.version for name, item in request.sources}
         told = []
         for item in answer.found:
@@ -174,7 +174,7 @@ class LayerResolver:
         return told
 
     def _broken(self, request: ResolveRequest) -> dict[NormalizedName, str]:
-        """The requirements that cannot be had by themselves, each with the reason."""
+        """The requirements that cannot be met even separately, each with the reason."""
 
         def reason(text: str) -> str | None:
             outcome = self._attempt(replace(request, requirements=(text,)))
@@ -206,7 +206,7 @@ class LayerResolver:
 def split(
     found: Mapping[NormalizedName, Version], lower: Sequence[LayerLock]
 ) -> tuple[dict[NormalizedName, Version], tuple[Inherited, ...]]:
-    """What the layer installs itself, and what it takes from the layers below."""
+    """Split into the layer's own distributions and those of the layers below."""
     owners: dict[NormalizedName, str] = {}
     for lock in lower:
         for item in lock.distributions:
@@ -221,7 +221,7 @@ def split(
 
 
 def _below(lower: Sequence[LayerLock]) -> dict[NormalizedName, LockedDistribution]:
-    """The distributions of the layers below; the nearest layer's count."""
+    """The distributions of the layers below; the nearest layer has priority."""
     found: dict[NormalizedName, LockedDistribution] = {}
     for lock in lower:
         for item in lock.distributions:

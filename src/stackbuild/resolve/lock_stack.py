@@ -1,4 +1,4 @@
-"""Locking a stack: bringing all its locks up to date, or telling which are not."""
+"""Updates the locks of a stack, or reports which are stale."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     """Lock `layers` and those below them; see `api.Project.lock`.
 
     With `check` nothing is resolved and nothing written. Locks of layers and platforms that
-    left the spec are removed. `builder` builds wheels from source; without one a layer that
-    needs that is refused.
+    left the spec are removed. `builder` builds wheels from source; without it, a layer that
+    needs a source build is refused.
     """
     pairs = select(stack, layers, platforms)
     locks = Locks(stack, workspace)
@@ -80,7 +80,7 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
         leftovers=tuple(path.relative_to(workspace.project).as_posix() for path in leftovers),
         warnings=(
             *(
-                f"{layer.name} is left alone: it is made for {', '.join(layer.platforms)}, and the"
+                f"{layer.name} is not locked: it is made for {', '.join(layer.platforms)}, and the"
                 f" stack for {', '.join(locks.stack.platforms)}"
                 for layer in left_alone(locks.stack)
             ),
@@ -96,7 +96,7 @@ def _names(
     pairs: Sequence[tuple[Layer, Platform]],
     layers: Sequence[str],
 ) -> frozenset[NormalizedName]:
-    """The distributions called `words`, which one of `layers` must have or require already."""
+    """The distributions named `words`, which one of `layers` must have or require."""
     if not words:
         return frozenset()
     from packaging.utils import canonicalize_name

@@ -1,7 +1,7 @@
-"""What wheels require (core metadata), without downloading them.
+"""The core metadata of wheels, without downloading the whole wheels.
 
-The metadata of a wheel is read from the wheelhouse, from the index (PEP 658),
-or out of the wheel on the index. It is kept by the wheel's sha256.
+It is read from the wheelhouse, from the index (PEP 658), or from the wheel on
+the index by range requests, and cached by the wheel's sha256.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 _REQUESTS = 8
-"""At a time, for each layer; they wait for the index."""
+"""Concurrent downloads for each layer."""
 _LONGEST = 16 << 20
 _READ_AHEAD = 64 * 1024
 
@@ -49,7 +49,7 @@ class Described:
 
 
 class Metadata:
-    """Reads and remembers the metadata of wheels. Safe in any thread."""
+    """Reads and caches the metadata of wheels. Thread-safe."""
 
     def __init__(self, workspace: Workspace, messages: Messages, pages: IndexPages) -> None:
         self._workspace = workspace
@@ -61,16 +61,16 @@ class Metadata:
     def of(
         self, layer: str, items: Sequence[LockedDistribution], indexes: IndexSettings
     ) -> dict[NormalizedName, Described]:
-        """What is known of `items`, which `layer` has from `indexes`.
+        """The metadata of `items`, which `layer` has from `indexes`.
 
-        Raises FetchError where no index has the wheel of one of them.
+        Raises FetchError if no index has the wheel of one of them.
         """
         with ThreadPoolExecutor(_REQUESTS) as pool:
             found = pool.map(lambda item: self._described(layer, item, indexes), items)
             return {item.name: one for item, one in zip(items, found, strict=True)}
 
     def of_offer(self, offer: Offer, indexes: IndexSettings) -> Described:
-        """What is known of a wheel that one of `indexes` has. Raises FetchError."""
+        """The metadata of a wheel that one of `indexes` has. Raises FetchError."""
         file = offer.file
         if (known := self._of_offers.get(file.url)) is None:
             kept = self._kept(file.sha256) if file.sha256 else None
@@ -112,7 +112,7 @@ class Metadata:
         urls = [offer.file.url for offer in offers if offer.file.sha256 == wheel.sha256]
         if known or urls:
             url = known.url if known else urls[0]
-            # Some indexes serve the metadata beside the wheel without saying so.
+            # Some indexes serve the metadata beside the wheel without announcing it.
             return IndexFile(name=wheel.name, url=url, size=wheel.size, has_metadata=True)
         raise FetchError(
             "no package index has the wheel that the lock names, to read its metadata",
@@ -125,7 +125,7 @@ class Metadata:
         )
 
     def _received(self, file: IndexFile, version: str, indexes: IndexSettings) -> bytes:
-        """METADATA of the wheel `file`, beside it (PEP 658) or out of it."""
+        """METADATA of the wheel `file`, from the index (PEP 658) or from the wheel."""
         if path := path_of(urlsplit(file.url)):
             return _inside(path, file.name)
         from stackbuild.transport.ranges import content_length, read_bytes
@@ -178,7 +178,7 @@ def _inside(wheel: Path | IO[bytes], name: str) -> bytes:
 
 
 class _Remote(io.RawIOBase):
-    """A file on a server, of which only those parts are fetched that are read."""
+    """A file on a server, read by range requests."""
 
     def __init__(self, url: str, size: int) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""The ways in which a layer cannot be resolved, and the error that tells each of them.
+"""The problems of resolving a layer, and their errors.
 
 The same problem on several platforms is one error.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveProblem:
-    """What a layer cannot be resolved for; equal on all platforms that it concerns."""
+    """Why a layer cannot be resolved; equal on all platforms with the same problem."""
 
     kind: type[StackbuildError] = LockError
     message: str
@@ -51,9 +51,9 @@ class MissingWheel:
     """A distribution without a wheel for the target."""
 
     distribution: str
-    """Its name and version, as far as the requirements settle one."""
+    """Its name, with its version if the requirements pin one."""
     asked: str
-    """Who asks for it."""
+    """The requirement on it, for messages."""
     has_source: bool = False
     """Whether it could be built from a source distribution."""
 
@@ -89,13 +89,13 @@ class ResolveFailure:
     problem: ResolveProblem | MissingWheel | StackbuildError
     target: Target | None = None
     tags: tuple[str, ...] = ()
-    """What wheels there are for, where one is missing."""
+    """The platform tags of the wheels that exist, if one is missing."""
     alternative: str | None = None
     """Another version that has a wheel for this platform."""
 
     @property
     def is_missing(self) -> bool:
-        """Whether a distribution cannot be had, which a layer may do without."""
+        """Whether a distribution is not available, which `strict-missing = false` allows."""
         if isinstance(self.problem, ResolveProblem):
             return self.problem.absent
         return isinstance(self.problem, MissingWheel)

@@ -1,4 +1,4 @@
-"""What locking changed: the difference of two sets of locks."""
+"""The changes of `stackbuild lock`: the difference of two sets of locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ChangeState = Literal["new", "changed", "renewed", "current"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What became of one lock. Names and versions are text, for printing."""
+    """The change of one lock. Names and versions are text, for printing."""
 
     layer: str
     platform: Platform
@@ -38,24 +38,24 @@ class Change:
     refiled: tuple[tuple[str, str], ...] = ()
     """Name and version, unchanged but for the file."""
     interpreter: bool = False
-    """Whether a runtime's archive is another one than before."""
+    """Whether a runtime's archive changed."""
     own: bool = False
     """Whether the modules, the overlays or a version below a versioned layer changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockReport:
-    """What `stackbuild lock` did, or with `--check` what it would have to do."""
+    """The result of `stackbuild lock`, or of `--check`."""
 
     changes: tuple[Change, ...] = ()
     stale: tuple[StaleLock, ...] = ()
     """With `check`: the locks that are missing or stale."""
     locks: tuple[LayerLock, ...] = ()
-    """As they are now; with what each of them leaves out."""
+    """The current locks, including the distributions that each leaves out."""
     leftovers: tuple[str, ...] = ()
     """Locks of what is no longer in the spec, relative to the project; removed unless `check`."""
     warnings: tuple[str, ...] = ()
-    """What may not be meant."""
+    """Settings that may be mistakes."""
 
 
 def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
@@ -109,9 +109,9 @@ def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
 def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tuple[str, ...]:
     """A sentence for each skip of the spec that no lock needs.
 
-    `current` are the locks that were just looked at; those of other layers,
-    which a shared skip may concern as well, are taken from `locks`. Nothing
-    is said of a skip while a layer that it concerns is not locked.
+    `current` are the locks of this run; a shared skip may also be used by other
+    layers, whose locks are taken from `locks`. A skip is not reported while one
+    of its layers is not locked.
     """
     by_pair = {(lock.layer, lock.platform): lock for lock in current}
     met: dict[tuple[str, str], bool] = {}
@@ -125,7 +125,7 @@ def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tup
             used = lock is None or any(item.name == name for item in lock.skipped)
             met[key] = met.get(key, False) or used
     return tuple(
-        f"{place}: nothing needs {name} there, so it need not be skipped"
+        f"{place}: no distribution needs {name} there; remove this skip"
         for (place, name), used in met.items()
         if not used
     )

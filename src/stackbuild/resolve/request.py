@@ -1,4 +1,4 @@
-"""What uv is asked, and the files that ask it: settings, requirements, pins and stand-ins."""
+"""A request to uv, and its files: settings, requirements, pins and stub wheels."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
     from stackbuild.lock.targets import Target
 
 ANSWER = "pylock.answer.toml"
-"""The file that uv answers in."""
+"""The file that uv writes the resolution to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
-    """What uv is asked."""
+    """A resolution to ask uv for."""
 
     layer: str
     requirements: tuple[str, ...]
     target: Target
     indexes: IndexSettings
     constraints: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Versions that no other may take the place of."""
+    """Required versions: the pins of the layers below."""
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Versions to take where nothing speaks against them."""
+    """Preferred versions."""
     stand_ins: Collection[NormalizedName] = ()
-    """Distributions that are left out, also where others require them."""
+    """Distributions that are left out, also if others require them."""
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """Distribution to the specifier that counts instead of all others."""
+    """Distribution to the specifier that replaces all others."""
     without_dependencies: Collection[NormalizedName] = ()
     """Distributions whose dependencies are not followed."""
     from_source: Collection[NormalizedName] = ()
-    """Distributions whose source distributions count, and not their wheels."""
+    """Distributions that are resolved from source distributions only."""
     sources: Collection[tuple[NormalizedName, StandIn]] = ()
-    """What is known of source distributions; others count as without dependencies."""
+    """Known metadata of source distributions; others are treated as without dependencies."""
     built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
-    """Distributions that are not looked up, since they were built from source."""
+    """Distributions that are not looked up, as they were built from source."""
     no_deps: bool = False
     refresh: bool = False
-    """Ask the indexes anew, whatever they allow to be remembered."""
+    """Ask the indexes again, even for pages that may be cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,11 @@ class Found:
     """Without credentials."""
     sha256: str | None
     size: int | None
-    """In bytes, where the index tells."""
+    """In bytes, if the index gives it."""
 
 
 def project_name(layer: str) -> str:
-    """The name that a layer has in uv's messages, which no distribution has."""
+    """The name of a layer in uv's messages, which is no distribution's."""
     return "layer-" + re.sub(r"[^a-z0-9]+", "-", layer.lower()).strip("-")
 
 
@@ -77,7 +77,7 @@ def write_request(
     fixed: Mapping[NormalizedName, Found],
     directory: Path,
 ) -> None:
-    """Write the files that ask `request` into `directory`, where uv runs.
+    """Write the files of `request` into `directory`, where uv runs.
 
     `tables` are the package indexes, `fixed` the wheels of overridden
     distributions that are bound to an index.
@@ -95,7 +95,7 @@ def write_request(
         },
         "tool": {
             "uv": {
-                # A workspace of its own, so that no directory above is searched for one.
+                # A workspace, so that uv does not search the parent directories for one.
                 "workspace": {},
                 "index": tables,
                 "sources": {
@@ -112,13 +112,13 @@ def write_request(
         for name, version in request.constraints.items()
         if name not in request.stand_ins and name not in request.built
     ]
-    # A constraint asks for nothing by itself: they come in where somebody needs them.
+    # A constraint requires nothing by itself; it applies if a distribution is needed.
     pins += [f"{line}\n" for line in _built(request, directory)]
     (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
     overrides = "".join(f"{line}\n" for line in _overrides(request, fixed, directory))
     (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
     if request.preferences:
-        # uv prefers the versions that the output file holds already.
+        # uv prefers the versions in an existing output file.
         packages = [
             {"name": name, "version": str(version)} for name, version in request.preferences.items()
         ]
@@ -127,7 +127,7 @@ def write_request(
 
 
 def _metadata(request: ResolveRequest) -> Iterator[dict[str, object]]:
-    """What uv takes for the metadata of distributions, instead of reading or building it."""
+    """The metadata of distributions for uv, so that it does not read or build them."""
     bare = {*request.without_dependencies, *request.from_source}
     for name in sorted(bare):
         yield {"name": name, "requires-dist": []}

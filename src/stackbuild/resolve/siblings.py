@@ -1,7 +1,7 @@
-"""Layers side by side that have different versions of a distribution.
+"""Sibling layers that have different versions of a distribution.
 
-The nearest layer's version is the one that is imported. A `Conflict` is a
-requirement of a layer below, or of a distribution there, that it does not meet.
+The nearest layer's version is imported. A `Conflict` is a requirement of a layer
+below, or of a distribution there, that this version does not meet.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """A version that is not imported, as a nearer layer has another one."""
+    """A version that is not imported, because a nearer layer has another one."""
 
     name: NormalizedName
     version: str
     layer: str
-    """What is imported, and where it is."""
+    """The imported version, and its layer."""
     hidden_version: str
     hidden_layer: str
 
@@ -59,7 +59,7 @@ def shown(chain: Iterable[LayerLock]) -> Shown:
 
 
 def hidden(lower: Sequence[LayerLock]) -> list[Hidden]:
-    """The distributions of `lower`, nearest layer first, that layers there disagree on."""
+    """The distributions that `lower`, nearest layer first, have in different versions."""
     nearest = shown(lower)
     return [
         Hidden(
@@ -82,13 +82,13 @@ def find_conflicts(
     lower: Sequence[LayerLock],
     describe: Describe,
 ) -> tuple[Conflict, ...]:
-    """The requirements that hold in a layer below and that `layer` breaks.
+    """The requirements that are met in a layer below, but not in `layer`.
 
     `lower` are the locks of the layers below `layer`, nearest first. `describe`
     gives the metadata of distributions of a layer.
     """
     nearest = shown(lower)
-    # Of the files, for a commit may have the version of a release.
+    # Files are compared, as a commit may have the version of a release.
     if all(
         item.wheel == nearest[item.name][1].wheel for lock in lower for item in lock.distributions
     ):
@@ -142,7 +142,7 @@ def _broken(
     nearest: Shown,
     overrides: Mapping[NormalizedName, str],
 ) -> Iterator[Conflict]:
-    """Those of the `wishes` of a layer that see another version here than in the layer's `own`."""
+    """The `wishes` of a layer that get another version here than in the layer's `own` chain."""
     from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
 
@@ -186,7 +186,7 @@ def conflict_problem(layer: Layer, conflicts: Sequence[Conflict]) -> ResolveProb
                 for one in conflicts
             )
         ),
-        remedy=f"let {first.layer} and {first.hidden_layer} require the same version of"
-        f" {first.name}; or accept that these requirements are not met, with"
+        remedy=f"make {first.layer} and {first.hidden_layer} require the same version of"
+        f" {first.name}; or accept the unmet requirements with"
         f' `sibling-conflicts = "warn"` in [tool.stackbuild.layers.{layer.name}]',
     )

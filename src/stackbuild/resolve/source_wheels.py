@@ -1,4 +1,4 @@
-"""Turning a source that a layer needs into a wheel: kept, added, or built now."""
+"""The wheel of a source that a layer needs: locked, added, or built now."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 class _Renewed(Protocol):
     def concerns(self, name: NormalizedName) -> bool:
-        """Whether a distribution is built anew, though the old lock has a wheel of it."""
+        """Whether a distribution is built again, though the old lock has a wheel of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obtainer:
-    """Obtains the wheels of one layer on one platform."""
+    """Gets the wheels of sources for one layer on one platform."""
 
     workspace: Workspace
     sizes: Sizes
@@ -58,19 +58,19 @@ class Obtainer:
     indexes: IndexSettings
     runtime: RuntimeLock
     old: Mapping[NormalizedName, LockedDistribution]
-    """What the layer's lock has so far."""
+    """The distributions in the layer's old lock."""
     renewed: _Renewed
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """The versions of the layers below, which a build had better see."""
+    """The versions of the layers below, which builds prefer."""
 
     def obtain(
         self, name: NormalizedName, found: Found | VcsSource
     ) -> LockedDistribution | ResolveFailure:
         """The wheel of the source `found`, in the wheelhouse if it is a new one.
 
-        A wheel that the lock has stays while source and recipe are the same,
-        so that other changes of the spec need neither compiler nor machine.
-        Raises LockError when building fails, FetchError and IntegrityError.
+        A locked wheel is kept while source and recipe are the same, so that other
+        changes of the spec need no build. Raises LockError if a build fails,
+        FetchError and IntegrityError.
         """
         source: LockedFile | VcsSource
         version, url = None, None
@@ -130,7 +130,7 @@ class Obtainer:
 def fetch_sdist(
     source: LockedFile, order: BuildOrder, workspace: Workspace, messages: Messages
 ) -> Path:
-    """The source distribution of `order` in the wheelhouse, downloaded if it is not there.
+    """The source distribution of `order` in the wheelhouse, downloaded if missing.
 
     Raises FetchError and IntegrityError.
     """
@@ -147,14 +147,14 @@ def fetch_sdist(
 
 
 def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform) -> ResolveProblem:
-    """The refusal to build for another platform than this machine's."""
+    """The problem of a source build for another platform than this machine's."""
     return ResolveProblem(
-        message=f"{subject} has to be built from source, each platform's wheel on a machine of it",
+        message=f"{subject} must be built from source on a machine of each platform",
         distribution=name,
         found=f"this machine is {host_platform()}; {reason_to_build(name, layer, platform)}",
         remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine (on"
-        " this one, if the wheel is for any platform), and bring the wheel from its wheelhouse"
-        " here with `stackbuild wheel add FILE`; or leave the"
+        " this one, if the wheel is for any platform), copy the wheel from its wheelhouse, and"
+        " add it here with `stackbuild wheel add FILE`; or leave the"
         f" platform out of the `platforms` of {layer.name}",
         absent=True,
     )
@@ -168,11 +168,11 @@ def rebuild(
     *,
     index: str | None = None,
 ) -> None:
-    """Build those of `missing` that can be built here, of exactly what they were built of.
+    """Build the wheels of `missing` again, with the locked build requirements.
 
-    `index` takes the place of the default index. Raises FetchError for one of
-    another platform, or built elsewhere; IntegrityError for one that comes out
-    differently; LockError when building fails.
+    `index` replaces the default index. Raises FetchError for a wheel of another
+    platform, or built elsewhere; IntegrityError for a wheel that differs from
+    the locked one; LockError if a build fails.
     """
     errors: list[StackbuildError] = []
     for item, lock in missing:
@@ -223,21 +223,21 @@ def _rebuild(
     built = builder(order)
     if built.wheel.sha256 != item.wheel.sha256:
         raise IntegrityError(
-            f"{item.name} {item.version} was built again, and came out differently",
+            f"{item.name} {item.version} was built again, and differs from the locked wheel",
             layer=lock.layer,
             platform=lock.platform,
             distribution=item.name,
             file=item.wheel.name,
             expected=f"sha256 {item.wheel.sha256}",
             found=f"sha256 {built.wheel.sha256} ({built.wheel.name})",
-            remedy="bring the wheel that was locked here with `stackbuild wheel add FILE`, or lock"
+            remedy="add the locked wheel with `stackbuild wheel add FILE`, or lock"
             f" this one with `stackbuild lock --upgrade-package {item.name}`",
         )
     atomic_copy(built.path, workspace.wheelhouse / built.wheel.name)
 
 
 def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str:
-    """Where the indexes have the source distribution. Raises FetchError."""
+    """The address of the source distribution. Raises FetchError."""
     pages = IndexPages(default=partial(default_index, workspace.uv))
     for offer in pages.offers(order.name, order.indexes) or ():
         if offer.file.sha256 in (None, source.sha256) and offer.file.name == source.name:

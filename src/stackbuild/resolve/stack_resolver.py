@@ -1,7 +1,7 @@
-"""Resolving what is stale, all layers and platforms at the same time.
+"""Resolves all stale layers and platforms concurrently.
 
-A layer waits for those below it, whose versions bind it, and listens to its
-own first platform, whose versions it prefers.
+A layer waits for the layers below it, whose versions are its constraints, and
+for its first platform, whose versions it prefers.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     Pair = tuple[str, Platform]
 
 _WRITERS = 8
-"""Locks that are written at a time; each waits for the disk."""
+"""Locks that are written concurrently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """Which versions of the old locks do not count."""
+    """The versions of the old locks that are not kept."""
 
     everything: bool = False
     names: Collection[str] = ()
     layers: Collection[str] | None = None
-    """The layers whose locks are meant; None means all of them."""
+    """The layers to upgrade; None means all of them."""
 
     def of(self, layer: str) -> Upgrade:
         """The part that concerns the lock of `layer`."""
@@ -80,13 +80,13 @@ class Upgrade:
         }
 
     def concerns(self, name: NormalizedName) -> bool:
-        """Whether the distribution `name` is chosen or built anew."""
+        """Whether the distribution `name` is resolved or built again."""
         return self.everything or name in self.names
 
 
 @dataclass(frozen=True, slots=True)
 class _Untried:
-    """A layer that was not resolved, as one below it could not be."""
+    """A layer that was not resolved, because a layer below failed."""
 
 
 _Outcome = LayerLock | ResolveFailure | _Untried
@@ -124,7 +124,7 @@ class StackResolver:
         self._notes: dict[str, None] = {}
 
     def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
-        """Resolve, then write all locks, or tell what is wrong."""
+        """Resolve, then write all locks, or report the problems."""
         self._lock_runtimes(pairs)
         outcomes = self._resolve_all(pairs)
         failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ResolveFailure)]
@@ -167,7 +167,7 @@ class StackResolver:
         raise_all(errors)
 
     def _resolve_all(self, pairs: Sequence[tuple[Layer, Platform]]) -> dict[Pair, _Outcome]:
-        # Whatever a task waits for comes before it, so that the oldest unfinished
+        # A task is submitted after those that it waits for, so that the oldest unfinished
         # task never waits for one that has no thread yet.
         with (
             self._messages.task("locking", len(pairs), unit="locks") as task,
@@ -236,7 +236,7 @@ class StackResolver:
         )
 
     def _with_own(self, old: LayerLock, own: str | None) -> LayerLock:
-        """`old` with the same distributions, where only files of the layer's own changed."""
+        """`old` with the same distributions, if only the layer's own files changed."""
         return replace(
             old,
             version=old.version + 1,
@@ -252,7 +252,7 @@ class StackResolver:
         names = {one.name for one in found}
         for one in hidden(lower):
             if one.name not in names:
-                text = f"in {layer.name}, {one}; what is required of {one.name} is met all the same"
+                text = f"in {layer.name}, {one}; all requirements on {one.name} are still met"
                 self._notes[text] = None
         return found
 
@@ -268,7 +268,7 @@ class StackResolver:
         own: Sequence[LockedDistribution],
         lower: Sequence[LayerLock],
     ) -> None:
-        """Warn of extras that `layer` asks for and the distributions do not have."""
+        """Warn of extras that `layer` requires and the distributions do not have."""
         from packaging.utils import canonicalize_name
 
         items = {
@@ -288,7 +288,7 @@ class StackResolver:
     def _choose(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> Choice | ResolveFailure:
-        """What the layer installs itself, and what it takes from the layers below."""
+        """Resolve the layer: its own distributions, and those of the layers below."""
         for text in _brought(layer, platform, lower):
             self._warnings[text] = None
         requirements = self._stack.requirements_for(layer, platform)
@@ -336,15 +336,15 @@ class StackResolver:
 
         choice = choose(request)
         if isinstance(choice, Choice) and _has_replaced_files(choice, old) and not upgrade:
-            # uv may have read the metadata of the files that were there before.
+            # uv may have cached the metadata of the replaced files.
             return choose(replace(request, refresh=True))
         return choice
 
     def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
         """The versions on the layer's first platform; none if that is `platform`.
 
-        The others wait for it. So they agree with it where they can, and find the
-        pages of the indexes in uv's cache instead of all asking for them at once.
+        The other platforms wait for it. So they get the same versions if possible,
+        and find the pages of the indexes in uv's cache.
         """
         for first in layer.platforms:
             if first == platform:
@@ -379,7 +379,7 @@ class StackResolver:
 
 
 def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
-    """The versions that the layers below settle; the nearest layer's count, as on import."""
+    """The versions of the layers below; the nearest layer has priority, as on import."""
     pins: dict[NormalizedName, Version] = {}
     for lock in lower:
         for item in lock.distributions:
@@ -388,7 +388,7 @@ def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
 
 
 def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:
-    """Whether a file of `choice` has the name of one in `old`, and other contents."""
+    """Whether a file of `choice` has the name of one in `old`, but other contents."""
     known = {item.wheel.name: item.wheel.sha256 for item in old.distributions} if old else {}
     return any(
         item.sha256 and item.sha256 != known.get(item.file, item.sha256) for item in choice.own
@@ -396,8 +396,8 @@ def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:
 
 
 def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Iterator[str]:
-    """Which skips of `layer` come too late."""
+    """Warnings for skips of `layer` that a lower layer makes ineffective."""
     for lock in reversed(lower):
         for item in lock.distributions:
             if item.name in layer.policy(platform).skip:
-                yield f"{layer.name} on {platform} cannot skip {item.name}: {lock.layer} brings it"
+                yield f"{layer.name} on {platform} cannot skip {item.name}: it is in {lock.layer}"

@@ -1,10 +1,10 @@
-"""Wheels without files that stand in for distributions, so that uv resolves without them.
+"""Stub wheels: wheels without files that replace distributions in a resolution.
 
-A requirement that is overridden by the address of such a wheel is met by it,
-whoever asks; and uv's answer holds it only if somebody does. So one request
-both leaves a distribution out and tells whether it was needed. And a
-distribution that was built from source, which no index has, is a constraint with
-its real version and dependencies, so that it has to be what others ask for.
+A requirement that is overridden by the address of a stub wheel is always met.
+The resolution contains the stub only if a distribution requires it. So one
+request leaves a distribution out and shows whether it was needed. A distribution
+that was built from source, which no index has, is a constraint with its real
+version and dependencies, so that it must meet the requirements on it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIn:
-    """What uv is told of a distribution that it cannot look up."""
+    """The metadata of a distribution that uv cannot look up."""
 
     version: Version
     dependencies: tuple[str, ...] = ()

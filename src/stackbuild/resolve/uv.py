@@ -1,8 +1,8 @@
-"""Asking uv which distributions meet a set of requirements.
+"""Resolves requirements with uv.
 
-uv runs as a subprocess that sees none of the host's settings: no UV_* or
-PIP_* variable and no configuration file but the one written for the request.
-Proxies, certificates and the user's netrc stay in force.
+uv runs as a subprocess without the host's settings: no UV_* or PIP_* variable,
+and no configuration file except the one written for the request. Proxies,
+certificates and the user's netrc still apply.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 _RUNS_PER_PROCESSOR = 3
-"""uv mostly waits for the index, so that more runs than processors pay. With four, a resolver
-of names was seen to drop requests, which costs 5 s before uv asks again."""
+"""uv mostly waits for the index, so more runs than processors are useful. With four, a DNS
+resolver was seen to drop requests, after which uv waits 5 s."""
 _NO_ANSWER = 1
-"""How uv ends where requirements cannot be met; 2 where it could not work."""
+"""uv's exit code if requirements cannot be met; it is 2 for other failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveResult:
-    """What uv chose."""
+    """The resolution."""
 
     found: Sequence[Found]
     """Sorted by name."""
     missed: Collection[NormalizedName] = ()
-    """Those of the request's stand-ins that somebody asks for."""
+    """The request's stubs that are required."""
     met: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """Those of the request's built distributions that somebody asks for."""
+    """The request's built distributions that are required."""
 
     @property
     def versions(self) -> dict[NormalizedName, Version]:
-        """The version of each distribution that there is."""
+        """The version of each distribution."""
         return {item.name: item.version for item in self.found} | dict(self.met)
 
 
 class UnresolvableError(Exception):
-    """uv found no answer; `text` is what it says, without secrets.
+    """uv found no solution; `text` is its error text, without secrets.
 
-    `answered` tells that the requirements cannot be met. If it is False, uv
-    could not work: no network, no rights, or something it cannot read.
+    `answered` is True if the requirements cannot be met. If it is False, uv
+    failed: no network, no permission, or a file that it cannot read.
     """
 
     def __init__(self, text: str, *, answered: bool) -> None:
@@ -73,15 +73,15 @@ class UnresolvableError(Exception):
 
     @property
     def flat(self) -> str:
-        """The text on one line, for people."""
+        """The text on one line."""
         return " ".join(self.text.split()).removeprefix("error: ")
 
 
 class Uv:
-    """Runs uv, a few at a time. Safe in any thread."""
+    """Runs a few uv processes at a time. Thread-safe."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Raises StackbuildError where uv's cache is not writable."""
+        """Raises StackbuildError if uv's cache is not writable."""
         import uv
 
         self._executable = uv.find_uv_bin()
@@ -89,7 +89,7 @@ class Uv:
         prepare_cache(self._cache)
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
         self.pages = IndexPages(default=self.default_index)
-        """What the indexes have, asked without uv."""
+        """The pages of the indexes, read without uv."""
 
     def start(self) -> None:
         """Ask uv for its default index in the background; the first request waits for it.
@@ -98,17 +98,17 @@ class Uv:
         """
 
         def ask() -> None:
-            # A request that needs it asks again, and tells why it fails.
+            # A request that needs it asks again, and reports the failure.
             with suppress(OSError):
                 self.default_index()
 
         Thread(target=ask, daemon=True).start()
 
     def ask(self, request: ResolveRequest) -> ResolveResult:
-        """The wheels of the distributions that answer `request`.
+        """Resolve `request`.
 
-        Where the remembered pages of the indexes give no answer, the indexes
-        are asked anew. Raises UnresolvableError when there is no answer.
+        If the cached pages of the indexes give no solution, the indexes are asked
+        again. Raises UnresolvableError if there is no solution.
         """
         try:
             return self._ask(request)
@@ -118,7 +118,7 @@ class Uv:
         return self._ask(replace(request, refresh=True))
 
     def solves(self, request: ResolveRequest) -> bool:
-        """Whether there is an answer to `request`, by the pages that uv remembers."""
+        """Whether `request` has a solution, by the pages in uv's cache."""
         try:
             self._ask(request)
         except UnresolvableError:
@@ -137,7 +137,7 @@ class Uv:
             except UnresolvableError:
                 if not unbound or not (needed := self._needed(request, fixed, unbound)):
                     raise
-            # uv heeds the index of a distribution only where it is required directly.
+            # uv applies the index of a distribution only if it is required directly.
             request = replace(request, requirements=(*request.requirements, *needed))
 
     def _needed(
@@ -146,7 +146,7 @@ class Uv:
         fixed: Mapping[NormalizedName, Found],
         names: Collection[NormalizedName],
     ) -> list[NormalizedName]:
-        """Those of `names` that somebody asks for, where anything would do for them."""
+        """The `names` that are required, if stubs replace them."""
         without = replace(request, stand_ins={*request.stand_ins, *names})
         try:
             return [name for name in self._run(without, fixed).missed if name in names]
@@ -156,8 +156,8 @@ class Uv:
     def _fixed(self, request: ResolveRequest) -> dict[NormalizedName, Found]:
         """The wheels of overridden distributions that are bound to an index.
 
-        uv looks an override up in every index but that one, so that it has to
-        be given the address of the wheel.
+        uv looks an override up in every index except that one, so it needs the
+        address of the wheel.
         """
         bound = request.overrides.keys() & request.indexes.sources.keys()
         requirements = [f"{name}{request.overrides[name]}" for name in sorted(bound)]
@@ -177,7 +177,7 @@ class Uv:
     def _compiled(
         self, request: ResolveRequest, fixed: Mapping[NormalizedName, Found], form: list[str]
     ) -> Iterator[Path]:
-        """The directory with uv's answer, in the form that the words `form` ask for."""
+        """The directory with uv's output, in the format that the options `form` select."""
         with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
             directory = Path(name)
             write_request(request, self.index_tables(request), fixed, directory)
@@ -185,20 +185,20 @@ class Uv:
             yield directory
 
     def index_tables(self, request: ResolveRequest) -> list[dict[str, object]]:
-        """The `[[index]]` tables that uv is given, its own default index among them."""
+        """The `[[index]]` tables for uv, including its default index."""
         default = None
         if not request.indexes.has_default:
             default = self.default_index()
         return request.indexes.tables(default=default, refresh=request.refresh)
 
     def default_index(self) -> str | None:
-        """The address of the index that uv asks where it is given no default."""
+        """The address of the index that uv uses by default."""
         return default_index(self._cache)
 
     @property
     def _common(self) -> list[str]:
-        # Any interpreter does, since version and platform are given; looking for
-        # one of the version takes ten times as long as the resolution itself.
+        # Any interpreter works, as version and platform are given. Searching one of the
+        # version takes ten times as long as the resolution.
         words = ["--python", sys.executable, "--no-python-downloads"]
         words += ["--system-certs", "--cache-dir", str(self._cache)]
         return [*words, "--quiet", "--no-progress", "--no-header", "--color", "never"]
@@ -230,13 +230,13 @@ def _execute(command: list[str], directory: Path, target: Target) -> None:
     if result.returncode != 0:
         text = without_secrets(result.stderr.strip())
         raise UnresolvableError(
-            text or f"uv ended with status {result.returncode}",
+            text or f"uv failed with exit code {result.returncode}",
             answered=result.returncode == _NO_ANSWER,
         )
 
 
 def _unbound(request: ResolveRequest) -> frozenset[NormalizedName]:
-    """The distributions bound to an index whose index uv does not heed yet."""
+    """The distributions bound to an index that uv does not apply yet."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -269,7 +269,7 @@ def _read_answer(
 
 
 def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> Found:
-    """The source distribution, or the best wheel; uv names one for any platform beside it."""
+    """The source distribution, or the best wheel. uv may also list one for any platform."""
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 

@@ -286,6 +286,8 @@ def test_a_program_that_the_layer_lacks(made: Publisher, root: Path) -> None:
     assert "did you mean 'atls'?" in message
     message = fail(2, "run", "atls", "--root", root, "python", "-V")
     assert "put -- before the command: -- python -V" in message
+    message = fail(2, "run", "--root", root, "--", "python", "-V")
+    assert "the following arguments are required: LAYER" in message
 
 
 def test_verify_of_a_root_whose_store_is_gone(made: Publisher, root: Path) -> None:

@@ -245,6 +245,16 @@ def test_a_root_belongs_to_one_platform(made: Publisher, root: Path) -> None:
     assert f"contains layers for {foreign}, which do not run here" in message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("atls", "--"), ("--root", ".", "atls", "--"), ("atls", "--root", ".", "--")],
+)
+def test_a_command_behind_two_dashes(made: Publisher, root: Path, words: tuple[str, ...]) -> None:
+    succeed("install", "atls", "--from", made.directory, "--root", root)
+    command = ("sh", "-c", 'echo "$@"', "sh", "--", "--root", "-x")
+    assert succeed("run", *words, *command, cwd=root) == "-- --root -x\n"
+
+
 def test_listing_a_root_and_a_place(made: Publisher, root: Path) -> None:
     succeed("install", "atls", "--from", made.directory, "--root", root)
     here = json.loads(succeed("list", "--root", root, "--json"))

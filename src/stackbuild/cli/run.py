@@ -30,11 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run a command in an installed layer."
     parser.epilog = EXAMPLES
     parser.usage = "stackbuild run LAYER [--root DIR] [-- COMMAND ...]"
-    parser.add_argument("layer", metavar="LAYER")
     _add_root(parser, Path())
-    # argparse would take the command's options for those of `run`; `split` parses
-    # everything after the layer.
-    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    # argparse would take the command's options for those of `run`, and drop a `--` that
+    # follows a positional argument; so `split` parses the layer and everything after it.
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER")
 
 
 def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
@@ -47,8 +46,8 @@ def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
     )
 
 
-def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
-    """Split the arguments after the layer's name into the root and the command."""
+def split(words: Sequence[str], root: Path) -> tuple[str, Path, list[str]]:
+    """Split `words` into the layer, which comes first, the root and the command."""
     at = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
         prog="stackbuild run",
@@ -57,16 +56,19 @@ def split(words: Sequence[str], root: Path) -> tuple[Path, list[str]]:
         allow_abbrev=False,
     )
     _add_root(parser, root)
-    options, command = parser.parse_known_args(list(words[:at]))
+    if not at:
+        parser.error("the following arguments are required: LAYER")
+    layer, *others = words[:at]
+    options, command = parser.parse_known_args(others)
     if any(word.startswith("-") for word in command):
         parser.error(f"put -- before the command: -- {' '.join(command)}")
-    return options.root, [*command, *words[at + 1 :]]
+    return layer, options.root, [*command, *words[at + 1 :]]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replace this process by the command; on Windows, run it and wait."""
-    root, command = split(arguments.words, arguments.root)
-    start = invocation(arguments.layer, command, root, os.environ)
+    layer, root, command = split(arguments.words, arguments.root)
+    start = invocation(layer, command, root, os.environ)
     words = [str(start.executable), *start.arguments]
     if os.name != "nt":
         sys.stdout.flush()

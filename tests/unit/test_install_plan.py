@@ -178,8 +178,11 @@ def test_what_was_asked_for_stays_when_its_application_goes(made: Publisher) -> 
 def test_a_needed_layer_is_not_uninstalled(made: Publisher) -> None:
     made.stack()
     state = planned(made, "atls", "pgen").state
-    with pytest.raises(InstallError, match="framework is needed by atls and pgen"):
+    with pytest.raises(InstallError, match="framework is needed by atls and pgen") as caught:
         plan_uninstall(["framework"], state)
+    advice = dict(caught.value.details)["to fix"]
+    assert advice == "uninstall atls, pgen and framework with one command"
+    assert not plan_uninstall(["atls", "pgen", "framework"], state).state.layers
 
 
 def test_unknown_names_get_the_nearest(made: Publisher) -> None:

@@ -141,6 +141,7 @@ def test_a_power_cut_that_emptied_state_and_interpreter(made: Publisher, root: P
     assert message.startswith(
         "error: cpython-3.12 cannot be repaired from the files in this root\n"
     )
+    assert "\n  found: edited\n" in message
     out = advised(message, made.directory)
     assert out.startswith("cpython-3.12: damaged files were replaced\n")
     assert tool(root, "atls") == "atls 1"

@@ -266,11 +266,12 @@ def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
     after = _state(state, asked, state.layers)
     for directory in leaving:
         if directory in after.layers:
+            name = state.layers[directory].layer
+            needing = sorted(set(after.needed_by(directory)))
             raise InstallError(
-                f"{state.layers[directory].layer} is needed by "
-                f"{' and '.join(sorted(set(after.needed_by(directory))))}",
-                layer=state.layers[directory].layer,
-                remedy="uninstall these layers too; it is removed when no layer depends on it",
+                f"{name} is needed by {' and '.join(needing)}",
+                layer=name,
+                remedy=f"uninstall {', '.join(needing)} and {name} with one command",
             )
     return Plan(state=after)
 

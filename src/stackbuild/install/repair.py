@@ -180,13 +180,13 @@ def _bring(
         return
     names = [state.layers[d].layer for d in dict.fromkeys(d.layer for d in left.differences)]
     root = quoted(where.path)
-    first = left.differences[0]
+    first, others = left.differences[0], len(left.differences) - 1
     raise InstallError(
         f"{', '.join(names)} cannot be repaired from the files in this root",
         layer=names[0],
         distribution=first.distribution,
         file=first.file,
-        found=f"{first.kind}, and {len(left.differences) - 1} more differences",
+        found=f"{first.kind}, and {others} more" if others else first.kind,
         expected=None if registry is None else "these versions in the registry",
         remedy=f"stackbuild repair {root} --from PLACE"
         if registry is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.spec.model import Download, RuntimeSettings
+from stackbuild.tomltext import quoted_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -122,7 +123,7 @@ def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockErro
         if nearest
         else None,
         remedy="require one of these, or name an archive in "
-        f"`[tool.stackbuild.layers.{layer.name}]`",
+        f"[tool.stackbuild.layers.{quoted_key(layer.name)}.downloads]",
     )
 
 

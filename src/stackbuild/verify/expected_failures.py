@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from stackbuild.spec.policy import on_platform
+from stackbuild.tomltext import inline, quoted_key
 from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def new_entries(failed: Sequence[Tried]) -> str:
     """TOML that allows each of these failures, a table for each layer."""
     lines: list[str] = []
     for layer in sorted({one.layer for one in failed}):
-        lines += ["", f"[tool.stackbuild.layers.{_key(layer)}.allow-import-errors]"]
+        lines += ["", f"[tool.stackbuild.layers.{quoted_key(layer)}.allow-import-errors]"]
         wheels: dict[str, dict[str, str]] = {}
         for one in failed:
             if one.layer == layer:
@@ -154,10 +154,10 @@ def new_entries(failed: Sequence[Tried]) -> str:
                 wheels.setdefault(wheel, {})[one.outcome.module] = _part(one.outcome)
         for wheel, modules in sorted(wheels.items()):
             inner = ", ".join(
-                f"{_string(module)} = {_string(text)}"
+                f"{inline(module)} = {inline(text)}"
                 for module, text in sorted(_together(modules).items())
             )
-            lines.append(f"{_string(wheel)} = {{ {inner} }}")
+            lines.append(f"{inline(wheel)} = {{ {inner} }}")
     return "\n".join(lines[1:])
 
 
@@ -185,15 +185,6 @@ def _part(outcome: Outcome) -> str:
         told = [piece for piece in pieces if len(piece) >= _SHORTEST]
         pieces = [piece for piece in told if not _CLASS.fullmatch(piece)] or told or pieces
     return max(pieces, key=len)[:_LONGEST].rstrip()
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
-
-
-def _string(text: str) -> str:
-    """A TOML basic string; JSON's escapes are a part of TOML's, and DEL is the one it lacks."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def rules_of(stack: Stack, platform: Platform) -> dict[str, Rules]:

@@ -10,6 +10,7 @@ from stackbuild.importers.runenv.model import Note
 from stackbuild.importers.runenv.repository import SHARED
 from stackbuild.importers.runenv.settings import given_to, kept_entries, kept_overrides
 from stackbuild.platforms import Platform
+from stackbuild.tomltext import quoted_key
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def config_notes(repository: Repository, registries: Mapping[str, Registry]) -> 
         yield _became(SHARED, "packages.copyFiles", text)
     yield from _shared_overrides(repository)
     for variant in repository.variants:
-        table = f"[tool.stackbuild.layers.{variant.name}]"
+        table = f"[tool.stackbuild.layers.{quoted_key(variant.name)}]"
         yield from _dependencies(variant)
         kept, platforms = set(variant.own.replaced), variant.platforms
         yield from _fields(variant.own, variant.file, table, kept, platforms)

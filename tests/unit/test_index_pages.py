@@ -120,6 +120,7 @@ BAD = {
     "a local file": (_json(_link(url="file:///etc/x")), JSON, "is a file on this machine"),
     "no address": (_json(_link(url="javascript:1")), JSON, f"{WHEEL} is at javascript:1"),
     "html version": (b'<meta name="pypi:repository-version" content="2">', HTML, "version '2'"),
+    "another type": (b"x", "application/octet-stream", "application/octet-stream, neither JSON"),
     "a strange charset": (b"x", "text/html; charset=none-such", "unknown encoding"),
 }
 

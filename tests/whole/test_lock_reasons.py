@@ -74,10 +74,39 @@ def test_a_local_version_that_there_is_not(project: Project) -> None:
     assert _error(project).message == "no package index has base==1.0+mkl"
 
 
-def test_a_range_without_a_version_is_a_contradiction(project: Project) -> None:
+def test_a_range_without_a_version_is_an_error_where_missing_ones_are_left_out(
+    project: Project,
+) -> None:
     project.wheel("base", "1.0")
     project.write(_fw("base>2") + LENIENT)
-    assert _error(project).message == "the requirements of fw contradict each other"
+    error = _error(project)
+    assert error.message == "no package index has base>2"
+    assert "require an existing version" in dict(error.details)["to fix"]
+
+
+def test_a_page_without_files(project: Project) -> None:
+    """Such as the form of a web site to log in."""
+    with serving() as server:
+        server.script("/base/", *[Page(b"<form>Password</form>", "text/html")] * 20)
+        project.write(_fw("base"), address=server.url)
+        error = _error(project)
+    assert error.message.startswith("the page of base in the package index names no file")
+    assert "check the address of the index" in dict(error.details)["to fix"]
+
+
+def test_a_directory_that_is_gone_is_not_passed_over(project: Project, tmp_path: Path) -> None:
+    """The next index has another `base`, which the lock must not take."""
+    project.wheel("base", "1.0")
+    gone = f'[[tool.uv.index]]\nname = "ours"\nurl = "{(tmp_path / "gone").as_uri()}"\n'
+    project.write(gone + _fw("base"))
+    error = _error(project)
+    assert (error.message, error.exit_code) == (
+        "the directory of a package index does not exist",
+        FetchError.exit_code,
+    )
+    (tmp_path / "gone").mkdir()
+    project.lock()
+    assert project.read("fw").distributions[0].name == "base"
 
 
 def test_a_missing_wheel_of_a_dependency(project: Project) -> None:

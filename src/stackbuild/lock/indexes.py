@@ -16,9 +16,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from stackbuild.errors import LockError
+from stackbuild.errors import FetchError, LockError
 from stackbuild.processes import uv_environment
-from stackbuild.transport.urls import host_of, without_credentials
+from stackbuild.transport.urls import host_of, path_of, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +58,11 @@ class IndexSettings:
     ) -> list[dict[str, object]]:
         """The `[[index]]` tables of uv, with credentials.
 
-        `default` is the address of uv's default index, needed if `has_default` is
-        False. Without `refresh` uv may use pages that are not older than ten
-        minutes, and metadata of any age, regardless of the index's headers. (Then
-        uv ignores its option `--refresh`.) Raises LockError as `userinfo` does.
+                        `default` is the address of uv's default index, needed if `has_default` is
+                False. Without `refresh` uv may use pages that are not older than ten
+                minutes, and metadata of any age, regardless of the index's headers. (Then
+                uv ignores its option `--refresh`.) Raises LockError as `userinfo` does, and
+        FetchError for a directory that does not exist.
         """
         tables = [_table(index, self._address(index)) for index in self.indexes]
         if default is not None:
@@ -103,8 +104,17 @@ class IndexSettings:
         return host_of(address.netloc) == host_of(parts.netloc)
 
     def _address(self, index: PackageIndex) -> str:
-        if "://" not in index.url:
-            return _absolute(index.url, self.directory)
+        if "://" not in index.url or index.url.startswith("file:"):
+            address = _absolute(index.url, self.directory)
+            path = path_of(urlsplit(address))
+            if path is not None and not path.exists():
+                # uv would use the next index without a message.
+                raise FetchError(
+                    "the directory of a package index does not exist",
+                    file=path,
+                    remedy=f"correct `url` of {index.name or index.url} in [[tool.uv.index]]",
+                )
+            return address
         parts = urlsplit(index.url)
         secret = _userinfo(index)
         host = parts.netloc.rpartition("@")[2]

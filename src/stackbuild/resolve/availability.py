@@ -247,6 +247,19 @@ class Availability:
             has_source=any(offer.tags is None for offer in offers),
         )
 
+    def unmet_wish(self) -> Wish | None:
+        """The first requirement of the layer itself that no version of any index meets."""
+        for name, wishes in self.wishes.items():
+            offers = self._offers.get(name)
+            own = [wish for wish in wishes if wish.asker is None]
+            if offers is not None and (unmet := self._unmet(name, own, offers)):
+                return unmet[0]
+        return None
+
+    def has_files(self, name: NormalizedName) -> bool:
+        """Whether an index has a wheel or a source distribution of `name`."""
+        return bool(self._offers.get(name))
+
     def _unmet(
         self, name: NormalizedName, wishes: Iterable[Wish], offers: Sequence[Offer]
     ) -> list[Wish]:

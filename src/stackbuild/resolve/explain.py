@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import Layer
 
 
+_OTHER_VERSION = "require an existing version, or add the index that has it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explainer:
     """Finds out why uv has no solution."""
@@ -89,6 +92,8 @@ class Explainer:
         if lack := self._culprit(free, list(followed.lacks.values())):
             return _lack(lack, layer, request, text)
         self._check_refusals(free, followed)
+        if wish := followed.unmet_wish():
+            return _unmet(wish, followed, text)
         return ResolveProblem(
             message=f"the requirements of {layer.name} contradict each other", found=text
         )
@@ -238,7 +243,7 @@ def _lack(
             message=f"no package index has {wanted}",
             distribution=wanted,
             found=text,
-            remedy="require an existing version, or add the index that has it",
+            remedy=_OTHER_VERSION,
             absent=True,
         )
     if lack.kind == "source":
@@ -262,6 +267,27 @@ def _lack(
         target=request.target,
         tags=lack.tags,
         alternative=str(lack.alternative) if lack.alternative else None,
+    )
+
+
+def _unmet(wish: Wish, followed: Availability, text: str) -> ResolveProblem:
+    """The problem of a requirement of the layer that no version meets."""
+    from packaging.utils import canonicalize_name
+
+    name = canonicalize_name(wish.requirement.name)
+    if not followed.has_files(name):
+        return ResolveProblem(
+            message=f"the page of {name} in the package index names no file that can be used",
+            distribution=name,
+            found=text,
+            remedy="check the address of the index, and `exclude-newer` where it is set",
+        )
+    wanted = f"{name}{wish.requirement.specifier}"
+    return ResolveProblem(
+        message=f"no package index has {wanted}",
+        distribution=wanted,
+        found=text,
+        remedy=_OTHER_VERSION,
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stackbuild.transport.retries import Patience
 
 _JSON = re.compile(r"application/(vnd\.pypi\.simple\.[a-z0-9]+\+)?json\b", re.IGNORECASE)
+_HTML = re.compile(r"(application/vnd\.pypi\.simple\.[a-z0-9]+\+html|text/html)\b", re.IGNORECASE)
 _HEADERS = {
     "Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2,"
     " text/html;q=0.1",
@@ -86,7 +87,12 @@ def read_page(
     if len(content) > _LIMIT:
         raise _bad_page(url, f"more than {_LIMIT} bytes")
     try:
-        found = _from_json(content) if _JSON.match(kind) else _from_html(content, kind)
+        if _JSON.match(kind):
+            found = _from_json(content)
+        elif not kind or _HTML.match(kind):
+            found = _from_html(content, kind)
+        else:
+            raise ValueError(f"content of the type {kind}, neither JSON nor HTML")
         return tuple(_absolute(file, address) for file in found if file.name.endswith(_KINDS))
     except strictjson.JsonError as error:
         raise _bad_page(url, error.reason) from error

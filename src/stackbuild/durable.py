@@ -1,11 +1,10 @@
-"""Making what was written survive a power cut.
+"""Make written files survive a power cut.
 
-A file that was closed, and a name that was given, are in the memory of the
-operating system first. `sync_to_disk` waits until they are on the disk. Linux has
-one call for a whole file system (syncfs(2)), which costs much less than one
-fsync(2) for each of the thousands of files of a layer: figures in
-docs/benchmarks.md. It also waits for what other programs have written there.
-Elsewhere every file and directory is synchronized by itself.
+Closed files and new names are first in the memory of the operating system. `sync_to_disk` waits
+until they are on the disk. Linux has one call for a whole file system (syncfs(2)), which is much
+cheaper than fsync(2) for each of the thousands of files of a layer (figures in docs/benchmarks.md),
+but also waits for the writes of other programs. Elsewhere each file and directory is synced
+separately.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SUPPORTED_BY_NO = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""What file systems answer that cannot synchronize a directory, and kernels without a call."""
+"""Errors of file systems that cannot sync a directory, and of kernels without the call."""
 
 
 class Sync(Protocol):
-    """A way to bring what was written to the disk, or to leave that out."""
+    """A function that writes files to the disk, or does nothing."""
 
     def __call__(self, *, trees: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
-        """Return when `trees` with all below them, and the names in `directories`, are on disk.
+        """Return when `trees`, with all their files, and the names in `directories` are on disk.
 
-        Raises OSError where the disk has failed.
+        Raises OSError if the disk fails.
         """
 
 
 def sync_to_disk(*, trees: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
-    """Bring `trees`, and the names in `directories`, to the disk. Raises OSError."""
+    """Write `trees`, and the names in `directories`, to the disk. Raises OSError."""
     trees, directories = tuple(trees), tuple(directories)
     if _sync_file_systems((*trees, *directories)):
         return
@@ -49,14 +48,13 @@ def sync_to_disk(*, trees: Iterable[Path] = (), directories: Iterable[Path] = ()
 
 
 def no_sync(*, trees: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
-    """Leave it to the system when it writes: after a power cut, files may be lost."""
+    """Do nothing: the system writes later, and after a power cut files may be lost."""
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in the directory `path` to the disk. Raises OSError.
+    """Write the names in the directory `path` to the disk. Raises OSError.
 
-    On Windows nothing is done: a directory cannot be synchronized there, and NTFS
-    keeps changes of names in its journal.
+    Does nothing on Windows, where directories cannot be synced; NTFS has names in its journal.
     """
     if os.name == "nt":
         return
@@ -71,7 +69,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _sync_file_systems(paths: Iterable[Path]) -> bool:
-    """Synchronize the file systems of `paths`; False where there is no call for that."""
+    """Sync the file systems of `paths`; returns False if there is no call for it."""
     syncfs = _syncfs()
     if syncfs is None:
         return False
@@ -90,10 +88,10 @@ def _sync_file_systems(paths: Iterable[Path]) -> bool:
 
 @cache
 def _syncfs() -> Callable[[int, Path], bool] | None:
-    """syncfs(2) of the C library (glibc, musl); None where it has none."""
+    """syncfs(2) of the C library (glibc, musl), or None."""
     if sys.platform != "linux":
         return None
-    # Imported late: a command with nothing to do synchronizes nothing.
+    # Imported late, because a command with nothing to do syncs no files.
     import ctypes
 
     function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
@@ -112,7 +110,7 @@ def _syncfs() -> Callable[[int, Path], bool] | None:
 
 
 def _sync_tree(tree: Path) -> None:
-    """Synchronize every regular file and directory of `tree`, links not followed."""
+    """Sync every regular file and directory of `tree`; does not follow links."""
     pending = [tree]
     while pending:
         directory = pending.pop()
@@ -137,8 +135,7 @@ def _sync_file(path: str) -> None:
 
 
 def _sync_file_of_windows(path: str) -> None:
-    # FlushFileBuffers wants a file that is open for writing, which one that is
-    # marked as read-only cannot be.
+    # FlushFileBuffers needs a file open for writing, so a read-only file is made writable.
     mode = os.stat(path).st_mode  # noqa: PTH116 - a Path for each file costs too much time
     is_read_only = not mode & stat.S_IWRITE
     if is_read_only:
@@ -155,7 +152,7 @@ def _sync_file_of_windows(path: str) -> None:
 
 
 def _empty_drive_cache(path: Path) -> None:
-    """On macOS, where fsync hands data to the drive, make the drive write all it was given."""
+    """On macOS fsync only passes data to the drive; make the drive write it."""
     if sys.platform == "darwin":
         import fcntl
 

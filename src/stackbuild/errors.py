@@ -1,8 +1,7 @@
-"""Errors that a user can act on, and the exit code of each kind.
+"""Errors for users, and the exit code of each kind.
 
-Every error that stackbuild foresees is a `StackbuildError`: one sentence, the
-place it concerns, what was expected, what was found, and what to do. The
-command line prints it without a traceback and exits with its `exit_code`.
+Every expected error is a `StackbuildError`: a sentence, the place, what was expected, what was
+found, and a remedy. The command line prints it without a traceback and exits with its `exit_code`.
 """
 
 from __future__ import annotations
@@ -19,16 +18,15 @@ if TYPE_CHECKING:
 
 
 def _indented(text: str) -> str:
-    """`text` with its further lines indented.
+    """`text` with all lines after the first indented.
 
-    So a line break in a name or in the answer of a server cannot begin a line that looks
-    like one of the error's own.
+    A line break in a name or a server's answer can then not imitate a line of the error.
     """
     return text.replace("\n", "\n    ")
 
 
 def quoted(word: object) -> str:
-    """`word` as it is typed in a shell, for commands in messages."""
+    """`word` quoted for a shell, for commands in messages."""
     import shlex
 
     text = str(word)
@@ -38,17 +36,17 @@ def quoted(word: object) -> str:
 
 
 class StackbuildError(Exception):
-    """A foreseen failure.
+    """An expected failure.
 
     `message` is a sentence without a final full stop. The keyword arguments
-    are shown below it, in the order of `Problem`; leave out what is unknown.
+    are shown below it, in this order; unknown ones are omitted.
     """
 
     exit_code = 1
-    """What the command line exits with."""
+    """The exit code of the command line."""
     message: str
     details: tuple[tuple[str, str], ...]
-    """What is shown below the message: a label such as ``layer`` or ``to fix``, and its text."""
+    """The lines below the message: a label such as ``layer`` or ``to fix``, and its text."""
 
     def __init__(
         self,
@@ -79,13 +77,13 @@ class StackbuildError(Exception):
         )
 
     def with_remedy(self, remedy: str) -> Self:
-        """This error with what to do, unless it says that already."""
+        """This error with `remedy`, unless it has one."""
         if all(label != "to fix" for label, _ in self.details):
             self.details += (("to fix", remedy),)
         return self
 
     def without_remedy(self) -> str:
-        """The text without what to do, for errors that give other advice."""
+        """The text without the remedy, for errors with another remedy."""
         details = tuple(item for item in self.details if item[0] != "to fix")
         return _text(self.message, details)
 
@@ -100,14 +98,14 @@ def _text(message: str, details: tuple[tuple[str, str], ...]) -> str:
 
 
 class UsageError(StackbuildError):
-    """The command was called with something it cannot take."""
+    """The command has invalid arguments."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong in a `venvstacks.toml`.
+    """A problem in a `venvstacks.toml`.
 
     `place` is the path of the value, such as ``frameworks[0].requirements[2]``.
     """
@@ -129,7 +127,7 @@ class Problem:
 
 
 class SpecError(StackbuildError):
-    """A `venvstacks.toml` that cannot be used; holds all its problems."""
+    """An invalid `venvstacks.toml`, with all its problems."""
 
     exit_code = 3
     problems: tuple[Problem, ...]
@@ -158,18 +156,18 @@ class FetchError(StackbuildError):
 
 
 class IntegrityError(StackbuildError):
-    """Bytes differ from what a lock, a manifest or a format promises."""
+    """Bytes do not match a lock, a manifest or a format."""
 
     exit_code = 6
 
 
 class ComposeError(StackbuildError):
-    """A layer cannot be put together from its parts."""
+    """A layer cannot be composed."""
 
     exit_code = 7
 
     def in_layer(self, layer: str, platform: str) -> ComposeError:
-        """This error, as one of `layer` on `platform` unless it names a layer already."""
+        """This error with `layer` and `platform`, unless it has a layer."""
         if "layer" in dict(self.details):
             return self
         told = ComposeError(self.message)
@@ -191,10 +189,10 @@ class VerifyError(StackbuildError):
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""What the system says (`OSError.errno`) where there is no room, and no permission."""
+"""Values of `OSError.errno` for a full disk and for missing permission."""
 
 IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR})
-"""What the system says where something of another kind stands at a path."""
+"""Values of `OSError.errno` for a path occupied by another kind of file."""
 
 
 @contextmanager
@@ -206,11 +204,11 @@ def system_errors(
     cache: Path | None = None,
     also: str = "",
 ) -> Iterator[None]:
-    """Raise what the system refuses within as an error of `kind` that tells what to do.
+    """Raise system errors in the `with` block as an error of `kind` with a remedy.
 
-    `directory`, and perhaps `cache`, is written to; a full disk names no file. `elsewhere`
-    is how the user names another directory, empty where that is not possible, and `also` is
-    added to that. A connection that broke is not translated.
+    `directory` and `cache` are the places that are written to, for errors that name no file.
+    `elsewhere` says how to choose another directory (empty if that is not possible); `also` is
+    added to it. Broken connections are not translated.
     """
     try:
         yield
@@ -227,14 +225,14 @@ def system_errors(
             message = f"no permission to write {place}"
             remedy = _either("use an account that may write there", elsewhere)
         else:
-            message = f"cannot work in {directory}"
+            message = f"cannot create files in {directory}"
             remedy = _either("check the file system of this file", elsewhere)
         found = error.strerror or str(error)
         raise kind(message, file=place, found=found, remedy=remedy + also) from error
 
 
 def in_the_way(kind: type[StackbuildError], path: Path, elsewhere: str) -> StackbuildError:
-    """The error for `path`, which is of another kind than what is needed there."""
+    """The error for `path`, which is occupied by another kind of file."""
     return kind(
         f"something that stackbuild did not make is in the way: {path}",
         remedy=_either("move it away", elsewhere),
@@ -246,8 +244,8 @@ def _either(first: str, second: str) -> str:
 
 
 def obstacle(error: OSError, default: Path) -> Path:
-    """What is in the way, for an error of `IN_THE_WAY`: the path, or what is above it."""
-    # A rename that failed has two names; the second one is where something stands.
+    """The path that caused an error in `IN_THE_WAY`: its own or that of a parent."""
+    # A failed rename has two names; the second one is the target.
     path = Path(error.filename2 or error.filename or default)
     above = (parent for parent in reversed(path.parents) if not parent.is_dir())
     return next(above, path)

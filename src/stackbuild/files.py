@@ -1,4 +1,4 @@
-"""Files and directories that are there whole or not at all, and locks between processes."""
+"""Create files and directories atomically, lock between processes, remove trees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stackbuild.durable import sync_directory
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # a module or None: what is asked below
+    fcntl = None  # type: ignore[assignment]  # a module or None; checked below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 WORK_SUFFIX = ".partial"
-"""Ends the name of everything that is not finished; such leftovers may be removed."""
+"""The suffix of unfinished files; leftovers with it may be removed."""
 
 
 EARLIEST = 315_532_800
 """1980-01-01 in UTC, in seconds since the epoch: the earliest time that every archive format can
-tell, and the time of every entry of the archives that are written here."""
+store, used for all entries of archives."""
 
 _HOLDER_LIMIT = 100
-"""Bytes that a lock file may say about who holds it."""
-_ANOTHER = "waiting for another stackbuild that works in"
+"""Limit for the information about the lock holder, in bytes."""
+_ANOTHER = "waiting for another stackbuild process in"
 
 
 def is_inside(path: Path, directory: Path) -> bool:
-    """Whether `path` is `directory` or something in it, all links followed."""
+    """Whether `path` is `directory` or in it, with all links resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
 
 
@@ -61,20 +61,24 @@ def zip_entry(name: str, mode: int = 0) -> ZipInfo:
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A free name beside `path`, whose file becomes `path` when the block ends well.
+    """A free name beside `path`; its file is renamed to `path` if the block succeeds.
 
-    So no reader sees half a file. When this returns, a power cut leaves the new one; one
-    that is not `durable` may be empty after it, which is enough for what is made again
-    where it is damaged. When the block fails, the file is removed. Missing parent
-    directories are made. Raises OSError.
+    Readers never see a partial file. Afterwards the file survives a power cut; without `durable` it
+    may then be empty, which is enough for files that are recreated if damaged. If the block fails,
+    the file is removed. Missing parent directories are created. Raises OSError.
+
+    Example::
+
+        with atomic_file(path) as work:
+            work.write_bytes(data)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = work_path(path)
     try:
         yield work
         if durable:
-            # A rename may reach the disk before the data does; after a power cut
-            # the file would be there and empty.
+            # Otherwise the rename may reach the disk before the data, and the file is empty after a
+            # power cut.
             with work.open("rb+") as file:
                 os.fsync(file.fileno())
         work.replace(path)
@@ -86,7 +90,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None:
-    """Replace the file `path` by one with `data` (text as UTF-8), as `atomic_file` does.
+    """Replace the file `path` atomically with `data` (text as UTF-8).
 
     The mode follows the umask. Raises OSError.
     """
@@ -96,18 +100,18 @@ def atomic_write(path: Path, data: bytes | str, *, durable: bool = True) -> None
 
 
 def atomic_copy(source: Path, path: Path) -> None:
-    """Replace the file `path` by a copy of `source`, as `atomic_file` does. Raises OSError."""
+    """Replace the file `path` atomically with a copy of `source`. Raises OSError."""
     with atomic_file(path) as work:
         shutil.copyfile(source, work)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A new directory beside `path` that becomes `path` when the block ends well.
+    """A new directory beside `path` that is renamed to `path` if the block succeeds.
 
-    When it does not, the directory is removed. When another process has made
-    `path` meanwhile, theirs stays and this one is removed: it is for content
-    that is the same whoever makes it. Missing parents are made. Raises OSError.
+    If the block fails, the directory is removed. If another process has created `path` in the
+    meantime, that one is kept, so the contents must be the same in all processes. Missing parent
+    directories are created. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = work_path(path)
@@ -125,11 +129,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, messages: Messages) -> Iterator[None]:
-    """Hold the lock file `path`; tell when another process has it, and wait.
+    """Lock the file `path`; if another process has locked it, show a message and wait.
 
-    The system gives the lock back when the process ends, however it ends. It
-    is not reentrant. Missing parent directories are made; the file stays. The
-    holder may remove the directory around it. Raises OSError.
+    The system releases the lock when the process ends. The lock is not reentrant. Missing parent
+    directories are created; the file is kept. The holder may remove its directory. Raises OSError.
     """
     with _flocked(path, messages) if fcntl else _filelocked(path, messages):
         yield
@@ -137,8 +140,8 @@ def locked(path: Path, messages: Messages) -> Iterator[None]:
 
 @contextmanager
 def _flocked(path: Path, messages: Messages) -> Iterator[None]:
-    # filelock does the same, but importing it takes 50 ms, a sixth of what a
-    # command with nothing to do may take in all.
+    # filelock is not used because importing it takes 50 ms, a sixth of the limit for a command with
+    # nothing to do.
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -149,7 +152,8 @@ def _flocked(path: Path, messages: Messages) -> Iterator[None]:
                 if text := _waiting(path, os.pread(descriptor, _HOLDER_LIMIT, 0)):
                     messages.note(text)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Who held it may have removed the file; the next process would lock a new one.
+            # The previous holder may have removed the file; other processes would then lock a new
+            # one.
             if _is_at(descriptor, path):
                 _sign(descriptor)
                 yield
@@ -159,17 +163,17 @@ def _flocked(path: Path, messages: Messages) -> Iterator[None]:
 
 
 def _sign(descriptor: int) -> None:
-    """Write into a lock file who holds it, for those who wait."""
-    # On a full disk there may be no room for it, and `clean` must work there.
+    """Write the holder into a lock file, for messages of waiting processes."""
+    # Ignored, because `clean` must work on a full disk.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
 
 
 def _waiting(path: Path, holder: bytes) -> str | None:
-    """What to tell while somebody holds the lock file `path`, which says `holder`.
+    """The message while the lock file `path`, with the contents `holder`, is locked.
 
-    None where it is another thread of this process.
+    None if the holder is another thread of this process.
     """
     text = f"{_ANOTHER} {path.parent}"
     pid, _, host = holder.decode(errors="replace").strip().partition(" ")
@@ -181,16 +185,16 @@ def _waiting(path: Path, holder: bytes) -> str | None:
         return None
     if _is_stopped(int(pid)):
         return (
-            f"{text}: process {pid}, which is stopped; let it go on with `kill -CONT {pid}`, "
+            f"{text}: process {pid}, which is stopped; continue it with `kill -CONT {pid}`, "
             f"or end it with `kill -KILL {pid}`"
         )
-    return f"{text}: process {pid}; to go on without it, end it with `kill {pid}`"
+    return f"{text}: process {pid}; to stop waiting, end it with `kill {pid}`"
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a process waits for SIGCONT; False where there is no /proc (proc_pid_stat(5))."""
+    """Whether a process is stopped; False without /proc (proc_pid_stat(5))."""
     try:
-        # The name, in parentheses, may hold anything.
+        # The name, in parentheses, may contain any character.
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except (OSError, IndexError):
         return False
@@ -214,7 +218,7 @@ def _filelocked(path: Path, messages: Messages) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        # Windows lets nobody read a locked file, so it cannot say who holds it.
+        # On Windows a locked file cannot be read, so the holder is unknown.
         messages.note(f"{_ANOTHER} {path.parent}")
         lock.acquire(poll_interval=0.1)
     try:
@@ -224,9 +228,9 @@ def _filelocked(path: Path, messages: Messages) -> Iterator[None]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path`, whatever it is, links not followed; nothing there is fine.
+    """Remove the file, link or directory `path`, if it exists; does not follow links.
 
-    Read-only files and directories go too. Raises OSError.
+    Removes read-only files and directories too. Raises OSError.
     """
     try:
         mode = path.lstat().st_mode
@@ -250,7 +254,7 @@ def _remove_directory(path: Path) -> None:
 
 
 def _flatten(top: Path) -> None:
-    """Move all files below `top` into it: rmtree of Python before 3.13 goes only so deep."""
+    """Move all files below `top` into it, for rmtree's recursion limit before Python 3.13."""
     token, numbers = os.urandom(6).hex(), count()
     pending = True
     while pending:
@@ -266,8 +270,8 @@ def _flatten(top: Path) -> None:
 
 
 def _make_writable(function: Callable[[str], object], name: str, _error: object) -> None:
-    # POSIX asks for a writable directory, Windows for a writable file. On POSIX the
-    # file keeps its mode, which it shares with all its hard links.
+    # POSIX needs a writable directory, Windows a writable file. On POSIX the mode of the file is
+    # kept, because all its hard links share it.
     removing = function in {os.unlink, os.rmdir}
     parent = Path(name).parent
     try:
@@ -283,9 +287,9 @@ def _make_writable(function: Callable[[str], object], name: str, _error: object)
 
 
 def tree_size(path: Path) -> int:
-    """Bytes of all regular files below `path`, hard links of one file counted once.
+    """Bytes of all regular files below `path`; hard links of one file count once.
 
-    Nothing there counts as nothing. Raises OSError for what cannot be read.
+    A missing path counts as 0. Raises OSError for unreadable directories.
     """
     seen: set[tuple[int, int]] = set()
     total = 0
@@ -308,18 +312,18 @@ def tree_size(path: Path) -> int:
 
 
 class Pieces:
-    """Pieces of bytes, read in other pieces."""
+    """Reads pieces of bytes as a file."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, at least one where there is one."""
+        """At most `size` bytes; empty only at the end."""
         return bytes(next(self.take(size), b""))
 
     def take(self, size: int) -> Iterator[memoryview]:
-        """The next `size` bytes; fewer where the pieces end."""
+        """The next `size` bytes; fewer at the end."""
         while size:
             while not self._rest:
                 piece = next(self._pieces, None)
@@ -332,12 +336,12 @@ class Pieces:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """The regular file at `path`, open for reading, links followed.
+    """Open the regular file at `path` for reading; follows links.
 
-    Raises OSError, also for a directory, a named pipe or a device: opening one
-    of those could wait for ever, and reading it need not end.
+    Raises OSError, also for a directory, a named pipe or a device, where opening or reading could
+    block forever.
     """
-    # With O_NONBLOCK a named pipe is opened without waiting for its writer.
+    # With O_NONBLOCK, opening a named pipe does not wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -354,20 +358,20 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:
-    """The regular file at `path`, or its first `limit` bytes. Raises OSError as `open_regular`."""
+    """Read the regular file at `path`, or its first `limit` bytes. Raises OSError."""
     with open_regular(path) as file:
         return file.read(limit)
 
 
 def why(error: OSError) -> str:
-    """Why a file cannot be used, as the end of a sentence."""
+    """The reason why a file cannot be used, as the end of a sentence."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist"
     return f"cannot be read ({error.strerror})"
 
 
 def mode_of(path: Path) -> int:
-    """The `st_mode` of what is at `path`; 0 where that is nothing, or cannot be known."""
+    """The `st_mode` of `path`; 0 if it is missing or not accessible."""
     try:
         return path.stat().st_mode
     except OSError:

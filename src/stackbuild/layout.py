@@ -1,8 +1,7 @@
-"""Where things stand inside a layer.
+"""The directory layout of a layer.
 
-A layer is laid out like the environment that the `venv` module makes: the
-`posix_prefix` and `nt` schemes of the `sysconfig` module. All paths are
-relative to the layer, with forward slashes.
+A layer has the layout of a virtual environment: the `posix_prefix` and `nt` schemes of the
+`sysconfig` module. All paths are relative to the layer, with forward slashes.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Layout:
 
     @property
     def interpreter(self) -> str:
-        """What to start in a layer above the runtime."""
+        """The executable that starts Python in a layer above the runtime."""
         return f"{self.scripts}/{'python.exe' if self.os == 'windows' else 'python'}"
 
     @property
@@ -56,10 +55,10 @@ class Layout:
 
 
 LAUNCHED = "libexec"
-"""The Python scripts that launchers of the same names run (`frames.scripts`); not on Windows."""
+"""Python scripts, run by launchers of the same names (`frames.scripts`); not on Windows."""
 
 METADATA = "share/venv/metadata"
-"""Where venvstacks puts, and looks for, a layer's own description."""
+"""The file in which venvstacks stores the metadata of a layer."""
 
 
 def layout_for(platform: Platform, python_version: Version) -> Layout:

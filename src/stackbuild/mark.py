@@ -1,9 +1,9 @@
 """The mark of directories that belong to stackbuild.
 
-Commands remove files: old generations, frames that nothing uses, what a killed process has
-left. They do so only in directories that carry this mark, a file like the `CACHEDIR.TAG` of
-the Cache Directory Tagging Specification. It is made in a missing or empty directory and in
-no other, so nothing that was there before is ever taken for stackbuild's own.
+Commands remove old generations, unused frames and leftovers of killed processes only in directories
+with this mark, a file like the `CACHEDIR.TAG` of the Cache Directory Tagging Specification. The
+mark is only created in a missing or empty directory, so files that existed before are never treated
+as stackbuild's own.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ID = re.compile(r"^id: (?P<id>[0-9a-f]{32})$", re.MULTILINE)
 
 _PLACEHOLDERS = frozenset({"README.md", ".gitignore", ".gitkeep", ".DS_Store", "lost+found"})
-"""A directory that holds nothing else counts as empty: they keep it in git, or came with the
-file system. No command writes or removes files of these names."""
+"""A directory with only these files counts as empty: they keep it in git, or belong to the file
+system. No command writes or removes them."""
 
 
 class Kind(StrEnum):
-    """What a directory is used for."""
+    """The use of a directory."""
 
     ROOT = "root"
     STORE = "store"
@@ -60,21 +60,21 @@ _ELSEWHERE = {
     Kind.EXPORTS: "choose another directory: stackbuild publish --to DIR",
     Kind.CACHE: "choose another directory with STACKBUILD_CACHE_DIR",
 }
-"""What names a directory of each kind."""
+"""How to choose another directory of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the mark of a directory says."""
+    """The contents of a mark."""
 
     kind: Kind
     id: str = ""
-    """Of a root: 32 hexadecimal digits, drawn when the mark was made; they stay when the
-    directory moves. Marks of other kinds have none, so that equal inputs give equal exports."""
+    """Only for a root: 32 random hexadecimal digits, which do not change when the directory is
+    moved. Other marks have none, so that equal inputs give equal exports."""
 
 
 def read_mark(directory: Path, kind: Kind) -> Mark | None:
-    """The mark of `directory`; None where there is none, or no directory.
+    """The mark of `directory`; None if it or the directory is missing.
 
     Raises the error of `kind` for a mark of another kind or format; OSError.
     """
@@ -86,7 +86,7 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
     except OSError as error:
         if error.errno in FORBIDDEN:
             raise
-        text = f"{error.strerror}"  # A directory, a named pipe, a loop of links, a bad disk.
+        text = f"{error.strerror}"  # A directory, a named pipe, a cycle of links, a bad disk.
     found, drawn = _TEXT.match(text), _ID.search(text)
     if found and found["kind"] == Kind.ROOT and not drawn:
         found = None  # Cut off.
@@ -97,7 +97,7 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
     else:
         other_way = ", or use the stackbuild that made it" if found["kind"] == kind else ""
     raise _ERRORS[kind](
-        f"{directory} cannot be used as {_NAMES[kind]}: its mark says something else",
+        f"{directory} cannot be used as {_NAMES[kind]}: its mark has another kind or format",
         file=path,
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
@@ -106,26 +106,27 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
 
 
 def _if_damaged(directory: Path, kind: Kind) -> str:
-    # What was published is known without the mark, which it then gets (`compose.export_directory`).
+    # Published layers are recognised without the mark, which is then recreated
+    # (`compose.export_directory`).
     what = directory / MARK if kind is Kind.EXPORTS else "the directory"
     return f"; or, if the mark is damaged, remove {what} and run the command again"
 
 
 def check_mark(directory: Path, kind: Kind) -> None:
-    """Refuse a `directory` that has no mark of `kind` and cannot get one. Nothing is changed.
+    """Check that `directory` has a mark of `kind` or can get one; changes nothing.
 
     Raises the error of `kind`; OSError.
     """
     if read_mark(directory, kind) is not None or not (there := contents(directory)):
         return
     if read_mark(directory, kind) is not None:
-        return  # Another process has made it meanwhile, and then the files.
+        return  # Another process created the mark, and then the files.
     shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
     raise _ERRORS[kind](
-        f"{directory} is not empty and is no {kind} directory of stackbuild, which removes "
+        f"{directory} is not empty and is not {_NAMES[kind]} of stackbuild, which removes "
         "files in those",
         file=directory,
-        expected=f"a missing or empty directory, or a file {MARK} that stackbuild made in it",
+        expected=f"a missing or empty directory, or the file {MARK} of stackbuild in it",
         found=shown,
         remedy=f"{_ELSEWHERE[kind]}; or, if an earlier stackbuild "
         "made this one, remove it and run the command again",
@@ -133,7 +134,7 @@ def check_mark(directory: Path, kind: Kind) -> None:
 
 
 def claim(directory: Path, kind: Kind) -> Mark:
-    """The mark of `directory`, which is made where it is missing or empty.
+    """The mark of `directory`; it is created if the directory is missing or empty.
 
     Raises the error of `kind` for any other directory; OSError.
     """
@@ -142,7 +143,7 @@ def claim(directory: Path, kind: Kind) -> Mark:
 
 
 def write_mark(directory: Path, kind: Kind) -> Mark:
-    """Mark `directory` whatever it holds: the caller knows that all of it is stackbuild's."""
+    """Mark `directory` without a check; the caller knows that all its files are stackbuild's."""
     mark = Mark(kind, os.urandom(16).hex() if kind is Kind.ROOT else "")
     directory.mkdir(parents=True, exist_ok=True)
     text = f"stackbuild {kind}, format {MARK_FORMAT}; files in here are removed\n"
@@ -151,10 +152,10 @@ def write_mark(directory: Path, kind: Kind) -> Mark:
 
 
 def check_owner(directory: Path) -> None:
-    """Refuse a `directory` in which another account may put files: one of its, or writable.
+    """Check that no other account may create files in `directory`, as owner or by its mode.
 
-    The superuser's are taken, and where there is nothing, nothing is wrong. On Windows
-    nothing is checked. Raises InstallError; OSError.
+    Directories of the superuser and missing ones are accepted. Not checked on Windows. Raises
+    InstallError; OSError.
     """
     if os.name == "nt":
         return
@@ -165,7 +166,7 @@ def check_owner(directory: Path) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if others := owners - {0, os.geteuid()}:
         raise InstallError(
-            "a store belongs to another account, which may change what is in it",
+            "a store belongs to another account, which may change its files",
             file=directory,
             expected=f"owner {os.geteuid()} (this account) or 0",
             found=f"owner {min(others)}",
@@ -184,7 +185,7 @@ def check_owner(directory: Path) -> None:
 
 
 def contents(directory: Path) -> list[str]:
-    """What counts in `directory`, sorted; nothing where there is no directory."""
+    """The files in `directory` other than placeholders, sorted; empty if it is missing."""
     try:
         names = [path.name for path in directory.iterdir()]
     except (FileNotFoundError, NotADirectoryError):

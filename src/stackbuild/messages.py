@@ -1,4 +1,4 @@
-"""How the core tells what it is doing, without knowing who listens."""
+"""The interface for messages and progress."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def one_line(text: str) -> str:
-    r"""`text` with every character escaped that a terminal would act on or not show.
+    r"""`text` with all characters escaped that a terminal interprets or does not show.
 
-    Those are the characters that `str.isprintable` is false for: control characters (C0,
-    DEL, C1), line breaks, marks that change the direction of text, other invisible ones, and
-    lone surrogates. They are written as in Python: ``\x1b``, ``\n``, ``\u202e``.
+    These are the characters for which `str.isprintable` is false: control characters (C0, DEL,
+    C1), line breaks, bidirectional marks, other invisible ones, and lone surrogates. They are
+    written as in Python: ``\x1b``, ``\n``, ``\u202e``.
     """
     if text.isprintable():
         return text
@@ -24,24 +24,24 @@ def one_line(text: str) -> str:
 
 
 class Task(Protocol):
-    """A piece of work whose progress is shown."""
+    """A task whose progress is shown."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more units (bytes, files, layers) are done. Safe in any thread."""
+        """Report `amount` more finished units (bytes, files, layers). Thread-safe."""
 
 
 class Messages(Protocol):
-    """Where messages and progress go; all of it to stderr or nowhere."""
+    """Receives messages and progress; never writes to stdout."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Show an informational message."""
 
     def warn(self, text: str) -> None:
-        """Something that may not be what the user wants."""
+        """Show a warning."""
 
     @contextmanager
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
-        """Long work of `total` units, or of an unknown amount; `unit` B means bytes."""
+        """Begin a task of `total` units, or of an unknown amount; `unit` B means bytes."""
 
 
 class _SilentTask:
@@ -50,7 +50,7 @@ class _SilentTask:
 
 
 class Silent:
-    """Messages that go nowhere."""
+    """Discards all messages."""
 
     def note(self, text: str) -> None:
         """Nobody listens."""
@@ -60,7 +60,7 @@ class Silent:
 
     @contextmanager
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
-        """A task that nobody watches."""
+        """A task without progress output."""
         yield _SilentTask()
 
 
@@ -68,7 +68,7 @@ SILENT = Silent()
 
 
 def size_text(size: int) -> str:
-    """`size` bytes in the unit that keeps the number short: ``49.8 MB`` (powers of 1000)."""
+    """`size` in bytes with a suitable unit: ``49.8 MB`` (powers of 1000)."""
     number = float(size)
     for unit in ("B", "kB", "MB"):
         if number < 999.5:

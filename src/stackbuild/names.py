@@ -1,7 +1,7 @@
-"""Which names and paths stackbuild accepts: of layers, and of files in layers.
+"""Validate names of layers and paths of files in layers.
 
-The spec, the locks and every reader of an index, a manifest or a root's state
-ask these functions, so that what one of them accepts the others accept too.
+The readers of specs, locks, indexes, manifests and states all use these functions, so they accept
+the same names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import OsName
 
 LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
-"""What the name of a layer consists of, in words. Nothing in it has a meaning for a shell."""
+"""The allowed characters of a layer name, for messages. None is special in a shell."""
 
 MAX_LAYER_NAME = 100
 """In characters."""
@@ -25,14 +25,13 @@ MAX_NAME = 255
 MAX_PATH = 1024
 """Bytes of a path in a layer: PATH_MAX of macOS."""
 MAX_DEPTH = 100
-"""Components of a path in a layer."""
+"""The maximum number of components of a path in a layer."""
 
 _LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 _VERSION = re.compile(r"@(0|[1-9][0-9]{0,8})")
 _DRIVE = re.compile("[A-Za-z]:")
-# "Naming Files, Paths, and Namespaces" of Microsoft's Win32 documentation. A device's name
-# counts whatever follows a dot, and blanks before the dot do not matter. Windows takes the
-# superscript digits for digits.
+# "Naming Files, Paths, and Namespaces" in Microsoft's Win32 documentation. A device name is
+# reserved with any extension, also with spaces before the dot. Superscript digits count as digits.
 _DEVICE = r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.[^/]*)?"
 _WINDOWS_DEVICE = re.compile(_DEVICE, re.IGNORECASE)
 _WINDOWS_FAULTS = (
@@ -47,14 +46,15 @@ _WINDOWS_FAULTS = (
 _OWN = frozenset(
     ("cachedir.tag", "current", "damaged", "generations", "lock", "staging", "state", "store")
 )
-"""What stackbuild's own files in a root are called, without ``.json``."""
+"""Names of stackbuild's own files in a root, without ``.json``."""
 
 
 def layer_name_fault(name: str) -> str | None:
-    """Why a layer cannot be called `name`, as a sentence without subject; None if it can.
+    """The fault of the layer name `name`, as a sentence without subject, or None.
 
-    A name is a directory on every platform, beside the files of stackbuild's
-    own, and an argument on the command line.
+    A name is a directory on every platform, beside stackbuild's own files, and an argument on the
+    command line. Example: `layer_name_fault("con")` is ``is a name that Windows reserves for a
+    device``.
     """
     if not _LAYER_NAME.fullmatch(name):
         return "is not a valid layer name"
@@ -65,7 +65,7 @@ def layer_name_fault(name: str) -> str | None:
     if _WINDOWS_DEVICE.fullmatch(name):
         return "is a name that Windows reserves for a device"
     if name.lower().removesuffix(".json") in _OWN:
-        return "is the name of a file of stackbuild's own in an installed root"
+        return "is used for a file of stackbuild in installed roots"
     return None
 
 
@@ -75,23 +75,23 @@ def layer_directory(name: str, version: int | None) -> str:
 
 
 def is_directory_of(directory: str, layer: str) -> bool:
-    """Whether the layer called `layer` can be in `directory`: see `layer_directory`."""
+    """Whether `directory` is a possible directory of `layer` (see `layer_directory`)."""
     rest = directory.removeprefix(layer)
     return directory == layer or (rest != directory and bool(_VERSION.fullmatch(rest)))
 
 
 def path_fault(path: str, os: OsName | None = None) -> str | None:
-    """Why a layer cannot hold a file at `path`, as a sentence without subject; None if it can.
+    """The fault of the path `path` in a layer, as a sentence without subject, or None.
 
-    Without `os` that is what no platform can have: paths that leave the layer,
-    name nothing, or are longer than a file system takes. With `os` also what
-    that system cannot have. Names that differ by case only are not looked for.
+    Faults on all platforms are paths out of the layer, empty parts, and too long names. With `os`,
+    names that are invalid on this system are also faults. Names that differ only by case are not
+    checked.
     """
     fault = _text_fault(path)
     if not fault and any(part in ("", ".", "..") for part in path.split("/")):
         fault = "is absolute, or has an empty, '.' or '..' part"
     if not fault and path.count("/") >= MAX_DEPTH:
-        fault = f"has more than {MAX_DEPTH} directories above one another"
+        fault = f"has more than {MAX_DEPTH} nested directories"
     if not fault and len(path) * 4 > MAX_NAME:
         fault = _length_fault(path)
     if not fault and os == "windows":
@@ -100,11 +100,11 @@ def path_fault(path: str, os: OsName | None = None) -> str | None:
 
 
 def link_fault(path: str, target: str, siblings: Collection[str] = ()) -> str | None:
-    """Why a layer cannot hold a symbolic link at `path` to `target`, as `path_fault` says it.
+    """The fault of a symbolic link at `path` to `target`, like `path_fault`.
 
-    `siblings` are the directories beside the layer that links may lead into.
-    ``..`` may only stand at the start: behind a name it could climb out through
-    another link.
+    Links may lead into `siblings`, the directories beside the layer. ``..`` is only allowed at the
+    start, because after a name it could leave the layer through another link. Example:
+    `link_fault("bin/python", "../../cpython/bin/python", ["cpython"])` is None.
     """
     parts = target.split("/")
     ups = 0
@@ -121,7 +121,7 @@ def link_fault(path: str, target: str, siblings: Collection[str] = ()) -> str | 
 
 
 def _text_fault(path: str) -> str | None:
-    """Why neither a path nor the target of a link can be `path`, as `path_fault` says it."""
+    """The fault of `path` as a path or the target of a link, like `path_fault`."""
     if not path:
         return "is empty"
     if "\\" in path or "\0" in path or _DRIVE.match(path):

@@ -1,4 +1,4 @@
-"""The platforms that layers are made for, and what each of them implies.
+"""The supported platforms and their properties.
 
 The names are stackbuild's (`linux-x64`); those of venvstacks
 (`linux_x86_64`) are accepted wherever a platform is read.
@@ -31,12 +31,12 @@ class Platform(StrEnum):
 
     @property
     def os(self) -> OsName:
-        """The operating system family, which decides the layout of a layer."""
+        """The operating system family, which determines the layout of a layer."""
         return _OS[self.partition("-")[0]]
 
     @property
     def machine(self) -> Literal["x86_64", "aarch64"]:
-        """The processor, as python-build-standalone names it."""
+        """The processor, as named by python-build-standalone."""
         return "x86_64" if self.endswith("x64") else "aarch64"
 
     @property
@@ -67,7 +67,7 @@ DEFAULT_PLATFORMS: tuple[Platform, ...] = (
     Platform.MACOSX_AARCH64,
     Platform.WINDOWS_X64,
 )
-"""What a layer is made for when nothing narrows it (windows-aarch64 is opt-in)."""
+"""The default platforms of a layer (windows-aarch64 is opt-in)."""
 
 _MACHINES = {
     "linux": {"x86_64": "x86_64", "aarch64": "aarch64"},
@@ -104,7 +104,7 @@ def parse_platform(name: str) -> Platform:
 
 
 def host_platform() -> Platform:
-    """The platform this process runs on. Raises UsageError where it is none of ours."""
+    """The platform of this machine. Raises UsageError if it is not supported."""
     system = {"linux": "linux", "darwin": "macosx", "win32": "windows"}.get(sys.platform)
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "aarch64", "arm64": "aarch64"}.get(
         host.machine().lower()
@@ -113,15 +113,15 @@ def host_platform() -> Platform:
         return Platform(f"{system}-{machine}")
     except ValueError:
         raise UsageError(
-            f"this machine ({sys.platform}, {host.machine()}) is none of the known platforms",
+            f"the platform of this machine ({sys.platform}, {host.machine()}) is not supported",
             expected=", ".join(Platform),
         ) from None
 
 
 def marker_environment(platform: Platform, python: str) -> dict[str, str]:
-    """What environment markers see on `platform` (dependency specifiers, PEP 508).
+    """The environment of markers on `platform` (dependency specifiers, PEP 508).
 
-    The release and version of the system are unknown, and empty.
+    Release and version of the system are empty, because they are unknown.
     """
     return {
         "implementation_name": "cpython",

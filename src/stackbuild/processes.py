@@ -1,9 +1,9 @@
-"""The programs that stackbuild starts: what they get of its environment, and how they are ended.
+"""The environment of started programs, and ending them with all their processes.
 
-Each gets the variables that it needs and no others, so that no setting of the host changes
-what it does. A build or an import may leave processes behind that have no parent any more, a
-session of their own, or another environment. On Linux they are found by their
-parents while these live, and by a variable that was set for them.
+Each program gets only the variables that it needs, so that settings of the host have no effect.
+Builds and imports may leave processes that are orphaned, in another session, or with another
+environment. On Linux they are found by their parents, while these live, and by a variable that
+marks them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SYSTEM = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT")
-"""What programs on Windows are started with."""
+"""Variables that programs on Windows need."""
 _USER = ("PATH", "HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP")
 _NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _MICROSOFT = (
@@ -30,39 +30,44 @@ _MICROSOFT = (
     *("PROGRAMFILES", "PROGRAMFILES(X86)", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)"),
     *("PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS"),
 )
-"""What programs on Windows find the files of the user by, and Microsoft's compiler its own."""
+"""Variables that locate the user's files on Windows, and Microsoft's compiler."""
 
 _ends: dict[int, Callable[[], None]] = {}
 _is_interrupted = threading.Event()
 
 
 def system_environment(*more: str) -> dict[str, str]:
-    """The variables of the system, and those called `more`."""
+    """The system's variables, and those named `more`."""
     return {name: os.environ[name] for name in (*_SYSTEM, *more) if name in os.environ}
 
 
 def clean_environment() -> dict[str, str]:
-    """For an interpreter, which no setting of the host may change."""
+    """The environment of an interpreter, without Python settings of the host."""
     return system_environment(*_USER) | {"LC_ALL": "C.UTF-8"}
 
 
 def network_environment() -> dict[str, str]:
-    """For a program that downloads: also the proxies and certificates."""
+    """The environment of a program that downloads: also proxies and certificates."""
     names = (*_NETWORK, *map(str.lower, _NETWORK))
     return clean_environment() | system_environment(*names, *_MICROSOFT)
 
 
 def uv_environment() -> dict[str, str]:
-    """For uv: also what it identifies itself with to package indexes."""
+    """The environment of uv: also its credentials for package indexes."""
     return network_environment() | system_environment("SSL_CLIENT_CERT", "NETRC")
 
 
 @contextmanager
 def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
-    """Within it, `end` is called when this process is interrupted, from another thread.
+    """In the `with` block, an interruption of this process calls `end` from another thread.
 
-    Raises KeyboardInterrupt where that has happened before. Without it a thread
-    that waits for a program would keep the whole command waiting.
+    Otherwise a thread that waits for a program would block the whole command. Raises
+    KeyboardInterrupt if the process was already interrupted.
+
+    Example::
+
+        with subprocess.Popen(command) as process, ended_with_us(process.kill):
+            process.wait()
     """
     key = id(end)
     _ends[key] = end
@@ -76,23 +81,23 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
 
 
 def end_all() -> None:
-    """End everything that stands within `ended_with_us`, and whatever comes into it."""
+    """Call `end` of all current and later `ended_with_us` blocks."""
     _is_interrupted.set()
     for end in list(_ends.values()):
         end()
 
 
 def begin() -> None:
-    """Forget an earlier interruption."""
+    """Reset after an interruption."""
     _is_interrupted.clear()
 
 
 def end_tree(process: subprocess.Popen[str], variable: str, value: str) -> None:
-    """End `process`, which leads a group of its own, and everything it started.
+    """End `process`, a process group leader, and all its descendants.
 
-    `variable` was set to `value` in its environment, and to nothing else anywhere.
+    `variable` is set to the unique `value` in its environment.
     """
-    # Before their parents end, by which they are found.
+    # Before their parents end, because they are found by their parents.
     started = below(process.pid) if process.poll() is None else []
     end_group(process)
     _kill(started)
@@ -101,9 +106,9 @@ def end_tree(process: subprocess.Popen[str], variable: str, value: str) -> None:
 
 
 def end_group(process: subprocess.Popen[Any]) -> None:
-    """End `process`, which leads a group of its own, and all in that group; on Windows its tree."""
+    """End `process`, a process group leader, and its group; on Windows its process tree."""
     if os.name == "nt":
-        # Imported late: every command comes by this module, and few start anything.
+        # Imported late: every command imports this module, and few start programs.
         import subprocess
 
         words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
@@ -114,8 +119,8 @@ def end_group(process: subprocess.Popen[Any]) -> None:
 
 
 def end_marked(variable: str, value: str) -> None:
-    """End all processes that have `variable` set to `value`; on Linux only."""
-    # One that is being started while the others end shows up in the next round.
+    """End all processes with `variable` set to `value`; only on Linux."""
+    # A process that is started in the meantime is found in the next round.
     while found := _marked(variable, value):
         _kill(found)
         time.sleep(0.01)
@@ -134,14 +139,14 @@ def _marked(variable: str, value: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            # That of a process which has ended and waits to be asked for its status is empty.
+            # The environment of a zombie process is empty.
             if wanted in path.read_bytes().split(b"\0"):
                 found.append(int(path.parent.name))
     return found
 
 
 def below(pid: int) -> list[int]:
-    """The processes below `pid`, by their parents; none where there is no /proc."""
+    """The descendants of `pid`; none without /proc."""
     found = [pid]
     for each in found:
         for children in Path(f"/proc/{each}/task").glob("*/children"):

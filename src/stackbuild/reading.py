@@ -1,8 +1,8 @@
-"""Typed values out of parsed TOML and JSON, each with its place in the file.
+"""Read typed values from parsed TOML and JSON, each with its place in the file.
 
-An `Item` checks one value and raises `ReadError`. Locks, manifests, indexes and states are read so,
-and their first mistake ends the reading. `spec.table.Table` reads the files that people write with
-the same checks, and notes what they raise, so that all problems of a file are told at once.
+An `Item` checks one value and raises `ReadError`. Locks, manifests, indexes and states are read
+with it, up to the first error. `spec.table.Table` uses the same checks for files that people write,
+and collects the errors, so that all problems of a file are reported at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     Readers = Mapping[str, Callable[["Item[object]"], object]]
-    """By key, what reads the value of a field."""
+    """The function that reads the value of each key."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -34,16 +34,16 @@ _UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\n]*@")
 _LONGEST_SHOWN = 70
 _LONGEST_TEXT = 4000
-"""In characters; below what a path or a number in a requirement may have."""
+"""In characters; less than the limits for paths and numbers in requirements."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ReadError(Exception):
-    """A value is not what its format says.
+    """A value does not match the format.
 
-    `message` follows the place in a sentence, such as ``is missing``; None means that the
-    value is of another type than the one expected.
+    `message` follows the place in a sentence, such as ``is missing``; None means that the value has
+    another type than `expected`.
     """
 
     def __init__(
@@ -66,34 +66,38 @@ class ReadError(Exception):
         return f"{self.place or 'it'} {self.message or f'is not {self.expected}'}"
 
     def damage(self, source: str) -> IntegrityError:
-        """This error as that of the file that messages call `source`."""
+        """This error for the file `source`."""
         return IntegrityError(
             f"{source} is damaged: {self}", expected=self.expected, found=shown(self.found)
         )
 
 
 class NewerFormatError(ReadError):
-    """The file has a `format` that only a later stackbuild knows."""
+    """The file has a `format` of a newer stackbuild."""
 
     def damage(self, source: str) -> IntegrityError:
-        """This error as that of the file that messages call `source`."""
+        """This error for the file `source`."""
         return IntegrityError(
             f"{source} was written by a newer stackbuild",
             expected=f"format {self.expected}",
             found=f"format {self.found}",
-            remedy="use the stackbuild it was published with, or a newer one",
+            remedy="use the version of stackbuild that wrote it, or a newer one",
         )
 
 
 def records(make: Callable[..., T], readers: Readers) -> Callable[[Item[object]], tuple[T, ...]]:
-    """What reads an array of tables, each with the keys of `readers` (`Item.record`)."""
+    """A reader of an array of tables, each with the keys of `readers` (`Item.record`)."""
     return lambda value: value.tuple_of(lambda item: item.record(make, readers))
 
 
 def read_json(data: bytes, source: str, read: Callable[[Item[object]], T]) -> T:
-    """What `read` makes of the JSON in `data`; `source` is what messages call the file.
+    """Parse the JSON in `data` and read it with `read`; `source` is the file in messages.
 
-    Raises IntegrityError for what is not JSON (`strictjson.parse`), and for what `read` refuses.
+    Raises IntegrityError for invalid JSON (`strictjson.parse`), and for errors of `read`.
+
+    Example::
+
+        read_json(b'{"size": 3}', "x.json", lambda item: item["size"].count())  # 3
     """
     try:
         return read(Item("", strictjson.parse(data, source)))
@@ -102,12 +106,12 @@ def read_json(data: bytes, source: str, read: Callable[[Item[object]], T]) -> T:
 
 
 def redacted(text: str) -> str:
-    """`text` with the user and password of an address made unreadable."""
+    """`text` with user and password in an address masked."""
     return _CREDENTIALS.sub("***@", text)
 
 
 def shown(value: object) -> str:
-    """`value` as a message shows it: short, on one line, without credentials."""
+    """`value` for a message: short, on one line, without credentials."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -124,7 +128,7 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
-    """A hint with the nearest valid name, if there is one near enough."""
+    """A hint with the nearest valid name, or None."""
     guess = nearest(name, valid)
     return f"did you mean {guess!r}?" if guess else None
 
@@ -132,7 +136,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
 class Item(Generic[T]):
     """A value with its place, such as ``frames[3].offset``; empty for the whole file.
 
-    Every method that returns the value checks it, and raises ReadError.
+    The methods check the value and raise ReadError.
     """
 
     __slots__ = ("place", "value")
@@ -144,11 +148,11 @@ class Item(Generic[T]):
     def error(
         self, message: str, expected: str | None = None, hint: str | None = None
     ) -> ReadError:
-        """The error that says what is wrong with this value."""
+        """An error about this value."""
         return ReadError(self.place, self.value, expected, message, hint)
 
     def wrong_type(self, expected: str) -> ReadError:
-        """The error that says that this value is not `expected`."""
+        """The error for a value that is not `expected`."""
         return ReadError(self.place, self.value, expected)
 
     def table(self, expected: str = "an object") -> dict[str, object]:
@@ -165,7 +169,7 @@ class Item(Generic[T]):
         return [Item(f"{place}[{number}]", value) for number, value in enumerate(self.value)]
 
     def tuple_of(self, read: Callable[[Item[object]], _Made]) -> tuple[_Made, ...]:
-        """The values of an array, each as `read` gives it."""
+        """The values of an array, each read by `read`."""
         return tuple(map(read, self.items()))
 
     def strings(self) -> tuple[str, ...]:
@@ -181,7 +185,7 @@ class Item(Generic[T]):
             yield Item(place, key), Item(place, value)
 
     def __getitem__(self, key: str) -> Item[object]:
-        """The value at `key` of a table; one that is not there is an error."""
+        """The value at `key` of a table; raises an error if it is missing."""
         table = self.table()
         place = f"{self.place}.{key}" if self.place else key
         if key not in table:
@@ -196,11 +200,11 @@ class Item(Generic[T]):
         *,
         formats: Sequence[int] = (),
     ) -> _Made:
-        """What `make` makes of a table with the keys `required`, and any of those `optional`.
+        """Read a table with the keys `required` and `optional`, and call `make` with the values.
 
-        It is called with what the readers give, by the names of the keys with `_` for `-`.
-        With `formats`, the table has a key `format` with one of these numbers, which is looked
-        at first, so that a newer file is called newer and not damaged.
+        The arguments have the names of the keys with `_` for `-`. With `formats`, the table has a
+        key `format` with one of these numbers. It is checked first, so that a newer file is
+        reported as newer and not as damaged.
         """
         table = self.table()
         known = {**required, **(optional or {})}
@@ -236,11 +240,11 @@ class Item(Generic[T]):
         return self.value
 
     def optional(self, read: Callable[[Item[T]], _Made]) -> _Made | None:
-        """What `read` gives, or None for null."""
+        """The value read by `read`, or None for null."""
         return None if self.value is None else read(self)
 
     def line(self) -> str:
-        """A string that people wrote: not blank, of bounded length, on one line."""
+        """A string written by people: not blank, of limited length, on one line."""
         value = self.value
         if not isinstance(value, str):
             raise self.wrong_type("a string")
@@ -249,7 +253,7 @@ class Item(Generic[T]):
         if len(value) > _LONGEST_TEXT:
             raise self.error(f"longer than {_LONGEST_TEXT} characters", None)
         if _UNSAFE_TEXT.search(value):
-            raise self.error("holds a control character", None)
+            raise self.error("contains a control character", None)
         return value
 
     def flag(self) -> bool:
@@ -259,7 +263,7 @@ class Item(Generic[T]):
         return self.value
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`."""
+        """An integer from `low` to `high`."""
         expected = f"a whole number from {low} to {high}"
         value: object = self.value
         if not isinstance(value, int) or isinstance(value, bool):
@@ -269,7 +273,7 @@ class Item(Generic[T]):
         return value
 
     def count(self) -> int:
-        """A whole number, not negative."""
+        """A non-negative integer."""
         value: object = self.value
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self.wrong_type("a whole number, not negative")
@@ -293,7 +297,7 @@ class Item(Generic[T]):
         return cast("_Text", self.value)
 
     def word_of(self, valid: Sequence[_Text]) -> _Text:
-        """One of the words `valid`, as people write it."""
+        """One of the words `valid`, in a file written by people."""
         if self.value in valid:
             return cast("_Text", self.value)
         hint = did_you_mean(str(self.value), valid)

@@ -1,4 +1,4 @@
-"""RECORD files: which files a distribution has, and what they hold.
+"""Parse and write RECORD files: the files of a distribution with hashes and sizes.
 
 The format is that of the "recording installed projects" and the binary
 distribution format specifications: CSV rows of a path, a hash as
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 TRUSTED_HASHES = ("sha256", "sha384", "sha512")
-"""The only ones that a wheel may use (binary distribution format, "Signed wheel files")."""
+"""The only hashes allowed in a wheel (binary distribution format, "Signed wheel files")."""
 
 UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
-"""The files of `.dist-info` for which RECORD has no hash: itself and its signatures."""
+"""Files of `.dist-info` without a hash in RECORD: RECORD itself and its signatures."""
 
 _BARE_SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
-"""Tools that repair wheels have written sha256 hashes without their name (mlx 0.29.3)."""
+"""Some tools that repair wheels write sha256 hashes without the name (mlx 0.29.3)."""
 _COLUMNS = len(("path", "hash", "size"))
 _DIGITS = 20
-"""More than the size of any file has."""
+"""More digits than any file size has."""
 
 
 def encoded(digest: bytes) -> str:
@@ -38,27 +38,26 @@ def encoded(digest: bytes) -> str:
 
 
 def record_hash(data: bytes) -> str:
-    """The hash of a file that holds `data`."""
+    """The hash of a file with the contents `data`."""
     return f"sha256={encoded(hashlib.sha256(data).digest())}"
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a wheel's RECORD says of one file."""
+    """The hash and size of a file in a wheel's RECORD."""
 
     hash_name: str
-    """The algorithm, as `hashlib` calls it; empty where there is no hash."""
+    """The algorithm, as named by `hashlib`; empty if there is no hash."""
     hash_value: str
     """In URL-safe base64 without padding."""
     size: int | None
-    """In bytes, where it is told."""
+    """In bytes, or None."""
 
 
 def record_rows(text: str) -> list[list[str]]:
-    """The rows of a RECORD; a row that is empty is left out. Raises ValueError.
+    """The non-empty rows of a RECORD. Raises ValueError.
 
-    Only line feeds and carriage returns end a row: a name may have any other
-    character that Unicode takes for the end of a line.
+    Only line feeds and carriage returns end a row; names may contain other Unicode line breaks.
     """
     try:
         return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
@@ -67,14 +66,14 @@ def record_rows(text: str) -> list[list[str]]:
 
 
 def written_record(rows: Iterable[Sequence[object]]) -> bytes:
-    """The RECORD with `rows`: path, hash and size of each file."""
+    """Write a RECORD with `rows`: path, hash and size of each file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
 def read_record(text: str) -> dict[str, Recorded]:
-    """What the RECORD of a wheel says, by path. Raises ValueError."""
+    """Parse the RECORD of a wheel; returns entries by path. Raises ValueError."""
     recorded: dict[str, Recorded] = {}
     for number, row in enumerate(record_rows(text), 1):
         if len(row) != _COLUMNS or not row[0]:
@@ -84,7 +83,7 @@ def read_record(text: str) -> dict[str, Recorded]:
         if name and not separator:
             raise ValueError(f"row {number} has a hash without the name of its algorithm")
         if row[2] and not (row[2].isascii() and row[2].isdigit() and len(row[2]) < _DIGITS):
-            raise ValueError(f"row {number} has a size that is no number")
+            raise ValueError(f"row {number} has a size that is not a number")
         recorded[row[0]] = Recorded(name, value.rstrip("="), int(row[2]) if row[2] else None)
     return recorded
 
@@ -98,9 +97,8 @@ def corrected(
 ) -> bytes:
     """`record` with the hashes and sizes of the files that were `changed`.
 
-    These are by layer-relative path. A path with None is no file any more, and
-    has no row. Where `beside` has a further path for one, that one of the changed
-    files gets a row too.
+    Paths in `changed` are layer-relative. The row of a path with None is removed. If `beside` has a
+    second path for a file, that path gets a row too.
     """
     rows: list[Sequence[object]] = []
     for row in record_rows(record.decode()):

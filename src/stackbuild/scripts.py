@@ -1,16 +1,16 @@
-"""Python scripts that run the interpreter beside them, wherever the directory is moved to.
+"""Headers for relocatable Python scripts, which run the interpreter beside them.
 
-The kernel takes the interpreter on a script's first line as an absolute path or
-relative to the working directory, so such a script is started by `/bin/sh`. To sh
-the header is a program that ends with `exec`; to Python it is one string.
+The interpreter in the first line of a script must be absolute or relative to the working directory,
+so such a script is started by `/bin/sh`. For sh the header is a program that ends with `exec`; for
+Python it is a string.
 """
 
 from __future__ import annotations
 
 import re
 
-# Where no link has to be followed, sh needs no other program and no second process.
-# The names of variables are such as nobody exports: what is exported would reach the program.
+# Without links to follow, sh starts no other program. The variable names are unlikely to be
+# exported; exported ones would be visible to the program.
 _HEADER = """\
 #!/bin/sh
 ''':'
@@ -31,19 +31,19 @@ _BOUND = re.compile(
     rb"#!\s*/[^\n]*python[^\n/]*\n|#!/bin/sh\n'''(?:exec'|:'\n).*?'''\n",
     re.DOTALL,
 )
-"""How an installer binds a script to an interpreter: by its first line, or with a header for sh
-(that of python-build-standalone, pip and uv, or the one above)."""
+"""Matches a script with the path of an interpreter: in its first line, or in a header for sh (of
+python-build-standalone, pip and uv, or the one above)."""
 
 
 def header(python: str) -> bytes:
-    """What comes before the Python code of a script that is run by `python` beside it."""
+    """The header of a script that is run by the `python` beside it."""
     return _HEADER.format(python=python).encode()
 
 
 def unbound(script: bytes) -> bytes | None:
-    """`script` as a wheel has it, with ``#!python`` for the interpreter it was bound to.
+    """`script` as in a wheel, with ``#!python`` instead of the path of the interpreter.
 
-    None where it is not a script that was bound to one.
+    None if it is not a script with the path of an interpreter.
     """
     match = _BOUND.match(script)
     return b"#!python\n" + script[match.end() :] if match and b"python" in match[0] else None

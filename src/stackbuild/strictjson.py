@@ -1,9 +1,8 @@
-"""JSON that may come from anywhere, read within bounds.
+"""Parse JSON from untrusted sources, within limits.
 
-`parse` takes what RFC 8259 calls interoperable JSON (section 4, 6 and 8): UTF-8
-without surrogates, each key once in an object, finite numbers that a 64-bit
-integer or a double holds. It also bounds size and nesting, because the
-standard library's parser needs memory and stack in proportion to them.
+`parse` accepts interoperable JSON (RFC 8259, sections 4, 6 and 8): UTF-8 without surrogates, unique
+keys, finite numbers in the range of a 64-bit integer or a double. Size and nesting are limited,
+because the memory and stack of the standard library's parser grow with them.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 MAX_SIZE = 32 << 20
 """Bytes of a document. An index of this size has about 45,000 entries."""
 MAX_DEPTH = 64
-"""Arrays and objects inside each other. The tool's own files have less than ten."""
+"""Nested arrays and objects. stackbuild's own files have fewer than ten levels."""
 MAX_VALUES = 1_000_000
-"""Values of a document. An empty array is two bytes of JSON and 64 bytes of memory, so that
-the size alone would let a document take forty times as much memory."""
+"""Values of a document. An empty array is two bytes of JSON and 64 bytes of memory, so a limit for
+the size alone would not limit the memory."""
 MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(MAX_INTEGER)) + 1
 
@@ -40,7 +39,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class JsonError(IntegrityError):
-    """What was read is not JSON, or not within the bounds; `reason` says why in a few words."""
+    """The input is not valid JSON or exceeds the limits; `reason` says why in a few words."""
 
     def __init__(self, source: str, reason: str, *, in_value: bool = False) -> None:
         if in_value:
@@ -53,16 +52,16 @@ class JsonError(IntegrityError):
 def read(path: Path) -> Any:
     """The JSON in the file at `path`.
 
-    Raises JsonError, and OSError, also for what is no regular file.
+    Raises JsonError, and OSError, also if it is not a regular file.
     """
     return parse(read_regular(path, MAX_SIZE + 1), str(path))
 
 
 def parse(data: bytes, source: str, *, doubled: list[str] | None = None) -> Any:
-    """The value of the JSON in `data`; messages call it `source`.
+    """Parse the JSON in `data`; `source` is its name in messages.
 
-    With `doubled`, a key that an object has twice is added to that list, and
-    its last value counts; otherwise it is an error. Raises JsonError.
+    With `doubled`, duplicate keys of objects are added to that list, and the last value is used;
+    otherwise they are an error. Raises JsonError.
     """
     if len(data) > MAX_SIZE:
         raise JsonError(source, f"more than {MAX_SIZE} bytes")
@@ -96,7 +95,7 @@ def digest_of(value: object) -> str:
 
 
 def _check_structure(data: bytes) -> None:
-    """Raise ValueError for more nesting or more values than the bounds allow."""
+    """Raise ValueError if nesting or number of values exceed the limits."""
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH and data.count(b",") < MAX_VALUES // 2:
         return
     structure = _structure(data)
@@ -106,20 +105,19 @@ def _check_structure(data: bytes) -> None:
     nested = structure.translate(None, delete=b",")
     for _ in range(MAX_DEPTH):
         nested = nested.replace(b"[]", b"").replace(b"{}", b"")
-    # What is left is deeper, or has no end.
+    # The rest is nested too deeply, or has no end.
     if b"[]" in nested or b"{}" in nested or _openings(nested) > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} arrays and objects inside each other")
 
 
 def _structure(data: bytes) -> bytes:
-    """The brackets and commas of `data` that are in no string.
+    """The brackets and commas of `data` outside strings.
 
-    It stops where there are more than `MAX_VALUES`, and at a string without an
-    end, where the parser stops as well.
+    Stops after `MAX_VALUES`, and at an unterminated string, like the parser.
     """
     found = bytearray()
     start, length = 0, _BLOCK
-    # A substitution needs memory for each string it removes, hence the blocks.
+    # In blocks, because a substitution needs memory for each removed string.
     while start < len(data) and len(found) <= 3 * MAX_VALUES:
         block = data[start : start + length]
         bare = _STRING.sub(b"", block)
@@ -139,14 +137,14 @@ def _openings(structure: bytes) -> int:
 
 
 class _Refused:
-    """Stands in the parsed value where something is that no document may have."""
+    """Placeholder in the parsed value for invalid content."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
 
 
 class _Hooks:
-    """What the parser calls; it has no notion of the place it is at, so errors are kept."""
+    """Hooks of the parser. They do not know the place, so they store errors for later."""
 
     def __init__(self, doubled: list[str] | None) -> None:
         self.refused = False
@@ -173,24 +171,24 @@ class _Hooks:
 
     def real(self, digits: str) -> object:
         value = float(digits)
-        return value if math.isfinite(value) else self._refuse("is a number beyond all bounds")
+        return value if math.isfinite(value) else self._refuse("is a number that is too large")
 
     def constant(self, name: str) -> object:
         return self._refuse(f"is {name}, which is not JSON")
 
 
 def _problems(value: object, place: str) -> Iterator[tuple[str, str]]:
-    """The places, such as ``layers.atls[0].size``, with what is wrong there."""
+    """The places of errors, such as ``layers.atls[0].size``, with the problem."""
     if isinstance(value, _Refused):
         yield place, value.problem
     elif isinstance(value, str):
         if _SURROGATE.search(value):
-            yield place, "has half of a character (a surrogate alone)"
+            yield place, "contains a lone surrogate"
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _problems(item, f"{place}[{number}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if _SURROGATE.search(key):
-                yield place, "has a key with half of a character (a surrogate alone)"
+                yield place, "has a key with a lone surrogate"
             yield from _problems(item, f"{place}.{key}" if place else key)

@@ -1,7 +1,7 @@
-"""The text of a TOML file that is written as a whole, in one style.
+"""Write whole TOML files in a fixed style.
 
-tomlkit keeps the layout of files that people edit. Where there is no such file it
-takes ten times as long, which was a third of the processor time of `stackbuild lock`.
+tomlkit is used to edit files of people. For new files it takes ten times as long, which was a third
+of the processor time of `stackbuild lock`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def inline(value: object) -> str:
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(inline, value)) + "]"
-    # What JSON writes of the others is TOML, but that TOML escapes U+007F as well.
+    # JSON's form of the other values is valid TOML, except that TOML also escapes U+007F.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,4 +1,4 @@
-"""Where stackbuild keeps what it can make again: caches, and the wheelhouse."""
+"""The directories of a project and of the caches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders one command works in, and how many threads it may use."""
+    """The directories of a command, and its number of threads."""
 
     project: Path
     """The directory of the spec file."""
     cache: Path
-    """Shared by projects; everything below it is made again when it is missing."""
+    """Shared by projects; everything in it can be recreated."""
     jobs: int
 
     @property
@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def exports(self) -> Path:
-        """What is published unless told otherwise."""
+        """The default directory to publish to."""
         return self.project / "exports"
 
     @property
@@ -50,7 +50,7 @@ class Workspace:
 
     @property
     def build_exports(self) -> Path:
-        """What `stackbuild build` installs its roots from."""
+        """The layers that `stackbuild build` installs in its roots."""
         return self.build / ".published"
 
     @property
@@ -70,7 +70,7 @@ class Workspace:
 
     @property
     def addresses(self) -> Path:
-        """Where files were found, by sha256."""
+        """Addresses of files, by sha256."""
         return self.cache / "addresses"
 
     @property
@@ -85,7 +85,7 @@ class Workspace:
 
 
 def prepare_cache(directory: Path) -> None:
-    """Make `directory`, a part of the cache. Raises StackbuildError where it is not writable."""
+    """Create `directory`, a part of the cache. Raises StackbuildError if it is not writable."""
     found = None
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -101,9 +101,9 @@ def prepare_cache(directory: Path) -> None:
 
 
 def _own_cache(project: Path) -> Path:
-    """The user's cache directory of this system, below which this one is stackbuild's.
+    """The default cache, in the user's cache directory of this system.
 
-    For a user without a home directory it is in the project, in `.stackbuild`.
+    For a user without a home directory it is in `.stackbuild` in the project.
     """
     import platformdirs
 
@@ -121,36 +121,37 @@ def open_workspace(
 ) -> Workspace:
     """The workspace of the project in `project`.
 
-    The cache is `cache`, else `$STACKBUILD_CACHE_DIR`, else the user's own. It is marked as
-    stackbuild's, unless `read_only`. Raises UsageError where it holds something else.
+    The cache is `cache`, `$STACKBUILD_CACHE_DIR` or the default cache. It is marked, unless
+    `read_only`. Raises UsageError if it contains other files.
     """
     configured = os.environ.get(CACHE_VARIABLE)
     given = cache or (Path(configured).absolute() if configured else None)
     place = given or _own_cache(project)
     if not read_only:
-        # Where it cannot be written, whatever needs to write there says so.
+        # If it is not writable, later writes report it.
         with suppress(OSError):
             if given:
                 claim(place, Kind.CACHE)
             elif not read_mark(place, Kind.CACHE):
-                # It is stackbuild's by its name; an earlier one made it without a mark.
+                # The default cache belongs to stackbuild by its name; older versions created it
+                # without a mark.
                 write_mark(place, Kind.CACHE)
     return Workspace(project=project, cache=place, jobs=os.cpu_count() or 1)
 
 
 def expanded(path: Path) -> Path:
-    """`path` with the home directory for a leading `~`. Raises UsageError where there is none."""
+    """`path` with a leading `~` expanded. Raises UsageError without a home directory."""
     try:
         return path.expanduser()
     except RuntimeError:
         raise UsageError(
-            f"{path} begins with ~, and there is no home directory",
-            remedy="name a path without ~, or set HOME",
+            f"{path} begins with ~, but there is no home directory",
+            remedy="use a path without ~, or set HOME",
         ) from None
 
 
 def home_directory() -> Path | None:
-    """The user's home directory; None without a HOME for a user that has no account."""
+    """The user's home directory; None if HOME is not set and the user has no account."""
     try:
         home = Path.home()
     except RuntimeError:

@@ -24,11 +24,11 @@ from tests.support.damage import with_checksum
 _ODD_PART = "is absolute, or has an empty, '.' or '..' part"
 _ODD_TARGET = "is absolute, or has an empty, '.' or inner '..' part"
 _ODD_LETTER = "has a backslash, a NUL or a drive letter"
-_NO_FILE = "a tar entry is no file, link or directory"
-_MODE = "a tar entry has permissions that no layer has"
-_TWICE = "a path stands twice in a tar fragment"
-_BELOW = "a tar entry stands below a file or a link"
-_TO_FIX = ("to fix", "get or make the archive again")
+_NO_FILE = "a tar entry is not a file, link or directory"
+_MODE = "a tar entry has permissions that are not allowed in a layer"
+_TWICE = "a path is in a tar fragment twice"
+_BELOW = "a tar entry is below a file or a link"
+_TO_FIX = ("to fix", "download or publish the archive again")
 
 
 _FILE, _HARD_LINK, _LINK, _CHARACTERS, _BLOCKS, _DIRECTORY, _FIFO = (b"%d" % n for n in range(7))
@@ -133,7 +133,7 @@ def test_other_owners_and_times_are_refused(data: bytes) -> None:
 def test_a_link_or_directory_with_data_is_refused() -> None:
     for kind in (_LINK, _DIRECTORY):
         block = _member("x", kind, "y", size=b"00000000001")
-        message = "a tar entry has data, though it is no file"
+        message = "a tar entry has data, although it is not a file"
         assert _told(block + bytes(BLOCK)) == (message, (("file", "x"),))
 
 
@@ -176,17 +176,17 @@ _NOT_UNDERSTOOD = "has an extended header that is not understood"
         (_extended(b"9 \xff\xff\xff\xff=a\n"), "has a name that is not UTF-8"),
         (_extended(b"9 path=\xff\n"), "has a name that is not UTF-8"),
         (_extended(_pax_record("path", "a" * 65536)), "has an extended header of more than 64 KiB"),
-        (_extended(b"", 64 * 1024), "is cut off"),
-        (_extended(_pax_record("path", "a")), "ends behind an extended header"),
-        (_extended(_pax_record("path", "a")) + END, "ends behind an extended header"),
-        (_extended(_pax_record("path", "a"))[:-1], "is cut off"),
+        (_extended(b"", 64 * 1024), "is truncated"),
+        (_extended(_pax_record("path", "a")), "ends after an extended header"),
+        (_extended(_pax_record("path", "a")) + END, "ends after an extended header"),
+        (_extended(_pax_record("path", "a"))[:-1], "is truncated"),
         (header("a", size=3), "ends inside a file"),
         (header("a", size=3) + b"ab", "ends inside a file"),
-        (header("a", size=3) + b"abc" + bytes(508), "is cut off"),
-        (header("a")[:-1], "is cut off"),
-        (header("a") + END + header("b"), "goes on behind its end-of-archive blocks"),
-        (header("a") + END + b"x", "goes on behind its end-of-archive blocks"),
-        (header("a") + END + bytes(2 << 20) + b"x", "goes on behind its end-of-archive blocks"),
+        (header("a", size=3) + b"abc" + bytes(508), "is truncated"),
+        (header("a")[:-1], "is truncated"),
+        (header("a") + END + header("b"), "continues after its end-of-archive blocks"),
+        (header("a") + END + b"x", "continues after its end-of-archive blocks"),
+        (header("a") + END + bytes(2 << 20) + b"x", "continues after its end-of-archive blocks"),
     ],
 )
 def test_damages_are_told(data: bytes, what: str) -> None:
@@ -196,7 +196,7 @@ def test_damages_are_told(data: bytes, what: str) -> None:
 @pytest.mark.parametrize("size", ["-1", "+1", " 1", "1_0", "1" * 20, "٣", "", "0x1"])
 def test_a_size_in_an_extended_header_that_is_no_number(size: str) -> None:
     data = _extended(_pax_record("size", size)) + header("a")
-    what = "a tar fragment has an extended header with a size that is no number"
+    what = "a tar fragment has an extended header with a size that is not a number"
     assert _told(data) == (what, (_TO_FIX,))
 
 
@@ -218,9 +218,9 @@ def test_the_largest_extended_header_that_is_read() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "what"),
     [
-        (0, b"b", "has a header that is damaged"),
-        (148, b"0000000\0", "has a header that is damaged"),
-        (511, b"\1", "has a header that is damaged"),
+        (0, b"b", "has a damaged header"),
+        (148, b"0000000\0", "has a damaged header"),
+        (511, b"\1", "has a damaged header"),
     ],
 )
 def test_a_wrong_checksum_is_told(place: int, value: bytes, what: str) -> None:

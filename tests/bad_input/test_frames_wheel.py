@@ -90,7 +90,7 @@ def _row(name: str) -> bytes:
 
 def test_another_sha256_than_the_lock_s(wheel: Path) -> None:
     error = _fail(wheel, "0" * 64)
-    assert error.message == "a wheel is not the one that was locked"
+    assert error.message == "a wheel does not match its lock"
     assert _details(error) == {
         "file": str(wheel),
         "expected": "sha256 " + "0" * 64,
@@ -103,7 +103,7 @@ def test_a_wheel_that_is_replaced_between_two_runs_is_noticed(wheel: Path) -> No
     digest = sha256(wheel)
     wheel_set(wheel, digest, LINUX, FrameSettings(), FrameCache(wheel.parent / "first"))
     wheel.write_bytes(wheel.read_bytes() + b"x")
-    assert _fail(wheel, digest).message == "a wheel is not the one that was locked"
+    assert _fail(wheel, digest).message == "a wheel does not match its lock"
 
 
 @pytest.mark.parametrize("same", ["size and time", "size and file", "time and file"])
@@ -119,14 +119,14 @@ def test_each_sign_of_another_file_is_noticed(wheel: Path, same: str) -> None:
         (wheel.parent / "new").rename(wheel)
     shift = 1_000_000_000 * (same == "size and file")
     os.utime(wheel, ns=(before.st_atime_ns, before.st_mtime_ns + shift))
-    assert _fail(wheel, digest).message == "a wheel is not the one that was locked"
+    assert _fail(wheel, digest).message == "a wheel does not match its lock"
 
 
 def test_a_wheel_that_is_not_there(wheel: Path) -> None:
     digest = sha256(wheel)
     wheel.unlink()
     error = _fail(wheel, digest)
-    assert error.message == "a wheel is not where it was fetched to"
+    assert error.message == "a fetched wheel is missing"
     assert error.details == (("file", str(wheel)), ("to fix", "run stackbuild fetch"))
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_differs_from_record(wheel: Path) -> None:
 
     rewrite_wheel(wheel, change)
     error = _fail(wheel)
-    assert error.message == "a file of a wheel is not the one in RECORD"
+    assert error.message == "a file of a wheel does not match RECORD"
     assert error.details == (
         ("distribution", "thing 1.0"),
         ("file", f"{wheel.name}: thing/a.py"),
@@ -148,7 +148,7 @@ def test_a_file_that_differs_from_record(wheel: Path) -> None:
 def test_a_file_of_another_size_than_record_says(wheel: Path) -> None:
     _rewrite_record(wheel, b",300\n", b",301\n")
     error = _fail(wheel)
-    assert error.message == "a file of a wheel is not the one in RECORD"
+    assert error.message == "a file of a wheel does not match RECORD"
     assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
     assert (_details(error)["expected"], _details(error)["found"]) == ("301 bytes", "300 bytes")
 
@@ -156,7 +156,7 @@ def test_a_file_of_another_size_than_record_says(wheel: Path) -> None:
 def test_a_file_that_record_leaves_out(wheel: Path) -> None:
     _append(wheel, "thing/c.py", recorded=False)
     error = _fail(wheel)
-    assert error.message == "RECORD does not vouch for a file of the wheel"
+    assert error.message == "a file of the wheel has no valid hash in RECORD"
     assert _details(error)["file"] == f"{wheel.name}: thing/c.py"
     assert _details(error)["found"] == "no entry"
 
@@ -171,7 +171,7 @@ def test_a_file_that_record_leaves_out(wheel: Path) -> None:
 def test_a_hash_that_proves_nothing(wheel: Path, old: bytes, new: bytes, found: str) -> None:
     _rewrite_record(wheel, old, new)
     error = _fail(wheel)
-    assert error.message == "RECORD does not vouch for a file of the wheel"
+    assert error.message == "a file of the wheel has no valid hash in RECORD"
     assert _details(error)["expected"] == "sha256 or sha384 or sha512"
     assert _details(error)["found"] == found
 
@@ -179,7 +179,7 @@ def test_a_hash_that_proves_nothing(wheel: Path, old: bytes, new: bytes, found: 
 def test_a_file_that_record_names_and_the_wheel_lacks(wheel: Path) -> None:
     rewrite_wheel(wheel, lambda info, data: None if info.filename == "thing/b.py" else (info, data))
     error = _fail(wheel)
-    assert error.message == "a wheel lacks a file that RECORD names"
+    assert error.message == "a file in RECORD is missing from a wheel"
     assert _details(error)["file"] == f"{wheel.name}: thing/b.py"
 
 
@@ -210,7 +210,7 @@ def test_a_wheel_without_its_metadata(wheel: Path, name: str) -> None:
         ("C:/evil.py", "has a backslash, a NUL or a drive letter"),
         ("thing/" + "x" * 300, "has a name of more than 255 bytes"),
         ("/".join(["d"] * 1500), "is longer than 1024 bytes"),
-        ("/".join(["d"] * 400), "has more than 100 directories above one another"),
+        ("/".join(["d"] * 400), "has more than 100 nested directories"),
     ],
 )
 def test_a_path_that_no_layer_can_have(wheel: Path, name: str, fault: str) -> None:
@@ -223,13 +223,13 @@ def test_a_path_that_no_layer_can_have(wheel: Path, name: str, fault: str) -> No
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_path_twice(wheel: Path) -> None:
     _append(wheel, "thing/b.py", recorded=False)
-    assert _fail(wheel).message == "a file of a wheel stands in it twice"
+    assert _fail(wheel).message == "a file of a wheel is in it twice"
 
 
 def test_two_members_with_one_place(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {"thing.py": "1"}, data={"purelib/thing.py": b"2"})
     error = _fail(wheel)
-    assert error.message == "two files of a wheel would be installed at one place"
+    assert error.message == "two files of a wheel would be installed at the same path"
     assert _details(error)["file"] == f"{wheel.name}: lib/python3.12/site-packages/thing.py"
 
 
@@ -262,7 +262,7 @@ def test_a_member_that_is_larger_than_it_says(wheel: Path) -> None:
     struct.pack_into("<I", data, place + 24, 6)
     wheel.write_bytes(data)
     error = _fail(wheel)
-    assert error.message == "a file of a wheel is damaged, or larger than it says"
+    assert error.message == "a file of a wheel is damaged, or larger than its declared size"
     assert _details(error)["file"] == f"{wheel.name}: thing/b.py"
 
 
@@ -335,7 +335,7 @@ def test_metadata_that_is_not_utf_8(wheel: Path) -> None:
 def test_a_truncated_wheel(wheel: Path, keep: int) -> None:
     wheel.write_bytes(wheel.read_bytes()[:keep])
     error = _fail(wheel)
-    assert error.message.startswith("a wheel is no whole zip file: ")
+    assert error.message.startswith("a wheel is not a valid zip file: ")
     assert _details(error)["file"] == str(wheel)
 
 
@@ -347,7 +347,7 @@ def test_damaged_compressed_data(wheel: Path) -> None:
     data[start : start + info.compress_size] = b"\xff" * info.compress_size
     wheel.write_bytes(data)
     error = _fail(wheel)
-    assert error.message == "a file of a wheel is damaged, or larger than it says"
+    assert error.message == "a file of a wheel is damaged, or larger than its declared size"
     assert _details(error)["file"] == f"{wheel.name}: thing/a.py"
     assert _details(error)["found"].startswith("Error -3 while decompressing data")
 
@@ -355,14 +355,14 @@ def test_damaged_compressed_data(wheel: Path) -> None:
 def test_two_dist_info_directories(wheel: Path) -> None:
     _append(wheel, "other-1.dist-info/METADATA")
     error = _fail(wheel)
-    assert error.message == ("a wheel does not hold just the one .dist-info directory of its name")
+    assert error.message == ("a wheel must have exactly one .dist-info directory, with its name")
     assert _details(error)["found"] == "other-1.dist-info, thing-1.0.dist-info"
 
 
 def test_another_distribution_than_the_name_says(wheel: Path) -> None:
     renamed = wheel.rename(wheel.with_name("other-1.0-py3-none-any.whl"))
     error = _fail(renamed)
-    assert error.message == ("a wheel does not hold just the one .dist-info directory of its name")
+    assert error.message == ("a wheel must have exactly one .dist-info directory, with its name")
 
 
 def test_no_dist_info_directory(wheel: Path) -> None:
@@ -371,7 +371,7 @@ def test_no_dist_info_directory(wheel: Path) -> None:
 
     rewrite_wheel(wheel, change)
     error = _fail(wheel)
-    assert error.message == "a wheel does not hold just the one .dist-info directory of its name"
+    assert error.message == "a wheel must have exactly one .dist-info directory, with its name"
     assert _details(error)["found"] == "none"
 
 
@@ -395,20 +395,20 @@ def test_a_python_script_in_a_directory(tmp_path: Path) -> None:
     scripts["scripts/lib/x.py"] = b"#!python\n"
     error = _fail(make_wheel(tmp_path, "thing", "1.0", {}, data=scripts))
     assert error.message == (
-        "a Python script of a wheel is in a directory of its own, so it cannot be started"
+        "a Python script of a wheel is in a subdirectory, so it cannot be started"
     )
     assert error.details == (
         ("distribution", "thing 1.0"),
         ("file", "thing-1.0-py3-none-any.whl: thing-1.0.data/scripts/lib/x.py"),
         ("expected", "a script directly in thing-1.0.data/scripts"),
-        ("to fix", "build the wheel with the script there, or as an entry point"),
+        ("to fix", "build the wheel with the script there, or with an entry point"),
     )
 
 
 def test_an_unknown_scheme(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, data={"evil/x": b""})
     error = _fail(wheel)
-    assert error.message == "a file below .data is in no known scheme"
+    assert error.message == "a file below .data is in an unknown scheme"
     assert _details(error)["file"] == f"{wheel.name}: thing-1.0.data/evil/x"
     assert _details(error)["expected"] == "purelib, platlib, headers, scripts, data"
 
@@ -438,7 +438,7 @@ def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
 def test_an_entry_point_whose_name_is_no_command(tmp_path: Path, name: str) -> None:
     wheel = make_wheel(tmp_path, "thing", "1.0", {}, console_scripts={name: "thing:main"})
     error = _fail(wheel)
-    assert error.message == f"an entry point cannot be called {name!r}"
+    assert error.message == f"invalid name of an entry point: {name!r}"
     expected = "letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first"
     assert error.details == (*_of_entry_points(wheel), ("expected", expected))
 
@@ -478,7 +478,7 @@ def test_metadata_of_another_distribution(wheel: Path, old: bytes, new: bytes, f
     _rewrite(wheel, "METADATA", old, new)
     error = _fail(wheel)
     assert error.message == (
-        "a wheel names another distribution, or another version, than its file name"
+        "the metadata of a wheel has another name or version than its file name"
     )
     details = _details(error)
     assert details["file"] == f"{wheel.name}: METADATA"

@@ -103,7 +103,7 @@ def test_a_place_that_is_not_a_directory(
         place.write_text("mine")
         fault = "is not a directory"
     assert fail(5, *words[command], "--from", place) == (
-        f"error: the directory to take layers from {fault}\n"
+        f"error: the directory of the registry {fault}\n"
         f"  file: {place}\n"
         "  to fix: name the directory that `stackbuild publish` wrote to\n"
     )
@@ -165,11 +165,11 @@ def test_a_root_that_holds_something_else(
         at.symlink_to("elsewhere")
     before = snapshot(root)
     assert fail(8, "install", "atls", "--from", made.directory, "--root", root) == (
-        f"error: {root} is not empty and is no root directory of stackbuild, which removes "
+        f"error: {root} is not empty and is not a root directory of stackbuild, which removes "
         "files in those\n"
         f"  file: {root}\n"
-        "  expected: a missing or empty directory, or a file .stackbuild.tag that stackbuild "
-        "made in it\n"
+        "  expected: a missing or empty directory, or the file .stackbuild.tag of "
+        "stackbuild in it\n"
         f"  found: {name}\n"
         "  to fix: choose another root directory; or, if an earlier stackbuild made this "
         "one, remove it and run the command again\n"

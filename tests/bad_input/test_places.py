@@ -235,7 +235,7 @@ def test_publishing_beside_an_index_of_a_newer_stackbuild(tmp_path: Path) -> Non
     index.write_bytes(b'{"format": 99}')
     message = fail(6, *_publish(small))
     # It is whole: to move it away would lose what it names.
-    assert "to fix: use the stackbuild it was published with, or a newer one\n" in message
+    assert "to fix: use the version of stackbuild that wrote it, or a newer one\n" in message
     assert "move it away" not in message
     assert index.read_bytes() == b'{"format": 99}'
 

@@ -128,7 +128,7 @@ CASES = {
     ),
     "name with a control character": Case(
         named("x").replace("'x'", '"a\\u0000b"'),
-        ["frameworks[0].name: holds a control character (found 'a\\x00b')"],
+        ["frameworks[0].name: contains a control character (found 'a\\x00b')"],
     ),
     **{
         f"name {name}": Case(
@@ -144,8 +144,8 @@ CASES = {
         f"name {name}": Case(
             named(name),
             [
-                "frameworks[0].name: is the name of a file of stackbuild's own in an installed "
-                f"root (expected {LAYER_NAME}, found {name!r})"
+                "frameworks[0].name: is used for a file of stackbuild in installed "
+                f"roots (expected {LAYER_NAME}, found {name!r})"
             ],
         )
         for name in ("current", "Generations", "state", "damaged", "lock", "state.json")

@@ -142,7 +142,7 @@ def test_sources_are_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b-1.zip", "w") as file:
         file.writestr("b-1/x", b"")
     assert (unpack_sdist(tmp_path / "b-1.zip", tmp_path / "zip") / "x").is_file()
-    with pytest.raises(IntegrityError, match="this is no source distribution"):
+    with pytest.raises(IntegrityError, match="this is not a source distribution"):
         unpack_sdist(_tar(tmp_path / "c.tar.gz", _member("a/x"), _member("b/x")), tmp_path / "two")
     (tmp_path / "d.tar.gz").write_bytes(b"no archive")
     with pytest.raises(IntegrityError, match="cannot be unpacked"):

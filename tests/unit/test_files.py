@@ -287,8 +287,8 @@ def test_a_second_process_is_waited_for_and_a_killed_one_is_not(tmp_path: Path) 
     messages = Release()
     with locked(lock, messages):
         assert messages.notes == [
-            f"waiting for another stackbuild that works in {lock.parent}: process {holder.pid}; "
-            f"to go on without it, end it with `kill {holder.pid}`"
+            f"waiting for another stackbuild process in {lock.parent}: process {holder.pid}; "
+            f"to stop waiting, end it with `kill {holder.pid}`"
         ]
     holder.wait()
     holder.stdin.close()
@@ -374,7 +374,7 @@ def test_a_lock_that_cannot_say_its_holder_is_held(
 )
 def test_what_a_lock_file_says_of_its_holder(tmp_path: Path, holder: bytes, rest: str) -> None:
     told = files._waiting(tmp_path / "lock", holder)
-    assert told == f"waiting for another stackbuild that works in {tmp_path}{rest}"
+    assert told == f"waiting for another stackbuild process in {tmp_path}{rest}"
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -390,11 +390,11 @@ def test_what_to_do_about_the_holder_of_a_lock(
     monkeypatch.setattr(files, "_is_stopped", is_stopped)
     told = files._waiting(tmp_path / "lock", f"7 {os.uname().nodename}\n".encode()) or ""
     assert asked == [7]
-    assert told.removeprefix(f"waiting for another stackbuild that works in {tmp_path}") == (
-        ": process 7, which is stopped; let it go on with `kill -CONT 7`, "
+    assert told.removeprefix(f"waiting for another stackbuild process in {tmp_path}") == (
+        ": process 7, which is stopped; continue it with `kill -CONT 7`, "
         "or end it with `kill -KILL 7`"
         if stopped
-        else ": process 7; to go on without it, end it with `kill 7`"
+        else ": process 7; to stop waiting, end it with `kill 7`"
     )
 
 

@@ -119,7 +119,7 @@ def test_a_damaged_frame_is_told_and_removed(tmp_path: Path) -> None:
         list(cache.read(made.frames[0]))
     assert "run the command again" in str(caught.value)
     assert cache.get(made.key) is None
-    with pytest.raises(IntegrityError, match="is gone from the cache"):
+    with pytest.raises(IntegrityError, match="is missing from the cache"):
         list(cache.read(made.frames[0]))
 
 

@@ -139,9 +139,9 @@ def _member(kind: bytes, link: str = "") -> tarfile.TarInfo:
         ("lib/link", "/etc/passwd", "is absolute, or has"),
         ("lib/link", "../../out", "leads out of the layer"),
         ("lib/link", _member(tarfile.LNKTYPE, "python/../../out"), "leads out of the layer"),
-        ("dev", _member(tarfile.CHRTYPE), "is no file, link or directory"),
-        ("fifo", _member(tarfile.FIFOTYPE), "is no file, link or directory"),
-        ("bin/python3.12/x", b"", "stands below a file or a link"),
+        ("dev", _member(tarfile.CHRTYPE), "is not a file, link or directory"),
+        ("fifo", _member(tarfile.FIFOTYPE), "is not a file, link or directory"),
+        ("bin/python3.12/x", b"", "is below a file or a link"),
     ],
 )
 def test_evil_members_are_refused(
@@ -155,7 +155,7 @@ def test_evil_members_are_refused(
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "python.tar.gz", {"bin/python3.12": b"ELF"}, top="")
-    with pytest.raises(IntegrityError, match="does not stand below python/"):
+    with pytest.raises(IntegrityError, match="is not below python/"):
         _made(archive)
     archive = make_archive(tmp_path / "python.tar.gz", {"bin/python3.11": b"ELF"})
     with pytest.raises(IntegrityError, match="is missing") as caught:
@@ -184,5 +184,5 @@ def test_something_else_than_an_archive_is_refused(tmp_path: Path) -> None:
 def test_an_archive_that_changed_is_refused(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "python.tar.gz", _FILES)
     archive.path.write_bytes(archive.path.read_bytes() + b"x")
-    with pytest.raises(IntegrityError, match="is not the one that was provided"):
+    with pytest.raises(IntegrityError, match="has changed"):
         _made(archive)

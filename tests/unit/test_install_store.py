@@ -239,13 +239,13 @@ def test_another_directory_is_refused(store: Store) -> None:
     store.directory.chmod(0o775)
     (store.directory / "mine").touch()
     for refuse in (store.claim, store.check):
-        with pytest.raises(InstallError, match="is not empty and is no store directory"):
+        with pytest.raises(InstallError, match="is not empty and is not a store directory"):
             refuse()
     assert [path.name for path in store.directory.iterdir()] == ["mine"]
     assert mode(store.directory) == 0o775
     (store.directory / MARK).write_text("stackbuild cache, format 1\n")
     for refuse in (store.claim, store.check):
-        with pytest.raises(InstallError, match="as a store directory: its mark says something"):
+        with pytest.raises(InstallError, match="as a store directory: its mark has another kind"):
             refuse()
 
 
@@ -298,6 +298,6 @@ def test_a_store_is_locked_against_other_processes(store: Store) -> None:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
         with store.locked(Waits()):
-            assert heard == [f"waiting for another stackbuild that works in {store.directory}"]
+            assert heard == [f"waiting for another stackbuild process in {store.directory}"]
             with pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

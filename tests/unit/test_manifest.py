@@ -253,7 +253,7 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
         (_set("format", to=0), "the manifest is damaged: format is wrong"),
         (_set("layer", to="../x"), "the manifest is damaged: layer is not a valid layer name"),
-        (_set("layer", to="Current"), "layer is the name of a file of stackbuild's own"),
+        (_set("layer", to="Current"), "layer is used for a file of stackbuild"),
         (_set("directory", to=".."), "directory is not the directory of framework"),
         (_set("directory", to="framework@"), "directory is not the directory of framework"),
         (_set("directory", to="framework@01"), "directory is not the directory of framework"),

@@ -121,7 +121,8 @@ def test_what_a_server_asks_for_is_told_and_has_a_limit(server: Server) -> None:
     assert read_bytes(server.url + "/f", patience=QUICK, messages=heard) == DATA
     assert time.monotonic() - began < 5
     assert heard.notes == [
-        "127.0.0.1 asks to wait 75 s (HTTP status 503 Service Unavailable); trying again in 0 s"
+        "127.0.0.1 requests a pause of 75 s (HTTP status 503 Service Unavailable); "
+        "trying again in 0 s"
     ]
 
 

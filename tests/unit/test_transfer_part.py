@@ -191,7 +191,7 @@ def test_long_pauses_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         server.script("/f", Status(503, {"Retry-After": "75"}))
         heard = receive(f"{server.url}/f", tmp_path / "f")
     assert len(heard.notes) == 1
-    assert heard.notes[0].startswith("127.0.0.1 asks to wait 75 s")
+    assert heard.notes[0].startswith("127.0.0.1 requests a pause of 75 s")
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None])

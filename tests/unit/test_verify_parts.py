@@ -168,9 +168,9 @@ def test_metadata_that_cannot_be_read_or_is_for_another_python() -> None:
     old = distribution("old", requires_python="<3.12")
     odd = layer("app", bad, old)
     assert problems(odd, RUNTIME) == [
-        ("bad 1.0", "has a Requires-Python that cannot be read", None, "whatever"),
-        ("bad 1.0", "has a requirement that cannot be read", None, "a b c"),
-        ("old 1.0", "is not made for this Python", "<3.12", "3.12.10"),
+        ("bad 1.0", "has an invalid Requires-Python", None, "whatever"),
+        ("bad 1.0", "has an invalid requirement", None, "a b c"),
+        ("old 1.0", "does not support this Python", "<3.12", "3.12.10"),
     ]
 
 
@@ -225,23 +225,23 @@ def test_what_a_record_may_be(tmp_path: Path) -> None:
             "record",
             "lost 2",
             None,
-            "the layer was published with this distribution, and it is not there",
+            "the layer was published with this distribution, but it is missing",
             None,
         ),
-        ("record", "one 1.0", "../other/x.py", "RECORD names a file outside the layer", None),
-        ("record", "none 1.0", none.info, "has no RECORD that can be read", None),
+        ("record", "one 1.0", "../other/x.py", "RECORD lists a file outside the layer", None),
+        ("record", "none 1.0", none.info, "has no readable RECORD", None),
         (
             "record",
             "one 1.0",
             f"{SITE}/c.py",
-            "is not the file that RECORD names",
-            "md5 is not to be used here",
+            "does not match RECORD",
+            "md5 is not allowed in RECORD",
         ),
         (
             "library",
             None,
             f"{SITE}/d.so",
-            "is damaged: it begins as a program or library, and is none",
+            "is damaged: it has the magic number of a program or library, but is not valid",
             None,
         ),
     ]

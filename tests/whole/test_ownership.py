@@ -46,7 +46,7 @@ def test_a_store_in_a_directory_with_other_files(made: Publisher, root: Path) ->
     words = ("install", "atls", "--from", made.directory, "--root", root)
     message = fail(8, *words, "--store", other)
     assert message.startswith(
-        f"error: {other} is not empty and is no store directory of stackbuild"
+        f"error: {other} is not empty and is not a store directory of stackbuild"
     )
     assert "  to fix: choose another store: stackbuild install --store DIR" in message
     assert snapshot(other) == before
@@ -81,7 +81,7 @@ def test_a_mark_that_says_something_else(made: Publisher, root: Path, text: str)
     (store / MARK).write_text(text)
     before = snapshot(store)
     message = fail(8, "install", "atls", "--from", made.directory, "--root", root, "--store", store)
-    assert "cannot be used as a store directory: its mark says something else" in message
+    assert "cannot be used as a store directory: its mark has another kind or format" in message
     assert "expected: stackbuild store, format 1" in message
     assert ("use the stackbuild that made it" in message) == ("format 2" in text)
     assert snapshot(store) == before
@@ -97,7 +97,7 @@ def test_a_mark_that_is_no_file(made: Publisher, root: Path, make: Callable[[Pat
     mark.unlink()
     make(mark)
     message = fail(8, *words)
-    assert "its mark says something else" in message
+    assert "its mark has another kind or format" in message
     assert "if the mark is damaged, remove the directory and run the command again" in message
     shutil.rmtree(mark.parent)
     succeed(*words)
@@ -183,7 +183,7 @@ def test_cleaning_a_root_whose_state_names_another_directory(
     state = json.loads(path.read_text())
     path.write_text(json.dumps({**state, "store": str(other)}))
     message = fail(8, "clean", "--root", root)
-    assert ("has never used" if is_marked else "is no store directory") in message
+    assert ("has never used" if is_marked else "is not a store directory") in message
     assert snapshot(other) == before
 
 
@@ -300,7 +300,7 @@ def test_publishing_into_a_directory_with_other_files(
         age(to / name)
     before = snapshot(to)
     message = fail(7, *publish(small, to))
-    assert "is no exports directory of stackbuild" in message
+    assert "is not an exports directory of stackbuild" in message
     assert "  to fix: choose another directory: stackbuild publish --to DIR" in message
     assert snapshot(to) == before
 
@@ -316,7 +316,7 @@ def test_publishing_into_a_directory_with_other_files(
     assert read_mark(to, Kind.EXPORTS)
     (to / MARK).unlink()
     (to / "mine").write_text("")
-    assert "is no exports directory" in fail(7, *publish(small, to))
+    assert "is not an exports directory" in fail(7, *publish(small, to))
 
 
 def test_publishing_leaves_files_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,11 +368,11 @@ def test_a_cache_in_a_directory_with_other_files(
     before = snapshot(cache)
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     message = fail(2, "clean", *words, cwd=tmp_path)
-    assert "is no cache directory of stackbuild" in message
+    assert "is not a cache directory of stackbuild" in message
     assert "  to fix: choose another directory with STACKBUILD_CACHE_DIR" in message
     small = SmallStack(tmp_path / "project", tmp_path / "other")
     small.lock()
-    assert "is no cache directory" in fail(2, "lock", "--spec", small.spec)
+    assert "is not a cache directory" in fail(2, "lock", "--spec", small.spec)
     assert snapshot(cache) == before
 
 

@@ -529,7 +529,7 @@ copy-files = [
     ("ignored", "message"),
     [
         ("/launch/app.py", "a module of the layer is ignored by git, so it is not published"),
-        ("/launch/helping/", "a module of the layer is a directory with no file"),
+        ("/launch/helping/", "a module of the layer is a directory without published files"),
         ("/overlays/", "git ignores all files of an overlay, so none of them is published"),
         ("note.txt", "git ignores the source of an overlay, so it is not published"),
     ],

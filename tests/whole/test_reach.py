@@ -76,8 +76,8 @@ def test_a_pause_that_the_server_asks_for(made: Publisher, root: Path) -> None:
         done = stackbuild("install", "atls", "--from", server.url, "--root", root)
     assert done.returncode == 0
     assert (
-        "127.0.0.1 asks to wait 1 s (HTTP status 429 Too Many Requests); trying again in 1 s\n"
-        in done.stderr
+        "127.0.0.1 requests a pause of 1 s (HTTP status 429 Too Many Requests); "
+        "trying again in 1 s\n" in done.stderr
     )
 
 
@@ -166,7 +166,7 @@ def test_a_user_without_account_and_home(
     assert (directory / "root/atls").is_symlink()
     done = run("install", "atls", "--from", "~/exports", "--root", "root")
     assert done.returncode == 2
-    assert "~/exports begins with ~, and there is no home directory" in done.stderr
+    assert "~/exports begins with ~, but there is no home directory" in done.stderr
     spec = directory / "venvstacks.toml"
     spec.write_text(
         '[[runtimes]]\nname = "py"\nrequirements = []\n'

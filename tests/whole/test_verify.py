@@ -116,8 +116,8 @@ def test_entries_nothing_needs_any_more_are_told(
     assert done.returncode == 9  # for the one that fails otherwise
     place = "stale: tool.stackbuild.layers.app.allow-import-errors."
     assert [line for line in done.stdout.splitlines() if line.startswith("stale")] == [
-        f'{place}"upper-*"."upper.good": it is imported without an error now',
-        f'{place}"upper-*"."upper.bad": the error is another one now: ImportError: {DRIVER}',
+        f'{place}"upper-*"."upper.good": the module is now imported without an error',
+        f'{place}"upper-*"."upper.bad": the error has changed: ImportError: {DRIVER}',
         f'{place}"upper-*"."upper.gone": the wheel has no such native module',
         f'{place}"other-*"."other.*": no wheel has this name',
     ]
@@ -162,13 +162,13 @@ def test_what_is_wrong_with_files_is_told_at_once(
         (f["check"], f["layer"], f["distribution"], f["message"], f["expected"], f["found"])
         for f in found["findings"]
     }
-    edited = next(text for text in texts if text[3] == "is not the file that RECORD names")
+    edited = next(text for text in texts if text[3] == "does not match RECORD")
     assert edited[:3] == ("record", "app", "tool 2.0")
     written = hashlib.sha256(b"changed = 1\n").digest()
     digest = base64.urlsafe_b64encode(written).rstrip(b"=").decode()
     assert edited[5] == f"sha256={digest}"
     assert texts - {edited} == {
-        ("record", "app", "tool 2.0", "RECORD names a file that is missing", None, None),
+        ("record", "app", "tool 2.0", "RECORD lists a missing file", None, None),
         ("requirement", "app", "tool 2.0", "requires another version", "lib>=2", "lib 1.0"),
         (
             "requirement",
@@ -198,7 +198,7 @@ def test_what_is_wrong_with_files_is_told_at_once(
             "path",
             "base",
             "lib 1.0",
-            "names a path of the machine that built it",
+            "contains a path of the machine that built it",
             None,
             f"{small.directory}/build",
         ),
@@ -242,14 +242,14 @@ def test_a_record_that_was_cut_short_and_what_is_no_file(small: SmallStack) -> N
     found = report("--spec", small.spec, code=9)
     inside = site.relative_to(root / "app").as_posix()
     assert [(f["file"], f["message"], f["found"]) for f in found["findings"]] == [
-        (f"{inside}/odd-1.0.dist-info", "has no RECORD that can be read", None),
-        (f"{inside}/tool-2.0.dist-info", "has no RECORD that can be read", None),
+        (f"{inside}/odd-1.0.dist-info", "has no readable RECORD", None),
+        (f"{inside}/tool-2.0.dist-info", "has no readable RECORD", None),
         (
             f"{inside}/more-1.0.dist-info/INSTALLER",
-            "was installed for a distribution, and no RECORD names it",
+            "was installed for a distribution, but is in no RECORD",
             ANY,
         ),
-        (f"{inside}/more.py", "is no file", None),
+        (f"{inside}/more.py", "is not a file", None),
     ]
 
 
@@ -322,7 +322,10 @@ def test_layers_for_another_platform_are_checked_without_running_them(tmp_path: 
     root = tmp_path / "root"
     succeed("install", "app", "--from", made.directory, "--root", root, "--platform", other)
     found = report("app", "--root", root, "--platform", other, code=9)
-    assert found["not_imported"] == f"the layers are for {other}, and this is {host_platform()}"
+    assert (
+        found["not_imported"]
+        == f"the layers are for {other}, and this machine is {host_platform()}"
+    )
     kinds = {(finding["layer"], finding["check"]): finding for finding in found["findings"]}
     assert set(kinds) == {
         *(("app", "record"), ("app", "requirement")),

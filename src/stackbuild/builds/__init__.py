@@ -1,4 +1,4 @@
-"""Building wheels from source, with the layer's own interpreter, on the platform they are for."""
+"""Build wheels from source, with the interpreter of the layer, on the target platform."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Builder:
-    """The builder of a command's wheels, which builds `workspace.jobs` of them at a time."""
+    """The wheel builder of a command; it runs `workspace.jobs` builds at a time."""
     slots = Semaphore(workspace.jobs)
 
     def build(order: BuildOrder) -> BuiltWheel:
@@ -32,7 +32,7 @@ def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Bui
 def wheel_rebuilder(
     stack: Stack, workspace: Workspace, messages: Messages, *, index: str | None = None
 ) -> Callable[[Sequence[tuple[LockedDistribution, LayerLock]]], None]:
-    """What builds wheels again for `lock.fetch.fetch`; `index` is another default index."""
+    """The function that rebuilds wheels for `lock.fetch.fetch`; `index` is the default index."""
 
     def run(missing: Sequence[tuple[LockedDistribution, LayerLock]]) -> None:
         from stackbuild.resolve.source_wheels import rebuild

@@ -1,4 +1,4 @@
-"""Putting wheels that were built elsewhere into the project's wheelhouse."""
+"""Add wheels that were built elsewhere to the project's wheelhouse."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def add_wheels(
             file = LockedFile(name=path.name, size=path.stat().st_size, sha256=sha256_file(path))
             if path.resolve() != (workspace.wheelhouse / path.name).resolve():
                 atomic_copy(path, workspace.wheelhouse / path.name)
-            # The last one added counts; so an old entry of the same name moves to the end.
+            # The last added wheel is used, so an existing entry of the same name moves to the end.
             known.pop(path.name, None)
             known[path.name] = AddedWheel(
                 wheel=file, dependencies=facts.dependencies, extras=facts.extras
@@ -71,9 +71,9 @@ def _facts(path: Path) -> WheelFacts:
 def _audit(
     path: Path, facts: WheelFacts, platforms: Sequence[Platform], messages: Messages
 ) -> None:
-    """Hold a wheel for Linux to what its tags promise, as one that is built here is.
+    """Check that a wheel for Linux needs no more than its tags promise.
 
-    Raises IntegrityError for files of another processor, or of a newer Linux.
+    Raises IntegrityError for files for another processor or a newer Linux.
     """
     machines = {item.machine for item in platforms if item.os == "linux"}
     if not machines or all(tag.platform == "any" for tag in facts.tags):
@@ -98,7 +98,7 @@ def _audit(
 
 
 def _promised(facts: WheelFacts) -> tuple[int, int] | None:
-    """The newest glibc of which the tags say that it is enough; None where they say nothing."""
+    """The newest glibc version in the tags; None if there is none."""
     names = [tag.platform for tag in facts.tags]
     levels = [OLDEST for name in names if re.match(r"manylinux(1|2010|2014)_", name)]
     found = (re.fullmatch(r"manylinux_(\d+)_(\d+)_\w+", name) for name in names)
@@ -107,7 +107,7 @@ def _promised(facts: WheelFacts) -> tuple[int, int] | None:
 
 
 def _platforms(stack: Stack, facts: WheelFacts, path: Path) -> tuple[Platform, ...]:
-    """The platforms on which some layer can take the wheel. Raises UsageError for none."""
+    """The platforms on which a layer accepts the wheel. Raises UsageError if there are none."""
     targets = {
         target_of(layer, platform, stack.python_version(layer)) for layer, platform in stack.pairs()
     }
@@ -130,7 +130,7 @@ def _stale(
     file: LockedFile,
     platforms: Sequence[Platform],
 ) -> Iterator[str]:
-    """Where the locks name another wheel that was built of the same distribution."""
+    """The layers and platforms whose locks name another wheel built from the same distribution."""
     locks = Locks(stack, workspace)
     for layer, platform in stack.pairs():
         lock = locks.get(layer.name, platform) if platform in platforms else None

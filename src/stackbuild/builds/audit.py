@@ -1,8 +1,7 @@
-"""What the shared libraries and extension modules of a wheel ask of the Linux they run on.
+"""Find the requirements of a wheel's shared libraries and extension modules on Linux.
 
-The rules are those of the manylinux platform tags (PEP 600): a wheel may need
-versions of symbols up to those of a glibc release, and of libraries outside
-itself only those that every desktop Linux has.
+The rules are those of the manylinux platform tags (PEP 600): a wheel may use symbol versions up to
+those of a glibc release, and external libraries only if every desktop Linux has them.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 Level = tuple[int, int]
 
 OLDEST: Level = (2, 17)
-"""The oldest glibc that a layer can be made for (manylinux2014)."""
+"""The oldest supported glibc (manylinux2014)."""
 
-# The newest symbol versions in the compilers of the distributions that stand for a glibc:
+# The newest symbol versions in the compilers of the reference distribution of each glibc:
 # CentOS 7 (2.17), RHEL 8 (2.28), Ubuntu 20.04 (2.31), RHEL 9 (2.34), Ubuntu 22.04 (2.35),
 # Fedora 39 (2.38) and Ubuntu 24.04 (2.39).
 _COMPILER_SYMBOLS: dict[str, tuple[tuple[Level, tuple[int, ...]], ...]] = {
@@ -50,14 +49,14 @@ class Audit:
     """What the ELF files of a wheel need."""
 
     glibc: Level = OLDEST
-    """The oldest glibc they run with."""
+    """The oldest glibc with which they run."""
     because: str | None = None
-    """The file and the symbol version that decide it; None where nothing does."""
+    """The file and symbol version that require this glibc, or None."""
     foreign: Mapping[str, str] = field(default_factory=dict)
-    """Libraries outside the wheel that not every Linux has, to a file that needs each."""
+    """External libraries that not every Linux has; each with a file that needs it."""
 
     def tag(self, machine: str) -> str:
-        """The platform tag that says so; a plain `linux` one where foreign libraries are needed."""
+        """The matching platform tag; a plain `linux` tag if foreign libraries are needed."""
         if self.foreign:
             return f"linux_{machine}"
         return f"manylinux_{self.glibc[0]}_{self.glibc[1]}_{machine}"
@@ -94,9 +93,9 @@ def elf_files(tree: Path) -> Iterator[Path]:
 
 
 def drop_absolute_search(files: Iterable[Path]) -> None:
-    """Take directories of this machine out of where `files` look for libraries.
+    """Remove directories of this machine from the library search paths of `files`.
 
-    Interpreters built as a shared library pass theirs on to what is built with them.
+    Interpreters built as a shared library add theirs to everything that is built with them.
     """
     changed: dict[str, list[Path]] = {}
     for path in files:
@@ -113,12 +112,12 @@ def _needed(path: Path) -> tuple[str, ...]:
     try:
         elf = read_elf(path)
     except ComposeError as error:
-        raise IntegrityError("a program file in a wheel is damaged", file=path) from error
+        raise IntegrityError("a binary file in a wheel is damaged", file=path) from error
     return elf.needed if elf else ()
 
 
 def _symbol_versions(path: Path, machine: str) -> Iterator[str]:
-    """The versions of symbols that `path` takes from other files."""
+    """The versions of symbols that `path` imports from other files."""
     from elftools.elf.elffile import ELFFile
     from elftools.elf.gnuversions import GNUVerNeedSection
 
@@ -127,20 +126,20 @@ def _symbol_versions(path: Path, machine: str) -> Iterator[str]:
         found = elf.header["e_machine"]
         if found != _MACHINES[machine]:
             raise IntegrityError(
-                "a wheel holds a program file of another processor",
+                "a wheel contains a binary file for another processor",
                 file=path.name,
                 expected=machine,
                 found=str(found).removeprefix("EM_").lower(),
             )
         for section in elf.iter_sections("SHT_GNU_verneed"):
-            # Other kinds of sections have no versions; the filter has left none of them.
+            # The filter yields no other kind of section; isinstance is for the type checker.
             if isinstance(section, GNUVerNeedSection):
                 for _, versions in section.iter_versions():
                     yield from (str(version.name) for version in versions)
 
 
 def _level(version: str) -> Level:
-    """The oldest glibc release that stands for a Linux with the symbol version `version`."""
+    """The oldest glibc release whose reference distribution has the symbol version `version`."""
     match = _VERSION.fullmatch(version)
     if match is None:
         return OLDEST
@@ -150,6 +149,6 @@ def _level(version: str) -> Level:
     for level, newest in _COMPILER_SYMBOLS[match[1]]:
         if numbers <= newest:
             return level
-    # Newer than any that is known: newer than the newest of those.
+    # A version newer than all in the table needs a glibc newer than the newest.
     newest_known = _COMPILER_SYMBOLS[match[1]][-1][0]
     return newest_known[0], newest_known[1] + 1

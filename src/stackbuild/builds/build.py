@@ -1,4 +1,4 @@
-"""The building of one wheel, from its source to the cache."""
+"""Build one wheel from its source and keep it in the cache."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 def build_wheel(
     order: BuildOrder, stack: Stack, workspace: Workspace, messages: Messages
 ) -> BuiltWheel:
-    """The wheel of `order`, in the cache, built with the interpreter of its layer.
+    """Build the wheel of `order` with the interpreter of its layer; returns it from the cache.
 
-    What the build requires is pinned first, by sha256, and is all there is in the
-    environment it runs in. The wheel is made canonical, is retagged with the oldest
-    manylinux tag its libraries allow, and is kept by the hash of all its inputs.
-    Raises LockError when it cannot be built or does not run where the layer does,
-    FetchError and IntegrityError for its source and its interpreter.
+    The build requirements are pinned first, by sha256; the build environment contains nothing else.
+    The wheel is rewritten canonically, retagged with the oldest manylinux tag its libraries allow,
+    and cached by the hash of all its inputs. Raises LockError if it cannot be built or does not run
+    on the target platforms of the layer, FetchError and IntegrityError for its source and its
+    interpreter.
     """
     runtime = stack.layers[order.layer.runtime]
     archive = provide_runtime(stack, runtime, order.platform, order.runtime, workspace, messages)
@@ -64,7 +64,7 @@ def build_wheel(
     for library, file in kept.foreign.items():
         messages.warn(
             f"{order.subject}: {file} needs {library}, which is neither in the wheel nor on"
-            f" every Linux; where {order.layer.name} runs it has to be installed"
+            f" every Linux; install it on the hosts of {order.layer.name}"
         )
     path, facts = kept.path, wheel_facts(kept.path)
     return BuiltWheel(
@@ -84,7 +84,7 @@ def build_wheel(
 def _prepared(
     order: BuildOrder, interpreter: Interpreter, workspace: Workspace, messages: Messages
 ) -> Iterator[_Build]:
-    """An empty directory for the build, which nobody else uses meanwhile."""
+    """An empty directory for the build, locked against other processes."""
     staging = workspace.builds / "staging"
     directory = staging / order.recipe[:16]
     log = workspace.builds / "logs" / f"{order.name}-{order.recipe[:16]}.log"
@@ -129,21 +129,21 @@ def _config_settings(order: BuildOrder, workspace: Workspace) -> dict[str, str |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Build:
-    """Where one wheel is built, and with what."""
+    """The build of one wheel."""
 
     order: BuildOrder
     workspace: Workspace
     messages: Messages
     directory: Path
-    """The same each time for one recipe, as paths find their way into what compilers write."""
+    """The same for every build of a recipe, because compilers write paths into their output."""
     interpreter: Interpreter
     runner: Runner
     settings: Mapping[str, str | list[str]]
-    """The config settings, the placeholder replaced."""
+    """The config settings, with the placeholder replaced."""
     kept: Kept
 
     def built(self) -> tuple[KeptWheel, tuple[BuildRequirement, ...]]:
-        """The wheel, from the cache where it was built of the same before; and its pins."""
+        """The wheel, from the cache if the same inputs were built before, and its pins."""
         order = self.order
         tree: Path | None = None
         pins = order.requirements
@@ -171,7 +171,7 @@ class _Build:
         return self.kept.requires(self.order.recipe)
 
     def _asked_requires(self, tree: Path) -> list[str]:
-        """What the source says that it needs, and what its backend says when asked."""
+        """The build requirements of the source and those of its backend's hook."""
         backend = read_backend(tree)
         pins = pin_requirements(self.order, backend.requires, self.workspace, self.messages)
         python = self._python(pins)
@@ -198,7 +198,7 @@ class _Build:
         return tree
 
     def _python(self, pins: Sequence[BuildRequirement]) -> Path:
-        """The interpreter of an environment that holds `pins`."""
+        """The interpreter of a new environment with `pins`."""
         return make_environment(
             self.directory,
             self.interpreter.executable,
@@ -215,9 +215,9 @@ class _Build:
         environment = build_environment(self.order.target.uv_environment, home)
         prefix = self.interpreter.executable.parents[1]
         maps = {self.directory: "/build", prefix: "/python"}
-        # Directories of this machine would stand in debug information otherwise. It is CPPFLAGS,
-        # for CFLAGS would take the place of what some build systems optimise with. A name with
-        # a space in it cannot be told in either.
+        # Keep directories of this machine out of debug information. CPPFLAGS and not CFLAGS, which
+        # would replace the optimisation flags of some build systems. Names with spaces cannot be
+        # passed in either.
         flags = [
             f"-ffile-prefix-map={place}={name}"
             for place, name in maps.items()
@@ -230,7 +230,7 @@ class _Build:
         return environment
 
     def _made(self, tree: Path, pins: Sequence[BuildRequirement]) -> Path:
-        """The wheel that the backend makes of `tree`. Raises RunError."""
+        """Run the backend in `tree`; returns the wheel. Raises RunError."""
         import uv
 
         python = self._python(pins)
@@ -241,7 +241,7 @@ class _Build:
         words += ["--offline", "--no-progress", "--color", "never"]
         for name, value in self.settings.items():
             values = [value] if isinstance(value, str) else value
-            # In one word, for names may begin with dashes (setuptools' `--build-option`).
+            # As one argument, because names may begin with dashes (setuptools' `--build-option`).
             words += [f"--config-setting={name}={item}" for item in values]
         self.runner.run([*words, str(tree)], tree, self._environment(python))
         wheels = list(out.glob("*.whl"))
@@ -251,7 +251,7 @@ class _Build:
 
 
 def _sweep(staging: Path) -> None:
-    """Remove what builds have left that were killed."""
+    """Remove leftovers of killed builds."""
     import filelock
 
     for directory in staging.iterdir():
@@ -271,7 +271,7 @@ def _failed(build: _Build, error: RunError) -> LockError:
         distribution=order.name,
         file=log,
         found=f"{error}; the log ends with:\n{last}" if last else str(error),
-        remedy="see the whole log; `build-wheel` sets what the build requires and its config"
+        remedy="see the whole log; `build-wheel` sets build requirements and config"
         " settings, `build.timeout` its time; or add a wheel built elsewhere with"
         " `stackbuild wheel add FILE`",
     )

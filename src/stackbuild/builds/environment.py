@@ -1,4 +1,4 @@
-"""The environment that a wheel is built in: the layer's interpreter, and pinned requirements."""
+"""Create build environments: the layer's interpreter with pinned requirements."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 def pin_requirements(
     order: BuildOrder, requires: Sequence[str], workspace: Workspace, messages: Messages
 ) -> tuple[BuildRequirement, ...]:
-    """A wheel for each distribution that `requires` comes to, sorted by name.
+    """Resolve `requires` to wheels, sorted by name.
 
-    Raises LockError when they cannot be met by wheels, and FetchError where an index
-    cannot be asked.
+    Raises LockError if wheels cannot satisfy them, and FetchError if an index cannot be read.
     """
     if not requires:
         return ()
@@ -79,9 +78,9 @@ def make_environment(
     runner: Runner,
     cache: Path,
 ) -> Path:
-    """Make a virtual environment that holds `requirements` and nothing else; its interpreter.
+    """Create a virtual environment with only `requirements`; returns its interpreter.
 
-    Every wheel is checked against its sha256. Raises RunError.
+    The sha256 of every wheel is checked. Raises RunError.
     """
     import uv
 
@@ -95,7 +94,7 @@ def make_environment(
     if requirements:
         settings = {**order.indexes.uv_settings, "index": order.indexes.tables()}
         config, pins = directory / "uv.toml", directory / "requirements.txt"
-        # There may be credentials in it.
+        # The file may contain credentials.
         config.touch(mode=0o600)
         config.write_text(fields(settings), encoding="utf-8")
         lines = [f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in requirements]
@@ -110,9 +109,9 @@ def make_environment(
 
 
 def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """For a build backend and its compilers, which keep what they write at home in `home`.
+    """Environment variables for a build backend and its compilers; `home` is their HOME.
 
-    The time is fixed (SOURCE_DATE_EPOCH), and so are language and time zone.
+    Time (SOURCE_DATE_EPOCH), language and time zone are fixed.
     """
     environment = network_environment() | {
         "HOME": str(home),
@@ -123,7 +122,7 @@ def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict
         "PYTHONNOUSERSITE": "1",
     }
     if sys.platform == "linux":
-        # What sysconfig names is the compiler of the machine that built the interpreter.
+        # sysconfig names the compiler of the machine that built the interpreter.
         environment |= {"CC": "gcc", "CXX": "g++"}
     user = home_directory()
     for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):

@@ -1,7 +1,7 @@
-"""Asks a build backend what it needs to build a wheel (PEP 517, `get_requires_for_build_wheel`).
+"""Call the hook `get_requires_for_build_wheel` of a build backend (PEP 517).
 
-Runs in the interpreter of the layer, in the directory of the source, with its question as JSON
-in the first argument and the path for its answer in the second. It imports nothing of stackbuild.
+Run with the interpreter of the layer in the source directory. The arguments are the request as JSON
+and the path for the answer. Imports nothing of stackbuild.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Wheels that were built before, by the hash of everything that went into them."""
+"""Cache of built wheels, by the hash of all inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeptWheel:
     path: Path
     sha256: str
     foreign: Mapping[str, str]
-    """Libraries that it takes from outside (`audit.Audit.foreign`)."""
+    """External libraries that it needs (`audit.Audit.foreign`)."""
 
 
 class Kept:
@@ -32,7 +32,7 @@ class Kept:
         self._directory = directory
 
     def get(self, key: str) -> KeptWheel | None:
-        """The wheel with the inputs `key`; None where it is not there or is damaged."""
+        """The wheel with the inputs `key`; None if it is missing or damaged."""
         entry = self._read(self._directory / "keys" / f"{key}.json")
         if not isinstance(entry, dict):
             return None
@@ -48,7 +48,7 @@ class Kept:
         return None
 
     def put(self, key: str, wheel: Path, foreign: Mapping[str, str]) -> KeptWheel:
-        """Keep a copy of `wheel` as that with the inputs `key`."""
+        """Store a copy of `wheel` under the inputs `key`."""
         sha256 = sha256_file(wheel)
         path = self._directory / "wheels" / sha256 / wheel.name
         atomic_copy(wheel, path)
@@ -57,14 +57,14 @@ class Kept:
         return KeptWheel(path=path, sha256=sha256, foreign=foreign)
 
     def requires(self, recipe: str) -> list[str] | None:
-        """What the backend of the source of `recipe` said that it needs, if it was asked."""
+        """The stored requirements of the backend for the source of `recipe`, if any."""
         entry = self._read(self._directory / "recipes" / f"{recipe}.json")
         if isinstance(entry, list) and all(isinstance(item, str) for item in entry):
             return entry
         return None
 
     def remember_requires(self, recipe: str, requires: Sequence[str]) -> None:
-        """Keep what the backend needs for the next time."""
+        """Store the requirements of the backend."""
         path = self._directory / "recipes" / f"{recipe}.json"
         atomic_write(path, json.dumps(list(requires)))
 

@@ -1,4 +1,4 @@
-"""Running the programs of a build: logged, within a time limit, and ended with all they started."""
+"""Run the programs of a build: log them, limit their time, end all their processes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MARK = "STACKBUILD_BUILD"
-"""The variable by which everything that a build started is found again."""
+"""The environment variable that marks all processes of a build."""
 TAIL = 20
-"""How many lines of a log a failure shows."""
+"""The number of log lines shown after a failure."""
 
 _LAST_WORDS = 5.0
-"""Seconds for reading what an ended program has written."""
+"""Time limit for reading the output of an ended program, in seconds."""
 
 
 class RunError(Exception):
-    """A program of a build failed or took too long; the text says which."""
+    """A program of a build failed or exceeded its time limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +37,18 @@ class Runner:
     """Runs the programs of one build, one after the other."""
 
     log: Path
-    """Everything they print goes to its end, without the credentials of addresses."""
+    """Their output is appended to it, without credentials in addresses."""
     until: float
-    """When they must be done, by `time.monotonic`."""
+    """The deadline, as `time.monotonic`."""
     limit: int
-    """The seconds that were given, for messages."""
+    """The time limit in seconds, for messages."""
     echo: Callable[[str], None] | None = None
-    """Is given each line as it comes."""
+    """Called with each line of output."""
 
     def run(
         self, command: Sequence[str | Path], directory: Path, environment: Mapping[str, str]
     ) -> None:
-        """Run `command`. Raises RunError for another status than 0, and when the time is up."""
+        """Run `command`. Raises RunError for a status other than 0, or after the time limit."""
         mark = secrets.token_hex(16)
         with self.log.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(
@@ -70,16 +70,18 @@ class Runner:
                 with ended_with_us(end):
                     status = process.wait(max(0.0, self.until - time.monotonic()))
             except subprocess.TimeoutExpired:
-                raise RunError(f"it was not done within {self.limit} s and was ended") from None
+                raise RunError(
+                    f"it exceeded the time limit of {self.limit} s and was ended"
+                ) from None
             finally:
-                # Also after an interruption, and for what runs on after the program has ended.
+                # Also after an interruption, and for processes that outlive the program.
                 end()
                 reader.join(_LAST_WORDS)
         if status:
             raise RunError(f"{Path(command[0]).name} ended with status {status}")
 
     def _read(self, output: IO[str], log: IO[str]) -> None:
-        with suppress(ValueError):  # the log of a reader that was given up
+        with suppress(ValueError):  # the reader was abandoned
             for line in output:
                 text = without_secrets(line)
                 log.write(text)

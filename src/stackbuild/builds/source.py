@@ -1,4 +1,4 @@
-"""The source tree that a wheel is built from, and its build backend (PEP 517, PEP 518)."""
+"""Get the source tree of a wheel and its build backend (PEP 517, PEP 518)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WORKER = Path(__file__).with_name("hook_worker.py")
 
 
-# Content must not depend on the user's settings, and no program of theirs must run.
+# The contents must not depend on the user's settings, and no program of the user may run.
 _GIT_SETTINGS = (
     *("-c", "core.autocrlf=false"),
     *("-c", "core.eol=lf"),
@@ -35,21 +35,20 @@ _GIT_SETTINGS = (
 
 
 def unpack_sdist(archive: Path, to: Path) -> Path:
-    """Unpack a source distribution (PEP 517, PEP 721) into `to`; its only directory.
+    """Unpack a source distribution (PEP 517, PEP 721) into `to`; returns its top directory.
 
-    Raises IntegrityError for a damaged archive, and for one with paths or
-    links that leave it, or with devices.
+    Raises IntegrityError for a damaged archive, and for paths or links out of it or devices.
     """
     to.mkdir(parents=True)
     try:
         if archive.name.endswith(".zip"):
-            # It takes no path out of the directory: those parts of a name are dropped.
+            # zipfile drops the parts of a name that would leave the directory.
             with zipfile.ZipFile(archive) as file:
                 for entry in file.infolist():
                     file.extract(entry, to)
         else:
             with tarfile.open(archive) as tar:
-                # CPython before 3.11.4 has no filters; `_checked` alone must do there.
+                # CPython before 3.11.4 has no filters; there only `_checked` applies.
                 tar.extraction_filter = getattr(tarfile, "data_filter", None)
                 for member in _checked(tar):
                     tar.extract(member, to)
@@ -60,16 +59,16 @@ def unpack_sdist(archive: Path, to: Path) -> Path:
     trees = [path for path in to.iterdir() if path.is_dir()]
     if len(trees) != 1:
         raise IntegrityError(
-            "this is no source distribution",
+            "this is not a source distribution",
             file=archive,
-            expected="one directory that holds everything",
+            expected="one top directory",
             found=f"{len(trees)} directories",
         )
     return trees[0]
 
 
 def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of `tar`. Raises ValueError for one that could write outside."""
+    """The members of `tar`. Raises ValueError for one that would be outside the directory."""
     links: set[str] = set()
     for member in tar:
         name = posixpath.normpath(member.name)
@@ -93,20 +92,20 @@ def _leaves(path: str) -> bool:
 
 
 def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
-    """Clone a repository, with its submodules, at the commit; the directory to build in.
+    """Clone a repository with its submodules at the commit; returns the directory to build in.
 
-    Raises RunError when git fails, and LockError when the subdirectory is not there.
+    Raises RunError if git fails, and LockError if the subdirectory is missing.
     """
 
     def git(*words: str | Path, directory: Path = to) -> None:
         runner.run(["git", *_GIT_SETTINGS, *words], directory, git_environment())
 
-    # With its history, for versions are often taken from the tags in it.
+    # With history, because versions are often derived from tags.
     git("clone", "--no-checkout", "--template=", "--", source.url, to, directory=to.parent)
     try:
         git("cat-file", "-e", f"{source.commit}^{{commit}}")
     except RunError:
-        # No branch or tag leads to it, which a server may have all the same.
+        # No branch or tag contains the commit, but the server may still have it.
         git("fetch", "origin", source.commit)
     git("checkout", "--detach", source.commit)
     if (to / ".gitmodules").exists():
@@ -114,7 +113,7 @@ def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
     tree = to / source.subdirectory if source.subdirectory else to
     if not tree.is_dir() or not tree.resolve().is_relative_to(to.resolve()):
         raise LockError(
-            "the commit has no such subdirectory",
+            "the commit does not have the subdirectory",
             file=source.url,
             expected=source.subdirectory,
             found=f"commit {source.commit} without it",
@@ -132,7 +131,7 @@ class Backend:
     path: tuple[str, ...] = ()
 
 
-# What PEP 517 and PEP 518 say of a source that names none.
+# The defaults of PEP 517 and PEP 518 for a source without backend.
 _LEGACY = Backend(requires=("setuptools>=40.8.0",), name="setuptools.build_meta:__legacy__")
 
 
@@ -143,7 +142,7 @@ def read_backend(tree: Path) -> Backend:
         return _LEGACY
     requires = _texts(system, "requires")
     return Backend(
-        # PEP 518 asks for the key; without it tools assume what they do without the table.
+        # PEP 518 requires the key; without it tools use the defaults for a missing table.
         requires=_LEGACY.requires if requires is None else requires,
         name=str(system.get("build-backend", _LEGACY.name)),
         path=_texts(system, "backend-path") or (),
@@ -151,9 +150,9 @@ def read_backend(tree: Path) -> Backend:
 
 
 def state_requires(tree: Path) -> None:
-    """Write into the source in `tree` what a `build-system` without `requires` stands for.
+    """Add the default `requires` to a `build-system` table without it in `tree`.
 
-    uv builds no source whose table lacks the key. Raises LockError as `read_backend`.
+    uv rejects a table without the key. Raises LockError like `read_backend`.
     """
     system = _build_system(tree)
     if not isinstance(system, dict) or "requires" in system:
@@ -167,7 +166,7 @@ def state_requires(tree: Path) -> None:
 
 
 def _build_system(tree: Path) -> Any:
-    """What `pyproject.toml` has as `build-system`; None where there is no such table."""
+    """The table `build-system` in `pyproject.toml`, or None."""
     import tomli
 
     path = tree / "pyproject.toml"
@@ -180,7 +179,7 @@ def _build_system(tree: Path) -> Any:
 
 
 def _texts(table: Any, key: str) -> tuple[str, ...] | None:
-    """The array of strings below `key`; None where there is no such key."""
+    """The array of strings at `key`, or None."""
     if isinstance(table, dict) and key not in table:
         return None
     values = table[key] if isinstance(table, dict) else None
@@ -202,7 +201,7 @@ def ask_backend(
     environment: Mapping[str, str],
     runner: Runner,
 ) -> list[str]:
-    """What else the backend needs to build a wheel, asked with `python`. Raises RunError."""
+    """The requirements that the backend's hook returns, run with `python`. Raises RunError."""
     answer = tree.parent / "requires.json"
     question = {
         "build-backend": backend.name,

@@ -1,4 +1,4 @@
-"""Wheels that were built here or elsewhere: checked, retagged, and written canonically."""
+"""Check, retag and canonically rewrite wheels that were built here or elsewhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelFacts:
-    """What a wheel says of itself."""
+    """The metadata of a wheel."""
 
     name: NormalizedName
     version: Version
@@ -50,7 +50,7 @@ class WheelFacts:
 
 
 def check_wheel(path: Path) -> WheelFacts:
-    """Check a wheel against its own RECORD, and its name against what is in it.
+    """Check a wheel against its RECORD and its file name against its metadata.
 
     Raises IntegrityError (binary distribution format specification).
     """
@@ -64,7 +64,7 @@ def check_wheel(path: Path) -> WheelFacts:
 
 
 def wheel_facts(path: Path) -> WheelFacts:
-    """What a wheel says of itself. Raises IntegrityError where its name says something else."""
+    """Read the metadata of a wheel. Raises IntegrityError if its file name does not match."""
     from email.parser import BytesHeaderParser
 
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -72,7 +72,7 @@ def wheel_facts(path: Path) -> WheelFacts:
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
-        raise IntegrityError("this is no wheel", file=path, found=str(error)) from None
+        raise IntegrityError("this is not a wheel", file=path, found=str(error)) from None
     with _opened(path) as (_, wheel):
         metadata, header = (
             BytesHeaderParser().parsebytes(wheel.read_dist_info(file).encode())
@@ -81,7 +81,7 @@ def wheel_facts(path: Path) -> WheelFacts:
     said = canonicalize_name(metadata.get("Name", "")), metadata.get("Version", "")
     if said != (name, str(version)) and not _same(said, (name, version)):
         raise IntegrityError(
-            "the wheel holds another distribution than its name says",
+            "the wheel contains another distribution than its file name says",
             file=path,
             expected=f"{name} {version}",
             found=" ".join(said),
@@ -89,7 +89,7 @@ def wheel_facts(path: Path) -> WheelFacts:
     listed = header.get_all("Tag", [])
     if _expanded(listed) != tags:
         raise IntegrityError(
-            "the wheel is for something else than its name says",
+            "the tags in the wheel do not match its file name",
             file=path,
             expected=", ".join(sorted(map(str, tags))),
             found=", ".join(listed) or "no tags",
@@ -104,9 +104,9 @@ def wheel_facts(path: Path) -> WheelFacts:
 
 
 def unpack_wheel(path: Path, to: Path) -> dict[str, bool]:
-    """Unpack `path` into the directory `to`; each file's name to whether it is executable.
+    """Unpack `path` into the directory `to`; returns which files are executable, by name.
 
-    Raises IntegrityError for a damaged archive and for names that leave it.
+    Raises IntegrityError for a damaged archive and for names outside it.
     """
     found: dict[str, bool] = {}
     try:
@@ -117,7 +117,7 @@ def unpack_wheel(path: Path, to: Path) -> dict[str, bool]:
                 parts = PurePosixPath(entry.filename).parts
                 if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename:
                     raise IntegrityError(
-                        "the wheel holds what it must not hold", file=path, found=entry.filename
+                        "the wheel contains a forbidden entry", file=path, found=entry.filename
                     )
                 target = to / entry.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +133,8 @@ def write_wheel(
 ) -> None:
     """Write the files of an unpacked wheel to `to`, with these tags and this build tag.
 
-    Equal files make equal bytes: nothing is compressed, as no two versions of
-    zlib need agree. A wheel is never shipped; its contents are, in frames.
+    Equal files give equal bytes. Nothing is compressed, because the output of zlib depends on its
+    version, and the wheel itself is never published.
     """
     info = next(PurePosixPath(name).parts[0] for name in files if name.endswith("/WHEEL"))
     record = f"{info}/RECORD"
@@ -163,7 +163,7 @@ def _wheel_header(data: bytes, build: str, tags: Iterable[Tag]) -> bytes:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, WheelFile]]:
-    """A wheel's archive. Raises IntegrityError for a damaged one, also within."""
+    """Open a wheel. Raises IntegrityError if it is damaged, also while it is read."""
     from installer.exceptions import InvalidWheelSource
     from installer.sources import WheelFile
 
@@ -177,7 +177,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, WheelFile]]:
 def _record_issues(
     archive: zipfile.ZipFile, records: Mapping[str, Recorded], info: str
 ) -> Iterator[str]:
-    """Where RECORD and the files of a wheel differ."""
+    """The differences between RECORD and the files of a wheel."""
     unrecorded = {f"{info}/{name}" for name in UNRECORDED}
     files = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
     for name, entry in files.items():
@@ -187,10 +187,10 @@ def _record_issues(
         if record is None or record.hash_name not in TRUSTED_HASHES:
             yield f"RECORD has no {' or '.join(TRUSTED_HASHES)} of {name!r}"
         elif not _is_true(archive, entry, record):
-            yield f"{name!r} is not the file that RECORD names"
+            yield f"{name!r} does not match RECORD"
     for name in records.keys() - files.keys():
         if "__pycache__" not in name.split("/"):
-            yield f"RECORD names {name!r}, which the wheel lacks"
+            yield f"{name!r} is in RECORD but not in the wheel"
 
 
 def _is_true(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, record: Recorded) -> bool:
@@ -221,18 +221,17 @@ def _expanded(tags: Iterable[str]) -> frozenset[Tag]:
 def finish(
     wheel: Path, order: BuildOrder, directory: Path, *, build: str
 ) -> tuple[Path, Mapping[str, str]]:
-    """Turn `wheel`, fresh from its backend, into the one for `order`, in `directory`.
+    """Rewrite `wheel`, as built by its backend, for `order` in `directory`.
 
-    Returns its path, and the libraries that it takes from outside (`Audit.foreign`).
-    On Linux its platform tag becomes that of what its libraries need. The
-    build tag `build` (PEP 427) keeps it apart from wheels of an index that
-    have the same name otherwise. Raises LockError for a wheel of something
-    else, or one that does not run where the layer does.
+    Returns its path and the external libraries that it needs (`Audit.foreign`). On Linux it is
+    retagged with the oldest manylinux tag its libraries allow. The build tag `build` (PEP 427)
+    distinguishes it from a wheel of an index with the same name. Raises LockError for a wheel of
+    another distribution, or one that does not run on the target platforms of the layer.
     """
     facts = check_wheel(wheel)
     if facts.name != order.name or (order.version and facts.version != order.version):
         raise LockError(
-            f"building {order.subject} made something else",
+            f"building {order.subject} made another distribution",
             layer=order.layer.name,
             platform=order.platform,
             distribution=order.name,
@@ -273,8 +272,7 @@ def _check_target(tags: frozenset[Tag], found: Audit, order: BuildOrder) -> None
         return
     level = f"{found.glibc[0]}.{found.glibc[1]}"
     raise LockError(
-        f"the wheel of {order.subject} that was built here does not run wherever"
-        f" {order.layer.name} does",
+        f"the built wheel of {order.subject} does not run on all hosts of {order.layer.name}",
         layer=order.layer.name,
         platform=order.platform,
         distribution=order.name,
@@ -283,12 +281,12 @@ def _check_target(tags: frozenset[Tag], found: Audit, order: BuildOrder) -> None
         remedy=(
             f"set `linux_target = 'glibc@{level}'` for {order.layer.name}, or " if too_new else ""
         )
-        + "build it on an older system and bring the wheel here with `stackbuild wheel add FILE`",
+        + "build it on an older system and add the wheel with `stackbuild wheel add FILE`",
     )
 
 
 def _compressed(tags: frozenset[Tag]) -> str:
-    """The tags as a file name has them (PEP 425, compressed tag sets)."""
+    """The tags as in a file name (PEP 425, compressed tag sets)."""
     sets = (
         {tag.interpreter for tag in tags},
         {tag.abi for tag in tags},

@@ -1,1 +1,1 @@
-"""Making frames: independent zstd frames, each holding a canonical tar fragment."""
+"""Make frames: independent zstd frames, each with a canonical tar fragment."""

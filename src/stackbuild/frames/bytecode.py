@@ -1,4 +1,4 @@
-"""Sources to frames of bytecode, compiled by the interpreter they are for."""
+"""Make frames of bytecode, compiled by the interpreter of the layer."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import FrameSettings
 
 _PART_BYTES = 6 * 1024 * 1024
-"""Of sources, in one part: some seconds of compiling, and less than a frame of bytecode."""
+"""Bytes of sources in one part: a few seconds of compiling, and less than a frame of bytecode."""
 _LARGEST_SOURCE = 64 * 1024 * 1024
 _COST = 12
-"""Compiling a byte takes as long as compressing this many."""
+"""Compiling one byte takes as long as compressing this many."""
 _WORKER = Path(__file__).with_name("compile_worker.py")
 
 
@@ -51,13 +51,12 @@ def bytecode_set(
     settings: FrameSettings,
     cache: FrameCache,
 ) -> FrameSet:
-    """Frames of the `.pyc` files of `sources`, from the cache or made now.
+    """Frames of the `.pyc` files of `sources`, from the cache or newly made.
 
-    They carry a hash of their source that is not checked when they are loaded
-    (PEP 552), and stand where the import system looks for them (PEP 3147).
-    Sources that do not compile are left out; where none is left there are no
-    frames. Raises ComposeError when the interpreter cannot be run or is another
-    one than `interpreter` says, IntegrityError for damaged sources.
+    The files use unchecked source hashes (PEP 552) and the paths of PEP 3147. Sources that do not
+    compile are left out; if none compiles there are no frames. Raises ComposeError if the
+    interpreter cannot be run or has another version than `interpreter`, IntegrityError for damaged
+    sources.
     """
     key = bytecode_key(sources, interpreter, layout, settings)
     if found := cache.get(key):
@@ -85,7 +84,7 @@ def bytecode_set(
 
 
 def pyc_path(path: str, layout: Layout) -> str:
-    """Where the bytecode of the module at `path` stands (PEP 3147)."""
+    """The path of the bytecode of the module at `path` (PEP 3147)."""
     directory, _, name = path.rpartition("/")
     tag = f"cpython-{layout.python.replace('.', '')}"
     return f"{directory}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc".removeprefix("/")
@@ -101,7 +100,7 @@ def _make_part(
     *,
     paths: Sequence[str],
 ) -> tuple[list[Frame], list[str]]:
-    """The frames of one part, nearly always one, and the paths they hold."""
+    """The frames of one part, nearly always one, and the paths in them."""
     expected = sum(files.sizes[path] for path in paths)
     frames: list[Frame] = []
     made: list[str] = []
@@ -139,7 +138,7 @@ def _compiled(
 
 @contextmanager
 def _started(interpreter: Interpreter, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    # Sets of strings are written in an order that the seed decides on some versions.
+    # On some versions the hash seed decides the order of strings in sets.
     environment = system_environment() | {"PYTHONHASHSEED": "0"}
     command = [str(interpreter.executable), "-s", "-S", "-B", "-W", "ignore", str(_WORKER)]
     try:
@@ -157,7 +156,7 @@ def _started(interpreter: Interpreter, errors: IO[bytes]) -> Iterator[subprocess
 
 
 class _Sender(threading.Thread):
-    """Sends the sources, while the answers are read by another thread."""
+    """Sends the sources while another thread reads the answers."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], read: Callable[[str], bytes], paths: Sequence[str]
@@ -169,7 +168,7 @@ class _Sender(threading.Thread):
         self._paths = paths
 
     def run(self) -> None:
-        """Send everything, or end early: then the reader gets too few answers."""
+        """Send all sources. After an error the reader gets too few answers."""
         requests = self._process.stdin
         if requests is None:
             return
@@ -198,7 +197,7 @@ def _answers(
         return
     version = answers.readline().decode("ascii", "replace").strip()
     if version and not _is_version(interpreter.version, version):
-        raise _failed(interpreter, "is another version", interpreter.version, version)
+        raise _failed(interpreter, "has another version", interpreter.version, version)
     for path in paths:
         length = answers.read(4)
         pyc = answers.read(int.from_bytes(length, "little"))
@@ -229,5 +228,5 @@ def _failed(
         file=file,
         expected=expected,
         found=found or None,
-        remedy="give another interpreter, or set bytecode = false in [tool.stackbuild.frames]",
+        remedy="use another interpreter, or set bytecode = false in [tool.stackbuild.frames]",
     )

@@ -4,8 +4,8 @@
     sets/<key>.json                   a FrameSet, written when all its frames are there
     work/                             files being written
 
-Files appear by renaming, so several processes may make the same frame at once;
-the last one wins and nothing changes, because the names follow from the contents.
+Files are renamed into place, so several processes may make the same frame at the same time. The
+last one wins; the contents are equal, because the names depend on the contents.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class LostFrameError(IntegrityError):
-    """A frame of the cache is damaged or gone; what needs it makes it anew."""
+    """A frame of the cache is damaged or missing and must be made again."""
 
 
 _CHUNK = 1024 * 1024
@@ -43,7 +43,7 @@ _GRACE = 600.0
 
 
 class FrameCache:
-    """A folder of frames. All methods may be called from several threads and processes."""
+    """A directory of frames. All methods are safe in several threads and processes."""
 
     def __init__(self, directory: Path) -> None:
         self._frames = directory / "frames"
@@ -51,13 +51,13 @@ class FrameCache:
         self._work = directory / "work"
 
     def frame_path(self, sha256: str) -> Path:
-        """Where the frame with this sha256 is kept, whether it is there or not."""
+        """The path of the frame with this sha256, which may be missing."""
         return self._frames / sha256[:2] / f"{sha256}.zst"
 
     def get(self, key: str) -> FrameSet | None:
-        """The frame set of `key`, if it and all its frames are there in full size.
+        """The frame set of `key` if it and all its frames are present in full size.
 
-        It then counts as just used, which keeps `prune` off it for a while.
+        Marks it as just used, so that `prune` keeps it for a while.
         """
         path = self._set_path(key)
         try:
@@ -70,7 +70,7 @@ class FrameCache:
         return frame_set
 
     def put(self, frame_set: FrameSet) -> None:
-        """Keep `frame_set`, whose frames were made by `new_frame`."""
+        """Store `frame_set`, whose frames were made by `new_frame`."""
         with self.work_file() as path:
             path.write_bytes(dump_frame_set(frame_set))
             self._move(path, self._set_path(frame_set.key))
@@ -79,10 +79,16 @@ class FrameCache:
     def new_frame(
         self, kind: FrameKind, subject: str, level: int, *, expected: int
     ) -> Iterator[FrameWriter]:
-        """A writer for one frame, kept when the `with` block ends without an error.
+        """A writer for one frame; the frame is kept if the `with` block succeeds.
 
-        `level` is zstd's; `expected` is about how many bytes of files will be added
-        and must follow from the input alone. Afterwards the writer's `frame` is set.
+        `level` is the zstd level. `expected` is the approximate size of the files in bytes; it may
+        depend only on the input. Afterwards the writer's `frame` is set.
+
+        Example::
+
+            with cache.new_frame(FrameKind.OVERLAY, "app", 9, expected=5) as writer:
+                writer.add("share/note.txt", [b"hello"], size=5)
+            frame = writer.frame
         """
         with self.work_file() as path:
             with path.open("wb") as file:
@@ -94,8 +100,8 @@ class FrameCache:
     def read(self, frame: Frame) -> Iterator[bytes]:
         """The bytes of `frame`, in pieces, with its size and sha256 checked at the end.
 
-        A damaged frame is removed, so that it is made anew the next time, and
-        IntegrityError is raised.
+        A damaged frame is removed, so that the next command makes it again, and IntegrityError is
+        raised.
         """
         path = self.frame_path(frame.sha256)
         digest = hashlib.sha256()
@@ -105,7 +111,7 @@ class FrameCache:
                     digest.update(chunk)
                     yield chunk
         except FileNotFoundError:
-            raise _lost(frame, "is gone from the cache", path) from None
+            raise _lost(frame, "is missing from the cache", path) from None
         if digest.hexdigest() != frame.sha256:
             path.unlink(missing_ok=True)
             raise _lost(frame, "was damaged in the cache", path)
@@ -119,10 +125,10 @@ class FrameCache:
                 continue
 
     def prune(self, keep_keys: Collection[str], *, grace: float = _GRACE) -> int:
-        """Remove frame sets other than `keep_keys`, frames that no set names, and leftovers.
+        """Remove frame sets other than `keep_keys`, frames in no set, and leftovers.
 
-        What was made or used within the last `grace` seconds stays, because another
-        process may be about to use it. Returns how many bytes were freed.
+        Files made or used within the last `grace` seconds are kept, because another process may
+        need them. Returns the number of freed bytes.
         """
         before = time.time() - grace
         freed = 0
@@ -137,7 +143,7 @@ class FrameCache:
 
     @contextmanager
     def work_file(self) -> Iterator[Path]:
-        """An empty file beside the frames, removed afterwards if it is still there."""
+        """An empty file beside the frames, removed afterwards if it still exists."""
         self._work.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._work)
         os.close(handle)
@@ -159,13 +165,13 @@ class FrameCache:
         try:
             path.replace(to)
         except PermissionError:
-            # Windows: another process reads the file that is there, which is the same one.
+            # Windows: another process reads the existing file, which is equal.
             if not to.exists():
                 raise
 
 
 class FrameWriter:
-    """Writes tar entries into one zstd frame. Not for several threads at once."""
+    """Writes tar entries into one zstd frame. Not thread-safe."""
 
     frame: Frame
     """Set by `close`."""
@@ -196,7 +202,7 @@ class FrameWriter:
     ) -> None:
         """Add a file of `size` bytes, a symbolic link, or (`path/`) an empty directory.
 
-        Raises IntegrityError when `chunks` are not `size` bytes altogether.
+        Raises IntegrityError if `chunks` do not have `size` bytes in total.
         """
         self._compress(tarformat.header(path, size=size, executable=executable, link=link))
         written = 0
@@ -214,7 +220,7 @@ class FrameWriter:
         self._files += 1
 
     def end(self) -> None:
-        """Add the end-of-archive blocks: this is the last frame of its archive."""
+        """Add the end-of-archive blocks, for the last frame of an archive."""
         self._compress(tarformat.END)
 
     def close(self) -> None:
@@ -263,7 +269,7 @@ def dump_frame_set(frame_set: FrameSet) -> bytes:
 
 
 def read_frame_set(path: Path) -> FrameSet:
-    """The frame set in a file that `dump` made. Raises OSError and ValueError."""
+    """Read the frame set in a file that `dump` wrote. Raises OSError and ValueError."""
     try:
         return Item("", strictjson.read(path)).record(FrameSet, _FRAME_SET)
     except (strictjson.JsonError, ReadError) as error:

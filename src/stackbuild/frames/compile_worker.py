@@ -1,11 +1,11 @@
-"""Compiles sources that come in on standard input: run by the interpreter they are for.
+"""Compile sources from standard input; run by the interpreter of a layer.
 
-It is a script, not a module of stackbuild: it runs without site-packages, on
-any CPython from 3.9 on, and imports nothing that its own directory could hold.
+This is a script: it runs without site-packages on any CPython from 3.9 on, and does not import from
+its own directory.
 
-First it writes its version, as a line. Then it answers each request (lengths of
-path and source as two little-endian 32-bit numbers, the path, the source) with
-a length and a `.pyc`; a length of 0 means that the source does not compile.
+It first writes its version as a line. A request is the lengths of path and source as two
+little-endian 32-bit numbers, the path, and the source. The answer is a length and a `.pyc`; a
+length of 0 means that the source does not compile.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import sys
 
 del sys.path[0]  # this file's directory
 
-import gc  # noqa: E402 - only now it can be none but the standard library's
+import gc  # noqa: E402 - only the standard library is left on the path
 import marshal  # noqa: E402
 from _imp import source_hash  # noqa: E402
 from importlib.util import MAGIC_NUMBER  # noqa: E402
 
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
-"""The flags of PEP 552: hash-based, not checked."""
+"""Flags of PEP 552: hash-based, unchecked."""
 _HASH_KEY = int.from_bytes(MAGIC_NUMBER, "little")
 _CODE = type((lambda: None).__code__)
 _TUPLES = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_consts")
 
 _CHARACTERS = [sys.intern(chr(code)) for code in range(256)]
-"""Held, so that they stay interned: those of Latin-1, of which there is one each."""
+"""Keeps the single-character strings of Latin-1 interned."""
 
 
 def parts_in(value: object, strings: list[str], sets: list[object]) -> None:
-    """Collect every string and every frozen set that `value`, code or a constant, holds."""
+    """Collect all strings and frozen sets in `value`, which is code or a constant."""
     if isinstance(value, str):
         strings.append(value)
     elif isinstance(value, _CODE):
         strings += (value.co_name, value.co_filename, getattr(value, "co_qualname", ""))
         for name in _TUPLES:
             parts_in(getattr(value, name), strings, sets)
-    elif isinstance(value, (tuple, frozenset)):  # 3.9 knows no unions here
+    elif isinstance(value, (tuple, frozenset)):  # no unions in Python 3.9
         if isinstance(value, frozenset):
             sets.append(value)
         for item in value:
@@ -45,14 +45,13 @@ def parts_in(value: object, strings: list[str], sets: list[object]) -> None:
 
 
 def code_bytes(source: bytes, path: str) -> bytes:
-    """The marshalled code of `source`, the same whatever was compiled before.
+    """The marshalled code of `source`, independent of what was compiled before.
 
-    Three things would make it differ. marshal marks a value that something else
-    refers to, and strings may be shared with other modules: so each string gets
-    one more reference. A frozen set is made anew, and no longer shared inside
-    its module, if a string in it equals an interned one: so a module with such
-    sets is compiled once more while all its strings exist. And a character that
-    was once interned is written as such: so all that exist once are interned.
+    Three effects are avoided. (1) marshal flags values that have other references, such as strings
+    shared with other modules; so each string gets one more reference. (2) A frozen set is copied,
+    and no longer shared inside its module, if one of its strings equals an interned one; so a
+    module with such sets is compiled again while all its strings exist. (3) A character that was
+    once interned is written as interned; so all single characters are interned.
     """
     strings: list[str] = []
     sets: list[object] = []
@@ -74,7 +73,7 @@ def compiled(path: str, source: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the end of input."""
     gc.disable()  # nothing lives long enough
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     answers.write("{}.{}.{}\n".format(*sys.version_info).encode())

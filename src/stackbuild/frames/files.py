@@ -1,4 +1,4 @@
-"""Frames of single files: those of a layer's own, and overlays."""
+"""Make frames of single files: a layer's own files, and overlays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContent:
-    """A file's bytes, and whether it can be run."""
+    """The contents of a file, and whether it is executable."""
 
     data: bytes
     executable: bool = False
@@ -45,11 +45,10 @@ def files_set(
     *,
     end: bool = False,
 ) -> FrameSet:
-    """The one frame that holds `files`, by layer-relative path, sorted.
+    """Make one frame of `files`, by layer-relative path, sorted.
 
-    With `end` it also holds the end-of-archive blocks. Links are taken as they
-    are: a head's may lead into a lower layer. Raises IntegrityError for a path
-    that leaves the layer.
+    `end` adds the end-of-archive blocks. Link targets are not checked, because links of the layer's
+    own files may lead into a lower layer. Raises IntegrityError for a path outside the layer.
     """
     paths = tuple(sorted(files))
     key = frame_key("files", kind, subject, end, *_digests(files), settings=settings)
@@ -82,7 +81,7 @@ def _digests(files: Mapping[str, FileContent | Link]) -> list[str]:
 
 
 class FramedFile(Protocol):
-    """A file or link that goes into frames."""
+    """A file or link to put into frames."""
 
     @property
     def path(self) -> str:
@@ -94,7 +93,7 @@ class FramedFile(Protocol):
 
     @property
     def executable(self) -> bool:
-        """Whether it can be run."""
+        """Whether it is executable."""
 
     @property
     def link(self) -> str | None:
@@ -112,7 +111,7 @@ def frames_of(
     settings: FrameSettings,
     cache: FrameCache,
 ) -> tuple[Frame, ...]:
-    """As many frames as `files` need; `chunks` reads one of them."""
+    """Make as many frames as `files` need; `chunks` reads a file."""
 
     def make(part: Sequence[_File]) -> Frame:
         size = sum(file.size for file in part)
@@ -142,10 +141,10 @@ def overlay_set(
     settings: FrameSettings,
     cache: FrameCache,
 ) -> FrameSet:
-    """The frames that hold `files`, the overlays of `layer`; from the cache, or made now.
+    """The frames of `files`, the overlays of `layer`, from the cache or newly made.
 
-    Raises IntegrityError for a file that changes while it is read, ComposeError for
-    a `.pth` file that is not UTF-8 or cannot be read.
+    Raises IntegrityError for a file that changes while it is read, ComposeError for a `.pth` file
+    that is not UTF-8 or cannot be read.
     """
     digests = {file.path: file.digest() for file in files}
     inputs = [text for file in files for text in (file.path, file.kind, digests[file.path])]

@@ -1,4 +1,4 @@
-"""What of an interpreter's archive goes into a runtime layer, and how its scripts start."""
+"""Make frames of an interpreter's archive: choose its files and rewrite its scripts."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ _LARGEST_SCRIPT = 1024 * 1024
 def chosen_files(
     archive: ArchiveFiles, layout: Layout, keep: Collection[str]
 ) -> tuple[ArchiveFile, ...]:
-    """The files of `archive` for a layer that keeps the distributions called in `keep`.
+    """The files of `archive` for a layer that keeps the distributions `keep`.
 
-    Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668; it
-    speaks of the maker of the archive), and everything in site-packages, with
-    the scripts that belong to it, but for what is kept. A script that is bound to
-    the interpreter's place gets a launcher that is not; where RECORD knows the
-    script, RECORD is changed too. Raises IntegrityError.
+    Left out are `__pycache__`, the marker EXTERNALLY-MANAGED (PEP 668), and site-packages with the
+    scripts of its distributions, except those in `keep`. A script with the absolute path of the
+    interpreter gets a relocatable launcher; if RECORD lists the script, it is updated. Raises
+    IntegrityError.
     """
     owned, kept = _distributions(archive, layout, keep)
     files = {
@@ -66,7 +65,7 @@ def _is_of_distribution(path: str, owned: Collection[str], layout: Layout) -> bo
 def _distributions(
     archive: ArchiveFiles, layout: Layout, keep: Collection[str]
 ) -> tuple[set[str], set[str]]:
-    """The paths that distributions have, of all and of the kept ones, by their RECORDs."""
+    """The paths of all distributions and of the kept ones, according to their RECORDs."""
     from packaging.utils import canonicalize_name
 
     owned: set[str] = set()
@@ -88,7 +87,7 @@ def _records(files: Iterable[ArchiveFile], layout: Layout) -> list[ArchiveFile]:
 
 
 def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout: Layout) -> None:
-    """Give each Python script in `files` a launcher, and tell RECORD of it."""
+    """Give each Python script in `files` a launcher, and update RECORD."""
     changed: dict[str, bytes] = {}
     launched: dict[str, str] = {}
     for path, file in tuple(files.items()):
@@ -100,7 +99,9 @@ def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout
             continue
         place = launched[path] = launched_script(path)
         if place in files:
-            raise IntegrityError("an interpreter's archive has no place for a script", file=place)
+            raise IntegrityError(
+                "the path for a script in an interpreter's archive is already used", file=place
+            )
         changed |= {path: LAUNCHER, place: script}
         files[path] = replace(file, data=LAUNCHER, size=len(LAUNCHER), executable=True)
         files[place] = replace(file, path=place, data=script, size=len(script), executable=False)
@@ -121,7 +122,7 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveFile:
-    """A file or link of an interpreter; `offset` is where its bytes stand in the work file."""
+    """A file or link of an interpreter; `offset` is the position of its bytes in the work file."""
 
     path: str
     size: int = 0
@@ -134,13 +135,13 @@ class ArchiveFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveFiles:
-    """An interpreter's files, sorted by path, and the work file that holds their bytes."""
+    """An interpreter's files, sorted by path, and the work file with their bytes."""
 
     tar: Path
     files: tuple[ArchiveFile, ...]
 
     def chunks(self, file: ArchiveFile) -> Iterator[bytes]:
-        """The bytes of `file`, in pieces. Safe in several threads."""
+        """The bytes of `file`, in pieces. Thread-safe."""
         if file.data is not None:
             yield file.data
             return
@@ -162,16 +163,16 @@ class ArchiveFiles:
 def opened(
     archive: RuntimeArchive, layout: Layout, keep: Collection[str], cache: FrameCache
 ) -> Iterator[ArchiveFiles]:
-    """The files of `archive` that go into a layer, for as long as the `with` block runs.
+    """Unpack the files of `archive` that go into a layer, for the `with` block.
 
-    Those are all but what `chosen_files` leaves out. Raises IntegrityError for an
-    archive that is damaged, is laid out otherwise, or holds what no layer may.
+    `chosen_files` selects them. Raises IntegrityError for an archive that is damaged, has another
+    layout, or contains entries forbidden in a layer.
     """
     from stackbuild.transport.transfer import sha256_file
 
     if (found := sha256_file(archive.path)) != archive.sha256:
         raise IntegrityError(
-            "an interpreter's archive is not the one that was provided",
+            "an interpreter's archive has changed",
             file=archive.path,
             expected=f"sha256 {archive.sha256}",
             found=f"sha256 {found}",
@@ -200,7 +201,7 @@ def _decompress(path: Path, to: Path) -> None:
     with _stream(path) as source, to.open("wb") as target:
         while chunk := source.read(_CHUNK):
             target.write(chunk)
-    # zstd's reader and tarfile both take the end of a truncated archive for its end.
+    # zstd's reader and tarfile both accept a truncated archive.
     with to.open("rb") as whole:
         whole.seek(max(0, whole.seek(0, os.SEEK_END) - len(END)))
         if whole.read() != END:
@@ -227,11 +228,11 @@ def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
             fault = path_fault(name.removeprefix("./"))
             name = name.removeprefix("./")
             if not fault and not name.startswith(_TOP):
-                fault = f"does not stand below {_TOP}"
+                fault = f"is not below {_TOP}"
             if not fault and name.removeprefix(_TOP) in files:
-                fault = "stands in it twice"
+                fault = "is in it twice"
             if not fault and not (member.isdir() or member.isreg() or member.issym()):
-                fault = None if member.islnk() else "is no file, link or directory"
+                fault = None if member.islnk() else "is not a file, link or directory"
             if fault:
                 raise _refused(path, name, fault)
             if not member.isdir():
@@ -246,7 +247,7 @@ def _file(member: tarfile.TarInfo, path: str) -> ArchiveFile:
         check_link(path, member.linkname)
         return ArchiveFile(path=path, link=member.linkname)
     if member.islnk():
-        # A second name of a file that came before: said with a symbolic link instead.
+        # A hard link to an earlier file; it becomes a symbolic link.
         target = member.linkname.removeprefix("./").removeprefix(_TOP)
         link = posixpath.relpath(target, posixpath.dirname(path) or ".")
         check_link(path, link)
@@ -265,7 +266,7 @@ def _check_places(path: Path, files: dict[str, ArchiveFile]) -> None:
         parent = posixpath.dirname(name)
         while parent and parent not in directories:
             if parent in files:
-                raise _refused(path, name, "stands below a file or a link")
+                raise _refused(path, name, "is below a file or a link")
             directories.add(parent)
             parent = posixpath.dirname(parent)
 
@@ -291,11 +292,11 @@ def interpreter_set(
     settings: FrameSettings,
     cache: FrameCache,
 ) -> FrameSet:
-    """The frames of the interpreter in `archive`, from the cache or made now.
+    """The frames of the interpreter in `archive`, from the cache or newly made.
 
-    `keep` names the distributions of its site-packages that stay (normalised
-    names). Raises IntegrityError for an archive that is damaged, is not in the
-    `install_only` layout, or holds what no layer may.
+    `keep` are normalised names of distributions to keep in its site-packages. Raises IntegrityError
+    for an archive that is damaged, is not in the `install_only` layout, or contains entries
+    forbidden in a layer.
     """
     key = interpreter_key(archive, layout, keep, settings)
     if found := cache.get(key):

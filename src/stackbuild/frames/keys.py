@@ -1,4 +1,4 @@
-"""How zstd is asked to compress a frame."""
+"""zstd parameters and the keys of frame sets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _MAGIC = 0xFD2FB528.to_bytes(4, "little")
 
 _WINDOW_LOG = 24
-"""A window of 16 MiB reaches over all files of a frame (`MAX_FILE_BYTES`)."""
+"""A window of 16 MiB covers all files of a frame (`MAX_FILE_BYTES`)."""
 
-# Larger tables than zstd takes for the middle levels gain 2.5 % on wheels at level 9
-# and cost little time; smaller ones than it takes for the highest levels keep two
-# compressions at once below 300 MiB and lose 0.1 %.
+# Larger tables than zstd's default for the middle levels save 2.5 % on wheels at level 9 and cost
+# little time. Smaller ones than its default for the highest levels keep two parallel compressions
+# below 300 MiB and cost 0.1 %.
 _LEAST_TABLE_LOG = 22
 _MOST_CHAIN_LOG = 24
 _MOST_HASH_LOG = 23
@@ -32,17 +32,17 @@ _FAST_LEVELS = range(-100, 6)
 
 @cache
 def library_version() -> str:
-    """The version of the zstd library: another one may make other bytes of the same input."""
+    """The version of the zstd library; another one may make different bytes from the same input."""
     import zstandard
 
     return ".".join(map(str, zstandard.ZSTD_VERSION))
 
 
 def frame_length(file: IO[bytes]) -> int | None:
-    """How many bytes the zstd frame has that begins where `file` stands; it stands there again.
+    """The size in bytes of the zstd frame at the position of `file`, which does not change.
 
-    Only the headers are read, not the blocks. None for what does not begin with a frame or is
-    cut off, which the decompressor tells (RFC 8878, section 3.1.1).
+    Only headers are read, not blocks. None if there is no frame or it is truncated; the
+    decompressor reports that (RFC 8878, section 3.1.1).
     """
     start = file.tell()
     try:
@@ -60,7 +60,7 @@ def frame_length(file: IO[bytes]) -> int | None:
                 return None
             number = int.from_bytes(block, "little")
             is_last = bool(number & 1)
-            # A block of type 1 is one byte that is repeated.
+            # A block of type 1 is one repeated byte.
             file.seek(1 if number >> 1 & 3 == 1 else number >> 3, io.SEEK_CUR)
         checksum = 4 * (head[4] >> 2 & 1)
         return file.tell() + checksum - start
@@ -71,9 +71,8 @@ def frame_length(file: IO[bytes]) -> int | None:
 def compressor(level: int, expected: int) -> zstandard.ZstdCompressor:
     """A compressor for one frame of about `expected` bytes, at zstd's `level` (1 to 22).
 
-    `expected` must follow from the frame's input alone: it takes part in choosing
-    the sizes of tables, and so in the bytes that come out. The frame carries a
-    checksum of its content (RFC 8878, section 3.1.1).
+    `expected` may depend only on the frame's input, because it influences the table sizes and so
+    the output. The frame has a checksum of its content (RFC 8878, section 3.1.1).
     """
     import zstandard
 
@@ -93,8 +92,5 @@ def compressor(level: int, expected: int) -> zstandard.ZstdCompressor:
 
 
 def frame_key(*inputs: str | bool, settings: FrameSettings) -> str:
-    """The sha256 (hex) of `inputs` and of what every frame depends on.
-
-    That is the format version, zstd's version and the level.
-    """
+    """The sha256 (hex) of `inputs`, the format version, zstd's version and the level."""
     return digest_of([FORMAT_VERSION, library_version(), settings.level, *inputs])

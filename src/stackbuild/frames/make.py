@@ -1,10 +1,9 @@
-"""In what order files stand in frames, and where one frame ends and the next begins.
+"""Order files, divide them into frames, and run the jobs that make them.
 
-Like stands by like, so that zstd finds repetitions: files of one extension
-together, Python modules in the order of their paths, so that a package's
-modules are neighbours, and everything else by size, which brings the many
-compiled modules of one generator together. On numpy, pandas and scipy this
-makes frames 1 % smaller than the order of paths.
+Similar files are adjacent, so that zstd finds repetitions: files with one extension together,
+Python modules by path, so that modules of a package are neighbours, and all others by size, which
+groups compiled modules from one generator. For numpy, pandas and scipy the frames are 1 % smaller
+than in path order.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ def plan_parts(
     *,
     limit: int = MAX_FILE_BYTES,
 ) -> list[list[ItemT]]:
-    """`items` in the order they compress best, cut into parts of at most `limit` bytes.
+    """Sort `items` for compression and divide them into parts of at most `limit` bytes.
 
-    `place` tells the path and the size of an item. A larger item has a part alone.
+    `place` returns the path and the size of an item. A larger item gets its own part.
     """
     parts: list[list[ItemT]] = []
     filled = 0
@@ -59,23 +58,23 @@ def _order(path: str, size: int) -> tuple[str, int, str]:
 T = TypeVar("T")
 
 _JOBS_PER_WORKER = 4
-"""Jobs wait for their parts most of the time; planning ahead shows more parts to choose from."""
+"""Jobs wait for their parts most of the time; planning ahead offers more parts to choose from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part(Generic[T]):
-    """A piece of work that needs no other piece."""
+    """An independent piece of work."""
 
     cost: int
-    """How long it takes, in bytes to compress."""
+    """Its cost, in bytes to compress."""
     run: Callable[[], T]
 
 
 def make_sets(jobs: Sequence[Callable[[], T]], workers: int, messages: Messages) -> list[T]:
-    """What `jobs` return, each for a frame set, in their order, using `workers` threads.
+    """Run `jobs`, one for each frame set, in `workers` threads; returns results in order.
 
-    The first error ends the work: parts that have not begun are dropped, and the
-    error of the first job that failed is raised.
+    An error ends the work: parts that have not begun are dropped, and the error of the first failed
+    job is raised.
     """
     if not jobs:
         return []
@@ -104,7 +103,7 @@ def make_sets(jobs: Sequence[Callable[[], T]], workers: int, messages: Messages)
 
 
 def run_parts(parts: Sequence[Part[T]]) -> list[T]:
-    """What `parts` return, in their order: run by the threads of `make_sets`, or here."""
+    """Run `parts` in the threads of `make_sets`, or here; returns results in order."""
     pool = _pool.get()
     if pool is None:
         return [part.run() for part in parts]
@@ -112,11 +111,11 @@ def run_parts(parts: Sequence[Part[T]]) -> list[T]:
 
 
 class _StoppedError(Exception):
-    """Another job failed."""
+    """Raised in a job when another job has failed."""
 
 
 def _results(futures: Sequence[Future[T]]) -> list[T]:
-    """The results, once all futures are done; the first error that is an error of its own."""
+    """Wait for all futures; returns results, or raises the first other than _StoppedError."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in errors:
         if not isinstance(error, _StoppedError):
@@ -152,7 +151,7 @@ class _Pool:
         return future
 
     def stop(self) -> None:
-        """Begin no more parts."""
+        """Start no more parts."""
         with self._changed:
             self._open = False
             waiting, self._heap = self._heap, []

@@ -1,4 +1,4 @@
-"""What is known of a frame."""
+"""Frames and frame sets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from stackbuild.reading import Readers
 
 FORMAT_VERSION = 2
-"""Part of every frame's key: counts up when the same input gives other bytes."""
+"""Part of every frame's key; raise it when the same input gives different bytes."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
-"""A frame holds at most this many bytes of files, unless one file alone is larger."""
+"""Limit for the bytes of files in a frame, unless a single file is larger."""
 
 
 class FrameKind(StrEnum):
-    """Where a frame's files come from."""
+    """The origin of a frame's files."""
 
     INTERPRETER = "interpreter"
     DISTRIBUTION = "distribution"
@@ -30,19 +30,20 @@ class FrameKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One zstd frame (RFC 8878, section 3.1.1) holding tar entries and no end-of-archive."""
+    """One zstd frame (RFC 8878, section 3.1.1) of tar entries without end-of-archive blocks."""
 
     kind: FrameKind
     subject: str
-    """What it holds: ``numpy 2.2.6``, ``cpython 3.12.10``, an overlay's or layer's name."""
+    """The source of the contents: ``numpy 2.2.6``, ``cpython 3.12.10``, an overlay's or layer's
+    name."""
     sha256: str
     """Of the compressed bytes, hex."""
     size: int
-    """Compressed, in bytes."""
+    """Compressed size in bytes."""
     content_size: int
-    """Uncompressed: the tar fragment with its headers and padding, in bytes."""
+    """Size in bytes of the uncompressed tar fragment, with headers and padding."""
     files: int
-    """How many files and links it holds."""
+    """The number of files and links."""
 
 
 FRAME: Readers = {
@@ -68,10 +69,10 @@ class EntryPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSet:
-    """The frames made of one input, and what composing a layer must know of it.
+    """The frames made from one input, with the metadata that composing a layer needs.
 
-    It is kept in the frame cache under `key`, the sha256 (hex) of everything
-    that decides the bytes of its frames.
+    It is stored in the frame cache under `key`, the sha256 (hex) of all inputs that decide the
+    bytes of its frames.
     """
 
     key: str
@@ -87,9 +88,9 @@ class FrameSet:
 
 
 def pth_lines(data: bytes) -> tuple[str, ...]:
-    """The lines of a `.pth` file that `site.addpackage` acts on, as CPython 3.13 splits them.
+    """The lines of a `.pth` file that `site.addpackage` processes, split as in CPython 3.13.
 
-    Raises UnicodeDecodeError for what is not UTF-8.
+    Raises UnicodeDecodeError if the file is not UTF-8.
     """
     lines = data.decode("utf-8-sig").splitlines()
     return tuple(line.rstrip() for line in lines if line.strip() and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""The scripts of distributions: how they start in a layer."""
+"""Make the scripts of distributions start in a layer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if __name__ == "__main__":
     sys.exit({attribute}())
 """
 
-# The script is run in the launcher's own namespace: `__file__`, `sys.argv` and `sys.path` are
-# those of bin/, and a child that `multiprocessing` spawns finds what the script defines.
+# The script runs in the launcher's namespace: `__file__`, `sys.argv` and `sys.path` are those of
+# bin/, and a child process of `multiprocessing` finds the definitions of the script.
 _SCRIPT = f"""\
 def _code():
     from os import path
@@ -45,17 +45,17 @@ exec(_code())
 """
 
 LAUNCHER = header("python") + _SCRIPT.encode()
-"""Runs the script of its own name in ``libexec/``, with the interpreter beside it."""
+"""Runs the script of the same name in ``libexec/`` with the interpreter beside it."""
 
 _LAUNCHER_INTERPRETER = r"<launcher_dir>\python.exe"
-"""How the launchers that `installer` ships call the directory they stand in."""
+"""The name for their own directory in the launchers of `installer`."""
 
 
 def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[str, bytes]:
     """The executable files that run `entry_point`, by layer-relative path.
 
-    On POSIX a script with a ``/bin/sh`` header that runs the `python` beside it;
-    on Windows a launcher for `machine` (``x86_64`` or ``aarch64``) that does the same.
+    On POSIX a script with a ``/bin/sh`` header that runs the `python` beside it; on Windows a
+    launcher for `machine` (``x86_64`` or ``aarch64``).
     """
     body = _ENTRY_POINT.format(
         module=entry_point.module,
@@ -69,17 +69,17 @@ def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[
 
 
 def launched_script(path: str) -> str:
-    """Where the script at `path`, in the directory of scripts, stands if it has a launcher.
+    """The path of the original of the script at `path`, if the script has a launcher.
 
-    There it is unchanged, for a header for sh would be its first statement: it
-    would lose its docstring and its coding cookie (PEP 263), and an import from
-    `__future__` would be a syntax error.
+    The original is unchanged. With a header for sh as its first statement it would lose its
+    docstring and its coding cookie (PEP 263), and an import from `__future__` would be a syntax
+    error.
     """
     return posixpath.join(LAUNCHED, posixpath.basename(path))
 
 
 def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
-    """The program and the line that names the interpreter, without the script."""
+    """The launcher program and the line with the interpreter, without the script."""
     from installer.scripts import Script
 
     script = Script(
@@ -90,7 +90,7 @@ def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
     )
     kind: LauncherKind = "win-arm64" if machine == "aarch64" else "win-amd64"
     _, data = script.generate(_LAUNCHER_INTERPRETER, kind)
-    # What installer appends is a zip file with the time of day in it.
+    # installer appends a zip file with the current time.
     return data[: data.rindex(b"PK\x03\x04")]
 
 

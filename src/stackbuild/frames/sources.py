@@ -1,4 +1,4 @@
-"""Where the sources come from that bytecode is made of."""
+"""Read the Python sources of wheels, interpreters and single files, for compiling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OpenSources:
     sizes: Mapping[str, int]
     """Layer-relative path to size in bytes."""
     reader: Callable[[], AbstractContextManager[Callable[[str], bytes]]]
-    """Opens what reads the module of a path; each thread opens one of its own."""
+    """Opens a reader of modules by path; each thread opens its own."""
 
 
 def in_memory(modules: Mapping[str, bytes]) -> OpenSources:
@@ -38,18 +38,18 @@ def in_memory(modules: Mapping[str, bytes]) -> OpenSources:
 
 
 class Sources(Protocol):
-    """The Python modules of one input, known without reading it."""
+    """The Python modules of one input; created without reading the input."""
 
     @property
     def subject(self) -> str:
-        """What they belong to: ``cpython 3.12.10``, a wheel's file name, an overlay's name."""
+        """Their source: ``cpython 3.12.10``, a wheel's file name, an overlay's name."""
 
     @property
     def identity(self) -> str:
-        """sha256 (hex) of everything that decides their paths and contents."""
+        """sha256 (hex) of all inputs that decide their paths and contents."""
 
     def opened(self, cache: FrameCache) -> AbstractContextManager[OpenSources]:
-        """Make them readable; `cache` lends a work file. Raises IntegrityError."""
+        """Make them readable; work files are made in `cache`. Raises IntegrityError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class WheelSources:
 
     @property
     def identity(self) -> str:
-        """Of the wheel and where its modules go."""
+        """Depends on the wheel and the layout."""
         return digest_of(["wheel", self.sha256, self.layout.site_packages])
 
     @contextmanager
@@ -95,7 +95,7 @@ class WheelSources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveSources:
-    """The modules of an interpreter: the standard library, and what is kept of site-packages."""
+    """The modules of an interpreter: the standard library and the kept site-packages."""
 
     archive: RuntimeArchive
     layout: Layout
@@ -108,7 +108,7 @@ class ArchiveSources:
 
     @property
     def identity(self) -> str:
-        """Of the archive and what is kept of it."""
+        """Depends on the archive and the kept distributions."""
         return digest_of(["archive", self.archive.sha256, self.layout.stdlib, *sorted(self.keep)])
 
     @contextmanager
@@ -133,7 +133,7 @@ class ArchiveSources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySources:
-    """Modules whose bytes are at hand: of a head or an overlay. Other files are passed over."""
+    """Modules in memory, of a layer's own files or an overlay. Other files are ignored."""
 
     subject: str
     files: Mapping[str, bytes]
@@ -141,7 +141,7 @@ class MemorySources:
 
     @property
     def identity(self) -> str:
-        """Of all modules, and the subject: the frames bear it, so two layers share none of them."""
+        """Depends on all modules and the subject, so layers do not share the frames."""
         digests = [
             text
             for path, data in sorted(self._modules().items())

@@ -1,10 +1,9 @@
-"""The canonical tar fragment that every frame holds, written and read.
+"""Write and read the canonical tar fragment of a frame.
 
-The format is ustar (POSIX.1-2001, "ustar Interchange Format") with pax
-extended headers only where ustar cannot say it: names that are long or not
-ASCII, and files of 8 GiB and more. Everything that could differ between two
-makers is fixed: time, owner, modes. The reader takes this format and nothing
-else, so that an archive cannot bring what the maker would never write.
+The format is ustar (POSIX.1-2001, "ustar Interchange Format"). pax extended headers are used only
+for long or non-ASCII names and for files of 8 GiB and more. Time, owner and modes are fixed. The
+reader accepts only this format, so an archive cannot contain entries that the writer would never
+write.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ _TIME = b"%011o\0" % EARLIEST
 _MAGIC_TO_DEVICE = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
 _UNUSED = bytes(12)
 _FIXED = ((108, _OWNER), (136, _TIME), (257, _MAGIC_TO_DEVICE), (500, _UNUSED))
-"""What stands in every header block, and where."""
+"""The constant fields of header blocks, by offset."""
 
 
 def check_path(path: str, os: OsName | None = None) -> None:
-    """Refuse a `path` that no layer can have, or none on `os` (`names.path_fault`).
+    """Check that a layer can have `path`, on `os` if given (`names.path_fault`).
 
     Raises IntegrityError.
     """
@@ -50,7 +49,7 @@ def check_path(path: str, os: OsName | None = None) -> None:
 
 
 def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
-    """Refuse a symbolic link at `path` whose target `link` leaves the layer (`names.link_fault`).
+    """Check that the target `link` of a symbolic link at `path` is valid (`names.link_fault`).
 
     Raises IntegrityError.
     """
@@ -59,7 +58,7 @@ def check_link(path: str, link: str, siblings: Collection[str] = ()) -> None:
 
 
 def header(path: str, *, size: int = 0, executable: bool = False, link: str | None = None) -> bytes:
-    """The blocks that come before an entry's data.
+    """The header blocks of an entry.
 
     A `path` that ends in a slash is a directory; with `link` the entry is a
     symbolic link and has no data. `size` is in bytes. Raises IntegrityError
@@ -88,7 +87,7 @@ def padding(size: int) -> bytes:
 
 
 def _ustar_place(path: str) -> tuple[bytes, bytes] | None:
-    """`path` as the prefix and name fields of ustar, None where it does not fit."""
+    """`path` as the prefix and name fields of ustar; None if it does not fit."""
     if not path.isascii():
         return None
     raw = path.encode()
@@ -127,13 +126,13 @@ def _block(place: tuple[bytes, bytes], kind: bytes, mode: int, size: int, target
 
 
 def _checksum(before: bytes, after: bytes) -> bytes:
-    """The checksum field of the block that has these bytes around it."""
+    """The checksum field of the block with these bytes around it."""
     return b"%06o\0 " % (sum(before) + sum(after) + 8 * 0x20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One entry of a tar fragment, checked. Its data can be had until the next one is read."""
+    """A checked entry of a tar fragment. Its data is available until the next entry is read."""
 
     path: str
     size: int
@@ -142,23 +141,22 @@ class Member:
     link: str | None
     """The target, for a symbolic link."""
     is_directory: bool
-    """A directory that nothing in the fragment stands in."""
+    """An empty directory."""
     reader: TarReader
 
     def data(self) -> Iterator[bytes]:
-        """The file's bytes, in pieces. Raises IntegrityError when the fragment ends too soon."""
+        """The file's bytes, in pieces. Raises IntegrityError if the fragment ends too early."""
         return self.reader.data()
 
 
 class TarReader:
-    """The entries of a tar fragment, or of several in a row, in a stream.
+    """Reads the entries of one or more consecutive tar fragments.
 
-    `read(n)` returns at most `n` bytes, and none at the end. Iterating raises
-    IntegrityError for everything that the canonical format does not have: other
-    types of entries, other owners, times or permissions, paths or links that
-    leave the layer (links may lead into `siblings`, the directories beside it),
-    a path twice, a path below a file or a link, a wrong checksum, a fragment
-    that is cut off; with `os` also for names that this system cannot have.
+    `read(n)` returns at most `n` bytes, and none at the end. Iterating raises IntegrityError for
+    all deviations from the canonical format: other entry types, owners, times or permissions, paths
+    or links out of the layer (links may lead into `siblings`, the directories beside it), duplicate
+    paths, a path below a file or a link, a wrong checksum, a truncated fragment; with `os` also for
+    names that are invalid on this system.
     """
 
     def __init__(
@@ -184,12 +182,12 @@ class TarReader:
                 records = self._pax_records(_checked(block))
                 following = self._next_block()
                 if following is None:
-                    raise _damaged("ends behind an extended header")
+                    raise _damaged("ends after an extended header")
                 block = following
             yield self._member(_checked(block), records)
 
     def data(self) -> Iterator[bytes]:
-        """What is left of the current entry's bytes, in pieces."""
+        """The remaining bytes of the current entry, in pieces."""
         while self._left:
             chunk = self._read(min(self._left, _CHUNK))
             if not chunk:
@@ -212,7 +210,7 @@ class TarReader:
     def _only_zeros(self) -> None:
         while chunk := self._read(_CHUNK):
             if chunk.count(0) != len(chunk):
-                raise _damaged("goes on behind its end-of-archive blocks")
+                raise _damaged("continues after its end-of-archive blocks")
 
     def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
         data = b""
@@ -221,7 +219,7 @@ class TarReader:
             if not chunk:
                 if may_end and not data:
                     break
-                raise _damaged("is cut off")
+                raise _damaged("is truncated")
             data += chunk
         return data
 
@@ -252,15 +250,17 @@ class TarReader:
             path = path.removesuffix("/")
         check_path(path, self._os)
         if kind not in (_FILE, _LINK, _DIRECTORY):
-            raise IntegrityError("a tar entry is no file, link or directory", file=path)
+            raise IntegrityError("a tar entry is not a file, link or directory", file=path)
         mode = _number(block, 100, 8)
         if mode != _MODES[kind] and (kind, mode) != (_FILE, _EXECUTABLE):
             raise IntegrityError(
-                "a tar entry has permissions that no layer has", file=path, found=f"{mode:o}"
+                "a tar entry has permissions that are not allowed in a layer",
+                file=path,
+                found=f"{mode:o}",
             )
         size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
         if size and kind != _FILE:
-            raise IntegrityError("a tar entry has data, though it is no file", file=path)
+            raise IntegrityError("a tar entry has data, although it is not a file", file=path)
         link = self._link(path, block, records) if kind == _LINK else None
         is_directory = kind == _DIRECTORY
         self._place(path, is_directory=is_directory)
@@ -278,11 +278,11 @@ class TarReader:
         parent = path.rpartition("/")[0]
         while parent not in self._directories:
             if parent in self._leaves:
-                raise IntegrityError("a tar entry stands below a file or a link", file=path)
+                raise IntegrityError("a tar entry is below a file or a link", file=path)
             self._directories.add(parent)
             parent = parent.rpartition("/")[0]
         if path in self._leaves or path in self._directories:
-            raise IntegrityError("a path stands twice in a tar fragment", file=path)
+            raise IntegrityError("a path is in a tar fragment twice", file=path)
         (self._directories if is_directory else self._leaves).add(path)
 
 
@@ -290,12 +290,12 @@ _PAX_KEYS = ("path", "linkpath", "size")
 
 
 def _damaged(what: str) -> IntegrityError:
-    return IntegrityError(f"a tar fragment {what}", remedy="get or make the archive again")
+    return IntegrityError(f"a tar fragment {what}", remedy="download or publish the archive again")
 
 
 def _checked(block: bytes) -> bytes:
     if block[148:156] != _checksum(block[:148], block[156:]):
-        raise _damaged("has a header that is damaged")
+        raise _damaged("has a damaged header")
     if any(block[start : start + len(value)] != value for start, value in _FIXED):
         raise _damaged("has a header that is not in the canonical format")
     return block
@@ -321,7 +321,7 @@ def _number(block: bytes, start: int, length: int) -> int:
 
 def _pax_size(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise _damaged("has an extended header with a size that is no number")
+        raise _damaged("has an extended header with a size that is not a number")
     return int(text)
 
 

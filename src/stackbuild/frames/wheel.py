@@ -1,4 +1,4 @@
-"""Wheels to frames."""
+"""Make frames of wheels."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ def wheel_set(
     *,
     machine: str = "x86_64",
 ) -> FrameSet:
-    """The frames of the distribution in `wheel`, from the cache or made now.
+    """The frames of the distribution in `wheel`, from the cache or newly made.
 
-    `machine` (``x86_64`` or ``aarch64``) decides which launchers a layer for
-    Windows gets. Raises IntegrityError when the wheel has another sha256, when
-    one of its files is not what RECORD says, or when it would put a file
-    outside its directories; it names the wheel and the file.
+    `machine` (``x86_64`` or ``aarch64``) selects the launchers for Windows. Raises IntegrityError,
+    with wheel and file, if the sha256 of the wheel is wrong, a file does not match RECORD, or a
+    path leaves its directory.
     """
     key = wheel_key(sha256, layout, settings, machine=machine)
     if found := cache.get(key):
@@ -95,7 +94,7 @@ def _parts(wheel: Wheel) -> list[list[WheelMember]]:
 
 
 def _others(parts: Sequence[Sequence[WheelMember]], index: int) -> list[WheelMember] | None:
-    """For the last part the members of all others, as it writes RECORD."""
+    """For the last part, which writes RECORD, the members of all other parts."""
     if index < len(parts) - 1:
         return None
     return [member for part in parts[:-1] for member in part]
@@ -113,5 +112,5 @@ def _paths(wheel: Wheel, results: Sequence[WheelPart]) -> tuple[str, ...]:
     paths = sorted(path for result in results for path in result.paths)
     for first, second in itertools.pairwise(paths):
         if first == second:
-            raise wheel.error("two files of a wheel would be installed at one place", first)
+            raise wheel.error("two files of a wheel would be installed at the same path", first)
     return tuple(paths)

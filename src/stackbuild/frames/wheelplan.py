@@ -1,4 +1,4 @@
-"""What a wheel says of itself, checked before any of its files is read.
+"""Read and check the metadata of a wheel before any of its files is read.
 
 The wheel's RECORD (binary distribution format, "The .dist-info directory")
 and the zip file's central directory must agree on every file.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-# Here and not where they are used: threads would enter the package by modules that import one
-# another, in which CPython 3.11 sees a deadlock now and then.
+# Imported here and not late: if threads import modules of the package that import each other,
+# CPython 3.11 sometimes reports a deadlock.
 from installer.utils import parse_metadata_file
 
 from stackbuild.errors import IntegrityError
@@ -37,7 +37,7 @@ _MAX_METADATA = 64 * 1024 * 1024
 _ENCRYPTED = 0x1
 
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-"""What `zipfile` raises for a file that is damaged, or packed in a way it does not know."""
+"""The errors of `zipfile` for damaged files and unknown compression methods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,12 @@ class WheelMember:
     info: zipfile.ZipInfo
     record: Recorded
     scheme: str
-    """``root``, or the scheme it has below `.data`."""
+    """``root``, or its scheme below `.data`."""
     target: str
-    """Its path in its scheme."""
+    """The path in its scheme."""
     executable: bool
     names_python: bool
-    """It is a script whose first line is the placeholder ``#!python``."""
+    """Whether it is a script with the placeholder ``#!python``."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class Wheel:
     subject: str
     """Name and version: ``numpy 2.2.6``."""
     stem: str
-    """Name and version as the `.dist-info` directory spells them: ``numpy-2.2.6``."""
+    """Name and version as in the name of the `.dist-info` directory: ``numpy-2.2.6``."""
     data_directory: str
     members: tuple[WheelMember, ...]
     """Without RECORD, its signatures, and `__pycache__`."""
@@ -94,20 +94,20 @@ def wheel_error(
 
 
 def verify_wheel(path: Path, sha256: str) -> None:
-    """Check that the wheel at `path` has this sha256, once for each state of the file.
+    """Check that the wheel at `path` has this sha256; a file is checked again if it changes.
 
-    Raises IntegrityError when it has another, or is not there.
+    Raises IntegrityError for another sha256 or a missing file.
     """
     try:
         status = path.stat()
         found = _sha256(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
         raise IntegrityError(
-            "a wheel is not where it was fetched to", file=path, remedy="run stackbuild fetch"
+            "a fetched wheel is missing", file=path, remedy="run stackbuild fetch"
         ) from None
     if found != sha256:
         raise IntegrityError(
-            "a wheel is not the one that was locked",
+            "a wheel does not match its lock",
             file=path,
             expected=f"sha256 {sha256}",
             found=f"sha256 {found}",
@@ -122,20 +122,19 @@ def _sha256(path: Path, _size: int, _modified: int, _inode: int) -> str:
 
 @contextmanager
 def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip file at `path`; IntegrityError instead of what `zipfile` raises."""
+    """The zip file at `path`; raises IntegrityError instead of the errors of `zipfile`."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except DAMAGES as error:
-        raise IntegrityError(f"a wheel is no whole zip file: {error}", file=path) from error
+        raise IntegrityError(f"a wheel is not a valid zip file: {error}", file=path) from error
 
 
 def read_wheel(path: Path) -> Wheel:
-    """Everything about the wheel at `path` but its files' contents.
+    """Read the wheel at `path`, without the contents of its files.
 
-    Raises IntegrityError, naming the wheel and the file, for a wheel that is
-    not one: files that RECORD leaves out or that are not there, paths that
-    leave their directory, a path twice, links, encrypted files.
+    Raises IntegrityError, with wheel and file, for an invalid wheel: files missing from RECORD or
+    from the wheel, paths out of their directory, duplicate paths, links, encrypted files.
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -170,7 +169,7 @@ def _files(archive: zipfile.ZipFile, path: Path, subject: str) -> dict[str, zipf
         mode = info.external_attr >> 16
         fault = path_fault(name.removesuffix("/"))
         if not fault and name in files:
-            fault = "stands in it twice"
+            fault = "is in it twice"
         if not fault and stat.S_ISLNK(mode):
             fault = "is a symbolic link"
         if not fault and info.flag_bits & _ENCRYPTED:
@@ -194,7 +193,7 @@ def _stem(infos: Mapping[str, object], path: Path, subject: str, name: str) -> s
         raise wheel_error(
             path,
             subject,
-            "a wheel does not hold just the one .dist-info directory of its name",
+            "a wheel must have exactly one .dist-info directory, with its name",
             found=", ".join(f"{stem}.dist-info" for stem in stems) or "none",
         )
     return stems[0]
@@ -203,7 +202,7 @@ def _stem(infos: Mapping[str, object], path: Path, subject: str, name: str) -> s
 def _check_metadata(
     text: str, stem: str, path: Path, subject: str, name: str, version: Version
 ) -> None:
-    """Name and version must be those of the file name: requirements are held against them."""
+    """Check that name and version match the file name, which requirements are resolved by."""
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
 
@@ -219,7 +218,7 @@ def _check_metadata(
         raise wheel_error(
             path,
             subject,
-            "a wheel names another distribution, or another version, than its file name",
+            "the metadata of a wheel has another name or version than its file name",
             place,
             expected=f"{name} {version}",
             found=ascii(f"{its_name} {its_version}"),
@@ -227,7 +226,7 @@ def _check_metadata(
 
 
 def _data_directory(infos: Mapping[str, object], stem: str) -> str:
-    """The `.data` directory; some tools spell the name in it otherwise than in `.dist-info`."""
+    """The `.data` directory; some tools write its name differently from `.dist-info`."""
     from packaging.utils import canonicalize_name
 
     for top in sorted({file.partition("/")[0] for file in infos}):
@@ -267,7 +266,7 @@ def _records(text: str, path: Path, subject: str) -> dict[str, Recorded]:
 
 
 def _is_left_out(name: str, stem: str) -> bool:
-    """Whether a file is not installed: it is made anew, or must not come from a wheel."""
+    """Whether a file is not installed: it is recreated, or not allowed from a wheel."""
     directory, _, last = name.rpartition("/")
     own = (*UNRECORDED, "INSTALLER")
     return (directory == f"{stem}.dist-info" and last in own) or "__pycache__" in name.split("/")
@@ -282,7 +281,7 @@ def _recorded(
         raise wheel_error(
             path,
             subject,
-            "RECORD does not vouch for a file of the wheel",
+            "a file of the wheel has no valid hash in RECORD",
             info.filename,
             expected=" or ".join(TRUSTED_HASHES),
             found=found,
@@ -291,7 +290,7 @@ def _recorded(
         raise wheel_error(
             path,
             subject,
-            "a file of a wheel is not the one in RECORD",
+            "a file of a wheel does not match RECORD",
             info.filename,
             expected=f"{record.size} bytes",
             found=f"{info.file_size} bytes",
@@ -314,7 +313,7 @@ def _member(
             raise wheel_error(
                 path,
                 subject,
-                "a file below .data is in no known scheme",
+                "a file below .data is in an unknown scheme",
                 info.filename,
                 expected=", ".join(SCHEMES),
             )
@@ -324,10 +323,10 @@ def _member(
         raise wheel_error(
             path,
             subject,
-            "a Python script of a wheel is in a directory of its own, so it cannot be started",
+            "a Python script of a wheel is in a subdirectory, so it cannot be started",
             info.filename,
             expected=f"a script directly in {data}/scripts",
-            remedy="build the wheel with the script there, or as an entry point",
+            remedy="build the wheel with the script there, or with an entry point",
         )
     mode = info.external_attr >> 16
     return WheelMember(
@@ -352,7 +351,7 @@ def _check_complete(
         name for name in records if name not in infos and "__pycache__" not in name.split("/")
     )
     if missing:
-        raise wheel_error(path, subject, "a wheel lacks a file that RECORD names", missing[0])
+        raise wheel_error(path, subject, "a file in RECORD is missing from a wheel", missing[0])
 
 
 def metadata_of(wheel: Wheel) -> Message:
@@ -361,9 +360,9 @@ def metadata_of(wheel: Wheel) -> Message:
 
 
 def licence_of(metadata: Message) -> str | None:
-    """The licence that `metadata` names, None where it names none.
+    """The licence in `metadata`, or None.
 
-    Some distributions put the whole text into `License`; then their classifiers say it.
+    If `License` contains the whole licence text, the classifiers are used.
     """
     text = str(metadata["License-Expression"] or metadata["License"] or "").strip()
     if text and text.upper() != "UNKNOWN" and "\n" not in text:

@@ -1,9 +1,9 @@
-"""One part of a wheel into one frame, through `installer`, without a copy on disk.
+"""Make a frame of a part of a wheel with `installer`, without a copy on disk.
 
-`installer.install` decides what is installed where; `PartSource` shows it some
-of the wheel's files, checked against RECORD while they are read, and
-`FrameDestination` writes what it installs into a frame. The last part of a
-wheel also holds what installing makes: RECORD, INSTALLER and the scripts.
+`installer.install` decides which file is installed where. `PartSource` gives it some of the wheel's
+files and checks them against RECORD while they are read. `FrameDestination` writes the installed
+files into a frame. The last part of a wheel also contains the generated files: RECORD, INSTALLER
+and the scripts.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import FrameSettings
 
 _SCRIPT_NAME = re.compile(r"\w[\w.+-]*")
-"""The entry points specification ("Data model") recommends this for the names of scripts, but for
-the ``+``, which `c++` needs."""
+"""Recommended for script names by the entry points specification ("Data model"), plus ``+`` for
+`c++`."""
 _CHUNK = 256 * 1024
 _METADATA = {"INSTALLER": b"stackbuild\n"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelPart:
-    """What one part of a wheel became."""
+    """The frame of one part of a wheel."""
 
     frame: Frame
     paths: tuple[str, ...]
@@ -72,9 +72,9 @@ def stream_part(
     members: Sequence[WheelMember],
     others: Sequence[WheelMember] | None,
 ) -> WheelPart:
-    """Make one frame of `members`; with `others`, the rest of the wheel, it is the last part.
+    """Make one frame of `members`; for the last part, `others` is the rest of the wheel.
 
-    Raises IntegrityError for a file that is not what RECORD says.
+    Raises IntegrityError for a file that does not match RECORD.
     """
     size = sum(member.info.file_size for member in members)
     with (
@@ -88,10 +88,10 @@ def stream_part(
         try:
             install(source, destination, _METADATA if others is not None else {})
         except (AssertionError, AttributeError, configparser.Error) as error:
-            # This is how installer's parser of entry points fails.
+            # installer's parser of entry points fails like this.
             raise wheel.error(f"entry points cannot be read: {error}", "entry_points.txt") from None
         except InstallerError as error:
-            # What comes before the reason is the source, an object of ours.
+            # The text before the reason is the repr of the source.
             reason = error.args[-1]
             raise wheel.error(f"a wheel cannot be installed: {reason}", "WHEEL") from None
     return WheelPart(
@@ -103,12 +103,12 @@ def stream_part(
 
 
 class MemberStream:
-    """The bytes of a wheel's file, compared with RECORD when the last one is read."""
+    """The bytes of a wheel's file; checked against RECORD at the end."""
 
     def __init__(self, wheel: Wheel, member: WheelMember, archive: ZipFile) -> None:
         self.member = member
         self._wheel = wheel
-        # Asked for one byte more than it should have, a file that has more shows it.
+        # Read one byte more than the size, to detect a longer file.
         info = copy.copy(member.info)
         info.file_size += 1
         self._stream: IO[bytes] = archive.open(info)
@@ -126,7 +126,7 @@ class MemberStream:
                     yield chunk
         except DAMAGES as error:
             raise self._wheel.error(
-                "a file of a wheel is damaged, or larger than it says",
+                "a file of a wheel is damaged, or larger than its declared size",
                 self.member.name,
                 found=str(error),
             ) from None
@@ -137,7 +137,7 @@ class MemberStream:
 
     def _differs(self, expected: str, found: str) -> IntegrityError:
         return self._wheel.error(
-            "a file of a wheel is not the one in RECORD",
+            "a file of a wheel does not match RECORD",
             self.member.name,
             expected=expected,
             found=found,
@@ -145,7 +145,7 @@ class MemberStream:
 
 
 class PartSource(WheelSource):
-    """Some of a wheel's files, as `installer` reads them."""
+    """Some of a wheel's files, as a `WheelSource` of `installer`."""
 
     def __init__(
         self, wheel: Wheel, archive: ZipFile, members: Sequence[WheelMember], *, is_last: bool
@@ -159,29 +159,29 @@ class PartSource(WheelSource):
 
     @property
     def data_dir(self) -> str:
-        """The `.data` directory as the wheel spells it."""
+        """The name of the `.data` directory in the wheel."""
         return self._wheel.data_directory
 
     @property
     def dist_info_filenames(self) -> list[str]:
-        """The files that make `installer` do something; only the last part has entry points."""
+        """The files that `installer` looks for; only the last part has entry points."""
         return list(self._wheel.texts) if self._is_last else []
 
     def read_dist_info(self, filename: str) -> str:
-        """A file of `.dist-info` that was read beforehand."""
+        """A file of `.dist-info`, already read."""
         return self._wheel.texts[filename]
 
     def get_contents(self) -> Iterator[WheelContentElement]:
         """The part's files, in its order."""
         for member in self._members:
             stream = MemberStream(self._wheel, member, self._archive)
-            # FrameDestination knows what it gets.
+            # FrameDestination handles these types.
             content = cast("BinaryIO", stream)
             yield (member.name, str(_hash(member)), ""), content, member.executable
 
 
 class FrameDestination(WheelDestination):
-    """Writes what `installer` installs into a frame, at its place in a layer."""
+    """Writes the files that `installer` installs into a frame, with their paths in a layer."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class FrameDestination(WheelDestination):
         self._frame = frame
         self._others = others
         self._launched: list[RecordEntry] = []
-        """Of scripts whose place in the layer their launchers have; by layer-relative path."""
+        """RECORD entries of the scripts that have launchers; paths are layer-relative."""
 
     def write_script(
         self, name: str, module: str, attr: str, section: ScriptSection
@@ -208,7 +208,7 @@ class FrameDestination(WheelDestination):
         """Write the script of an entry point; returns its entry in RECORD."""
         if not _SCRIPT_NAME.fullmatch(name) or path_fault(name):
             raise self._wheel.error(
-                f"an entry point cannot be called {name!r}",
+                f"invalid name of an entry point: {name!r}",
                 "entry_points.txt",
                 expected="letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first",
             )
@@ -260,7 +260,7 @@ class FrameDestination(WheelDestination):
         record_file_path: str,
         records: Iterable[tuple[Scheme, RecordEntry]],
     ) -> None:
-        """Write RECORD, if this is the last part: of its own files and all others."""
+        """Write RECORD, of all parts, if this is the last part."""
         if self._others is None:
             return
         rows = [*records, *((Scheme(member.scheme), _entry(member)) for member in self._others)]
@@ -280,7 +280,7 @@ class FrameDestination(WheelDestination):
         return self._directory(scheme) == self._layout.site_packages
 
     def _directory(self, scheme: str) -> str:
-        """Where the files of an installation scheme stand in a layer (`sysconfig` module)."""
+        """The directory of an installation scheme in a layer (`sysconfig` module)."""
         if scheme == "scripts":
             return self._layout.scripts
         if scheme == "headers":
@@ -288,7 +288,7 @@ class FrameDestination(WheelDestination):
         return "" if scheme == "data" else self._layout.site_packages
 
     def _prefix(self, scheme: str) -> str | None:
-        """What RECORD puts before a path of `scheme`: RECORD is relative to site-packages."""
+        """The prefix for paths of `scheme` in RECORD, which is relative to site-packages."""
         if self._is_site(scheme):
             return None
         directory = self._directory(scheme) or "."
@@ -306,7 +306,7 @@ def _is_name(text: str) -> bool:
 
 
 def _entry(member: WheelMember) -> RecordEntry:
-    """The entry in RECORD of a file that is installed as it is."""
+    """The entry in RECORD of an unchanged file."""
     return RecordEntry(member.target, _hash(member), member.info.file_size)
 
 

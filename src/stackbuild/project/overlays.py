@@ -90,7 +90,7 @@ def overlay_files(
 
 
 _FROM = "correct the `from` of this entry of copy-files, or add the files"
-_LINK = "let the link lead to a file that the same entry copies, or remove it"
+_LINK = "point the link to a file that the same entry copies, or remove it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ class _Reading:
             raise self.error(
                 "an overlay can only contain files, directories and links",
                 source,
-                remedy="remove it, or let the `from` of this entry leave it out",
+                remedy="remove it, or exclude it in the `from` of this entry",
             )
         return OverlayFile(
             path=path,

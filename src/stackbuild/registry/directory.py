@@ -99,7 +99,7 @@ def _missing(what: str, path: Path, location: Path) -> FetchError:
     if not location.is_dir():
         fault = "is not a directory" if location.exists() else "does not exist"
         return FetchError(
-            f"the directory to take layers from {fault}",
+            f"the directory of the registry {fault}",
             file=location,
             remedy="name the directory that `stackbuild publish` wrote to",
         )

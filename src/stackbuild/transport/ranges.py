@@ -54,6 +54,11 @@ def read_spans(
     requests, the whole file is read once, and a message says so. Interrupted transfers are resumed.
     A piece has at most `chunk` bytes. `count` is called with the number of received bytes,
     including unwanted ones. Raises FetchError, also if the file ends before a span does.
+
+    Example::
+
+        head, tail = (0, 1024), (4096, None)
+        b"".join(read_spans("https://example.org/a.tar.zst", [head, tail]))
     """
     attempts = Attempts(url, patience, messages)
     left = list(spans)

@@ -119,7 +119,7 @@ class Attempts:
         pause = min(max(error.pause or 0.0, own), limits.longest_pause)
         if error.pause is not None and error.pause >= _NOTED:
             self._messages.note(
-                f"{self._host} asks to wait {error.pause:.0f} s ({error.reason}); "
+                f"{self._host} requests a pause of {error.pause:.0f} s ({error.reason}); "
                 f"trying again in {pause:.0f} s"
             )
         elif pause >= _NOTED:

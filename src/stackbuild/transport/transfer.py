@@ -43,7 +43,8 @@ def download(
 
     The data is written to `destination` + ``.part``. A failure removes it; a killed process leaves
     it, and the next download resumes from it if `sha256` is given. `size` is in bytes. If two
-    processes download to one destination, the second waits for the first.
+    processes download to one destination, the second waits for the first. Raises FetchError, and
+    IntegrityError if size or sha256 (hex) differ.
     """
     part = destination.with_name(f"{destination.name}.part")
     with _claimed(part, destination, messages) as (file, waited):

@@ -1,1 +1,1 @@
-"""Checks of deployed layers: native modules, requirements, files, shared libraries."""
+"""Check deployed layers: native modules, requirements, files, shared libraries."""

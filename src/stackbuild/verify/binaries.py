@@ -1,4 +1,4 @@
-"""What a check wants to know of a program or shared library, whatever its format."""
+"""Read the needs of programs and shared libraries, for all formats."""
 
 from __future__ import annotations
 
@@ -18,45 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """A program or shared library as the loader of its operating system sees it."""
+    """The fields of a program or shared library that the loader of its system uses."""
 
     machines: tuple[str, ...]
-    """The processors it is for: ``x86_64``, ``aarch64``, others as their formats name them;
-    none where it is for any."""
+    """Its processors: ``x86_64``, ``aarch64``, others by their names in the format; empty if it
+    runs on any."""
     needed: tuple[str, ...] = ()
-    """The shared libraries it cannot be loaded without, as it names them; DLLs in
-    lower case."""
+    """The names of required shared libraries; DLLs in lower case."""
     search: tuple[str, ...] = ()
-    """Where it has the loader look for them (DT_RUNPATH, LC_RPATH)."""
+    """The search paths for them (DT_RUNPATH, LC_RPATH)."""
     program: bool = False
-    """Whether it is started as a process of its own."""
+    """Whether it is a program, not a library."""
 
 
 _FAT = {b"\xca\xfe\xba\xbe": ">IIIII", b"\xca\xfe\xba\xbf": ">IIQQII"}
-"""Universal files: how an entry is laid out (processor, its variant, offset, size …)."""
+"""Universal files: the layout of an entry (processor, its variant, offset, size …)."""
 _THIN = {b"\xce\xfa\xed\xfe": 28, b"\xcf\xfa\xed\xfe": 32}
-"""Files for one processor, of 32 and 64 bits: the size of their header."""
+"""Files for one processor, 32-bit and 64-bit: the size of the header."""
 _MACHO_MAGICS = frozenset((*_FAT, *_THIN))
-"""What Mach-O files of little-endian processors begin with."""
+"""Magic numbers of Mach-O files of little-endian processors."""
 
 _MOST_SLICES = 20
-"""A class file of Java begins as a universal file does, with its version, 45 or more, where
-that has the number of slices."""
+"""Java class files have the same magic number as universal files. Their version, 45 or more, is at
+the offset of the number of slices."""
 _PROCESSORS = {7: "i386", 12: "arm", 0x01000007: "x86_64", 0x0100000C: "aarch64"}
 _ARM64E = 2
-"""The variant of `aarch64` that only Apple's own programs can use."""
+"""The variant of `aarch64` for Apple's own programs."""
 _PROGRAM, _LIBRARY, _BUNDLE = 2, 6, 8
 _NEEDED = frozenset({0xC, 0x8000001F, 0x80000023})
-"""LC_LOAD_DYLIB, LC_REEXPORT_DYLIB, LC_LOAD_UPWARD_DYLIB. What LC_LOAD_WEAK_DYLIB names may
-be missing."""
+"""LC_LOAD_DYLIB, LC_REEXPORT_DYLIB, LC_LOAD_UPWARD_DYLIB. Libraries of LC_LOAD_WEAK_DYLIB are
+optional."""
 _RPATH = 0x8000001C
 
 
 def read_macho(path: Path, machine: str) -> Binary | None:
-    """What the Mach-O file `path` needs on the processor `machine`.
+    """The needs of the Mach-O file `path` on the processor `machine`.
 
-    None for a file that dyld does not load: objects, debug symbols, archives
-    and files of other formats. Raises ComposeError for a damaged one.
+    None for files that dyld does not load: objects, debug symbols, archives and other formats.
+    Raises ComposeError for a damaged file.
     """
     with path.open("rb") as file:
         try:
@@ -68,7 +67,7 @@ def read_macho(path: Path, machine: str) -> Binary | None:
 
 
 def _slices(file: BinaryIO) -> dict[str, int]:
-    """Where the file for each processor begins; nothing for a file of another kind."""
+    """The offset of the file for each processor; empty for other formats."""
     magic = file.read(4)
     if magic in _THIN:
         return {_processor(*_unpack("<II", file)): 0}
@@ -115,7 +114,7 @@ def _read(file: BinaryIO, offset: int, machines: tuple[str, ...], machine: str) 
 
 
 def _string(commands: bytes, position: int, length: int) -> str:
-    """The text of a load command; where it begins is told after the command and its length."""
+    """The string of a load command; its offset follows the command and its length."""
     (start,) = struct.unpack_from("<I", commands, position + 8)
     text = commands[position + start : position + length]
     if not text:
@@ -129,26 +128,25 @@ def _unpack(layout: str, file: BinaryIO) -> tuple[int, ...]:
 
 _PE_MAGIC = b"MZ"
 _ENDINGS = frozenset({".dll", ".exe", ".pyd"})
-"""Files that are nothing else when they begin with the two letters."""
+"""File name extensions of PE files; only these must be valid if they begin with MZ."""
 _MACHINES = {0x14C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64"}
 _IS_DLL = 0x2000
 _IMPORTS, _DOTNET = 1, 14
-"""Numbers of data directories (PE format, optional header). What the directory of delayed
-imports names is loaded when it is called, and may be missing until then."""
+"""Indexes of data directories (PE format, optional header). Delayed imports are loaded when they
+are called, so they are optional."""
 
 
 def read_pe(path: Path) -> Binary | None:
-    """The DLLs that `path` is linked with; None for a file that is none of Windows' formats.
+    """The DLLs that `path` is linked with, in lower case; None if it is not a PE file.
 
-    Their names are in lower case, as one file has them in this case and another in that.
-    Raises ComposeError for a damaged one.
+    Raises ComposeError for a damaged file.
     """
     import pefile
 
     try:
         image = pefile.PE(str(path), fast_load=True)
     except pefile.PEFormatError as error:
-        # Two letters are not much: text and programs for DOS may begin with them.
+        # Text and programs for DOS may also begin with these two letters.
         if path.suffix.lower() in _ENDINGS:
             raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
         return None
@@ -161,7 +159,7 @@ def read_pe(path: Path) -> Binary | None:
         managed = len(directories) > _DOTNET and directories[_DOTNET].VirtualAddress != 0
         machine = image.FILE_HEADER.Machine
         return Binary(
-            # Code of .NET is compiled when it is started, whatever the header says.
+            # .NET code runs on any processor; it is compiled at start.
             machines=() if managed else (_MACHINES.get(machine, f"machine {machine:#x}"),),
             needed=tuple(entry.dll.decode("ascii", "replace").lower() for entry in imports or ()),
             program=not image.FILE_HEADER.Characteristics & _IS_DLL,
@@ -174,15 +172,14 @@ def read_pe(path: Path) -> Binary | None:
 
 _ELF_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_386": "i386", "EM_ARM": "arm"}
 _DEVICES = frozenset({"EM_CUDA", "EM_AMDGPU"})
-"""Code that a driver loads into a device, in the same format."""
+"""Code for devices, in the same format."""
 
 
 def read_binary(path: Path, magic: bytes, platform: Platform) -> Binary | None:
-    """What `path`, which begins with `magic`, needs on `platform`.
+    """The needs of `path`, which begins with `magic`, on `platform`.
 
-    None for what the loader of that system never sees; that includes files for
-    other systems, which distributions carry for when they are installed there.
-    Raises ComposeError for a damaged file.
+    None for files that the loader of this system ignores, such as files for other systems in a
+    distribution. Raises ComposeError for a damaged file.
     """
     if platform.os == "macos":
         return read_macho(path, platform.machine) if magic in _MACHO_MAGICS else None

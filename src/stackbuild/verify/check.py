@@ -1,4 +1,4 @@
-"""Checking deployed layers: what they hold, and whether their native modules can be imported."""
+"""Check deployed layers: their files, and whether their native modules can be imported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 _START_LIMIT = 30.0
-"""Seconds that an interpreter may take to start and end."""
+"""Time limit for the start and exit of an interpreter, in seconds."""
 
 
 def verify_root(
@@ -48,9 +48,9 @@ def verify_root(
     platform: Platform | None,
     messages: Messages,
 ) -> VerifyReport:
-    """Check `layers` in `root` by the rules of `stack`, if there is one; see `check_deployed`.
+    """Check `layers` in `root` by the rules of `stack`, if given; see `check_deployed`.
 
-    Conflicts that the locks accept are warned of.
+    Warns of conflicts that the locks accept.
     """
     workspace = open_workspace(stack.directory if stack else Path.cwd(), read_only=True)
     rules, places = {}, [workspace.cache]
@@ -83,19 +83,17 @@ def check_deployed(
 ) -> VerifyReport:
     """Check `layers`, each through its chain, in `root`; no layers means all of them.
 
-    `rules` are by layer name, and those of the lower layers count for a layer
-    as well. `places` are directories this machine builds in, beside those it is
-    known to have. Modules are imported where the layers run on this machine,
-    `jobs` at once (one for each processor if not told). Raises InstallError for
-    layers that are not installed, UsageError where the root is for another
-    platform than the one asked for.
+    `rules` are by layer name; the rules of lower layers also apply. `places` are further build
+    directories of this machine. Modules are imported if the layers run on this machine, `jobs` at a
+    time (by default one for each processor). Raises InstallError for layers that are not installed,
+    UsageError if the root is for another platform than `platform`.
     """
     begin = time.monotonic()
     check_platform(Root(root), platform)
     deployment = open_deployment(root)
     state = deployment.state
     run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1)
-    # Of those that nobody named, the upper ones, which see everything below them.
+    # By default the upper layers, which include all lower ones.
     upper = [name for name in state.layers if not state.needed_by(name)]
     names = [find_installed(layer, state).directory for layer in layers] or upper
     tops = [deployment.layers[name] for name in dict.fromkeys(names)]
@@ -103,7 +101,7 @@ def check_deployed(
     checked = [layer for name, layer in deployment.layers.items() if name in wanted]
     not_imported = ""
     if state.platform != host_platform():
-        not_imported = f"the layers are for {state.platform}, and this is {host_platform()}"
+        not_imported = f"the layers are for {state.platform}, and this machine is {host_platform()}"
     run.read(checked, (*places, deployment.root), imported=not not_imported)
     if not not_imported:
         for top in tops:
@@ -117,7 +115,7 @@ def check_deployed(
 
 
 def check_platform(root: Root, platform: Platform | None) -> None:
-    """Refuse a root that is not for `platform`, if one is asked for. Raises UsageError."""
+    """Check that the root is for `platform`, if given. Raises UsageError."""
     found = root.installed_state().platform
     if platform not in {None, found}:
         raise UsageError(
@@ -155,14 +153,14 @@ class _Checking:
     left_out: set[str] = field(default_factory=set)
 
     def rules_of(self, layer: DeployedLayer) -> Rules:
-        """What counts for `layer`: its own rules and those of the layers below it."""
+        """The rules for `layer`: its own and those of its lower layers."""
         chain = self.deployment.chain(layer)
         return merged([self.rules.get(one.manifest.layer, Rules()) for one in chain])
 
     def read(
         self, layers: Sequence[DeployedLayer], places: Iterable[Path], *, imported: bool
     ) -> None:
-        """Everything that is found without running anything; `imported` if modules will be."""
+        """Run the static checks; `imported` says whether modules will be imported later."""
         paths = of_this_machine(places)
         size = sum(p.frame.content_size for layer in layers for p in layer.manifest.frames)
         with self.messages.task("reading", size) as task:
@@ -171,7 +169,7 @@ class _Checking:
                 chain, rules = self.deployment.chain(layer), self.rules_of(layer)
                 self.findings += read.findings
                 self.findings += check_requirements(chain, rules)
-                # What is imported tells by itself which of the entries it needs.
+                # If modules are imported, the results decide which entries are needed.
                 entries = (
                     () if imported else expected_failures.entries_of(layer.manifest.layer, rules)
                 )
@@ -181,7 +179,7 @@ class _Checking:
                 self.distributions += len(layer.distributions)
 
     def import_all(self, top: DeployedLayer) -> None:
-        """Import the native modules of everything that `top` sees, with its interpreter."""
+        """Import the native modules of the chain of `top` with its interpreter."""
         rules = self.rules_of(top)
         modules: dict[str, tuple[str, str, str]] = {}
         for layer, distribution in effective(self.deployment.chain(top)).values():
@@ -221,7 +219,7 @@ class _Checking:
     def report(
         self, layers: Sequence[str], *, complete: bool, not_imported: str, seconds: float
     ) -> VerifyReport:
-        """Everything together."""
+        """The report of all results."""
         entries = [
             entry
             for name in dict.fromkeys(map(self._name, layers))
@@ -267,7 +265,7 @@ class _Checking:
 
 
 def _is_explained(finding: Finding, expected: Sequence[Tried]) -> bool:
-    """Whether a library is missing because of which a module may fail to be imported."""
+    """Whether a missing library explains the import failure of a module."""
     return finding.check == "library" and any(
         finding.distribution == one.distribution and _is_told(finding, one.outcome)
         for one in expected
@@ -277,14 +275,14 @@ def _is_explained(finding: Finding, expected: Sequence[Tried]) -> bool:
 def _is_told(finding: Finding, outcome: Outcome) -> bool:
     if finding.expected is not None and finding.expected in outcome.text:
         return True
-    # Windows does not tell which DLL it is that the module lacks.
+    # Windows does not report which DLL is missing.
     module = PurePosixPath(finding.file or "").name.partition(".")[0]
     told = expected_failures.DLL_MISSING in outcome.text.lower()
     return told and module == outcome.module.rpartition(".")[2]
 
 
 def _start(layer: DeployedLayer) -> Finding | None:
-    """What is wrong when the layer's interpreter cannot even start."""
+    """A finding if the layer's interpreter does not start, or None."""
     command = [os.fspath(layer.interpreter), "-I", "-B", "-c", "pass"]
     try:
         done = subprocess.run(
@@ -301,7 +299,7 @@ def _start(layer: DeployedLayer) -> Finding | None:
     except OSError as error:
         found, detail = error.strerror or str(error), ""
     except subprocess.TimeoutExpired:
-        found, detail = f"no end within {_START_LIMIT:g} s", ""
+        found, detail = f"no exit within {_START_LIMIT:g} s", ""
     return Finding(
         check="import",
         layer=layer.manifest.layer,

@@ -1,4 +1,4 @@
-"""Deployed layers as the checks see them: their files, and the distributions in them."""
+"""Read deployed layers: their files and distributions."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class RecordEntry:
     """A line of a RECORD (binary distribution format)."""
 
     path: str
-    """Relative to the layer; one that leaves it begins with ``..``."""
+    """Relative to the layer; a path outside it begins with ``..``."""
     digest: str
-    """``sha256=…``, or nothing."""
+    """``sha256=…``, or empty."""
     size: str
 
 
@@ -46,12 +46,12 @@ class Distribution:
     name: NormalizedName
     version: str
     wheel: str
-    """The file name of its wheel, or one made up from name and version."""
+    """The file name of its wheel, or a name made from name and version."""
     requires: tuple[str, ...]
     """The `Requires-Dist` of its metadata."""
     requires_python: str | None
     record: tuple[RecordEntry, ...] | None
-    """None where there is no RECORD that can be read."""
+    """None if there is no readable RECORD."""
     info: str
     """Its `.dist-info` directory, relative to the layer."""
 
@@ -68,14 +68,14 @@ class DeployedLayer:
     directory: Path
     layout: Layout
     kinds: Mapping[str, FrameKind]
-    """Each file that was installed, relative to the layer, to what brought it."""
+    """The kind of each installed file, by path relative to the layer."""
     links: frozenset[str]
-    """Symbolic links that were installed, relative to the layer."""
+    """Installed symbolic links, relative to the layer."""
     distributions: tuple[Distribution, ...]
 
     @property
     def interpreter(self) -> Path:
-        """What starts Python in this layer."""
+        """The executable that starts Python in this layer."""
         if self.manifest.kind is LayerKind.RUNTIME:
             return self.directory / self.layout.runtime_interpreter
         return self.directory / self.layout.interpreter
@@ -96,7 +96,7 @@ class Deployment:
 
 
 def open_deployment(root: Path) -> Deployment:
-    """What is installed in `root`. Raises InstallError where nothing is."""
+    """The layers installed in `root`. Raises InstallError if there are none."""
     where = Root(root)
     generation, state = where.installed()
     store = Store(state.store or where.own_store)
@@ -158,7 +158,7 @@ def _record(info: Path, site_packages: str) -> tuple[RecordEntry, ...] | None:
         rows = record_rows((info / "RECORD").read_bytes().decode())
     except (OSError, ValueError):
         return None
-    # It names itself at least, and no file's name has a NUL in it.
+    # It lists at least itself, and file names contain no NUL.
     if not rows or any("\0" in row[0] for row in rows):
         return None
     return tuple(
@@ -175,27 +175,27 @@ TEST_SCAFFOLDING = (
     *("test.*", "tests.*", "*.test.*", "*.tests.*"),
     *("_test*", "*._test*", "*_test", "*_tests"),
 )
-"""Modules that only a distribution's own tests use."""
+"""Modules for the tests of a distribution."""
 
 PACKAGE_PRIVATE = (
     *("*._vendor.*", "*._vendored.*"),
     *("*__mypyc", "*.__*"),
 )
-"""Modules that are no use on their own: copies of other distributions, whose package picks
-what it needs, and parts that a compiler has made for the modules beside them."""
+"""Modules that cannot be imported alone: vendored copies of other distributions, whose package
+chooses among them, and parts that a compiler generated for neighbouring modules."""
 
 LEFT_OUT = (*TEST_SCAFFOLDING, *PACKAGE_PRIVATE)
 """Globs on the full names of modules that are not imported.
 
-A name with one underscore is imported: often it is the only native module there
-is (`openmm._openmm`), and what its package does when it fails may hide that.
+Names with one underscore are imported: often they are the only native module (`openmm._openmm`),
+and the package may hide their failure.
 """
 
 
 def suffixes(platform: Platform, python: str) -> tuple[str, ...]:
-    """What the file names of modules for CPython `python` (``3.12``) end in, longest first.
+    """File name suffixes of modules for CPython `python` (``3.12``), longest first.
 
-    As `importlib.machinery.EXTENSION_SUFFIXES` has it there (PEP 3149, PEP 384).
+    Equal to `importlib.machinery.EXTENSION_SUFFIXES` there (PEP 3149, PEP 384).
     """
     digits = python.replace(".", "")
     if platform.os == "windows":
@@ -208,9 +208,8 @@ def suffixes(platform: Platform, python: str) -> tuple[str, ...]:
 def native_modules(layer: DeployedLayer, distribution: Distribution) -> Iterator[tuple[str, str]]:
     """Name and file (relative to the layer) of each module, from RECORD.
 
-    Files with the tag of another interpreter are none, nor are shared
-    libraries: an untagged file counts if it has the function that makes it a
-    module (PEP 489), and can only be imported by a name without dots in it.
+    Files with the tag of another interpreter and shared libraries are not modules. An untagged file
+    is a module if it has an init function (PEP 489), and its file name has no further dots.
     """
     plain = suffixes(layer.manifest.platform, layer.layout.python)[-1]
     for entry in distribution.record or ():
@@ -224,13 +223,13 @@ def native_modules(layer: DeployedLayer, distribution: Distribution) -> Iterator
 
 
 def module_name(layer: DeployedLayer, path: str) -> str | None:
-    """The name of the module that the file `path` of `layer` is, by its name alone."""
+    """The module name of the file `path` of `layer`, judged by its path alone."""
     found = _parts(layer, path)
     return None if found is None else _name(found[0])
 
 
 def _parts(layer: DeployedLayer, path: str) -> tuple[list[str], str] | None:
-    """The names that lead to a module, and what its file ends in."""
+    """The parts of a module's name, and the suffix of its file."""
     site_packages = f"{layer.layout.site_packages}/"
     endings = suffixes(layer.manifest.platform, layer.layout.python)
     suffix = next((ending for ending in endings if path.endswith(ending)), None)
@@ -245,7 +244,7 @@ def _name(parts: list[str]) -> str:
 
 
 def is_left_out(module: str, more: Iterable[str]) -> bool:
-    """Whether `module` is one of `LEFT_OUT`, or of the globs `more`."""
+    """Whether `module` matches `LEFT_OUT` or the globs `more`."""
     return any(fnmatchcase(module, pattern) for pattern in (*LEFT_OUT, *more))
 
 
@@ -257,4 +256,4 @@ def _is_module(path: Path, name: str) -> bool:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return data.find(function.encode() + (b"\0" if name.isascii() else b"")) >= 0
     except (OSError, ValueError):
-        return False  # missing or empty: what RECORD says of it is another check
+        return False  # missing or empty: the check of RECORD reports it

@@ -1,4 +1,4 @@
-"""Import failures that the spec knows of, entries nothing needs any more, and new entries."""
+"""Compare import failures with the spec: expected ones, unneeded entries, new entries."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 
 _BREAK = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-"""What an error has where another machine has something else, or what cannot be written."""
+"""Parts of an error that differ between machines, or that a spec cannot contain."""
 _CLASS = re.compile(r"[\w.]+(Error|Exception|Warning)")
 _SHORTEST = 3
 DLL_MISSING = "dll load failed"
-"""What Python says on Windows of a module that cannot be loaded, in lower case."""
+"""Python's error on Windows for a module that cannot be loaded, in lower case."""
 _LONGEST = 100
 _MANY = 4
-"""So many modules that fail for one reason get one entry together."""
+"""At least this many modules that fail for the same reason share one entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A module whose import was tried."""
+    """A module that was imported, with or without success."""
 
     layer: str
-    """The name of the layer it is in."""
+    """The name of its layer."""
     distribution: str
     wheel: str
     outcome: Outcome
     chain: tuple[str, ...]
-    """The names of the layers that it was imported through."""
+    """The names of the layers in the chain that imported it."""
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What is one failure, whatever chain it was found through."""
+        """Identifies a failure, independent of the chain."""
         return self.layer, self.outcome.module, self.outcome.text
 
 
@@ -59,10 +59,10 @@ class Entry:
     module: str
     text: str
     place: str = ""
-    """Where it stands in the spec."""
+    """The place in the spec."""
 
     def covers(self, tried: Tried) -> bool:
-        """Whether it is about this module, imported through a chain that the layer is in."""
+        """Whether it applies to this module, imported in a chain with the layer."""
         wheel, module = tried.wheel.lower(), tried.outcome.module
         return (
             self.layer in tried.chain
@@ -71,14 +71,13 @@ class Entry:
         )
 
     def allows(self, tried: Tried) -> bool:
-        """Whether the module has failed as the entry says."""
+        """Whether the module failed as the entry expects."""
         return self.covers(tried) and self.text.lower() in said(tried.outcome).lower()
 
     def tells_of(self, library: str, wheel: str, module: str) -> bool:
-        """Whether it allows `module` to fail for want of `library`, as far as its text tells.
+        """Whether its text allows `module` to fail because `library` is missing.
 
-        For layers whose modules cannot be imported here. Windows never says
-        which DLL is missing, only that one is.
+        Used if modules cannot be imported here. On Windows errors do not name the missing DLL.
         """
         text, last = self.text.lower(), library.rpartition("/")[2].lower()
         return (
@@ -89,14 +88,14 @@ class Entry:
 
 
 def entries_of(layer: str, rules: Rules) -> Iterator[Entry]:
-    """The entries of the `allow-import-errors` of a layer."""
+    """The entries in `allow-import-errors` of a layer."""
     for wheel, modules in rules.allow_import_errors.items():
         for module, text in modules.items():
             yield Entry(layer, wheel, module, text, rules.places.get((wheel, module), ""))
 
 
 def once(tried: Iterable[Tried]) -> list[Tried]:
-    """Of each failure the first."""
+    """The first of each failure."""
     found: dict[tuple[str, str, str], Tried] = {}
     for one in tried:
         found.setdefault(one.key, one)
@@ -104,16 +103,15 @@ def once(tried: Iterable[Tried]) -> list[Tried]:
 
 
 def said(outcome: Outcome) -> str:
-    """What an entry's text is looked for in: ``ImportError: …``, ``crash: killed by …``."""
+    """The text that entries are compared with: ``ImportError: …``, ``crash: killed by …``."""
     return outcome.text if outcome.result == "error" else f"{outcome.result}: {outcome.text}"
 
 
 def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[StaleEntry]:
     """The entries that no failure needs, with the reason.
 
-    An entry that several layers share is needed where one of them needs it. It
-    may be about wheels of layers that were not checked, so one that is about
-    nothing counts only when the check was `complete`.
+    A shared entry is needed if one of its layers needs it. An entry that matches no module counts
+    only if the check was `complete`, because its wheel may be in a layer that was not checked.
     """
     found: list[StaleEntry] = []
     shared: dict[tuple[str, str, str, str], list[Entry]] = {}
@@ -127,9 +125,9 @@ def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -
         if any(each.allows(one) for one in failed for each in group):
             continue
         if failed:
-            reason = f"the error is another one now: {said(failed[0].outcome).splitlines()[0]}"
+            reason = f"the error has changed: {said(failed[0].outcome).splitlines()[0]}"
         elif covered:
-            reason = "it is imported without an error now"
+            reason = "the module is now imported without an error"
         elif any(fnmatchcase(one.wheel.lower(), entry.wheel.lower()) for one in tried):
             reason = "the wheel has no such native module"
         elif complete:
@@ -143,7 +141,7 @@ def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -
 
 
 def new_entries(failed: Sequence[Tried]) -> str:
-    """TOML that allows each of these failures, a table for each layer."""
+    """TOML that allows these failures, with a table for each layer."""
     lines: list[str] = []
     for layer in sorted({one.layer for one in failed}):
         lines += ["", f"[tool.stackbuild.layers.{quoted_key(layer)}.allow-import-errors]"]
@@ -173,10 +171,10 @@ def _together(modules: Mapping[str, str]) -> dict[str, str]:
 
 
 def _part(outcome: Outcome) -> str:
-    """The part of the error that will be the same elsewhere, and can be written in a spec.
+    """The part of the error that does not depend on the machine.
 
-    That is its longest piece without paths and characters that no text has, and
-    not what every error of its class has.
+    This is the longest piece without paths and unprintable characters, and without the name of its
+    class.
     """
     first = said(outcome).splitlines()[0]
     pieces = _BREAK.split(first)
@@ -219,7 +217,7 @@ def _rules(stack: Stack, layer: Layer, platform: Platform) -> Rules:
 
 
 def merged(rules: Sequence[Rules]) -> Rules:
-    """The rules of a chain together; of two that differ, the first counts."""
+    """The merged rules of a chain; on a conflict the first one applies."""
     backwards = rules[::-1]
     allowed: dict[str, Mapping[str, str]] = {}
     for one in backwards:

@@ -1,20 +1,18 @@
-"""Imports native modules, each in a process of its own, and tells what came of it.
+"""Import native modules, each in its own process, and report the results.
 
-Runs under the interpreter of a layer (CPython 3.9 and later), started by
-`server.py`; needs nothing but the standard library. Arguments: a directory for
-the output of the modules, and one module's name where processes cannot be
-forked. Tasks come as lines of JSON on stdin, results go as lines of JSON to
-what stdout was at the start; what the modules print goes to files.
+Run by the interpreter of a layer (CPython 3.9 and later), started by `server.py`; needs only the
+standard library. Arguments: a directory for the output of the modules, and the name of one module
+on systems without fork. Tasks are lines of JSON on stdin, results are lines of JSON on the original
+stdout; output of the modules goes to files.
 
-A task's modules make a tree by the dots in their names. This process forks a
-child that imports a package; the child forks a child for each module in it, and
-so on. So every module is imported in a process that has imported its parent
-packages and nothing else, as a plain `import` would have it, and yet each
-package is imported once for all of its modules.
+The modules of a task form a tree by the dots in their names. This process forks a child that
+imports a package; the child forks a child for each module in it, and so on. So every module is
+imported in a process that has imported only its parent packages, as with a plain `import`, but each
+package is imported only once.
 """
 
-# Every module that is loaded here is loaded in the processes of all modules that are tried,
-# so that there is no pathlib, no typing, no contextlib.
+# Modules imported here are also present in the processes of all tested modules, so pathlib, typing
+# and contextlib are not used.
 # ruff: noqa: PTH108, PTH118, PTH123, SIM105
 from __future__ import annotations
 
@@ -34,14 +32,14 @@ if TYPE_CHECKING:
 
 _TEXT_LIMIT = 2000
 _GRACE = 0.3
-"""Seconds that a process gets to say where it is before it is killed."""
+"""Seconds for a process to write its traceback before it is killed."""
 
 _child = 0
-"""The process that this one waits for."""
+"""The child that this process waits for."""
 
 
 def main() -> None:
-    """Serve tasks, or import the one module that the arguments name."""
+    """Serve tasks, or import the one module in the arguments."""
     logs = sys.argv[1]
     _no_core_files()
     out = os.dup(1)
@@ -70,7 +68,7 @@ def _no_core_files() -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
-        pass  # nothing but files in the way, in a directory that is removed
+        pass  # failure only leaves files in a temporary directory
 
 
 def _lines(descriptor: int) -> Any:
@@ -82,7 +80,7 @@ def _lines(descriptor: int) -> Any:
 
 
 def _plant(tree: dict[str, Any], name: str, alone: bool) -> None:
-    """Add a module to the tree; one that is to be imported `alone` right below the root."""
+    """Add a module to the tree; `alone` adds it directly below the root."""
     parts = [name] if alone else name.split(".")
     below = tree
     for number, _ in enumerate(parts, 1):
@@ -97,8 +95,8 @@ def _visit_all(tree: dict[str, Any], out: int, logs: str, limit: float) -> None:
 
 
 def _visit(name: str, node: dict[str, Any], out: int, logs: str, limit: float) -> None:
-    """Import `name` in a child, which goes on with what is below it."""
-    global _child  # noqa: PLW0603 - for the handler of a signal
+    """Import `name` in a child, which then imports the modules below it."""
+    global _child  # noqa: PLW0603 - for the signal handler
     begin = time.monotonic()
     reading, writing = os.pipe()
     pid = os.fork()
@@ -124,7 +122,7 @@ def _visit(name: str, node: dict[str, Any], out: int, logs: str, limit: float) -
 
 
 def _tell(out: int, name: str, modules: list[str], answer: dict[str, Any], begin: float) -> None:
-    """Tell the result of importing `name`, which is that of `modules`."""
+    """Report the result of importing `name` for each of `modules`."""
     took = round(time.monotonic() - begin, 3)
     _send(out, {**answer, "at": name, "modules": modules, "seconds": took})
 
@@ -151,16 +149,16 @@ def _be_child(
         _tell_crashes(log)
         answer = _attempt(name)
         if answer["result"] == "imported":
-            # Told here, before the children of this process tell theirs.
+            # Reported here, before the children report theirs.
             _tell(out, name, [name] if node["wanted"] else [], answer, begin)
             if below and _has_threads():
-                # A lock that a thread holds would stay locked in a child for ever.
+                # A lock held by a thread would stay locked in a child forever.
                 _tell(out, name, _wanted(below), {"result": "not forked"}, begin)
                 below = {}
         _send(writing, answer)
         os.close(writing)
         if answer["result"] == "imported":
-            signal.signal(signal.SIGTERM, _end)  # which the package may have taken
+            signal.signal(signal.SIGTERM, _end)  # the package may have replaced the handler
             _visit_all(below, out, logs, limit)
     finally:
         os._exit(0)
@@ -184,15 +182,15 @@ def _has_threads() -> bool:
 
 
 def _wait(reading: int, pid: int, deadline: float) -> tuple[dict[str, Any] | None, int | None]:
-    """What the child says (None for nothing), and its wait status if it has ended."""
+    """The answer of the child or None, and its wait status if it has ended."""
     data = b""
     ended = None
     while True:
         rest = deadline - time.monotonic()
         if rest <= 0:
             return None, ended
-        # A process that the module has started may keep the pipe open, so the end of the
-        # child is looked for as well.
+        # A process started by the module may keep the pipe open, so also check whether the child
+        # has ended.
         ready = select.select([reading], [], [], 0 if ended is not None else min(rest, 0.1))[0]
         if ready:
             piece = os.read(reading, 65536)
@@ -222,7 +220,7 @@ def _death(status: int) -> dict[str, Any]:
 
 def _hang(pid: int, limit: float) -> dict[str, Any]:
     processes = _descendants(pid)
-    os.kill(pid, signal.SIGABRT)  # faulthandler writes where it is
+    os.kill(pid, signal.SIGABRT)  # faulthandler writes the traceback
     deadline = time.monotonic() + _GRACE
     ended = 0
     while not ended and time.monotonic() < deadline:
@@ -237,7 +235,7 @@ def _hang(pid: int, limit: float) -> dict[str, Any]:
 
 
 def _descendants(pid: int) -> list[int]:
-    """The processes below `pid`, also those that have left its group (where /proc tells)."""
+    """The descendants of `pid`, also outside its process group (needs /proc)."""
     children: dict[int, list[int]] = {}
     try:
         names = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - as above
@@ -270,11 +268,11 @@ def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except OSError:
-        pass  # nobody is left
+        pass  # no process is left
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """End the child and what is below it, then this process."""
+    """End the child and its descendants, then this process."""
     if _child:
         processes = _descendants(_child)
         try:
@@ -291,8 +289,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _tell_crashes(file: int) -> None:
-    """Have a crash write to `file` what it was, and the line of Python it happened in."""
-    # CPython 3.14 adds the stack of C, which is longer than the end of the output that is kept.
+    """Make a crash write its kind and the Python traceback to `file`."""
+    # CPython 3.14 adds the C stack, which is longer than the part of the output that is kept.
     more: dict[str, Any] = {"c_stack": False} if sys.version_info >= (3, 14) else {}
     faulthandler.enable(file, **more)
 
@@ -302,7 +300,7 @@ def _log(logs: str, pid: int) -> str:
 
 
 def _output(logs: str, pid: int) -> str:
-    """The end of what the module has printed."""
+    """The end of the module's output."""
     try:
         with open(_log(logs, pid), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TEXT_LIMIT))
@@ -315,11 +313,11 @@ def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        pass  # the child did not get as far as making it
+        pass  # the child did not create it
 
 
 def _send(descriptor: int, value: dict[str, Any]) -> None:
-    # A name that is not UTF-8 is half characters in Python, which JSON cannot hold.
+    # A non-UTF-8 name has surrogates in Python, which JSON cannot represent.
     data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,8 +1,8 @@
-"""Importing many modules at once, each in a process of its own.
+"""Import many modules in parallel, each in its own process.
 
-Modules below one package are a task for a server (see `import_worker.py`).
-What fails in a forked process below the top is tried once more in one that has
-imported nothing, and that one's word counts: forking may itself break things.
+Modules below one package are a task for a server (see `import_worker.py`). A module that fails in a
+forked process below the top is imported again in a fresh process, whose result counts, because the
+fork itself may cause the failure.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _Process = TypeVar("_Process", Server, Once)
 class _Job:
     modules: tuple[str, ...]
     alone: bool = False
-    """Whether each is imported in a process that has imported nothing before."""
+    """Whether each module is imported in a fresh process."""
     doubtful: tuple[str, ...] = ()
-    """Modules that failed because the one of this job did."""
+    """Modules that failed because the module of this job failed."""
 
 
 def import_modules(
@@ -46,14 +46,14 @@ def import_modules(
     environment: Mapping[str, str] | None = None,
     fork: bool = hasattr(os, "fork"),
 ) -> dict[str, Outcome]:
-    """Import `modules` with `interpreter`, `jobs` at once, and tell what came of each.
+    """Import `modules` with `interpreter`, `jobs` at once, and return the result of each.
 
-    `limit` is the time for one import in seconds; `environment` is set beside
-    what `import_environment` sets. Raises OSError where the interpreter cannot be started.
+    `limit` is the time limit for one import in seconds; `environment` is added to
+    `import_environment`. Raises OSError if the interpreter cannot be started.
     """
     if not modules:
         return {}
-    # A module that is killed while it writes must not leave anything for good.
+    # A module that is killed while it writes must not leave files.
     with (
         tempfile.TemporaryDirectory(prefix="stackbuild-", ignore_cleanup_errors=True) as scratch,
         messages.task("importing", len(modules), unit="modules") as task,
@@ -69,7 +69,7 @@ def import_modules(
         try:
             run.all(jobs)
         finally:
-            # What a module has started may go on without a parent; this is set for no other.
+            # Processes started by modules may outlive their parents; this variable marks them.
             end_marked("TMPDIR", scratch)
     return run.outcomes
 
@@ -96,13 +96,13 @@ class _Run:
     _error: BaseException | None = None
 
     def add(self, jobs: list[_Job]) -> None:
-        """Put `jobs` at the end of what is to be done."""
+        """Append `jobs` to the queue."""
         with self._changed:
             self._waiting.extend(jobs)
             self._changed.notify_all()
 
     def all(self, workers: int) -> None:
-        """Do everything, in `workers` threads."""
+        """Run all jobs in `workers` threads."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         for thread in threads:
             thread.start()
@@ -110,7 +110,7 @@ class _Run:
             for thread in threads:
                 thread.join()
         finally:
-            # Also on Ctrl-C: nothing of what was started goes on.
+            # Also on Ctrl-C: end all started processes.
             self._stop(None)
             for thread in threads:
                 thread.join()
@@ -166,9 +166,9 @@ class _Run:
                 left.pop(name, None)
             self._take(job, result)
         for name in left:
-            # The process above it is gone, which happens when a thread of a package crashes.
+            # The parent process has ended, for example because a thread of a package crashed.
             if job.alone:
-                text = "the process that was to import it came to an end"
+                text = "the process that should import it ended"
                 self._take(job, {"result": "crash", "text": text, "at": name, "modules": [name]})
             else:
                 self.add([_Job((name,), alone=True)])

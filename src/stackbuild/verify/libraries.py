@@ -1,4 +1,4 @@
-"""Shared libraries that a host has, so that a layer need not bring them."""
+"""Check shared libraries: those in the chain, and those that every host has."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ DRIVERS = frozenset(
         *("libhsa-runtime64.so.1", "libamdhip64.so.6", "libze_loader.so.1"),
     }
 )
-"""What comes with the driver of a device. Distributions load what needs it when they are told
-to use the device, and cannot bring it: driver and kernel must agree."""
+"""Libraries of device drivers. Distributions only load them to use the device and cannot include
+them, because driver and kernel must match."""
 
 
 def declared(runtime: Manifest) -> frozenset[str]:
-    """What the interpreter of `runtime` needs of a host where it stands in for another one."""
+    """The host libraries that the interpreter of `runtime` needs if it is a stand-in."""
     about = runtime.provenance.get("runtime")
     names = about.get("host_libraries") if isinstance(about, dict) else None
     return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 
 
 MACOS = ("/usr/lib/", "/System/Library/")
-"""Where macOS has its own libraries; it lets nobody else put any there. Most of them are no
-files: dyld takes them out of its shared cache."""
+"""Directories of macOS's own libraries, which others cannot write. Most libraries are not files:
+dyld loads them from its shared cache."""
 
 _API_SETS = ("api-ms-", "ext-ms-")
-"""Names that Windows resolves to whichever of its own DLLs implements them (Windows API sets)."""
+"""Prefixes of names that Windows resolves to its own DLLs (Windows API sets)."""
 
 WINDOWS = frozenset(
     f"{name}.dll"
@@ -69,7 +69,7 @@ WINDOWS = frozenset(
         "security crypt32 cryptbase cryptsp cryptnet cryptdll bcrypt bcryptprimitives ncrypt",
         "wintrust msasn1 dpapi wldap32 activeds adsldpc ntdsapi winscard schannel bluetoothapis",
         "traffic p2p pnrpnsp qwave icuin icuuc",
-        # Graphics, sound, video; the rest of Direct3D comes with its users.
+        # Graphics, sound, video; programs include the rest of Direct3D themselves.
         "opengl32 glu32 ddraw d2d1 d3d9 d3d10 d3d10_1 d3d10core d3d11 d3d12 d3dcompiler_47 dxgi",
         "dxcore dxva2 dcomp dwrite directml dinput dinput8 dsound xinput9_1_0 xinput1_4 winmm",
         "wmvcore mmdevapi audioses ksuser msacm32 msvfw32 avicap32 avifil32 quartz evr mf mfplat",
@@ -77,7 +77,7 @@ WINDOWS = frozenset(
         # Databases, old interfaces, scripts.
         "odbc32 odbccp32 oledb32 msdart loadperf lz32 ntvdm64 wow64 mprapi tapi32 mapi32 atl",
         "wbemcomn fastprox framedynos wmi wmiclnt scrobj jscript vbscript advpack mgmtapi mtxdm",
-        # Administration, devices, and what few use.
+        # Administration, devices, rarely used.
         "aclui sfc sfc_os query mstask gpedit dsprop dsuiext dhcpsapi clusapi resutils srclient",
         "slc slcext slwga tbs winbio webauthn scarddlg wscapi wsdapi wlanui wcmapi ndfapi davclnt",
         "cscapi cldapi drt eappcfg eappprxy elscore msdrm mqrt xolehlp normaliz ntlanman rasdlg",
@@ -89,11 +89,10 @@ WINDOWS = frozenset(
     )
     for name in line.split()
 ) | {"winspool.drv", "hhctrl.ocx", "bthprops.cpl", "irprops.cpl"}
-"""DLLs of Windows 10 and 11 themselves that programs are linked with: Microsoft's documentation
-names one for each function of the Windows API. Not among them are those of Visual C++: a
-runtime of CPython brings vcruntime140.dll and vcruntime140_1.dll beside python.exe (PC/layout
-of CPython; python-build-standalone does the same), where they are found like any other file of
-the chain; msvcp140.dll, vcomp140.dll and concrt140.dll nobody brings but their users."""
+"""DLLs that are part of Windows 10 and 11, from Microsoft's documentation of the Windows API. DLLs
+of Visual C++ are not: CPython includes vcruntime140.dll and vcruntime140_1.dll beside python.exe
+(PC/layout of CPython; the same in python-build-standalone), where they are found like any other
+file of the chain; wheels must include msvcp140.dll, vcomp140.dll and concrt140.dll."""
 
 WINDOWS_DRIVERS = frozenset(
     {
@@ -105,24 +104,23 @@ WINDOWS_DRIVERS = frozenset(
 
 
 def of_windows(name: str) -> bool:
-    """Whether Windows, or the driver of a device, has the DLL `name`, in lower case."""
+    """Whether the DLL `name`, in lower case, is part of Windows or a device driver."""
     return name.startswith(_API_SETS) or name in WINDOWS or name in WINDOWS_DRIVERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
-    """What a layer's files find around them."""
+    """The libraries available to the files of a layer."""
 
     layer: DeployedLayer
     chain: Sequence[DeployedLayer]
     names: frozenset[str]
-    """The file names in all layers of the chain; in lower case on Windows, which cares for none."""
+    """The file names in all layers of the chain; in lower case on Windows."""
     granted: frozenset[str]
-    """What an interpreter that stands in for another one needs of its host; for the runtime
-    alone."""
+    """Host libraries of a stand-in interpreter; only for the runtime."""
 
     def missing(self, binary: Binary, path: str) -> set[str]:
-        """What `binary`, the file `path` of the layer, needs and neither chain nor host has."""
+        """The libraries of `binary`, the file `path`, that neither chain nor host has."""
         search = {"linux": _missing_elf, "macos": _missing_macho, "windows": _missing_pe}
         system = self.layer.manifest.platform.os
         return search[system](binary, self.layer.directory / path, self) - self.granted
@@ -134,7 +132,7 @@ class Neighbours:
 
 
 def neighbours(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Neighbours:
-    """What there is for the files of `layer`, whose chain this is."""
+    """The libraries available to the files of `layer` in its `chain`."""
     names = {path.rpartition("/")[2] for one in chain for path in (*one.kinds, *one.links)}
     granted = declared(layer.manifest) if chain[-1] is layer else frozenset[str]()
     if layer.manifest.platform.os == "windows":
@@ -143,9 +141,9 @@ def neighbours(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Neighbou
 
 
 def _missing_elf(binary: Binary, file: Path, around: Neighbours) -> set[str]:
-    """By RUNPATH, RPATH and ``$ORIGIN`` (ld.so(8)), or anywhere in the chain by its name.
+    """Search by RUNPATH, RPATH and ``$ORIGIN`` (ld.so(8)), or by name in the whole chain.
 
-    For distributions load what they need by its path beforehand.
+    By name, because distributions may load libraries by their paths beforehand.
     """
     unknown = {
         name
@@ -158,13 +156,13 @@ def _missing_elf(binary: Binary, file: Path, around: Neighbours) -> set[str]:
 
 
 def _missing_macho(binary: Binary, file: Path, around: Neighbours) -> set[str]:
-    """By the path that the file names, with dyld's variables (dyld(1)).
+    """Search by the path in the file, with dyld's variables (dyld(1)).
 
-    A name with ``@rpath`` or without any directory may also be that of a
-    library anywhere in the chain: dyld takes one that is loaded already by the
-    name it was linked with, and searches the rpaths of all files that led here.
+    A name with ``@rpath`` or without a directory may also be a library anywhere in the chain: dyld
+    uses a loaded library with the same install name, and searches the rpaths of all files in the
+    chain of loading.
     """
-    # A program is the executable itself; all others are loaded into the interpreter.
+    # A program is itself the executable; other files are loaded into the interpreter.
     beside = file.parent if binary.program else around.chain[-1].directory / "bin"
     return {
         name
@@ -193,12 +191,11 @@ def _is_there(path: str, around: Neighbours) -> bool:
 
 
 def _missing_pe(binary: Binary, file: Path, around: Neighbours) -> set[str]:
-    """Anywhere in the chain by its name, as Windows has no search that a file could tell of.
+    """Search by name in the whole chain, because Windows files contain no search path.
 
-    It looks beside the file, beside the interpreter, and in the directories
-    that packages add when they are imported (`os.add_dll_directory`: those of
-    delvewheel, ``<name>.libs``, and any others); which those are is only known
-    then. A DLL that is loaded already is taken by its name as well.
+    Windows searches beside the file, beside the interpreter, and in directories that packages add
+    on import (`os.add_dll_directory`, such as delvewheel's ``<name>.libs``). These are not known
+    before. A loaded DLL is also found by name.
     """
     return {name for name in binary.needed if name not in around.names and not of_windows(name)}
 
@@ -207,7 +204,7 @@ _MISSING = "needs a shared library that neither the chain nor every host has"
 _OTHER = "is not made for this processor"
 
 _EMULATED = {"x86_64": {"i386"}, "aarch64": {"i386", "x86_64"}}
-"""Programs for other processors that Windows runs as well, by its own."""
+"""By processor, other processors whose programs Windows can run."""
 _NAMES = {
     "i386": r"x86(?!_64)|i[3-6]86|win32",
     "x86_64": r"x86_64|amd64|x64",
@@ -215,7 +212,7 @@ _NAMES = {
     "arm64e": r"arm64e",
     "arm": r"arm|armhf|armv7l?",
 }
-"""How the names of files and directories tell for which processor they are."""
+"""Processors in the names of files and directories."""
 
 
 def check_libraries(
@@ -225,12 +222,11 @@ def check_libraries(
     host_libraries: Iterable[str],
     entries: Iterable[Entry] = (),
 ) -> list[Finding]:
-    """A finding for each library that a distribution of `layer` needs and nobody brings.
+    """Find missing libraries of `layer`, and its files for another processor.
 
-    And one for its files that are for another processor. `Neighbours.missing` tells
-    where a library may be; `host_libraries` are globs on further ones, on the
-    whole name or its last part. `entries` are known import errors: of modules
-    that cannot be imported here, those that name a library allow it to be missing.
+    `host_libraries` are globs on libraries of the host, on the whole name or its last part.
+    `entries` are expected import errors; an entry for a module that cannot be imported here also
+    allows its library to be missing.
     """
     around = neighbours(layer, chain)
     platform, known = layer.manifest.platform, tuple(entries)
@@ -262,10 +258,9 @@ def _is_foreign(binary: Binary, platform: Platform) -> bool:
 
 
 def _is_on_purpose(binary: Binary, path: str, owner: Distribution | None) -> bool:
-    """Whether a file for another processor is there for it: `attach_x86.dll` in a layer for x64.
+    """Whether a file for another processor is intended: `attach_x86.dll` in a layer for x64.
 
-    Its name says so, or it comes in a wheel for any platform, which brings
-    files for several and picks its own.
+    Its name says so, or its wheel is for any platform and selects a file at run time.
     """
     if owner is not None and owner.wheel.endswith("-any.whl"):
         return True
@@ -274,7 +269,7 @@ def _is_on_purpose(binary: Binary, path: str, owner: Distribution | None) -> boo
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    # Mach-O files name libraries by their paths; the globs of other systems know none.
+    # Mach-O files name libraries by path; globs for other systems contain only names.
     last = name.rpartition("/")[2]
     return any(fnmatchcase(name, glob) or fnmatchcase(last, glob) for glob in patterns)
 
@@ -300,7 +295,7 @@ def _findings(
     groups: dict[tuple[str, str], list[str]],
     texts: Callable[[str, Sequence[str]], tuple[str, str | None]],
 ) -> list[Finding]:
-    """A finding for each group of files with one owner and one reason, at the first of them."""
+    """A finding for each group of files with the same owner and reason, at the first file."""
     findings = []
     for (owner, what), files in groups.items():
         expected, found = texts(what, files)

@@ -1,4 +1,4 @@
-"""What a check of deployed layers is told, and what it finds."""
+"""Rules for a check of deployed layers, and its results."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Check = Literal["import", "record", "requirement", "path", "library"]
 ImportResult = Literal["imported", "error", "crash", "hang"]
 
 TIME_LIMIT = 60.0
-"""Seconds that importing one module, or one of its parent packages, may take."""
+"""Time limit in seconds for importing a module or one of its parent packages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the spec says about checking one layer on one platform."""
+    """Rules of the spec for checking a layer on a platform."""
 
     allow_import_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Glob on a wheel's file name, to glob on a module's name, to a part of the error that
-    importing it may raise; no part matters in case."""
+    """By glob on a wheel's file name and glob on a module's name, a part of the expected error;
+    case does not matter."""
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """Wheel and module of an entry of `allow_import_errors` to where the entry stands."""
+    """The place of each entry of `allow_import_errors`, by wheel and module."""
     skip_modules: tuple[str, ...] = ()
     """Globs on the names of modules that are not imported, beside `deployed.LEFT_OUT`."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -31,33 +31,33 @@ class Rules:
     host_libraries: tuple[str, ...] = ()
     """Globs on shared libraries that the host is expected to have."""
     time_limit: float = TIME_LIMIT
-    """Seconds for importing one module; of a chain, the longest counts."""
+    """Time limit in seconds for importing a module; the longest in a chain applies."""
     no_deps: tuple[str, ...] = ()
-    """Distributions whose own requirements are left open on purpose."""
+    """Distributions whose requirements are deliberately not checked."""
     overridden: tuple[str, ...] = ()
-    """Distributions that are there in a version nobody has to agree with."""
+    """Distributions whose version need not match requirements."""
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Distributions to the extras that the spec asks for."""
+    """The extras requested in the spec, by distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of importing one module."""
+    """The result of importing a module."""
 
     module: str
     result: ImportResult
     at: str
-    """What was imported when it failed: the module itself or a parent package."""
+    """The failing import: the module itself or a parent package."""
     text: str = ""
-    """The error in a line or more, empty for an import that went well."""
+    """The error, empty for a successful import."""
     output: str = ""
-    """The end of what the process had printed when it crashed or hung."""
+    """The end of the output of a process that crashed or hung."""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is wrong with a deployed layer."""
+    """A problem of a deployed layer."""
 
     check: Check
     layer: str
@@ -69,12 +69,12 @@ class Finding:
     expected: str | None = None
     found: str | None = None
     detail: str = ""
-    """More lines: what a module printed before it crashed."""
+    """Further lines: the output of a module before it crashed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownError:
-    """A module that failed as an entry of `allow-import-errors` says it may."""
+    """A module that failed as an entry of `allow-import-errors` expects."""
 
     layer: str
     distribution: str
@@ -84,10 +84,10 @@ class KnownError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaleEntry:
-    """An entry of `allow-import-errors` that no failure needs any more."""
+    """An entry of `allow-import-errors` that no failure needs."""
 
     place: str
-    """Where it stands in the spec."""
+    """The place in the spec."""
     wheel: str
     module: str
     reason: str
@@ -95,20 +95,20 @@ class StaleEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How much was looked at."""
+    """The amount of checked items."""
 
     distributions: int = 0
     files: int = 0
     """Files read for RECORD, build paths and libraries."""
     binaries: int = 0
-    """Programs and shared libraries whose needs were looked up."""
+    """Programs and shared libraries whose needs were checked."""
     modules: int = 0
-    """Native modules that were imported, well or not."""
+    """Native modules that were imported, with or without success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What a check of deployed layers has found."""
+    """The result of a check of deployed layers."""
 
     layers: tuple[str, ...]
     """The directories of the layers that were checked, lower layers first."""
@@ -118,9 +118,9 @@ class VerifyReport:
     known: tuple[KnownError, ...]
     stale: tuple[StaleEntry, ...]
     left_out: tuple[str, ...]
-    """Native modules that a pattern has left out."""
+    """Native modules excluded by a pattern."""
     entries: str
-    """TOML for the spec that would allow the import failures found, or nothing."""
+    """TOML for the spec that allows the import failures, or empty."""
     not_imported: str
-    """Why no module was imported, if none was."""
+    """The reason if no module was imported."""
     seconds: float

@@ -1,11 +1,10 @@
-"""Telling paths of the machine that built a layer from paths that are only text.
+"""Check the files of a layer against RECORD and for paths of the build machine.
 
-Documentation is full of ``/home/user`` and ``/tmp/x``, and distributions from
-an index tell of the machines that built their wheels. So a path counts when it
-leads into a directory this machine has built in, or when it leads to something
-in a user's home or the temporary directory that is really there. In files that
-stackbuild writes, and where an interpreter says how it was built, there is no
-documentation: any path into a home or a temporary directory counts.
+Documentation contains paths like ``/home/user`` and ``/tmp/x``, and wheels of an index contain
+paths of the machines that built them. So a path is reported only if it is in a build directory of
+this machine, or if it exists in a user's home or the temporary directory. In files that stackbuild
+writes, and in build settings of interpreters, all paths in a home or temporary directory are
+reported.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 _TEXT_PROBE = 8192
 _REST = rb"[^\s\"'`<>|:;,()\[\]{}\\/]+"
 _SYSTEM = ("/", "/usr", "/usr/local", "/opt")
-"""Prefixes of interpreters that every machine may have."""
+"""Common prefixes of interpreters, which are not reported."""
 _ANY_MACHINE = re.compile(
     rb"(?:/home/|/Users/|/root/|/tmp/|/var/tmp/|/var/folders/|[A-Za-z]:\\{1,2}Users\\{1,2})" + _REST
 )
@@ -56,16 +55,16 @@ _STACKBUILDS_OWN = ("bin/*", "Scripts/*", "*.pth", "*/sitecustomize.py", "*.cfg"
 
 
 class BuildPaths:
-    """The directories of one machine that no file of a layer may name."""
+    """The directories of a machine that must not appear in files of a layer."""
 
     def __init__(self, places: Iterable[Path], crowded: Iterable[Path]) -> None:
-        """`places` count by themselves, `crowded` only with what is there in them."""
+        """Any path in `places` is reported; in `crowded`, only existing ones."""
         self._places: dict[bytes, re.Pattern[bytes]] = {}
         self._crowded: dict[bytes, re.Pattern[bytes]] = {}
         for path in crowded:
             self._add(self._crowded, path)
         for path in places:
-            # One with a short name, such as /app, is named in many a text.
+            # A short name, such as /app, appears in many texts.
             self._add(self._places if len(path.parts) > 2 else self._crowded, path)
 
     @staticmethod
@@ -100,10 +99,9 @@ class BuildPaths:
 
 
 def of_this_machine(places: Iterable[Path]) -> BuildPaths:
-    """What to look for when this machine may have built the layers; `places` among it.
+    """The paths of this machine to search for, including `places`.
 
-    Those are the project, the cache, the root: each counts as it is named and
-    with its links followed.
+    `places` are the project, the cache and the root, as given and with links resolved.
     """
     prefixes = {Path(sys.prefix), Path(sys.base_prefix)}
     named = {*places, *(path for path in prefixes if path.as_posix() not in _SYSTEM)}
@@ -116,13 +114,13 @@ def of_this_machine(places: Iterable[Path]) -> BuildPaths:
 
 
 def find_any(data: bytes) -> str | None:
-    """A path in `data` into the home or temporary directory of any machine."""
+    """A path in `data` to a home or temporary directory of any machine."""
     match = _ANY_MACHINE.search(data)
     return os.fsdecode(match[0]) if match else None
 
 
 def counts_on_any_machine(path: str, kind: FrameKind) -> bool:
-    """Whether `find_any` is to be used on the file `path`, relative to its layer."""
+    """Whether `find_any` applies to the file `path`, relative to its layer."""
     patterns = {FrameKind.INTERPRETER: _HOW_IT_WAS_BUILT, FrameKind.HEAD: _STACKBUILDS_OWN}
     return any(fnmatch(path, pattern) for pattern in patterns.get(kind, ()))
 
@@ -134,25 +132,25 @@ def is_text(path: str, data: bytes) -> bool:
 
 _CHUNK = 1 << 22
 _OVERLAP = 4096
-"""Bytes of one piece of a text that are looked at again with the next one."""
+"""Bytes at the end of a piece of a text that are searched again with the next one."""
 Owned = tuple["Distribution", "RecordEntry"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLayer:
-    """What reading a layer has told."""
+    """The result of reading a layer."""
 
     files: int
     findings: tuple[Finding, ...]
     binaries: Mapping[str, Binary]
-    """Programs and libraries that the layer's operating system loads, relative to the layer."""
+    """Programs and libraries of the layer's operating system, relative to the layer."""
     owners: Mapping[str, Distribution]
-    """Files, relative to the layer, to the distribution whose RECORD names them."""
+    """The distribution whose RECORD lists a file, by path relative to the layer."""
 
 
 @dataclass(slots=True)
 class _File:
-    """A file of a layer, and what was found in it."""
+    """A file of a layer and its findings."""
 
     layer: DeployedLayer
     name: str
@@ -169,7 +167,7 @@ class _File:
         expected: str | None = None,
         found: str | None = None,
     ) -> None:
-        """Add a finding about the file; of its distributions the first is named if none is."""
+        """Add a finding about the file; by default for its first distribution."""
         owner = distribution or (self.entries[0][0] if self.entries else None)
         self.findings.append(
             Finding(
@@ -185,10 +183,9 @@ class _File:
 
 
 def read_layer(layer: DeployedLayer, paths: BuildPaths, jobs: int, task: Task) -> ReadLayer:
-    """Read every file of `layer`, in `jobs` threads, and tell the `task` how many bytes.
+    """Read every file of `layer` in `jobs` threads; advances `task` in bytes.
 
-    Files that nothing has installed are no concern here: `verify_installed`
-    knows them.
+    Files that were not installed are ignored here; `verify_installed` reports them.
     """
     owned, findings = _owned(layer)
     names = sorted({*layer.kinds, *owned})
@@ -211,22 +208,22 @@ def _owned(layer: DeployedLayer) -> tuple[dict[str, list[Owned]], list[Finding]]
     for shipped in layer.manifest.distributions:
         if shipped.name not in here:
             name = f"{shipped.name} {shipped.version}"
-            message = "the layer was published with this distribution, and it is not there"
+            message = "the layer was published with this distribution, but it is missing"
             findings.append(about(distribution=name, message=message))
     for one in layer.distributions:
         if one.record is None:
-            message = "has no RECORD that can be read"
+            message = "has no readable RECORD"
             findings.append(about(distribution=str(one), message=message, file=one.info))
         for entry in one.record or ():
             if entry.path.startswith(("../", "/")) or entry.path == "..":
-                message = "RECORD names a file outside the layer"
+                message = "RECORD lists a file outside the layer"
                 findings.append(about(distribution=str(one), message=message, file=entry.path))
             else:
                 owned[entry.path].append((one, entry))
     brought = [path for path, kind in layer.kinds.items() if kind is FrameKind.DISTRIBUTION]
     if unnamed := sorted(path for path in brought if path not in owned):
         others = f"{len(unnamed)} such files" if len(unnamed) > 1 else None
-        message = "was installed for a distribution, and no RECORD names it"
+        message = "was installed for a distribution, but is in no RECORD"
         findings.append(about(message=message, file=unnamed[0], found=others))
     return owned, findings
 
@@ -241,24 +238,27 @@ def _read(
     path, file = layer.directory / name, _File(layer, name, owned.get(name, ()))
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            file.finds("record", "is no file")
+            file.finds("record", "is not a file")
             return file
         scan = _scan(path, file, paths)
         if not path.is_symlink():
             file.binary = read_binary(path, scan.magic, layer.manifest.platform)
     except FileNotFoundError:
         if file.entries:
-            file.finds("record", "RECORD names a file that is missing")
+            file.finds("record", "RECORD lists a missing file")
         return file
     except OSError as error:
         file.finds("record", "cannot be read", found=error.strerror)
         return file
     except ComposeError:
-        file.finds("library", "is damaged: it begins as a program or library, and is none")
+        file.finds(
+            "library",
+            "is damaged: it has the magic number of a program or library, but is not valid",
+        )
     task.advance(scan.size)
     _compare(file, scan)
     if scan.trace is not None:
-        file.finds("path", "names a path of the machine that built it", found=scan.trace)
+        file.finds("path", "contains a path of the machine that built it", found=scan.trace)
     return file
 
 
@@ -269,17 +269,17 @@ def _compare(file: _File, scan: _Scan) -> None:
         if entry.digest and found != expected.rstrip("="):
             file.finds(
                 "record",
-                "is not the file that RECORD names",
+                "does not match RECORD",
                 distribution=owner,
                 expected=entry.digest,
-                found=f"{algorithm}={found}" if found else f"{algorithm} is not to be used here",
+                found=f"{algorithm}={found}" if found else f"{algorithm} is not allowed in RECORD",
             )
 
 
 @dataclass(slots=True)
 class _Scan:
     digests: dict[str, str] = field(default_factory=dict)
-    """By algorithm, as RECORD writes them."""
+    """Hashes in the format of RECORD, by algorithm."""
     trace: str | None = None
     """A path of the build machine."""
     magic: bytes = b""

@@ -1,4 +1,4 @@
-"""Whether what distributions require is there, in their chain."""
+"""Check that the requirements of distributions are satisfied in their chain."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from stackbuild.verify.model import Rules
 
     _Problem = tuple[str, str | None, str | None]
-    """What is wrong, what was expected, what was found."""
+    """The problem, what was expected, and what was found."""
 
 
 def effective(chain: Sequence[DeployedLayer]) -> dict[str, tuple[DeployedLayer, Distribution]]:
-    """By name, the distributions that the topmost layer of `chain` sees: the nearest of each."""
+    """The distributions visible in the topmost layer of `chain`, by name: the nearest of each."""
     found: dict[str, tuple[DeployedLayer, Distribution]] = {}
     for layer in chain:
         for distribution in layer.distributions:
@@ -31,11 +31,10 @@ def effective(chain: Sequence[DeployedLayer]) -> dict[str, tuple[DeployedLayer, 
 
 
 def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Finding]:
-    """A finding for each requirement of the first layer of `chain` that is not satisfied.
+    """A finding for each unsatisfied requirement of the first layer of `chain`.
 
-    An extra counts when the spec or another distribution of the chain asks for it.
-    What the layers were published without, on purpose (`skip`, `strict-missing`),
-    is not missed.
+    An extra applies if the spec or another distribution of the chain requests it. Distributions
+    that were deliberately left out (`skip`, `strict-missing`) are not reported.
     """
     layer = chain[0]
     environment = marker_environment(layer.manifest.platform, chain[-1].manifest.python_version)
@@ -72,7 +71,7 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a layer sees, and what is known about it."""
+    """The distributions visible in a layer, and their extras."""
 
     there: Mapping[str, Distribution]
     left_out: frozenset[str]
@@ -87,9 +86,9 @@ def _python_problems(distribution: Distribution, python: str) -> Iterator[_Probl
     wanted = distribution.requires_python
     try:
         if wanted and not SpecifierSet(wanted).contains(python, prereleases=True):
-            yield "is not made for this Python", wanted, python
+            yield "does not support this Python", wanted, python
     except InvalidSpecifier:
-        yield "has a Requires-Python that cannot be read", None, wanted
+        yield "has an invalid Requires-Python", None, wanted
 
 
 def _requirement_problems(distribution: Distribution, seen: _Seen) -> Iterator[_Problem]:
@@ -103,7 +102,7 @@ def _requirement_problems(distribution: Distribution, seen: _Seen) -> Iterator[_
             requirement = active(text, seen.extras[distribution.name], seen.environment)
             problem = None if requirement is None else _problem(requirement, seen)
         except (InvalidRequirement, InvalidVersion):
-            problem = "has a requirement that cannot be read", None, text
+            problem = "has an invalid requirement", None, text
         if problem is not None:
             yield problem
 

@@ -1,4 +1,4 @@
-"""Processes of a layer's interpreter that import modules, as this side sees them."""
+"""Start and control the processes that import modules with a layer's interpreter."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("import_worker.py")
 _SLACK = 15.0
-"""Seconds beyond the limit of one import after which a server is taken for dead."""
+"""Seconds beyond the limit of one import after which a server counts as dead."""
 _END = 3.0
-"""Seconds that a server gets to end the processes below it."""
+"""Seconds for a server to end its child processes."""
 
 
 _NO_DEVICES = {
@@ -32,7 +32,7 @@ _NO_DEVICES = {
     "ROCR_VISIBLE_DEVICES": "",
     "JAX_PLATFORMS": "cpu",
 }
-"""No graphics processor is started, which takes seconds and memory of others."""
+"""Do not initialise GPUs, which takes seconds and memory."""
 
 _ONE_THREAD = dict.fromkeys(
     (
@@ -42,7 +42,7 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-"""Many processes run at once, and those without threads can be forked."""
+"""Many processes run in parallel, and only processes without threads can be forked."""
 
 _NO_WINDOWS = {
     "MPLBACKEND": "Agg",
@@ -60,21 +60,20 @@ _NO_NETWORK = {
 }
 
 _FORKING_IS_MEANT = {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
-"""On macOS: whatever fails in a forked process is tried once more in a fresh one."""
+"""On macOS: failures in a forked process are repeated in a fresh one."""
 
 _DIRECTORIES = (
     *("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "TMPDIR", "TEMP", "TMP"),
     *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("MPLCONFIGDIR", "NUMBA_CACHE_DIR", "CUPY_CACHE_DIR"),
 )
-"""Where modules write, or look for the settings of a user."""
+"""Directories where modules write files or search for user settings."""
 
 
 def import_environment(scratch: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """The variables, `more` among them; `scratch` is a directory for what modules write."""
+    """The variables, including `more`; modules write files in `scratch`."""
     return {
-        # Others could make a layer seem whole that is not (`LD_LIBRARY_PATH`, `PYTHONPATH`),
-        # or broken that is whole.
+        # Other variables (`LD_LIBRARY_PATH`, `PYTHONPATH`) could hide or cause failures.
         **system_environment("PATH", "LANG", "TZ"),
         **_NO_DEVICES,
         **_ONE_THREAD,
@@ -88,23 +87,23 @@ def import_environment(scratch: Path, more: Mapping[str, str]) -> dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSettings:
-    """Where and how processes are started."""
+    """Settings for starting processes."""
 
     interpreter: Path
     environment: Mapping[str, str]
     scratch: Path
-    """An empty directory, for what is written on the way."""
+    """An empty directory for temporary files."""
     limit: float
-    """Seconds for one import."""
+    """Time limit for one import, in seconds."""
 
     def command(self, *arguments: str) -> list[str]:
-        """The worker with `arguments`; no setting of the user's is seen, and nothing written."""
+        """Start the worker with `arguments`, without user settings and without writing bytecode."""
         interpreter, scratch = os.fspath(self.interpreter), os.fspath(self.scratch)
         return [interpreter, "-I", "-B", "-X", "utf8", os.fspath(_WORKER), scratch, *arguments]
 
 
 class Server:
-    """A process that forks others; one task at a time."""
+    """A process that forks others; it runs one task at a time."""
 
     def __init__(self, settings: ImportSettings) -> None:
         self._limit = settings.limit
@@ -120,7 +119,7 @@ class Server:
         self._rest = b""
 
     def results(self, modules: Sequence[str], *, alone: bool) -> Iterator[dict[str, Any]]:
-        """Import `modules`, and tell each result as it comes; stops early when the server dies."""
+        """Import `modules` and yield each result; stops early if the server dies."""
         task = {"modules": list(modules), "alone": alone, "limit": self._limit}
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         with suppress(BrokenPipeError):
@@ -128,7 +127,7 @@ class Server:
             self._process.stdin.flush()
         while (line := self._line()) is not None:
             with suppress(JsonError):  # a module may write to any descriptor
-                result = parse(line, "the answer of the process that imports")
+                result = parse(line, "the answer of the importing process")
                 if result == {"task": "done"}:
                     return
                 if isinstance(result, dict) and result.keys() >= {"result", "at", "modules"}:
@@ -156,7 +155,7 @@ class Server:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End it and every process below it. Safe to call again, and in any thread."""
+        """End it and all its descendants. Idempotent and thread-safe."""
         if self.is_alive:
             self._process.terminate()
             try:
@@ -165,7 +164,7 @@ class Server:
                 end_group(self._process)
 
     def close(self) -> None:
-        """End it, and give its pipes back."""
+        """End it and close its pipes."""
         self.stop()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -174,7 +173,7 @@ class Server:
 
 
 class Once:
-    """A process that imports one module, for where processes cannot be forked."""
+    """A process that imports one module, for systems without fork."""
 
     def __init__(self, module: str, settings: ImportSettings) -> None:
         self._begin = time.monotonic()
@@ -193,7 +192,7 @@ class Once:
             )
 
     def result(self) -> dict[str, Any]:
-        """What came of it; waits for the end of the process, and ends it at the limit."""
+        """The result; waits for the process, and ends it at the time limit."""
         try:
             said, _ = self._process.communicate(timeout=self._limit)
             result = _result(said, self._process.returncode)
@@ -207,11 +206,11 @@ class Once:
         return {**result, "at": self._module, "modules": [self._module], "seconds": took}
 
     def stop(self) -> None:
-        """End it and what it has started. Safe in any thread."""
+        """End it and its descendants. Thread-safe."""
         end_group(self._process)
 
     def close(self) -> None:
-        """End it, and give its pipe back."""
+        """End it and close its pipe."""
         self.stop()
         self._process.wait()
         if self._process.stdout is not None:
@@ -222,11 +221,11 @@ def _result(said: bytes, code: int) -> dict[str, Any]:
     lines = said.splitlines()
     if code == 0 and lines:
         with suppress(JsonError):
-            result = parse(lines[-1], "the answer of the process that imports")
+            result = parse(lines[-1], "the answer of the importing process")
             if isinstance(result, dict) and "result" in result:
                 return result
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "signal"
         return {"result": "crash", "text": f"killed by {name} (signal {-code})"}
-    shown = f"{code:#x}" if code > 255 else str(code)  # NTSTATUS is known in hex
+    shown = f"{code:#x}" if code > 255 else str(code)  # NTSTATUS codes are written in hex
     return {"result": "crash", "text": f"ended the process with exit code {shown}"}

@@ -56,13 +56,13 @@ def test_an_overlay_on_a_file_of_a_distribution(small: SmallStack) -> None:
 @pytest.mark.parametrize("path", ["pyvenv.cfg", "bin/python", f"{SITE}/app.py"])
 def test_an_overlay_on_what_the_layer_makes(small: SmallStack, path: str) -> None:
     overlay(small, path)
-    assert failure(small).startswith(f"an overlay has {path}, which the layer itself makes\n")
+    assert failure(small).startswith(f"an overlay has {path}, which stackbuild generates\n")
 
 
 def test_a_distribution_with_the_name_of_the_launch_module(small: SmallStack) -> None:
     small.wheel("app", "clash", "1", {"app.py": ""})
     text = failure(small)
-    assert text.startswith(f"clash 1 has {SITE}/app.py, which the layer itself makes\n")
+    assert text.startswith(f"clash 1 has {SITE}/app.py, which stackbuild generates\n")
     assert "to fix: give the layer's module another name" in text
 
 
@@ -70,7 +70,7 @@ def test_two_distributions_with_one_path(small: SmallStack) -> None:
     small.wheel("app", "other", "1.5", {"tool.py": "something else\n"})
     text = failure(small)
     assert text.startswith(
-        f"other 1.5 and tool 2.0 both have {SITE}/tool.py, and not the same\n  layer: app\n"
+        f"other 1.5 and tool 2.0 both have {SITE}/tool.py, with different contents\n  layer: app\n"
     )
 
 
@@ -83,9 +83,7 @@ def test_two_distributions_with_the_same_file_are_fine(small: SmallStack) -> Non
 def test_paths_that_differ_by_case_only(small: SmallStack, platform: str) -> None:
     small.wheel("app", "other", "1.5", {"Tool.py": "x = 1\n"})
     assert not small.publish(["app"]).failures
-    assert "differ by case only, which this platform does not tell apart" in failure(
-        small, platform
-    )
+    assert "differ only by case, which this platform ignores" in failure(small, platform)
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,11 @@ def registry(request: pytest.FixtureRequest, made: Publisher) -> Iterator[Regist
 def test_every_registry_gives_index_manifest_and_any_part(
     registry: Registry, made: Publisher
 ) -> None:
-    shelf = Published(registry, made.platform)
-    manifest = shelf.current("framework")
+    exports = Published(registry, made.platform)
+    manifest = exports.current("framework")
     assert manifest.digest == made.entries["framework"][made.platform][0].digest
     archive = made.archive(manifest).read_bytes()
-    entry = shelf.entry(manifest)
+    entry = exports.entry(manifest)
     for start, stop in [(0, len(archive)), (7, 100), (manifest.frames[1].offset, len(archive))]:
         assert b"".join(registry.read(entry, manifest, [(start, stop)])) == archive[start:stop]
 
@@ -75,11 +75,11 @@ def test_an_index_that_is_too_large_is_neither_written_nor_read(
     index = made.directory / "index.json"
     monkeypatch.setattr("stackbuild.compose.export_directory.MAX_SIZE", index.stat().st_size)
     before = index.read_bytes()
-    shelf = ExportDirectory(made.directory)
-    manifest = shelf.current(shelf.index(), "framework", made.platform)
+    exports = ExportDirectory(made.directory)
+    manifest = exports.current(exports.index(), "framework", made.platform)
     assert manifest is not None
-    with pytest.raises(ComposeError, match="the index would be larger than"):
-        shelf.enter([(manifest, Catalogue(version="a" * 100))], Silent())
+    with pytest.raises(ComposeError, match="the index would be too large"):
+        exports.enter([(manifest, Catalogue(version="a" * 100))], Silent())
     assert index.read_bytes() == before
     with index.open("ab") as file:
         file.truncate(MAX_SIZE + 2)
@@ -95,43 +95,43 @@ def test_an_index_that_is_too_large_is_neither_written_nor_read(
 def test_an_older_manifest_is_found_by_its_lock(made: Publisher) -> None:
     old = Published(DirectoryRegistry(made.directory), made.platform).current("atls")
     made.stack("2")
-    shelf = Published(DirectoryRegistry(made.directory), made.platform)
+    exports = Published(DirectoryRegistry(made.directory), made.platform)
     link = next(link for link in old.chain if link.layer == "framework")
-    found = shelf.fitting(link)
+    found = exports.fitting(link)
     assert found is not None
     assert found.lock == link.lock
-    assert shelf.current("framework").lock != link.lock
+    assert exports.current("framework").lock != link.lock
 
 
 def test_a_broken_transfer_of_a_part_goes_on(made: Publisher) -> None:
     with serving(directory=made.directory) as server:
         registry = HttpRegistry(server.url)
         server.script("/index.json", Status(503, {"Retry-After": "0"}))
-        shelf = Published(registry, made.platform)
-        manifest = shelf.current("framework")
+        exports = Published(registry, made.platform)
+        manifest = exports.current("framework")
         path = f"/{made.platform}/{manifest.archive.name}"
         server.script(path, CutAfter(50))
-        got = b"".join(registry.read(shelf.entry(manifest), manifest, [(10, 200)]))
+        got = b"".join(registry.read(exports.entry(manifest), manifest, [(10, 200)]))
         assert got == made.archive(manifest).read_bytes()[10:200]
         asked = [request.headers["range"] for request in server.requests if request.path == path]
         assert asked == ["bytes=10-199", "bytes=60-199"]
 
 
 def test_a_short_archive_is_told(made: Publisher) -> None:
-    shelf = Published(DirectoryRegistry(made.directory), made.platform)
-    manifest = shelf.current("framework")
+    exports = Published(DirectoryRegistry(made.directory), made.platform)
+    manifest = exports.current("framework")
     archive = made.archive(manifest)
     archive.write_bytes(archive.read_bytes()[:-5])
     with pytest.raises(FetchError, match="shorter than its manifest says"):
-        list(shelf.registry.read(shelf.entry(manifest), manifest, [(0, manifest.archive.size)]))
+        list(exports.registry.read(exports.entry(manifest), manifest, [(0, manifest.archive.size)]))
 
 
 def test_a_changed_manifest_is_refused(made: Publisher) -> None:
-    shelf = Published(DirectoryRegistry(made.directory), made.platform)
+    exports = Published(DirectoryRegistry(made.directory), made.platform)
     file = made.directory / made.entries["atls"][made.platform][0].manifest
     file.write_bytes(file.read_bytes().replace(b"3.12.1", b"3.12.2"))
     with pytest.raises(IntegrityError, match="the manifest does not match the index"):
-        shelf.current("atls")
+        exports.current("atls")
 
 
 @pytest.mark.parametrize(

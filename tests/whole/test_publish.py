@@ -634,7 +634,7 @@ def test_bytecode_of_a_replaced_module_is_that_of_the_overlay(compiling: SmallSt
     compiling.write("overlays/app/tool.py", "not python at all\n")
     (failure,) = compiling.publish(["app"]).failures
     assert str(failure.error).startswith(
-        f"the overlay's {OWN_SITE}/tool.py does not compile, and the module it replaces does\n"
+        f"the overlay's {OWN_SITE}/tool.py does not compile, but the module that it replaces does\n"
     )
 
 

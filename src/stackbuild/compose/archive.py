@@ -1,8 +1,8 @@
-"""Writing a composed layer to one file.
+"""Writes a composed layer to one file.
 
-`tar.zst` is the frames one after the other; its size and frames are known
-before it is written. The other formats hold the same entries, compressed anew,
-with nothing in them that depends on the time, the user or the machine.
+`tar.zst` is the concatenation of the frames; its size and frames are known before
+it is written. The other formats contain the same entries, compressed again. They
+do not depend on the time, the user or the machine.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def archive_name(manifest: Manifest, format_: ArchiveFormat) -> str:
 def write_archive(
     composition: Composition, cache: FrameCache, directory: Path, format_: ArchiveFormat
 ) -> Archive:
-    """Write `composition` into `directory`; the file is there whole or not at all.
+    """Write `composition` into `directory` atomically.
 
-    Raises IntegrityError for a frame that was damaged in the cache (which then
-    has it no more, so that the next try makes it anew), OSError.
+    Raises OSError, and IntegrityError for a frame that is damaged in the cache. It is
+    removed from the cache, so that the next run makes it again.
     """
     path = directory / archive_name(composition.manifest, format_)
     with atomic_file(path) as work, work.open("xb") as file:
@@ -49,7 +49,7 @@ def write_archive(
 
 
 class _Hashed:
-    """A file that is only appended to, with the sha256 of all that was written."""
+    """An append-only file with the sha256 of its contents."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -63,11 +63,11 @@ class _Hashed:
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Pass on what is buffered."""
+        """Flush the file."""
         self._file.flush()
 
     def sha256(self) -> str:
-        """Of everything written so far, hex."""
+        """The sha256 (hex) of everything written so far."""
         return self._digest.hexdigest()
 
 
@@ -101,7 +101,7 @@ def _write_gz(composition: Composition, cache: FrameCache, file: _Hashed) -> Non
 
 
 def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
-    """Entries in the order of the frames; of several with one path only the last."""
+    """Write entries in the order of the frames; only the last one of a path."""
     siblings = {link.directory for link in composition.manifest.chain}
     frames = [
         (number, frame) for number, item in enumerate(composition.sets) for frame in item.frames

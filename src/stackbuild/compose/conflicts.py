@@ -1,4 +1,4 @@
-"""Two things that want one path of a layer."""
+"""Conflicts between the paths of a layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What `owner` (``numpy 2.2.6``, ``the overlay``) puts into a layer."""
+    """The paths of `owner` (``numpy 2.2.6``, ``the overlay``) in a layer."""
 
     owner: str
     paths: Sequence[str]
@@ -23,17 +23,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Clash:
-    """Two owners of one path, or of two that cannot both be there."""
+    """Two owners of one path, or of two paths that exclude each other."""
 
     path: str
     first: str
     second: str
     other: str | None = None
-    """The path of `first`, where it is another one."""
+    """The path of `first`, if it differs."""
 
 
 def owners(claims: Iterable[Claim]) -> dict[str, str]:
-    """Who has each path; of several the last."""
+    """The owner of each path; the last of several."""
     return {path: claim.owner for claim in claims for path in claim.paths}
 
 
@@ -42,7 +42,7 @@ def same_path(claims: Sequence[Claim]) -> list[Clash]:
     found: list[Clash] = []
     seen: dict[str, str] = {}
     for claim in claims:
-        # Nearly always nothing is shared, and sets tell so at once.
+        # Fast path: usually no path is shared.
         shared = seen.keys() & set(claim.paths)
         found += [Clash(path, seen[path], claim.owner) for path in shared if path[-1] != "/"]
         seen.update(dict.fromkeys(claim.paths, claim.owner))
@@ -62,11 +62,10 @@ def file_as_directory(owned: Mapping[str, str]) -> Iterator[Clash]:
 
 
 def case_only(owned: Mapping[str, str], os: OsName) -> Iterator[Clash]:
-    """Every two paths of `owned`, at least one of them a file's, that are one on macOS and Windows.
+    """Every two paths of `owned`, at least one of a file, that are equal on macOS or Windows.
 
-    Their usual file systems do not tell upper from lower case, and macOS's not
-    composed from decomposed letters either. A directory may be spelled in several
-    ways: it becomes one directory.
+    Their usual file systems ignore case, and that of macOS also ignores Unicode
+    normalisation. Two directories that differ only in this become one.
     """
     if os == "linux":
         return

@@ -1,4 +1,4 @@
-"""Reading files back out of the frames in the cache."""
+"""Reads files from the frames in the cache."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from stackbuild.frames.tarformat import Member
 
 _PIECE = 64 * 1024
-"""Compressed bytes that are unpacked at a time, which bounds the memory they come to take."""
+"""Compressed bytes that are unpacked at a time, to limit the memory."""
 
 
 def uncompressed(frame: Frame, cache: FrameCache) -> Iterator[bytes]:
     """The tar fragment in `frame`, in pieces; raises IntegrityError if the cache is damaged."""
     import zstandard
 
-    # The window of frames in the cache is stackbuild's own choice, so it needs no limit.
+    # stackbuild made the frames in the cache, so their window needs no limit.
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     for chunk in cache.read(frame):
         for start in range(0, len(chunk), _PIECE):
@@ -63,9 +63,9 @@ def read_files(
 def read_resolved(
     frames: Sequence[Frame], paths: Collection[str], cache: FrameCache
 ) -> dict[str, bytes | None]:
-    """What one reads at each of `paths`, links followed; None where that is a directory.
+    """The contents at each of `paths`, links followed; None for a directory.
 
-    The links must lead to something in `frames`.
+    The links must lead to files in `frames`.
     """
     links = {
         member.path: member.link
@@ -79,7 +79,7 @@ def read_resolved(
 
 
 def _resolved(path: str, links: Mapping[str, str]) -> str:
-    """`path` without links, also not in its directories. They must not lead in a circle."""
+    """`path` with all links resolved. There must be no loop."""
     parts = path.split("/")
     for count in range(1, len(parts) + 1):
         place = "/".join(parts[:count])
@@ -97,12 +97,12 @@ class FrameSources:
 
     @property
     def subject(self) -> str:
-        """As its frames have it."""
+        """The name in its frames."""
         return self.frame_set.frames[0].subject
 
     @property
     def identity(self) -> str:
-        """Of the frames; so that nothing is read where the bytecode is there already."""
+        """That of the frames, so that they are not read if the bytecode exists."""
         return digest_of(["frames", *(frame.sha256 for frame in self.frame_set.frames)])
 
     @contextmanager

@@ -5,8 +5,8 @@
     <platform>/<layer>-<digest12>.tar.zst    and the other formats
     <platform>/<layer>-<digest12>.json       the manifest; of other formats <archive>.json
 
-Files appear in this order: the archive, its manifest, the index. So whatever
-the index names is complete, and a manifest's archive is.
+Files are written in this order: the archive, its manifest, the index. So the files
+that the index or a manifest names are complete.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 INDEX = "index.json"
 LOCK = ".lock"
 _LEFTOVER_SECONDS = 24 * 3600
-"""Unfinished files that nobody has written to for so long are from a publish that was killed."""
+"""Older unfinished files are left from a publish that was killed."""
 
 
 _UNFINISHED = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(WORK_SUFFIX)}")
 _PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)")
-"""The names of files in the directory of a platform, which others may put files into, too."""
+"""The names of published files; the directory of a platform may contain others."""
 
 
 class ExportDirectory:
@@ -64,13 +64,13 @@ class ExportDirectory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._manifests: dict[bytes, Manifest] = {}
-        """Those read, by their bytes: what is current is mostly what is published again."""
+        """Parsed manifests by their bytes, as most layers are published unchanged."""
 
     def check(self, messages: Messages) -> None:
         """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
 
-        What was published without the mark gets it: it is told by a valid index with
-        nothing beside it but directories of platforms.
+        A directory without the mark gets it if it has a valid index and otherwise only
+        directories of platforms.
         """
         if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
             self.index()
@@ -81,15 +81,15 @@ class ExportDirectory:
         check_mark(self.directory, Kind.EXPORTS)
 
     def claim(self) -> None:
-        """Mark the directory where it is missing or empty. Raises ComposeError, OSError."""
+        """Mark the directory if it is missing or empty. Raises ComposeError, OSError."""
         claim(self.directory, Kind.EXPORTS)
 
     def platform(self, platform: Platform) -> Path:
-        """Where the archives and manifests for `platform` are."""
+        """The directory of the archives and manifests for `platform`."""
         return self.directory / platform
 
     def index(self) -> Index:
-        """What is published here; nothing, where there is no index. Raises IntegrityError."""
+        """The index; empty if there is none. Raises IntegrityError."""
         path = self.directory / INDEX
         try:
             return index_from_json(read_regular(path, MAX_SIZE + 1), str(path))
@@ -97,14 +97,14 @@ class ExportDirectory:
             return Index(entries={})
 
     def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
-        """The manifest that `index` has first for `layer`, if it can be read."""
+        """The current manifest of `layer` in `index`; None if it cannot be read."""
         entries = index.entries.get(layer, {}).get(platform, ())
         return self._read(self.directory / entries[0].manifest) if entries else None
 
     def complete(self, manifest: Manifest, format_: ArchiveFormat, seals: Seals) -> Manifest | None:
-        """What is here already of `manifest`, which knows nothing of its archive yet.
+        """The published manifest, with its archive, that equals `manifest`, which has none yet.
 
-        None where the manifest is damaged, and where `seals` do not hold for the archive.
+        None if it is missing or damaged, or if `seals` do not match the archive.
         """
         path = self._manifest_path(manifest, format_)
         found = self._read(path)
@@ -130,11 +130,11 @@ class ExportDirectory:
         return self.platform(manifest.platform) / f"{stem}.json"
 
     def has_archive(self, manifest: Manifest, format_: ArchiveFormat) -> bool:
-        """Whether a file has the name of the archive of `manifest`, whatever it holds."""
+        """Whether a file with the name of the archive of `manifest` exists."""
         return (self.platform(manifest.platform) / archive_name(manifest, format_)).exists()
 
     def manifest_path(self, manifest: Manifest) -> Path:
-        """Where `manifest`, which knows its archive, stands."""
+        """The path of `manifest`, which has its archive."""
         return self._manifest_path(manifest, manifest.archive.format)
 
     def put(self, manifest: Manifest) -> None:
@@ -142,12 +142,10 @@ class ExportDirectory:
         atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
 
     def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
-        """Make `manifests` the current ones; entries of everything else stay.
+        """Make `manifests` the current ones in the index; other entries are kept.
 
-        Each comes with what the catalogue is to say of it; its version must be set.
-
-        Raises IntegrityError for an index that is damaged, ComposeError for one that
-        would be too large, OSError.
+        Each comes with its catalogue entry, whose version must be set. Raises OSError,
+        IntegrityError for a damaged index, and ComposeError for one that gets too large.
         """
         entries = [
             (manifest, index_entry(manifest, self._relative(manifest), catalogue))
@@ -166,17 +164,17 @@ class ExportDirectory:
                 data = index_to_json(after)
                 if len(data) > MAX_SIZE:
                     raise ComposeError(
-                        "the index would be larger than a reader accepts",
+                        "the index would be too large",
                         file=self.directory / INDEX,
                         expected=f"at most {MAX_SIZE} bytes",
                         found=f"{len(data)} bytes",
-                        remedy="publish to a new directory, which holds no older versions: "
+                        remedy="publish to a new directory, without older versions: "
                         "stackbuild publish --to DIR",
                     )
                 atomic_write(self.directory / INDEX, data)
 
     def _tell_unlisted(self, entered: Collection[Path], messages: Messages) -> None:
-        """Warn of manifests that a lost index listed: nobody is offered them any more."""
+        """Warn of published manifests that are not in the index because it was lost."""
         lost = sorted(
             path.relative_to(self.directory).as_posix()
             for path in self._files()
@@ -192,7 +190,7 @@ class ExportDirectory:
         return self.manifest_path(manifest).relative_to(self.directory).as_posix()
 
     def sweep(self) -> None:
-        """Remove what a publish that was killed has left unfinished."""
+        """Remove unfinished files of a publish that was killed."""
         before = time.time() - _LEFTOVER_SECONDS
         for path in self._files():
             try:
@@ -234,7 +232,7 @@ class ExportDirectory:
 
 
 def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEntry:
-    """What the index says of `manifest`, which stands at `path`, relative to the index."""
+    """The index entry of `manifest`; `path` is relative to the index."""
     return IndexEntry(
         manifest=path,
         sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
@@ -255,8 +253,8 @@ def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEnt
 def entered(index: Index, layer: str, platform: Platform, entry: IndexEntry) -> Index:
     """`index` with `entry` as the current one of `layer` on `platform`.
 
-    One of the same manifest moves to the front. An archive in a format that is
-    not installed by frames does not come before one of the same contents that is.
+    An existing entry of the same manifest moves to the front. Of archives with the same
+    contents, those in `tar.zst`, which can be installed, come first.
     """
     platforms = dict(index.entries.get(layer, {}))
     others = [other for other in platforms.get(platform, ()) if other.manifest != entry.manifest]
@@ -273,7 +271,7 @@ def _is_framed(entry: IndexEntry) -> bool:
 
 
 def explained(to: Path, workspace: Workspace) -> AbstractContextManager[None]:
-    """Raise what the system refuses while publishing in `to` as ComposeError."""
+    """Raise system errors while publishing to `to` as ComposeError."""
     return system_errors(
         ComposeError,
         to,
@@ -287,7 +285,7 @@ class Seals:
     """The seals of the archives in one directory. Methods may be called from several threads."""
 
     def __init__(self, cache: Path, directory: Path, *, read_all: bool = False) -> None:
-        """`read_all`: trust no seal, as after a disk has failed."""
+        """`read_all`: ignore all seals, such as after a disk failure."""
         key = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()
         self._path = cache / "published" / f"{key}.json"
         self._read_all = read_all
@@ -302,7 +300,7 @@ class Seals:
             self._entries = found
 
     def hold(self, path: Path, archive: Archive) -> bool:
-        """Whether the file `path` is `archive`; it is read where its seal does not tell."""
+        """Whether the file `path` is `archive`; it is read if its seal does not match."""
         try:
             if path.stat().st_size != archive.size:
                 return False

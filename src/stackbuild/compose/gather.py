@@ -1,8 +1,7 @@
-"""Getting the parts of layers: made, or taken from the cache.
+"""Gets the parts of layers: makes them, or takes them from the cache.
 
-All layers of one command are worked on together, so that every thread has
-something to do until the end. What goes wrong concerns the layers that need
-the part in question; the others are made all the same.
+All layers of one command are processed together, so that no thread is idle. A
+failure affects only the layers that need the part.
 """
 
 from __future__ import annotations
@@ -64,10 +63,10 @@ def gather(
     workspace: Workspace,
     messages: Messages,
 ) -> tuple[list[Parts], list[LayerFailure]]:
-    """The parts of every layer of `pairs`, and the layers that lack one, with the error.
+    """The parts of every layer of `pairs`, and the errors of the layers that lack one.
 
     `locks` has the locks of `pairs` and of all layers below them; frames are
-    made as `stack.frames` says.
+    made with the settings `stack.frames`.
     """
     gathering = _Gathering(stack, pairs, locks, cache, workspace, messages)
     asked = [gathering.target(*pair) for pair in pairs]
@@ -93,11 +92,11 @@ class _Wanted(NamedTuple):
     target: LayerTarget
     item: LockedDistribution
     keys: tuple[str, ...]
-    """Of its files, and of its bytecode where that is needed."""
+    """That of its files, and that of its bytecode if needed."""
 
 
 class _Gathering:
-    """What one call of `gather` has so far."""
+    """The state of one call of `gather`."""
 
     def __init__(
         self,
@@ -139,7 +138,7 @@ class _Gathering:
     def _add(
         self, name: Hashable, make: Callable[..., FrameSet], *inputs: object, **more: object
     ) -> None:
-        """Have `_make` make the frame set `name` of `inputs`, unless that was tried before."""
+        """Queue the frame set `name` of `inputs` for `_make`, unless it was tried before."""
         if name not in self._outcomes:
             job = partial(make, *inputs, self._stack.frames, self._cache, **more)
             self._jobs[name] = partial(attempted, job)
@@ -149,7 +148,7 @@ class _Gathering:
             self._add(name, bytecode_set, sources, compiler, target.layout)
 
     def _make(self) -> None:
-        """Make what was added, in parallel."""
+        """Make the queued frame sets in parallel."""
         jobs, self._jobs = self._jobs, {}
         made = make_sets(list(jobs.values()), self._workspace.jobs, self._messages)
         for name, outcome in zip(jobs, made, strict=True):
@@ -192,10 +191,10 @@ class _Gathering:
     def _compiler(self, target: LayerTarget) -> Interpreter | None:
         return self._outcomes.get(PartName("compiler", target.layer.runtime), Interpreter)
 
-    # What the layers hold.
+    # The contents of the layers.
 
     def make_contents(self, asked: Sequence[LayerTarget]) -> None:
-        """Make the frames of `asked`, and those below whose scripts and `.pth` lines count."""
+        """Make the frames of `asked`, and those below whose scripts and `.pth` lines are used."""
         targets = {
             (one.layer.name, one.platform): one
             for target in asked
@@ -229,7 +228,7 @@ class _Gathering:
                 self._add_bytecode(name, target, sources)
 
     def _fetch(self, missing: Sequence[_Wanted]) -> dict[str, Path]:
-        """The wheels of `missing`, by sha256. Those that are not available have failed."""
+        """The wheels of `missing`, by sha256. Missing ones are noted as failed."""
         if not missing:
             return {}
         grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
@@ -243,7 +242,7 @@ class _Gathering:
         try:
             return fetch(self._stack, self._workspace, locks, self._messages, rebuild=rebuild)
         except StackbuildError as error:
-            # What it could fetch is there; asking again for the rest would only take time.
+            # All available wheels are downloaded now; do not try the others again.
             for one in missing:
                 if not is_in_wheelhouse(self._workspace, one.item.wheel):
                     for key in one.keys:
@@ -294,10 +293,10 @@ class _Gathering:
     def _overwriting(self, target: LayerTarget) -> frozenset[str]:
         return self._outcomes.get(target.part("overwriting"), frozenset) or frozenset()
 
-    # What is made of what the layers hold.
+    # The parts made from the contents of the layers.
 
     def make_modules(self, asked: Sequence[LayerTarget]) -> None:
-        """Make the layers' own modules, and the bytecode of these and of overlays."""
+        """Make the layers' own modules, and the bytecode of modules and overlays."""
         for target in asked:
             if self.error(target):
                 continue
@@ -322,26 +321,26 @@ class _Gathering:
         return {path: content for path, content in files.items() if path not in replaced}
 
     def _lower(self, target: LayerTarget) -> tuple[LowerLayer, ...]:
-        """The layers below, without their interpreters, which may be missing."""
+        """The layers below, without their interpreters."""
         return tuple(
             LowerLayer(target=below, sets=self._outcomes.sets(self._visible(below)))
             for below in self._below(target)
         )
 
     def _visible(self, target: LayerTarget) -> list[Hashable]:
-        """The names of what the layers above see of `target`."""
+        """The frame sets of `target` that the layers above need."""
         keys = [self._wheel_key(target, item) for item in target.lock.distributions]
         return [*keys, target.part("overlay")]
 
-    # What came of it.
+    # The results.
 
     def tell(self) -> None:
-        """Tell which files git does not track yet, ignores, or misses."""
+        """Report files that git does not track, ignores, or misses."""
         for text in self._files.notes():
             self._messages.note(text)
 
     def error(self, target: LayerTarget) -> StackbuildError | None:
-        """The error for which `target` cannot be put together; None without one."""
+        """The error that prevents `target` from being composed, or None."""
         own = (target.part(what) for what in _OWN_PARTS)
         bytecode = (self._wheel_bytecode_key(target, item) for item in target.lock.distributions)
         names = (
@@ -353,7 +352,7 @@ class _Gathering:
         return self._outcomes.error(names)
 
     def parts(self, target: LayerTarget) -> Parts:
-        """Everything `target` is put together from, after no `error` was found."""
+        """All parts of `target`, which must have no `error`."""
         outcomes, items = self._outcomes, target.lock.distributions
         compiler = self._compiler(target)
         bytecode = [self._wheel_bytecode_key(target, item) for item in items]

@@ -1,10 +1,10 @@
-"""One layer on one platform, put together from its parts.
+"""Composes one layer on one platform from its parts.
 
 The order of an archive: the interpreter, the distributions by name, their
 bytecode, the overlays, the layer's own modules, the bytecode of both, the
-head. Of two frames that hold one path the later one counts, for `tar -x` as
-for `stackbuild install`; so overlays replace files of distributions, and the
-head could replace anything.
+head. If two frames contain one path, `tar -x` and `stackbuild install` use the
+later one. So overlays replace files of distributions, and the head could replace
+any file.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _OWN = "the layer itself"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """A layer that only needs to be written."""
+    """A composed layer, ready to be written."""
 
     manifest: Manifest
-    """Complete but for its archive."""
+    """Complete except for its archive."""
     sets: tuple[FrameSet, ...]
     """In the order of the archive."""
 
 
 def compose(parts: Parts, settings: FrameSettings, cache: FrameCache) -> Composition:
-    """Put a layer together; only its head is made anew.
+    """Compose a layer from its parts; only its head is new.
 
-    Raises ComposeError where two parts want one path, IntegrityError where the
-    frame cache turns out to be damaged.
+    Raises ComposeError if two parts have one path, and IntegrityError if the frame
+    cache is damaged.
     """
     replaced = _check_distributions(parts, cache)
     head = files_set(
@@ -92,13 +92,13 @@ def _subject(frame_set: FrameSet) -> str:
 
 
 def _claims(parts: Parts) -> list[Claim]:
-    """What the interpreter and the distributions hold."""
+    """The paths of the interpreter and the distributions."""
     sets = [parts.interpreter] if parts.interpreter else []
     return [Claim(_subject(item), item.paths) for item in (*sets, *parts.distributions)]
 
 
 def _check_distributions(parts: Parts, cache: FrameCache) -> set[str]:
-    """Check that no two distributions, and no overlay without `overwrite`, want one path.
+    """Check that no two distributions, and no overlay without `overwrite`, share a path.
 
     Returns the paths of distributions that overlays replace.
     """
@@ -121,7 +121,7 @@ def _check_distributions(parts: Parts, cache: FrameCache) -> set[str]:
 
 
 def _check_same_content(parts: Parts, clash: Clash, cache: FrameCache) -> None:
-    """Two distributions may both have a file when it is the same one."""
+    """Two distributions may share a file only if its contents are the same."""
     contents = [
         read_files(item.frames, [clash.path], cache)
         for item in (parts.interpreter, *parts.distributions)
@@ -130,7 +130,7 @@ def _check_same_content(parts: Parts, clash: Clash, cache: FrameCache) -> None:
     if any(content != contents[0] for content in contents):
         raise _error(
             parts,
-            f"{clash.first} and {clash.second} both have {clash.path}, and not the same",
+            f"{clash.first} and {clash.second} both have {clash.path}, with different contents",
             clash.path,
             distribution=clash.second,
             remedy="leave one of the two out of the layer, or move it to another layer",
@@ -146,14 +146,14 @@ def _check_bytecode(parts: Parts, replaced: Iterable[str]) -> None:
         if path.endswith(".py") and compiled in before and compiled not in after:
             raise _error(
                 parts,
-                f"the overlay's {path} does not compile, and the module it replaces does",
+                f"the overlay's {path} does not compile, but the module that it replaces does",
                 path,
-                remedy="correct it; the bytecode of the replaced module would be run otherwise",
+                remedy="correct it; otherwise the bytecode of the replaced module would be used",
             )
 
 
 def _check_all(parts: Parts, head: FrameSet) -> None:
-    """Check everything the layer holds for paths that cannot be there together."""
+    """Check that all paths of the layer can exist together."""
     claims = _claims(parts)
     claims += [Claim(_OVERLAY, parts.overlay.paths)] if parts.overlay else []
     claims += [Claim(_OWN, item.paths) for item in (parts.modules, head) if item]
@@ -169,8 +169,8 @@ def _check_all(parts: Parts, head: FrameSet) -> None:
     for clash in case_only(owned, parts.target.layout.os):
         raise _error(
             parts,
-            f"{clash.other} ({clash.first}) and {clash.path} ({clash.second}) differ by case"
-            " only, which this platform does not tell apart",
+            f"{clash.other} ({clash.first}) and {clash.path} ({clash.second}) differ only"
+            " by case, which this platform ignores",
             clash.path,
             remedy="leave one of the two out of the layer",
         )
@@ -180,7 +180,7 @@ def _check_names(parts: Parts, owned: Mapping[str, str]) -> None:
     """Check that the platform can have the names of all files."""
     os = parts.target.layout.os
     if os != "windows":
-        return  # The others have no rule that the tar format has not.
+        return  # Other systems have no more rules than the tar format.
     for path, owner in owned.items():
         if fault := path_fault(path.removesuffix("/"), os):
             raise _error(
@@ -209,7 +209,7 @@ def _error(
 
 
 def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
-    """The files of the head, without those that overlays with `overwrite` stand for."""
+    """The files of the head, without those that overlays with `overwrite` replace."""
     target = parts.target
     own = head_files(target.layer, target.layout, target.lock, parts.lower)
     own |= licence_files(_licensed(parts), target.layout)
@@ -225,12 +225,12 @@ def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, File
 
 
 def _check_own(parts: Parts, claims: Iterable[Claim], made: set[str]) -> None:
-    """What the layer itself makes may only be replaced on purpose."""
+    """Check that generated files are replaced only by overlays with `overwrite`."""
     for claim in claims:
         for path in sorted(made.intersection(claim.paths)):
             raise _error(
                 parts,
-                f"{claim.owner} has {path}, which the layer itself makes",
+                f"{claim.owner} has {path}, which stackbuild generates",
                 path,
                 distribution=None if claim.owner == _OVERLAY else claim.owner,
                 remedy="give the overlay's entry in copy-files another `to`, or `overwrite = true`"
@@ -250,7 +250,7 @@ def _licensed(parts: Parts) -> list[Licensed]:
 
 
 def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
-    """True RECORDs of the distributions with `replaced` files."""
+    """Corrected RECORDs of the distributions with `replaced` files."""
     if not replaced or not parts.overlay:
         return {}
     site = parts.target.layout.site_packages
@@ -259,7 +259,7 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
     for item in parts.distributions:
         for path in record_paths(item.paths, site):
             if path not in replaced and replaced.intersection(item.paths):
-                # It stands in the last frame of its distribution.
+                # It is in the last frame of its distribution.
                 record = read_files(item.frames[::-1], [path], cache)[path]
                 files[path] = FileContent(data=corrected(record, contents, site))
     return files
@@ -316,7 +316,7 @@ def _placed(frames: Iterable[Frame]) -> tuple[PlacedFrame, ...]:
 
 
 def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
-    """How the layer was made; nothing that tells one machine, user or time from another."""
+    """How the layer was made; independent of the machine, the user and the time."""
     provenance: dict[str, object] = {
         "stackbuild": __version__,
         "frame_format": FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""What a layer is put together from, and what became of the work on each part."""
+"""The parts of a layer, and the result of making each of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PartName(NamedTuple):
 
 
 def attempted(work: Callable[[], T]) -> T | StackbuildError:
-    """What `work` returns, or the error that it raises."""
+    """The result of `work`, or the error that it raises."""
     try:
         return work()
     except StackbuildError as error:
@@ -37,7 +37,7 @@ def attempted(work: Callable[[], T]) -> T | StackbuildError:
 
 
 class Outcomes:
-    """What became of each part, by its name: a value, or the error that it failed with."""
+    """The result of each part, by its name: a value or an error."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, object] = {}
@@ -50,7 +50,7 @@ class Outcomes:
         self._found[name] = outcome
 
     def get(self, name: Hashable, kind: type[T]) -> T | None:
-        """The value of `name`, which is of `kind`; None where there is none."""
+        """The value of `name`, which is of `kind`; None if there is none."""
         value = self._found.get(name)
         return value if isinstance(value, kind) else None
 
@@ -82,7 +82,7 @@ class LayerTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowerLayer:
-    """A layer of the chain: what the layers above it must know."""
+    """A layer of the chain, as far as the layers above need it."""
 
     target: LayerTarget
     sets: tuple[FrameSet, ...]
@@ -101,7 +101,7 @@ class LowerLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything one layer on one platform is put together from."""
+    """All parts of one layer on one platform."""
 
     target: LayerTarget
     lower: tuple[LowerLayer, ...]
@@ -114,7 +114,7 @@ class Parts:
     """In the order of the lock, which is by name."""
     overlay: FrameSet | None
     overwriting: frozenset[str]
-    """The overlay's paths that may take the place of others."""
+    """The overlay's paths that may replace others."""
     modules: FrameSet | None
     """The layer's own Python modules."""
     bytecode: tuple[FrameSet, ...]

@@ -1,4 +1,4 @@
-"""The files of a layer that are made for it alone."""
+"""The files that stackbuild generates for a layer."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ LICENCES = "share/licenses/distributions.json"
 _LICENCE_FILE = re.compile(
     r"[^/]+\.dist-info/(licenses/.+|(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
 )
-"""PEP 639, and where build backends put them before it."""
+"""The directories of PEP 639, and those of older build backends."""
 
 
 def directory_name(layer: Layer, lock: LayerLock) -> str:
-    """The directory of `layer` in a root; it tells the lock's version if the layer is versioned."""
+    """The directory of `layer` in a root; with the lock's version if the layer is versioned."""
     return layer_directory(layer.name, lock.version if layer.versioned else None)
 
 
 def module_files(
     layer: Layer, layout: Layout, lower: Sequence[LowerLayer], sources: Mapping[str, Path]
 ) -> dict[str, FileContent]:
-    """The Python modules of a layer's own, which are compiled like all others.
+    """A layer's own Python modules, which are compiled like all others.
 
-    That is `sources` (`project.modules.module_sources`) and what runs at start;
-    a runtime has none. `lower` are the layers below, nearest first. Raises
-    ComposeError where a file cannot be read.
+    These are `sources` (`project.modules.module_sources`) and the module that runs
+    at start; a runtime has none. `lower` are the layers below, nearest first. Raises
+    ComposeError if a file cannot be read.
     """
     if layer.kind is LayerKind.RUNTIME:
         return {}
@@ -72,7 +72,7 @@ def module_files(
 def head_files(
     layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
 ) -> dict[str, FileContent | Link]:
-    """What makes a directory a layer: its configuration, its interpreter, its description.
+    """The files that make a directory a layer: configuration, interpreter, description.
 
     The console scripts of the chain and the licences are `chain_scripts` and
     `licence_files`. `lower` are the layers below, nearest first.
@@ -83,8 +83,8 @@ def head_files(
             files |= interpreter_links(layout, lower[-1].directory)
         files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
     elif layout.os != "windows" and lock.python_version.release[:3] != (3, 14, 0):
-        # It keeps the user's site-packages out of a runtime that is started directly.
-        # Beside a python.exe it would mean something else, and 3.14.0 needs a `home`.
+        # It disables the user's site-packages in a runtime that is started directly.
+        # Beside a python.exe it has another meaning, and 3.14.0 needs a `home`.
         files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
     files[f"{METADATA}/venvstacks_layer.json"] = _json(
         _venvstacks_layer(layer, layout, lock, lower), indent=2
@@ -95,7 +95,7 @@ def head_files(
 def _venvstacks_layer(
     layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
 ) -> dict[str, object]:
-    """What venvstacks 0.8 says of a layer in the layer itself (its class `LayerConfig`)."""
+    """The metadata of venvstacks 0.8 in a layer (its class `LayerConfig`)."""
     windows = layout.os == "windows"
     base = "python.exe" if windows else "bin/python"
     is_runtime = layer.kind is LayerKind.RUNTIME
@@ -117,8 +117,8 @@ def chain_scripts(
 ) -> dict[str, FileContent | Link]:
     """The console scripts of the layers below, started with this layer's interpreter.
 
-    Of several with one name the nearest layer's counts; what is `taken` by the
-    layer itself comes before all.
+    Of several with one name that of the nearest layer is used; paths `taken` by the
+    layer itself have priority.
     """
     seen = {path.casefold() for path in taken}
     files: dict[str, FileContent | Link] = {}
@@ -134,7 +134,7 @@ def chain_scripts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licensed:
-    """Something in a layer that has a licence."""
+    """A part of a layer that has a licence."""
 
     name: str
     version: str
@@ -142,7 +142,7 @@ class Licensed:
 
 
 def licence_files(items: Iterable[Licensed], layout: Layout) -> dict[str, FileContent | Link]:
-    """An overview: each distribution's licence, and the files in the layer that hold its text."""
+    """An overview: each distribution's licence, and the files with its text."""
     own, site = f"{layout.stdlib}/LICENSE.txt", f"{layout.site_packages}/"
     overview = [
         {
@@ -159,7 +159,7 @@ def licence_files(items: Iterable[Licensed], layout: Layout) -> dict[str, FileCo
 
 
 def _is_licence(path: str, site: str) -> bool:
-    # The cheap questions first: a layer may have tens of thousands of files.
+    # Cheap checks first: a layer may have tens of thousands of files.
     if ".dist-info/" not in path or not path.startswith(site):
         return False
     return bool(_LICENCE_FILE.fullmatch(path, len(site)))
@@ -178,17 +178,17 @@ _TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
 _SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
 
 _PTH = "zzz_stackbuild.pth"
-"""The last of a directory's `.pth` files by name, so that nothing comes before its line."""
+"""Sorted last among a directory's `.pth` files, so that its path is inserted first."""
 _PRECEDENCE = "import sys; sys.path.insert(0, sitedir)\n"
-"""`sitedir` is a name in the function of the `site` module that runs the line; the
-`.pth` files of namespace packages lean on it too."""
+"""`sitedir` is a variable of the function in `site` that runs the line; the `.pth`
+files of namespace packages use it, too."""
 
 
 def pyvenv_cfg(name: str, python: Version) -> str:
     """The pyvenv.cfg of the layer `name` (PEP 405).
 
     It has no `home`: CPython finds the runtime through the link `bin/python`.
-    Where that is not enough, `install.home` adds one.
+    If that is not enough, `install.home` adds one.
     """
     return f"include-system-site-packages = false\nversion = {python}\nprompt = {name}\n"
 
@@ -206,7 +206,7 @@ def site_files(
     runtime_directory: str,
     lower: Sequence[tuple[str, Iterable[str]]],
 ) -> dict[str, FileContent]:
-    """The `sitecustomize.py` of a layer, and the `.pth` that lets it be found first.
+    """The `sitecustomize.py` of a layer, and the `.pth` file through which it is found first.
 
     `lower` are the directories of the layers below, nearest first, each with the
     lines of its `.pth` files.
@@ -232,9 +232,9 @@ def site_files(
 def _lower_paths(
     layout: Layout, lower: Sequence[tuple[str, Iterable[str]]]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Paths relative to the root, and lines to execute with the directory they stand in.
+    """Paths relative to the root, and lines to execute with their directories.
 
-    A path that leaves the root has no meaning on another machine and is left out.
+    Paths outside of the root are left out, as they depend on the machine.
     """
     paths: dict[str, None] = {}
     imports: list[tuple[str, str]] = []

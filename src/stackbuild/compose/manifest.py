@@ -1,7 +1,7 @@
 """The manifest of a published layer and the index of all of them.
 
-Both are JSON. The manifest stands beside its archive and describes it; the
-index names, for each layer and platform, the current manifest and older ones.
+Both are JSON. The manifest is beside its archive and describes it; the index
+names, for each layer and platform, the current manifest and older ones.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
 class ChainLink:
     """A lower layer that a published layer was composed for.
 
-    `lock` is that layer's `LayerLock.digest`, so that a consumer finds the
-    published manifest that fits, also when it was published elsewhere.
+    `lock` is that layer's `LayerLock.digest`, by which a consumer finds the matching
+    manifest, also if it was published elsewhere.
     """
 
     layer: str
@@ -54,7 +54,7 @@ class PlacedFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipped:
-    """A distribution in the archive, and the wheel it came from."""
+    """A distribution in the archive, and its wheel."""
 
     name: str
     version: str
@@ -66,8 +66,8 @@ class Shipped:
 class Archive:
     """The file that holds the layer. `name` is relative to the manifest.
 
-    Only in the format ``tar.zst`` are the frames found at their offsets; the
-    other formats hold the same files, compressed anew.
+    Only the format ``tar.zst`` has the frames at their offsets; the other formats
+    contain the same files, compressed again.
     """
 
     name: str
@@ -78,20 +78,20 @@ class Archive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything a consumer must know of one layer on one platform."""
+    """The description of one published layer on one platform."""
 
     layer: str
     kind: LayerKind
     platform: Platform
     directory: str
     python_version: str
-    """Of the interpreter the layer runs on: the exact one for a runtime that holds
-    it, otherwise the one the spec asks for."""
+    """That of the layer's interpreter: the exact one for a runtime that contains it,
+    otherwise the one that the spec requires."""
     lock: str
     """`LayerLock.digest` of the layer."""
     digest: str
     """sha256 (hex) of the canonical JSON of the manifest without `archive`, `provenance`
-    and itself: of what the layer holds and stands on, wherever it was made."""
+    and itself: of the layer's contents and the layers below, independent of the machine."""
     chain: tuple[ChainLink, ...]
     """The layers below, nearest first, the runtime last."""
     frames: tuple[PlacedFrame, ...]
@@ -100,15 +100,15 @@ class Manifest:
     skipped: tuple[LeftOut, ...] = ()
     """Distributions that the spec's `skip` keeps out of the layer on this platform."""
     omitted: tuple[LeftOut, ...] = ()
-    """Distributions that could not be had, where the spec allows that (`strict-missing`)."""
+    """Distributions that are not available, if the spec allows that (`strict-missing`)."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
-    runtime's source and the host libraries a stand-in needs. JSON values only."""
+    runtime's source and the host libraries that it needs. JSON values only."""
     format: int = MANIFEST_FORMAT
 
     @property
     def layout(self) -> Layout:
-        """Where things stand in the layer."""
+        """The layout of the layer."""
         from packaging.version import Version
 
         return layout_for(self.platform, Version(self.python_version))
@@ -116,7 +116,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
-    """A manifest that the index names, and what tells people whether it is what they want.
+    """A manifest in the index, with a summary for users.
 
     `manifest` is a path relative to the index.
     """
@@ -128,7 +128,7 @@ class IndexEntry:
     lock: str
     kind: LayerKind
     version: str
-    """The one the spec gives the layer, otherwise that of its lock."""
+    """The layer's version in the spec, otherwise that of its lock."""
     python_version: str
     chain: tuple[str, ...]
     """The names of the layers below, nearest first, the runtime last."""
@@ -137,16 +137,15 @@ class IndexEntry:
     content_size: int
     """Of the files with their tar headers, in bytes."""
     files: int
-    """How many files and links there are."""
+    """The number of files and links."""
     deprecated: str | None = None
-    """Why nobody should begin to use it."""
+    """Why new users should not choose it; None if it is not deprecated."""
     superseded_by: str | None = None
-    """The layer to use instead. Older manifests of a layer are superseded by newer ones
-    without being told so."""
+    """The layer to use instead. It is not set for older manifests of the same layer."""
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why one should think twice before using the layer, in words."""
+        """Warnings about the layer: deprecated, superseded."""
         why = (f"deprecated: {self.deprecated}",) if self.deprecated else ()
         instead = (f"superseded by {self.superseded_by}",) if self.superseded_by else ()
         return (*why, *instead)
@@ -156,8 +155,7 @@ class IndexEntry:
 class Index:
     """`index.json`: layer, then platform, to its manifests, the current one first.
 
-    So it is also the catalogue of what is published: one file that tells which
-    environments there are.
+    So it is also the catalogue of all published environments.
     """
 
     entries: Mapping[str, Mapping[Platform, tuple[IndexEntry, ...]]]

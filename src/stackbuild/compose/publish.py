@@ -1,4 +1,4 @@
-"""Publishing: composing layers and putting them where consumers find them."""
+"""Publishes layers: composes them and writes them to an export directory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def publish(
     """Publish the layers of `pairs` in the directory `to`; see `api.Project.publish`.
 
     `level` replaces the zstd level of the spec. Without `check`, only archives that were
-    changed since they were written are read. Raises OSError, beside the errors named there.
+    changed since they were written are read. Raises OSError, in addition to those errors.
     """
     if level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=level))
@@ -60,7 +60,7 @@ def publish(
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
-        # Frames that were damaged in the cache have been removed from it, and can be made again.
+        # Damaged frames were removed from the cache, and can be made again.
         wanted = {(failure.layer, failure.platform) for failure in again}
         more, repeated = run.all([pair for pair in pairs if (pair[0].name, pair[1]) in wanted])
         done |= more
@@ -102,7 +102,7 @@ class _Publishing:
         )
         done: dict[tuple[str, Platform], PublishedLayer] = {}
         with ThreadPoolExecutor(self.workspace.jobs) as pool:
-            # Two layers may stand on one platform's same frames; nothing else is shared.
+            # Layers of one platform may share frames, but nothing else.
             results = list(pool.map(partial(_attempt, partial(self._one, cache)), parts))
         for result in results:
             if isinstance(result, LayerFailure):
@@ -150,7 +150,7 @@ def _attempt(
 
 
 def _drop_damaged(composition: Composition, cache: FrameCache) -> None:
-    """Read every frame, which takes those that are damaged out of the cache."""
+    """Read every frame, which removes damaged ones from the cache."""
     for placed in composition.manifest.frames:
         with suppress(LostFrameError):
             for _ in cache.read(placed.frame):

@@ -1,4 +1,4 @@
-"""What publishing reports."""
+"""The report of publishing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedLayer:
-    """A layer that is published on one platform, now or from before."""
+    """A layer that is published on one platform, now or earlier."""
 
     manifest: Manifest
     path: Path
@@ -23,9 +23,9 @@ class PublishedLayer:
     is_new: bool
     """Whether the archive was written now."""
     was_damaged: bool
-    """Whether an archive was there that differs from its manifest."""
+    """Whether an existing archive differed from its manifest."""
     download: int
-    """Bytes of frames that an upgrade from the version before fetches; all, without one."""
+    """Bytes that an upgrade from the version before downloads; all if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,4 +44,4 @@ class PublishReport:
     layers: tuple[PublishedLayer, ...]
     """Lower layers first."""
     failures: tuple[LayerFailure, ...]
-    """Nothing is published of these."""
+    """These layers were not published."""

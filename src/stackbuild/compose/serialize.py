@@ -2,7 +2,7 @@
 
 The JSON is canonical: sorted keys, two spaces of indentation, non-ASCII
 letters as they are, one newline at the end. So equal manifests are equal
-files, and the digest of a manifest can be computed from its values alone.
+files, and the digest of a manifest depends only on its values.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from stackbuild.reading import Readers
 
 MAX_CHAIN = 1000
-"""Layers below a layer. Each is looked for in the index and in the root."""
+"""Layers below a layer. Each is looked up in the index and in the root."""
 
 _PYTHON_VERSION = re.compile(
     r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?(?:\+[a-z0-9.]{0,100})?"
@@ -48,8 +48,8 @@ _PYTHON_VERSION = re.compile(
 _COMPONENT = re.compile(
     r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff/\\:]{1,255}"
 )
-"""One component of a path on every system, `.` and `..` apart. Without what moves the cursor of a
-terminal, or turns the direction of text (Unicode's Bidi_Control)."""
+"""One component of a path on every system, except `.` and `..`. Without control characters and
+characters that change the direction of text (Unicode's Bidi_Control)."""
 
 _Entries: TypeAlias = "Mapping[Platform, tuple[IndexEntry, ...]]"
 
@@ -80,11 +80,11 @@ def _body(manifest: Manifest) -> dict[str, object]:
 
 
 def body_digest(manifest: Manifest) -> str:
-    """What `digest` of `manifest` must be: sha256 (hex) of what it says of the contents.
+    """The correct `digest` of `manifest`: sha256 (hex) of its body.
 
-    The frames are part of it and name their contents by sha256, so the digest
-    is known before any archive is written, and covers the archive too. How a
-    layer was made is left out, so that two machines give equal archives one name.
+    The body contains the sha256 of the frames, so the digest is known before the
+    archive is written, and covers the archive too. The provenance is left out, so
+    that equal archives of two machines have the same name.
     """
     covered = _body(manifest)
     if manifest.format != COVERED_PROVENANCE:
@@ -112,18 +112,18 @@ def index_to_json(index: Index) -> bytes:
 
 
 def manifest_from_json(data: bytes, source: str = "the manifest") -> Manifest:
-    """The manifest that `data` holds; `source` is what messages call it.
+    """Parse the manifest `data`; `source` is its name in messages.
 
     Raises IntegrityError with the path of the value, such as
     ``frames[3].offset``, for anything that `manifest_to_json` would not have
     written: other types, unknown keys, unsafe names, frames that do not follow
-    each other, and a digest that is not the body's.
+    each other, and a wrong digest.
     """
     return read_json(data, source, _manifest)
 
 
 def index_from_json(data: bytes, source: str = "the index") -> Index:
-    """The index that `data` holds; `source` is what messages call it.
+    """Parse the index `data`; `source` is its name in messages.
 
     Raises IntegrityError with the path of the value, such as
     ``layers.atls.linux-x64[0].sha256``, for anything that `index_to_json`
@@ -177,7 +177,7 @@ def _link(value: Item[object]) -> ChainLink:
 
 
 def _check_chain(manifest: Manifest, chain: Item[object]) -> None:
-    """Raise IntegrityError unless the layers below are frameworks and, last, one runtime."""
+    """Check that the layers below are frameworks and, last, one runtime."""
     kinds = [link.kind for link in manifest.chain]
     if manifest.kind is LayerKind.RUNTIME:
         if kinds:
@@ -232,14 +232,14 @@ def _layers(value: Item[object]) -> dict[str, _Entries]:
 
 
 def _python_version(item: Item[object]) -> str:
-    """The whole version of an interpreter, such as 3.12.10 or 3.14.0rc1."""
+    """The full version of an interpreter, such as 3.12.10 or 3.14.0rc1."""
     if not isinstance(item.value, str) or not _PYTHON_VERSION.fullmatch(item.value):
         raise item.wrong_type("a version of Python")
     return item.value
 
 
 def _name(item: Item[object]) -> str:
-    """A string that is one component of a path, so that it cannot leave a directory."""
+    """A string that is one component of a path."""
     text = item.text()
     if not _is_component(text):
         raise item.wrong_type("the name of a file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.requirements import Requirement
 
@@ -26,6 +26,21 @@ def active(text: str, extras: Iterable[str], environment: Mapping[str, str]) -> 
     return None
 
 
+def all_active(
+    texts: Iterable[str], extras: Iterable[str], environment: Mapping[str, str]
+) -> Iterator[Requirement]:
+    """Each requirement of a distribution that is `active`; invalid ones are ignored, as by uv."""
+    from packaging.requirements import InvalidRequirement
+
+    for text in texts:
+        try:
+            requirement = active(text, extras, environment)
+        except InvalidRequirement:
+            continue
+        if requirement:
+            yield requirement
+
+
 def requested_extras(
     requires: Mapping[str, Sequence[str]],
     asked: Mapping[str, Collection[str]],
@@ -36,7 +51,6 @@ def requested_extras(
     `requires` are the requirements of the present distributions, by name; `asked`
     are the extras required from outside. Invalid requirements are ignored.
     """
-    from packaging.requirements import InvalidRequirement
     from packaging.utils import canonicalize_name
 
     extras = {name: set(asked.get(name, ())) for name in requires}
@@ -44,13 +58,9 @@ def requested_extras(
     while changed:
         changed = False
         for name, texts in requires.items():
-            for text in texts:
-                try:
-                    requirement = active(text, extras[name], environment)
-                except InvalidRequirement:
-                    continue
-                other = canonicalize_name(requirement.name) if requirement else None
-                if requirement and other in extras and not extras[other] >= requirement.extras:
+            for requirement in all_active(texts, frozenset(extras[name]), environment):
+                other = canonicalize_name(requirement.name)
+                if other in extras and not extras[other] >= requirement.extras:
                     extras[other] |= requirement.extras
                     changed = True
     return extras

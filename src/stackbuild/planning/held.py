@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.dependencies import active, requested_extras
+from stackbuild.lock.dependencies import all_active, requested_extras
 from stackbuild.lock.indexes import index_settings
 from stackbuild.planning.contents import Environment
 from stackbuild.platforms import marker_environment
@@ -99,19 +99,12 @@ def held_by(
 def _required(
     texts: Sequence[str], extras: Collection[str], environment: Mapping[str, str]
 ) -> Names:
-    from packaging.requirements import InvalidRequirement
     from packaging.utils import canonicalize_name
 
-    found = set()
-    for text in texts:
-        try:
-            requirement = active(text, extras, environment)
-        except InvalidRequirement:
-            # uv ignores such a requirement of an old distribution too.
-            continue
-        if requirement:
-            found.add(canonicalize_name(requirement.name))
-    return frozenset(found)
+    return frozenset(
+        canonicalize_name(requirement.name)
+        for requirement in all_active(texts, extras, environment)
+    )
 
 
 def environment_of(application: str, held: Mapping[Platform, Held]) -> Environment:

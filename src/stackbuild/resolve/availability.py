@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from stackbuild.lock.dependencies import active, requested_extras
+from stackbuild.lock.dependencies import active, all_active, requested_extras
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
@@ -126,7 +126,7 @@ class Availability:
                     continue
                 if name not in found:
                     texts = requires.get(name, ())
-                    pending.append((name, _active(texts, extras.get(name, ()), environment)))
+                    pending.append((name, all_active(texts, extras.get(name, ()), environment)))
                 found.setdefault(name, []).append(Wish(asker=asker, requirement=requirement))
         return found
 
@@ -269,20 +269,6 @@ class Availability:
 
 def _lack(name: NormalizedName, kind: Literal["project", "version"], wish: Wish) -> Lack:
     return Lack(name=name, kind=kind, wish=wish, is_certain=wish.asker is None)
-
-
-def _active(
-    texts: Iterable[str], extras: Iterable[str], environment: Mapping[str, str]
-) -> Iterator[Requirement]:
-    from packaging.requirements import InvalidRequirement
-
-    for text in texts:
-        try:
-            requirement = active(text, extras, environment)
-        except InvalidRequirement:
-            continue
-        if requirement:
-            yield requirement
 
 
 def _is_exact(specifier: SpecifierSet) -> bool:

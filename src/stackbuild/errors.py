@@ -103,6 +103,17 @@ class UsageError(StackbuildError):
     exit_code = 2
 
 
+def refuse_text(**sequences: object) -> None:
+    """Raise UsageError for a string among `sequences`, whose items would be its letters."""
+    for name, value in sequences.items():
+        if isinstance(value, str):
+            raise UsageError(
+                f"`{name}` is a string, not a sequence",
+                found=repr(value),
+                remedy=f"pass [{value!r}]",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """A problem in a `venvstacks.toml`.

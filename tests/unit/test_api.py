@@ -91,6 +91,39 @@ def test_the_page_names_every_function_and_error() -> None:
     assert [it for it in methods if it[0] != "_" and f"`Project.{it}`" not in page] == []
 
 
+def _sequences() -> list[tuple[str, str]]:
+    """Each public function that takes a sequence, with the parameter."""
+    functions = {name: getattr(api, name) for name in api.__all__}
+    functions |= {f"Project.{name}": value for name, value in vars(api.Project).items()}
+    return [
+        (name, parameter.name)
+        for name, function in functions.items()
+        if inspect.isfunction(function) and "._" not in name
+        for parameter in inspect.signature(function).parameters.values()
+        if str(parameter.annotation).startswith("Sequence")
+    ]
+
+
+@pytest.mark.parametrize(("name", "parameter"), _sequences())
+def test_a_string_is_refused_where_a_sequence_is_needed(
+    tmp_path: Path, name: str, parameter: str
+) -> None:
+    spec = tmp_path / "venvstacks.toml"
+    spec.write_text(
+        '[[runtimes]]\nname = "r"\npython_implementation = "cpython@3.12.10"\nrequirements = []\n'
+    )
+    owner = api.Project.load(spec) if name.startswith("Project.") else api
+    function = getattr(owner, name.removeprefix("Project."))
+    given: dict[str, Any] = {"layers": ["r"], "registry": tmp_path, "root": tmp_path}
+    given |= {"layer": "r", "environment": {}, parameter: "r"}
+    taken = {
+        key: value for key, value in given.items() if key in inspect.signature(function).parameters
+    }
+    with pytest.raises(api.UsageError, match=f"`{parameter}` is a string") as caught:
+        function(**taken)
+    assert dict(caught.value.details)["to fix"] == "pass ['r']"
+
+
 def test_importing_the_interface_imports_little() -> None:
     code = (
         "import sys; before = {*sys.modules}; import stackbuild.api\n"

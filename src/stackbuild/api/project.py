@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import LockError, UsageError
+from stackbuild.errors import LockError, UsageError, refuse_text
 from stackbuild.messages import SILENT
 from stackbuild.platforms import parse_platform
 
@@ -111,6 +111,7 @@ class Project:
         Raises LockError for a layer that cannot be resolved, FetchError where the package index
         does not answer, UsageError for unknown names.
         """
+        refuse_text(layers=layers, platforms=platforms, upgrade_packages=upgrade_packages)
         from stackbuild.builds import wheel_builder
         from stackbuild.resolve.lock_stack import lock_stack
 
@@ -131,6 +132,7 @@ class Project:
 
         Raises LockError for a damaged lock, UsageError for unknown names.
         """
+        refuse_text(layers=layers, platforms=platforms)
         from stackbuild.resolve.lock_stack import lock_stack
 
         return lock_stack(
@@ -154,6 +156,7 @@ class Project:
         `index` is the address of a package index that is asked instead of the default one.
         Raises LockError where a lock is missing or stale, FetchError, IntegrityError.
         """
+        refuse_text(layers=layers, platforms=platforms)
         from stackbuild.builds import wheel_rebuilder
         from stackbuild.lock.current import load_locks
         from stackbuild.lock.fetch import fetch
@@ -172,6 +175,7 @@ class Project:
         Raises IntegrityError for a wheel that its RECORD, name or tags contradict, UsageError
         for one that no platform of the stack can use.
         """
+        refuse_text(files=files)
         from stackbuild.builds.add import add_wheels
 
         return add_wheels(self._stack, self._workspace(), self._messages, list(map(Path, files)))
@@ -197,6 +201,7 @@ class Project:
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.
         """
+        refuse_text(layers=layers, platforms=platforms)
         from stackbuild.compose.export_directory import explained
         from stackbuild.compose.publish import publish
         from stackbuild.spec.select import select
@@ -343,6 +348,7 @@ def verify(
     Raises InstallError for layers that are not installed, UsageError for a root of another
     platform.
     """
+    refuse_text(layers=layers)
     from stackbuild.verify.check import verify_root
 
     expected = None if platform is None else parse_platform(platform)

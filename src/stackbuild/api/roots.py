@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild.errors import refuse_text
 from stackbuild.messages import SILENT
 from stackbuild.platforms import host_platform, parse_platform
 
@@ -49,6 +50,7 @@ def install(
     Raises UsageError for a layer that is not published for the platform, InstallError for a root
     that cannot be used, FetchError, IntegrityError.
     """
+    refuse_text(layers=layers)
     from stackbuild.durable import no_sync, sync_to_disk
     from stackbuild.install.install import install as install_into
     from stackbuild.registry.open import open_registry
@@ -72,6 +74,7 @@ def uninstall(
     Disk space is freed by `clean`. Raises InstallError for a layer that is not installed, or
     that another one needs.
     """
+    refuse_text(layers=layers)
     from stackbuild.install.install import uninstall as uninstall_from
 
     return uninstall_from(layers, Path(root), messages)
@@ -126,6 +129,7 @@ def verify_files(
     Raises InstallError for layers that are not installed, UsageError for a root that is not for
     `platform`.
     """
+    refuse_text(layers=layers)
     from stackbuild.install.root import Root
     from stackbuild.install.verify import verify_installed
     from stackbuild.verify.check import check_platform
@@ -147,6 +151,7 @@ def invocation(
         start = invocation("report", ["python", "-V"], root, os.environ)
         subprocess.run([start.executable, *start.arguments], env=start.environment)
     """
+    refuse_text(command=command)
     from stackbuild.install.run import invocation as invocation_in
 
     return invocation_in(layer, command, Path(root), environment)

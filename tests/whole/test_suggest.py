@@ -89,7 +89,9 @@ def test_frameworks_are_suggested_applied_locked_and_installed(
     assert command("lock", *here)[0] == 0
     code, out, err = command("suggest", *here)
     assert (code, err) == (0, "")
-    assert out.startswith("framework common, for plain, tooled\n  holds: base==1.0, frame==1.0\n")
+    assert out.startswith(
+        "framework common, for plain, tooled\n  contains: base==1.0, frame==1.0\n"
+    )
     assert spec.read_text() == old
     code, out, _ = command("suggest", *here, "--apply", "--json")
     assert code == 0

@@ -83,7 +83,7 @@ def uninstall(
 def repair(
     root: str | Path, *, registry: str | Path | None = None, messages: Messages = SILENT
 ) -> RepairReport:
-    """Read every file of `root`, and link or fetch anew what is damaged.
+    """Read every file of `root`, and link or download damaged files again.
 
     Damaged files that the store no longer has come from `registry`, a directory or an http(s)
     address. Raises InstallError for what cannot be repaired from what is there, FetchError,

@@ -24,7 +24,7 @@ class LayerDescription:
     name: str
     kind: LayerKind
     python_version: str
-    """The version of CPython that it asks for, such as ``3.12.10``."""
+    """The version of CPython that it requires, such as ``3.12.10``."""
     chain: tuple[str, ...]
     """The layer itself, its frameworks in the order of import, its runtime."""
     platforms: tuple[Platform, ...]

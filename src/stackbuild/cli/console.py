@@ -50,7 +50,7 @@ class Console:
 
     @contextmanager
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
-        """A progress bar, or nothing where nobody looks at a terminal."""
+        """A progress bar, or nothing if stderr is no terminal."""
         if not sys.stderr.isatty():
             with Silent().task(title, total, unit=unit) as silent:
                 yield silent

@@ -17,9 +17,9 @@ Examples:
   stackbuild repair ~/envs                  from the root's manifests, store and older generations
   stackbuild repair ~/envs --from exports   damaged files and lost manifests from exports
 
-Every file is read and compared with its recorded digest. Damaged files are linked or downloaded
-again, in the installed version. If that version is unknown, --from supplies the current one;
-without --from, an older generation is used, if a complete one exists.
+Every file is read and compared with its recorded size and CRC-32. Damaged files are linked or
+downloaded again, in the installed version. If that version is unknown, --from supplies the
+current one; without --from, an older generation is used, if a complete one exists.
 """
 
 

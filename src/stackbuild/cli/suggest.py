@@ -80,7 +80,7 @@ def _frameworks(found: Suggestion) -> Iterator[str]:
         if item.below:
             yield f"  depends on: {', '.join(item.below)}"
         names = {f"{d.name}=={d.version}" for held in item.held.values() for d in held.values()}
-        yield f"  holds: {', '.join(sorted(names))}"
+        yield f"  contains: {', '.join(sorted(names))}"
 
 
 def _table(found: Suggestion) -> Iterator[str]:

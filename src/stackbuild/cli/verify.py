@@ -35,11 +35,11 @@ Each native module is imported in a separate process, with the interpreter of th
 files of each distribution are compared with its RECORD, and its requirements are looked up in
 the chain. Text files are searched for paths of this machine. The libraries that each shared
 library needs must be available. Errors listed in `allow-import-errors` are no findings. For
-layers of another platform nothing is run: the headers of their programs and libraries are read,
-and must be for the processor of that platform.
+layers of another platform nothing is run: their programs and libraries are only parsed, and
+must be for the processor of that platform.
 
-With --installed, every file is instead compared with its recorded digest. Edited, missing and
-added files and changed links and modes are listed; `stackbuild repair` and the next
+With --installed, every file is instead compared with its recorded size and CRC-32. Edited, missing
+and added files and changed links and modes are listed; `stackbuild repair` and the next
 `stackbuild install` of the layer restore them.
 
 The exit code is 9 if there are findings.

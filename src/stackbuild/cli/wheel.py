@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "add",
         help="check wheels and copy them into the wheelhouse",
         description="Check wheels against their RECORD and tags, and copy them into the"
-        " wheelhouse. If one is refused, none is copied.",
+        " wheelhouse.\nIf one is refused, none is copied.",
         epilog=EXAMPLES,
         formatter_class=parser.formatter_class,
         allow_abbrev=False,

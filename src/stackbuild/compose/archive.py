@@ -78,7 +78,7 @@ def _write_frames(composition: Composition, cache: FrameCache, file: _Hashed) ->
 
 
 def _tar(composition: Composition, cache: FrameCache) -> Iterator[bytes]:
-    """The whole tar archive; its last frame holds the end-of-archive blocks."""
+    """The whole tar archive; its last frame contains the end-of-archive blocks."""
     for placed in composition.manifest.frames:
         yield from uncompressed(placed.frame, cache)
 

@@ -64,7 +64,7 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """The file that holds the layer. `name` is relative to the manifest.
+    """The archive file of the layer. `name` is relative to the manifest.
 
     Only the format ``tar.zst`` has the frames at their offsets; the other formats
     contain the same files, compressed again.

@@ -31,7 +31,7 @@ _APPLICATIONS = re.compile(r"^(?:[ \t]*#.*\n)*[ \t]*\[\[[ \t]*applications[ \t]*
 def apply(stack: Stack, suggestion: Suggestion) -> bool:
     """Write the frameworks of `suggestion` into the spec of `stack`.
 
-    Each framework requires exact versions. The applications keep their requirements, and stand on
+    Each framework requires exact versions. The applications keep their requirements, and depend on
     the frameworks instead of the runtime. The result is False if the suggestion saves nothing, so
     that the spec stays as it is. Raises UsageError if the stack has other frameworks, or if the
     spec cannot be changed without losing its formatting.
@@ -45,7 +45,7 @@ def apply(stack: Stack, suggestion: Suggestion) -> bool:
             "frameworks are only written into a stack that has none",
             file=stack.path,
             found=f"the frameworks {names}",
-            remedy="let the applications stand on their runtime and require what the frameworks"
+            remedy="make the applications use their runtime and require what the frameworks"
             " require, remove the frameworks, run `stackbuild lock`, then apply again",
         )
     old = stack.path.read_bytes().decode()

@@ -1,4 +1,4 @@
-"""What a framework takes over from its applications, so that it locks to what it is to hold."""
+"""The fields and settings of a framework that its applications have in common."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Contents = Mapping[Platform, Mapping[NormalizedName, LockedDistribution]]
 
 _SHARED = "tool.stackbuild.shared."
-"""Where settings stand that a framework has anyway."""
+"""The locations of settings that a framework has anyway."""
 _TARGETS = {"linux_target": Platform.LINUX_X64, "macosx_target": Platform.MACOSX_X64}
 
 
@@ -65,7 +65,7 @@ def common_settings(
 ) -> dict[str, Any]:
     """`[tool.stackbuild.layers.<name>]` of a framework below `layers`.
 
-    `fields` are those of its `[[frameworks]]` table, and `members` is what each layer holds.
+    `fields` are those of its `[[frameworks]]` table, `members` the contents of each layer.
     """
     settings: dict[str, Any] = {}
     used = fields.get("package_indexes", {}).values()
@@ -99,13 +99,13 @@ def _part(layer: Layer, key: str) -> Mapping[str, Any]:
 def _skip(
     layers: Sequence[Layer], contents: Contents, members: Applications
 ) -> dict[str, dict[str, str]]:
-    """What a framework would bring in, and all its applications leave out."""
+    """Dependencies of a framework that all its applications leave out."""
     found: dict[str, dict[str, str]] = {}
     for platform, items in contents.items():
         present = [held[platform] for held in members.values() if platform in held]
         lacking = {name for held in present for item in items for name in held.lacks[item]}
         for name in sorted(lacking):
-            # Where one of them has it, it comes with an extra that the framework does not ask for.
+            # If one of them has it, it is from an extra that the framework does not require.
             if any(name in held.distributions for held in present):
                 continue
             given = _part(layers[0], "skip").get(name, {}).get(platform)
@@ -118,7 +118,7 @@ def _skip(
 def _overrides(
     layers: Sequence[Layer], contents: Contents, members: Applications
 ) -> dict[str, str]:
-    """The overrides of all `layers` for what a framework holds or requires."""
+    """The overrides of all `layers` for distributions that a framework has or requires."""
     concerned = {name for items in contents.values() for name in items}
     for held in members.values():
         for platform, items in contents.items():

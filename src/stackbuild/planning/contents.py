@@ -1,4 +1,4 @@
-"""What a family of frameworks holds, and its cost. `search` explains the terms.
+"""The contents and the cost of a family of frameworks. `search` explains the terms.
 
 Sets of environments and of distributions are integers with a bit for each member.
 """
@@ -17,19 +17,19 @@ Family = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What one environment holds on one or more platforms.
+    """The contents of one environment on one or more platforms.
 
     A distribution is known by its key, which differs wherever the files may:
-    ``numpy==2.2.6``. What stands before ``==`` is its name.
+    ``numpy==2.2.6``. The part before ``==`` is its name.
     """
 
     sizes: Mapping[str, Mapping[str, int]]
     """By platform and key: bytes."""
     needs: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    """By platform and key: the names of what it needs. What needs one that the
-    environment does not hold cannot be shared."""
+    """By platform and key: the names of what it needs. It cannot be shared if the
+    environment does not have one of them."""
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """By platform: the names of what is left out on purpose, though something may need it."""
+    """By platform: the names of distributions that are left out, though others may need them."""
 
 
 def name_of(key: str) -> str:
@@ -55,7 +55,7 @@ class _Side:
         self.present = sum(
             1 << number for number, item in enumerate(environments) if platform in item.sizes
         )
-        # A size is that of a file; where environments disagree, nothing may look cheaper.
+        # A size is that of a file; if environments differ, the largest counts.
         self.sizes = [max(sizes.get(key, 0) for sizes in held) for key in self.keys]
         self.held = [sum(1 << place[key] for key in sizes) for sizes in held]
         self._by_name = [{name_of(key): place[key] for key in sizes} for sizes in held]
@@ -74,7 +74,7 @@ class _Side:
         return self._weights[keys]
 
     def common(self, environments: int) -> int:
-        """What all `environments` hold here, with all that it needs."""
+        """The keys that all `environments` have here, with all that they need."""
         members = environments & self.present
         if members not in self._common:
             keys = -1 if members else 0
@@ -97,7 +97,7 @@ class _Side:
             keys &= ~lacking
 
     def with_needs(self, names: Collection[str], environments: int) -> int:
-        """What the only one of `environments` here holds of `names`, with all that it needs."""
+        """The `names` in the only one of `environments` here, with all that they need."""
         (member,) = bits(environments & self.present)
         by_name, needs = self._by_name[member], self._needs[member]
         keys, pending = 0, [by_name[name] for name in names if name in by_name]
@@ -109,7 +109,7 @@ class _Side:
         return keys
 
     def _satisfied(self, key: int, available: int, members: Sequence[int]) -> bool:
-        """Whether what all `members` need for `key` is there.
+        """Whether everything that all `members` need for `key` is present.
 
         What only some of them need comes with extras, and is held by those that ask for the
         extras. But what one needs and another leaves out on purpose counts as needed.
@@ -141,7 +141,7 @@ class Contents:
         self._worths: dict[int, int] = {}
 
     def holders(self) -> set[int]:
-        """For each distribution on each platform, the environments that hold it."""
+        """For each distribution on each platform, the environments that have it."""
         found = set()
         for side in self._sides.values():
             for key in range(len(side.keys)):
@@ -161,7 +161,7 @@ class Contents:
         return wider
 
     def worth(self, mask: int) -> int:
-        """The bytes that a set would save if it were the only one."""
+        """The bytes that a set would save as the only framework."""
         if mask not in self._worths:
             self._worths[mask] = sum(
                 side.weight(side.common(mask)) * _spared(mask, side)
@@ -176,11 +176,11 @@ class Contents:
         )
 
     def place(self, family: Family) -> list[list[int]]:
-        """For each set, what it holds on each platform.
+        """For each set, its contents on each platform.
 
-        Where only one of its environments is on a platform, it holds there what
-        it holds elsewhere, with what that needs: it makes no difference in
-        bytes, and the layers look the same on all platforms.
+        If only one of its environments is on a platform, it has the same contents
+        there as elsewhere, with their requirements: this makes no difference in
+        bytes, and the layers are the same on all platforms.
         """
         placed = [[0] * len(self._sides) for _ in family]
         names: list[set[str]] = [set() for _ in family]
@@ -200,7 +200,7 @@ class Contents:
     def _free(
         self, keys: int, place: int, family: Family, placed: Sequence[Sequence[int]], number: int
     ) -> int:
-        """Those of `keys` that no other set holds for any environment of the set at `place`."""
+        """The `keys` that no other set has for any environment of the set at `place`."""
         side = self._listed[number]
         mask = family[place]
         lower = blocked = 0
@@ -254,7 +254,7 @@ class Contents:
         return total, count
 
     def named(self, held: Sequence[int]) -> dict[str, frozenset[str]]:
-        """What a set holds, by platform and with keys."""
+        """The contents of a set, by platform and with keys."""
         return {
             platform: frozenset(side.keys[place] for place in bits(keys))
             for (platform, side), keys in zip(self._sides.items(), held, strict=True)
@@ -264,7 +264,7 @@ class Contents:
     def named_own(
         self, environment: int, lower: Sequence[Sequence[int]]
     ) -> dict[str, frozenset[str]]:
-        """What an environment holds beyond what the sets in `lower` hold."""
+        """The contents of an environment that are not in the sets `lower`."""
         own = {}
         for number, (platform, side) in enumerate(self._sides.items()):
             if side.present >> environment & 1:

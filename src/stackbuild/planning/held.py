@@ -1,4 +1,4 @@
-"""What the applications of a locked stack hold, and what each distribution needs."""
+"""The distributions of the applications of a locked stack, and their requirements."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Held:
 
     distributions: Mapping[NormalizedName, LockedDistribution]
     needs: Mapping[NormalizedName, Names]
-    """What each requires, of those that are there."""
+    """The present distributions that each requires."""
     lacks: Mapping[NormalizedName, Names]
-    """What each requires, of those that are left out."""
+    """The left out distributions that each requires."""
     left_out: Mapping[NormalizedName, str]
-    """What `skip` and `strict-missing` left out, with the reason."""
+    """Distributions that `skip` and `strict-missing` left out, with the reason."""
     bare: Names
     """Those whose requirements `no-deps` ignores."""
 
@@ -65,7 +65,7 @@ def chain_locks(stack: Stack, layer: Layer, platform: Platform, locks: Locks) ->
 def held_by(
     stack: Stack, layer: Layer, platform: Platform, locks: Locks, metadata: Metadata
 ) -> Held:
-    """What `layer` holds. Raises FetchError if the metadata of a wheel is not available."""
+    """The contents of `layer`. Raises FetchError if the metadata of a wheel is not available."""
     chain = chain_locks(stack, layer, platform, locks)
     found: dict[NormalizedName, LockedDistribution] = {}
     requires: dict[str, Sequence[str]] = {}

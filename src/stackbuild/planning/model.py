@@ -21,7 +21,7 @@ class SuggestedFramework:
     name: str
     runtime: str
     applications: tuple[str, ...]
-    """The applications that stand on it, in the order of the spec."""
+    """The applications that depend on it, in the order of the spec."""
     below: tuple[str, ...]
     """All frameworks below it, nearest first."""
     platforms: tuple[Platform, ...]

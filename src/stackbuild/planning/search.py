@@ -1,15 +1,15 @@
 """The search for frameworks that minimise the total download of a set of environments.
 
-Environments hold distributions of known size on platforms. The answer is a family of *frameworks*.
-A framework is a set of environments. On each platform it holds what all of them hold there, with
-everything that this needs, so that it can be used by itself. An environment stands on the
-frameworks of the sets that it is in, at most `longest_chain`; a framework stands on those whose
-sets include its own.
+Environments contain distributions of known size on platforms. The result is a family of
+*frameworks*. A framework is a set of environments. On each platform it contains the distributions
+that all of them have there, with all their requirements, so that it can be used by itself. An
+environment depends on the frameworks of the sets that contain it, at most `longest_chain`; a
+framework depends on those whose sets include its own.
 
-The cost of a family on a platform is the sum of all layers, each counted once: what a framework
-holds is downloaded once, and not once for each environment.
+The cost of a family on a platform is the sum of all layers, each counted once: the contents of
+a framework are downloaded once, and not once for each environment.
 
-`Contents` computes what a family holds. Larger sets come first. A set takes what all its
+`Contents` computes the contents of a family. Larger sets come first. A set takes what all its
 environments have in common, without what an earlier set holds for any of them, and without what
 would then lack something that it needs. `find` searches the family of the lowest cost. It starts
 from several greedy families and moves to better neighbours (a set added, removed or replaced, or
@@ -38,7 +38,7 @@ _EXACT_UP_TO = 5
 _NODES = 10_000
 _CANDIDATES = 150
 _STEPS = 100
-"""Improvements after which the search is content."""
+"""The search stops after this number of improvements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,11 @@ class Framework:
     """A layer to be shared."""
 
     environments: frozenset[str]
-    """Those that stand on it."""
+    """The environments that depend on it."""
     contents: Mapping[str, frozenset[str]]
     """By platform: the keys of the distributions; a platform without any is left out."""
     below: tuple[int, ...]
-    """The positions, in the choice, of the frameworks it stands on; nearest first."""
+    """The positions, in the choice, of the frameworks that it depends on; nearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +60,11 @@ class Choice:
     frameworks: tuple[Framework, ...]
     """Lower ones first."""
     chains: Mapping[str, tuple[int, ...]]
-    """By environment: the positions of the frameworks it stands on, nearest first."""
+    """By environment: the positions of the frameworks that it depends on, nearest first."""
     own: Mapping[str, Mapping[str, frozenset[str]]]
     """By environment and platform: what stays in its own layer."""
     separate: Mapping[str, int]
-    """By platform: the bytes of all environments, each with everything it holds."""
+    """By platform: the bytes of all environments, each without frameworks."""
     layered: Mapping[str, int]
     """By platform: the bytes of the frameworks and of what stays, each counted once."""
     exact: bool
@@ -99,7 +99,7 @@ def find(contents: Contents, longest_chain: int) -> tuple[Family, bool]:
 
 
 def _candidates(contents: Contents) -> list[int]:
-    """Sets that are the largest ones for what they share, and their intersections."""
+    """Sets that are maximal for what they share, and their intersections."""
     found = {contents.closure(mask) for mask in contents.holders()}
     found.add(contents.everyone)
     fresh = set(found)
@@ -182,7 +182,7 @@ def _branch_and_bound(contents: Contents, best: Family, longest_chain: int) -> t
             return best, False
         family = contents.ordered(chosen)
         best = min(best, family, key=contents.rank)
-        # The sets left to choose from; those without room in a chain are out.
+        # The sets left to choose from, without those that would exceed a chain.
         rest = [mask for mask in worthy[place:] if fits((*chosen, mask), longest_chain)]
         least = contents.least((*chosen, *rest), len(chosen) + 1)
         if not rest or least >= contents.rank(best)[:2]:

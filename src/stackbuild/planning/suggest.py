@@ -115,7 +115,7 @@ def _contents(framework: Framework, members: Applications) -> Contents:
 def _free_name(
     layers: Sequence[Layer], contents: Contents, taken: set[str], *, everyone: bool
 ) -> str:
-    """`common` if all applications share it, else after the largest distribution asked for."""
+    """`common` if all applications share it, else after the largest required distribution."""
     from packaging.utils import canonicalize_name
 
     asked = {

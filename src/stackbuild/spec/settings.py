@@ -68,7 +68,7 @@ class Leaf:
         return "joined" if self.schema["type"] == "array" else "replaced"
 
     def value(self, node: Node) -> Any:
-        """What the model holds for a node of one platform (`on_platform`)."""
+        """The value in the model for a node of one platform (`on_platform`)."""
         if isinstance(node, Setting):
             return node.value
         return tuple(item.value for item in cast("tuple[Setting, ...]", node))
@@ -91,7 +91,7 @@ class Named:
         return {name: node for name, node in found.items() if node}
 
     def value(self, node: Node) -> Any:
-        """What the model holds for a node of one platform (`on_platform`)."""
+        """The value in the model for a node of one platform (`on_platform`)."""
         if self.keys is _platforms:
             return self.of.value(node)
         return {name: self.of.value(entry) for name, entry in cast("Settings", node).items()}
@@ -120,7 +120,7 @@ class Group:
         return found if complete else {}
 
     def value(self, node: Node) -> Any:
-        """What the model holds for a node of one platform (`on_platform`)."""
+        """The value in the model for a node of one platform (`on_platform`)."""
         kinds = {field.key: field.kind for field in self.fields}
         entries = cast("Settings", node).items()
         return self.make(

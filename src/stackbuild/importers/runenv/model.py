@@ -49,7 +49,7 @@ class Copy:
 class Config:
     """One configuration file, shared or a variant's; or a variant's merged with the shared one.
 
-    The platform None stands for all platforms.
+    The platform None means all platforms.
     """
 
     dependencies: Mapping[Platform | None, tuple[Dependency, ...]] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class Note:
     kind: str
     """One of `KINDS`."""
     place: str
-    """Where it stands in the repository: ``python-3.12.10-atls/config.json: packages.skip``."""
+    """Its location in the repository: ``python-3.12.10-atls/config.json: packages.skip``."""
     text: str
 
 

@@ -64,7 +64,7 @@ def _became(file: str, field: str, text: str) -> Note:
 def _fields(
     config: Config, file: str, table: str, kept: set[Keys], platforms: Collection[str]
 ) -> Iterator[Note]:
-    """Fields that have the same meaning in `table`; only the entries `kept` stand there."""
+    """Fields that have the same meaning in `table`, which has only the entries `kept`."""
     for field, older in _OLDER.items():
         entries = [keys for keys in config.replaced if keys[0] == field]
         moved = sorted(keys[1] for keys in entries if keys not in kept)

@@ -119,7 +119,7 @@ def package_root_paths(variant: Variant) -> Iterator[tuple[str, str | None]]:
 
 
 def _path_in(text: str, directory: Path) -> str | None:
-    """The longest path at the beginning of `text` that is there, else the shortest."""
+    """The longest existing path at the beginning of `text`, else the shortest."""
     if text[:1] not in ("/", "\\"):
         return "."
     ends = sorted({match.start() for match in _END.finditer(text)})

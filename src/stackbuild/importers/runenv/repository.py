@@ -56,7 +56,7 @@ def read_repository(directory: Path) -> Repository:
         )
     files = JsonFiles(directory)
     for path in sorted(set(directory.glob("python-*/")) - set(folders)):
-        text = "neither config.json nor package.json is there, so it is not imported"
+        text = "there is no config.json and no package.json, so it is not imported"
         files.notes.append(Note(kind="unknown", place=path.name, text=text))
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()

@@ -84,6 +84,12 @@ def test_a_range_without_a_version_is_an_error_where_missing_ones_are_left_out(
     assert "require an existing version" in dict(error.details)["to fix"]
 
 
+def test_the_version_of_an_override_is_named(project: Project) -> None:
+    project.wheel("base", "1.0")
+    project.write(_fw("base") + OWN + 'overrides.base = "9"\n')
+    assert _error(project).message == "no package index has base==9"
+
+
 def test_a_page_without_files(project: Project) -> None:
     """Such as the form of a web site to log in."""
     with serving() as server:

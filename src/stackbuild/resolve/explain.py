@@ -238,7 +238,7 @@ def _lack(
             absent=True,
         )
     if lack.kind == "version":
-        wanted = f"{lack.name}{lack.wish.requirement.specifier}"
+        wanted = _wanted(lack.name, lack.wish, request)
         return ResolveProblem(
             message=f"no package index has {wanted}",
             distribution=wanted,
@@ -282,13 +282,18 @@ def _unmet(wish: Wish, followed: Availability, text: str) -> ResolveProblem:
             found=text,
             remedy="check the address of the index, and `exclude-newer` where it is set",
         )
-    wanted = f"{name}{wish.requirement.specifier}"
+    wanted = _wanted(name, wish, followed.request)
     return ResolveProblem(
         message=f"no package index has {wanted}",
         distribution=wanted,
         found=text,
         remedy=_OTHER_VERSION,
     )
+
+
+def _wanted(name: NormalizedName, wish: Wish, request: ResolveRequest) -> str:
+    """`name` with the versions that are required, or those of its override."""
+    return f"{name}{request.overrides.get(name) or wish.requirement.specifier}"
 
 
 def _cleaned(error: UnresolvableError, layer: Layer) -> str:

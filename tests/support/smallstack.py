@@ -12,7 +12,7 @@ from packaging.version import Version
 from stackbuild.compose.publish import publish
 from stackbuild.lock.current import Locks
 from stackbuild.lock.digests import content_digest, inputs_digest
-from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
+from stackbuild.lock.files import write_locks
 from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile, RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, parse_platform
@@ -138,7 +138,6 @@ class SmallStack:
             archives=downloads,
             from_spec=frozenset(downloads),
         )
-        write_runtime_lock(self.workspace, runtime)
         made: dict[tuple[str, Platform], LayerLock] = {}
         for layer, platform in stack.pairs():
             lower = [made[name, platform] for name in layer.lower]
@@ -163,7 +162,7 @@ class SmallStack:
                 interpreter=interpreter,
             )
             made[layer.name, platform] = lock
-            write_lock(lock_path(self.workspace, layer.name, platform), lock)
+        write_locks(self.workspace, [runtime], made.values())
         return stack
 
     def publish(

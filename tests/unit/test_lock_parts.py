@@ -24,8 +24,7 @@ from stackbuild.lock.files import (
     read_lock,
     read_runtime_lock,
     runtime_lock_path,
-    write_lock,
-    write_runtime_lock,
+    write_locks,
 )
 from stackbuild.lock.indexes import IndexSettings, without_secrets
 from stackbuild.lock.model import (
@@ -118,6 +117,10 @@ INHERITED = st.lists(
 )
 
 
+def _write(path: Path, lock: LayerLock) -> None:
+    write_locks(Workspace(project=path.parents[2], cache=path, jobs=1), [], [lock])
+
+
 @settings(max_examples=40)  # each writes a file
 @given(DISTRIBUTIONS, INHERITED, st.none() | SHA256, st.lists(st.text(max_size=20), max_size=3))
 def test_a_lock_reads_as_it_was_written(
@@ -129,7 +132,7 @@ def test_a_lock_reads_as_it_was_written(
 ) -> None:
     lock = replace(_lock(distributions, inherited, interpreter), requirements=tuple(requirements))
     path = tmp_path_factory.mktemp("project") / "layers/fw/pylock.linux-x64.toml"
-    write_lock(path, lock)
+    _write(path, lock)
     assert read_lock(path) == lock
     assert path.read_text(encoding="utf-8") == lock_text(lock, path.name)
 
@@ -164,14 +167,28 @@ def test_the_lock_of_a_runtime_is_written_byte_for_byte_as_it_was(
         Workspace(project=LAYERS.parent, cache=tmp_path, jobs=1), path.parent.name
     )
     written = Workspace(project=tmp_path, cache=tmp_path, jobs=1)
-    write_runtime_lock(written, lock)
+    write_locks(written, [lock], [])
     assert runtime_lock_path(written, lock.layer).read_bytes() == path.read_bytes()
+
+
+def test_all_locks_are_written_or_none(tmp_path: Path) -> None:
+    workspace = Workspace(project=tmp_path, cache=tmp_path, jobs=1)
+    runtime = RuntimeLock(layer="rt", python_version=PYTHON, archives={})
+    locks = [replace(_lock([]), layer=layer) for layer in ("first", "second", "third")]
+    write_locks(workspace, [runtime], locks[:1])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.toml")}
+    (tmp_path / "layers/second").touch()
+    newer = replace(runtime, python_version=Version("3.12.1"))
+    with pytest.raises(OSError, match="second"):
+        write_locks(workspace, [newer], [replace(lock, version=9) for lock in locks])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path: path.read_bytes() for path in files if path.name != "second"} == before
 
 
 def test_the_lock_of_a_runtime_without_archives_is_read_again(tmp_path: Path) -> None:
     workspace = Workspace(project=tmp_path, cache=tmp_path, jobs=1)
     lock = RuntimeLock(layer="rt", python_version=PYTHON, archives={})
-    write_runtime_lock(workspace, lock)
+    write_locks(workspace, [lock], [])
     assert read_runtime_lock(workspace, "rt") == lock
 
 
@@ -238,7 +255,7 @@ def test_sources_and_what_is_left_out_read_as_written(
     distributions = [replace(_distribution("zz", "1"), source=source, build=build, index=index)]
     lock = replace(_lock(distributions), skipped=skipped, omitted=omitted)
     path = tmp_path_factory.mktemp("project") / "layers/fw/pylock.linux-x64.toml"
-    write_lock(path, lock)
+    _write(path, lock)
     assert read_lock(path) == lock
     names = [package.name for package in Pylock.from_dict(tomli.loads(path.read_text())).packages]
     assert names == ["zz"]
@@ -251,7 +268,7 @@ def test_a_file_that_no_lock_can_name_is_not_written(tmp_path: Path) -> None:
     built = Build(recipe="c" * 64)
     path = tmp_path / "layers/fw/pylock.linux-x64.toml"
     with pytest.raises(LockError, match="a resolved file cannot be written to a lock") as caught:
-        write_lock(path, _lock([replace(_distribution("zz", "1"), source=file, build=built)]))
+        _write(path, _lock([replace(_distribution("zz", "1"), source=file, build=built)]))
     assert "found: packages[0].sdist is not as PEP 751 says" in str(caught.value)
     assert not path.exists()
 
@@ -260,7 +277,7 @@ def test_a_source_without_how_it_was_built_is_damage(tmp_path: Path) -> None:
     file = LockedFile(name="zz-1.tar.gz", size=1, sha256="b" * 64)
     lock = _lock([replace(_distribution("zz", "1"), source=file)])
     path = tmp_path / "layers/fw/pylock.linux-x64.toml"
-    write_lock(path, lock)
+    _write(path, lock)
     with pytest.raises(LockError, match="needs a source and how it was built, or neither"):
         read_lock(path)
 

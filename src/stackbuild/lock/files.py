@@ -7,12 +7,15 @@ the wheelhouse, never by an address. Values that PEP 751 does not define are in
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import tomli
 
+from stackbuild.durable import sync_directory
 from stackbuild.errors import LockError
-from stackbuild.files import atomic_write, read_regular
+from stackbuild.files import read_regular, work_path
 from stackbuild.lock.digests import content_digest
 from stackbuild.lock.model import (
     Conflict,
@@ -29,6 +32,7 @@ from stackbuild.strictjson import digest_of
 from stackbuild.tomltext import fields, section
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from stackbuild.reading import Readers
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _CHECKSUM = "checksum"
 RUNTIME_FILE = "runtime.toml"
+_WRITERS = 8
+"""Locks that are written concurrently."""
 
 _RESTORE = "restore it from version control, or remove it and run `stackbuild lock`"
 _MADE_BY = "# Made by `stackbuild lock`"
@@ -87,9 +93,37 @@ def read_lock(path: Path) -> LayerLock:
     return lock
 
 
-def write_lock(path: Path, lock: LayerLock) -> None:
-    """Write `lock` to `path`, whole or not at all."""
-    atomic_write(path, lock_text(lock, path.name))
+def write_locks(
+    workspace: Workspace, runtimes: Iterable[RuntimeLock], locks: Iterable[LayerLock]
+) -> None:
+    """Write the lock files. If one cannot be written, none is changed. Raises OSError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    texts = {runtime_lock_path(workspace, one.layer): runtime_text(one) for one in runtimes}
+    for lock in locks:
+        path = lock_path(workspace, lock.layer, lock.platform)
+        texts[path] = lock_text(lock, path.name)
+    works = {path: work_path(path) for path in texts}
+
+    def write(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with works[path].open("xb") as file:
+            file.write(texts[path].encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        try:
+            list(pool.map(write, texts))
+            for path, work in works.items():
+                work.replace(path)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            for work in works.values():
+                with suppress(OSError):  # never created
+                    work.unlink()
+            raise
+        list(pool.map(sync_directory, {path.parent for path in texts}))
 
 
 def read_runtime_lock(workspace: Workspace, layer_name: str) -> RuntimeLock:
@@ -119,8 +153,8 @@ def _runtime_lock(value: Item[object]) -> RuntimeLock:
     )
 
 
-def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
-    """Write `runtime.toml`, whole or not at all."""
+def runtime_text(lock: RuntimeLock) -> str:
+    """The text of `runtime.toml`."""
     text = _RUNTIME_HEADER + ("" if lock.archives else section("[archives]", {}))
     for platform in Platform:
         if platform in lock.archives:
@@ -129,8 +163,7 @@ def write_runtime_lock(workspace: Workspace, lock: RuntimeLock) -> None:
             values |= {"from-spec": True} if platform in lock.from_spec else {}
             text += section(f"[archives.{platform}]", values)
     tool = {"format": FORMAT, "layer": lock.layer, "python": str(lock.python_version)}
-    text += section("[tool.stackbuild]", tool)
-    atomic_write(runtime_lock_path(workspace, lock.layer), text)
+    return text + section("[tool.stackbuild]", tool)
 
 
 def lock_text(lock: LayerLock, name: str) -> str:

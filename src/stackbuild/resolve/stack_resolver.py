@@ -15,7 +15,7 @@ from stackbuild.errors import StackbuildError
 from stackbuild.lock.dependencies import unknown_extras
 from stackbuild.lock.digests import content_digest, inputs_digest
 from stackbuild.lock.errors import raise_all
-from stackbuild.lock.files import lock_path, write_lock, write_runtime_lock
+from stackbuild.lock.files import write_locks
 from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
 from stackbuild.lock.runtime import lock_runtime
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
     Pair = tuple[str, Platform]
-
-_WRITERS = 8
-"""Locks that are written concurrently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,18 +361,13 @@ class StackResolver:
         return archive.sha256 if archive else None
 
     def _write(self, done: Sequence[LayerLock]) -> LockReport:
-        for name, runtime in self._runtimes.items():
-            if runtime != self._locks.runtime(name):
-                write_runtime_lock(self._workspace, runtime)
+        runtimes = self._runtimes.items()
+        changed = [lock for name, lock in runtimes if lock != self._locks.runtime(name)]
         before = [self._locks.get(lock.layer, lock.platform) for lock in done]
         new = [lock for lock, old in zip(done, before, strict=True) if lock != old]
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            list(pool.map(self._write_lock, new))
+        write_locks(self._workspace, changed, new)
         changes = tuple(map(change_of, done, before))
         return LockReport(changes=changes, locks=tuple(done))
-
-    def _write_lock(self, lock: LayerLock) -> None:
-        write_lock(lock_path(self._workspace, lock.layer, lock.platform), lock)
 
 
 def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:

@@ -58,11 +58,11 @@ class IndexSettings:
     ) -> list[dict[str, object]]:
         """The `[[index]]` tables of uv, with credentials.
 
-                        `default` is the address of uv's default index, needed if `has_default` is
-                False. Without `refresh` uv may use pages that are not older than ten
-                minutes, and metadata of any age, regardless of the index's headers. (Then
-                uv ignores its option `--refresh`.) Raises LockError as `userinfo` does, and
-        FetchError for a directory that does not exist.
+        `default` is the address of uv's default index, needed if `has_default` is False.
+        Without `refresh` uv may use pages that are not older than ten minutes, and metadata
+        of any age, regardless of the index's headers. (Then uv ignores its option
+        `--refresh`.) Raises LockError as `userinfo` does, and FetchError for a directory
+        that does not exist.
         """
         tables = [_table(index, self._address(index)) for index in self.indexes]
         if default is not None:

@@ -105,7 +105,7 @@ def lock(bench: Bench) -> list[Line]:
     warm, warm_peer = alternated(both, before=ours.forget_locks, rounds=SHORT)
     idle, idle_peer = alternated([ours.lock, lambda: peer.lock("--if-needed")], rounds=SHORT)
     note = (
-        "every layer is resolved anew: stackbuild by one resolution for each layer and platform, "
+        "every layer is resolved again: stackbuild by one resolution for each layer and platform, "
         "venvstacks by one for each layer that holds for all of its platforms at once"
     )
 

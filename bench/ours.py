@@ -73,7 +73,7 @@ class Ours:
         return self._run("publish", "--platform", "host", *words, watch=True)
 
     def forget_locks(self) -> None:
-        """So that every layer is resolved anew; what uv has cached stays."""
+        """So that every layer is resolved again; the cache of uv stays."""
         shutil.rmtree(self.project / "layers", ignore_errors=True)
 
     def forget_uv(self) -> None:
@@ -82,11 +82,11 @@ class Ours:
             shutil.rmtree(self.cache / name, ignore_errors=True)
 
     def forget_exports(self) -> None:
-        """So that everything is published anew, out of the frame cache."""
+        """So that everything is published again, from the frame cache."""
         shutil.rmtree(self.exports, ignore_errors=True)
 
     def forget_frames(self) -> None:
-        """So that every frame is made anew; wheels and interpreters stay."""
+        """So that every frame is made again; wheels and interpreters stay."""
         self.forget_exports()
         shutil.rmtree(self.cache / "frames", ignore_errors=True)
 

@@ -78,7 +78,7 @@ class Line:
 
 
 def figure(value: float, unit: str = "") -> str:
-    """The number with as many places as it deserves, and its unit."""
+    """The number with as many places as it needs, and its unit."""
     if abs(value) < PRECISE_BELOW:
         text = f"{value:.2f}"
     else:

@@ -51,7 +51,7 @@ def main(patterns: list[str]) -> int:
 
 
 def forget_what_new_tests_may_change() -> None:
-    """Have mutmut try again what survived, and find out anew which test reaches which function.
+    """Have mutmut try again what survived, and find out again which test reaches which function.
 
     It keeps both as they were while the list of test files stays the same.
     """

@@ -95,7 +95,7 @@ class IndexServer:
         return sum(verb == method and part in path for verb, path in self.requests)
 
     def forget(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         with self._lock:
             self.sent = 0
             self._requests.clear()

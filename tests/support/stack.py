@@ -1,7 +1,7 @@
 """The stack of this repository, published, installed and moved once for all tests.
 
 The wheels stay in the repository's own wheelhouse, so that only the first run downloads them;
-everything that is made of them is made anew in each run.
+everything that is made of them is made again in each run.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def out_of_reach(*directories: Path) -> list[str] | None:
 def copy_for_tests(to: Path) -> RealStack:
     """A copy of the stack with locks and wheels; its runtime is there or has a stand-in.
 
-    Skips the test where the wheels cannot be had.
+    Skips the test where the wheels are not available.
     """
     stack = _with_wheelhouse(RealStack(directory=copy_stack(to / "stack"), cache=to / "cache"))
     if not interpreter_archive(stack.workspace):

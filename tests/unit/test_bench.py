@@ -57,7 +57,7 @@ def test_a_comparison_needs_something_to_compare_with() -> None:
     ("value", "text"),
     [(0.254, "0.25 s"), (9.994, "9.99 s"), (12.34, "12.3 s"), (283.4, "283 s")],
 )
-def test_a_figure_has_the_places_it_deserves(value: float, text: str) -> None:
+def test_a_figure_has_the_places_it_needs(value: float, text: str) -> None:
     assert figure(value, "s") == text
 
 

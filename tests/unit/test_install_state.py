@@ -335,7 +335,7 @@ def test_a_lost_state_needs_every_manifest(generation: Path, lost: str) -> None:
     manifest.unlink()
     assert recovered_state(generation) is None
     (generation / lost).rmdir()
-    # A layer that nothing stands on is gone without a trace.
+    # A layer that no other depends on is gone without a trace.
     found = recovered_state(generation)
     assert (found is None) == (lost == "framework")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stackbuild.spec.linearize import LinearizeError, linearize
 
 Graph = list[list[int]]
-"""For each node the parents it stands on, all of them before it."""
+"""For each node the parents it depends on, all of them before it."""
 
 
 @st.composite

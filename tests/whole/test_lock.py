@@ -338,7 +338,7 @@ def test_a_versioned_layer_counts_changes_of_its_own_files(
     (project.directory / file).write_text("after = 1\n")
     wanted = {(layer, platform) for layer in changed for platform in changed[layer]}
     told = {(one.layer, str(one.platform)) for one in project.lock(check=True).stale}
-    # What stands on a layer that is stale itself is known to be stale when that is locked.
+    # A layer above one that is stale itself is known to be stale when that is locked.
     assert told == {pair for pair in wanted if file != "overlays/fw/data.txt" or pair[0] == "fw"}
     project.index.forget()
     report = project.lock()

@@ -103,7 +103,7 @@ def test_a_locked_wheel_that_is_not_here(foreign: BuildProject) -> None:
     assert text.startswith("a locked wheel that was built from source is missing\n")
     assert f"  file: {brought.name}\n" in text
     assert f"copy it from the wheelhouse of a {ELSEWHERE} machine, and add it" in text
-    # Nothing of it is needed to lock anew when something else changes.
+    # Nothing of it is needed to lock again when something else changes.
     foreign.wheel("other", "1.0")
     foreign.spec("tiny", "other", policy=FORCE, extra=BOTH)
     foreign.lock()

@@ -122,6 +122,30 @@ def test_a_skip_that_meets_nothing_is_warned_of(
         ]
 
 
+def test_a_misspelt_name_is_warned_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.wheel("numpy", "1.0")
+    project.wheel("other", "1.0")
+    layer = framework("fw", "numpy", "other; sys_platform == 'plan9'", extra=LINUX_ONLY)
+    fields = (
+        'overrides = {nunpy = "==1.0", other = "==1.0"}\n'
+        'no-deps = ["nothing-like-it", "numpy"]\n'
+        'force-source.numpi.linux-x64 = "a"\n'
+        'build-wheel.numppy.linux-x64.reason = "b"\n'
+    )
+    project.write(layer + OWN + fields)
+    for words in ((), ("--check",)):
+        assert _run(project, "lock", *words) == 0
+        err = capsys.readouterr().err.splitlines()
+        warnings = [line for line in err if "no layer has" in line]
+        assert warnings == [
+            "warning: `no-deps` names nothing-like-it, which no layer has; remove it, or correct"
+            " the name",
+            "warning: `force-source` names numpi, which no layer has; did you mean 'numpy'?",
+            "warning: `build-wheel` names numppy, which no layer has; did you mean 'numpy'?",
+            "warning: `overrides` names nunpy, which no layer has; did you mean 'numpy'?",
+        ]
+
+
 def test_a_changed_reason_renews_a_lock_without_a_new_version(project: Project) -> None:
     project.wheel("top", "1.0", requires=("cuda",))
     layer = framework("fw", "top", extra=LINUX_ONLY) + OWN

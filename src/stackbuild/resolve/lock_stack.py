@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import UsageError
 from stackbuild.lock.current import Locks, find_leftovers, find_stale, remove_leftovers
 from stackbuild.platforms import nearest
-from stackbuild.resolve.report import LockReport, change_of, describe_conflicts, unmet_skips
+from stackbuild.resolve.report import (
+    LockReport,
+    change_of,
+    describe_conflicts,
+    unknown_names,
+    unmet_skips,
+)
 from stackbuild.spec.select import left_alone, select
 
 if TYPE_CHECKING:
@@ -86,6 +92,7 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
             ),
             *describe_conflicts(report.locks),
             *unmet_skips(locks.stack, locks, report.locks),
+            *(() if report.stale else unknown_names(locks.stack, report.locks)),
         ),
     )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+from stackbuild.reading import did_you_mean
+from stackbuild.spec.select import select
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -129,6 +132,46 @@ def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tup
         for (place, name), used in met.items()
         if not used
     )
+
+
+def unknown_names(stack: Stack, current: Sequence[LayerLock]) -> tuple[str, ...]:
+    """A sentence for each distribution that a policy or index is set for and no lock names.
+
+    `current` are the locks of this run. Nothing is reported unless they are those of the
+    whole stack, since another layer or platform may have the distribution.
+    """
+    from packaging.utils import canonicalize_name
+
+    pairs = select(stack, (), ())
+    if len(current) < len(pairs):
+        return ()
+    known = {item.name for lock in current for item in lock.distributions}
+    known |= {item.name for lock in current for item in lock.inherited}
+    known |= {item.name for lock in current for item in (*lock.skipped, *lock.omitted)}
+    known |= {
+        canonicalize_name(requirement.name)
+        for layer, platform in pairs
+        for requirement in layer.requirements_on(platform)
+    }
+    named = {name: field for pair in pairs for name, field in _named(*pair)}
+    return tuple(
+        f"`{field}` names {name}, which no layer has; "
+        + (did_you_mean(name, known) or "remove it, or correct the name")
+        for name, field in sorted(named.items())
+        if name not in known
+    )
+
+
+def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, str]]:
+    policy = layer.policy(platform)
+    for field, names in (
+        ("package_indexes", layer.package_indexes),
+        ("overrides", policy.overrides),
+        ("no-deps", policy.no_deps),
+        ("force-source", policy.force_source),
+        ("build-wheel", policy.build_wheel),
+    ):
+        yield from ((name, field) for name in names)
 
 
 def _skips(layer: Layer) -> Iterator[tuple[str, Platform, Setting]]:

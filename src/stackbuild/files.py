@@ -265,6 +265,8 @@ def _flatten(top: Path) -> None:
         for directory in directories:
             directory.chmod(0o700)
             for path in list(directory.iterdir()):
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o700)  # Moving a directory changes its entry `..`.
                 path.rename(top / f".{token}.{next(numbers)}{WORK_SUFFIX}")
             directory.rmdir()
 

@@ -213,15 +213,16 @@ def test_what_was_published_before_is_current_again(small: SmallStack) -> None:
 def test_a_lost_index_is_told(small: SmallStack) -> None:
     small.publish()
     (older,) = (small.exports / "linux-x64").glob("app-*.json")
+    (base,) = (small.exports / "linux-x64").glob("base-*.json")
     small.write("launch/app.py", "print('changed')\n")
     small.lock()
     (small.exports / "index.json").unlink()
-    words = ("publish", "--layer", "app", "--platform", "linux-x64", "--spec", small.spec)
+    words = ("publish", "--layer", "app", "--only", "--platform", "linux-x64", "--spec", small.spec)
     done = stackbuild(*words, env={"STACKBUILD_CACHE_DIR": str(small.cache)})
     assert done.returncode == 0, done.stderr
     assert (
         f"warning: {small.exports}/index.json was missing, and no longer lists"
-        f" linux-x64/{older.name}; versions count from 1 again. To keep both, restore the file"
+        f" linux-x64/{older.name}, linux-x64/{base.name}; versions count from 1 again. To keep both, restore the file"
         " and publish again\n"
     ) in done.stderr
     assert (

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.errors import FetchError, LockError, UsageError
+from stackbuild.errors import FetchError, LockError, ManyLocksError, UsageError
 from stackbuild.lock.current import load_locks
-from stackbuild.lock.errors import ManyLocksError
 from stackbuild.platforms import Platform
 from tests.support.locking import (
     LINUX,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackbuild.builds import wheel_builder, wheel_rebuilder
-from stackbuild.lock.fetch import fetch
+from stackbuild.lock.wheelhouse import fetch
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.workspace import Workspace, open_workspace
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from stackbuild.resolve.report import LockReport
+    from stackbuild.resolve.lock_stack import LockReport
 
 BACKEND = '''\
 """A build backend (PEP 517) of a few lines; what a test wants of it stands in `build.py`."""

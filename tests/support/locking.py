@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.lock.model import LayerLock
-    from stackbuild.resolve.report import LockReport
+    from stackbuild.resolve.lock_stack import LockReport
     from stackbuild.spec.model import Stack
 
 RUNTIME = """

@@ -10,10 +10,15 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.compose.publish import publish
-from stackbuild.lock.current import Locks
-from stackbuild.lock.digests import content_digest, inputs_digest
+from stackbuild.lock.current import Locks, inputs_digest
 from stackbuild.lock.files import write_locks
-from stackbuild.lock.model import LayerLock, LockedDistribution, LockedFile, RuntimeLock
+from stackbuild.lock.model import (
+    LayerLock,
+    LockedDistribution,
+    LockedFile,
+    RuntimeLock,
+    content_digest,
+)
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, parse_platform
 from stackbuild.spec.model import LayerKind

@@ -16,8 +16,7 @@ from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.metadata import Metadata
-from stackbuild.resolve.request import ResolveRequest
-from stackbuild.resolve.stub_wheels import StandIn
+from stackbuild.resolve.request import ResolveRequest, StandIn
 from stackbuild.workspace import Workspace
 from tests.support.http import Page, serving
 from tests.support.locking import LINUX, MAC

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.errors import LockError
-from stackbuild.lock.digests import content_digest, contents
+from stackbuild.lock.current import contents
 from stackbuild.lock.files import (
     lock_text,
     read_lock,
@@ -37,11 +37,12 @@ from stackbuild.lock.model import (
     LockedFile,
     RuntimeLock,
     VcsSource,
+    content_digest,
 )
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.resolve.report import change_of
+from stackbuild.resolve.lock_stack import change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 from tools import policy_reference
 
-from stackbuild.lock.digests import inputs_digest
+from stackbuild.lock.current import inputs_digest
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
 from stackbuild.spec.policy import SPECIFIC, merge

@@ -14,8 +14,8 @@ from packaging.pylock import Pylock
 from stackbuild.cli.main import main
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import load_locks
-from stackbuild.lock.fetch import fetch
 from stackbuild.lock.files import read_lock
+from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from tests.support.index import IndexServer

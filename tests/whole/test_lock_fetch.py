@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import uv
 
-from stackbuild.errors import FetchError, IntegrityError
-from stackbuild.lock.errors import ManyLocksError
-from stackbuild.lock.fetch import fetch
+from stackbuild.errors import FetchError, IntegrityError, ManyLocksError
+from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from tests.support.http import Page, serving

@@ -12,7 +12,7 @@ from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, LockError
-from stackbuild.lock.fetch import fetch
+from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.resolve.git_sources import pin

@@ -22,7 +22,7 @@ import uv
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from stackbuild.resolve.stub_wheels import stand_in
+from stackbuild.resolve.request import stand_in
 from tests.support.building import make_sdist
 from tests.support.http import Status, serving
 from tests.support.index import IndexServer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import LayerLock, WheelAddition
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.report import LockReport
+    from stackbuild.resolve.lock_stack import LockReport
     from stackbuild.spec.model import CopyFiles, Layer, Settings, Stack
     from stackbuild.verify.model import VerifyReport
     from stackbuild.workspace import Workspace
@@ -159,7 +159,7 @@ class Project:
         refuse_text(layers=layers, platforms=platforms)
         from stackbuild.builds import wheel_rebuilder
         from stackbuild.lock.current import load_locks
-        from stackbuild.lock.fetch import fetch
+        from stackbuild.lock.wheelhouse import fetch
         from stackbuild.spec.select import select
 
         workspace = self._workspace()
@@ -270,7 +270,7 @@ class Project:
 
     def _describe(self, layer: Layer, locks: Locks) -> LayerDescription:
         from stackbuild.api.values import LayerDescription
-        from stackbuild.resolve.report import describe_conflicts
+        from stackbuild.resolve.lock_stack import describe_conflicts
 
         wanted = [platform for platform in layer.platforms if platform in self.platforms]
         overlays: list[tuple[Platform | None, CopyFiles]] = [(None, it) for it in layer.copy_files]

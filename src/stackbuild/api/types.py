@@ -42,7 +42,7 @@ from stackbuild.lock.model import (
     WheelAddition,
 )
 from stackbuild.platforms import OsName
-from stackbuild.resolve.report import Change, ChangeState, LockReport
+from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
 from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEntry, VerifyReport
 

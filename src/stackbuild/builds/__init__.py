@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.messages import Messages
-    from stackbuild.resolve.build_orders import Builder, BuildOrder, BuiltWheel
+    from stackbuild.resolve.source_wheels import Builder, BuildOrder, BuiltWheel
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 
@@ -32,7 +32,7 @@ def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Bui
 def wheel_rebuilder(
     stack: Stack, workspace: Workspace, messages: Messages, *, index: str | None = None
 ) -> Callable[[Sequence[tuple[LockedDistribution, LayerLock]]], None]:
-    """The function that rebuilds wheels for `lock.fetch.fetch`; `index` is the default index."""
+    """The function `rebuild` of `lock.wheelhouse.fetch`; `index` is the default index."""
 
     def run(missing: Sequence[tuple[LockedDistribution, LayerLock]]) -> None:
         from stackbuild.resolve.source_wheels import rebuild

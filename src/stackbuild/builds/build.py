@@ -22,8 +22,7 @@ from stackbuild.builds.wheelfile import finish, wheel_facts
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
 from stackbuild.lock.model import Build, LockedFile, VcsSource
-from stackbuild.resolve.build_orders import BuiltWheel
-from stackbuild.resolve.source_wheels import fetch_sdist
+from stackbuild.resolve.source_wheels import BuiltWheel, fetch_sdist
 from stackbuild.runtimes.interpreters import unpacked_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.settings import PACKAGE_ROOT
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from stackbuild.builds.kept import KeptWheel
     from stackbuild.lock.model import BuildRequirement
     from stackbuild.messages import Messages
-    from stackbuild.resolve.build_orders import BuildOrder
+    from stackbuild.resolve.source_wheels import BuildOrder
     from stackbuild.runtimes.model import Interpreter
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace

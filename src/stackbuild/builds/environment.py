@@ -11,8 +11,7 @@ from stackbuild.files import EARLIEST
 from stackbuild.lock.model import BuildRequirement
 from stackbuild.processes import network_environment, uv_environment
 from stackbuild.resolve.explain import Explainer
-from stackbuild.resolve.file_sizes import Sizes
-from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.metadata import Metadata, Sizes
 from stackbuild.resolve.problems import told
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from stackbuild.builds.process import Runner
     from stackbuild.messages import Messages
-    from stackbuild.resolve.build_orders import BuildOrder
+    from stackbuild.resolve.source_wheels import BuildOrder
     from stackbuild.workspace import Workspace
 
 

@@ -32,8 +32,8 @@ from stackbuild.frames.model import FrameKind, FrameSet
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
-from stackbuild.lock.fetch import fetch, is_in_wheelhouse
 from stackbuild.lock.files import read_runtime_lock
+from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse
 from stackbuild.project.files import project_files
 from stackbuild.project.modules import module_sources
 from stackbuild.project.overlays import overlay_files

@@ -7,6 +7,7 @@ the wheelhouse, never by an address. Values that PEP 751 does not define are in
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,19 @@ import tomli
 from stackbuild.durable import sync_directory
 from stackbuild.errors import LockError
 from stackbuild.files import read_regular, work_path
-from stackbuild.lock.digests import content_digest
 from stackbuild.lock.model import (
+    Build,
+    BuildRequirement,
     Conflict,
     Inherited,
     LayerLock,
     LeftOut,
+    LockedDistribution,
+    LockedFile,
     RuntimeLock,
+    VcsSource,
+    content_digest,
 )
-from stackbuild.lock.packages import by_key, package_values, parse_packages, read_packages
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
@@ -32,11 +37,14 @@ from stackbuild.strictjson import digest_of
 from stackbuild.tomltext import fields, section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from packaging.pylock import Package, PackageSdist, PackageWheel
 
     from stackbuild.reading import Readers
     from stackbuild.workspace import Workspace
+
 
 FORMAT = 1
 _CHECKSUM = "checksum"
@@ -310,3 +318,127 @@ _NOT_ALWAYS: Readers = {
 }
 _RUNTIME: Readers = {"layer": Item.text, "python": Item.version}
 _ARCHIVE: Readers = {"url": Item.text, "sha256": Item.sha256}
+
+
+WHEELHOUSE = "../../wheelhouse/"
+"""The wheelhouse as seen from a lock."""
+
+
+def package_values(item: LockedDistribution) -> dict[str, Any]:
+    """The table of `item`."""
+    package: dict[str, Any] = {"name": str(item.name), "version": str(item.version)}
+    if isinstance(item.source, LockedFile):
+        package["sdist"] = _file(item.source)
+    package["wheels"] = [_file(item.wheel)]
+    own: dict[str, Any] = {"index": item.index} if item.index else {}
+    own |= {"vcs": _vcs(item.source)} if isinstance(item.source, VcsSource) else {}
+    own |= {"build": _build(item.build)} if item.build else {}
+    if own:
+        package["tool"] = {"stackbuild": own}
+    return package
+
+
+def _build(build: Build) -> dict[str, Any]:
+    values: dict[str, Any] = {"recipe": build.recipe}
+    if build.requirements is not None:
+        values["requirements"] = [by_key(item) for item in build.requirements]
+    lists = {"dependencies": list(build.dependencies), "extras": list(build.extras)}
+    return values | {key: value for key, value in lists.items() if value}
+
+
+def by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
+    """The fields of `item` by their keys in a lock."""
+    return {
+        key.name.replace("_", "-"): str(getattr(item, key.name)) for key in dataclasses.fields(item)
+    }
+
+
+def _file(file: LockedFile) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "path": WHEELHOUSE + file.name,
+        "size": file.size,
+        "hashes": {"sha256": file.sha256},
+    }
+
+
+def _vcs(source: VcsSource) -> dict[str, Any]:
+    optional = {"requested-revision": source.requested, "subdirectory": source.subdirectory}
+    return {"type": "git", "url": source.url, "commit-id": source.commit} | {
+        key: value for key, value in optional.items() if value is not None
+    }
+
+
+def read_packages(values: Mapping[str, Any]) -> tuple[LockedDistribution, ...]:
+    """The distributions of the lock with the contents `values`. Raises ReadError."""
+    packages = parse_packages(values)
+    return tuple(_package(item, f"packages[{number}]") for number, item in enumerate(packages))
+
+
+def parse_packages(values: Mapping[str, Any]) -> Sequence[Package]:
+    """The packages of any lock of PEP 751. Raises ReadError."""
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        return Pylock.from_dict(values).packages
+    except PylockValidationError as error:
+        message = f"is not as PEP 751 says: {error.message}"
+        raise ReadError(error.context or "", None, None, message) from None
+
+
+def _package(package: Package, place: str) -> LockedDistribution:
+    if package.version is None or len(package.wheels or ()) != 1:
+        raise ReadError(place, None, None, "has no version, or not exactly one wheel")
+    (wheel,) = package.wheels or ()
+    tool = Item(f"{place}.tool", package.tool or {"stackbuild": {}})
+    own: dict[str, Any] = tool["stackbuild"].record(dict, {}, _OWN)
+    sdist = _file_of(package.sdist, f"{place}.sdist") if package.sdist else None
+    source = own.get("vcs") or sdist
+    if (source is None) != ("build" not in own):
+        raise ReadError(place, None, None, "needs a source and how it was built, or neither")
+    return LockedDistribution(
+        name=package.name,
+        version=package.version,
+        wheel=_file_of(wheel, f"{place}.wheels[0]"),
+        source=source,
+        index=own.get("index"),
+        build=own.get("build"),
+    )
+
+
+def _file_of(file: PackageWheel | PackageSdist, place: str) -> LockedFile:
+    name = Item(f"{place}.name", file.name).text()
+    if "/" in name or "\\" in name or file.path != WHEELHOUSE + name:
+        path = Item(f"{place}.path", file.path)
+        raise path.wrong_type(f"{WHEELHOUSE} and the name of the file")
+    return LockedFile(
+        name=name,
+        size=Item(f"{place}.size", file.size).count(),
+        sha256=Item(f"{place}.hashes", file.hashes)["sha256"].sha256(),
+    )
+
+
+def _vcs_source(commit_id: str, requested_revision: str | None = None, **rest: Any) -> VcsSource:
+    del rest["type"]
+    return VcsSource(commit=commit_id, requested=requested_revision, **rest)
+
+
+_VCS: Readers = {
+    "type": lambda item: item.one_of(["git"]),
+    "url": Item.text,
+    "commit-id": Item.text,
+}
+_PINNED: Readers = {"name": Item.distribution, "version": Item.version, "sha256": Item.sha256}
+_BUILD: Readers = {
+    "requirements": records(BuildRequirement, _PINNED),
+    "dependencies": Item.strings,
+    "extras": Item.strings,
+}
+_OWN: Readers = {
+    "index": Item.text,
+    "vcs": lambda item: item.record(
+        _vcs_source, _VCS, {"requested-revision": Item.text, "subdirectory": Item.text}
+    ),
+    "build": lambda item: item.record(Build, {"recipe": Item.sha256}, _BUILD),
+}
+"""The keys of `tool.stackbuild` of a package."""

@@ -6,6 +6,7 @@ settings `index-strategy` and `exclude-newer` are applied as in uv.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,12 +14,16 @@ from threading import Lock
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlsplit
 
+from stackbuild import strictjson
+from stackbuild.files import atomic_write
 from stackbuild.messages import SILENT
+from stackbuild.reading import Item, ReadError
 from stackbuild.transport.retries import ForbiddenError, NotFoundError, UnreachableError
 from stackbuild.transport.urls import host_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from packaging.tags import Tag
     from packaging.utils import NormalizedName
@@ -180,3 +185,35 @@ def index_failure(error: FetchError) -> tuple[str, str]:
     reason = f": {details['found']}" if "found" in details else ""
     remedy = "check the address and the credentials of the index, and the network"
     return f"{error.message}{place}{reason}", details.get("to fix", remedy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """The address of a file, without credentials, and its size in bytes."""
+
+    url: str
+    size: int
+
+
+class Addresses:
+    """The entries in a directory, one file for each sha256 (hex)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, sha256: str) -> Address | None:
+        """The entry of a file, or None; a damaged entry is ignored."""
+        try:
+            entry = Item("", strictjson.read(self._path(sha256)))
+            return entry.record(Address, {"url": Item.string, "size": Item.count})
+        except (OSError, strictjson.JsonError, ReadError):
+            return None
+
+    def remember(self, sha256: str, address: Address) -> None:
+        """Save an entry."""
+        if self.get(sha256) != address:
+            entry = {"url": address.url, "size": address.size}
+            atomic_write(self._path(sha256), json.dumps(entry), durable=False)
+
+    def _path(self, sha256: str) -> Path:
+        return self._directory / sha256[:2] / f"{sha256}.json"

@@ -6,11 +6,13 @@ A `LayerLock` is `layers/<layer>/pylock.<platform>.toml` (PEP 751 with a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from stackbuild.strictjson import digest_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -73,7 +75,7 @@ class Build:
     """
 
     recipe: str
-    """sha256 (hex) of the build's inputs (`resolve.build_orders.recipe`)."""
+    """sha256 (hex) of the build's inputs (`resolve.source_wheels.recipe`)."""
     requirements: tuple[BuildRequirement, ...] | None = None
     """Sorted by name; None for a wheel that was built elsewhere and cannot be built again."""
     dependencies: tuple[str, ...] = ()
@@ -155,7 +157,7 @@ class LayerLock:
     interpreter too, and for a versioned layer `own`. Independent of time and of
     the file's formatting."""
     own: str | None = None
-    """sha256 (hex) of a versioned layer's own files (`digests.own_digest`); None for
+    """sha256 (hex) of a versioned layer's own files (`current.own_digest`); None for
     other layers."""
     interpreter: str | None = None
     """sha256 (hex) of the interpreter's archive; None for other layers, and for runtimes
@@ -187,3 +189,15 @@ class RuntimeLock:
     archives: Mapping[Platform, Download]
     from_spec: frozenset[Platform] = frozenset()
     """The address of an archive that the spec names; None for python-build-standalone's."""
+
+
+def content_digest(
+    distributions: Iterable[LockedDistribution], interpreter: str | None, own: str | None = None
+) -> str:
+    """The digest of what is installed (`LayerLock.digest`)."""
+    files = [
+        [item.name, str(item.version), item.wheel.name, item.wheel.size, item.wheel.sha256]
+        + ([asdict(item.source)] if item.source else [])
+        for item in distributions
+    ]
+    return digest_of([files, interpreter, *([own] if own else [])])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.dependencies import all_active, requested_extras
 from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.targets import all_active, requested_extras
 from stackbuild.planning.contents import Environment
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.siblings import asked_extras

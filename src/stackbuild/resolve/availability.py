@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from stackbuild.lock.dependencies import active, all_active, requested_extras
+from stackbuild.lock.targets import active, all_active, requested_extras
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

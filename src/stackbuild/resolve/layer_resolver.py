@@ -11,7 +11,7 @@ from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSou
 from stackbuild.resolve.explain import Explainer, check_tags
 from stackbuild.resolve.git_sources import Sources, plain_requirement
 from stackbuild.resolve.problems import MissingWheel, ResolveFailure
-from stackbuild.resolve.stub_wheels import StandIn
+from stackbuild.resolve.request import StandIn
 from stackbuild.resolve.uv import UnresolvableError
 
 if TYPE_CHECKING:

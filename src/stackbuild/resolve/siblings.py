@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.dependencies import active, requested_extras
 from stackbuild.lock.model import Conflict, VcsSource
+from stackbuild.lock.targets import active, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.problems import ResolveProblem
 from stackbuild.spec.policy import policy_on_chain

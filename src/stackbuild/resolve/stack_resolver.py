@@ -11,22 +11,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import StackbuildError
-from stackbuild.lock.dependencies import unknown_extras
-from stackbuild.lock.digests import content_digest, inputs_digest
-from stackbuild.lock.errors import raise_all
+from stackbuild.errors import StackbuildError, raise_all
+from stackbuild.lock.current import inputs_digest
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.indexes import index_settings
-from stackbuild.lock.model import LayerLock, LockedDistribution, RuntimeLock, VcsSource
+from stackbuild.lock.model import (
+    LayerLock,
+    LockedDistribution,
+    RuntimeLock,
+    VcsSource,
+    content_digest,
+)
 from stackbuild.lock.runtime import lock_runtime
-from stackbuild.lock.targets import target_of
+from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.resolve.explain import Explainer
-from stackbuild.resolve.file_sizes import Sizes
 from stackbuild.resolve.git_sources import Sources
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
-from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.metadata import Metadata, Sizes
 from stackbuild.resolve.problems import ResolveFailure, told
-from stackbuild.resolve.report import LockReport, change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.siblings import conflict_problem, find_conflicts, hidden, shown
 from stackbuild.resolve.source_wheels import Obtainer
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import Conflict
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.build_orders import Builder
     from stackbuild.resolve.metadata import Described
+    from stackbuild.resolve.source_wheels import Builder
     from stackbuild.resolve.uv import Uv
     from stackbuild.spec.model import Download, Layer, Stack
     from stackbuild.workspace import Workspace
@@ -120,8 +122,8 @@ class StackResolver:
         self._warnings: dict[str, None] = {}
         self._notes: dict[str, None] = {}
 
-    def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> LockReport:
-        """Resolve, then write all locks, or report the problems."""
+    def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[LayerLock, ...]:
+        """The current locks of `pairs`, written unless there are problems."""
         self._lock_runtimes(pairs)
         outcomes = self._resolve_all(pairs)
         failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ResolveFailure)]
@@ -134,8 +136,13 @@ class StackResolver:
             self._messages.note(text)
         for text in self._warnings:
             self._messages.warn(text)
-        done = [outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock)]
-        return self._write(done)
+        done = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock))
+        write_locks(
+            self._workspace,
+            [lock for name, lock in self._runtimes.items() if lock != self._locks.runtime(name)],
+            [lock for lock in done if lock != self._locks.get(lock.layer, lock.platform)],
+        )
+        return done
 
     def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
         errors: list[StackbuildError] = []
@@ -359,15 +366,6 @@ class StackResolver:
             return None
         archive = self._runtimes[layer.name].archives.get(platform)
         return archive.sha256 if archive else None
-
-    def _write(self, done: Sequence[LayerLock]) -> LockReport:
-        runtimes = self._runtimes.items()
-        changed = [lock for name, lock in runtimes if lock != self._locks.runtime(name)]
-        before = [self._locks.get(lock.layer, lock.platform) for lock in done]
-        new = [lock for lock, old in zip(done, before, strict=True) if lock != old]
-        write_locks(self._workspace, changed, new)
-        changes = tuple(map(change_of, done, before))
-        return LockReport(changes=changes, locks=tuple(done))
 
 
 def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:

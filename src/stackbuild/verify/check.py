@@ -14,7 +14,7 @@ from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
 from stackbuild.lock.current import Locks
 from stackbuild.platforms import host_platform
-from stackbuild.resolve.report import describe_conflicts
+from stackbuild.resolve.lock_stack import describe_conflicts
 from stackbuild.verify import expected_failures
 from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
 from stackbuild.verify.expected_failures import merged, rules_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.dependencies import active, requested_extras
+from stackbuild.lock.targets import active, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.verify.model import Finding
 

@@ -46,7 +46,7 @@ def test_a_layer_that_is_not_published_for_the_platform(made: Publisher, root: P
         "  layer: atls\n"
         f"  expected: {host_platform()}\n"
         f"  to fix: publish it: stackbuild publish --layer atls --platform {foreign}; "
-        "or choose one of those platforms with --platform"
+        "or choose one of those platforms"
     )
     assert not root.exists()
 

@@ -868,6 +868,7 @@ def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/venvstack.toml has 1 problem\n"
         "  the file does not exist; did you mean 'venvstacks.toml'?\n"
+        "  to fix: name the file of the stack with --spec FILE\n"
     )
 
 
@@ -877,7 +878,8 @@ def test_directory_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "venvstacks.toml"
     assert capsys.readouterr().err == (
         f"error: {tmp_path} has 1 problem\n"
-        f"  this is a directory; name the file: --spec {quoted(path)}\n"
+        f"  this is a directory; name the file in it: {quoted(path)}\n"
+        "  to fix: name the file of the stack with --spec FILE\n"
     )
     # As the message says.
     assert main(["show", "--spec", str(path)]) == 0

@@ -145,8 +145,26 @@ def test_another_platform_than_the_roots(root: Path, mode: tuple[str, ...]) -> N
     assert fail(2, "verify", *mode, "--root", root, "--platform", "windows-aarch64") == (
         f"error: {root} contains layers for {host_platform()}\n"
         f"  platform: {Platform.WINDOWS_AARCH64}\n"
-        "  to fix: choose a root for that platform with --root\n"
+        "  to fix: choose a root for that platform\n"
     )
+
+
+@pytest.mark.parametrize("mode", [(), ("--installed",)])
+def test_a_root_in_place_of_a_layer(root: Path, mode: tuple[str, ...]) -> None:
+    remedy = f"stackbuild verify --root {root}"
+    assert fail(2, "verify", *mode, str(root)) == (
+        f"error: {str(root)!r} is taken as the name of a layer, and is a path\n"
+        f"  to fix: to check the layers in a root: {remedy}\n"
+    )
+    succeed("verify", "--installed", *remedy.split()[2:])
+
+
+def test_a_layer_in_place_of_a_root(root: Path) -> None:
+    assert fail(8, "repair", root / "web") == (
+        f"error: {str(root / 'web')!r} is taken as a root, and is a path in one\n"
+        f"  to fix: to repair all layers of that root: stackbuild repair {root}\n"
+    )
+    succeed("repair", root)
 
 
 @pytest.mark.parametrize("mode", [(), ("--installed",)])
@@ -160,7 +178,7 @@ def test_nothing_was_built(tmp_path: Path) -> None:
     assert fail(2, "verify", "--spec", spec) == (
         f"error: nothing was built for {host_platform()} in {tmp_path}\n"
         f"  expected: a root in {tmp_path / 'build' / host_platform()}\n"
-        "  to fix: name the root with --root, or make this one: stackbuild build\n"
+        "  to fix: name another root, or make this one: stackbuild build\n"
     )
 
 

@@ -141,12 +141,13 @@ def test_importers_only_read_and_write_files() -> None:
     assert used.isdisjoint(online)
 
 
-# What commands need besides: words, values, and the two commands of another kind.
+# What commands need besides: words, values, how a root is known, two commands of another kind.
 OF_COMMANDS = {
     "__init__",
     "api",
     "cli",
     "errors",
+    "mark",
     "messages",
     "platforms",
     "processes",

@@ -131,7 +131,7 @@ def test_an_upgrade_of_one_layer_leaves_those_below_alone(project: Project) -> N
     assert str(caught.value).splitlines() == [
         "app does not have a, so it is not upgraded there",
         "  found: a in fw",
-        "  to fix: name that layer with --layer",
+        "  to fix: name that layer",
     ]
     project.lock(layers=["app"], upgrade=True)
     for platform in ("linux-x64", "macosx-aarch64"):

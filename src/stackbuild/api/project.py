@@ -325,7 +325,7 @@ def build_root(directory: str | Path, platform: str = "host") -> Path:
         raise UsageError(
             f"nothing was built for {name} in {project}",
             expected=f"a root in {root}",
-            remedy=f"name the root with --root, or make this one: stackbuild build{words}",
+            remedy=f"name another root, or make this one: stackbuild build{words}",
         )
     return root
 

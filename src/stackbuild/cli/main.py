@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 from stackbuild import __version__
 from stackbuild.cli.interruption import TERMINATED, Terminated, interruptible
 from stackbuild.cli.output import message_text, print_message
-from stackbuild.errors import StackbuildError
+from stackbuild.errors import SpecError, StackbuildError
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             return _command(parsed.command).run(parsed)
     except StackbuildError as error:
-        return _report(error, parsed.debug, error.exit_code)
+        return _report(error, parsed.debug, error.exit_code, _with_option(error, parsed))
     except KeyboardInterrupt as error:
         code = TERMINATED if isinstance(error, Terminated) else 130
         return _report(error, parsed.debug, code, "interrupted; existing files are unchanged")
@@ -167,6 +167,14 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 def _os_error(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def _with_option(error: StackbuildError, parsed: argparse.Namespace) -> str:
+    """The text of `error`, with the option that names another spec if this one is no file."""
+    spec = getattr(parsed, "spec", None)
+    if isinstance(error, SpecError) and spec and (spec.is_dir() or not os.path.lexists(spec)):
+        return f"{error}\n  to fix: name the file of the stack with --spec FILE"
+    return str(error)
 
 
 def _report(error: BaseException, debug: bool, code: int, text: str | None = None) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from stackbuild.api import repair
+from stackbuild.api import InstallError, repair
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, path_argument
 from stackbuild.cli.output import print_answer
+from stackbuild.errors import quoted
+from stackbuild.mark import MARK
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Repair the root, and print the repairs."""
-    report = repair(arguments.root, registry=arguments.place, messages=Console())
+    root = arguments.root
+    if (root.parent / MARK).is_file() and not os.path.lexists(root / MARK):
+        raise InstallError(
+            f"{str(root)!r} is taken as a root, and is a path in one",
+            remedy=f"to repair all layers of that root: stackbuild repair {quoted(root.parent)}",
+        )
+    report = repair(root, registry=arguments.place, messages=Console())
     value = {
         "root": str(report.root),
         "generation": report.generation,

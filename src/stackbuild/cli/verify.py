@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, VerifyError, build_root, verify, verify_files
+from stackbuild.api import Project, UsageError, VerifyError, build_root, verify, verify_files
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
 from stackbuild.cli.output import print_answer
 from stackbuild.errors import quoted
+from stackbuild.mark import MARK
 
 if TYPE_CHECKING:
     import argparse
@@ -75,6 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, print the findings, and fail if there are any."""
     platform = arguments.platform
+    for word in arguments.layers:
+        _refuse_root(word)
     root = arguments.root or build_root(arguments.spec.parent, platform or "host")
     if arguments.installed:
         return _installed(arguments, root)
@@ -88,6 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
     if count := len(report.findings):
         raise VerifyError(f"{count} finding{'s' * (count != 1)}", file=root)
     return 0
+
+
+def _refuse_root(word: str) -> None:
+    """Raise UsageError if `word`, which is taken as a layer, is a directory (as for `repair`)."""
+    if "/" in word or os.sep in word or os.path.lexists(Path(word, MARK)):
+        raise UsageError(
+            f"{word!r} is taken as the name of a layer, and is a path",
+            remedy=f"to check the layers in a root: stackbuild verify --root {quoted(word)}",
+        )
 
 
 def summary(report: VerifyReport) -> Iterator[str]:

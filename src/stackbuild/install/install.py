@@ -81,7 +81,7 @@ def _store(path: Path) -> Path:
         raise UsageError(
             "the path of the store is not UTF-8",
             file=found,
-            remedy="choose another directory with --store",
+            remedy="choose another directory for the store",
         ) from None
     return found
 

@@ -96,7 +96,7 @@ class Published:
                 layer=layer,
                 expected=", ".join(sorted(platforms)),
                 remedy=f"publish it: stackbuild publish --layer {layer} "
-                f"--platform {self.platform}; or choose one of those platforms with --platform",
+                f"--platform {self.platform}; or choose one of those platforms",
             )
         return entries
 

@@ -278,7 +278,7 @@ def _names(
             raise UsageError(
                 f"{', '.join(layers)} does not have {name}, so it is not upgraded there",
                 found=f"{name} in {', '.join(sorted(known[name]))}",
-                remedy="name that layer with --layer",
+                remedy="name that layer",
             )
         guess = nearest(name, known)
         raise UsageError(

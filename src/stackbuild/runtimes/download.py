@@ -126,9 +126,10 @@ class Unreachable:
         if entry is None:
             return
         since, reason = entry
-        minutes = round((time.time() - since) / 60)
+        minutes = int((time.time() - since) / 60)
+        ago = f"{minutes} min ago" if minutes else "less than a minute ago"
         raise FetchError(
-            f"{urlsplit(url).hostname} could not be reached {minutes} min ago ({reason}), "
+            f"{urlsplit(url).hostname} could not be reached {ago} ({reason}), "
             f"and is not tried again before {round(REMEMBERED / 60)} min have passed",
             file=redact(url),
         )

@@ -101,12 +101,12 @@ def _parse(path: Path) -> dict[str, object]:
         return tomli.loads(read_regular(path).decode())
     except FileNotFoundError:
         others = [other.name for other in path.parent.glob("*.toml")]
-        hint = did_you_mean(path.name, others) or "name the stack with `--spec FILE`"
+        hint = did_you_mean(path.name, others)
         problem = Problem(place="", message="the file does not exist", hint=hint)
     except OSError as error:
         problem = Problem(place="", message=f"the file {why(error)}")
         if path.is_dir():
-            hint = f"name the file: --spec {quoted(path / 'venvstacks.toml')}"
+            hint = f"name the file in it: {quoted(path / 'venvstacks.toml')}"
             problem = Problem(place="", message="this is a directory", hint=hint)
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"

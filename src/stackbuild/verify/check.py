@@ -121,7 +121,7 @@ def check_platform(root: Root, platform: Platform | None) -> None:
         raise UsageError(
             f"{root.path} contains layers for {found}",
             platform=platform,
-            remedy="choose a root for that platform with --root",
+            remedy="choose a root for that platform",
         )
 
 

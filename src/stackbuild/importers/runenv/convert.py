@@ -82,7 +82,7 @@ def import_runenv(
         raise UsageError(
             "there is a stack already",
             file=spec,
-            remedy="give another directory with --to, or move the file away",
+            remedy="write the stack into another directory, or move the file away",
         )
     repository = read_repository(directory)
     notes = list(repository.notes)

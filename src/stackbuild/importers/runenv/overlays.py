@@ -212,7 +212,7 @@ def _put(source: Path, target: Path) -> None:
             "a file of the overlay exists already, with other contents",
             file=target,
             expected=f"a copy of {source}",
-            remedy="move it away, or give another directory with --to",
+            remedy="move it away, or write the stack into another directory",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     if not same and source.is_symlink():

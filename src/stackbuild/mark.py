@@ -40,6 +40,7 @@ class Kind(StrEnum):
     STORE = "store"
     EXPORTS = "exports"
     CACHE = "cache"
+    LAYERS = "layers"
 
 
 _ERRORS: dict[Kind, type[StackbuildError]] = {
@@ -47,18 +48,21 @@ _ERRORS: dict[Kind, type[StackbuildError]] = {
     Kind.STORE: InstallError,
     Kind.EXPORTS: ComposeError,
     Kind.CACHE: UsageError,
+    Kind.LAYERS: InstallError,
 }
 _NAMES = {
     Kind.ROOT: "a root directory",
     Kind.STORE: "a store directory",
     Kind.EXPORTS: "an exports directory",
     Kind.CACHE: "a cache directory",
+    Kind.LAYERS: "a directory of exported layers",
 }
 _ELSEWHERE = {
     Kind.ROOT: "choose another root directory",
     Kind.STORE: "choose another store: stackbuild install --store DIR",
     Kind.EXPORTS: "choose another directory: stackbuild publish --to DIR",
     Kind.CACHE: "choose another directory with STACKBUILD_CACHE_DIR",
+    Kind.LAYERS: "choose another directory: stackbuild export LAYER DIR",
 }
 """How to choose another directory of each kind."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stackbuild.api.values import BuildReport, LayerDescription, LockState
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import PublishedLayer, PublishReport
-    from stackbuild.install.report import InstallReport
+    from stackbuild.install.report import ExportReport, InstallReport
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import LayerLock, WheelAddition
     from stackbuild.messages import Messages
@@ -242,6 +242,36 @@ class Project:
         installed = self._install(published.layers, workspace, sync=sync)
         ExportDirectory(workspace.build_exports).forget_older(self._messages)
         return BuildReport(installed=installed, failures=())
+
+    def export(
+        self,
+        layers: Sequence[str],
+        directory: str | Path,
+        *,
+        platform: str = "host",
+        sync: bool = True,
+    ) -> ExportReport:
+        """Build `layers`, and copy them and the layers below them to `directory`.
+
+        As the function `export`, from this project instead of a registry. Nothing is copied where
+        a layer fails. Raises as `build` does, and InstallError for a directory with other files.
+        """
+        refuse_text(layers=layers)
+        from stackbuild.api.roots import sync_function
+        from stackbuild.install.export import export
+        from stackbuild.install.report import ExportReport
+
+        built = self.build(layers, [platform], sync=False)
+        if built.failures:
+            return ExportReport(
+                directory=Path(directory),
+                platform=parse_platform(platform),
+                layers=(),
+                copied_links=False,
+                failures=built.failures,
+            )
+        root = built.installed[0].root
+        return export(layers, root, Path(directory), self._messages, sync=sync_function(sync))
 
     def _install(
         self, layers: Sequence[PublishedLayer], workspace: Workspace, *, sync: bool

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackbuild.api.values import PackedInterpreter
+    from stackbuild.durable import Sync
     from stackbuild.install.report import (
         AvailableLayer,
         CleanReport,
+        ExportReport,
         FilesReport,
         InstalledLayer,
         InstallReport,
@@ -51,7 +53,6 @@ def install(
     that cannot be used, FetchError, IntegrityError.
     """
     refuse_text(layers=layers)
-    from stackbuild.durable import no_sync, sync_to_disk
     from stackbuild.install.install import install as install_into
     from stackbuild.registry.open import open_registry
 
@@ -62,8 +63,36 @@ def install(
         _platform(platform),
         messages,
         store=None if store is None else Path(store),
-        sync=sync_to_disk if sync else no_sync,
+        sync=sync_function(sync),
     )
+
+
+def export(
+    layers: Sequence[str],
+    directory: str | Path,
+    *,
+    registry: str | Path,
+    platform: str | None = None,
+    sync: bool = True,
+    messages: Messages = SILENT,
+) -> ExportReport:
+    """Copy `layers`, and the layers below them, from `registry` to `directory` as plain files.
+
+    The layers are side by side in `directory`, which has no generations: what an earlier export
+    left of these layers is replaced. Where the file system has no links, they become copies.
+    `platform` is this machine's by default; `sync` is as for `install`.
+
+    Raises InstallError for a directory with other files, and as `install` does.
+    """
+    refuse_text(layers=layers)
+    from tempfile import TemporaryDirectory
+
+    from stackbuild.install.export import export as export_from
+
+    with TemporaryDirectory(prefix="stackbuild-export-") as work:
+        root = Path(work) / "root"
+        install(layers, root, registry=registry, platform=platform, sync=False, messages=messages)
+        return export_from(layers, root, Path(directory), messages, sync=sync_function(sync))
 
 
 def uninstall(
@@ -208,3 +237,10 @@ def pack_interpreter(
 
 def _platform(name: str | None) -> Platform | None:
     return None if name is None else parse_platform(name)
+
+
+def sync_function(sync: bool) -> Sync:
+    """What `sync` of the functions here stands for."""
+    from stackbuild.durable import no_sync, sync_to_disk
+
+    return sync_to_disk if sync else no_sync

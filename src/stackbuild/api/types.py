@@ -20,6 +20,7 @@ from stackbuild.install.report import (
     CleanReport,
     Difference,
     DifferenceKind,
+    ExportReport,
     FilesReport,
     Freed,
     InstalledLayer,
@@ -49,12 +50,12 @@ from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEnt
 # fmt: off
 __all__ = [
     "Archive", "ArchiveFormat", "AvailableLayer", "Build", "BuildReport", "BuildRequirement",
-    "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Conflict", "CopyFiles",
-    "Counts", "Difference", "DifferenceKind", "FilesReport", "Finding", "Frame", "FrameKind",
+    "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Conflict", "CopyFiles", "Counts",
+    "Difference", "DifferenceKind", "ExportReport", "FilesReport", "Finding", "Frame", "FrameKind",
     "Freed", "IndexEntry", "Inherited", "InstallReport", "InstalledLayer", "Invocation",
-    "KnownError", "LayerDescription", "LayerFailure", "LayerKind", "LayerLock", "Layout",
-    "LeftOut", "LockReport", "LockState", "LockedDistribution", "LockedFile", "Manifest",
-    "OsName", "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer",
-    "RepairReport", "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "VcsSource",
-    "VerifyReport", "WheelAddition",
+    "KnownError", "LayerDescription", "LayerFailure", "LayerKind", "LayerLock", "Layout", "LeftOut",
+    "LockReport", "LockState", "LockedDistribution", "LockedFile", "Manifest", "OsName",
+    "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
+    "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "VcsSource", "VerifyReport",
+    "WheelAddition",
 ]

@@ -30,6 +30,7 @@ COMMANDS = {
     "wheel": "put wheels that were built elsewhere into the wheelhouse",
     "publish": "compose layers and write archives, manifests and the index",
     "build": "compose layers and install them into a local root",
+    "export": "copy layers, and the layers below them, into plain directories",
     "install": "install layers, and the layers below them, into a root",
     "run": "run a command in an installed layer",
     "list": "list what is installed in a root or published in a place",

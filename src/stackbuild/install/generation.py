@@ -81,7 +81,7 @@ def carry_over(source: Path, target: Path) -> bool:
     """
     target.mkdir()
     linker = _Linker()
-    for entry in _walk(source):
+    for entry in walk(source):
         place = f"{os.fspath(target)}/{os.path.relpath(entry.path, source)}"
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), place)  # noqa: PTH115, PTH211 - as above
@@ -92,7 +92,7 @@ def carry_over(source: Path, target: Path) -> bool:
     return linker.copying
 
 
-def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
+def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
     """Everything below `directory`, parents first, links not followed."""
     pending = [os.fspath(directory)]
     while pending:

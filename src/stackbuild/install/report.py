@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.manifest import IndexEntry, Manifest
+    from stackbuild.compose.report import LayerFailure
     from stackbuild.platforms import Platform
 
 DifferenceKind = Literal[
@@ -82,6 +83,20 @@ class InstallReport:
     """Compressed bytes of the frames that were fetched."""
     changed: bool = False
     """Whether there is a new generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """The result of an export."""
+
+    directory: Path
+    platform: Platform
+    layers: tuple[Manifest, ...]
+    """The layers that were copied, lower layers first."""
+    copied_links: bool
+    """Whether links became copies, because the file system has no links."""
+    failures: tuple[LayerFailure, ...] = ()
+    """The layers that could not be composed; then nothing was copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

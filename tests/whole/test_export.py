@@ -1,0 +1,176 @@
+"""`stackbuild export` with a real interpreter, on file systems with and without links."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.version import Version
+
+from stackbuild.platforms import host_platform
+from stackbuild.workspace import CACHE_VARIABLE
+from tests.support.handmade import execute
+from tests.support.interpreters import packable
+from tests.support.publish import publisher
+from tests.support.roots import fail, succeed
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows is tested under Wine")
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> SmallStack:
+    python = Version(str(packable().version))
+    cache = Path(os.environ[CACHE_VARIABLE])
+    stack = SmallStack(tmp_path / "project", cache, python=python.base_version)
+    stack.lock()
+    return stack
+
+
+def check_it_runs(directory: Path) -> None:
+    assert sorted(path.name for path in directory.iterdir() if path.name[0] != ".") == [
+        "app",
+        "base",
+        "cpython",
+    ]
+    python = directory / "app" / "bin" / "python"
+    assert execute(python, "-I", "-m", "app") == "app helps"
+    tool = directory / "app" / "bin" / "lib-tool"
+    assert execute(tool, PATH="/usr/bin:/bin") == f"lib {directory / 'app'}"
+
+
+def test_plain_directories_outlive_project_and_move(real: SmallStack, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = json.loads(succeed("export", "app", out, "--spec", real.spec, "--json"))
+    assert printed == {
+        "directory": str(out),
+        "platform": host_platform(),
+        "layers": {name: str(out / name) for name in ("cpython", "base", "app")},
+        "copied_links": False,
+    }
+    shutil.rmtree(real.directory / "build")
+    check_it_runs(out)
+    module = next((out / "base").rglob("lib/__init__.py"))
+    assert module.stat().st_nlink == 1
+    assert os.access(module, os.W_OK)
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    check_it_runs(moved)
+
+
+def test_a_later_export_replaces_only_its_layers(real: SmallStack, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    succeed("export", "app", out, "--spec", real.spec)
+    (out / "app" / "stale").touch()
+    (out / "note.txt").write_text("kept")
+    real.write("launch/app.py", "print('changed')\n")
+    succeed("export", "app", out, "--spec", real.spec)
+    assert execute(out / "app" / "bin" / "python", "-m", "app") == "changed"
+    assert not (out / "app" / "stale").exists()
+    assert (out / "note.txt").read_text() == "kept"
+    assert sorted(path.name for path in (out / ".stackbuild").iterdir()) == ["lock"]
+
+
+def test_from_a_registry_without_a_project(real: SmallStack, tmp_path: Path) -> None:
+    exports, out = tmp_path / "exports", tmp_path / "out"
+    succeed("publish", "--spec", real.spec, "--platform", "host", "--to", exports)
+    shutil.rmtree(real.directory)
+    assert "exported" in succeed("export", "app", out, "--from", exports)
+    check_it_runs(out)
+
+
+def test_a_failed_layer_leaves_the_former_export(real: SmallStack, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    succeed("export", "app", out, "--spec", real.spec)
+    real.wheel("app", "tool", "2.0", {"tool.py": "damaged = 1\n"})
+    real.lock()
+    for wheel in real.wheels["app"]:
+        wheel.write_bytes(wheel.read_bytes()[:-1])
+    error = fail(5, "export", "app", out, "--spec", real.spec)
+    assert "tool-2.0-py3-none-any.whl" in error
+    check_it_runs(out)
+
+
+def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
+    made = publisher(tmp_path)
+    made.stack()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").touch()
+    error = fail(8, "export", "atls", out, "--from", made.directory)
+    assert "is not empty and is not a directory of exported layers" in error
+    assert "choose another directory: stackbuild export LAYER DIR" in error
+    assert list(out.iterdir()) == [out / "mine"]
+
+
+def test_a_root_is_no_place_for_an_export(real: SmallStack) -> None:
+    root = real.directory / "build" / host_platform()
+    error = fail(8, "export", "app", root / "sub", "--spec", real.spec)
+    assert "layers cannot be exported into a root, or around one" in error
+
+
+def test_links_become_copies_where_there_are_none(
+    real: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed("build", "--spec", real.spec)
+    out = tmp_path / "out"
+
+    def without_links(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "symlink", without_links)
+    # What the build links is made already, so that only the export meets this.
+    printed = json.loads(succeed("export", "app", out, "--spec", real.spec, "--json"))
+    assert printed["copied_links"] is True
+    assert not [path for path in out.rglob("*") if path.is_symlink()]
+    check_it_runs(out)
+
+
+@pytest.mark.slow
+def test_exfat(real: SmallStack, tmp_path: Path) -> None:
+    with exfat(tmp_path / "stick") as stick:
+        printed = json.loads(succeed("export", "app", stick / "out", "--spec", real.spec, "--json"))
+        assert printed["copied_links"] is True
+        check_it_runs(stick / "out")
+        real.write("launch/app.py", "print('changed')\n")
+        succeed("export", "app", stick / "out", "--spec", real.spec)
+        assert execute(stick / "out" / "app" / "bin" / "python", "-m", "app") == "changed"
+
+
+@contextmanager
+def exfat(place: Path) -> Iterator[Path]:
+    """A mounted exFAT file system, which has no links."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("mounting exFAT needs root on Debian (packages exfat-fuse and exfatprogs)")
+    if not shutil.which("mount.exfat-fuse"):
+        run("apt-get", "install", "-y", "exfat-fuse", "exfatprogs")
+    image = place.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(1 << 30)
+    run("mkfs.exfat", image)
+    device = run("losetup", "-f", "--show", image).strip()
+    place.mkdir()
+    try:
+        run("mount.exfat-fuse", device, place)
+        try:
+            yield place
+        finally:
+            run("umount", place)
+    finally:
+        run("losetup", "-d", device)
+
+
+def run(*words: str | Path) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

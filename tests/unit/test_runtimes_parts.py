@@ -338,6 +338,13 @@ class TestElf:
             "libb.so": tmp_path / "other/libb.so",
         }
 
+    def test_find_needed_by_path(self, tmp_path: Path) -> None:
+        tree(tmp_path, "lib/libpython3.9.so.1.0")
+        by_path = "$ORIGIN/../lib/libpython3.9.so.1.0"
+        elf = Elf((by_path, "$ORIGIN/../lib/libgone.so"), ("$ORIGIN/../lib",))
+        found = find_needed(elf, tmp_path / "bin")
+        assert found == {by_path: tmp_path / "lib/libpython3.9.so.1.0"}
+
     def test_other_files_are_no_elf(self, tmp_path: Path) -> None:
         tree(tmp_path, "script", text="#!/bin/sh")
         assert read_elf(tmp_path / "script") is None

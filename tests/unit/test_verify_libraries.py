@@ -87,6 +87,30 @@ def test_elf_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -
     assert check_libraries(runtime, own, [runtime], []) == []
 
 
+@pytest.mark.parametrize(
+    ("needed", "there"),
+    [
+        ("$ORIGIN/../lib/libpython3.9.so.1.0", True),
+        ("${ORIGIN}/../lib/libpython3.9.so.1.0", True),
+        ("$ORIGIN/libpython3.9.so.1.0", False),
+        ("$ORIGIN/../../outside.so", False),
+        ("/lib/libpython3.9.so.1.0", False),
+    ],
+)
+def test_a_needed_elf_library_may_be_named_with_its_path(
+    tmp_path: Path, needed: str, there: bool
+) -> None:
+    """Interpreters of python-build-standalone 3.9 name their libpython like this."""
+    (tmp_path / "outside.so").touch()
+    files = {
+        "bin/python3.9": images.elf(needed=[needed, "libc.so.6"]),
+        "lib/libpython3.9.so.1.0": images.elf(needed=["libc.so.6"]),
+    }
+    chain, seen = deployed(tmp_path, Platform.LINUX_X64, files)
+    found = check_libraries(chain[0], seen, chain, [])
+    assert [one.expected for one in found] == ([] if there else [needed])
+
+
 FOUND_BY_DYLD = [
     *("/usr/lib/libSystem.B.dylib", "/System/Library/Frameworks/X.framework/X"),
     *("@loader_path/.dylibs/liba.dylib", "@loader_path/../own/./.dylibs/liba.dylib"),

@@ -80,12 +80,17 @@ def read_elf(path: Path) -> Elf | None:
 
 
 def find_needed(elf: Elf, origin: Path) -> dict[str, Path]:
-    """The needed libraries that the file's search paths find; `origin` is its directory."""
+    """The needed libraries that are found by search path, or by path if their name is one.
+
+    `origin` is the directory of the file (``$ORIGIN``, ld.so(8)). python-build-standalone needs
+    ``$ORIGIN/../lib/libpython3.9.so.1.0``, for example.
+    """
     found: dict[str, Path] = {}
     for name in elf.needed:
-        for item in elf.search:
-            directory = item.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(origin))
-            path = Path(os.path.normpath(directory)) / name
+        places = (name,) if "/" in name else tuple(f"{item}/{name}" for item in elf.search)
+        for place in places:
+            expanded = place.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(origin))
+            path = Path(os.path.normpath(expanded))
             if path.is_file():
                 found[name] = path
                 break

@@ -140,7 +140,7 @@ def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
             continue
         files[path] = elf
         for name, found in find_needed(elf, source.parent).items():
-            beside = f"lib/{name}"
+            beside = f"lib/{PurePosixPath(name).name}"
             if beside not in entries and not str(found.resolve()).startswith(_SYSTEM_LIBRARIES):
                 entries[beside] = Entry(source=found.resolve(), executable=True)
                 pending.append(beside)
@@ -152,7 +152,7 @@ def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
         if missing or any(not item.startswith(("$ORIGIN", "${ORIGIN}")) for item in elf.search):
             searches[search].append(_staged(entries, path, staging))
     set_search(searches)
-    needed = {name for elf in files.values() for name in elf.needed}
+    needed = {PurePosixPath(name).name for elf in files.values() for name in elf.needed}
     return needed - packed - C_LIBRARY
 
 

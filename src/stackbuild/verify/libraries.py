@@ -143,7 +143,8 @@ def neighbours(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Neighbou
 def _missing_elf(binary: Binary, file: Path, around: Neighbours) -> set[str]:
     """Search by RUNPATH, RPATH and ``$ORIGIN`` (ld.so(8)), or by name in the whole chain.
 
-    By name, because distributions may load libraries by their paths beforehand.
+    By name, because distributions may load libraries by their paths beforehand. A needed library
+    that is named with a path, such as ``$ORIGIN/../lib/libpython3.9.so.1.0``, is only there.
     """
     unknown = {
         name
@@ -152,7 +153,8 @@ def _missing_elf(binary: Binary, file: Path, around: Neighbours) -> set[str]:
     }
     if not unknown:
         return unknown
-    return unknown - find_needed(Elf(binary.needed, binary.search), file.parent).keys()
+    found = find_needed(Elf(binary.needed, binary.search), file.parent)
+    return {name for name in unknown if name not in found or not around.has(found[name])}
 
 
 def _missing_macho(binary: Binary, file: Path, around: Neighbours) -> set[str]:

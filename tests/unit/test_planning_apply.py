@@ -12,9 +12,10 @@ from packaging.version import Version
 
 from stackbuild.errors import UsageError
 from stackbuild.lock.model import LockedDistribution, LockedFile
-from stackbuild.planning.apply import changed
+from stackbuild.planning.apply import apply, changed
 from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.platforms import Platform
+from stackbuild.spec.reader import load_stack
 
 LINUX, WINDOWS = Platform.LINUX_X64, Platform.WINDOWS_X64
 
@@ -53,7 +54,9 @@ no-deps = ["six"]
 """
 
 
-def suggestion(*, skip: dict[str, dict[str, str]] | None = None) -> Suggestion:
+def suggestion(
+    *, skip: dict[str, dict[str, str]] | None = None, depends_on: tuple[str, ...] = ()
+) -> Suggestion:
     """One framework for a and b that holds six only on Linux, and one above it for a."""
 
     def locked(name: str, version: str) -> LockedDistribution:
@@ -67,7 +70,8 @@ def suggestion(*, skip: dict[str, dict[str, str]] | None = None) -> Suggestion:
         name="common",
         runtime="rt",
         applications=("a", "b"),
-        below=(),
+        depends_on=depends_on,
+        below=depends_on,
         platforms=(LINUX, WINDOWS),
         held={LINUX: {numpy.name: numpy, six.name: six}, WINDOWS: {numpy.name: numpy}},
         settings={"skip": skip} if skip else {},
@@ -76,7 +80,8 @@ def suggestion(*, skip: dict[str, dict[str, str]] | None = None) -> Suggestion:
         name="with-dask",
         runtime="rt",
         applications=("a",),
-        below=("common",),
+        depends_on=("common",),
+        below=("common", *depends_on),
         platforms=(LINUX, WINDOWS),
         held={LINUX: {dask.name: dask}, WINDOWS: {dask.name: dask}},
         fields={"package_indexes": {"dask": "ours"}},
@@ -150,3 +155,27 @@ def test_settings_may_be_dotted_keys() -> None:
             "common": {"platform-specific": {"linux-x64": {"dependencies": ["six==1.17.0"]}}}
         },
     }
+
+
+def test_existing_frameworks_come_before_those_that_depend_on_them() -> None:
+    own = '[[frameworks]]\nname = "own"\nruntime = "rt"\n'
+    text = TWO.replace('runtime = "rt"', 'frameworks = ["own"]') + own
+    data = tomllib.loads(changed(text, suggestion(depends_on=("own",)), Path()))
+    assert [(table["name"], table.get("frameworks")) for table in data["frameworks"]] == [
+        ("own", None),
+        ("common", ["own"]),
+        ("with-dask", ["common"]),
+    ]
+    assert [table["frameworks"] for table in data["applications"]] == [["with-dask"], ["common"]]
+
+
+def test_a_spec_that_would_have_problems_stays(tmp_path: Path) -> None:
+    spec = tmp_path / "venvstacks.toml"
+    spec.write_text(SPEC)
+    with pytest.raises(UsageError) as caught:
+        apply(load_stack(spec), suggestion())
+    text = str(caught.value)
+    assert "the spec would have problems with the suggested frameworks" in text
+    # The suggestion takes dask from an index that the spec does not have.
+    assert "found: frameworks[1].package_indexes.dask: " in text
+    assert spec.read_text() == SPEC

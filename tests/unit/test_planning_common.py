@@ -65,7 +65,8 @@ def locked(name: str, *, index: str | None = None, source: bool = False) -> Lock
 
 def held(*items: LockedDistribution, **more: Any) -> Held:
     nothing = {item.name: frozenset[Any]() for item in items}
-    values = {"needs": nothing, "lacks": nothing, "left_out": {}, "bare": frozenset(), **more}
+    values: dict[str, Any] = {"own": frozenset(nothing), "needs": nothing, "lacks": nothing}
+    values |= {"left_out": {}, "bare": frozenset(), **more}
     return Held(distributions={item.name: item for item in items}, **values)
 
 

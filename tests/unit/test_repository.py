@@ -141,7 +141,7 @@ def test_importers_only_read_and_write_files() -> None:
     assert used.isdisjoint(online)
 
 
-# What commands need besides: words, values, how a root is known, two commands of another kind.
+# What commands need besides: words, values, how a root is known, one command of another kind.
 OF_COMMANDS = {
     "__init__",
     "api",
@@ -154,7 +154,7 @@ OF_COMMANDS = {
     "spec.model",
     "compose.manifest",
 }
-OTHER_COMMANDS = {"import_.py", "suggest.py"}
+OTHER_COMMANDS = {"import_.py"}
 
 
 def test_commands_call_the_interface() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,32 +123,52 @@ def test_frameworks_are_suggested_applied_locked_and_installed(
     assert spec.read_text() == new
 
 
-def test_other_frameworks_are_not_replaced(
+def test_frameworks_of_the_stack_stay_below_new_ones(
     tmp_path: Path, index: IndexServer, command: Command
 ) -> None:
     spec = write_spec(tmp_path, index)
     own = '[[frameworks]]\nname = "own"\nruntime = "rt"\nrequirements = ["base"]\n\n'
     first, second = spec.read_text().split("[[applications]]", 1)
     second = second.replace('runtime = "rt"', 'frameworks = ["own"]')
+    alone = '[[applications]]\nname = "alone"\nruntime = "rt"\nrequirements = ["frame"]\n\n'
+    second = second.replace("[[tool", f"{alone}[[tool", 1)
     spec.write_text(f"{first}{own}[[applications]]{second}")
-    assert command("lock", "--spec", spec)[0] == 0
-    old = spec.read_text()
-    code, out, err = command("suggest", "--spec", spec, "--apply")
-    assert (code, out) == (2, "")
-    assert "frameworks are only written into a stack that has none" in err
-    assert "found: the frameworks own" in err
-    assert spec.read_text() == old
-    # What the message advises works.
-    spec.write_text(
-        old.replace(own, "")
-        .replace('frameworks = ["own"]', 'runtime = "rt"')
-        .replace('["frame"]', '["frame", "base"]')
-        .replace('["tool"]', '["tool", "base"]')
-    )
-    for words in (["lock"], ["suggest", "--apply"], ["lock"]):
-        code, _, err = command(*words, "--spec", spec)
-        assert code == 0, err
-    assert 'frameworks = ["common"]' in spec.read_text()
+    here = ("--spec", spec)
+    assert command("lock", *here)[0] == 0
+    code, out, err = command("suggest", *here, "--apply", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    (framework,) = report["frameworks"]
+    # `alone` has frame as well, but base from no framework.
+    assert framework["applications"] == ["plain", "tooled"]
+    assert framework["below"] == ["own"]
+    assert list(framework["distributions"].values()) == [["frame==1.0"]]
+    (row,) = report["bytes"]
+    assert row["separate"] > row["now"] > row["layers"] + 10_000
+    data = tomllib.loads(spec.read_text())
+    assert [(item["name"], item.get("frameworks")) for item in data["frameworks"]] == [
+        ("own", None),
+        ("with-frame", ["own"]),
+    ]
+    assert [item.get("frameworks") for item in data["applications"]] == [
+        ["with-frame"],
+        ["with-frame"],
+        None,
+    ]
+    assert 'frameworks = ["with-frame"]  # alone so far' in spec.read_text()
+    assert command("lock", *here)[0] == 0
+    code, out, _ = command("suggest", *here, "--json")
+    assert code == 0
+    again = json.loads(out)
+    assert again["frameworks"] == []
+    assert again["bytes"] == [{**row, "now": row["layers"]}]
+    locked = tomllib.loads((tmp_path / f"layers/tooled/pylock.{host_platform()}.toml").read_text())
+    assert [item["name"] for item in locked["packages"]] == ["tool"]
+    inherited = locked["tool"]["stackbuild"]["inherited"]
+    assert [(item["name"], item["layer"]) for item in inherited] == [
+        ("base", "own"),
+        ("frame", "with-frame"),
+    ]
 
 
 def test_an_index_that_cannot_be_asked_is_told(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import LayerLock, WheelAddition
     from stackbuild.messages import Messages
+    from stackbuild.planning.model import Suggestion
     from stackbuild.platforms import Platform
     from stackbuild.resolve.lock_stack import LockReport
     from stackbuild.spec.model import CopyFiles, Layer, Settings, Stack
@@ -179,6 +180,27 @@ class Project:
         from stackbuild.builds.add import add_wheels
 
         return add_wheels(self._stack, self._workspace(), self._messages, list(map(Path, files)))
+
+    def suggest(self) -> Suggestion:
+        """The new frameworks that minimise the total download of all applications.
+
+        The frameworks of the stack stay. Versions and sizes are those of the locks. Raises
+        LockError where a lock is missing or stale, FetchError where the metadata of a wheel is
+        not available, UsageError for a stack without applications.
+        """
+        from stackbuild.planning.suggest import suggest
+
+        return suggest(self._stack, self._workspace(), self._messages)
+
+    def apply_suggestion(self, suggestion: Suggestion) -> bool:
+        """Write the frameworks of `suggestion` into the spec; load it again afterwards.
+
+        Comments and formatting are kept. False means that the suggestion saves nothing, so that
+        the spec was not changed. Raises UsageError for a spec that cannot be changed this way.
+        """
+        from stackbuild.planning.apply import apply
+
+        return apply(self._stack, suggestion)
 
     def publish(
         self,

@@ -42,6 +42,7 @@ from stackbuild.lock.model import (
     VcsSource,
     WheelAddition,
 )
+from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.platforms import OsName
 from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
@@ -50,12 +51,13 @@ from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEnt
 # fmt: off
 __all__ = [
     "Archive", "ArchiveFormat", "AvailableLayer", "Build", "BuildReport", "BuildRequirement",
-    "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Conflict", "CopyFiles", "Counts",
-    "Difference", "DifferenceKind", "ExportReport", "FilesReport", "Finding", "Frame", "FrameKind",
-    "Freed", "IndexEntry", "Inherited", "InstallReport", "InstalledLayer", "Invocation",
-    "KnownError", "LayerDescription", "LayerFailure", "LayerKind", "LayerLock", "Layout", "LeftOut",
-    "LockReport", "LockState", "LockedDistribution", "LockedFile", "Manifest", "OsName",
-    "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
-    "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "VcsSource", "VerifyReport",
-    "WheelAddition",
+    "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Comparison", "Conflict",
+    "CopyFiles", "Counts", "Difference", "DifferenceKind", "ExportReport", "FilesReport",
+    "Finding", "Frame", "FrameKind", "Freed", "IndexEntry", "Inherited", "InstallReport",
+    "InstalledLayer", "Invocation", "KnownError", "LayerDescription", "LayerFailure",
+    "LayerKind", "LayerLock", "Layout", "LeftOut", "LockReport", "LockState",
+    "LockedDistribution", "LockedFile", "Manifest", "OsName", "PackedInterpreter",
+    "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport", "Setting", "Settings",
+    "Shipped", "StaleEntry", "StaleLock", "SuggestedFramework", "Suggestion", "VcsSource",
+    "VerifyReport", "WheelAddition",
 ]

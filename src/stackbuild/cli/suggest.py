@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stackbuild.api import Project
 from stackbuild.cli.console import Console
 from stackbuild.cli.main import add_json_argument, add_spec_argument
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.messages import size_text
-from stackbuild.planning.apply import apply
-from stackbuild.planning.suggest import suggest
-from stackbuild.spec.reader import load_stack
-from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from stackbuild.planning.model import Suggestion
-    from stackbuild.spec.model import Stack
+    from stackbuild.api.types import Suggestion
 
 EXAMPLES = """\
 The table compares the size of all layers together: with no frameworks, with
@@ -27,9 +25,10 @@ layers, as downloaded by users who unpack archives. `stackbuild install`
 downloads a distribution that is in several layers only once in any case.
 Versions and sizes are those of the locks.
 
-With --apply the frameworks are written into a spec that has none. Each of them
-requires exact versions; the applications keep their requirements. Comments and
-formatting are kept.
+Frameworks that the stack has stay. Applications that depend on the same ones
+can share a new framework, which depends on these. With --apply the new
+frameworks are written into the spec. Each of them requires exact versions; the
+applications keep their requirements. Comments and formatting are kept.
 
 Examples:
   stackbuild suggest
@@ -51,25 +50,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, and print the frameworks and sizes."""
-    stack = load_stack(arguments.spec)
-    found = suggest(stack, open_workspace(stack.directory), Console())
-    applied = apply(stack, found) if arguments.apply else None
+    project = Project.load(arguments.spec, messages=Console())
+    found = project.suggest()
+    applied = project.apply_suggestion(found) if arguments.apply else None
     if arguments.json:
-        print_json(found.as_json() | ({} if applied is None else {"applied": applied}))
+        print_json(_json(found) | ({} if applied is None else {"applied": applied}))
         return 0
     print_lines((*_frameworks(found), *_table(found)))
     if applied is not None:
-        print_lines(_outcome(stack, applied=applied))
+        print_lines(_outcome(project.spec, applied=applied))
     return 0
 
 
-def _outcome(stack: Stack, *, applied: bool) -> Iterator[str]:
+def _json(found: Suggestion) -> dict[str, object]:
+    return {
+        "frameworks": [
+            {
+                "name": item.name,
+                "applications": item.applications,
+                "below": item.below,
+                "distributions": {
+                    platform: [f"{one.name}=={one.version}" for one in held.values()]
+                    for platform, held in item.held.items()
+                },
+                "sizes": {
+                    platform: sum(one.wheel.size for one in held.values())
+                    for platform, held in item.held.items()
+                },
+            }
+            for item in found.frameworks
+        ],
+        "bytes": [asdict(row) for row in found.table],
+        "exact": found.exact,
+    }
+
+
+def _outcome(spec: Path, *, applied: bool) -> Iterator[str]:
     yield ""
     if applied:
-        yield f"written to {stack.path}"
+        yield f"written to {spec}"
         yield "next: stackbuild lock, stackbuild show"
     else:
-        yield f"nothing to apply: these frameworks save nothing; {stack.path} was not changed"
+        yield f"nothing to apply: these frameworks save nothing; {spec} was not changed"
 
 
 def _frameworks(found: Suggestion) -> Iterator[str]:

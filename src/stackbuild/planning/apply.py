@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import tomli
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import SpecError, UsageError
 from stackbuild.files import atomic_write
-from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
 from stackbuild.spec.writer import LayerText, spec_text
 
@@ -26,31 +25,32 @@ T = TypeVar("T", bound="Item")
 
 _APPLICATIONS = re.compile(r"^(?:[ \t]*#.*\n)*[ \t]*\[\[[ \t]*applications[ \t]*\]\]", re.MULTILINE)
 """The first table of an application, with the comment above it."""
+_FRAMEWORK = re.compile(r"^[ \t]*\[\[[ \t]*frameworks[ \t]*\]\]", re.MULTILINE)
+_DEPENDS_ON = ("runtime", "frameworks")
+"""An application has one of these keys."""
 
 
 def apply(stack: Stack, suggestion: Suggestion) -> bool:
     """Write the frameworks of `suggestion` into the spec of `stack`.
 
     Each framework requires exact versions. The applications keep their requirements, and depend on
-    the frameworks instead of the runtime. The result is False if the suggestion saves nothing, so
-    that the spec stays as it is. Raises UsageError if the stack has other frameworks, or if the
-    spec cannot be changed without losing its formatting.
+    the new frameworks, which depend on what the applications depended on. The result is False if
+    the suggestion saves nothing, so that the spec stays as it is. Raises UsageError if the spec
+    cannot be changed without losing its formatting, or would have problems with the frameworks.
     """
     if sum(row.now for row in suggestion.table) <= sum(row.layers for row in suggestion.table):
         return False
-    existing = [layer for layer in stack.layers.values() if layer.kind is LayerKind.FRAMEWORK]
-    if existing:
-        names = ", ".join(layer.name for layer in existing)
-        raise UsageError(
-            "frameworks are only written into a stack that has none",
-            file=stack.path,
-            found=f"the frameworks {names}",
-            remedy="make the applications use their runtime and require what the frameworks"
-            " require, remove the frameworks, run `stackbuild lock`, then apply again",
-        )
     old = stack.path.read_bytes().decode()
     new = changed(old, suggestion, stack.path)
-    load_stack(stack.path, tomli.loads(new))
+    try:
+        load_stack(stack.path, tomli.loads(new))
+    except SpecError as error:
+        raise UsageError(
+            "the spec would have problems with the suggested frameworks",
+            file=stack.path,
+            found="; ".join(map(str, error.problems)),
+            remedy="add the frameworks that `stackbuild suggest` prints by hand",
+        ) from None
     atomic_write(stack.path, new)
     return True
 
@@ -67,7 +67,7 @@ def changed(text: str, suggestion: Suggestion, path: Path) -> str:
         for framework in suggestion.frameworks
         for name in framework.applications
     }
-    tables = [_table(item, suggestion) for item in suggestion.frameworks]
+    tables = [_table(item) for item in suggestion.frameworks]
     settings = {item.name: _settings(item) for item in suggestion.frameworks}
     settings = {name: table for name, table in settings.items() if table}
     expected = _expected(tomli.loads(text), tables, settings, chains)
@@ -80,7 +80,8 @@ def changed(text: str, suggestion: Suggestion, path: Path) -> str:
     ending = "\r\n" if "\r\n" in text else "\n"
     frameworks = spec_text({"frameworks": [LayerText(fields=table) for table in tables]})
     match = _APPLICATIONS.search(found)
-    start = match.start() if match else len(found)
+    # Frameworks come after those that they depend on.
+    start = match.start() if match and not _FRAMEWORK.search(found, match.end()) else len(found)
     found = found[:start] + frameworks.replace("\n", ending) + ending + found[start:]
     below = spec_text({}, settings=settings).replace("\n", ending)
     found = f"{found.rstrip()}{ending}{ending}{below}" if below else found
@@ -92,20 +93,18 @@ def changed(text: str, suggestion: Suggestion, path: Path) -> str:
         raise UsageError(
             "the frameworks cannot be written into this spec",
             file=path,
-            expected="[[applications]] and [tool.stackbuild.layers.<name>] as tables with headers",
+            expected="[[frameworks]], [[applications]] and [tool.stackbuild.layers.<name>] as"
+            " tables with headers",
             remedy="write them so, or add the frameworks by hand",
         )
     return found
 
 
-def _table(framework: SuggestedFramework, suggestion: Suggestion) -> dict[str, Any]:
-    by_name = {item.name: item for item in suggestion.frameworks}
-    implied = {name for below in framework.below for name in by_name[below].below}
-    below = [name for name in framework.below if name not in implied]
-    stands_on = {"frameworks": below} if below else {"runtime": framework.runtime}
+def _table(framework: SuggestedFramework) -> dict[str, Any]:
+    names = list(framework.depends_on)
     return {
         "name": framework.name,
-        **stands_on,
+        **({"frameworks": names} if names else {"runtime": framework.runtime}),
         **framework.fields,
         "requirements": list(framework.requirements()[None]),
     }
@@ -121,14 +120,14 @@ def _settings(framework: SuggestedFramework) -> dict[str, Any]:
 
 
 def _on_frameworks(table: Table, names: list[str]) -> Table:
-    """A copy of `table` with `frameworks` in the place of `runtime`."""
+    """A copy of `table` with `frameworks = names` in the place of what it depends on."""
     import tomlkit
 
     found = tomlkit.table()
     for key, item in table.value.body:
         if key is None:
             found.add(cast("Whitespace | Comment", item))
-        elif key.key == "runtime":
+        elif key.key in _DEPENDS_ON:
             found.append("frameworks", _with_trivia(tomlkit.item(names), item))
         else:
             found.append(key, item)
@@ -152,11 +151,15 @@ def _expected(
     applications = []
     for table in data["applications"]:
         if names := chains.get(table["name"]):
-            rest = {key: value for key, value in table.items() if key != "runtime"}
+            rest = {key: value for key, value in table.items() if key not in _DEPENDS_ON}
             applications.append({**rest, "frameworks": names})
         else:
             applications.append(table)
-    found = {**data, "applications": applications, "frameworks": tables}
+    found = {
+        **data,
+        "applications": applications,
+        "frameworks": [*data.get("frameworks", ()), *tables],
+    }
     if settings:
         tool = dict(found.get("tool", {}))
         own = dict(tool.get("stackbuild", {}))

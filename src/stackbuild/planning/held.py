@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Held:
     """What an application imports on one platform, without the distributions of its runtime."""
 
+    own: Names
+    """The distributions in its own layer; the others are in its frameworks."""
     distributions: Mapping[NormalizedName, LockedDistribution]
     needs: Mapping[NormalizedName, Names]
     """The present distributions that each requires."""
@@ -88,6 +90,7 @@ def held_by(
     extras = requested_extras(requires, asked_extras(stack, layer, platform), environment)
     wanted = {name: _required(requires[name], extras[name], environment) for name in found}
     return Held(
+        own=frozenset(item.name for item in chain[0].distributions),
         distributions=found,
         needs={name: names & found.keys() for name, names in wanted.items()},
         lacks={name: names & left_out.keys() for name, names in wanted.items()},
@@ -108,20 +111,21 @@ def _required(
 
 
 def environment_of(application: str, held: Mapping[Platform, Held]) -> Environment:
-    """An application as the search sees it."""
-    keys = {
-        platform: {name: item.key(name, application) for name in item.distributions}
-        for platform, item in held.items()
-    }
+    """The part of an application that a new framework may hold: its own layer."""
     return Environment(
         sizes={
             platform: {
-                keys[platform][name]: found.wheel.size for name, found in item.distributions.items()
+                item.key(name, application): item.distributions[name].wheel.size
+                for name in item.own
             }
             for platform, item in held.items()
         },
+        # What the frameworks have is below a new one, too.
         needs={
-            platform: {keys[platform][name]: frozenset(names) for name, names in item.needs.items()}
+            platform: {
+                item.key(name, application): frozenset(item.needs[name] & item.own)
+                for name in item.own
+            }
             for platform, item in held.items()
         },
         excluded={platform: frozenset(item.left_out) for platform, item in held.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestedFramework:
-    """A framework that the stack does not have yet."""
+    """A new framework. Those that the stack has stay below it."""
 
     name: str
     runtime: str
     applications: tuple[str, ...]
     """The applications that depend on it, in the order of the spec."""
+    depends_on: tuple[str, ...]
+    """The frameworks that it names; empty if it depends on the runtime directly."""
     below: tuple[str, ...]
     """All frameworks below it, nearest first."""
     platforms: tuple[Platform, ...]
     held: Mapping[Platform, Mapping[NormalizedName, LockedDistribution]]
     """The distributions in it."""
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     """Fields of its `[[frameworks]]` table that it has in common with its applications."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     """`[tool.stackbuild.layers.<name>]`, except for requirements of one platform."""
 
     def requirements(self) -> dict[Platform | None, tuple[str, ...]]:
@@ -55,7 +57,7 @@ class Comparison:
     separate: int
     """With no frameworks."""
     layers: int
-    """With the suggested frameworks."""
+    """With the suggested frameworks and those that the stack has."""
     now: int
     """With the frameworks that the stack has."""
 
@@ -68,41 +70,10 @@ class Suggestion:
     """Lower ones first."""
     table: tuple[Comparison, ...]
     exact: bool
-    """Whether no other frameworks would save more."""
+    """Whether no other new frameworks would save more."""
 
     def chain(self, application: str) -> tuple[str, ...]:
-        """The frameworks that `application` names: those that no other of them brings along."""
+        """The frameworks that `application` then names; empty if nothing changes for it."""
         found = [item for item in reversed(self.frameworks) if application in item.applications]
         implied = {name for item in found for name in item.below}
         return tuple(item.name for item in found if item.name not in implied)
-
-    def as_json(self) -> dict[str, Any]:
-        """For a script."""
-        return {
-            "frameworks": [
-                {
-                    "name": item.name,
-                    "applications": list(item.applications),
-                    "below": list(item.below),
-                    "distributions": {
-                        str(platform): [f"{d.name}=={d.version}" for d in held.values()]
-                        for platform, held in item.held.items()
-                    },
-                    "sizes": {
-                        str(platform): sum(d.wheel.size for d in held.values())
-                        for platform, held in item.held.items()
-                    },
-                }
-                for item in self.frameworks
-            ],
-            "bytes": [
-                {
-                    "platform": str(row.platform),
-                    "separate": row.separate,
-                    "layers": row.layers,
-                    "now": row.now,
-                }
-                for row in self.table
-            ],
-            "exact": self.exact,
-        }

@@ -11,9 +11,10 @@ from stackbuild.planning.common import common_fields, common_settings
 from stackbuild.planning.contents import name_of
 from stackbuild.planning.held import chain_locks, environment_of, held_by
 from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
-from stackbuild.planning.search import choose_frameworks
+from stackbuild.planning.search import LONGEST_CHAIN, choose_frameworks
 from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.uv import Uv
+from stackbuild.spec.linearize import linearize
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ LAYER_BYTES = 4_000
 
 
 def suggest(stack: Stack, workspace: Workspace, messages: Messages) -> Suggestion:
-    """The frameworks that minimise the total download of all applications of `stack`.
+    """The new frameworks that minimise the total download of all applications of `stack`.
 
+    The frameworks of the stack stay. Applications that depend on the same ones can share a new
+    framework, which depends on these and holds distributions of the applications' own layers.
     Versions and sizes are those of the locks. What each distribution requires is read from the
     metadata of its wheel. Raises UsageError for a stack without applications, LockError if a lock
     is missing or stale, and FetchError if the metadata of a wheel is not available.
@@ -54,43 +57,53 @@ def suggest(stack: Stack, workspace: Workspace, messages: Messages) -> Suggestio
             task.advance(1)
     frameworks: list[SuggestedFramework] = []
     choices = []
-    # The frameworks of the stack would be replaced.
-    taken = {
-        item.name.lower() for item in stack.layers.values() if item.kind is not LayerKind.FRAMEWORK
-    }
-    for runtime in dict.fromkeys(layer.runtime for layer in layers):
-        group = {layer.name: held[layer.name] for layer in layers if layer.runtime == runtime}
+    taken = {name.lower() for name in stack.layers}
+    for lower in dict.fromkeys(layer.lower for layer in layers):
+        group = {layer.name: held[layer.name] for layer in layers if layer.lower == lower}
         environments = {name: environment_of(name, item) for name, item in group.items()}
-        choice = choose_frameworks(environments, layer_bytes=LAYER_BYTES)
+        # The last of `lower` is the runtime.
+        free = max(0, LONGEST_CHAIN - len(lower) + 1)
+        choice = choose_frameworks(environments, longest_chain=free, layer_bytes=LAYER_BYTES)
         choices.append(choice)
-        frameworks += _frameworks(stack, runtime, choice, group, taken)
+        frameworks += _frameworks(stack, choice, group, taken)
     return Suggestion(
         frameworks=tuple(frameworks),
-        table=_table(choices, _bytes_now(stack, pairs, locks)),
+        table=_table(choices, _bytes_separate(held), _bytes_now(stack, pairs, locks)),
         exact=all(choice.exact for choice in choices),
     )
 
 
 def _frameworks(
-    stack: Stack, runtime: str, choice: Choice, held: Applications, taken: set[str]
+    stack: Stack, choice: Choice, held: Applications, taken: set[str]
 ) -> list[SuggestedFramework]:
+    """The frameworks of `choice` for `held`, applications that depend on the same layers."""
+    first = stack.layers[next(iter(held))]
+    runtime = stack.layers[first.runtime]
+    beside = {
+        layer.name
+        for layer in stack.layers.values()
+        if layer.kind is LayerKind.APPLICATION and layer.runtime == runtime.name
+    }
     found: list[SuggestedFramework] = []
     for framework in choice.frameworks:
         members = {name: held[name] for name in held if name in framework.environments}
         contents = _contents(framework, members)
         made = {platform for name in members for platform in stack.layers[name].platforms}
         layers = [stack.layers[name] for name in members]
-        everyone = len(members) == len(held)
         fields = common_fields(stack, layers, contents)
-        platforms = tuple(p for p in stack.layers[runtime].platforms if p in made)
-        if platforms != stack.layers[runtime].platforms:
+        platforms = tuple(p for p in runtime.platforms if p in made)
+        if platforms != runtime.platforms:
             fields["platforms"] = [platform.venvstacks_name for platform in platforms]
+        new = [found[position] for position in framework.below]
+        implied = {name for item in new for name in item.below}
+        direct = tuple(item.name for item in new if item.name not in implied)
         found.append(
             SuggestedFramework(
-                name=_free_name(layers, contents, taken, everyone=everyone),
-                runtime=runtime,
+                name=_free_name(layers, contents, taken, everyone=members.keys() == beside),
+                runtime=runtime.name,
                 applications=tuple(members),
-                below=tuple(found[position].name for position in framework.below),
+                depends_on=direct or _named(stack, first.frameworks),
+                below=(*(item.name for item in new), *first.frameworks),
                 platforms=platforms,
                 held=contents,
                 fields=fields,
@@ -98,6 +111,14 @@ def _frameworks(
             )
         )
     return found
+
+
+def _named(stack: Stack, frameworks: tuple[str, ...]) -> tuple[str, ...]:
+    """What a layer has to name so that it depends on exactly `frameworks`, in their order."""
+    implied = {name for layer in frameworks for name in stack.layers[layer].frameworks}
+    upper = [name for name in frameworks if name not in implied]
+    chains = {name: (name, *stack.layers[name].frameworks) for name in frameworks}
+    return tuple(upper) if linearize(upper, chains) == frameworks else frameworks
 
 
 def _contents(framework: Framework, members: Applications) -> Contents:
@@ -136,16 +157,33 @@ def _free_name(
     return free
 
 
-def _table(choices: Sequence[Choice], now: Mapping[Platform, int]) -> tuple[Comparison, ...]:
+def _table(
+    choices: Sequence[Choice], separate: Mapping[Platform, int], now: Mapping[Platform, int]
+) -> tuple[Comparison, ...]:
     return tuple(
         Comparison(
             platform=platform,
-            separate=sum(choice.separate.get(platform, 0) for choice in choices),
-            layers=sum(choice.layered.get(platform, 0) for choice in choices),
+            separate=separate[platform],
+            layers=size
+            - sum(
+                one.separate[platform] - one.layered[platform]
+                for one in choices
+                if platform in one.separate
+            ),
             now=size,
         )
         for platform, size in sorted(now.items())
     )
+
+
+def _bytes_separate(held: Applications) -> dict[Platform, int]:
+    """The bytes of all applications, each without any framework, by platform."""
+    found: dict[Platform, int] = {}
+    for by_platform in held.values():
+        for platform, one in by_platform.items():
+            size = sum(item.wheel.size for item in one.distributions.values())
+            found[platform] = found.get(platform, 0) + size + LAYER_BYTES
+    return found
 
 
 def _bytes_now(

@@ -12,12 +12,10 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from stackbuild.errors import UsageError
-from stackbuild.importers.runenv.config import read_config
-from stackbuild.importers.runenv.convert import import_runenv, runtime_names
-from stackbuild.importers.runenv.dependencies import read_requirement
-from stackbuild.importers.runenv.jsonfile import JsonTable
-from stackbuild.importers.runenv.merge import merged
-from stackbuild.importers.runenv.model import Config, Dependency, Note, Variant
+from stackbuild.importers.runenv.config import read_config, read_requirement
+from stackbuild.importers.runenv.convert import import_runenv, nested, runtime_names
+from stackbuild.importers.runenv.jsonfile import Findings, JsonTable
+from stackbuild.importers.runenv.model import Config, Note, Variant
 from stackbuild.importers.runenv.overlays import (
     overlay_settings,
     package_root_paths,
@@ -26,10 +24,9 @@ from stackbuild.importers.runenv.overlays import (
 )
 from stackbuild.importers.runenv.registries import given, registries_of
 from stackbuild.importers.runenv.repository import layer_name, read_repository
-from stackbuild.importers.runenv.settings import nested
 from stackbuild.platforms import Platform
+from stackbuild.reading import Item
 from stackbuild.spec.reader import load_stack
-from stackbuild.spec.table import Problems
 from stackbuild.spec.writer import LayerText, spec_text
 from tests.support.runenv import package_json, write_file, write_json, write_variant
 
@@ -38,10 +35,10 @@ LINUX = Platform.LINUX_X64
 
 def config(packages: object, **others: object) -> Config:
     """A configuration that is right."""
-    problems = Problems()
-    table = JsonTable({"packages": packages, **others}, "", problems, [])
+    findings = Findings()
+    table = JsonTable({"packages": packages, **others}, "", findings)
     found = read_config(table, "config.json")
-    assert problems.found == []
+    assert findings.found == []
     return found
 
 
@@ -66,7 +63,7 @@ def texts(found: Config) -> list[str]:
     ],
 )
 def test_dependencies_are_requirements(text: str, requirement: str) -> None:
-    assert str(read_requirement(text, "", Problems())) == requirement
+    assert str(read_requirement(Item("", text))) == requirement
 
 
 def test_blank_and_repeated_dependencies_count_once() -> None:
@@ -89,7 +86,7 @@ def test_settings_of_a_build_are_pairs() -> None:
 
 
 def test_what_names_no_platform_is_noted() -> None:
-    unknown: list[Note] = []
+    findings = Findings()
     packages = {
         "skip": {"a": {"linux-x86": "x", "linux-x64": "y"}},
         "platformSpecific": {
@@ -97,10 +94,10 @@ def test_what_names_no_platform_is_noted() -> None:
             "tf": {"linux-x64": {"action": "no"}},
         },
     }
-    table = JsonTable({"packages": packages}, "", Problems(), unknown)
+    table = JsonTable({"packages": packages}, "", findings)
     found = read_config(table, "config.json")
     assert found.replaced == {("skip", "a"): {"linux-x64": "y"}}
-    assert [(note.place, note.text) for note in unknown] == [
+    assert [(note.place, note.text) for note in findings.notes] == [
         (
             "packages.platformSpecific.solaris",
             "no platform is called 'solaris', so this has no effect",
@@ -295,8 +292,8 @@ def test_registries_are_known_by_what_they_are_for() -> None:
     assert found[other].url == "https://packages.example.org/simple"
 
     def of(*texts: str) -> dict[str, str]:
-        asked = [Dependency(requirement=Requirement(text), place="") for text in texts]
-        return {name: item.name for name, item in given(asked, list(found.values())).items()}
+        chosen = given(map(Requirement, texts), list(found.values()))
+        return {name: item.name for name, item in chosen.items()}
 
     # What others may require comes from the same index.
     assert of("torch==2.7.0+cpu") == dict.fromkeys(
@@ -322,7 +319,7 @@ def test_two_registries_of_one_name_are_told_apart() -> None:
 
 def variant(directory: Path, found: Config) -> Variant:
     """A variant with this configuration, merged with an empty shared one."""
-    own = merged(Config(), found)
+    own = Config().merged(found)
     return Variant(directory=directory, name="x", python=Version("3.12.10"), own=found, config=own)
 
 
@@ -479,19 +476,19 @@ def test_links_of_an_overlay_lead_into_it_or_are_followed(tmp_path: Path) -> Non
     ],
 )
 def test_addresses_of_dependencies(text: str, kept: str | None, told: str | None) -> None:
-    unknown: list[Note] = []
-    table = JsonTable({"packages": {"dependencies": [text]}}, "", Problems(), unknown)
+    findings = Findings()
+    table = JsonTable({"packages": {"dependencies": [text]}}, "", findings)
     found = read_config(table, "config.json")
     assert texts(found) == ([kept] if kept else [])
-    assert [note.text for note in unknown] == ([told] if told else [])
+    assert [note.text for note in findings.notes] == ([told] if told else [])
 
 
 def test_an_address_of_a_registry_is_carried_over_without_its_query() -> None:
-    unknown: list[Note] = []
+    findings = Findings()
     url = "https://h/simple?token=secret"
-    table = JsonTable({"registries": {"additional": [url]}}, "", Problems(), unknown)
+    table = JsonTable({"registries": {"additional": [url]}}, "", findings)
     assert read_config(table, "config.json").registries == ("https://h/simple",)
-    (note,) = unknown
+    (note,) = findings.notes
     assert note.text == "the query of https://h/simple may hold a secret, and was left out"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from stackbuild.errors import Problem
 from stackbuild.reading import Item, ReadError, did_you_mean, shown
@@ -70,6 +70,9 @@ class Table:
     also defines its valid keys.
     """
 
+    named: ClassVar[str] = "a table"
+    """What such a value is called in messages."""
+
     def __init__(self, values: Mapping[str, object], place: str, problems: Problems) -> None:
         self.values = values
         self.place = place
@@ -88,9 +91,6 @@ class Table:
     def _get(self, key: str) -> object | None:
         self._known.add(key)
         return self.values.get(key)
-
-    def _wrong_type(self, place: str, expected: str, value: object) -> None:
-        self.problems.add(place, "wrong type", expected=expected, found=value)
 
     def missing(self, key: str, expected: str) -> None:
         """Report that a required `key` is missing."""
@@ -178,30 +178,23 @@ class Table:
                 seen.add(name)
                 yield key, name
 
-    def table(self, key: str) -> Table | None:
+    def _below(self, item: Item[object]) -> Self:
+        return type(self)(item.table(self.named), item.place, self.problems)
+
+    def table(self, key: str) -> Self | None:
         """The table below `key`, or None."""
-        value = self._get(key)
-        if value is None:
-            return None
-        return self._as_table(self.place_of(key), value)
+        return self._take(key, self._below)
 
-    def part(self, key: str) -> Table:
+    def part(self, key: str) -> Self:
         """The table below `key`; an empty one if there is none."""
-        return self.table(key) or Table({}, self.place_of(key), self.problems)
+        return self.table(key) or type(self)({}, self.place_of(key), self.problems)
 
-    def _as_table(self, place: str, value: object) -> Table | None:
-        if isinstance(value, dict):
-            return Table(value, place, self.problems)
-        self._wrong_type(place, "a table", value)
-        return None
-
-    def tables(self, key: str) -> list[Table]:
+    def tables(self, key: str) -> list[Self]:
         """The tables of an array of tables."""
-        items = self.array(key, "an array of tables") or []
-        found = (self._as_table(item.place, item.value) for item in items)
-        return [table for table in found if table is not None]
+        items = self.array(key, "an array of tables") or ()
+        return [item.value for item in self._each(items, self._below)]
 
-    def subtables(self) -> Iterator[tuple[str, Table]]:
+    def subtables(self) -> Iterator[tuple[str, Self]]:
         """All keys of this table with their values, which must be tables."""
         for key in self.values:
             table = self.table(key)
@@ -222,12 +215,14 @@ class Table:
         if key in self.values:
             self.problems.add(self.place_of(key), message, hint=hint)
 
+    def unread(self) -> list[str]:
+        """The keys that were not read."""
+        return [key for key in self.values if key not in self._known | self._silent]
+
     def done(self) -> None:
         """Report the keys that were not read."""
         valid = sorted(self._known)
-        for key in self.values:
-            if key in self._known or key in self._silent:
-                continue
+        for key in self.unread():
             hint = did_you_mean(key, valid)
             self.problems.add(
                 self.place_of(key),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stackbuild.importers.runenv.dependencies import read_dependencies, read_requirement
-from stackbuild.importers.runenv.model import Config, Copy
+from stackbuild.importers.runenv.model import Config, Copy, Dependency
 from stackbuild.platforms import Platform
-from stackbuild.reading import Item
-from stackbuild.spec.values import as_distribution, as_specifier
+from stackbuild.reading import Item, ReadError, redacted
+from stackbuild.spec.values import as_distribution, as_requirement, as_specifier
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from stackbuild.importers.runenv.jsonfile import JsonTable
-    from stackbuild.importers.runenv.model import Dependency, Keys
+    from stackbuild.importers.runenv.model import Keys
 
 _PLATFORMS = {str(platform): platform for platform in Platform}
 _ACTIONS = {"skip": "skip", "forceSource": "force-source"}
@@ -30,6 +32,7 @@ _RESOLUTION_LISTS = {
 _BUILD_FLAGS = {"enableLogging": "logging", "parallelDownloads": "parallel-downloads"}
 _LONGEST_BUILD = 7 * 24 * 3600
 _REASON = "as in the older configuration"
+_USER = re.compile(r"(?<=://)(?P<user>[^/@]*)@")
 
 
 def read_config(table: JsonTable, file: str) -> Config:
@@ -37,13 +40,13 @@ def read_config(table: JsonTable, file: str) -> Config:
     packages, registries, build = map(table.part, ("packages", "registries", "build"))
     specific = packages.part("platformSpecific")
     dependencies: dict[Platform | None, tuple[Dependency, ...]]
-    dependencies = {None: read_dependencies(packages, "dependencies", file)}
+    dependencies = {None: read_dependencies(packages, file)}
     copies: dict[Platform | None, tuple[Copy, ...]] = {None: _copies(packages, file)}
     replaced: dict[Keys, Any] = {}
     joined = _resolution(packages.part("resolution"), ())
-    for key, entry in specific.objects():
+    for key, entry in specific.subtables():
         if key in _PLATFORMS:
-            dependencies[_PLATFORMS[key]] = read_dependencies(entry, "dependencies", file)
+            dependencies[_PLATFORMS[key]] = read_dependencies(entry, file)
             copies[_PLATFORMS[key]] = _copies(entry, file)
             joined |= _resolution(entry.part("resolution"), ("platform-specific", key))
             entry.done()
@@ -99,7 +102,7 @@ def _read_by_package(
     replaced: dict[Keys, Any],
 ) -> None:
     """Add the entries of a field that names packages, then platforms."""
-    for key, entry in table.objects():
+    for key, entry in table.subtables():
         name = _distribution(key, table)
         values = {word: value for word in _by_platform(entry) if (value := read(entry, word))}
         if name:
@@ -111,14 +114,12 @@ def _reason(entry: JsonTable, platform: str) -> str | None:
 
 
 def _build_wheel(entry: JsonTable, platform: str) -> dict[str, Any] | None:
-    table = entry.object(platform)
+    table = entry.table(platform)
     if table is None:
         return None
-    items = table.texts("buildRequires") or ()
-    requires = [read_requirement(item.value.strip(), item.place, table.problems) for item in items]
     found = {
         "reason": table.text("reason") or _REASON,
-        "build-requires": [str(requirement) for requirement in requires if requirement],
+        "build-requires": [str(it.value) for it in table.words("buildRequires", read_requirement)],
         "config-settings": _config_settings(table),
     }
     table.done()
@@ -150,9 +151,9 @@ def _names(table: JsonTable, key: str) -> list[str]:
 def _overrides(table: JsonTable) -> dict[NormalizedName, str]:
     found = {}
     for key in table.values:
-        name, text = _distribution(key, table), table.text(key)
-        if name and text and table.checked(Item(table.place_of(key), text), as_specifier):
-            found[name] = text
+        name, is_valid = _distribution(key, table), table.word(key, as_specifier)
+        if name and is_valid:
+            found[name] = str(table.values[key])
     return found
 
 
@@ -191,11 +192,11 @@ def _registries(table: JsonTable) -> tuple[str, ...]:
         found += [item.value for item in table.texts("default") or ()]
     found += [item.value for item in table.texts("additional") or ()]
     plain = {text.strip(): text.partition("?")[0].strip() for text in found if text}
-    for text, address in plain.items():
-        if text != address:
+    for url, address in plain.items():
+        if url != address:
             shown = without_credentials(address)
-            told = f"the query of {shown} may hold a secret, and was left out"
-            table.add_note("question", table.place, told)
+            text = f"the query of {shown} may hold a secret, and was left out"
+            table.add_note("question", table.place, text)
     return tuple(dict.fromkeys(plain.values()))
 
 
@@ -203,7 +204,7 @@ def _read_actions(package: str, table: JsonTable, replaced: dict[Keys, Any]) -> 
     """`platformSpecific.<package>.<platform>.action` of the oldest files."""
     name = table.checked(Item(table.place, package), as_distribution)
     for word in _by_platform(table):
-        entry = table.object(word)
+        entry = table.table(word)
         action = entry.text("action", required=True) if entry else None
         reason = (entry.text("reason") if entry else None) or _REASON
         if entry is not None:
@@ -212,3 +213,79 @@ def _read_actions(package: str, table: JsonTable, replaced: dict[Keys, Any]) -> 
             replaced.setdefault((_ACTIONS[action], name), {})[word] = reason
         elif action:
             table.note(word, f"no action is called {action!r}, so this has no effect")
+
+
+def read_dependencies(table: JsonTable, file: str) -> tuple[Dependency, ...]:
+    """The `dependencies` of `table`, which is in `file`: requirements, or git repositories.
+
+    Secrets in addresses, and addresses that a stack cannot use, are left out and noted.
+    """
+    found: dict[str, Dependency] = {}
+    for item in table.array("dependencies", "an array of strings") or ():
+        if isinstance(item.value, str) and not item.value.strip():
+            continue
+        requirement = table.checked(item, read_requirement)
+        if requirement is not None and requirement.url:
+            requirement = _usable(requirement, item.place, table)
+        if requirement is not None:
+            dependency = Dependency(requirement=requirement, place=f"{file}: {item.place}")
+            found.setdefault(str(requirement), dependency)
+    return tuple(found.values())
+
+
+def read_requirement(item: Item[Any]) -> Requirement:
+    """A requirement. A `git+` address without a name is named after its repository."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    words = text = item.string().strip()
+    if re.match(r"(git|hg|svn|bzr)\+", text):
+        address, _, fragment = text.partition("#")
+        egg = re.search(r"(?:^|&)egg=([^&]+)", fragment)
+        rest = "&".join(part for part in fragment.split("&") if part and part[:4] != "egg=")
+        path = re.sub(r"@[^@/]*$", "", address.partition("://")[2])
+        name = egg[1] if egg else path.rstrip("/").rpartition("/")[2].removesuffix(".git")
+        words = f"{name} @ {address}{f'#{rest}' if rest else ''}"
+    try:
+        return Requirement(words)
+    except InvalidRequirement as error:
+        expected = "a name and versions, such as 'numpy==2.2.6', or 'git+https://…@revision'"
+        message = f"not a requirement: {redacted(str(error).partition(chr(10))[0])}"
+        raise ReadError(item.place, text, expected, message) from None
+
+
+def _usable(requirement: Requirement, place: str, table: JsonTable) -> Requirement | None:
+    """`requirement` with an address that a stack can use. A note tells what was changed."""
+    address = requirement.url or ""
+    match = _USER.search(address)
+    if match and not (address.startswith("git+ssh:") and ":" not in match["user"]):
+        requirement.url = _USER.sub("", address)
+    with suppress(ReadError):
+        as_requirement(Item(place, str(requirement)))
+        if requirement.url != address:
+            text = f"the user in the address of {requirement.name} was left out;"
+            text += " set it up in git's credential helper or netrc"
+            table.add_note("question", place, text)
+        return requirement
+    pinned = _of_wheel(requirement, address)
+    shown = without_credentials(address.partition("?")[0])
+    what = f"is now required as {pinned}" if pinned else "was left out"
+    text = f"{requirement.name} from {shown} {what}; add its wheel with `stackbuild wheel add`"
+    table.add_note("without-counterpart", place, text)
+    return pinned
+
+
+def _of_wheel(requirement: Requirement, address: str) -> Requirement | None:
+    """The name and version that the address of a wheel tells."""
+    from urllib.parse import unquote, urlsplit
+
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        version = parse_wheel_filename(unquote(urlsplit(address).path).rpartition("/")[2])[1]
+    except InvalidWheelFilename:
+        return None
+    found = Requirement(str(requirement))
+    found.url, found.specifier = None, SpecifierSet(f"=={version}")
+    return found

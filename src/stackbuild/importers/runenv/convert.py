@@ -1,4 +1,8 @@
-"""From a repository of the kind of runenv-python-3 to a stack and a report. Offline."""
+"""From a repository of the kind of runenv-python-3 to a stack and a report. Offline.
+
+A shared entry stays in `[tool.stackbuild.shared]` if it means the same for each variant; otherwise
+each layer gets the entry that holds for it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from stackbuild.errors import UsageError
 from stackbuild.files import atomic_write
+from stackbuild.importers.runenv.model import specifier
 from stackbuild.importers.runenv.notes import config_notes
 from stackbuild.importers.runenv.overlays import overlay_settings, sources, write_overlays
-from stackbuild.importers.runenv.registries import registries_of
 from stackbuild.importers.runenv.repository import read_repository
-from stackbuild.importers.runenv.settings import (
-    index_fields,
-    layer_settings,
-    shared_settings,
-)
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.writer import LayerText, spec_text
 from stackbuild.transport.urls import without_credentials
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from stackbuild.importers.runenv.model import Keys, Note, Variant
+    from stackbuild.importers.runenv.model import Keys, Note, Repository, Variant
     from stackbuild.importers.runenv.registries import Registry
 
-    Overlays = Mapping[str, Mapping[Keys, list[dict[str, str]]]]
+    Overlays = Mapping[Keys, list[dict[str, str]]]
+    Table = dict[str, Any]
 
 SPEC = "venvstacks.toml"
 _HEADER = (
@@ -51,6 +51,8 @@ if len(sys.argv) > 1:
 else:
     code.interact()
 '''
+_BY_PLATFORM = ("skip", "force-source", "build-wheel")
+"""Fields whose entries have a table for each platform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class ImportReport:
 
     repository: Path
     spec: Path
+    """The file of the stack."""
     written: tuple[str, ...]
     """Relative to the directory of the spec; empty for a dry run."""
     environments: tuple[tuple[str, str], ...]
@@ -71,12 +74,7 @@ class ImportReport:
 def import_runenv(
     directory: Path, project: Path, *, index: str | None = None, write: bool = True
 ) -> ImportReport:
-    """Read the repository in `directory` and write the stack into `project`.
-
-    Each variant becomes one application. `index` is the address of the default package index of
-    the stack, if it is not uv's. Without `write` only the report is made. Raises UsageError, and
-    SpecError with all problems of the repository's files.
-    """
+    """Read the repository in `directory` and write the stack into `project`; see the API."""
     spec = project / SPEC
     if write and spec.exists():
         raise UsageError(
@@ -86,19 +84,16 @@ def import_runenv(
         )
     repository = read_repository(directory)
     notes = list(repository.notes)
-    configs = (repository.shared, *(variant.own for variant in repository.variants))
-    registries = registries_of(url for config in configs for url in config.registries)
     overlays = {item.name: overlay_settings(item, notes) for item in repository.variants}
-    notes += config_notes(repository, registries)
-    settings = {
-        variant.name: layer_settings(variant, repository, registries, overlays[variant.name])
-        for variant in repository.variants
-    }
+    notes += config_notes(repository)
     text = spec_text(
-        _layers(repository.variants, registries),
-        indexes=_indexes(registries.values(), index),
-        shared=shared_settings(repository, registries),
-        settings=settings,
+        _layers(repository),
+        indexes=_indexes(repository.registries.values(), index),
+        shared=shared_settings(repository),
+        settings={
+            item.name: layer_settings(item, repository, overlays[item.name])
+            for item in repository.variants
+        },
         header=_HEADER,
     )
     written = _write(project, repository.variants, overlays, text) if write else []
@@ -114,48 +109,57 @@ def import_runenv(
 
 def runtime_names(versions: Sequence[Version]) -> dict[Version, str]:
     """The runtimes' names: the minor version, or the whole version if two have the same minor."""
-    minors = [(version.major, version.minor) for version in versions]
+    minors = [version.release[:2] for version in versions]
     return {
         version: f"cpython-{version}"
-        if minors.count((version.major, version.minor)) > 1
+        if minors.count(version.release[:2]) > 1
         else f"cpython-{version.major}.{version.minor}"
         for version in versions
     }
 
 
-def _layers(
-    variants: Sequence[Variant], registries: Mapping[str, Registry]
-) -> dict[str, list[LayerText]]:
-    versions = sorted({variant.python for variant in variants}, reverse=True)
-    names = runtime_names(versions)
+def _layers(repository: Repository) -> dict[str, list[LayerText]]:
+    variants = repository.variants
+    names = runtime_names(sorted({variant.python for variant in variants}, reverse=True))
     runtimes = []
-    for version in versions:
+    for version, name in names.items():
         made = {p for variant in variants if variant.python == version for p in variant.platforms}
-        fields: dict[str, Any] = {
-            "name": names[version],
-            "python_implementation": f"cpython@{version}",
-        }
+        fields: Table = {"name": name, "python_implementation": f"cpython@{version}"}
         if not made <= set(DEFAULT_PLATFORMS):
-            wanted = [p for p in Platform if p in made or p in DEFAULT_PLATFORMS]
-            fields["platforms"] = [platform.venvstacks_name for platform in wanted]
+            fields["platforms"] = _venvstacks_names(made.union(DEFAULT_PLATFORMS))
         runtimes.append(LayerText(fields={**fields, "requirements": []}))
     applications = []
     for variant in variants:
-        fields = {
-            "name": variant.name,
-            "runtime": names[variant.python],
-            "launch_module": LAUNCH_FILE,
-        }
+        runtime = names[variant.python]
+        fields = {"name": variant.name, "runtime": runtime, "launch_module": LAUNCH_FILE}
         if variant.platforms != DEFAULT_PLATFORMS:
-            fields["platforms"] = [platform.venvstacks_name for platform in variant.platforms]
+            fields["platforms"] = _venvstacks_names(variant.platforms)
         fields["requirements"] = list(variant.dependencies()[None])
-        fields |= index_fields(variant, registries)
+        fields |= _index_fields(repository.indexes_of(variant))
         applications.append(LayerText(fields=fields, comment=variant.description))
     return {"runtimes": runtimes, "applications": applications}
 
 
-def _indexes(registries: Iterable[Registry], default: str | None) -> list[dict[str, Any]]:
-    tables: list[dict[str, Any]] = [
+def _venvstacks_names(platforms: Iterable[Platform]) -> list[str]:
+    return [platform.venvstacks_name for platform in Platform if platform in set(platforms)]
+
+
+def _index_fields(found: Mapping[str, Registry]) -> Table:
+    """`package_indexes` and `priority_indexes` of the layer whose distributions are in `found`.
+
+    What CUDA packages require of each other is known only when they are resolved, so an index
+    of NVIDIA that is used is also searched first for everything else.
+    """
+    fields: Table = {}
+    if found:
+        fields["package_indexes"] = {name: item.name for name, item in found.items()}
+    if first := dict.fromkeys(item.name for item in found.values() if item.is_nvidia):
+        fields["priority_indexes"] = list(first)
+    return fields
+
+
+def _indexes(registries: Iterable[Registry], default: str | None) -> list[Table]:
+    tables: list[Table] = [
         {"name": item.name, "url": item.url, "explicit": True} for item in registries
     ]
     if default:
@@ -163,7 +167,80 @@ def _indexes(registries: Iterable[Registry], default: str | None) -> list[dict[s
     return tables
 
 
-def _write(project: Path, variants: Sequence[Variant], overlays: Overlays, text: str) -> list[str]:
+def shared_settings(repository: Repository) -> Table:
+    """`[tool.stackbuild.shared]`."""
+    shared = repository.shared
+    overrides, kept = repository.kept_overrides(), repository.kept_entries()
+    return nested(
+        {
+            ("registries", "additional"): _used(shared.registries, repository, repository.variants),
+            **{keys: value for keys, value in shared.replaced.items() if keys in kept},
+            **shared.joined,
+            **{("overrides", name): shared.overrides[name] for name in sorted(overrides)},
+        }
+    )
+
+
+def layer_settings(variant: Variant, repository: Repository, overlays: Overlays) -> Table:
+    """`[tool.stackbuild.layers.<name>]` of a variant; `overlays` are its `copy-files`."""
+    own = [url for url in variant.config.registries if url not in repository.shared.registries]
+    kept = repository.kept_entries() - variant.own.replaced.keys()
+    overrides = variant.names() - repository.kept_overrides()
+    settings: dict[Keys, Any] = {
+        ("registries", "additional"): _used(own, repository, [variant]),
+        **{keys: value for keys, value in variant.config.replaced.items() if keys not in kept},
+        **variant.own.joined,
+        **{
+            ("overrides", name): specifier(text).removeprefix("==")
+            for name, text in variant.config.overrides.items()
+            if name in overrides
+        },
+        **{
+            ("platform-specific", platform, "dependencies"): list(items)
+            for platform, items in variant.dependencies().items()
+            if platform
+        },
+        **overlays,
+    }
+    for keys in list(settings):
+        if keys[0] in _BY_PLATFORM:
+            entry = settings[keys]
+            settings[keys] = {p: entry[p] for p in variant.platforms if p in entry}
+        elif keys[0] == "platform-specific" and keys[1] not in variant.platforms:
+            del settings[keys]
+    return nested(settings)
+
+
+def _used(urls: Iterable[str], repository: Repository, variants: Iterable[Variant]) -> list[str]:
+    """The names of the registries at `urls` that serve distributions of `variants`."""
+    used = {item for variant in variants for item in repository.indexes_of(variant).values()}
+    found = (repository.registries[url] for url in urls)
+    return list(dict.fromkeys(item.name for item in found if item in used))
+
+
+def nested(settings: Mapping[Keys, Any]) -> Table:
+    """The tables that `settings` make, without what is empty."""
+    tables: Table = {}
+    for keys, value in settings.items():
+        table = tables
+        for key in keys[:-1]:
+            table = table.setdefault(str(key), {})
+        table[str(keys[-1])] = value
+    return _without_empty(tables)
+
+
+def _without_empty(table: Mapping[str, Any]) -> Table:
+    found: Table = {}
+    for key, value in table.items():
+        kept = _without_empty(value) if isinstance(value, dict) else value
+        if kept not in ({}, []):
+            found[str(key)] = kept
+    return found
+
+
+def _write(
+    project: Path, variants: Sequence[Variant], overlays: Mapping[str, Overlays], text: str
+) -> list[str]:
     written = [SPEC]
     for variant in variants:
         paths = list(sources(variant, overlays[variant.name]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.errors import Problem
@@ -14,37 +14,24 @@ from stackbuild.reading import shown
 from stackbuild.spec.table import Problems, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from stackbuild.importers.runenv.model import NoteKind
+
+
+class Findings(Problems):
+    """The problems and notes of one file, in the order of reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[Note] = []
 
 
 class JsonTable(Table):
     """An object of a JSON file. A key that is not read becomes a note and not a problem."""
 
-    def __init__(
-        self, values: Mapping[str, object], place: str, problems: Problems, notes: list[Note]
-    ) -> None:
-        super().__init__(values, place, problems)
-        self.notes = notes
-
-    def _as_table(self, place: str, value: object) -> Table | None:
-        if isinstance(value, dict):
-            return JsonTable(value, place, self.problems, self.notes)
-        self._wrong_type(place, "an object", value)
-        return None
-
-    def object(self, key: str) -> JsonTable | None:
-        """The object at `key`, or None."""
-        return cast("JsonTable | None", self.table(key))
-
-    def part(self, key: str) -> JsonTable:
-        """The object at `key`; an empty one if there is none."""
-        return self.object(key) or JsonTable({}, self.place_of(key), self.problems, self.notes)
-
-    def objects(self) -> Iterator[tuple[str, JsonTable]]:
-        """All keys, whose values must be objects."""
-        for key, entry in self.subtables():
-            yield key, cast("JsonTable", entry)
+    problems: Findings
+    named = "an object"
 
     def pass_over(self, *keys: str) -> None:
         """Accept `keys` without reading them."""
@@ -55,16 +42,15 @@ class JsonTable(Table):
         self._known.add(key)
         self.add_note("unknown", self.place_of(key), text)
 
-    def add_note(self, kind: str, place: str, text: str) -> None:
+    def add_note(self, kind: NoteKind, place: str, text: str) -> None:
         """Add a line to the report."""
-        self.notes.append(Note(kind=kind, place=place, text=text))
+        self.problems.notes.append(Note(kind, place, text))
 
     def done(self) -> None:
         """Note the keys that were not read."""
-        for key, value in self.values.items():
-            if key not in self._known:
-                comment = key.startswith(("_", "//", "$"))
-                self.note(key, f"{'a comment' if comment else 'an unknown key'}: {shown(value)}")
+        for key in self.unread():
+            comment = "a comment" if key.startswith(("_", "//", "$")) else "an unknown key"
+            self.note(key, f"{comment}: {shown(self.values[key])}")
 
 
 class JsonFiles:
@@ -74,7 +60,11 @@ class JsonFiles:
         self.directory = directory
         self.problems: list[Problem] = []
         self.notes: list[Note] = []
-        self._open: list[tuple[str, JsonTable]] = []
+        self._read: list[tuple[str, Findings]] = []
+
+    def note(self, kind: NoteKind, place: str, text: str) -> None:
+        """Add a line to the report."""
+        self.notes.append(Note(kind, place, text))
 
     def read(self, *parts: str, required: bool = False) -> JsonTable | None:
         """The object in a file; None if there is no file, or it is damaged (a problem)."""
@@ -101,17 +91,16 @@ class JsonFiles:
             return None
         for key in doubled:
             text = f"{key!r} is written twice; the last value counts, as in the older project"
-            self.notes.append(Note(kind="unknown", place=name, text=text))
-        table = JsonTable(value, "", Problems(), [])
-        self._open.append((name, table))
-        return table
+            self.note("unknown", name, text)
+        findings = Findings()
+        self._read.append((name, findings))
+        return JsonTable(value, "", findings)
 
     def close(self) -> None:
         """Collect the problems and notes of all tables."""
-        for name, table in self._open:
-            self.problems += [
-                replace(problem, place=f"{name}: {problem.place}")
-                for problem in table.problems.found
-            ]
-            self.notes += [replace(note, place=f"{name}: {note.place}") for note in table.notes]
-        self._open.clear()
+        for name, findings in self._read:
+            for problem in findings.found:
+                self.problems.append(replace(problem, place=f"{name}: {problem.place}"))
+            for note in findings.notes:
+                self.notes.append(replace(note, place=f"{name}: {note.place}"))
+        self._read.clear()

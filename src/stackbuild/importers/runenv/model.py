@@ -1,10 +1,17 @@
-"""What an older repository says, and the notes of the import."""
+"""What an older repository says, and the notes of the import.
+
+A variant's configuration is merged with the shared one by the rules of the older project. Lists are
+joined. Entries of `skip` and similar fields are merged package by package, and the variant's entry
+replaces the shared one as a whole. A variant with dependencies of its own does not get the shared
+ones. `overrides` then replace the versions of pinned dependencies.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from stackbuild.importers.runenv.registries import given
 from stackbuild.platforms import DEFAULT_PLATFORMS
 
 if TYPE_CHECKING:
@@ -15,10 +22,35 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
+    from stackbuild.importers.runenv.registries import Registry
     from stackbuild.platforms import Platform
 
     Keys = tuple[str, ...]
     """The keys that lead to a setting in `[tool.stackbuild.layers.<name>]`."""
+
+T = TypeVar("T")
+NoteKind = Literal["became", "question", "without-counterpart", "unknown", "needless"]
+
+KINDS: dict[NoteKind, str] = {
+    "became": "converted",
+    "question": "needs a decision",
+    "without-counterpart": "has no counterpart",
+    "unknown": "unknown, not converted",
+    "needless": "has no effect",
+}
+"""The kinds of `Note`, in the order of the report, each with its heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of the report."""
+
+    kind: NoteKind
+    """What became of the field or file: ``became`` (converted), ``question`` (needs a decision),
+    ``without-counterpart``, ``unknown`` (not converted) or ``needless`` (has no effect)."""
+    place: str
+    """Its location in the repository: ``python-3.12.10-atls/config.json: packages.skip``."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +66,28 @@ class Dependency:
         from packaging.utils import canonicalize_name
 
         return canonicalize_name(self.requirement.name)
+
+    def is_overridden(self, overrides: Mapping[NormalizedName, str]) -> bool:
+        """Whether an override replaces its version: only if it is pinned or bare."""
+        text = str(self.requirement.specifier)
+        pinned = not text or text.startswith("==")
+        return self.name in overrides and self.requirement.url is None and pinned
+
+    def overridden(self, overrides: Mapping[NormalizedName, str]) -> Dependency:
+        """The dependency with the version of its override."""
+        from packaging.requirements import Requirement
+        from packaging.specifiers import SpecifierSet
+
+        if not self.is_overridden(overrides):
+            return self
+        requirement = Requirement(str(self.requirement))
+        requirement.specifier = SpecifierSet(specifier(overrides[self.name]))
+        return replace(self, requirement=requirement)
+
+
+def specifier(override: str) -> str:
+    """An override as a version specifier."""
+    return override if override[:1] in "<>=!~" else f"=={override}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +119,28 @@ class Config:
     """Settings that `[tool.stackbuild]` merges as the older project did, such as
     ``("build", "timeout")``."""
 
+    def merged(self, own: Config) -> Config:
+        """This shared configuration, merged with a variant's own; `joined` stays the variant's."""
+        overrides = {**self.overrides, **own.overrides}
+        general = own.dependencies.get(None) or self.dependencies.get(None, ())
+        return Config(
+            dependencies={
+                **_joined(self.dependencies, own.dependencies),
+                None: tuple(item.overridden(overrides) for item in general),
+            },
+            copies=_joined(self.copies, own.copies),
+            overrides=overrides,
+            registries=tuple(dict.fromkeys((*self.registries, *own.registries))),
+            replaced={**self.replaced, **own.replaced},
+            joined=own.joined,
+        )
+
+
+def _joined(
+    first: Mapping[Platform | None, tuple[T, ...]], second: Mapping[Platform | None, tuple[T, ...]]
+) -> dict[Platform | None, tuple[T, ...]]:
+    return {key: (*first.get(key, ()), *second.get(key, ())) for key in {**first, **second}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -88,20 +164,18 @@ class Variant:
 
     def dependencies(self) -> dict[Platform | None, dict[str, Dependency]]:
         """By platform, then by text: the dependencies; None for those on all its platforms."""
-        everywhere = {
-            str(item.requirement): item for item in self.config.dependencies.get(None, ())
+        found: dict[Platform | None, dict[str, Dependency]] = {
+            platform: {
+                str(item.requirement): item for item in self.config.dependencies.get(platform, ())
+            }
+            for platform in (None, *self.platforms)
         }
-        found: dict[Platform | None, dict[str, Dependency]] = {None: everywhere}
-        for platform in self.platforms:
-            own = self.config.dependencies.get(platform, ())
-            texts = {str(item.requirement): item for item in own}
-            found[platform] = {k: item for k, item in texts.items() if k not in everywhere}
         # What each platform names becomes a dependency of all platforms.
-        for text in list(found[self.platforms[0]]):
+        for text, item in found[self.platforms[0]].items():
             if all(text in found[platform] for platform in self.platforms):
-                everywhere[text] = found[self.platforms[0]][text]
-                for platform in self.platforms:
-                    del found[platform][text]
+                found[None].setdefault(text, item)
+        for platform in self.platforms:
+            found[platform] = {k: v for k, v in found[platform].items() if k not in found[None]}
         return found
 
     def asked(self) -> Iterator[Dependency]:
@@ -118,28 +192,43 @@ class Variant:
 class Repository:
     """Everything that was read."""
 
-    directory: Path
     shared: Config
     variants: tuple[Variant, ...]
+    registries: Mapping[str, Registry]
+    """The additional package indexes, by the address that was written."""
     notes: tuple[Note, ...]
 
+    def kept_entries(self) -> set[Keys]:
+        """The entries of `shared.replaced` that mean the same for each variant.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """One line of the report."""
+        A stack merges tables key by key. For a variant that replaces an entry this gives the same
+        if its own entry has all keys of the shared one.
+        """
+        return {
+            keys
+            for keys, entry in self.shared.replaced.items()
+            if all(
+                keys not in variant.own.replaced
+                or (keys[0] != "build-wheel" and entry.keys() <= variant.own.replaced[keys].keys())
+                for variant in self.variants
+            )
+        }
 
-    kind: str
-    """One of `KINDS`."""
-    place: str
-    """Its location in the repository: ``python-3.12.10-atls/config.json: packages.skip``."""
-    text: str
+    def kept_overrides(self) -> set[NormalizedName]:
+        """The shared overrides that mean the same for each variant.
 
+        In a stack an override also holds for what distributions require of each other, so it stays
+        shared only if each variant names the distribution.
+        """
+        own = {name for variant in self.variants for name in variant.own.overrides}
+        named = [variant.names() for variant in self.variants]
+        return {
+            name
+            for name in self.shared.overrides
+            if name not in own and all(name in names for names in named)
+        }
 
-KINDS = {
-    "became": "converted",
-    "question": "needs a decision",
-    "without-counterpart": "has no counterpart",
-    "unknown": "unknown, not converted",
-    "needless": "has no effect",
-}
-"""The kinds of `Note`, in the order of the report, each with its heading."""
+    def indexes_of(self, variant: Variant) -> dict[str, Registry]:
+        """Each distribution of a variant that comes from an additional index."""
+        registries = [self.registries[url] for url in variant.config.registries]
+        return given((item.requirement for item in variant.asked()), registries)

@@ -5,36 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackbuild.importers.runenv.merge import is_overridden
 from stackbuild.importers.runenv.model import Note
 from stackbuild.importers.runenv.repository import SHARED
-from stackbuild.importers.runenv.settings import given_to, kept_entries, kept_overrides
 from stackbuild.platforms import Platform
 from stackbuild.tomltext import quoted_key
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from stackbuild.importers.runenv.model import Config, Keys, Repository, Variant
-    from stackbuild.importers.runenv.registries import Registry
 
 _OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
 """The older names of the fields that name packages."""
 
 
-def config_notes(repository: Repository, registries: Mapping[str, Registry]) -> Iterator[Note]:
+def config_notes(repository: Repository) -> Iterator[Note]:
     """The notes about `shared-config.json` and each `config.json`."""
     shared = repository.shared
-    yield from _fields(
-        shared, SHARED, "[tool.stackbuild.shared]", kept_entries(repository), list(Platform)
-    )
+    kept = repository.kept_entries()
+    yield from _fields(shared, SHARED, "[tool.stackbuild.shared]", kept, list(Platform))
     if ("resolution", "strict-missing") not in shared.joined:
         text = (
             "not set: the older build left out packages that are not available, without an error."
             " Here they are an error; set strict-missing = false to leave them out"
         )
-        yield Note(kind="question", place=f"{SHARED}: packages.resolution.strictMissing", text=text)
+        yield Note("question", f"{SHARED}: packages.resolution.strictMissing", text)
     if shared.dependencies.get(None):
         text = "requirements of each variant that has no dependencies of its own"
         yield _became(SHARED, "packages.dependencies", text)
@@ -54,11 +50,15 @@ def config_notes(repository: Repository, registries: Mapping[str, Registry]) -> 
         yield from _copies(variant, table)
         yield from _overrides(variant)
         yield from _other_platforms(variant)
-    yield from _registries(repository, registries)
+    yield from _registries(repository)
 
 
 def _became(file: str, field: str, text: str) -> Note:
-    return Note(kind="became", place=f"{file}: {field}", text=text)
+    return Note("became", f"{file}: {field}", text)
+
+
+def _not_made(file: str, field: str, platforms: str) -> Note:
+    return Note("needless", f"{file}: {field}", f"the variant is not made for {platforms}")
 
 
 def _fields(
@@ -79,17 +79,12 @@ def _fields(
         if keys[0] != "platform-specific" or keys[1] in platforms:
             yield _became(file, _older_place(keys), f"{'.'.join(keys)} in {table}")
         else:
-            text = f"the variant is not made for {keys[1]}"
-            yield Note(kind="needless", place=f"{file}: {_older_place(keys)}", text=text)
-    whitelists = dict.fromkeys(
-        keys[:3] for keys in config.replaced if keys[0] == "platform-specific"
-    )
-    for keys in whitelists:
-        if keys[1] not in platforms:
-            continue
-        place = "checker/whitelists" if file == SHARED else f"checker/whitelists of {file}"
-        text = f"{'.'.join(keys)} in {table}"
-        yield Note(kind="became", place=f"{place}: {keys[1]}", text=text)
+            yield _not_made(file, _older_place(keys), keys[1])
+    specific = (keys[:3] for keys in config.replaced if keys[0] == "platform-specific")
+    place = "checker/whitelists" if file == SHARED else f"checker/whitelists of {file}"
+    for keys in dict.fromkeys(specific):
+        if keys[1] in platforms:
+            yield _became(place, keys[1], f"{'.'.join(keys)} in {table}")
 
 
 def _older_place(keys: Keys) -> str:
@@ -105,7 +100,7 @@ def _dependencies(variant: Variant) -> Iterator[Note]:
     for item in variant.asked():
         if (item.requirement.url or "").startswith("git+"):
             text = f"a requirement on a commit of {item.requirement.name}, named after its address"
-            yield Note(kind="became", place=item.place, text=text)
+            yield Note("became", item.place, text)
 
 
 def _copies(variant: Variant, table: str) -> Iterator[Note]:
@@ -117,18 +112,18 @@ def _copies(variant: Variant, table: str) -> Iterator[Note]:
 
 
 def _shared_overrides(repository: Repository) -> Iterator[Note]:
-    kept = kept_overrides(repository)
+    kept = repository.kept_overrides()
     for name, version in repository.shared.overrides.items():
         users = [variant.name for variant in repository.variants if name in variant.names()]
-        place = f"{SHARED}: packages.overrides.{name}"
+        field = f"packages.overrides.{name}"
         if name in kept:
             text = f"overrides.{name} = {version!r} in [tool.stackbuild.shared]"
-            yield Note(kind="became", place=place, text=text)
+            yield _became(SHARED, field, text)
         elif users:
             text = f"overrides.{name} in the layers {', '.join(users)}, which name it"
-            yield Note(kind="became", place=place, text=text)
+            yield _became(SHARED, field, text)
         else:
-            yield Note(kind="needless", place=place, text="no variant names this package")
+            yield Note("needless", f"{SHARED}: {field}", "no variant names this package")
 
 
 def _overrides(variant: Variant) -> Iterator[Note]:
@@ -136,18 +131,18 @@ def _overrides(variant: Variant) -> Iterator[Note]:
     for name, version in own.items():
         place = f"{variant.file}: packages.overrides.{name}"
         general = [i for i in variant.config.dependencies.get(None, ()) if i.name == name]
-        if any(is_overridden(item, own) for item in general):
+        if any(item.is_overridden(own) for item in general):
             text = f"the requirement {general[0].requirement}, and overrides.{name} = {version!r}"
-            yield Note(kind="became", place=place, text=text)
+            yield Note("became", place, text)
         elif name in variant.names():
             text = (
                 f"overrides.{name} = {version!r}, which here also replaces versions in ranges,"
                 " in dependencies of one platform, and in what other packages require"
             )
-            yield Note(kind="question", place=place, text=text)
+            yield Note("question", place, text)
         else:
             text = "it replaced the version of none of the dependencies"
-            yield Note(kind="needless", place=place, text=text)
+            yield Note("needless", place, text)
 
 
 def _other_platforms(variant: Variant) -> Iterator[Note]:
@@ -161,29 +156,27 @@ def _other_platforms(variant: Variant) -> Iterator[Note]:
             gone = [keys[1]] if keys[1] not in variant.platforms else []
             place = f"checker/whitelists/{keys[1]}: {keys[3]}"
         if gone:
-            text = f"the variant is not made for {', '.join(gone)}"
-            yield Note(kind="needless", place=f"{variant.file}: {place}", text=text)
+            yield _not_made(variant.file, place, ", ".join(gone))
     for platform in own.dependencies:
         field = f"packages.platformSpecific.{platform}.dependencies"
         if platform and platform in variant.platforms:
             yield _became(variant.file, field, f"platform-specific.{platform}.dependencies")
         elif platform:
-            text = f"the variant is not made for {platform}"
-            yield Note(kind="needless", place=f"{variant.file}: {field}", text=text)
+            yield _not_made(variant.file, field, platform)
 
 
-def _registries(repository: Repository, registries: Mapping[str, Registry]) -> Iterator[Note]:
+def _registries(repository: Repository) -> Iterator[Note]:
     users: dict[str, set[str]] = {}
     for variant in repository.variants:
-        for name, registry in given_to(variant, registries).items():
+        for name, registry in repository.indexes_of(variant).items():
             users.setdefault(registry.name, set()).add(name)
-    for url, registry in registries.items():
+    for url, registry in repository.registries.items():
         place = f"registries.additional: {registry.url}"
         if names := users.get(registry.name):
             text = f"the index {registry.name!r}, used for {', '.join(sorted(names))}"
             if registry.is_nvidia:
                 text += ", and searched first by the layers that name these"
-            yield Note(kind="became", place=place, text=text)
+            yield Note("became", place, text)
         else:
             known = registry.is_nvidia or registry.build is not None
             reason = "no requirement names what it is for" if known else "its purpose is not known"
@@ -191,8 +184,8 @@ def _registries(repository: Repository, registries: Mapping[str, Registry]) -> I
                 f"the index {registry.name!r} is not used: {reason}. Name what comes from it in"
                 f" `package_indexes` of the layers (name = {registry.name!r})"
             )
-            yield Note(kind="question", place=place, text=text)
+            yield Note("question", place, text)
         if without_credentials(url) != url:
             host = urlsplit(registry.url).hostname
             text = f"its user and password were left out; set those of {host} outside the stack"
-            yield Note(kind="question", place=place, text=text)
+            yield Note("question", place, text)

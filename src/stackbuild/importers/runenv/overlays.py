@@ -42,9 +42,9 @@ def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dic
         else:
             notes += [
                 Note(
-                    kind="needless",
-                    place=copy.place,
-                    text=f"{variant.name} is not made for {platform}",
+                    "needless",
+                    copy.place,
+                    f"{variant.name} is not made for {platform}",
                 )
                 for copy in copies
             ]
@@ -68,7 +68,7 @@ def _entries(variant: Variant, copies: Sequence[Copy], notes: list[Note]) -> lis
             found.append({"from": source, "to": target})
             notes += _left_out(variant, source, copy.place)
             continue
-        notes.append(Note(kind="question", place=copy.place, text=f"left out: {reason}"))
+        notes.append(Note("question", copy.place, f"left out: {reason}"))
     return found
 
 
@@ -77,7 +77,7 @@ def _left_out(variant: Variant, path: str, place: str) -> Iterator[Note]:
     for name, reason in _files(variant.directory, path):
         if isinstance(reason, str):
             text = f"left out: {variant.directory.name}/{name} is {reason}"
-            yield Note(kind="question", place=place, text=text)
+            yield Note("question", place, text)
 
 
 def _inside(path: str) -> str | None:
@@ -135,7 +135,7 @@ def _root_notes(variant: Variant) -> Iterator[Note]:
             yield from _left_out(variant, path, place)
             continue
         problem = f"{path} does not exist" if path else "the path leaves the variant's directory"
-        yield Note(kind="question", place=place, text=f"{{packageRoot}}: {problem}")
+        yield Note("question", place, f"{{packageRoot}}: {problem}")
 
 
 def write_overlays(variant: Variant, paths: Sequence[str], project: Path) -> list[str]:

@@ -16,7 +16,7 @@ from stackbuild.transport.urls import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stackbuild.importers.runenv.model import Dependency
+    from packaging.requirements import Requirement
 
 TORCH = frozenset(
     {
@@ -57,16 +57,17 @@ class Registry:
 def registries_of(urls: Iterable[str]) -> dict[str, Registry]:
     """The registries at `urls`, by the address that was written, each with a name of its own."""
     found: dict[str, Registry] = {}
-    names: set[str] = set()
     for url in dict.fromkeys(urls):
         name, build = _describe(url)
-        unique, number = name, 1
-        while unique in names:
-            number += 1
-            unique = f"{name}-{number}"
-        names.add(unique)
-        found[url] = Registry(url=without_credentials(url), name=unique, build=build)
+        name = free_name(name, {registry.name for registry in found.values()})
+        found[url] = Registry(url=without_credentials(url), name=name, build=build)
     return found
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, with a number if it is in `taken`, whose names are in lower case."""
+    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(item for item in names if item.lower() not in taken)
 
 
 def _describe(url: str) -> tuple[str, str | None]:
@@ -83,24 +84,23 @@ def _describe(url: str) -> tuple[str, str | None]:
     return re.sub(r"[^a-z0-9._-]+", "-", name) or "additional", None
 
 
-def given(asked: Iterable[Dependency], registries: Sequence[Registry]) -> dict[str, Registry]:
+def given(asked: Iterable[Requirement], registries: Sequence[Registry]) -> dict[str, Registry]:
     """Each distribution that comes from one of `registries`, those of the variant last.
 
     Of two indexes of PyTorch, the one whose build a pinned version names (``2.7.0+cu126``)
     counts, else the last one. What others may require comes from the same index.
     """
+    from packaging.utils import canonicalize_name
+
     found: dict[str, Registry] = {}
     items = list(asked)
     for item in items:
-        local = {
-            part.version.partition("+")[2]
-            for part in item.requirement.specifier
-            if part.operator == "=="
-        }
-        fitting = [registry for registry in registries if registry.serves(item.name)]
+        name, pins = canonicalize_name(item.name), [p for p in item.specifier if p.operator == "=="]
+        local = {pin.version.partition("+")[2] for pin in pins}
+        fitting = [registry for registry in registries if registry.serves(name)]
         named = [registry for registry in fitting if registry.build and registry.build in local]
-        if named or (fitting and item.name not in found):
-            found[item.name] = (named or fitting)[-1]
+        if named or (fitting and name not in found):
+            found[name] = (named or fitting)[-1]
     torch = [registry for registry in registries if registry.build is not None]
     if items and torch:
         chosen = next((found[name] for name in _OTHERS_REQUIRE if name in found), torch[-1])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stackbuild.errors import Problem, SpecError, UsageError
 from stackbuild.importers.runenv.config import read_config
 from stackbuild.importers.runenv.jsonfile import JsonFiles
-from stackbuild.importers.runenv.merge import merged
-from stackbuild.importers.runenv.model import Config, Note, Repository, Variant
+from stackbuild.importers.runenv.model import Config, Repository, Variant
+from stackbuild.importers.runenv.registries import free_name, registries_of
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 
@@ -57,44 +57,45 @@ def read_repository(directory: Path) -> Repository:
     files = JsonFiles(directory)
     for path in sorted(set(directory.glob("python-*/")) - set(folders)):
         text = "there is no config.json and no package.json, so it is not imported"
-        files.notes.append(Note(kind="unknown", place=path.name, text=text))
+        files.note("unknown", path.name, text)
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
     shared = _with_import_errors(shared, files, _WHITELISTS)
-    variants = [_variant(files, folder) for folder in folders]
-    variants = [replace(item, config=merged(shared, item.own)) for item in variants]
-    named = _named(variants, files.notes)
-    _check_catalogue(files, folders)
-    _check_whitelists(files, folders)
+    variants = _named([_variant(files, folder, shared) for folder in folders], files)
+    names = {folder.name for folder in folders}
+    _check_catalogue(files, names)
+    for path in sorted(directory.joinpath(*_WHITELISTS).glob("*/")):
+        if path.name not in names:
+            text = "no variant has this name, so this has no effect"
+            files.note("unknown", "/".join((*_WHITELISTS, path.name)), text)
     files.close()
     if files.problems:
         raise SpecError(directory, files.problems)
-    unread = [name for name in _UNREAD if (directory / name).is_file()]
-    notes = [Note(kind="unknown", place=name, text="this file is not read") for name in unread]
+    for name in _UNREAD:
+        if (directory / name).is_file():
+            files.note("unknown", name, "this file is not read")
+    configs = (shared, *(variant.own for variant in variants))
     return Repository(
-        directory=directory,
         shared=shared,
-        variants=named,
-        notes=(*files.notes, *notes),
+        variants=variants,
+        registries=registries_of(url for config in configs for url in config.registries),
+        notes=tuple(files.notes),
     )
 
 
 def _folders(directory: Path) -> list[Path]:
-    found = [
-        folder
-        for folder in directory.glob("python-*")
-        if (folder / "config.json").is_file() or (folder / "package.json").is_file()
-    ]
-    return sorted(found, key=_order)
+    """The directories of variants: the newest version of Python first, in it by name."""
+
+    def order(folder: Path) -> tuple[list[int], str]:
+        match = _DIRECTORY.fullmatch(folder.name)
+        return [-int(part) for part in match[1].split(".")] if match else [0], folder.name
+
+    files = ("config.json", "package.json")
+    found = directory.glob("python-*")
+    return sorted((it for it in found if any((it / file).is_file() for file in files)), key=order)
 
 
-def _order(folder: Path) -> tuple[list[int], str]:
-    """The newest version of Python first, in it by name."""
-    match = _DIRECTORY.fullmatch(folder.name)
-    return [-int(part) for part in match[1].split(".")] if match else [0], folder.name
-
-
-def _variant(files: JsonFiles, folder: Path) -> Variant:
+def _variant(files: JsonFiles, folder: Path, shared: Config) -> Variant:
     from packaging.version import Version
 
     match = _DIRECTORY.fullmatch(folder.name)
@@ -114,8 +115,7 @@ def _variant(files: JsonFiles, folder: Path) -> Variant:
         )
         version = "3.0.0"
     if match and version != match[1]:
-        text = f"uses Python {version}, as its package.json says"
-        files.notes.append(Note(kind="became", place=folder.name, text=text))
+        files.note("became", folder.name, f"uses Python {version}, as its package.json says")
     table = files.read(folder.name, "config.json")
     own = read_config(table, f"{folder.name}/config.json") if table else Config()
     own = _with_import_errors(own, files, (*_WHITELISTS, folder.name))
@@ -124,6 +124,7 @@ def _variant(files: JsonFiles, folder: Path) -> Variant:
         name=(match[2] if match else None) or folder.name,
         python=Version(version),
         own=own,
+        config=shared.merged(own),
         platforms=_platforms(artifact) if artifact else DEFAULT_PLATFORMS,
         description=package.text("description") if package else None,
     )
@@ -138,7 +139,7 @@ def _artifact(package: JsonTable) -> JsonTable | None:
     package.pass_over(*_OF_NPM)
     table = package
     for key in ("block-software", "entrypoints", "main", "environment", "artifact"):
-        lower = table.object(key)
+        lower = table.table(key)
         table.done()
         if lower is None:
             return None
@@ -173,7 +174,7 @@ def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
     return tuple(platform for platform in Platform if platform in found)
 
 
-def _named(variants: list[Variant], notes: list[Note]) -> tuple[Variant, ...]:
+def _named(variants: list[Variant], files: JsonFiles) -> tuple[Variant, ...]:
     """The variants with valid and different names of layers.
 
     The name is that of the variant, with the version if several variants have the same name.
@@ -185,11 +186,11 @@ def _named(variants: list[Variant], notes: list[Note]) -> tuple[Variant, ...]:
         written = variant.name
         if counts[written.lower()] > 1:
             written = variant.directory.name.removeprefix("python-")
-        name = _free(layer_name(written), taken)
+        name = free_name(layer_name(written), taken)
         taken.add(name.lower())
         if name != written:
             text = f"the layer is called {name}; {written!r} is not available as a name"
-            notes.append(Note(kind="became", place=variant.directory.name, text=text))
+            files.note("became", variant.directory.name, text)
         found.append(replace(variant, name=name))
     return tuple(found)
 
@@ -199,11 +200,6 @@ def layer_name(text: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-._@")[:_LONGEST_NAME].rstrip("-.")
     names = (text, plain, f"env-{plain}".rstrip("-"))
     return next(name for name in names if not layer_name_fault(name))
-
-
-def _free(name: str, taken: set[str]) -> str:
-    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
-    return next(item for item in names if item.lower() not in taken)
 
 
 def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]) -> Config:
@@ -217,7 +213,7 @@ def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]
             continue
         if platform not in set(Platform):
             text = f"no platform is called {path.stem!r}, so this file has no effect"
-            files.notes.append(Note(kind="unknown", place="/".join((*parts, path.name)), text=text))
+            files.note("unknown", "/".join((*parts, path.name)), text)
             continue
         for wheel in table.values:
             if not wheel.startswith("_"):
@@ -229,17 +225,7 @@ def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]
     return replace(config, replaced={**config.replaced, **found})
 
 
-def _check_whitelists(files: JsonFiles, folders: list[Path]) -> None:
-    """Note whitelists of variants that do not exist."""
-    names = {folder.name for folder in folders}
-    for path in sorted(files.directory.joinpath(*_WHITELISTS).glob("*/")):
-        if path.name not in names:
-            place = "/".join((*_WHITELISTS, path.name))
-            text = "no variant has this name, so this has no effect"
-            files.notes.append(Note(kind="unknown", place=place, text=text))
-
-
-def _check_catalogue(files: JsonFiles, folders: list[Path]) -> None:
+def _check_catalogue(files: JsonFiles, names: set[str]) -> None:
     """Compare the variants with what the catalogue names."""
     catalogue = files.read("catalogue", "package.json")
     if catalogue is None:
@@ -252,11 +238,7 @@ def _check_catalogue(files: JsonFiles, folders: list[Path]) -> None:
         return
     software.done()
     named = {f"python-{key}" for key in entries.values}
-    there = {folder.name for folder in folders}
-    place = "catalogue/package.json"
-    for name in sorted(named - there):
-        text = f"it names {name}, and there is no such directory"
-        files.notes.append(Note(kind="question", place=place, text=text))
-    for name in sorted(there - named):
-        text = f"it does not name {name}, which was imported"
-        files.notes.append(Note(kind="question", place=place, text=text))
+    texts = [f"it names {it}, and there is no such directory" for it in sorted(named - names)]
+    texts += [f"it does not name {it}, which was imported" for it in sorted(names - named)]
+    for text in texts:
+        files.note("question", "catalogue/package.json", text)

@@ -8,7 +8,7 @@ going on is told to an object with the methods of `Messages`; nothing is printed
 docs/api.md has examples, and says what is promised.
 """
 
-from stackbuild.api.project import Project, build_root, verify
+from stackbuild.api.project import Project, build_root, import_runenv, verify
 from stackbuild.api.roots import (
     clean,
     export,
@@ -40,7 +40,7 @@ from stackbuild.platforms import Platform
 __all__ = [
     "ComposeError", "FetchError", "InstallError", "IntegrityError", "LockError", "Messages",
     "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
-    "UsageError", "VerifyError", "build_root", "clean", "export", "install", "invocation",
-    "list_installed", "list_published", "pack_interpreter", "repair", "uninstall", "verify",
-    "verify_files",
+    "UsageError", "VerifyError", "build_root", "clean", "export", "import_runenv", "install",
+    "invocation", "list_installed", "list_published", "pack_interpreter", "repair", "uninstall",
+    "verify", "verify_files",
 ]

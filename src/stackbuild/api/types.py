@@ -15,6 +15,8 @@ from stackbuild.compose.manifest import (
 )
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.importers.runenv.convert import ImportReport
+from stackbuild.importers.runenv.model import Note, NoteKind
 from stackbuild.install.report import (
     AvailableLayer,
     CleanReport,
@@ -53,11 +55,11 @@ __all__ = [
     "Archive", "ArchiveFormat", "AvailableLayer", "Build", "BuildReport", "BuildRequirement",
     "ChainLink", "Change", "ChangeState", "Check", "CleanReport", "Comparison", "Conflict",
     "CopyFiles", "Counts", "Difference", "DifferenceKind", "ExportReport", "FilesReport",
-    "Finding", "Frame", "FrameKind", "Freed", "IndexEntry", "Inherited", "InstallReport",
-    "InstalledLayer", "Invocation", "KnownError", "LayerDescription", "LayerFailure",
-    "LayerKind", "LayerLock", "Layout", "LeftOut", "LockReport", "LockState",
-    "LockedDistribution", "LockedFile", "Manifest", "OsName", "PackedInterpreter",
-    "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport", "Setting", "Settings",
-    "Shipped", "StaleEntry", "StaleLock", "SuggestedFramework", "Suggestion", "VcsSource",
-    "VerifyReport", "WheelAddition",
+    "Finding", "Frame", "FrameKind", "Freed", "ImportReport", "IndexEntry", "Inherited",
+    "InstallReport", "InstalledLayer", "Invocation", "KnownError", "LayerDescription",
+    "LayerFailure", "LayerKind", "LayerLock", "Layout", "LeftOut", "LockReport", "LockState",
+    "LockedDistribution", "LockedFile", "Manifest", "Note", "NoteKind", "OsName",
+    "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
+    "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "SuggestedFramework",
+    "Suggestion", "VcsSource", "VerifyReport", "WheelAddition",
 ]

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from stackbuild.api import Project, import_runenv
 from stackbuild.cli.main import add_json_argument, path_argument
-from stackbuild.cli.output import print_json, print_lines
-from stackbuild.importers.runenv.convert import import_runenv
-from stackbuild.importers.runenv.model import KINDS
-from stackbuild.spec.reader import load_stack
+from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from stackbuild.importers.runenv.convert import ImportReport
+    from stackbuild.api.types import ImportReport, NoteKind
 
 EXAMPLES = """\
 `runenv` reads a repository of the kind of runenv-python-3: shared-config.json,
@@ -29,6 +26,15 @@ Examples:
   stackbuild import runenv ../runenv-python-3 --to .
   stackbuild import runenv . --json > report.json
 """
+
+_HEADINGS: dict[NoteKind, str] = {
+    "became": "converted",
+    "question": "needs a decision",
+    "without-counterpart": "has no counterpart",
+    "unknown": "unknown, not converted",
+    "needless": "has no effect",
+}
+"""The kinds of notes, in the order of the report."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,16 +60,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and print the report."""
-    directory: Path = arguments.directory.absolute()
-    project = (arguments.to or directory).absolute()
-    report = import_runenv(directory, project, index=arguments.index, write=not arguments.dry_run)
-    if arguments.json:
-        print_json(as_json(report))
-    else:
-        print_lines(lines(report))
+    report = import_runenv(
+        arguments.directory, arguments.to, index=arguments.index, write=not arguments.dry_run
+    )
+    print_answer(as_json(report), lines(report), as_json=arguments.json)
     if report.written:
         # Errors that the import itself does not check show up here, not in the next command.
-        load_stack(report.spec)
+        Project.load(report.spec)
     return 0
 
 
@@ -85,7 +88,7 @@ def lines(report: ImportReport) -> Iterator[str]:
     """The report for a person."""
     count = len(report.environments)
     yield f"{report.repository}: {count} variant{'' if count == 1 else 's'}"
-    for kind, heading in KINDS.items():
+    for kind, heading in _HEADINGS.items():
         notes = [note for note in report.notes if note.kind == kind]
         if notes:
             yield ""

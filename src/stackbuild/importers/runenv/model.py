@@ -31,15 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NoteKind = Literal["became", "question", "without-counterpart", "unknown", "needless"]
 
-KINDS: dict[NoteKind, str] = {
-    "became": "converted",
-    "question": "needs a decision",
-    "without-counterpart": "has no counterpart",
-    "unknown": "unknown, not converted",
-    "needless": "has no effect",
-}
-"""The kinds of `Note`, in the order of the report, each with its heading."""
-
 
 @dataclass(frozen=True, slots=True)
 class Note:

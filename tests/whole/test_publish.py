@@ -25,6 +25,7 @@ import pytest
 import zstandard
 
 from stackbuild.cli.publish import report_text
+from stackbuild.compose.layer_metadata import POSTINSTALL
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
@@ -600,7 +601,7 @@ def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallS
     )
     layer = by_layer(compiling)["app"]
     found = contents(layer.path)
-    modules = {path for path in found if path.endswith(".py")}
+    modules = {path for path in found if path.endswith(".py")} - {POSTINSTALL}
     compiled = {path for path in found if path.endswith(".pyc")}
     assert {f"{OWN_SITE}/{name}.py" for name in ("app", "tool", "extra", "sitecustomize")} < modules
     assert len(modules) == len(compiled)

@@ -86,6 +86,9 @@ def head_files(
         # It disables the user's site-packages in a runtime that is started directly.
         # Beside a python.exe it has another meaning, and 3.14.0 needs a `home`.
         files["pyvenv.cfg"] = _text(pyvenv_cfg(layer.name, lock.python_version))
+    files[POSTINSTALL] = _filled(
+        _POSTINSTALL, {"RUNTIME": repr(lower[-1].directory if lower else "")}
+    )
     files[f"{METADATA}/venvstacks_layer.json"] = _json(
         _venvstacks_layer(layer, layout, lock, lower), indent=2
     )
@@ -174,7 +177,11 @@ def _json(value: object, *, indent: int) -> FileContent:
     return _text(f"{text}\n")
 
 
+POSTINSTALL = "postinstall.py"
+"""Adjusts a layer that was moved on Windows; venvstacks has a script of this name."""
+
 _TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
+_POSTINSTALL = Path(__file__).with_name("postinstall_template.py")
 _SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
 
 _PTH = "zzz_stackbuild.pth"
@@ -220,13 +227,16 @@ def site_files(
         "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
         "PRECEDENCE": repr(_PTH),
     }
-    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    code = _SETTINGS.sub(lambda _: text, _TEMPLATE.read_text(encoding="utf-8"))
-    files = {"sitecustomize.py": code, _PTH: _PRECEDENCE}
     return {
-        f"{layout.site_packages}/{name}": FileContent(data=content.encode())
-        for name, content in files.items()
+        f"{layout.site_packages}/sitecustomize.py": _filled(_TEMPLATE, settings),
+        f"{layout.site_packages}/{_PTH}": _text(_PRECEDENCE),
     }
+
+
+def _filled(template: Path, settings: Mapping[str, str]) -> FileContent:
+    """A module of this package, with the values of its settings replaced."""
+    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    return _text(_SETTINGS.sub(lambda _: text, template.read_text(encoding="utf-8")))
 
 
 def _lower_paths(

@@ -1,0 +1,108 @@
+"""The script in each layer that adjusts it after a move on Windows."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+import zstandard
+
+from stackbuild.compose.layer_metadata import POSTINSTALL
+from stackbuild.compose.postinstall_template import LAUNCHERS, adjust, launcher, with_home
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEFORE = b"home = C:\\elsewhere\ninclude-system-site-packages = false\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A runtime of CPython 3.13 and a layer, side by side."""
+    launchers = tmp_path / "py/Lib/venv/scripts/nt"
+    launchers.mkdir(parents=True)
+    (launchers / "venvlauncher.exe").write_bytes(b"MZ console")
+    (launchers / "venvwlauncher.exe").write_bytes(b"MZ window")
+    (tmp_path / "py/python.exe").write_bytes(b"MZ")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/pyvenv.cfg").write_bytes(BEFORE)
+    (tmp_path / "app/pyvenv.cfg").chmod(0o444)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackbuild.compose.postinstall_template.RUNTIME", "py")
+
+
+def test_home_and_launchers_fit_the_place(root: Path) -> None:
+    shared = root / "in-the-store"
+    shared.hardlink_to(root / "app/pyvenv.cfg")
+    adjust(str(root / "app"))
+    home = os.fsencode(root / "py")
+    after = b"home = %b\ninclude-system-site-packages = false\n" % home
+    assert (root / "app/pyvenv.cfg").read_bytes() == after
+    assert shared.read_bytes() == BEFORE
+    assert (root / "app/Scripts/python.exe").read_bytes() == b"MZ console"
+    assert (root / "app/Scripts/pythonw.exe").read_bytes() == b"MZ window"
+    assert not list(root.rglob("*.partial"))
+
+
+def test_what_fits_is_not_written_again(root: Path) -> None:
+    adjust(str(root / "app"))
+    files = [root / "app/pyvenv.cfg", root / "app/Scripts/python.exe"]
+    before = [path.stat() for path in files]
+    adjust(str(root / "app"))
+    assert [path.stat() for path in files] == before
+
+
+def test_a_missing_runtime_is_named(root: Path) -> None:
+    (root / "py").rename(root / "other")
+    with pytest.raises(SystemExit, match="the runtime of this layer is missing") as stop:
+        adjust(str(root / "app"))
+    assert f"python.exe in {root / 'py'}" in str(stop.value)
+    assert (root / "app/pyvenv.cfg").read_bytes() == BEFORE
+
+
+def test_launchers_of_old_and_new_runtimes(root: Path) -> None:
+    old = root / "old/Lib/venv/scripts/nt"
+    old.mkdir(parents=True)
+    (old / "python.exe").write_bytes(b"MZ")
+    assert launcher(str(root / "old"), "python.exe") == str(old / "python.exe")
+    assert launcher(str(root / "old"), "pythonw.exe") is None
+    assert {name for name in LAUNCHERS if launcher(str(root / "py"), name)} == set(LAUNCHERS)
+
+
+def test_home_is_put_first_and_replaced() -> None:
+    once = with_home(b"prompt = \xff\x85\n", "/a")
+    assert once == b"home = /a\nprompt = \xff\x85\n"
+    assert with_home(once, os.fsdecode(b"/d\xe9")) == b"home = /d\xe9\nprompt = \xff\x85\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows it adjusts the layer")
+def test_it_changes_nothing_elsewhere(root: Path) -> None:
+    import stackbuild.compose.postinstall_template as template
+
+    runpy.run_path(str(template.__file__), run_name="__main__")
+    assert (root / "app/pyvenv.cfg").read_bytes() == BEFORE
+
+
+def test_each_layer_has_it(tmp_path: Path) -> None:
+    stack = SmallStack(tmp_path / "project", tmp_path / "cache")
+    (layer,) = stack.publish(["app"]).layers
+    data = zstandard.ZstdDecompressor().stream_reader(
+        layer.path.read_bytes(), read_across_frames=True
+    )
+    with tarfile.open(fileobj=data, mode="r|") as tar:
+        tar.extractall(tmp_path / "app", filter="fully_trusted")
+    script = tmp_path / "app" / POSTINSTALL
+    assert runpy.run_path(str(script))["RUNTIME"] == "cpython"
+    configuration = (tmp_path / "app/pyvenv.cfg").read_bytes()
+    subprocess.run([sys.executable, "-I", script], check=True)
+    assert (tmp_path / "app/pyvenv.cfg").read_bytes() == configuration

@@ -213,26 +213,29 @@ class Project:
         archive_format: ArchiveFormat = "tar.zst",
         level: int | None = None,
         check: bool = False,
+        venvstacks_metadata: bool = False,
     ) -> PublishReport:
         """Compose layers and write archives, manifests and the index to `to`.
 
         `to` is `exports` by default. Without `with_lower`, layers below those named are left out.
         `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
-        and written again where they are damaged. A layer that cannot be composed is in
-        `failures` of the report, and the others are published.
+        and written again where they are damaged. With `venvstacks_metadata` the metadata of
+        venvstacks 0.8 is written beside the archives of each platform. A layer that cannot be
+        composed is in `failures` of the report, and the others are published.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.
         """
         refuse_text(layers=layers, platforms=platforms)
-        from stackbuild.compose.export_directory import explained
+        from stackbuild.compose.export_directory import ExportDirectory, explained
         from stackbuild.compose.publish import publish
+        from stackbuild.compose.venvstacks_metadata import write_metadata
         from stackbuild.spec.select import select
 
         workspace = self._workspace()
         place = workspace.exports if to is None else Path(to)
         with explained(place, workspace):
-            return publish(
+            report = publish(
                 self._stack,
                 workspace,
                 self._messages,
@@ -242,6 +245,10 @@ class Project:
                 level=level,
                 check=check,
             )
+            if venvstacks_metadata:
+                done = dict.fromkeys(item.manifest.platform for item in report.layers)
+                write_metadata(ExportDirectory(place), self._stack, done, self._messages)
+        return report
 
     def build(
         self,

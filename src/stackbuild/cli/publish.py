@@ -66,6 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the published archives, and write damaged ones again",
     )
+    parser.add_argument(
+        "--venvstacks-metadata",
+        action="store_true",
+        help="also write __venvstacks__/ beside the archives, as venvstacks does",
+    )
     add_json_argument(parser)
 
 
@@ -87,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         archive_format=arguments.format,
         level=arguments.level,
         check=arguments.check,
+        venvstacks_metadata=arguments.venvstacks_metadata,
     )
     if report.layers or arguments.json:
         print_answer(report_json(report), report_text(report.layers), as_json=arguments.json)

@@ -29,9 +29,16 @@ def uncompressed(frame: Frame, cache: FrameCache) -> Iterator[bytes]:
 
     # stackbuild made the frames in the cache, so their window needs no limit.
     decompressor = zstandard.ZstdDecompressor().decompressobj()
-    for chunk in cache.read(frame):
-        for start in range(0, len(chunk), _PIECE):
-            yield decompressor.decompress(chunk[start : start + _PIECE])
+    chunks = cache.read(frame)
+    try:
+        for chunk in chunks:
+            for start in range(0, len(chunk), _PIECE):
+                yield decompressor.decompress(chunk[start : start + _PIECE])
+    except zstandard.ZstdError:
+        # At its end the cache compares the digest, removes the damaged frame and says so.
+        for _ in chunks:
+            pass
+        raise
 
 
 def members(frame: Frame, cache: FrameCache, siblings: Collection[str] = ()) -> Iterator[Member]:

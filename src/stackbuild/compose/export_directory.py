@@ -110,6 +110,8 @@ class ExportDirectory:
         found = self._read(path)
         if found is None or found.digest != manifest.digest or found.archive.format != format_:
             return None
+        if "layer" not in found.provenance:
+            return None  # Written before manifests had it.
         # The index names the sha256 of these bytes.
         if path.read_bytes() != manifest_to_json(found):
             return None

@@ -13,6 +13,7 @@ from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+from stackbuild.compose.venvstacks_metadata import layer_metadata
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
@@ -116,7 +117,7 @@ class _Publishing:
         before = self.exports.current(self.index, parts.target.layer.name, parts.target.platform)
         there = self.exports.complete(composition.manifest, self.format_, self.seals)
         was_there = self.exports.has_archive(composition.manifest, self.format_)
-        manifest = there or self._write(composition, cache)
+        manifest = there or self._write(parts, composition, cache)
         return PublishedLayer(
             manifest=manifest,
             path=self.exports.manifest_path(manifest).with_name(manifest.archive.name),
@@ -125,15 +126,16 @@ class _Publishing:
             download=_download(before, manifest),
         )
 
-    def _write(self, composition: Composition, cache: FrameCache) -> Manifest:
+    def _write(self, parts: Parts, composition: Composition, cache: FrameCache) -> Manifest:
         manifest = composition.manifest
         directory = self.exports.platform(manifest.platform)
         try:
+            provenance = {**manifest.provenance, "layer": layer_metadata(parts, cache)}
             archive = write_archive(composition, cache, directory, self.format_)
         except LostFrameError:
             _drop_damaged(composition, cache)
             raise
-        manifest = replace(manifest, archive=archive)
+        manifest = replace(manifest, archive=archive, provenance=provenance)
         self.exports.put(manifest)
         self.seals.put(directory / archive.name, archive)
         return manifest

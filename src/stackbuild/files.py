@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -154,7 +155,7 @@ def _flocked(path: Path, messages: Messages) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             # The previous holder may have removed the file; other processes would then lock a new
             # one.
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 _sign(descriptor)
                 yield
                 return
@@ -201,8 +202,8 @@ def _is_stopped(pid: int) -> bool:
     return state in {b"T", b"t"}
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether `path` still names the open file."""
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file; another process may have renamed or removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -363,6 +364,12 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
     """Read the regular file at `path`, or its first `limit` bytes. Raises OSError."""
     with open_regular(path) as file:
         return file.read(limit)
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 (hex) of a file's contents. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def why(error: OSError) -> str:

@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.files import sha256_file
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.runtimes.contents import Entry, belongs, posix_contents, windows_contents
@@ -44,7 +45,6 @@ from stackbuild.runtimes.probe import (
 from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import system_contents
 from stackbuild.runtimes.tarball import GzipWriter, unpack_tarball, write_tarball
-from stackbuild.transport.transfer import sha256_file
 from tests.support.interpreters import Listener
 
 if TYPE_CHECKING:

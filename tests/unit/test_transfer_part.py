@@ -13,11 +13,12 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.files import sha256_file
 from stackbuild.messages import Silent
 from stackbuild.transport import transfer
 from stackbuild.transport.ranges import CHUNK
 from stackbuild.transport.retries import Patience
-from stackbuild.transport.transfer import download, sha256_file
+from stackbuild.transport.transfer import download
 from tests.support.http import CutAfter, Status, serving
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import FetchError, IntegrityError, LockError
-from stackbuild.files import remove_tree
+from stackbuild.files import remove_tree, sha256_file
 from stackbuild.lock.model import VcsSource
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.runtimes.elf import read_elf
@@ -714,7 +714,6 @@ def _pins(project: BuildProject) -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    from stackbuild.transport.transfer import sha256_file
 
     return sha256_file(path)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.files import sha256_file
 from stackbuild.messages import Silent
 from stackbuild.processes import clean_environment
 from stackbuild.runtimes.contents import SITE_FILE
@@ -19,7 +20,6 @@ from stackbuild.runtimes.elf import read_elf
 from stackbuild.runtimes.pack import pack
 from stackbuild.runtimes.probe import probe
 from stackbuild.runtimes.tarball import unpack_tarball
-from stackbuild.transport.transfer import sha256_file
 from tests.support.interpreters import MINORS, Listener, interpreters, packable, without
 
 if TYPE_CHECKING:

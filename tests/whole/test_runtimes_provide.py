@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from stackbuild.cli.main import main
 from stackbuild.errors import ComposeError, FetchError, IntegrityError, StackbuildError, UsageError
+from stackbuild.files import sha256_file
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
@@ -31,7 +32,6 @@ from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.transport.retries import Patience
-from stackbuild.transport.transfer import sha256_file
 from tests.support.http import CutAfter, Redirect, Send, Server, Status, serving
 from tests.support.interpreters import (
     MINORS,

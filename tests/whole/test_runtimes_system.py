@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.files import sha256_file
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.processes import clean_environment
 from stackbuild.runtimes.pack import pack
 from stackbuild.runtimes.probe import candidates, find_interpreters, objection
 from stackbuild.runtimes.tarball import unpack_tarball
-from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.interpreters import MINORS
 from tests.support.roots import stackbuild

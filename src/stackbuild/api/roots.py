@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import refuse_text
+from stackbuild.files import sha256_file
 from stackbuild.messages import SILENT
 from stackbuild.platforms import host_platform, parse_platform
 
@@ -224,7 +225,6 @@ def pack_interpreter(
     """
     from stackbuild.api.values import PackedInterpreter
     from stackbuild.runtimes.pack import pack
-    from stackbuild.transport.transfer import sha256_file
 
     archive = pack(Path(path), Path(to), messages).absolute()
     return PackedInterpreter(

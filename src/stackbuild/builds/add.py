@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from stackbuild.builds.audit import OLDEST, audit
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
 from stackbuild.errors import IntegrityError, StackbuildError, UsageError, raise_all
-from stackbuild.files import atomic_copy, locked
+from stackbuild.files import atomic_copy, locked, sha256_file
 from stackbuild.lock.current import Locks
 from stackbuild.lock.model import LockedFile, WheelAddition
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.platforms import Platform
-from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
-from stackbuild.files import atomic_copy, atomic_write
-from stackbuild.transport.transfer import sha256_file
+from stackbuild.files import atomic_copy, atomic_write, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -29,11 +29,10 @@ from stackbuild.compose.serialize import (
     manifest_to_json,
 )
 from stackbuild.errors import ComposeError, IntegrityError, system_errors
-from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular
+from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular, sha256_file
 from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
 from stackbuild.platforms import Platform
 from stackbuild.strictjson import MAX_SIZE
-from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import CACHE_VARIABLE
 
 if TYPE_CHECKING:

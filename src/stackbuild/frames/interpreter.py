@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from stackbuild.errors import IntegrityError
+from stackbuild.files import sha256_file
 from stackbuild.frames.files import frames_of
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.model import FrameKind, FrameSet
@@ -168,8 +169,6 @@ def opened(
     `chosen_files` selects them. Raises IntegrityError for an archive that is damaged, has another
     layout, or contains entries forbidden in a layer.
     """
-    from stackbuild.transport.transfer import sha256_file
-
     if (found := sha256_file(archive.path)) != archive.sha256:
         raise IntegrityError(
             "an interpreter's archive has changed",

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from installer.utils import parse_metadata_file
 
 from stackbuild.errors import IntegrityError
+from stackbuild.files import sha256_file
 from stackbuild.names import path_fault
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
-from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

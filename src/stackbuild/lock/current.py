@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.errors import LockError, StackbuildError, raise_all
-from stackbuild.files import is_inside
+from stackbuild.files import is_inside, sha256_file
 from stackbuild.layout import layout_for
 from stackbuild.lock.files import (
     is_ours,
@@ -227,7 +227,6 @@ def own_digest(
     """
     from stackbuild.project.modules import module_sources
     from stackbuild.project.overlays import overlay_files
-    from stackbuild.transport.transfer import sha256_file
 
     modules = module_sources(layer, platform, files)
     copied = overlay_files(layer, platform, layout, overlays, files)

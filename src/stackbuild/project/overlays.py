@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.files import sha256_file
 from stackbuild.names import link_fault, path_fault
 from stackbuild.spec.overlays import SITE_PACKAGES
 
@@ -43,8 +44,6 @@ class OverlayFile:
 
     def digest(self) -> str:
         """The sha256 (hex) of its contents, or a link's target. Raises OSError."""
-        from stackbuild.transport.transfer import sha256_file
-
         return self.link if self.link is not None else sha256_file(self.source)
 
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackbuild.errors import FetchError
-from stackbuild.files import atomic_write
+from stackbuild.files import atomic_write, sha256_file
 from stackbuild.lock.index_pages import Address, Addresses
 from stackbuild.lock.model import LockedFile
 from stackbuild.transport.urls import path_of
@@ -249,7 +249,7 @@ class Sizes:
 
     def _measure(self, item: Found, indexes: IndexSettings) -> tuple[str, int]:
         """Download and measure the file, for an index that gives neither size nor sha256."""
-        from stackbuild.transport.transfer import download, sha256_file
+        from stackbuild.transport.transfer import download
 
         with TemporaryDirectory(prefix="stackbuild-") as name:
             path = Path(name) / item.file

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError, raise_all
-from stackbuild.files import atomic_copy
+from stackbuild.files import atomic_copy, sha256_file
 from stackbuild.lock.current import contents, uses_package_root
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.lock.index_pages import Addresses, IndexPages
@@ -141,7 +141,7 @@ def fetch_sdist(
 
     Raises FetchError and IntegrityError.
     """
-    from stackbuild.transport.transfer import download, sha256_file
+    from stackbuild.transport.transfer import download
 
     path = workspace.wheelhouse / source.name
     if not path.is_file() or sha256_file(path) != source.sha256:

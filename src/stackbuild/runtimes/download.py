@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from stackbuild import strictjson
 from stackbuild.errors import FetchError
-from stackbuild.files import atomic_write
+from stackbuild.files import atomic_write, sha256_file
 from stackbuild.runtimes.names import release_path
 from stackbuild.transport.retries import PATIENCE, NotFoundError, Patience, UnreachableError
-from stackbuild.transport.transfer import download, sha256_file
+from stackbuild.transport.transfer import download
 from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from packaging.version import Version
 
 from stackbuild import strictjson
 from stackbuild.errors import ComposeError, FetchError
-from stackbuild.files import atomic_directory, atomic_write, locked
+from stackbuild.files import atomic_directory, atomic_write, locked, sha256_file
 from stackbuild.runtimes.model import RuntimeArchive
-from stackbuild.transport.transfer import sha256_file
 from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError, UsageError
-from stackbuild.files import atomic_file, atomic_write
+from stackbuild.files import atomic_file, atomic_write, sha256_file
 from stackbuild.platforms import host_platform
 from stackbuild.record import corrected, record_rows
 from stackbuild.runtimes import macho
@@ -29,7 +29,6 @@ from stackbuild.runtimes.probe import Facts, objection, probe
 from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import check_moved, system_contents
 from stackbuild.runtimes.tarball import write_tarball
-from stackbuild.transport.transfer import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from stackbuild.errors import IntegrityError
+from stackbuild.files import is_at, sha256_file
 from stackbuild.transport.ranges import CHUNK, open_from
 from stackbuild.transport.retries import PATIENCE, Attempts, BrokenTransferError, Patience
 from stackbuild.transport.urls import redact
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stackbuild.messages import Messages, Task
-
-
-def sha256_file(path: Path) -> str:
-    """The sha256 (hex) of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(
@@ -183,7 +178,7 @@ def _claimed(part: Path, destination: Path, messages: Messages) -> Iterator[tupl
                     messages.note(f"waiting for another process that downloads {destination.name}")
                 waited = True
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, part):
+            if is_at(file.fileno(), part):
                 yield file, waited
                 return
 
@@ -197,11 +192,3 @@ def _opened(path: Path, mode: str) -> IO[bytes]:
             return path.open(mode)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open(mode)
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether `path` still names the open file; another process may have renamed it."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

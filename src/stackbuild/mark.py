@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import FORBIDDEN, ComposeError, InstallError, StackbuildError, UsageError
 from stackbuild.files import WORK_SUFFIX, atomic_write, read_regular
@@ -67,8 +66,7 @@ _ELSEWHERE = {
 """How to choose another directory of each kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """The contents of a mark."""
 
     kind: Kind

@@ -13,8 +13,7 @@ import hashlib
 import io
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +41,7 @@ def record_hash(data: bytes) -> str:
     return f"sha256={encoded(hashlib.sha256(data).digest())}"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The hash and size of a file in a wheel's RECORD."""
 
     hash_name: str

@@ -30,6 +30,7 @@ MAX_VALUES = 1_000_000
 the size alone would not limit the memory."""
 MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(MAX_INTEGER)) + 1
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % len(str(MAX_INTEGER)))
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BLOCK = 1 << 20
@@ -72,7 +73,8 @@ def parse(data: bytes, source: str, *, doubled: list[str] | None = None) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=hooks.pairs,
-            parse_int=hooks.integer,
+            # The hook takes long, and only long numbers can be refused.
+            parse_int=hooks.integer if _LONG_NUMBER.search(data) else int,
             parse_float=hooks.real,
             parse_constant=hooks.constant,
         )

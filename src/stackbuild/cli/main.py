@@ -10,7 +10,6 @@ import keyword
 import os
 import re
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
@@ -180,6 +179,8 @@ def _with_option(error: StackbuildError, parsed: argparse.Namespace) -> str:
 
 def _report(error: BaseException, debug: bool, code: int, text: str | None = None) -> int:
     if debug:
+        import traceback
+
         print_message("".join(traceback.format_exception(error)).rstrip())
     print_message(f"error: {text or error}")
     return code

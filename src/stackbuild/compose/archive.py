@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import zipfile
 from typing import IO, TYPE_CHECKING, cast
 
 from stackbuild.compose.contents import members, uncompressed
@@ -17,6 +16,7 @@ from stackbuild.compose.manifest import Archive, ArchiveFormat
 from stackbuild.files import atomic_file, zip_entry
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -102,6 +102,8 @@ def _write_gz(composition: Composition, cache: FrameCache, file: _Hashed) -> Non
 
 def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> None:
     """Write entries in the order of the frames; only the last one of a path."""
+    import zipfile
+
     siblings = {link.directory for link in composition.manifest.chain}
     frames = [
         (number, frame) for number, item in enumerate(composition.sets) for frame in item.frames
@@ -115,6 +117,8 @@ def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> No
 
 
 def _add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
+    from zipfile import ZIP64_LIMIT, ZIP_DEFLATED
+
     if member.is_directory:
         entry = zip_entry(f"{member.path}/", stat.S_IFDIR | 0o755)
         entry.external_attr |= _DOS_DIRECTORY
@@ -122,12 +126,12 @@ def _add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
         entry = zip_entry(member.path, stat.S_IFLNK | 0o777)
     else:
         entry = zip_entry(member.path, stat.S_IFREG | member.mode)
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.compress_type = ZIP_DEFLATED
     if member.is_directory or member.link is not None:
         archive.writestr(entry, (member.link or "").encode())
     else:
         entry.file_size = member.size  # decides whether the entry needs zip64
-        with archive.open(entry, "w", force_zip64=member.size >= zipfile.ZIP64_LIMIT) as target:
+        with archive.open(entry, "w", force_zip64=member.size >= ZIP64_LIMIT) as target:
             for chunk in member.data():
                 target.write(chunk)
 

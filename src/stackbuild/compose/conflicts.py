@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import OsName
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The paths of `owner` (``numpy 2.2.6``, ``the overlay``) in a layer."""
 
     owner: str
@@ -21,8 +19,7 @@ class Claim:
     """Relative to the layer; an empty directory ends in a slash."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Clash:
+class Clash(NamedTuple):
     """Two owners of one path, or of two paths that exclude each other."""
 
     path: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.files import Pieces
 from stackbuild.frames.sources import in_memory
@@ -96,8 +95,7 @@ def _resolved(path: str, links: Mapping[str, str]) -> str:
     return path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameSources:
+class FrameSources(NamedTuple):
     """The modules in the frames of `frame_set`, to be compiled (frames.sources.Sources)."""
 
     frame_set: FrameSet

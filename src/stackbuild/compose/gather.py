@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.builds import wheel_rebuilder
 from stackbuild.compose.contents import FrameSources
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
@@ -33,7 +32,6 @@ from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSource
 from stackbuild.frames.wheel import wheel_key, wheel_set
 from stackbuild.layout import layout_for
 from stackbuild.lock.files import read_runtime_lock
-from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse
 from stackbuild.project.files import project_files
 from stackbuild.project.modules import module_sources
 from stackbuild.project.overlays import overlay_files
@@ -231,6 +229,9 @@ class _Gathering:
         """The wheels of `missing`, by sha256. Missing ones are noted as failed."""
         if not missing:
             return {}
+        from stackbuild.builds import wheel_rebuilder
+        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse
+
         grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
         for one in missing:
             grouped.setdefault((one.target.layer.name, one.target.platform), []).append(one)

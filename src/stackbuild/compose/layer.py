@@ -9,8 +9,8 @@ any file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
@@ -24,7 +24,6 @@ from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.keys import library_version
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
 from stackbuild.names import path_fault
-from stackbuild.record import corrected, record_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +41,7 @@ _OVERLAY = "an overlay"
 _OWN = "the layer itself"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composition:
+class Composition(NamedTuple):
     """A composed layer, ready to be written."""
 
     manifest: Manifest
@@ -253,6 +251,8 @@ def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, F
     """Corrected RECORDs of the distributions with `replaced` files."""
     if not replaced or not parts.overlay:
         return {}
+    from stackbuild.record import corrected, record_paths
+
     site = parts.target.layout.site_packages
     contents = read_resolved(parts.overlay.frames, replaced, cache)
     files: dict[str, FileContent | Link] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from stackbuild.errors import StackbuildError
@@ -65,8 +64,7 @@ class Outcomes:
         return next((error for error in errors if error), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerTarget:
+class LayerTarget(NamedTuple):
     """One layer on one platform, with its lock."""
 
     layer: Layer
@@ -80,8 +78,7 @@ class LayerTarget:
         return PartName(what, self.layer.name, self.platform)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowerLayer:
+class LowerLayer(NamedTuple):
     """A layer of the chain, as far as the layers above need it."""
 
     target: LayerTarget
@@ -99,8 +96,7 @@ class LowerLayer:
         return tuple(line for frame_set in self.sets for line in frame_set.pth)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(NamedTuple):
     """All parts of one layer on one platform."""
 
     target: LayerTarget

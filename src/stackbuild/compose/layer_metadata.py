@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError
 from stackbuild.files import read_regular
@@ -135,8 +134,7 @@ def chain_scripts(
     return files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Licensed:
+class Licensed(NamedTuple):
     """A part of a layer that has a licence."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -126,6 +125,8 @@ def _compiled(
     interpreter: Interpreter, read: Callable[[str], bytes], paths: Sequence[str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
     """The modules of `paths` that compile, each with its bytecode, in order."""
+    import tempfile
+
     with tempfile.TemporaryFile() as errors, _started(interpreter, errors) as process:
         sender = _Sender(process, read, paths)
         sender.start()

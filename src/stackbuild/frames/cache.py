@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -145,6 +144,8 @@ class FrameCache:
     def work_file(self) -> Iterator[Path]:
         """An empty file beside the frames, removed afterwards if it still exists."""
         self._work.mkdir(parents=True, exist_ok=True)
+        import tempfile
+
         handle, name = tempfile.mkstemp(dir=self._work)
         os.close(handle)
         path = Path(name)

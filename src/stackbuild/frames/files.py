@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.frames.keys import frame_key
@@ -21,16 +20,14 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import FrameSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileContent:
+class FileContent(NamedTuple):
     """The contents of a file, and whether it is executable."""
 
     data: bytes
     executable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A symbolic link; `target` is relative to the link's directory."""
 
     target: str

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import posixpath
-import tarfile
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import sha256_file
@@ -20,12 +16,14 @@ from stackbuild.frames.scripts import LAUNCHER, launched_script
 from stackbuild.frames.tarformat import END, check_link
 from stackbuild.names import path_fault
 from stackbuild.record import corrected, record_paths, record_rows
+from stackbuild.runtimes.model import ROOT
 from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+    from tarfile import TarInfo
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.layout import Layout
@@ -104,15 +102,15 @@ def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout
                 "the path for a script in an interpreter's archive is already used", file=place
             )
         changed |= {path: LAUNCHER, place: script}
-        files[path] = replace(file, data=LAUNCHER, size=len(LAUNCHER), executable=True)
-        files[place] = replace(file, path=place, data=script, size=len(script), executable=False)
+        files[path] = file._replace(data=LAUNCHER, size=len(LAUNCHER), executable=True)
+        files[place] = file._replace(path=place, data=script, size=len(script), executable=False)
     for file in _records(tuple(files.values()), layout) if changed else ():
         record = archive.read(file)
         data = corrected(record, changed, layout.site_packages, beside=launched)
-        files[file.path] = replace(file, data=data, size=len(data))
+        files[file.path] = file._replace(data=data, size=len(data))
 
 
-_TOP = "python/"
+_TOP = f"{ROOT}/"
 _CHUNK = 1024 * 1024
 
 
@@ -121,8 +119,7 @@ class _Readable(Protocol):
         """At most `size` bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveFile:
+class ArchiveFile(NamedTuple):
     """A file or link of an interpreter; `offset` is the position of its bytes in the work file."""
 
     path: str
@@ -134,8 +131,7 @@ class ArchiveFile:
     """Bytes that replace those in the archive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveFiles:
+class ArchiveFiles(NamedTuple):
     """An interpreter's files, sorted by path, and the work file with their bytes."""
 
     tar: Path
@@ -187,10 +183,14 @@ def opened(
         everything = ArchiveFiles(tar=tar, files=files)
         if layout.runtime_interpreter not in {file.path for file in files}:
             raise _refused(archive.path, f"{_TOP}{layout.runtime_interpreter}", "is missing")
-        yield replace(everything, files=chosen_files(everything, layout, keep))
+        yield everything._replace(files=chosen_files(everything, layout, keep))
 
 
 def _damages() -> tuple[type[Exception], ...]:
+    import gzip
+    import tarfile
+    import zlib
+
     import zstandard
 
     return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
@@ -214,10 +214,14 @@ def _stream(path: Path) -> AbstractContextManager[_Readable]:
         return zstandard.ZstdDecompressor().stream_reader(
             path.open("rb"), read_across_frames=True, closefd=True
         )
+    import gzip
+
     return gzip.open(path, "rb")
 
 
 def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
+    import tarfile
+
     files: dict[str, ArchiveFile] = {}
     with tarfile.open(tar, "r:", encoding="utf-8") as archive:
         for member in archive:
@@ -241,7 +245,7 @@ def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
     return tuple(file for _, file in sorted(files.items()))
 
 
-def _file(member: tarfile.TarInfo, path: str) -> ArchiveFile:
+def _file(member: TarInfo, path: str) -> ArchiveFile:
     if member.issym():
         check_link(path, member.linkname)
         return ArchiveFile(path=path, link=member.linkname)

@@ -13,8 +13,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from stackbuild.frames.model import MAX_FILE_BYTES
 
@@ -61,8 +60,7 @@ _JOBS_PER_WORKER = 4
 """Jobs wait for their parts most of the time; planning ahead offers more parts to choose from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part(Generic[T]):
+class Part(NamedTuple, Generic[T]):
     """An independent piece of work."""
 
     cost: int
@@ -125,16 +123,10 @@ def _results(futures: Sequence[Future[T]]) -> list[T]:
     return [future.result() for future in futures]
 
 
-@dataclass(order=True, slots=True)
-class _Waiting:
-    order: tuple[int, int]
-    part: Part[Any] = field(compare=False)
-    future: Future[Any] = field(compare=False)
-
-
 class _Pool:
     def __init__(self) -> None:
-        self._heap: list[_Waiting] = []
+        self._heap: list[tuple[int, int, Part[Any], Future[Any]]] = []
+        """By cost, then in order of submission: the cost is negative, the number unique."""
         self._count = 0
         self._open = True
         self._changed = threading.Condition()
@@ -144,7 +136,7 @@ class _Pool:
         with self._changed:
             if self._open:
                 self._count += 1
-                heapq.heappush(self._heap, _Waiting((-part.cost, self._count), part, future))
+                heapq.heappush(self._heap, (-part.cost, self._count, part, future))
                 self._changed.notify()
             else:
                 future.set_exception(_StoppedError())
@@ -156,8 +148,8 @@ class _Pool:
             self._open = False
             waiting, self._heap = self._heap, []
             self._changed.notify_all()
-        for item in waiting:
-            item.future.set_exception(_StoppedError())
+        for *_, future in waiting:
+            future.set_exception(_StoppedError())
 
     def work(self) -> None:
         """Run parts, in the calling thread, until `stop`."""
@@ -167,11 +159,11 @@ class _Pool:
                     self._changed.wait()
                 if not self._open:
                     return
-                item = heapq.heappop(self._heap)
+                *_, part, future = heapq.heappop(self._heap)
             try:
-                item.future.set_result(item.part.run())
+                future.set_result(part.run())
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                item.future.set_exception(error)
+                future.set_exception(error)
 
 
 _pool: ContextVar[_Pool | None] = ContextVar("pool", default=None)

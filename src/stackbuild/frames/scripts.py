@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import posixpath
-import zipfile
 from typing import TYPE_CHECKING
 
 from stackbuild.files import zip_entry
@@ -95,6 +94,8 @@ def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
 
 
 def _zipped(body: bytes) -> bytes:
+    import zipfile
+
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zip_entry("__main__.py"), body)

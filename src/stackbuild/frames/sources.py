@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stackbuild.strictjson import digest_of
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from stackbuild.runtimes.model import RuntimeArchive
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSources:
+class OpenSources(NamedTuple):
     """Python modules that can be read."""
 
     sizes: Mapping[str, int]
@@ -52,8 +50,7 @@ class Sources(Protocol):
         """Make them readable; work files are made in `cache`. Raises IntegrityError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WheelSources:
+class WheelSources(NamedTuple):
     """The modules of a wheel that are installed into site-packages."""
 
     wheel: Path
@@ -93,8 +90,7 @@ class WheelSources:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveSources:
+class ArchiveSources(NamedTuple):
     """The modules of an interpreter: the standard library and the kept site-packages."""
 
     archive: RuntimeArchive
@@ -131,8 +127,7 @@ class ArchiveSources:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySources:
+class MemorySources(NamedTuple):
     """Modules in memory, of a layer's own files or an overlay. Other files are ignored."""
 
     subject: str

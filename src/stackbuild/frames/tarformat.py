@@ -8,8 +8,7 @@ write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import EARLIEST
@@ -130,8 +129,7 @@ def _checksum(before: bytes, after: bytes) -> bytes:
     return b"%06o\0 " % (sum(before) + sum(after) + 8 * 0x20)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """A checked entry of a tar fragment. Its data is available until the next entry is read."""
 
     path: str

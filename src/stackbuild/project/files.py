@@ -7,11 +7,10 @@ are only read here, so an unreadable directory is always an error.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError
 from stackbuild.files import is_inside
@@ -181,8 +180,7 @@ class ProjectFiles:
         return (path.relative_to(self._real) if inside else path).as_posix()
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
+class _Tree(NamedTuple):
     """A work tree and its git status."""
 
     top: Path
@@ -198,8 +196,7 @@ class _Tree:
         return "" if name == "." else name
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A directory that is being read."""
 
     path: Path

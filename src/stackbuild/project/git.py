@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError, quoted
 
@@ -19,8 +18,7 @@ _SUBMODULE = b"160000 "
 _SHOWN = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(NamedTuple):
     """Paths relative to the work tree. Paths of directories end in a slash."""
 
     untracked: frozenset[str]

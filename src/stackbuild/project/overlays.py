@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError
 from stackbuild.files import sha256_file
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import CopyFiles, Layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayFile:
+class OverlayFile(NamedTuple):
     """A file or link of an overlay, and its path in the layer."""
 
     path: str
@@ -92,7 +91,7 @@ _FROM = "correct the `from` of this entry of copy-files, or add the files"
 _LINK = "point the link to a file that the same entry copies, or remove it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Reading:
     """One entry of `copy-files`, being read."""
 

@@ -15,7 +15,6 @@ from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write, sha256_file
 from stackbuild.runtimes.names import release_path
 from stackbuild.transport.retries import PATIENCE, NotFoundError, Patience, UnreachableError
-from stackbuild.transport.transfer import download
 from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ def fetch_archive(
     path = kept_path(archive, workspace)
     if is_kept(path, archive.sha256):
         return path
+    from stackbuild.transport.transfer import download
+
     urls = list(urls)
     for url in urls:
         try:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import ComposeError, FetchError, UsageError
 from stackbuild.layout import layout_for
 from stackbuild.platforms import host_platform
-from stackbuild.runtimes.model import Interpreter
+from stackbuild.runtimes.model import ROOT, Interpreter
 from stackbuild.runtimes.provide import provide_runtime, tell_compiler
-from stackbuild.runtimes.tarball import ROOT
 from stackbuild.spec.model import RuntimeSettings
 
 if TYPE_CHECKING:

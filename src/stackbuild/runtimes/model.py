@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,9 +11,11 @@ if TYPE_CHECKING:
 
 Source = Literal["url", "pbs", "local"]
 
+ROOT = "python"
+"""The top directory of an `install_only` archive."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeArchive:
+
+class RuntimeArchive(NamedTuple):
     """A verified archive in the `install_only` layout of python-build-standalone.
 
     All files are below ``python/``: ``python/bin/python3.12`` and ``python/lib/python3.12``, for
@@ -36,8 +37,7 @@ class RuntimeArchive:
     Only set if it was packed on this machine."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interpreter:
+class Interpreter(NamedTuple):
     """A CPython that runs on this machine."""
 
     executable: Path

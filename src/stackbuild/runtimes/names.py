@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
@@ -45,6 +44,8 @@ def release_tag(version: Version, platform: Platform, built: str) -> str:
     Taken from pbs-installer's table; for a version that was never released, the compile date of the
     interpreter (`built`, in the format of `platform.python_build`).
     """
+    from importlib import resources
+
     # Read as data, because importing the package builds all tables and reads an environment
     # variable.
     path = resources.files("pbs_installer").joinpath("versions.json")

@@ -16,8 +16,9 @@ from stackbuild import strictjson
 from stackbuild.errors import ComposeError
 from stackbuild.processes import clean_environment
 from stackbuild.runtimes.contents import SITE_FILE, Entry, posix_contents
+from stackbuild.runtimes.model import ROOT
 from stackbuild.runtimes.probe import LIMIT, Facts
-from stackbuild.runtimes.tarball import ROOT, unpack_tarball
+from stackbuild.runtimes.tarball import unpack_tarball
 
 if TYPE_CHECKING:
     from stackbuild.messages import Messages

@@ -13,15 +13,13 @@ from typing import IO, TYPE_CHECKING, Protocol, Self, cast
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import EARLIEST
+from stackbuild.runtimes.model import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from stackbuild.runtimes.contents import Entry
-
-ROOT = "python"
-"""The top directory of an `install_only` archive."""
 
 
 def write_tarball(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -16,7 +16,7 @@ from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.metadata import Metadata
-from stackbuild.resolve.request import ResolveRequest, StandIn
+from stackbuild.resolve.request import CoreMetadata, ResolveRequest
 from stackbuild.workspace import Workspace
 from tests.support.http import Page, serving
 from tests.support.locking import LINUX, MAC
@@ -73,10 +73,10 @@ class Index:
         metadata = Metadata(self.workspace, Silent(), pages)
         return Availability(request=request, pages=pages, metadata=metadata).follow()
 
-    def lacks(self, *requirements: str, **options: Any) -> list[tuple[str, str, str]]:
+    def unavailable(self, *requirements: str, **options: Any) -> list[tuple[str, str, str]]:
         """Kind, name and version of what is lacking."""
-        found = self.follow(*requirements, **options).lacks.values()
-        return [(lack.kind, lack.name, str(lack.version or "")) for lack in found]
+        found = self.follow(*requirements, **options).unavailable.values()
+        return [(missing.kind, missing.name, str(missing.version or "")) for missing in found]
 
 
 @pytest.fixture
@@ -89,15 +89,15 @@ def test_all_that_is_there_lacks_nothing(index: Index) -> None:
     index.wheel("top", "1.0", "low>=1")
     index.wheel("low", "1.0", tag=LINUX)
     index.wheel("low", "2.0", "gone", tag=MAC)
-    assert index.lacks("top") == []
+    assert index.unavailable("top") == []
 
 
 def test_extras_and_markers_decide_what_is_followed(index: Index) -> None:
     index.wheel(
         "top", "1.0", "one; extra == 'a'", "two; extra == 'b'", "three; sys_platform == 'win32'"
     )
-    assert index.lacks("top[A]") == [("project", "one", "")]
-    assert index.lacks("top", "gone; python_version < '3'") == []
+    assert index.unavailable("top[A]") == [("project", "one", "")]
+    assert index.unavailable("top", "gone; python_version < '3'") == []
 
 
 def test_a_later_requirement_narrows_what_an_earlier_one_chose(index: Index) -> None:
@@ -105,16 +105,16 @@ def test_a_later_requirement_narrows_what_an_earlier_one_chose(index: Index) -> 
     index.wheel("a", "1.0")
     index.wheel("b", "1.0", "a<2")
     followed = index.follow("a", "b")
-    assert followed.lacks == {}
-    assert [str(wish) for wish in followed.wishes[canonicalize_name("a")]] == [
+    assert followed.unavailable == {}
+    assert [str(dependency) for dependency in followed.dependencies[canonicalize_name("a")]] == [
         "'a' itself",
         "a<2 through b",
     ]
-    assert "only-of-2" not in followed.wishes
+    assert "only-of-2" not in followed.dependencies
 
 
 @pytest.mark.parametrize(
-    ("requirement", "setting", "lacks"),
+    ("requirement", "setting", "unavailable"),
     [
         ("base", {}, []),
         ("base==2.0rc1", {}, [("project", "of-rc", "")]),
@@ -123,25 +123,25 @@ def test_a_later_requirement_narrows_what_an_earlier_one_chose(index: Index) -> 
     ],
 )
 def test_prereleases(
-    index: Index, requirement: str, setting: dict[str, str], lacks: list[object]
+    index: Index, requirement: str, setting: dict[str, str], unavailable: list[object]
 ) -> None:
     index.wheel("base", "1.0")
     index.wheel("base", "2.0rc1", "of-rc")
-    assert index.lacks(requirement, settings=setting) == lacks
+    assert index.unavailable(requirement, settings=setting) == unavailable
 
 
 def test_a_withdrawn_version_counts_where_there_is_no_other(index: Index) -> None:
     index.wheel("base", "1.0")
     index.wheel("base", "2.0", "of-2", yanked="broken")
-    assert index.lacks("base") == []
-    assert index.lacks("base==2.0") == [("project", "of-2", "")]
+    assert index.unavailable("base") == []
+    assert index.unavailable("base==2.0") == [("project", "of-2", "")]
 
 
 def test_wheels_for_a_newer_python_are_not_called_missing(index: Index) -> None:
     index.wheel("base", "2.0", **{"requires-python": ">=3.13"})
-    assert index.lacks("base") == []
+    assert index.unavailable("base") == []
     index.wheel("base", "1.0", "of-1", **{"requires-python": "not a specifier"})
-    assert index.lacks("base") == [("project", "of-1", "")]
+    assert index.unavailable("base") == [("project", "of-1", "")]
 
 
 def test_what_is_known_of_a_missing_wheel(index: Index) -> None:
@@ -149,35 +149,37 @@ def test_what_is_known_of_a_missing_wheel(index: Index) -> None:
         index.wheel("native", version, tag=MAC)
     index.wheel("native", "0.5", tag=LINUX)
     index.source("native", "1.0")
-    (lack,) = index.follow("native>=1").lacks.values()
-    assert (lack.kind, lack.version, lack.alternative) == ("wheel", None, Version("0.5"))
-    assert lack.tags == ("macosx_11_0_arm64",)
-    assert lack.has_source
-    assert lack.is_certain
-    (lack,) = index.follow("native==2.0").lacks.values()
-    assert lack.version == Version("2.0")
-    assert not lack.has_source
+    (missing,) = index.follow("native>=1").unavailable.values()
+    assert (missing.kind, missing.version, missing.alternative) == ("wheel", None, Version("0.5"))
+    assert missing.tags == ("macosx_11_0_arm64",)
+    assert missing.has_source
+    assert missing.is_certain
+    (missing,) = index.follow("native==2.0").unavailable.values()
+    assert missing.version == Version("2.0")
+    assert not missing.has_source
 
 
 def test_what_only_several_together_rule_out_is_not_certain(index: Index) -> None:
     index.wheel("native", "1.0", tag=MAC)
     index.wheel("native", "2.0", tag=LINUX)
     index.wheel("top", "1.0", "native==1.0")
-    (lack,) = index.follow("native", "top").lacks.values()
-    assert not lack.is_certain
-    assert str(lack.wish) == "native==1.0 through top"
+    (missing,) = index.follow("native", "top").unavailable.values()
+    assert not missing.is_certain
+    assert str(missing.dependency) == "native==1.0 through top"
 
 
 def test_sources_are_followed_by_what_is_known_of_them(index: Index) -> None:
     index.source("native", "1.0")
     index.wheel("native", "1.0", "of-wheel", tag=LINUX)
     names = [canonicalize_name("native")]
-    assert index.lacks("native", from_source=names) == []
-    known = StandIn(version=Version("1.0"), dependencies=("of-source",))
+    assert index.unavailable("native", from_source=names) == []
+    known = CoreMetadata(version=Version("1.0"), dependencies=("of-source",))
     told = [(names[0], known)]
-    assert index.lacks("native", from_source=names, sources=told) == [("project", "of-source", "")]
+    assert index.unavailable("native", from_source=names, sources=told) == [
+        ("project", "of-source", "")
+    ]
     index.wheel("other", "1.0")
-    assert index.lacks("other", from_source=[canonicalize_name("other")]) == [
+    assert index.unavailable("other", from_source=[canonicalize_name("other")]) == [
         ("source", "other", "1.0")
     ]
 
@@ -186,25 +188,25 @@ def test_what_the_policy_says_is_not_looked_up(index: Index) -> None:
     index.wheel("top", "1.0", "skipped", "built>=7", "lonely", "forced==9")
     index.wheel("lonely", "1.0", "gone")
     index.wheel("forced", "1.0")
-    lacks = index.lacks(
+    unavailable = index.unavailable(
         "top",
-        stand_ins={canonicalize_name("skipped")},
-        built={canonicalize_name("built"): StandIn(version=Version("1.0"))},
+        excluded={canonicalize_name("skipped")},
+        built={canonicalize_name("built"): CoreMetadata(version=Version("1.0"))},
         without_dependencies={canonicalize_name("lonely")},
         overrides={canonicalize_name("forced"): "==1.0"},
     )
-    assert lacks == []
+    assert unavailable == []
     assert not index.server.count("/skipped/")
     assert not index.server.count("/built/")
 
 
 def test_it_ends_where_something_is_certain(index: Index) -> None:
     index.wheel("top", "1.0", "low")
-    assert index.lacks("top", "gone") == [("project", "gone", "")]
+    assert index.unavailable("top", "gone") == [("project", "gone", "")]
     assert not index.server.count("/low/")
 
 
 def test_distributions_that_need_each_other_come_to_an_end(index: Index) -> None:
     index.wheel("a", "1.0", "b[x]")
     index.wheel("b", "1.0", "a", "c; extra == 'x'")
-    assert index.lacks("a") == [("project", "c", "")]
+    assert index.unavailable("a") == [("project", "c", "")]

@@ -22,7 +22,7 @@ import uv
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from stackbuild.resolve.request import stand_in
+from stackbuild.resolve.request import CoreMetadata, write_stub_wheel
 from tests.support.building import make_sdist
 from tests.support.http import Status, serving
 from tests.support.index import IndexServer
@@ -112,7 +112,8 @@ class Uv:
 
     def stub(self, name: str, release: str = "0", *requires: str) -> str:
         """The address of a wheel without files."""
-        return stand_in(name, self.directory, release, requires).as_uri()
+        metadata = CoreMetadata(version=Version(release), dependencies=requires)
+        return write_stub_wheel(self.directory, name, metadata).as_uri()
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from stackbuild.files import EARLIEST
 from stackbuild.lock.model import BuildRequirement
 from stackbuild.processes import network_environment, uv_environment
 from stackbuild.resolve.explain import Explainer
-from stackbuild.resolve.metadata import Metadata, Sizes
-from stackbuild.resolve.problems import told
+from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
 from stackbuild.tomltext import fields
@@ -45,13 +44,12 @@ def pin_requirements(
         preferences=order.preferences,
     )
     uv = Uv(workspace)
+    metadata = Metadata(workspace, messages, uv.pages)
     try:
         found = uv.ask(request).found
     except UnresolvableError as error:
-        explainer = Explainer(uv=uv, metadata=Metadata(workspace, messages, uv.pages))
-        failure = explainer.explain(request, error, order.layer, ())
-        (reason,) = told([failure])
-        if isinstance(reason, FetchError):
+        failure = Explainer(uv=uv, metadata=metadata).explain(request, error, order.layer, ())
+        if isinstance(reason := failure.error(), FetchError):
             raise reason from None
         raise LockError(
             f"the build requirements of {order.subject} are not available",
@@ -62,7 +60,7 @@ def pin_requirements(
             found=error.flat,
             remedy=f"name other requirements in `build-wheel.{order.name}` as `build-requires`",
         ) from None
-    files = Sizes(workspace, messages).complete(found, order.indexes)
+    files = metadata.files(found, order.indexes)
     return tuple(
         BuildRequirement(name=item.name, version=item.version, sha256=file.sha256)
         for item, file in zip(found, files, strict=True)

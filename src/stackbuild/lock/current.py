@@ -184,7 +184,7 @@ def describe(stale: Sequence[StaleLock]) -> list[str]:
     ]
 
 
-def find_leftovers(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
+def find_orphaned_locks(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
     """The lock files of layers and platforms that the stack no longer has, sorted."""
     wanted = {lock_path(workspace, layer.name, platform) for layer, platform in stack.pairs()}
     wanted |= {
@@ -199,7 +199,7 @@ def find_leftovers(stack: Stack, workspace: Workspace) -> tuple[Path, ...]:
     )
 
 
-def remove_leftovers(paths: Iterable[Path]) -> None:
+def remove_locks(paths: Iterable[Path]) -> None:
     """Remove the files, and the directories that become empty."""
     for path in paths:
         path.unlink()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Download
 
+    Imported = Mapping[NormalizedName, tuple["LayerLock", "LockedDistribution"]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedFile:
@@ -201,3 +203,12 @@ def content_digest(
         for item in distributions
     ]
     return digest_of([files, interpreter, *([own] if own else [])])
+
+
+def imported(chain: Iterable[LayerLock]) -> Imported:
+    """The distributions of `chain`, nearest layer first, that are imported, with their locks."""
+    found: dict[NormalizedName, tuple[LayerLock, LockedDistribution]] = {}
+    for lock in chain:
+        for item in lock.distributions:
+            found.setdefault(item.name, (lock, item))
+    return found

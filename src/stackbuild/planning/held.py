@@ -77,7 +77,7 @@ def held_by(
         found |= {item.name: item for item in items}
         indexes = index_settings(stack, stack.layers[lock.layer])
         described = metadata.of(lock.layer, items, indexes)
-        requires |= {name: one.requires for name, one in described.items()}
+        requires |= {name: one.dependencies for name, one in described.items()}
     left_out = {
         item.name: item.reason
         for lock in chain

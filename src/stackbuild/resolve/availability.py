@@ -36,28 +36,28 @@ _PASSES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Dependency:
     """A requirement, and the distribution that declares it."""
 
-    asker: NormalizedName | None
+    parent: NormalizedName | None
     """None for the layer itself."""
     requirement: Requirement
 
     def __str__(self) -> str:
         """``base>=2 through middle``, or the layer's own requirement in quotes."""
-        if self.asker is None:
+        if self.parent is None:
             return f"'{self.requirement}' itself"
-        return f"{self.requirement.name}{self.requirement.specifier} through {self.asker}"
+        return f"{self.requirement.name}{self.requirement.specifier} through {self.parent}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lack:
+class Unavailable:
     """A required distribution that no index has in a usable form."""
 
     name: NormalizedName
     kind: Literal["project", "version", "wheel", "source"]
     """What is missing: the project, a version, a wheel or a source distribution."""
-    wish: Wish
+    dependency: Dependency
     """The requirement that cannot be met; the first of several."""
     is_certain: bool = False
     """Whether the layer itself requires it, so that no other version can help."""
@@ -78,9 +78,9 @@ class Availability:
     request: ResolveRequest
     pages: IndexPages
     metadata: Metadata
-    wishes: dict[NormalizedName, list[Wish]] = field(default_factory=dict)
+    dependencies: dict[NormalizedName, list[Dependency]] = field(default_factory=dict)
     """All requirements by distribution, in the order in which they are found."""
-    lacks: dict[NormalizedName, Lack] = field(default_factory=dict)
+    unavailable: dict[NormalizedName, Unavailable] = field(default_factory=dict)
     _chosen: dict[NormalizedName, Version | None] = field(default_factory=dict)
     _offers: dict[NormalizedName, Sequence[Offer] | None] = field(default_factory=dict)
     _requires: dict[tuple[NormalizedName, Version], Sequence[str]] = field(default_factory=dict)
@@ -91,17 +91,19 @@ class Availability:
         Raises FetchError where an index or the metadata of a wheel cannot be read.
         """
         for _ in range(_PASSES):
-            self.wishes = self._asked()
+            self.dependencies = self._follow_once()
             self._read_pages()
-            self.lacks = {}
-            chosen = {name: self._choose(name) for name in self.wishes}
-            if chosen == self._chosen or any(lack.is_certain for lack in self.lacks.values()):
+            self.unavailable = {}
+            chosen = {name: self._choose(name) for name in self.dependencies}
+            if chosen == self._chosen or any(
+                missing.is_certain for missing in self.unavailable.values()
+            ):
                 break
             self._chosen = chosen
             self._read_metadata()
         return self
 
-    def _asked(self) -> dict[NormalizedName, list[Wish]]:
+    def _follow_once(self) -> dict[NormalizedName, list[Dependency]]:
         """All requirements of the layer, then those of the distributions chosen so far."""
         from packaging.utils import canonicalize_name
 
@@ -117,21 +119,25 @@ class Availability:
         for requirement in own:
             asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
         extras = requested_extras(requires, asked, environment)
-        found: dict[NormalizedName, list[Wish]] = {}
+        found: dict[NormalizedName, list[Dependency]] = {}
         pending: list[tuple[NormalizedName | None, Iterable[Requirement]]] = [(None, own)]
-        for asker, requirements in pending:
+        for parent, requirements in pending:
             for requirement in requirements:
                 name = canonicalize_name(requirement.name)
-                if name in request.stand_ins:
+                if name in request.excluded:
                     continue
                 if name not in found:
                     texts = requires.get(name, ())
                     pending.append((name, all_active(texts, extras.get(name, ()), environment)))
-                found.setdefault(name, []).append(Wish(asker=asker, requirement=requirement))
+                found.setdefault(name, []).append(
+                    Dependency(parent=parent, requirement=requirement)
+                )
         return found
 
     def _read_pages(self) -> None:
-        new = [name for name in self.wishes if name not in {*self._offers, *self.request.built}]
+        new = [
+            name for name in self.dependencies if name not in {*self._offers, *self.request.built}
+        ]
         with ThreadPoolExecutor(_REQUESTS) as pool:
             indexes = self.request.indexes
             offers = pool.map(lambda name: self.pages.offers(name, indexes), new)
@@ -163,7 +169,7 @@ class Availability:
         name, version = item
         wheels = [offer for offer in self._usable(name) if offer.version == version]
         best = min(wheels, key=lambda offer: self.request.target.rank(offer.tags or ()) or 0)
-        return self.metadata.of_offer(best, self.request.indexes).requires
+        return self.metadata.of_offer(best, self.request.indexes).dependencies
 
     def _usable(self, name: NormalizedName) -> list[Offer]:
         """The compatible wheels, or the source distributions if it is built from source."""
@@ -178,15 +184,17 @@ class Availability:
             )
         ]
 
-    def specifier(self, name: NormalizedName, wishes: Iterable[Wish] | None = None) -> SpecifierSet:
-        """The combined specifier of `wishes`, or of all of them, for `name`."""
+    def specifier(
+        self, name: NormalizedName, dependencies: Iterable[Dependency] | None = None
+    ) -> SpecifierSet:
+        """The combined specifier of `dependencies`, or of all of them, for `name`."""
         from packaging.specifiers import SpecifierSet
 
         if name in self.request.overrides:
             return SpecifierSet(self.request.overrides[name])
         found = SpecifierSet()
-        for wish in self.wishes[name] if wishes is None else wishes:
-            found &= wish.requirement.specifier
+        for dependency in self.dependencies[name] if dependencies is None else dependencies:
+            found &= dependency.requirement.specifier
         return found
 
     def _matching(
@@ -203,21 +211,23 @@ class Availability:
         return sorted(matching, reverse=True)
 
     def _choose(self, name: NormalizedName) -> Version | None:
-        """The version to follow; None if there is none, which is noted as a lack."""
+        """The version to follow; None if there is none, which is noted as a missing."""
         if name in self.request.built:
             return self.request.built[name].version
         offers = self._offers[name]
         specifier = self.specifier(name)
         if offers is None:
-            self.lacks[name] = _lack(name, "project", self.wishes[name][0])
+            self.unavailable[name] = _unavailable(name, "project", self.dependencies[name][0])
             return None
         asked = self._matching((one for one in offers if not one.file.yanked), specifier)
         # A yanked version is used only if it is pinned (PEP 592).
         asked = asked or self._matching(offers, specifier)
         if not asked:
-            exact = [one for one in self.wishes[name] if _is_exact(self.specifier(name, [one]))]
+            exact = [
+                one for one in self.dependencies[name] if _is_exact(self.specifier(name, [one]))
+            ]
             if alone := self._unmet(name, exact, offers):
-                self.lacks[name] = _lack(name, "version", alone[0])
+                self.unavailable[name] = _unavailable(name, "version", alone[0])
             return None
         usable = self._usable(name)
         fitting = [one for one in usable if _runs_on(one, self.request.target.python)]
@@ -226,32 +236,32 @@ class Availability:
             return preferred if preferred in both else both[0]
         # If `Requires-Python` excludes all versions, uv's message is better.
         if not any(offer.version in asked for offer in usable):
-            self.lacks[name] = self._unfit(name, asked, fitting)
+            self.unavailable[name] = self._unfit(name, asked, fitting)
         return None
 
     def _unfit(
         self, name: NormalizedName, asked: Sequence[Version], fitting: Sequence[Offer]
-    ) -> Lack:
+    ) -> Unavailable:
         """The missing wheel, or source distribution, of the versions `asked`."""
         offers = [offer for offer in self._offers[name] or () if offer.version in asked]
-        alone = self._unmet(name, self.wishes[name], self._usable(name))
-        wish = (alone or self.wishes[name])[0]
-        return Lack(
+        alone = self._unmet(name, self.dependencies[name], self._usable(name))
+        dependency = (alone or self.dependencies[name])[0]
+        return Unavailable(
             name=name,
             kind="source" if name in self.request.from_source else "wheel",
-            wish=wish,
-            is_certain=bool(alone) and wish.asker is None,
+            dependency=dependency,
+            is_certain=bool(alone) and dependency.parent is None,
             version=asked[0] if len(asked) == 1 else None,
             tags=_tags_of([one for one in offers if one.version == asked[0]], self.request.target),
             alternative=next(iter(self._matching(fitting)), None),
             has_source=any(offer.tags is None for offer in offers),
         )
 
-    def unmet_wish(self) -> Wish | None:
+    def unmet_dependency(self) -> Dependency | None:
         """The first requirement of the layer itself that no version of any index meets."""
-        for name, wishes in self.wishes.items():
+        for name, dependencies in self.dependencies.items():
             offers = self._offers.get(name)
-            own = [wish for wish in wishes if wish.asker is None]
+            own = [dependency for dependency in dependencies if dependency.parent is None]
             if offers is not None and (unmet := self._unmet(name, own, offers)):
                 return unmet[0]
         return None
@@ -261,14 +271,20 @@ class Availability:
         return bool(self._offers.get(name))
 
     def _unmet(
-        self, name: NormalizedName, wishes: Iterable[Wish], offers: Sequence[Offer]
-    ) -> list[Wish]:
-        """The `wishes` that none of `offers` meets."""
-        return [one for one in wishes if not self._matching(offers, self.specifier(name, [one]))]
+        self, name: NormalizedName, dependencies: Iterable[Dependency], offers: Sequence[Offer]
+    ) -> list[Dependency]:
+        """The `dependencies` that none of `offers` meets."""
+        return [
+            one for one in dependencies if not self._matching(offers, self.specifier(name, [one]))
+        ]
 
 
-def _lack(name: NormalizedName, kind: Literal["project", "version"], wish: Wish) -> Lack:
-    return Lack(name=name, kind=kind, wish=wish, is_certain=wish.asker is None)
+def _unavailable(
+    name: NormalizedName, kind: Literal["project", "version"], dependency: Dependency
+) -> Unavailable:
+    return Unavailable(
+        name=name, kind=kind, dependency=dependency, is_certain=dependency.parent is None
+    )
 
 
 def _is_exact(specifier: SpecifierSet) -> bool:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
 from stackbuild.lock.index_pages import INDEX_FAILURE, index_failure
+from stackbuild.lock.model import imported
 from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.git_sources import reason_to_build
-from stackbuild.resolve.problems import MissingWheel, ResolveFailure, ResolveProblem
-from stackbuild.resolve.request import project_name
+from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
+from stackbuild.resolve.request import name_of, project_name
 from stackbuild.resolve.uv import UnresolvableError
 
 if TYPE_CHECKING:
@@ -27,14 +28,11 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.model import LayerLock
     from stackbuild.lock.targets import Target
-    from stackbuild.resolve.availability import Lack, Wish
+    from stackbuild.resolve.availability import Dependency, Unavailable
     from stackbuild.resolve.metadata import Metadata
     from stackbuild.resolve.request import Found, ResolveRequest
     from stackbuild.resolve.uv import ResolveResult, Uv
     from stackbuild.spec.model import Layer
-
-
-_OTHER_VERSION = "require an existing version, or add the index that has it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +48,18 @@ class Explainer:
         error: UnresolvableError,
         layer: Layer,
         lower: Sequence[LayerLock],
-    ) -> ResolveFailure:
+    ) -> ResolveError:
         """Why `layer` cannot be resolved; `error` is uv's response to `request`."""
         try:
-            found = self._cause(request, error, layer, lower)
+            cause = self._cause(request, error, layer, lower)
         except FetchError as unread:
-            reason, remedy = index_failure(unread)
-            found = ResolveProblem(
-                kind=FetchError, message=INDEX_FAILURE, found=reason, remedy=remedy
+            found, remedy = index_failure(unread)
+            cause = ResolveProblem(
+                kind=FetchError, message=INDEX_FAILURE, found=found, remedy=remedy
             )
-        if isinstance(found, ResolveFailure):
-            return found
-        return ResolveFailure(layer=layer.name, platform=request.target.platform, problem=found)
+        if isinstance(cause, ResolveError):
+            return cause
+        return ResolveError(layer.name, request.target.platform, cause)
 
     def _cause(
         self,
@@ -69,40 +67,38 @@ class Explainer:
         error: UnresolvableError,
         layer: Layer,
         lower: Sequence[LayerLock],
-    ) -> ResolveProblem | ResolveFailure:
+    ) -> ResolveProblem | ResolveError:
         """Raises FetchError where an index or the metadata of a wheel cannot be read."""
         free = replace(request, constraints={}, preferences=request.constraints)
         if request.constraints and error.answered:
             try:
-                answer = self.uv.ask(free)
+                result = self.uv.ask(free)
             except UnresolvableError as other:
                 # The layers below are not the reason; uv's text without them is clearer.
                 error = other
             else:
-                if clash := self._clash(request, answer, layer, lower):
-                    return clash
+                if problem := self._clash(request, result, layer, lower):
+                    return problem
         followed = self._follow(free)
         text = _cleaned(error, layer)
         if not error.answered:
-            return ResolveProblem(
-                message=f"uv could not resolve the requirements of {layer.name}", found=text
-            )
-        if built := self._built_clash(free, followed):
-            return built
-        if lack := self._culprit(free, list(followed.lacks.values())):
-            return _lack(lack, layer, request, text)
+            message = f"uv could not resolve the requirements of {layer.name}"
+            return ResolveProblem(message=message, found=text)
+        if problem := self._built_clash(free, followed):
+            return problem
+        if missing := self._culprit(free, list(followed.unavailable.values())):
+            return _unavailable(missing, layer, request, text)
         self._check_refusals(free, followed)
-        if wish := followed.unmet_wish():
-            return _unmet(wish, followed, text)
-        return ResolveProblem(
-            message=f"the requirements of {layer.name} contradict each other", found=text
-        )
+        if dependency := followed.unmet_dependency():
+            return _unmet(dependency, followed, text)
+        message = f"the requirements of {layer.name} contradict each other"
+        return ResolveProblem(message=message, found=text)
 
     def _check_refusals(self, request: ResolveRequest, followed: Availability) -> None:
         """Raise the refusal of an index that prevents uv from continuing."""
         for name, refusal in self.uv.pages.refusals.items():
             alone = replace(request, requirements=(name,), built={}, no_deps=True)
-            if name in followed.wishes and not self.uv.solves(alone):
+            if name in followed.dependencies and not self.uv.solves(alone):
                 raise refusal
 
     def _follow(self, request: ResolveRequest) -> Availability:
@@ -113,23 +109,25 @@ class Explainer:
         return self.uv.solves(
             replace(
                 request,
-                stand_ins={*request.stand_ins, *without},
+                excluded={*request.excluded, *without},
                 built={name: it for name, it in request.built.items() if name not in without},
                 from_source={*request.from_source} - {*without},
             )
         )
 
-    def _culprit(self, request: ResolveRequest, lacks: Sequence[Lack]) -> Lack | None:
-        """The first of `lacks` that keeps `request` from being met."""
-        if certain := [lack for lack in lacks if lack.is_certain]:
+    def _culprit(
+        self, request: ResolveRequest, unavailable: Sequence[Unavailable]
+    ) -> Unavailable | None:
+        """The first of `unavailable` that keeps `request` from being met."""
+        if certain := [missing for missing in unavailable if missing.is_certain]:
             return certain[0]
-        left = list(lacks)
-        if not left or not self._solves(request, [lack.name for lack in left]):
+        left = list(unavailable)
+        if not left or not self._solves(request, [missing.name for missing in left]):
             return None
-        for lack in lacks:
-            others = [other for other in left if other is not lack]
+        for missing in unavailable:
+            others = [other for other in left if other is not missing]
             if not others or not self._solves(request, [other.name for other in others]):
-                return lack
+                return missing
             left = others
         return None
 
@@ -138,12 +136,12 @@ class Explainer:
     ) -> ResolveProblem | None:
         """The problem of a distribution that was built, but is required in another version."""
         for name, known in request.built.items():
-            wishes = _excluding(followed, name, str(known.version))
-            if wishes and self._solves(request, [name]):
+            dependencies = _excluding(followed, name, str(known.version))
+            if dependencies and self._solves(request, [name]):
                 return ResolveProblem(
                     message="a version is required that differs from the one built from source",
                     distribution=f"{name} {known.version}",
-                    found="; ".join(wishes),
+                    found="; ".join(dependencies),
                     remedy="change the requirement, or the revision of its repository",
                 )
         return None
@@ -156,33 +154,32 @@ class Explainer:
         lower: Sequence[LayerLock],
     ) -> ResolveProblem | None:
         """The pin of a lower layer that conflicts with `layer`; `answer` ignores all pins."""
+        below = imported(lower)
         for item in answer.found:
             pin = request.constraints.get(item.name)
             if pin is None or pin == item.version:
                 continue
-            owner = next(
-                lock for lock in lower if any(own.name == item.name for own in lock.distributions)
-            )
-            wishes: list[str] = []
+            owner = below[item.name][0]
+            dependencies: list[str] = []
             with suppress(FetchError):
                 free = replace(request, constraints={}, preferences=answer.versions)
-                wishes = _excluding(self._follow(free), item.name, str(pin))
-            wishes = wishes or [f"{item.version}, which other distributions need"]
-            reason = [text for text in owner.requirements if _name_of(text) == item.name]
+                dependencies = _excluding(self._follow(free), item.name, str(pin))
+            dependencies = dependencies or [f"{item.version}, which other distributions need"]
+            reason = [text for text in owner.requirements if name_of(text) == item.name]
             because = f", which requires {reason[0]!r}" if reason else ", for other distributions"
             return ResolveProblem(
                 message=f"{layer.name} needs another version of {item.name} than {owner.layer} has",
                 distribution=item.name,
                 expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
-                found=f"{layer.name} requires {'; '.join(wishes)}",
+                found=f"{layer.name} requires {'; '.join(dependencies)}",
                 remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
                 f" '{item.name}=={item.version}', which {layer.name} can use",
             )
         return None
 
 
-def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveFailure | None:
-    """The first of the wheels in `found` that cannot be installed on the target, if any."""
+def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> None:
+    """Raise ResolveError for the first wheel in `found` that does not fit the target."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     for item in found:
@@ -195,86 +192,73 @@ def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> ResolveF
                 distribution=distribution,
                 found=str(error),
             )
-            return ResolveFailure(layer=layer.name, platform=target.platform, problem=problem)
+            raise ResolveError(layer.name, target.platform, problem) from None
         if target.rank(tags) is None:
-            return ResolveFailure(
-                layer=layer.name,
-                platform=target.platform,
-                problem=MissingWheel(distribution=distribution, asked=f"needed by {layer.name}"),
+            raise ResolveError(
+                layer.name,
+                target.platform,
+                MissingWheel(distribution=distribution, asked=f"needed by {layer.name}"),
                 target=target,
                 tags=tuple(sorted({tag.platform for tag in tags})),
             )
-    return None
 
 
 def _excluding(followed: Availability, name: NormalizedName, version: str) -> list[str]:
     """The requirements on `name` that exclude `version`."""
 
-    def excludes(wish: Wish) -> bool:
-        return not followed.specifier(name, [wish]).contains(version, prereleases=True)
+    def excludes(dependency: Dependency) -> bool:
+        return not followed.specifier(name, [dependency]).contains(version, prereleases=True)
 
-    wishes: Iterable[Wish] = followed.wishes.get(name, ())
-    return list(dict.fromkeys(str(wish) for wish in wishes if excludes(wish)))
-
-
-def _name_of(requirement: str) -> NormalizedName:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    return canonicalize_name(Requirement(requirement).name)
-
-
-def _lack(
-    lack: Lack, layer: Layer, request: ResolveRequest, text: str
-) -> ResolveProblem | ResolveFailure:
-    """The problem of a distribution that is not available."""
-    subject = f"{lack.name} {lack.version or ''}".strip()
-    if lack.kind == "project":
-        return ResolveProblem(
-            message=f"no package index has {lack.name}",
-            distribution=lack.name,
-            found=text,
-            remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
-            absent=True,
-        )
-    if lack.kind == "version":
-        wanted = _wanted(lack.name, lack.wish, request)
-        return ResolveProblem(
-            message=f"no package index has {wanted}",
-            distribution=wanted,
-            found=text,
-            remedy=_OTHER_VERSION,
-            absent=True,
-        )
-    if lack.kind == "source":
-        return ResolveProblem(
-            message=f"{subject} has no source distribution to build it from",
-            distribution=lack.name,
-            found=reason_to_build(lack.name, layer, request.target.platform),
-            remedy="require a version that has one, or its repository (`git+https://…@revision`)",
-            absent=True,
-        )
-    wish = lack.wish
-    direct = f"which {layer.name} requires as '{wish.requirement}'"
-    return ResolveFailure(
-        layer=layer.name,
-        platform=request.target.platform,
-        problem=MissingWheel(
-            distribution=subject,
-            asked=direct if wish.asker is None else f"which {wish.asker} needs",
-            has_source=lack.has_source,
-        ),
-        target=request.target,
-        tags=lack.tags,
-        alternative=str(lack.alternative) if lack.alternative else None,
+    dependencies: Iterable[Dependency] = followed.dependencies.get(name, ())
+    return list(
+        dict.fromkeys(str(dependency) for dependency in dependencies if excludes(dependency))
     )
 
 
-def _unmet(wish: Wish, followed: Availability, text: str) -> ResolveProblem:
+def _unavailable(
+    missing: Unavailable, layer: Layer, request: ResolveRequest, text: str
+) -> ResolveProblem | ResolveError:
+    """The problem of a distribution that is not available."""
+    name, dependency = missing.name, missing.dependency
+    subject = f"{name} {missing.version or ''}".strip()
+    if missing.kind == "wheel":
+        direct = f"which {layer.name} requires as '{dependency.requirement}'"
+        return ResolveError(
+            layer.name,
+            request.target.platform,
+            MissingWheel(
+                distribution=subject,
+                asked=direct if dependency.parent is None else f"which {dependency.parent} needs",
+                has_source=missing.has_source,
+            ),
+            target=request.target,
+            tags=missing.tags,
+            alternative=str(missing.alternative) if missing.alternative else None,
+        )
+    if missing.kind == "source":
+        return ResolveProblem(
+            message=f"{subject} has no source distribution to build it from",
+            distribution=name,
+            found=reason_to_build(name, layer, request.target.platform),
+            remedy="require a version that has one, or its repository (`git+https://…@revision`)",
+            absent=True,
+        )
+    if missing.kind == "version":
+        return replace(_no_version(name, dependency, request, text), absent=True)
+    return ResolveProblem(
+        message=f"no package index has {name}",
+        distribution=name,
+        found=text,
+        remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
+        absent=True,
+    )
+
+
+def _unmet(dependency: Dependency, followed: Availability, text: str) -> ResolveProblem:
     """The problem of a requirement of the layer that no version meets."""
     from packaging.utils import canonicalize_name
 
-    name = canonicalize_name(wish.requirement.name)
+    name = canonicalize_name(dependency.requirement.name)
     if not followed.has_files(name):
         return ResolveProblem(
             message=f"the page of {name} in the package index names no file that can be used",
@@ -282,18 +266,19 @@ def _unmet(wish: Wish, followed: Availability, text: str) -> ResolveProblem:
             found=text,
             remedy="check the address of the index, and `exclude-newer` where it is set",
         )
-    wanted = _wanted(name, wish, followed.request)
+    return _no_version(name, dependency, followed.request, text)
+
+
+def _no_version(
+    name: NormalizedName, dependency: Dependency, request: ResolveRequest, text: str
+) -> ResolveProblem:
+    wanted = f"{name}{request.overrides.get(name) or dependency.requirement.specifier}"
     return ResolveProblem(
         message=f"no package index has {wanted}",
         distribution=wanted,
         found=text,
-        remedy=_OTHER_VERSION,
+        remedy="require an existing version, or add the index that has it",
     )
-
-
-def _wanted(name: NormalizedName, wish: Wish, request: ResolveRequest) -> str:
-    """`name` with the versions that are required, or those of its override."""
-    return f"{name}{request.overrides.get(name) or wish.requirement.specifier}"
 
 
 def _cleaned(error: UnresolvableError, layer: Layer) -> str:

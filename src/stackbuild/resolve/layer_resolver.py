@@ -7,21 +7,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError
-from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource
+from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource, imported
 from stackbuild.resolve.explain import Explainer, check_tags
 from stackbuild.resolve.git_sources import Sources, plain_requirement
-from stackbuild.resolve.problems import MissingWheel, ResolveFailure
-from stackbuild.resolve.request import StandIn
+from stackbuild.resolve.metadata import metadata_of
+from stackbuild.resolve.problems import MissingWheel, ResolveError
+from stackbuild.resolve.request import name_of
 from stackbuild.resolve.uv import UnresolvableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
     from stackbuild.lock.model import LayerLock
-    from stackbuild.resolve.request import Found, ResolveRequest
+    from stackbuild.resolve.request import CoreMetadata, Found, ResolveRequest
+    from stackbuild.resolve.source_wheels import SourceWheels
     from stackbuild.resolve.uv import ResolveResult, Uv
     from stackbuild.spec.model import Layer, Policy
 
@@ -48,69 +50,64 @@ class LayerResolver:
 
     uv: Uv
     explainer: Explainer
-    obtain: Callable[[NormalizedName, Found | VcsSource], LockedDistribution | ResolveFailure]
-    """Builds the wheel of a source, or finds it."""
+    wheels: SourceWheels
     layer: Layer
     policy: Policy
     lower: Sequence[LayerLock]
     sources: Sources
-    commits: Mapping[NormalizedName, VcsSource]
-    """The commits of the layer's old lock, which are kept for the same revision."""
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
-    def choose(self, request: ResolveRequest) -> Choice | ResolveFailure:
-        """Resolve `request` under the layer's policy."""
-        below = _below(self.lower)
-        # A distribution of a lower layer cannot be skipped.
-        skip = self.policy.skip.keys() - below.keys()
-        built = {name: _stand_in(item) for name, item in below.items() if item.source}
-        for name, commit in self._commits(request, below).items():
-            wheel = self.obtain(name, commit)
-            if isinstance(wheel, LockedDistribution):
-                self._built[name, wheel.version] = wheel
-                built[name] = _stand_in(wheel)
-            elif self.policy.resolution.strict_missing or not wheel.is_missing:
-                return wheel
+    def choose(self, request: ResolveRequest) -> Choice:
+        """Resolve `request` under the layer's policy. Raises ResolveError, StackbuildError."""
+        below = {name: item for name, (_, item) in imported(self.lower).items()}
+        built = {name: metadata_of(item) for name, item in below.items() if item.source}
+        for name, commit in dict(self._commits(request, below)).items():
+            try:
+                wheel = self.wheels.wheel_of(name, commit)
+            except ResolveError as failure:
+                if self.policy.resolution.strict_missing or not failure.is_missing:
+                    raise
+                self.omitted[name] = failure.in_short()
             else:
-                self.omitted[name] = wheel.in_short()
-        left = [text for text in request.requirements if _name(text) not in self.omitted]
+                self._built[name, wheel.version] = wheel
+                built[name] = metadata_of(wheel)
+        left = [text for text in request.requirements if name_of(text) not in self.omitted]
         request = replace(
             request,
             requirements=tuple(map(plain_requirement, left)),
-            stand_ins=skip,
+            # A distribution of a lower layer cannot be skipped.
+            excluded=self.policy.skip.keys() - below.keys(),
             overrides=self.policy.overrides,
             without_dependencies=self.policy.no_deps,
             from_source={*self.policy.from_source} - below.keys() - built.keys(),
             built=built,
         )
         while True:
-            outcome = self._attempt(request)
-            if not isinstance(outcome, ResolveFailure):
-                return self._choice(outcome)
-            if self.policy.resolution.strict_missing or not outcome.is_missing:
-                return outcome
-            broken = self._broken(request)
-            if not broken:
-                return outcome
+            try:
+                return self._choice(self._attempt(request))
+            except ResolveError as failure:
+                if self.policy.resolution.strict_missing or not failure.is_missing:
+                    raise
+                broken = self._broken(request)
+                if not broken:
+                    raise
             self.omitted |= broken
-            left = [text for text in request.requirements if _name(text) not in broken]
-            request = replace(request, requirements=tuple(left))
+            kept = [text for text in request.requirements if name_of(text) not in broken]
+            request = replace(request, requirements=tuple(kept))
 
     def _commits(
         self, request: ResolveRequest, below: Mapping[NormalizedName, LockedDistribution]
-    ) -> dict[NormalizedName, VcsSource]:
+    ) -> Iterator[tuple[NormalizedName, VcsSource]]:
         """The commits that the layer installs itself. Raises LockError, FetchError."""
-        found = {}
-        markers = request.target.markers
-        kept = dict(self.commits)
+        kept = self.wheels.kept_commits()
         kept |= {name: i.source for name, i in below.items() if isinstance(i.source, VcsSource)}
-        for name, commit in self.sources.of(request.requirements, markers, kept).items():
+        commits = self.sources.of(request.requirements, request.target.markers, kept)
+        for name, commit in commits.items():
             other = below.get(name)
-            if name in self.policy.skip and other is None:
-                continue
             if other is None:
-                found[name] = commit
+                if name not in self.policy.skip:
+                    yield name, commit
             elif not isinstance(other.source, VcsSource) or other.source.commit != commit.commit:
                 raise LockError(
                     f"{self.layer.name} needs another version of {name} than a layer below has",
@@ -121,127 +118,92 @@ class LayerResolver:
                     found=f"{name} {other.version}, {other.wheel.name}",
                     remedy="require the same commit in both layers",
                 )
-        return found
 
-    def _attempt(self, request: ResolveRequest) -> ResolveResult | ResolveFailure:
+    def _attempt(self, request: ResolveRequest) -> ResolveResult:
         """Ask uv until the versions and dependencies of all built sources are known."""
         while True:
-            outcome = self._asked(request)
-            if isinstance(outcome, ResolveFailure):
-                missing = outcome.problem
-                if isinstance(missing, MissingWheel) and self._may_build(missing):
-                    request = replace(request, from_source={*request.from_source, missing.name})
-                    continue
-                return outcome
-            told = self._build_all(outcome, request)
-            if isinstance(told, ResolveFailure):
-                return told
-            if not any(item.dependencies for _, item in told):
-                return outcome
-            request = replace(request, sources=(*request.sources, *told))
+            try:
+                result = self._ask(request)
+            except ResolveError as failure:
+                missing = failure.problem
+                if not isinstance(missing, MissingWheel) or not self._may_build(missing):
+                    raise
+                request = replace(request, from_source={*request.from_source, missing.name})
+                continue
+            new = self._build_all(result, request)
+            if not any(item.dependencies for _, item in new):
+                return result
+            request = replace(request, sources=(*request.sources, *new))
 
     def _may_build(self, missing: MissingWheel) -> bool:
         return missing.has_source and self.policy.may_build(missing.name)
 
-    def _asked(self, request: ResolveRequest) -> ResolveResult | ResolveFailure:
+    def _ask(self, request: ResolveRequest) -> ResolveResult:
         try:
-            answer = self.uv.ask(request)
+            result = self.uv.ask(request)
         except UnresolvableError as error:
-            return self.explainer.explain(request, error, self.layer, self.lower)
-        own = split(answer.versions, self.lower)[0]
-        wheels = [
-            item
-            for item in answer.found
-            if item.name in own and item.name not in request.from_source
-        ]
-        return check_tags(self.layer, request.target, wheels) or answer
+            raise self.explainer.explain(request, error, self.layer, self.lower) from None
+        below = imported(self.lower)
+        check_tags(
+            self.layer,
+            request.target,
+            [
+                item
+                for item in result.found
+                if item.name not in below and item.name not in request.from_source
+            ],
+        )
+        return result
 
     def _build_all(
-        self, answer: ResolveResult, request: ResolveRequest
-    ) -> list[tuple[NormalizedName, StandIn]] | ResolveFailure:
-        """Build the new sources of `answer`; returns their dependencies."""
+        self, result: ResolveResult, request: ResolveRequest
+    ) -> list[tuple[NormalizedName, CoreMetadata]]:
+        """Build the new sources of `result`; returns their metadata."""
         known = {name: item.version for name, item in request.sources}
-        told = []
-        for item in answer.found:
+        new = []
+        for item in result.found:
             if item.name not in request.from_source or known.get(item.name) == item.version:
                 continue
             if (item.name, item.version) not in self._built:
-                outcome = self.obtain(item.name, item)
-                if isinstance(outcome, ResolveFailure):
-                    return outcome
-                self._built[item.name, item.version] = outcome
-            told.append((item.name, _stand_in(self._built[item.name, item.version])))
-        return told
+                self._built[item.name, item.version] = self.wheels.wheel_of(item.name, item)
+            new.append((item.name, metadata_of(self._built[item.name, item.version])))
+        return new
 
     def _broken(self, request: ResolveRequest) -> dict[NormalizedName, str]:
         """The requirements that cannot be met even separately, each with the reason."""
 
         def reason(text: str) -> str | None:
-            outcome = self._attempt(replace(request, requirements=(text,)))
-            missing = isinstance(outcome, ResolveFailure) and outcome.is_missing
-            return outcome.in_short() if isinstance(outcome, ResolveFailure) and missing else None
+            try:
+                self._attempt(replace(request, requirements=(text,)))
+            except ResolveError as failure:
+                return failure.in_short() if failure.is_missing else None
+            return None
 
         with ThreadPoolExecutor(_TRIALS) as pool:
-            reasons = list(pool.map(reason, request.requirements))
-        return {
-            _name(text): why
-            for text, why in zip(request.requirements, reasons, strict=True)
-            if why is not None
-        }
+            reasons = zip(request.requirements, pool.map(reason, request.requirements), strict=True)
+            return {name_of(text): why for text, why in reasons if why is not None}
 
-    def _choice(self, answer: ResolveResult) -> Choice:
-        own, inherited = split(answer.versions, self.lower)
-        built = [self._built[item] for item in own.items() if item in self._built]
-        names = {item.name for item in built}
-        skipped = {name: self.policy.skip[name] for name in answer.missed}
+    def _choice(self, result: ResolveResult) -> Choice:
+        below = imported(self.lower)
+        versions = result.versions
+        built = [
+            item
+            for (name, version), item in self._built.items()
+            if versions.get(name) == version and name not in below
+        ]
+        taken = {item.name for item in built} | below.keys()
         return Choice(
-            own=[item for item in answer.found if item.name in own and item.name not in names],
+            own=[item for item in result.found if item.name not in taken],
             built=built,
-            inherited=inherited,
-            skipped=_left_out(skipped),
+            inherited=tuple(
+                Inherited(name=name, version=versions[name], layer=below[name][0].layer)
+                for name in sorted(versions)
+                if name in below
+            ),
+            skipped=_left_out({name: self.policy.skip[name] for name in result.excluded}),
             omitted=_left_out(self.omitted),
         )
 
 
-def split(
-    found: Mapping[NormalizedName, Version], lower: Sequence[LayerLock]
-) -> tuple[dict[NormalizedName, Version], tuple[Inherited, ...]]:
-    """Split into the layer's own distributions and those of the layers below."""
-    owners: dict[NormalizedName, str] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            owners.setdefault(item.name, lock.layer)
-    own = {name: version for name, version in found.items() if name not in owners}
-    inherited = tuple(
-        Inherited(name=name, version=found[name], layer=owners[name])
-        for name in sorted(found)
-        if name in owners
-    )
-    return own, inherited
-
-
-def _below(lower: Sequence[LayerLock]) -> dict[NormalizedName, LockedDistribution]:
-    """The distributions of the layers below; the nearest layer has priority."""
-    found: dict[NormalizedName, LockedDistribution] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            found.setdefault(item.name, item)
-    return found
-
-
-def _stand_in(item: LockedDistribution) -> StandIn:
-    if item.build is None:
-        return StandIn(version=item.version)
-    build = item.build
-    return StandIn(version=item.version, dependencies=build.dependencies, extras=build.extras)
-
-
 def _left_out(reasons: Mapping[NormalizedName, str]) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(name=name, reason=reasons[name]) for name in sorted(reasons))
-
-
-def _name(requirement: str) -> NormalizedName:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    return canonicalize_name(Requirement(requirement).name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from stackbuild.errors import UsageError
-from stackbuild.lock.current import Locks, find_leftovers, find_stale, remove_leftovers
+from stackbuild.lock.current import Locks, find_orphaned_locks, find_stale, remove_locks
 from stackbuild.platforms import nearest
 from stackbuild.reading import did_you_mean
 from stackbuild.spec.select import left_alone, select
@@ -215,7 +215,8 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
 
         uv = Uv(workspace)
         uv.start()
-        from stackbuild.resolve.stack_resolver import StackResolver, Upgrade
+        from stackbuild.resolve.source_wheels import Upgrade
+        from stackbuild.resolve.stack_resolver import StackResolver
 
         choice = Upgrade(everything=upgrade, names=names, layers=layers or None)
         resolver = StackResolver(stack, workspace, messages, locks, choice, uv=uv, builder=builder)
@@ -225,7 +226,7 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     # `locks` has those before this run.
     changes = tuple(change_of(lock, locks.get(lock.layer, lock.platform)) for lock in current)
     report = _with_notes(LockReport(changes=changes, locks=current), locks, workspace)
-    remove_leftovers(workspace.project / path for path in report.leftovers)
+    remove_locks(workspace.project / path for path in report.leftovers)
     return report
 
 
@@ -235,7 +236,7 @@ def _present(locks: Locks, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[Lay
 
 
 def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockReport:
-    leftovers = find_leftovers(locks.stack, workspace)
+    leftovers = find_orphaned_locks(locks.stack, workspace)
     return replace(
         report,
         leftovers=tuple(path.relative_to(workspace.project).as_posix() for path in leftovers),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
@@ -19,6 +18,8 @@ from stackbuild.errors import FetchError
 from stackbuild.files import atomic_write, sha256_file
 from stackbuild.lock.index_pages import Address, Addresses
 from stackbuild.lock.model import LockedFile
+from stackbuild.lock.wheelhouse import is_in_wheelhouse
+from stackbuild.resolve.request import CoreMetadata
 from stackbuild.transport.urls import path_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from packaging.utils import NormalizedName
+    from packaging.version import Version
     from typing_extensions import Buffer
 
     from stackbuild.lock.index_pages import IndexPages, Offer
@@ -43,37 +45,28 @@ _LONGEST = 16 << 20
 _READ_AHEAD = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
-    """The part of a distribution's metadata that other distributions depend on."""
-
-    requires: tuple[str, ...]
-    """Requirements (PEP 508)."""
-    extras: tuple[str, ...]
-
-
 class Metadata:
-    """Reads and caches the metadata of wheels. Thread-safe."""
+    """Reads and caches facts about the wheels of indexes. Thread-safe."""
 
     def __init__(self, workspace: Workspace, messages: Messages, pages: IndexPages) -> None:
         self._workspace = workspace
         self._messages = messages
         self._pages = pages
         self._addresses = Addresses(workspace.addresses)
-        self._of_offers: dict[str, Described] = {}
+        self._of_offers: dict[str, CoreMetadata] = {}
 
     def of(
         self, layer: str, items: Sequence[LockedDistribution], indexes: IndexSettings
-    ) -> dict[NormalizedName, Described]:
+    ) -> dict[NormalizedName, CoreMetadata]:
         """The metadata of `items`, which `layer` has from `indexes`.
 
         Raises FetchError if no index has the wheel of one of them.
         """
         with ThreadPoolExecutor(_REQUESTS) as pool:
-            found = pool.map(lambda item: self._described(layer, item, indexes), items)
+            found = pool.map(lambda item: self._of_locked(layer, item, indexes), items)
             return {item.name: one for item, one in zip(items, found, strict=True)}
 
-    def of_offer(self, offer: Offer, indexes: IndexSettings) -> Described:
+    def of_offer(self, offer: Offer, indexes: IndexSettings) -> CoreMetadata:
         """The metadata of a wheel that one of `indexes` has. Raises FetchError."""
         file = offer.file
         if (known := self._of_offers.get(file.url)) is None:
@@ -81,30 +74,43 @@ class Metadata:
             if kept and kept.is_file():
                 content = kept.read_bytes()
             else:
-                content = self._received(file, str(offer.version), indexes)
+                content = self._received(file, offer.version, indexes)
                 if kept:
                     atomic_write(kept, content)
-            known = self._of_offers[file.url] = _parsed(content)
+            known = self._of_offers[file.url] = _parsed(content, offer.version)
         return known
+
+    def files(self, found: Sequence[Found], indexes: IndexSettings) -> list[LockedFile]:
+        """The file of each of `found`, in their order; remembers their addresses.
+
+        Size and sha256 are those of the index, or of the file where the index omits them.
+        Raises FetchError.
+        """
+        if not found:
+            return []
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            return list(pool.map(lambda item: self._locked(item, indexes), found))
 
     def _kept(self, sha256: str) -> Path:
         return self._workspace.metadata / sha256[:2] / f"{sha256}.metadata"
 
-    def _described(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> Described:
+    def _of_locked(
+        self, layer: str, item: LockedDistribution, indexes: IndexSettings
+    ) -> CoreMetadata:
         if item.build is not None:
-            return Described(requires=item.build.dependencies, extras=item.build.extras)
+            return metadata_of(item)
         kept = self._kept(item.wheel.sha256)
         try:
             content = kept.read_bytes()
         except FileNotFoundError:
             path = self._workspace.wheelhouse / item.wheel.name
-            if path.is_file() and path.stat().st_size == item.wheel.size:
+            if is_in_wheelhouse(self._workspace, item.wheel):
                 content = _inside(path, path.name)
             else:
                 file = self._file(layer, item, indexes)
-                content = self._received(file, str(item.version), indexes)
+                content = self._received(file, item.version, indexes)
             atomic_write(kept, content)
-        return _parsed(content)
+        return _parsed(content, item.version)
 
     def _file(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> IndexFile:
         """Where the wheel of `item` is."""
@@ -128,7 +134,7 @@ class Metadata:
             f" `stackbuild lock --layer {layer} --upgrade`",
         )
 
-    def _received(self, file: IndexFile, version: str, indexes: IndexSettings) -> bytes:
+    def _received(self, file: IndexFile, version: Version, indexes: IndexSettings) -> bytes:
         """METADATA of the wheel `file`, from the index (PEP 658) or from the wheel."""
         if path := path_of(urlsplit(file.url)):
             return _inside(path, file.name)
@@ -139,12 +145,43 @@ class Metadata:
         if file.has_metadata:
             with suppress(FetchError):
                 content = read_bytes(f"{url}.metadata", _LONGEST, messages=self._messages)
-        if _headers(content).get("Version") == version:
+        if _headers(content).get("Version") == str(version):
             return content
         size = file.size if file.size is not None else content_length(url, messages=self._messages)
         if size is None:
             return _inside(io.BytesIO(read_bytes(url, messages=self._messages)), file.name)
         return _inside(io.BufferedReader(_Remote(url, size), _READ_AHEAD), file.name)
+
+    def _locked(self, item: Found, indexes: IndexSettings) -> LockedFile:
+        sha256, size = item.sha256, item.size
+        if sha256 is not None and size is None and (known := self._addresses.get(sha256)):
+            size = known.size
+        if sha256 is not None and size is None:
+            from stackbuild.transport.ranges import content_length
+
+            size = content_length(indexes.with_credentials(item.url), messages=self._messages)
+        if sha256 is None or size is None:
+            sha256, size = self._measure(item, indexes)
+        self._addresses.remember(sha256, Address(url=item.url, size=size))
+        return LockedFile(name=item.file, size=size, sha256=sha256)
+
+    def _measure(self, item: Found, indexes: IndexSettings) -> tuple[str, int]:
+        """Download and measure the file, for an index that gives neither size nor sha256."""
+        from stackbuild.transport.transfer import download
+
+        with TemporaryDirectory(prefix="stackbuild-") as name:
+            path = Path(name) / item.file
+            url = indexes.with_credentials(item.url)
+            download(url, path, sha256=item.sha256, messages=self._messages)
+            return sha256_file(path), path.stat().st_size
+
+
+def metadata_of(item: LockedDistribution) -> CoreMetadata:
+    """The metadata of a wheel that was built from source."""
+    if item.build is None:
+        return CoreMetadata(version=item.version)
+    build = item.build
+    return CoreMetadata(version=item.version, dependencies=build.dependencies, extras=build.extras)
 
 
 def _headers(content: bytes) -> Message:
@@ -153,10 +190,11 @@ def _headers(content: bytes) -> Message:
     return BytesHeaderParser().parsebytes(content)
 
 
-def _parsed(content: bytes) -> Described:
+def _parsed(content: bytes, version: Version) -> CoreMetadata:
     headers = _headers(content)
-    return Described(
-        requires=tuple(map(str, headers.get_all("Requires-Dist", []))),
+    return CoreMetadata(
+        version=version,
+        dependencies=tuple(map(str, headers.get_all("Requires-Dist", []))),
         extras=tuple(map(str, headers.get_all("Provides-Extra", []))),
     )
 
@@ -174,11 +212,7 @@ def _inside(wheel: Path | IO[bytes], name: str) -> bytes:
         found = str(error)
     else:
         found = "no METADATA"
-    raise FetchError(
-        "the metadata of a wheel cannot be read",
-        file=name,
-        found=found,
-    )
+    raise FetchError("the metadata of a wheel cannot be read", file=name, found=found)
 
 
 class _Remote(io.RawIOBase):
@@ -214,45 +248,3 @@ class _Remote(io.RawIOBase):
         view[: len(content)] = content
         self._at += len(content)
         return len(content)
-
-
-_DOWNLOADS = 8
-"""Concurrent downloads for each layer."""
-
-
-class Sizes:
-    """Turns uv's results into locked files, and remembers their addresses."""
-
-    def __init__(self, workspace: Workspace, messages: Messages) -> None:
-        self._addresses = Addresses(workspace.addresses)
-        self._messages = messages
-
-    def complete(self, found: Sequence[Found], indexes: IndexSettings) -> list[LockedFile]:
-        """The file of each of `found`, in their order. Raises FetchError."""
-        if not found:
-            return []
-        with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            return list(pool.map(lambda item: self._file(item, indexes), found))
-
-    def _file(self, item: Found, indexes: IndexSettings) -> LockedFile:
-        sha256, size = item.sha256, item.size
-        if sha256 is not None and size is None and (known := self._addresses.get(sha256)):
-            size = known.size
-        if sha256 is not None and size is None:
-            from stackbuild.transport.ranges import content_length
-
-            size = content_length(indexes.with_credentials(item.url), messages=self._messages)
-        if sha256 is None or size is None:
-            sha256, size = self._measure(item, indexes)
-        self._addresses.remember(sha256, Address(url=item.url, size=size))
-        return LockedFile(name=item.file, size=size, sha256=sha256)
-
-    def _measure(self, item: Found, indexes: IndexSettings) -> tuple[str, int]:
-        """Download and measure the file, for an index that gives neither size nor sha256."""
-        from stackbuild.transport.transfer import download
-
-        with TemporaryDirectory(prefix="stackbuild-") as name:
-            path = Path(name) / item.file
-            url = indexes.with_credentials(item.url)
-            download(url, path, sha256=item.sha256, messages=self._messages)
-            return sha256_file(path), path.stat().st_size

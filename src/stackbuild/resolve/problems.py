@@ -33,7 +33,7 @@ class ResolveProblem:
     absent: bool = False
     """Whether no index has the distribution at all."""
 
-    def error(self, layer: str, failures: Sequence[ResolveFailure]) -> StackbuildError:
+    def error(self, layer: str, failures: Sequence[ResolveError]) -> StackbuildError:
         """The error for `layer` on the platforms of `failures`."""
         return self.kind(
             self.message,
@@ -64,7 +64,7 @@ class MissingWheel:
 
         return canonicalize_name(self.distribution.partition(" ")[0])
 
-    def error(self, layer: str, failures: Sequence[ResolveFailure]) -> StackbuildError:
+    def error(self, layer: str, failures: Sequence[ResolveError]) -> StackbuildError:
         """The error for `layer`, with the remedies for each platform."""
         available = sorted({tag for failure in failures for tag in failure.tags})
         platforms = ", ".join(str(failure.platform) for failure in failures)
@@ -80,25 +80,36 @@ class MissingWheel:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveFailure:
+class ResolveError(Exception):
     """A layer that cannot be resolved on a platform."""
 
-    layer: str
-    platform: Platform
-    problem: ResolveProblem | MissingWheel | StackbuildError
-    target: Target | None = None
-    tags: tuple[str, ...] = ()
-    """The platform tags of the wheels that exist, if one is missing."""
-    alternative: str | None = None
-    """Another version that has a wheel for this platform."""
+    def __init__(
+        self,
+        layer: str,
+        platform: Platform,
+        problem: ResolveProblem | MissingWheel | StackbuildError,
+        *,
+        target: Target | None = None,
+        tags: tuple[str, ...] = (),
+        alternative: str | None = None,
+    ) -> None:
+        """`tags` are the platform tags of the wheels that exist, if one is missing.
+
+        `alternative` is another version, which has a wheel for this platform.
+        """
+        super().__init__(problem)
+        self.layer = layer
+        self.platform = platform
+        self.problem = problem
+        self.target = target
+        self.tags = tags
+        self.alternative = alternative
 
     @property
     def is_missing(self) -> bool:
         """Whether a distribution is not available, which `strict-missing = false` allows."""
-        if isinstance(self.problem, ResolveProblem):
-            return self.problem.absent
-        return isinstance(self.problem, MissingWheel)
+        problem = self.problem
+        return isinstance(problem, MissingWheel) or getattr(problem, "absent", False)
 
     def in_short(self) -> str:
         """What is wrong, without the layer and the remedies."""
@@ -106,25 +117,24 @@ class ResolveFailure:
             return f"{self.problem.distribution} has no wheel for {self.platform}"
         return self.problem.message
 
+    def error(self, failures: Sequence[ResolveError] = ()) -> StackbuildError:
+        """The error to show for `failures`, all with this problem; without any, for this one."""
+        if isinstance(self.problem, StackbuildError):
+            return self.problem
+        return self.problem.error(self.layer, failures or [self])
 
-def told(failures: Sequence[ResolveFailure]) -> list[StackbuildError]:
+
+def errors_of(failures: Sequence[ResolveError]) -> list[StackbuildError]:
     """The errors to show: one for each layer and problem, in the order they came up."""
-    groups: dict[tuple[str, object], list[ResolveFailure]] = {}
+    groups: dict[tuple[str, object], list[ResolveError]] = {}
     for failure in failures:
-        if isinstance(failure.problem, StackbuildError):
-            groups.setdefault(("", str(failure.problem)), []).append(failure)
-        else:
-            groups.setdefault((failure.layer, failure.problem), []).append(failure)
-    errors = []
-    for (layer, _), group in groups.items():
-        problem = group[0].problem
-        errors.append(
-            problem if isinstance(problem, StackbuildError) else problem.error(layer, group)
-        )
-    return errors
+        shown = isinstance(failure.problem, StackbuildError)
+        key = ("", str(failure.problem)) if shown else (failure.layer, failure.problem)
+        groups.setdefault(key, []).append(failure)
+    return [group[0].error(group) for group in groups.values()]
 
 
-def _other_versions(failures: Sequence[ResolveFailure]) -> list[str]:
+def _other_versions(failures: Sequence[ResolveError]) -> list[str]:
     platforms: dict[str, list[str]] = {}
     for failure in failures:
         if failure.alternative:
@@ -135,7 +145,7 @@ def _other_versions(failures: Sequence[ResolveFailure]) -> list[str]:
     ]
 
 
-def _higher_levels(failures: Sequence[ResolveFailure]) -> list[str]:
+def _higher_levels(failures: Sequence[ResolveError]) -> list[str]:
     remedies = []
     for failure in failures:
         if failure.target and (level := _next_level(failure.target, failure.tags)):

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.tomltext import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -33,6 +33,16 @@ ANSWER = "pylock.answer.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoreMetadata:
+    """The part of a distribution's core metadata that a resolution depends on."""
+
+    version: Version
+    dependencies: tuple[str, ...] = ()
+    """Requirements (PEP 508)."""
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
     """A resolution to ask uv for."""
 
@@ -44,7 +54,7 @@ class ResolveRequest:
     """Required versions: the pins of the layers below."""
     preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
     """Preferred versions."""
-    stand_ins: Collection[NormalizedName] = ()
+    excluded: Collection[NormalizedName] = ()
     """Distributions that are left out, also if others require them."""
     overrides: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to the specifier that replaces all others."""
@@ -52,9 +62,9 @@ class ResolveRequest:
     """Distributions whose dependencies are not followed."""
     from_source: Collection[NormalizedName] = ()
     """Distributions that are resolved from source distributions only."""
-    sources: Collection[tuple[NormalizedName, StandIn]] = ()
+    sources: Collection[tuple[NormalizedName, CoreMetadata]] = ()
     """Known metadata of source distributions; others are treated as without dependencies."""
-    built: Mapping[NormalizedName, StandIn] = field(default_factory=dict)
+    built: Mapping[NormalizedName, CoreMetadata] = field(default_factory=dict)
     """Distributions that are not looked up, as they were built from source."""
     no_deps: bool = False
     refresh: bool = False
@@ -73,6 +83,14 @@ class Found:
     sha256: str | None
     size: int | None
     """In bytes, if the index gives it."""
+
+
+def name_of(requirement: str) -> NormalizedName:
+    """The name of the distribution that `requirement` (PEP 508) is on."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(Requirement(requirement).name)
 
 
 def project_name(layer: str) -> str:
@@ -110,22 +128,34 @@ def write_request(
                 "sources": {
                     name: {"index": index}
                     for name, index in request.indexes.sources.items()
-                    if name not in request.stand_ins and name not in request.built
+                    if name not in request.excluded and name not in request.built
                 },
             }
         },
     }
     (directory / "pyproject.toml").write_text(fields(project), encoding="utf-8")
-    pins = [
-        f"{name}=={version}\n"
-        for name, version in request.constraints.items()
-        if name not in request.stand_ins and name not in request.built
-    ]
     # A constraint requires nothing by itself; it applies if a distribution is needed.
-    pins += [f"{line}\n" for line in _built(request, directory)]
-    (directory / "constraints.txt").write_text("".join(pins), encoding="utf-8")
-    overrides = "".join(f"{line}\n" for line in _overrides(request, fixed, directory))
-    (directory / "overrides.txt").write_text(overrides, encoding="utf-8")
+    constraints = [
+        f"{name}=={version}"
+        for name, version in request.constraints.items()
+        if name not in request.excluded and name not in request.built
+    ]
+    for name, known in sorted(request.built.items()):
+        bare = name in request.without_dependencies
+        stub = write_stub_wheel(directory, name, replace(known, dependencies=()) if bare else known)
+        constraints.append(f"{name} @ {stub.as_uri()}")
+    (directory / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
+    overrides = [
+        f"{name} @ {write_stub_wheel(directory, name).as_uri()}"
+        for name in sorted(request.excluded)
+    ]
+    for name, specifier in sorted(request.overrides.items()):
+        if name in request.excluded:
+            continue
+        wheel = fixed.get(name)
+        address = f" @ {request.indexes.with_credentials(wheel.url)}" if wheel else specifier
+        overrides.append(f"{name}{address}")
+    (directory / "overrides.txt").write_text("\n".join(overrides), encoding="utf-8")
     if request.preferences:
         # uv prefers the versions in an existing output file.
         packages = [
@@ -150,54 +180,17 @@ def _metadata(request: ResolveRequest) -> Iterator[dict[str, object]]:
             }
 
 
-def _built(request: ResolveRequest, directory: Path) -> Iterator[str]:
-    for name, known in sorted(request.built.items()):
-        followed = name not in request.without_dependencies
-        wheel = stand_in(
-            name, directory, known.version, known.dependencies if followed else (), known.extras
-        )
-        yield f"{name} @ {wheel.as_uri()}"
-
-
-def _overrides(
-    request: ResolveRequest, fixed: Mapping[NormalizedName, Found], directory: Path
-) -> Iterator[str]:
-    for name in sorted(request.stand_ins):
-        yield f"{name} @ {stand_in(name, directory).as_uri()}"
-    for name, specifier in sorted(request.overrides.items()):
-        if name in request.stand_ins:
-            continue
-        if name in fixed:
-            yield f"{name} @ {request.indexes.with_credentials(fixed[name].url)}"
-        else:
-            yield f"{name}{specifier}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StandIn:
-    """The metadata of a distribution that uv cannot look up."""
-
-    version: Version
-    dependencies: tuple[str, ...] = ()
-    """Requirements (PEP 508)."""
-    extras: tuple[str, ...] = ()
-
-
-def stand_in(
-    name: str,
-    directory: Path,
-    version: object = "0",
-    dependencies: Iterable[str] = (),
-    extras: Iterable[str] = (),
-) -> Path:
-    """A wheel of `name` without files, in `directory`."""
+def write_stub_wheel(directory: Path, name: str, metadata: CoreMetadata | None = None) -> Path:
+    """A wheel of `name` without files, in `directory`; of version 0 without `metadata`."""
+    version = metadata.version if metadata else "0"
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     path = directory / f"{stem}-py3-none-any.whl"
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    if metadata:
+        lines += [f"Provides-Extra: {extra}" for extra in metadata.extras]
+        lines += [f"Requires-Dist: {dependency}" for dependency in metadata.dependencies]
     with zipfile.ZipFile(path, "w") as archive:
-        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-        lines += [f"Provides-Extra: {extra}" for extra in extras]
-        lines += [f"Requires-Dist: {dependency}" for dependency in dependencies]
         archive.writestr(f"{info}/METADATA", "\n".join([*lines, ""]))
         archive.writestr(
             f"{info}/WHEEL",

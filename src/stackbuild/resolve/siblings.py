@@ -6,10 +6,9 @@ below, or of a distribution there, that this version does not meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.model import Conflict, VcsSource
+from stackbuild.lock.model import Conflict, VcsSource, imported
 from stackbuild.lock.targets import active, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.problems import ResolveProblem
@@ -22,58 +21,28 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
-    from stackbuild.lock.model import LayerLock, LockedDistribution
+    from stackbuild.lock.model import Imported, LayerLock, LockedDistribution
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.metadata import Described
+    from stackbuild.resolve.request import CoreMetadata
     from stackbuild.spec.model import Layer, Stack
 
-    Shown = Mapping[NormalizedName, tuple[LayerLock, LockedDistribution]]
-    Describe = Callable[[Layer, Sequence[LockedDistribution]], Mapping[NormalizedName, Described]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hidden:
-    """A version that is not imported, because a nearer layer has another one."""
-
-    name: NormalizedName
-    version: str
-    layer: str
-    """The imported version, and its layer."""
-    hidden_version: str
-    hidden_layer: str
-
-    def __str__(self) -> str:
-        """For messages."""
-        return (
-            f"{self.name} {self.version} of {self.layer} hides"
-            f" {self.name} {self.hidden_version} of {self.hidden_layer}"
-        )
-
-
-def shown(chain: Iterable[LayerLock]) -> Shown:
-    """The distributions of `chain`, nearest layer first, that are imported."""
-    found: dict[NormalizedName, tuple[LayerLock, LockedDistribution]] = {}
-    for lock in chain:
-        for item in lock.distributions:
-            found.setdefault(item.name, (lock, item))
-    return found
-
-
-def hidden(lower: Sequence[LayerLock]) -> list[Hidden]:
-    """The distributions that `lower`, nearest layer first, have in different versions."""
-    nearest = shown(lower)
-    return [
-        Hidden(
-            name=item.name,
-            version=str(nearest[item.name][1].version),
-            layer=nearest[item.name][0].layer,
-            hidden_version=str(item.version),
-            hidden_layer=lock.layer,
-        )
-        for lock in lower
-        for item in lock.distributions
-        if item.version != nearest[item.name][1].version
+    Describe = Callable[
+        [Layer, Sequence[LockedDistribution]], Mapping[NormalizedName, CoreMetadata]
     ]
+
+
+def hidden(lower: Sequence[LayerLock]) -> Iterator[tuple[NormalizedName, str]]:
+    """The distributions that `lower`, nearest layer first, have in different versions.
+
+    Each with a clause for messages.
+    """
+    nearest = imported(lower)
+    for lock in lower:
+        for item in lock.distributions:
+            owner, seen = nearest[item.name]
+            if item.version != seen.version:
+                text = f"{item.name} {seen.version} of {owner.layer} hides"
+                yield item.name, f"{text} {item.name} {item.version} of {lock.layer}"
 
 
 def find_conflicts(
@@ -88,7 +57,7 @@ def find_conflicts(
     `lower` are the locks of the layers below `layer`, nearest first. `describe`
     gives the metadata of distributions of a layer.
     """
-    nearest = shown(lower)
+    nearest = imported(lower)
     # Files are compared, as a commit may have the version of a release.
     if all(
         item.wheel == nearest[item.name][1].wheel for lock in lower for item in lock.distributions
@@ -96,7 +65,7 @@ def find_conflicts(
         return ()
     members = {lock.layer: lock for lock in lower}
     requires: dict[str, tuple[str, ...]] = {
-        name: one.requires
+        name: one.dependencies
         for lock in lower
         for name, one in describe(
             stack.layers[lock.layer],
@@ -109,20 +78,19 @@ def find_conflicts(
     for lock in lower:
         member = stack.layers[lock.layer]
         policy = policy_on_chain(stack, member, platform)
-        wishes = [
+        dependencies = [
             (lock.layer, requirement) for requirement in stack.requirements_for(member, platform)
         ]
         for item in lock.distributions:
             if nearest[item.name][0] is lock and item.name not in policy.no_deps:
-                texts = requires[item.name]
-                asker = f"{item.name} {item.version} of {lock.layer}"
-                wishes += [
-                    (asker, requirement)
-                    for text in texts
+                parent = f"{item.name} {item.version} of {lock.layer}"
+                dependencies += [
+                    (parent, requirement)
+                    for text in requires[item.name]
                     if (requirement := active(text, extras[item.name], environment))
                 ]
-        own = shown([lock, *(members[name] for name in member.lower)])
-        found += _broken(wishes, own, nearest, policy.overrides)
+        own = imported([lock, *(members[name] for name in member.lower)])
+        found += _broken(dependencies, own, nearest, policy.overrides)
     return tuple(dict.fromkeys(found))
 
 
@@ -138,16 +106,16 @@ def asked_extras(stack: Stack, layer: Layer, platform: Platform) -> dict[str, se
 
 
 def _broken(
-    wishes: Iterable[tuple[str, Requirement]],
-    own: Shown,
-    nearest: Shown,
+    dependencies: Iterable[tuple[str, Requirement]],
+    own: Imported,
+    nearest: Imported,
     overrides: Mapping[NormalizedName, str],
 ) -> Iterator[Conflict]:
-    """The `wishes` of a layer that get another version here than in the layer's `own` chain."""
+    """The `dependencies` of a layer that get another version than in the layer's `own` chain."""
     from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
 
-    for asker, requirement in wishes:
+    for parent, requirement in dependencies:
         name = canonicalize_name(requirement.name)
         if name not in own or own[name][1].wheel == nearest[name][1].wheel:
             continue
@@ -158,15 +126,15 @@ def _broken(
             met = isinstance(seen.source, VcsSource) and seen.source == expected.source
         if met:
             continue
-        wish = f"{name}{overrides[name]}" if name in overrides else str(requirement)
+        text = f"{name}{overrides[name]}" if name in overrides else str(requirement)
         yield Conflict(
             name=name,
             version=seen.version,
             layer=seen_in.layer,
             hidden_version=expected.version,
             hidden_layer=expected_in.layer,
-            requirement=wish.partition(";")[0].strip(),
-            asked_by=asker,
+            requirement=text.partition(";")[0].strip(),
+            asked_by=parent,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError, raise_all
 from stackbuild.files import atomic_copy, sha256_file
@@ -21,11 +21,11 @@ from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import built_elsewhere, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.git_sources import reason_to_build
-from stackbuild.resolve.problems import ResolveFailure, ResolveProblem
+from stackbuild.resolve.problems import ResolveError, ResolveProblem
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -42,95 +42,108 @@ if TYPE_CHECKING:
     from stackbuild.lock.targets import Target
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.metadata import Sizes
-    from stackbuild.resolve.request import Found
+    from stackbuild.resolve.metadata import Metadata
+    from stackbuild.resolve.request import Found, ResolveRequest
     from stackbuild.spec.model import BuildWheel, Layer, Stack
     from stackbuild.workspace import Workspace
 
 
-class _Renewed(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """The versions of the old locks that are not kept."""
+
+    everything: bool = False
+    names: Collection[str] = ()
+    layers: Collection[str] | None = None
+    """The layers to upgrade; None means all of them."""
+
+    def of(self, layer: str) -> Upgrade:
+        """The part that concerns the lock of `layer`."""
+        return self if self.layers is None or layer in self.layers else Upgrade()
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.names)
+
+    def kept(self, lock: LayerLock | None) -> dict[NormalizedName, LockedDistribution]:
+        """The distributions of `lock` that are not upgraded."""
+        items = lock.distributions if lock else ()
+        return {item.name: item for item in items if not self.concerns(item.name)}
+
     def concerns(self, name: NormalizedName) -> bool:
-        """Whether a distribution is built again, though the old lock has a wheel of it."""
+        """Whether the distribution `name` is resolved or built again."""
+        return self.everything or name in self.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Obtainer:
+class SourceWheels:
     """Gets the wheels of sources for one layer on one platform."""
 
     workspace: Workspace
-    sizes: Sizes
+    metadata: Metadata
     builder: Builder | None
     layer: Layer
-    target: Target
-    indexes: IndexSettings
+    request: ResolveRequest
+    """Its constraints are the versions of the layers below, which builds prefer."""
     runtime: RuntimeLock
-    old: Mapping[NormalizedName, LockedDistribution]
-    """The distributions in the layer's old lock."""
-    renewed: _Renewed
-    preferences: Mapping[NormalizedName, Version] = field(default_factory=dict)
-    """The versions of the layers below, which builds prefer."""
+    old: LayerLock | None
+    upgrade: Upgrade
 
-    def obtain(
-        self, name: NormalizedName, found: Found | VcsSource
-    ) -> LockedDistribution | ResolveFailure:
+    def kept_commits(self) -> dict[NormalizedName, VcsSource]:
+        """The commits of the old lock, which are kept for the same revision."""
+        kept = self.upgrade.kept(self.old).items()
+        return {name: item.source for name, item in kept if isinstance(item.source, VcsSource)}
+
+    def wheel_of(self, name: NormalizedName, found: Found | VcsSource) -> LockedDistribution:
         """The wheel of the source `found`, in the wheelhouse if it is a new one.
 
-        A locked wheel is kept while source and recipe are the same, so that other
-        changes of the spec need no build. Raises LockError if a build fails,
-        FetchError and IntegrityError.
+        A locked wheel is kept while source and recipe are the same, so that other changes of
+        the spec need no build. Raises ResolveError where the build needs another machine,
+        LockError if it fails, FetchError and IntegrityError.
         """
         source: LockedFile | VcsSource
+        target, indexes = self.request.target, self.request.indexes
         version, url = None, None
         if isinstance(found, VcsSource):
             source = found
         else:
-            source = self.sizes.complete([found], self.indexes)[0]
+            (source,) = self.metadata.files([found], indexes)
             version, url = found.version, found.url
-        index = self.indexes.name_of(name, url) if url else None
-        made = recipe(self.layer, self.target, name, source, self.workspace.overlays)
-        old = self.old.get(name)
-        kept = old if old and old.build and old.build.recipe == made else None
-        if kept and not self.renewed.concerns(name):
+        index = indexes.name_of(name, url) if url else None
+        made = recipe(self.layer, target, name, source, self.workspace.overlays)
+        locked = {item.name: item for item in self.old.distributions} if self.old else {}
+        kept = locked.get(name)
+        if kept and (kept.build is None or kept.build.recipe != made):
+            kept = None
+        if kept and not self.upgrade.concerns(name):
             return replace(kept, source=source, index=index)
-        if added := find_added(self.workspace.wheelhouse, name, version, self.target):
-            return LockedDistribution(
-                name=name,
-                version=added.version,
-                wheel=added.wheel,
-                index=index,
-                source=source,
-                build=Build(recipe=made, dependencies=added.dependencies, extras=added.extras),
+        if added := find_added(self.workspace.wheelhouse, name, version, target):
+            build = Build(recipe=made, dependencies=added.dependencies, extras=added.extras)
+            version, wheel = added.version, added.wheel
+        elif target.platform == host_platform() and self.builder:
+            built = self.builder(
+                BuildOrder(
+                    layer=self.layer,
+                    target=target,
+                    name=name,
+                    version=version,
+                    source=source,
+                    url=url,
+                    runtime=self.runtime,
+                    indexes=indexes,
+                    recipe=made,
+                    preferences=self.request.constraints,
+                )
             )
-        if self.target.platform == host_platform() and self.builder:
-            order = BuildOrder(
-                layer=self.layer,
-                target=self.target,
-                name=name,
-                version=version,
-                source=source,
-                url=url,
-                runtime=self.runtime,
-                indexes=self.indexes,
-                recipe=made,
-                preferences=self.preferences,
-            )
-            built = self.builder(order)
-            atomic_copy(built.path, self.workspace.wheelhouse / built.wheel.name)
-            return LockedDistribution(
-                name=name,
-                version=built.version,
-                wheel=built.wheel,
-                index=index,
-                source=source,
-                build=built.build,
-            )
-        if kept:
+            version, wheel, build = built.version, built.wheel, built.build
+            atomic_copy(built.path, self.workspace.wheelhouse / wheel.name)
+        elif kept:
             return replace(kept, source=source, index=index)
-        subject = f"{name} {version or ''}".strip()
-        return ResolveFailure(
-            layer=self.layer.name,
-            platform=self.target.platform,
-            problem=foreign(name, subject, self.layer, self.target.platform),
+        else:
+            subject = f"{name} {version or ''}".strip()
+            problem = _other_platform(name, subject, self.layer, target.platform)
+            raise ResolveError(self.layer.name, target.platform, problem)
+        return LockedDistribution(
+            name=name, version=version, wheel=wheel, index=index, source=source, build=build
         )
 
 
@@ -153,7 +166,9 @@ def fetch_sdist(
     return path
 
 
-def foreign(name: NormalizedName, subject: str, layer: Layer, platform: Platform) -> ResolveProblem:
+def _other_platform(
+    name: NormalizedName, subject: str, layer: Layer, platform: Platform
+) -> ResolveProblem:
     """The problem of a source build for another platform than this machine's."""
     return ResolveProblem(
         message=f"{subject} must be built from source on a machine of each platform",
@@ -184,12 +199,21 @@ def rebuild(
     errors: list[StackbuildError] = []
     for item, lock in missing:
         try:
-            if lock.platform != host_platform():
-                raise built_elsewhere(item, lock, f"this machine is {host_platform()}")
-            if item.build is None or item.build.requirements is None:
-                raise built_elsewhere(item, lock, "it was built elsewhere")
-            order = _order(stack, workspace, item, lock, index)
-            _rebuild(builder, order, item, lock, workspace)
+            built = builder(_order(stack, workspace, item, lock, index))
+            if built.wheel.sha256 != item.wheel.sha256:
+                raise IntegrityError(
+                    f"{item.name} {item.version} was built again, and differs from the locked"
+                    " wheel",
+                    layer=lock.layer,
+                    platform=lock.platform,
+                    distribution=item.name,
+                    file=item.wheel.name,
+                    expected=f"sha256 {item.wheel.sha256}",
+                    found=f"sha256 {built.wheel.sha256} ({built.wheel.name})",
+                    remedy="add the locked wheel with `stackbuild wheel add FILE`, or lock"
+                    f" this one with `stackbuild lock --upgrade-package {item.name}`",
+                )
+            atomic_copy(built.path, workspace.wheelhouse / built.wheel.name)
         except StackbuildError as error:
             errors.append(error)
     raise_all(errors)
@@ -202,11 +226,13 @@ def _order(
     lock: LayerLock,
     index: str | None,
 ) -> BuildOrder:
+    """The order to build a locked wheel again. Raises FetchError if it cannot be built here."""
+    if lock.platform != host_platform():
+        raise built_elsewhere(item, lock, f"this machine is {host_platform()}")
+    if item.source is None or item.build is None or item.build.requirements is None:
+        raise built_elsewhere(item, lock, "it was built elsewhere")
     layer = stack.layers[lock.layer]
     target = target_of(layer, lock.platform, lock.python_version)
-    indexes = index_settings(stack, layer, default=index)
-    if item.source is None or item.build is None:
-        raise TypeError(item)
     return BuildOrder(
         layer=layer,
         target=target,
@@ -214,33 +240,10 @@ def _order(
         version=item.version,
         source=item.source,
         runtime=read_runtime_lock(workspace, layer.runtime),
-        indexes=indexes,
+        indexes=index_settings(stack, layer, default=index),
         recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
         requirements=item.build.requirements,
     )
-
-
-def _rebuild(
-    builder: Builder,
-    order: BuildOrder,
-    item: LockedDistribution,
-    lock: LayerLock,
-    workspace: Workspace,
-) -> None:
-    built = builder(order)
-    if built.wheel.sha256 != item.wheel.sha256:
-        raise IntegrityError(
-            f"{item.name} {item.version} was built again, and differs from the locked wheel",
-            layer=lock.layer,
-            platform=lock.platform,
-            distribution=item.name,
-            file=item.wheel.name,
-            expected=f"sha256 {item.wheel.sha256}",
-            found=f"sha256 {built.wheel.sha256} ({built.wheel.name})",
-            remedy="add the locked wheel with `stackbuild wheel add FILE`, or lock"
-            f" this one with `stackbuild lock --upgrade-package {item.name}`",
-        )
-    atomic_copy(built.path, workspace.wheelhouse / built.wheel.name)
 
 
 def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str:

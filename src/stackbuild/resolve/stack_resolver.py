@@ -7,9 +7,9 @@ for its first platform, whose versions it prefers.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import StackbuildError, raise_all
 from stackbuild.lock.current import inputs_digest
@@ -19,24 +19,24 @@ from stackbuild.lock.model import (
     LayerLock,
     LockedDistribution,
     RuntimeLock,
-    VcsSource,
     content_digest,
+    imported,
 )
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import Sources
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
-from stackbuild.resolve.metadata import Metadata, Sizes
-from stackbuild.resolve.problems import ResolveFailure, told
+from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.problems import ResolveError, errors_of
 from stackbuild.resolve.request import ResolveRequest
-from stackbuild.resolve.siblings import conflict_problem, find_conflicts, hidden, shown
-from stackbuild.resolve.source_wheels import Obtainer
+from stackbuild.resolve.siblings import conflict_problem, find_conflicts, hidden
+from stackbuild.resolve.source_wheels import SourceWheels, Upgrade
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import Conflict
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.metadata import Described
+    from stackbuild.resolve.request import CoreMetadata
     from stackbuild.resolve.source_wheels import Builder
     from stackbuild.resolve.uv import Uv
     from stackbuild.spec.model import Download, Layer, Stack
@@ -54,41 +54,8 @@ if TYPE_CHECKING:
     Pair = tuple[str, Platform]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade:
-    """The versions of the old locks that are not kept."""
-
-    everything: bool = False
-    names: Collection[str] = ()
-    layers: Collection[str] | None = None
-    """The layers to upgrade; None means all of them."""
-
-    def of(self, layer: str) -> Upgrade:
-        """The part that concerns the lock of `layer`."""
-        return self if self.layers is None or layer in self.layers else Upgrade()
-
-    def __bool__(self) -> bool:
-        return self.everything or bool(self.names)
-
-    def kept(self, lock: LayerLock | None) -> dict[NormalizedName, Version]:
-        """The versions of `lock` that are preferred."""
-        if lock is None or self.everything:
-            return {}
-        return {
-            item.name: item.version for item in lock.distributions if not self.concerns(item.name)
-        }
-
-    def concerns(self, name: NormalizedName) -> bool:
-        """Whether the distribution `name` is resolved or built again."""
-        return self.everything or name in self.names
-
-
-@dataclass(frozen=True, slots=True)
-class _Untried:
-    """A layer that was not resolved, because a layer below failed."""
-
-
-_Outcome = LayerLock | ResolveFailure | _Untried
+_Outcome: TypeAlias = "LayerLock | ResolveError | None"
+"""None for a layer that was not resolved, because a layer below failed."""
 
 
 class StackResolver:
@@ -111,7 +78,6 @@ class StackResolver:
         self._locks = locks
         self._upgrade = upgrade
         self._uv = uv
-        self._sizes = Sizes(workspace, messages)
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
         self._sources = Sources()
@@ -126,12 +92,12 @@ class StackResolver:
         """The current locks of `pairs`, written unless there are problems."""
         self._lock_runtimes(pairs)
         outcomes = self._resolve_all(pairs)
-        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ResolveFailure)]
-        untried = [pair for pair, outcome in outcomes.items() if isinstance(outcome, _Untried)]
+        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ResolveError)]
+        untried = [pair for pair, outcome in outcomes.items() if outcome is None]
         if untried:
             text = ", ".join(f"{layer} on {platform}" for layer, platform in untried)
             self._messages.note(f"not tried, as a layer below failed: {text}")
-        raise_all(told(failures))
+        raise_all(errors_of(failures))
         for text in self._notes:
             self._messages.note(text)
         for text in self._warnings:
@@ -184,41 +150,46 @@ class StackResolver:
             return {pair: future.result() for pair, future in self._futures.items()}
 
     def _resolve(self, layer: Layer, platform: Platform) -> _Outcome:
-        lower = []
-        for name in layer.lower:
-            outcome = self._futures[name, platform].result()
-            if not isinstance(outcome, LayerLock):
-                return _Untried()
-            lower.append(outcome)
-        old = self._locks.get(layer.name, platform)
-        interpreter = self._interpreter(layer, platform)
-        inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
+        below = [self._futures[name, platform].result() for name in layer.lower]
+        lower = [lock for lock in below if isinstance(lock, LayerLock)]
+        if len(lower) < len(below):
+            return None
         try:
-            own = self._locks.own(layer, platform, lower)
-            if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
-                return old if old.own == own else self._with_own(old, own)
-            conflicts = self._conflicts(layer, platform, lower)
-            if conflicts and layer.sibling_conflicts == "error":
-                problem = conflict_problem(layer, conflicts)
-                return ResolveFailure(layer=layer.name, platform=platform, problem=problem)
-            chosen = self._choose(layer, platform, lower)
-            if isinstance(chosen, ResolveFailure):
-                return chosen
-            indexes = index_settings(self._stack, layer)
-            files = self._sizes.complete(chosen.own, indexes)
-            found = [
-                LockedDistribution(
-                    name=item.name,
-                    version=item.version,
-                    wheel=file,
-                    index=indexes.name_of(item.name, item.url),
-                )
-                for item, file in zip(chosen.own, files, strict=True)
-            ]
-            distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
-            self._check_extras(layer, platform, distributions, lower)
+            return self._locked(layer, platform, lower)
+        except ResolveError as failure:
+            return failure
         except StackbuildError as error:
-            return ResolveFailure(layer=layer.name, platform=platform, problem=error)
+            return ResolveError(layer.name, platform, error)
+
+    def _locked(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> LayerLock:
+        """The current lock of `layer`. Raises ResolveError, StackbuildError."""
+        old = self._locks.get(layer.name, platform)
+        archive = None
+        if layer.kind is LayerKind.RUNTIME:
+            archive = self._runtimes[layer.name].archives.get(platform)
+        interpreter = archive.sha256 if archive else None
+        inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
+        own = self._locks.own(layer, platform, lower)
+        if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
+            return old if old.own == own else self._with_own(old, own)
+        conflicts = self._conflicts(layer, platform, lower)
+        if conflicts and layer.sibling_conflicts == "error":
+            raise ResolveError(layer.name, platform, conflict_problem(layer, conflicts))
+        chosen = self._choose(layer, platform, lower)
+        indexes = index_settings(self._stack, layer)
+        found = [
+            LockedDistribution(
+                name=item.name,
+                version=item.version,
+                wheel=file,
+                index=indexes.name_of(item.name, item.url),
+            )
+            for item, file in zip(
+                chosen.own, self._metadata.files(chosen.own, indexes), strict=True
+            )
+        ]
+        distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
+        self._check_extras(layer, platform, distributions, lower)
         digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
         return LayerLock(
@@ -254,15 +225,15 @@ class StackResolver:
     ) -> tuple[Conflict, ...]:
         found = find_conflicts(self._stack, layer, platform, lower, self._described)
         names = {one.name for one in found}
-        for one in hidden(lower):
-            if one.name not in names:
-                text = f"in {layer.name}, {one}; all requirements on {one.name} are still met"
-                self._notes[text] = None
+        for name, text in hidden(lower):
+            if name not in names:
+                note = f"in {layer.name}, {text}; all requirements on {name} are still met"
+                self._notes[note] = None
         return found
 
     def _described(
         self, layer: Layer, items: Sequence[LockedDistribution]
-    ) -> dict[NormalizedName, Described]:
+    ) -> dict[NormalizedName, CoreMetadata]:
         return self._metadata.of(layer.name, items, index_settings(self._stack, layer))
 
     def _check_extras(
@@ -276,7 +247,7 @@ class StackResolver:
         from packaging.utils import canonicalize_name
 
         items = {
-            name: (self._stack.layers[i.layer], item) for name, (i, item) in shown(lower).items()
+            name: (self._stack.layers[i.layer], item) for name, (i, item) in imported(lower).items()
         }
         items |= {item.name: (layer, item) for item in own}
         for requirement in self._stack.requirements_for(layer, platform):
@@ -289,9 +260,7 @@ class StackResolver:
                 text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
                 self._warnings[f"{text} extra {', '.join(absent)}{has}"] = None
 
-    def _choose(
-        self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
-    ) -> Choice | ResolveFailure:
+    def _choose(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Choice:
         """Resolve the layer: its own distributions, and those of the layers below."""
         for text in _brought(layer, platform, lower):
             self._warnings[text] = None
@@ -305,41 +274,34 @@ class StackResolver:
             requirements=tuple(map(str, requirements)),
             target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
-            constraints=_pins(lower),
-            preferences={**upgrade.kept(old), **self._first_platform(layer, platform)},
+            constraints={name: item.version for name, (_, item) in imported(lower).items()},
+            preferences=_versions(upgrade.kept(old)) | self._first_platform(layer, platform),
             refresh=bool(upgrade),
         )
-        obtainer = Obtainer(
+        wheels = SourceWheels(
             workspace=self._workspace,
-            sizes=self._sizes,
+            metadata=self._metadata,
             builder=self._builder,
             layer=layer,
-            target=request.target,
-            indexes=request.indexes,
+            request=request,
             runtime=self._runtimes[layer.runtime],
-            old={item.name: item for item in old.distributions} if old else {},
-            renewed=upgrade,
-            preferences=request.constraints,
+            old=old,
+            upgrade=upgrade,
         )
 
-        def choose(request: ResolveRequest) -> Choice | ResolveFailure:
+        def choose(request: ResolveRequest) -> Choice:
             return LayerResolver(
                 uv=self._uv,
                 explainer=self._explainer,
-                obtain=obtainer.obtain,
+                wheels=wheels,
                 layer=layer,
                 policy=policy_on_chain(self._stack, layer, platform),
-                commits={
-                    item.name: item.source
-                    for item in (old.distributions if old else ())
-                    if isinstance(item.source, VcsSource) and not upgrade.concerns(item.name)
-                },
                 lower=lower,
                 sources=self._sources,
             ).choose(request)
 
         choice = choose(request)
-        if isinstance(choice, Choice) and _has_replaced_files(choice, old) and not upgrade:
+        if _has_replaced_files(choice, old) and not upgrade:
             # uv may have cached the metadata of the replaced files.
             return choose(replace(request, refresh=True))
         return choice
@@ -354,27 +316,17 @@ class StackResolver:
             if first == platform:
                 break
             if future := self._futures.get((layer.name, first)):
-                outcome = future.result()
-                lock = outcome if isinstance(outcome, LayerLock) else None
-                return {item.name: item.version for item in lock.distributions} if lock else {}
-            if lock := self._locks.get(layer.name, first):
-                return self._upgrade.of(layer.name).kept(lock)
+                lock = future.result()
+                return _versions(Upgrade().kept(lock)) if isinstance(lock, LayerLock) else {}
+            if old := self._locks.get(layer.name, first):
+                return _versions(self._upgrade.of(layer.name).kept(old))
         return {}
 
-    def _interpreter(self, layer: Layer, platform: Platform) -> str | None:
-        if layer.kind is not LayerKind.RUNTIME:
-            return None
-        archive = self._runtimes[layer.name].archives.get(platform)
-        return archive.sha256 if archive else None
 
-
-def _pins(lower: Sequence[LayerLock]) -> dict[NormalizedName, Version]:
-    """The versions of the layers below; the nearest layer has priority, as on import."""
-    pins: dict[NormalizedName, Version] = {}
-    for lock in lower:
-        for item in lock.distributions:
-            pins.setdefault(item.name, item.version)
-    return pins
+def _versions(
+    items: Mapping[NormalizedName, LockedDistribution],
+) -> dict[NormalizedName, Version]:
+    return {name: item.version for name, item in items.items()}
 
 
 def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:

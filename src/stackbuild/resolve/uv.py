@@ -48,7 +48,7 @@ class ResolveResult:
 
     found: Sequence[Found]
     """Sorted by name."""
-    missed: Collection[NormalizedName] = ()
+    excluded: Collection[NormalizedName] = ()
     """The request's stubs that are required."""
     met: Mapping[NormalizedName, Version] = field(default_factory=dict)
     """The request's built distributions that are required."""
@@ -147,9 +147,9 @@ class Uv:
         names: Collection[NormalizedName],
     ) -> list[NormalizedName]:
         """The `names` that are required, if stubs replace them."""
-        without = replace(request, stand_ins={*request.stand_ins, *names})
+        without = replace(request, excluded={*request.excluded, *names})
         try:
-            return [name for name in self._run(without, fixed).missed if name in names]
+            return [name for name in self._run(without, fixed).excluded if name in names]
         except UnresolvableError:
             return []
 
@@ -164,7 +164,7 @@ class Uv:
         if not requirements:
             return {}
         alone = replace(
-            request, requirements=tuple(requirements), overrides={}, stand_ins=(), no_deps=True
+            request, requirements=tuple(requirements), overrides={}, excluded=(), no_deps=True
         )
         return {item.name: item for item in self.ask(alone).found}
 
@@ -241,7 +241,7 @@ def _unbound(request: ResolveRequest) -> frozenset[NormalizedName]:
     from packaging.utils import canonicalize_name
 
     direct = {canonicalize_name(Requirement(text).name) for text in request.requirements}
-    settled = direct | request.overrides.keys() | request.built.keys() | {*request.stand_ins}
+    settled = direct | request.overrides.keys() | request.built.keys() | {*request.excluded}
     return frozenset(request.indexes.sources.keys() - settled)
 
 
@@ -252,12 +252,12 @@ def _read_answer(
     from packaging.utils import canonicalize_name
 
     found: list[Found] = []
-    missed: list[NormalizedName] = []
+    excluded: list[NormalizedName] = []
     met: dict[NormalizedName, Version] = {}
     for package in tomli.loads(path.read_text(encoding="utf-8")).get("packages", []):
         name = canonicalize_name(package["name"])
-        if name in request.stand_ins:
-            missed.append(name)
+        if name in request.excluded:
+            excluded.append(name)
         elif name in request.built:
             met[name] = request.built[name].version
         elif name in fixed:
@@ -265,7 +265,7 @@ def _read_answer(
         else:
             found.append(_found(package, path.parent, request))
     found.sort(key=lambda item: item.name)
-    return ResolveResult(found=found, missed=sorted(missed), met=met)
+    return ResolveResult(found=found, excluded=sorted(excluded), met=met)
 
 
 def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) -> Found:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.install import add_no_sync_argument, report_json, report_text
-from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.install import report_json, report_text
+from stackbuild.cli.options import add_shared
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.publish import print_failures
 
@@ -28,10 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Compose layers and install them into build/<platform>."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    add_selection_arguments(parser)
-    add_no_sync_argument(parser)
-    add_json_argument(parser)
+    add_shared(parser, "--spec", "--layer", "--platform", "--no-sync", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

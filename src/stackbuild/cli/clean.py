@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import clean
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
+from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
@@ -32,17 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Remove files that can be created or downloaded again."
     parser.epilog = EXAMPLES
-    parser.add_argument("--root", type=path_argument, metavar="DIR", help="the root to clean")
+    add_value(parser, "--root", "DIR", "the root to clean")
     caches = parser.add_mutually_exclusive_group()
-    caches.add_argument("--caches", action="store_true", help="remove the caches")
-    caches.add_argument(
-        "--unused-for",
-        type=_days,
-        metavar="DAYS",
-        help="remove cached frames that were not used for this number of days",
-    )
-    add_spec_argument(parser)
-    add_json_argument(parser)
+    add_flag(caches, "--caches", "remove the caches")
+    text = "remove cached frames that were not used for this number of days"
+    add_value(caches, "--unused-for", "DAYS", text, type=_days)
+    add_shared(parser, "--spec", "--json")
 
 
 def _days(text: str) -> int:

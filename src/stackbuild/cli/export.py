@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, export
 from stackbuild.cli.console import Console
-from stackbuild.cli.install import add_no_sync_argument
-from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
+from stackbuild.cli.options import add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.publish import print_failures
 
@@ -31,25 +30,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy layers, and the layers below them, into plain directories."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER")
-    parser.add_argument(
-        "directory",
-        type=path_argument,
-        metavar="DIR",
-        help="a missing or empty directory, or one of an earlier export",
+    add_value(
+        parser, "directory", "DIR", "a missing or empty directory, or one of an earlier export"
     )
-    parser.add_argument(
-        "--from",
-        dest="place",
-        metavar="PLACE",
-        help="where layers are published: a directory, or an http(s) address "
+    add_place(
+        parser,
+        "where layers are published: a directory, or an http(s) address "
         "(default: the project is built)",
     )
-    parser.add_argument(
-        "--platform", default="host", metavar="PLATFORM", help="(default: this machine's)"
-    )
-    add_spec_argument(parser)
-    add_no_sync_argument(parser)
-    add_json_argument(parser)
+    add_value(parser, "--platform", "PLATFORM", "(default: this machine's)", default="host")
+    add_shared(parser, "--spec", "--no-sync", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

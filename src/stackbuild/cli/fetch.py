@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_selection_arguments, add_spec_argument
+from stackbuild.cli.options import add_shared, add_value
 
 if TYPE_CHECKING:
     import argparse
@@ -27,13 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `fetch`."""
     parser.description = "Fill the wheelhouse with the files that the locks name."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    add_selection_arguments(parser)
-    parser.add_argument(
-        "--index",
-        metavar="URL",
-        help="look files up in this package index instead of the default one",
-    )
+    add_shared(parser, "--spec", "--layer", "--platform")
+    text = "look files up in this package index instead of the default one"
+    add_value(parser, "--index", "URL", text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.api import Project, import_runenv
-from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -42,20 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Make a stack out of an older project's configuration."
     parser.epilog = EXAMPLES
     parser.add_argument("kind", choices=("runenv",), help="the kind of project in DIR")
-    parser.add_argument("directory", type=path_argument, metavar="DIR", help="the older repository")
-    parser.add_argument(
-        "--to",
-        type=path_argument,
-        metavar="DIR",
-        help="where the stack is written (default: into the repository itself)",
-    )
-    parser.add_argument(
-        "--index",
-        metavar="URL",
-        help="the default package index of the stack, if it is not uv's",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only print the report")
-    add_json_argument(parser)
+    add_value(parser, "directory", "DIR", "the older repository")
+    text = "where the stack is written (default: into the repository itself)"
+    add_value(parser, "--to", "DIR", text)
+    add_value(parser, "--index", "URL", "the default package index of the stack, if it is not uv's")
+    add_flag(parser, "--dry-run", "only print the report")
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import install
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.options import add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
@@ -30,42 +30,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Install layers, and the layers below them, into a root."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER")
-    parser.add_argument(
-        "--from",
-        dest="place",
-        required=True,
-        metavar="PLACE",
-        help="where layers are published: a directory, or an http(s) address",
-    )
-    parser.add_argument(
-        "--root",
-        type=path_argument,
-        required=True,
-        metavar="DIR",
-        help="the directory to install into",
-    )
-    parser.add_argument(
-        "--platform", metavar="PLATFORM", help="of a new root (default: this machine's)"
-    )
-    parser.add_argument(
+    text = "where layers are published: a directory, or an http(s) address"
+    add_place(parser, text, required=True)
+    add_value(parser, "--root", "DIR", "the directory to install into", required=True)
+    add_value(parser, "--platform", "PLATFORM", "of a new root (default: this machine's)")
+    add_value(
+        parser,
         "--store",
-        type=path_argument,
-        metavar="DIR",
-        help="where frames are unpacked; several roots on one file system can share it "
+        "DIR",
+        "where frames are unpacked; several roots on one file system can share it "
         "(default: that of the earlier install, else in the root)",
     )
-    add_no_sync_argument(parser)
-    add_json_argument(parser)
-
-
-def add_no_sync_argument(parser: argparse.ArgumentParser) -> None:
-    """`--no-sync`, for the commands that install."""
-    parser.add_argument(
-        "--no-sync",
-        action="store_true",
-        help="do not wait until the files are on the disk: faster, but a power cut may damage "
-        "the root",
-    )
+    add_shared(parser, "--no-sync", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

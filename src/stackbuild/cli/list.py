@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import list_installed, list_published
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.options import add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.messages import one_line, size_text
 from stackbuild.platforms import parse_platform
@@ -32,12 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the layers that are installed in a root or published in a place."
     parser.epilog = EXAMPLES
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--root", type=path_argument, metavar="DIR", help="what is installed here")
-    where.add_argument(
-        "--from", dest="place", metavar="PLACE", help="what is published in a directory or at a URL"
-    )
-    parser.add_argument("--platform", metavar="PLATFORM", help="only this platform (with --from)")
-    add_json_argument(parser)
+    add_value(where, "--root", "DIR", "what is installed here")
+    add_place(where, "what is published in a directory or at a URL")
+    add_value(parser, "--platform", "PLATFORM", "only this platform (with --from)")
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

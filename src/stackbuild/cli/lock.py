@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import LockError, Project, UsageError
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_selection_arguments, add_spec_argument
+from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -33,24 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `lock`."""
     parser.description = "Choose the distributions of each layer and write its locks."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    add_selection_arguments(parser)
-    parser.add_argument(
-        "--upgrade",
-        action="store_true",
-        help="take the newest allowed versions; with --layer, in that layer only",
-    )
-    parser.add_argument(
-        "--upgrade-package",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="take the newest version of this distribution; may be given several times",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit with 4 if a lock is stale"
-    )
-    add_json_argument(parser)
+    add_shared(parser, "--spec", "--layer", "--platform")
+    text = "take the newest allowed versions; with --layer, in that layer only"
+    add_flag(parser, "--upgrade", text)
+    text = "take the newest version of this distribution; may be given several times"
+    add_value(parser, "--upgrade-package", "NAME", text, action="append", default=[])
+    add_flag(parser, "--check", "change nothing; exit with 4 if a lock is stale")
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

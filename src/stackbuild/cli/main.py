@@ -10,7 +10,6 @@ import keyword
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from stackbuild import __version__
@@ -184,44 +183,3 @@ def _report(error: BaseException, debug: bool, code: int, text: str | None = Non
         print_message("".join(traceback.format_exception(error)).rstrip())
     print_message(f"error: {text or error}")
     return code
-
-
-def path_argument(text: str) -> Path:
-    """The path in an option. An empty one (an unset variable in a script) would mean `.`."""
-    if not text:
-        raise argparse.ArgumentTypeError("empty; name a path, or . for this directory")
-    return Path(text)
-
-
-def add_spec_argument(parser: argparse.ArgumentParser) -> None:
-    """`--spec`, for the commands that read the stack."""
-    parser.add_argument(
-        "--spec",
-        type=path_argument,
-        default=Path("venvstacks.toml"),
-        metavar="FILE",
-        help="the stack (default: venvstacks.toml in this directory)",
-    )
-
-
-def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--layer` and `--platform`, for the commands that can work on a part of the stack."""
-    parser.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="LAYER",
-        help="only this layer and the layers below it; may be given several times",
-    )
-    parser.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        metavar="PLATFORM",
-        help="only this platform, such as linux-x64, or host; may be given several times",
-    )
-
-
-def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """`--json`, for the commands with output for scripts."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")

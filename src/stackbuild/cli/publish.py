@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from stackbuild.api import Project, UsageError
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import (
-    add_json_argument,
-    add_selection_arguments,
-    add_spec_argument,
-    path_argument,
-)
+from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer, print_message
 from stackbuild.compose.manifest import ArchiveFormat
 from stackbuild.messages import size_text
@@ -38,40 +33,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Compose layers and write archives, manifests and the index."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    add_selection_arguments(parser)
-    parser.add_argument(
-        "--to",
-        type=path_argument,
-        metavar="DIR",
-        help="where to publish (default: exports/ of the project)",
-    )
-    parser.add_argument(
-        "--only", action="store_true", help="without the layers below those of --layer"
-    )
+    add_shared(parser, "--spec", "--layer", "--platform")
+    add_value(parser, "--to", "DIR", "where to publish (default: exports/ of the project)")
+    add_flag(parser, "--only", "without the layers below those of --layer")
     parser.add_argument(
         "--format",
         choices=get_args(ArchiveFormat),
         default="tar.zst",
         help="of the archives (default: tar.zst, the only format that can be installed)",
     )
-    parser.add_argument(
-        "--level",
-        type=_level,
-        metavar="N",
-        help="zstd's level, 1 to 22 (default: the spec's, or 9)",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="read the published archives, and write damaged ones again",
-    )
-    parser.add_argument(
-        "--venvstacks-metadata",
-        action="store_true",
-        help="also write __venvstacks__/ beside the archives, as venvstacks does",
-    )
-    add_json_argument(parser)
+    text = "zstd's level, 1 to 22 (default: the spec's, or 9)"
+    add_value(parser, "--level", "N", text, type=_level)
+    add_flag(parser, "--check", "read the published archives, and write damaged ones again")
+    text = "also write __venvstacks__/ beside the archives, as venvstacks does"
+    add_flag(parser, "--venvstacks-metadata", text)
+    add_shared(parser, "--json")
 
 
 def _level(text: str) -> int:

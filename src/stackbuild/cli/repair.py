@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import InstallError, repair
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.options import add_place, add_shared, path_argument
 from stackbuild.cli.output import print_answer
 from stackbuild.errors import quoted
 from stackbuild.mark import MARK
@@ -31,13 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Repair a root whose state or files were damaged."
     parser.epilog = EXAMPLES
     parser.add_argument("root", type=path_argument, metavar="ROOT")
-    parser.add_argument(
-        "--from",
-        dest="place",
-        metavar="PLACE",
-        help="where the layers are published: a directory, or an http(s) address",
-    )
-    add_json_argument(parser)
+    add_place(parser, "where the layers are published: a directory, or an http(s) address")
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.api import invocation
-from stackbuild.cli.main import path_argument
+from stackbuild.cli.options import add_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
-    parser.add_argument(
-        "--root",
-        type=path_argument,
-        default=default,
-        metavar="DIR",
-        help="where the layer is installed (default: this directory)",
-    )
+    text = "where the layer is installed (default: this directory)"
+    add_value(parser, "--root", "DIR", text, default=default)
 
 
 def split(words: Sequence[str], root: Path) -> tuple[str, Path, list[str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import pack_interpreter
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import path_argument
+from stackbuild.cli.options import add_value
 from stackbuild.cli.output import print_lines
 
 if TYPE_CHECKING:
@@ -38,27 +38,17 @@ Examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `runtime`."""
-    import argparse
-
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     pack = actions.add_parser(
         "pack",
         help="pack an interpreter of this machine into an archive",
         description=DESCRIPTION,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=parser.formatter_class,
         allow_abbrev=False,
     )
-    pack.add_argument(
-        "path", type=path_argument, metavar="PATH", help="an interpreter or its prefix"
-    )
-    pack.add_argument(
-        "--to",
-        type=path_argument,
-        required=True,
-        metavar="MIRROR",
-        help="the directory of the mirror",
-    )
+    add_value(pack, "path", "PATH", "an interpreter or its prefix")
+    add_value(pack, "--to", "MIRROR", "the directory of the mirror", required=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError
 from stackbuild.cli.effective import as_json, effective, overlay_json, overlay_text
-from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.options import add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.platforms import parse_platform
 
@@ -32,19 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `show`."""
     parser.description = "Print the layers of the stack as a tree."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    parser.add_argument(
+    add_shared(parser, "--spec")
+    add_value(
+        parser,
         "--effective",
-        metavar="LAYER",
-        help="print the settings of one layer, merged with the shared ones,"
+        "LAYER",
+        "print the settings of one layer, merged with the shared ones,"
         " and where each value comes from",
     )
-    parser.add_argument(
-        "--platform",
-        metavar="PLATFORM",
-        help="with --effective: the platform (default: this machine's)",
-    )
-    add_json_argument(parser)
+    text = "with --effective: the platform (default: this machine's)"
+    add_value(parser, "--platform", "PLATFORM", text)
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

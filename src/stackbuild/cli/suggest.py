@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.options import add_flag, add_shared
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.messages import size_text
 
@@ -41,11 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `suggest`."""
     parser.description = "Suggest frameworks that minimise the total download of the stack."
     parser.epilog = EXAMPLES
-    add_spec_argument(parser)
-    parser.add_argument(
-        "--apply", action="store_true", help="write the suggested frameworks into the spec"
-    )
-    add_json_argument(parser)
+    add_shared(parser, "--spec")
+    add_flag(parser, "--apply", "write the suggested frameworks into the spec")
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

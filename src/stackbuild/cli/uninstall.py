@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.api import uninstall
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
-from stackbuild.cli.main import add_json_argument, path_argument
+from stackbuild.cli.options import add_shared, add_value
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove layers from a root."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER")
-    parser.add_argument("--root", type=path_argument, required=True, metavar="DIR", help="the root")
-    add_json_argument(parser)
+    add_value(parser, "--root", "DIR", "the root", required=True)
+    add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

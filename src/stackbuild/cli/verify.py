@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError, VerifyError, build_root, verify, verify_files
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument, path_argument
+from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.errors import quoted
 from stackbuild.mark import MARK
@@ -58,20 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Check deployed layers, and the layers below them."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="*", metavar="LAYER", help="(default: all)")
-    parser.add_argument(
-        "--installed", action="store_true", help="compare installed files with the published ones"
-    )
-    parser.add_argument(
-        "--root",
-        type=path_argument,
-        metavar="DIR",
-        help="the root (default: that of `stackbuild build` for the platform)",
-    )
-    parser.add_argument(
-        "--platform", metavar="PLATFORM", help="the platform of the layers (default: host)"
-    )
-    add_spec_argument(parser)
-    add_json_argument(parser)
+    add_flag(parser, "--installed", "compare installed files with the published ones")
+    text = "the root (default: that of `stackbuild build` for the platform)"
+    add_value(parser, "--root", "DIR", text)
+    add_value(parser, "--platform", "PLATFORM", "the platform of the layers (default: host)")
+    add_shared(parser, "--spec", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

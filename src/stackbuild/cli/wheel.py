@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.main import add_json_argument, add_spec_argument
+from stackbuild.cli.options import add_shared
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     add.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a wheel")
-    add_spec_argument(add)
-    add_json_argument(add)
+    add_shared(add, "--spec", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:

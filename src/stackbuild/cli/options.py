@@ -1,0 +1,69 @@
+"""The options that several commands have, and short forms to declare others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def path_argument(text: str) -> Path:
+    """The path in an option. An empty one (an unset variable in a script) would mean `.`."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty; name a path, or . for this directory")
+    return Path(text)
+
+
+_PATHS = {"DIR", "MIRROR", "PATH"}
+_SEVERAL: dict[str, Any] = {"action": "append", "default": []}
+_FLAG: dict[str, Any] = {"action": "store_true"}
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "--spec": {
+        "type": path_argument,
+        "default": Path("venvstacks.toml"),
+        "metavar": "FILE",
+        "help": "the stack (default: venvstacks.toml in this directory)",
+    },
+    "--layer": _SEVERAL
+    | {
+        "metavar": "LAYER",
+        "help": "only this layer and the layers below it; may be given several times",
+    },
+    "--platform": _SEVERAL
+    | {
+        "metavar": "PLATFORM",
+        "help": "only this platform, such as linux-x64, or host; may be given several times",
+    },
+    "--no-sync": _FLAG
+    | {
+        "help": "do not wait until the files are on the disk: faster, but a power cut may damage "
+        "the root",
+    },
+    "--json": _FLAG | {"help": "print the result as JSON"},
+}
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the options `names` of those that several commands have."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
+
+
+def add_flag(parser: argparse._ActionsContainer, name: str, text: str) -> None:
+    """Add an option without a value; `text` is its line in `--help`."""
+    parser.add_argument(name, action="store_true", help=text)
+
+
+def add_value(
+    parser: argparse._ActionsContainer, name: str, metavar: str, text: str, **settings: Any
+) -> None:
+    """Add an option with a value, or an argument; `metavar` says whether it is a path."""
+    if metavar in _PATHS:
+        settings["type"] = path_argument
+    parser.add_argument(name, metavar=metavar, help=text, **settings)
+
+
+def add_place(parser: argparse._ActionsContainer, text: str, **settings: Any) -> None:
+    """Add `--from`, a place that layers are published to."""
+    parser.add_argument("--from", dest="place", metavar="PLACE", help=text, **settings)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import refuse_text
-from stackbuild.files import sha256_file
 from stackbuild.messages import SILENT
 from stackbuild.platforms import host_platform, parse_platform
 
@@ -224,6 +223,7 @@ def pack_interpreter(
     where `path` has no interpreter, ComposeError for one that cannot be packed.
     """
     from stackbuild.api.values import PackedInterpreter
+    from stackbuild.files import sha256_file
     from stackbuild.runtimes.pack import pack
 
     archive = pack(Path(path), Path(to), messages).absolute()

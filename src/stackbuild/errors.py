@@ -181,9 +181,9 @@ class ComposeError(StackbuildError):
         """This error with `layer` and `platform`, unless it has a layer."""
         if "layer" in dict(self.details):
             return self
-        told = ComposeError(self.message)
-        told.details = (("layer", layer), ("platform", platform), *self.details)
-        return told
+        error = ComposeError(self.message)
+        error.details = (("layer", layer), ("platform", platform), *self.details)
+        return error
 
 
 class InstallError(StackbuildError):

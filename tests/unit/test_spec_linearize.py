@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackbuild.spec.linearize import LinearizeError, linearize
+from stackbuild.spec.references import LinearizeError, linearize
 
 Graph = list[list[int]]
 """For each node the parents it depends on, all of them before it."""

@@ -3,7 +3,7 @@
 A `Project` is the side of a stack's maintainer: it locks layers, publishes and builds them. The
 functions are the side of a consumer: they install published layers into a root, and verify,
 repair and clean roots. Results are frozen dataclasses. Errors are `StackbuildError`. What is
-going on is told to an object with the methods of `Messages`; nothing is printed.
+going on is reported to an object with the methods of `Messages`; nothing is printed.
 
 docs/api.md has examples, and says what is promised.
 """

@@ -64,20 +64,10 @@ def overlay_text(copy: CopyFiles, where: str = "") -> str:
     return f"{copy.source} to {copy.target}{where}{overwriting}{ignored}"
 
 
-def overlay_json(copy: CopyFiles) -> dict[str, object]:
-    """An entry of `copy-files` by the names of the file."""
-    return {
-        "from": copy.source,
-        "to": copy.target,
-        "overwrite": copy.overwrite,
-        "include-ignored": copy.include_ignored,
-    }
-
-
 def _entry(setting: Setting) -> dict[str, object]:
     value = setting.value
     if isinstance(value, CopyFiles):
-        value = overlay_json(value)
+        value = value.as_entry()
     elif not isinstance(value, bool | int):
         value = str(value)
     return {"value": value, "from": setting.place}

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError
-from stackbuild.cli.effective import as_json, effective, overlay_json, overlay_text
+from stackbuild.cli.effective import as_json, effective, overlay_text
 from stackbuild.cli.options import add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.platforms import parse_platform
@@ -77,7 +77,7 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
         "requirements": list(layer.requirements),
         "conflicts": list(layer.conflicts),
         "overlays": [
-            {"platform": platform, **overlay_json(entry)} for platform, entry in layer.overlays
+            {"platform": platform, **entry.as_entry()} for platform, entry in layer.overlays
         ],
         "launch_module": str(layer.launch_module) if layer.launch_module else None,
         "support_modules": [str(module) for module in layer.support_modules],

@@ -14,8 +14,8 @@ from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.planning.search import LONGEST_CHAIN, choose_frameworks
 from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.uv import Uv
-from stackbuild.spec.linearize import linearize
 from stackbuild.spec.model import LayerKind
+from stackbuild.spec.references import linearize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -58,32 +58,30 @@ def overlay_files(
     directory.
     """
     found: dict[str, OverlayFile] = {}
-    for copy in layer.overlays(platform):
-        reading = _Reading(
-            layer=layer,
-            platform=platform,
-            layout=layout,
-            folder=overlays / layer.name,
-            copy=copy,
-            project=files,
-        )
-        for file in reading.files():
-            if file.path in found and not copy.overwrite:
-                raise reading.error(
-                    "two overlays have the same path",
-                    file.path,
-                    remedy="set overwrite = true for the one to use",
-                )
-            found[file.path] = file
-    both = _with_parents(map(posixpath.dirname, found)) & found.keys()
-    if both:
-        raise ComposeError(
-            "a path is a file in one overlay and a directory in another",
-            layer=layer.name,
-            platform=platform,
-            file=min(both),
-            remedy="give one of the two entries in copy-files another `to`",
-        )
+    try:
+        for copy in layer.overlays(platform):
+            for file in _Reading(platform, layout, overlays / layer.name, copy, files).files():
+                if file.path in found and not copy.overwrite:
+                    raise _error(
+                        "two overlays have the same path",
+                        file.path,
+                        "set overwrite = true for the one to use",
+                    )
+                found[file.path] = file
+        if both := _with_parents(map(posixpath.dirname, found)) & found.keys():
+            raise _error(
+                "a path is a file in one overlay and a directory in another",
+                min(both),
+                "give one of the two entries in copy-files another `to`",
+            )
+    except OSError as error:
+        raise _error(
+            f"a file of an overlay cannot be read: {error.strerror}",
+            error.filename,
+            "make it readable, or remove it from the overlay",
+        ).in_layer(layer.name, platform) from error
+    except ComposeError as error:
+        raise error.in_layer(layer.name, platform) from error
     return tuple(file for _, file in sorted(found.items()))
 
 
@@ -91,11 +89,14 @@ _FROM = "correct the `from` of this entry of copy-files, or add the files"
 _LINK = "point the link to a file that the same entry copies, or remove it"
 
 
+def _error(message: str, file: object, remedy: str) -> ComposeError:
+    return ComposeError(message, file=file, remedy=remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """One entry of `copy-files`, being read."""
 
-    layer: Layer
     platform: Platform
     layout: Layout
     folder: Path
@@ -103,41 +104,23 @@ class _Reading:
     copy: CopyFiles
     project: ProjectFiles
 
-    def files(self) -> Iterator[OverlayFile]:
-        """The files and links that it copies."""
-        try:
-            yield from self._files()
-        except ComposeError as error:
-            raise error.in_layer(self.layer.name, self.platform) from error
-        except OSError as error:
-            raise self.error(
-                f"a file of an overlay cannot be read: {error.strerror}",
-                error.filename,
-                remedy="make it readable, or remove it from the overlay",
-            ) from error
-
-    def error(self, message: str, file: object, remedy: str) -> ComposeError:
-        """An error about this overlay."""
-        return ComposeError(
-            message, layer=self.layer.name, platform=self.platform, file=file, remedy=remedy
-        )
-
     def _leaves(self, source: object) -> ComposeError:
         remedy = f"move the files into {self.folder}, and name them in `from` relative to it"
-        return self.error("the source of an overlay is outside its directory", source, remedy)
+        return _error("the source of an overlay is outside its directory", source, remedy)
 
-    def _files(self) -> Iterator[OverlayFile]:
+    def files(self) -> Iterator[OverlayFile]:
+        """The files and links that it copies."""
         source = self._source(self.copy.base)
         if self.copy.pattern or source.is_dir():
             yield from self._below(source)
             return
         if self.copy.source.endswith("/"):
-            raise self.error("the source of an overlay is not a directory", source, _FROM)
+            raise _error("the source of an overlay is not a directory", source, _FROM)
         if not self.copy.include_ignored and self.project.is_ignored(source):
-            raise self.error(
+            raise _error(
                 "git ignores the source of an overlay, so it is not published",
                 source,
-                remedy="set include-ignored = true for this entry, or add the file to git",
+                "set include-ignored = true for this entry, or add the file to git",
             )
         target = self._target()
         is_directory = self.copy.target.endswith("/") or not target
@@ -149,7 +132,7 @@ class _Reading:
         if path_fault(relative) and relative != ".":
             raise self._leaves(self.copy.source)
         if not source.exists():
-            raise self.error("the source of an overlay is missing", source, _FROM)
+            raise _error("the source of an overlay is missing", source, _FROM)
         inside = source.resolve().is_relative_to(self.folder.resolve())
         if not inside or not self.project.is_inside(source):
             raise self._leaves(source)
@@ -159,16 +142,16 @@ class _Reading:
         target = self.copy.target.replace(SITE_PACKAGES, self.layout.site_packages, 1)
         target = posixpath.normpath(target or ".")
         if path_fault(target) and target != ".":
-            raise self.error(
+            raise _error(
                 "the target of an overlay is outside the layer",
                 self.copy.target,
-                remedy="give `to` a path in the layer, without ..",
+                "give `to` a path in the layer, without ..",
             )
         return "" if target == "." else target
 
     def _below(self, source: Path) -> Iterator[OverlayFile]:
         if not source.is_dir():
-            raise self.error("the source of an overlay is not a directory", source, _FROM)
+            raise _error("the source of an overlay is not a directory", source, _FROM)
         paths = self._matching(source, include_ignored=self.copy.include_ignored)
         if not paths:
             raise self._empty(source)
@@ -186,21 +169,21 @@ class _Reading:
 
     def _empty(self, source: Path) -> ComposeError:
         if not self.copy.include_ignored and self._matching(source, include_ignored=True):
-            return self.error(
+            return _error(
                 "git ignores all files of an overlay, so none of them is published",
                 self.copy.source,
-                remedy="set include-ignored = true for this entry, or add the files to git",
+                "set include-ignored = true for this entry, or add the files to git",
             )
         if self.copy.pattern:
-            return self.error(
+            return _error(
                 "the source of an overlay matches no file",
                 self.copy.source,
-                remedy=f"correct the pattern, or add files that match to {source}",
+                f"correct the pattern, or add files that match to {source}",
             )
-        return self.error(
+        return _error(
             "the source of an overlay is an empty directory",
             source,
-            remedy="add files to it, or remove this entry of copy-files",
+            "add files to it, or remove this entry of copy-files",
         )
 
     def _file(
@@ -211,18 +194,18 @@ class _Reading:
         copied: frozenset[str] = frozenset(),
     ) -> OverlayFile:
         if fault := path_fault(path, self.platform.os):
-            raise self.error(
+            raise _error(
                 f"a path of an overlay {fault}",
                 ascii(path),
-                remedy="rename the file, or change `to`",
+                "rename the file, or change `to`",
             )
         status = source.lstat() if within else source.stat()
         link = self._link(source, path, within, copied) if within and source.is_symlink() else None
         if link is None and not stat.S_ISREG(status.st_mode):
-            raise self.error(
+            raise _error(
                 "an overlay can only contain files, directories and links",
                 source,
-                remedy="remove it, or exclude it in the `from` of this entry",
+                "remove it, or exclude it in the `from` of this entry",
             )
         return OverlayFile(
             path=path,
@@ -238,16 +221,16 @@ class _Reading:
         real = Path(os.path.realpath(source))
         base = Path(os.path.realpath(within))
         if target.startswith("/") or not real.is_relative_to(base):
-            raise self.error("a link of an overlay leads out of its directory", source, _LINK)
+            raise _error("a link of an overlay leads out of its directory", source, _LINK)
         if not source.exists():
-            raise self.error("a link of an overlay is broken or leads to itself", source, _LINK)
+            raise _error("a link of an overlay is broken or leads to itself", source, _LINK)
         if fault := link_fault(path, target):
-            raise self.error(f"the target {target!r} of a link {fault}", source, _LINK)
+            raise _error(f"the target {target!r} of a link {fault}", source, _LINK)
         if real != base and real.relative_to(base).as_posix() not in copied:
-            raise self.error(
+            raise _error(
                 "the target of a link of an overlay is not copied",
                 source,
-                remedy="extend the entry's `from` to the target of the link, or remove the link",
+                "extend the entry's `from` to the target of the link, or remove the link",
             )
         return target
 

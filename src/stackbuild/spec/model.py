@@ -35,6 +35,11 @@ class LayerKind(StrEnum):
     APPLICATION = "application"
 
 
+COPY_TEXTS = {"from": "source", "to": "target"}
+COPY_FLAGS = {"overwrite": "overwrite", "include-ignored": "include_ignored"}
+"""The keys of an entry of `copy-files`, required strings and flags, each with its attribute."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyFiles:
     """One overlay: files of the project copied into a layer (`copy-files`).
@@ -50,6 +55,10 @@ class CopyFiles:
     overwrite: bool = False
     include_ignored: bool = False
     """Whether files that git ignores are copied too."""
+
+    def as_entry(self) -> dict[str, object]:
+        """The entry of `copy-files`, by its keys."""
+        return {key: getattr(self, name) for key, name in (COPY_TEXTS | COPY_FLAGS).items()}
 
     @property
     def pattern(self) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackbuild.files import is_inside, why
 from stackbuild.names import layer_name_fault
 from stackbuild.reading import Item, did_you_mean
-from stackbuild.spec.model import CopyFiles, Setting
+from stackbuild.spec.model import COPY_FLAGS, COPY_TEXTS, CopyFiles, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,22 +54,18 @@ def check_copy_files(entries: Iterable[Setting], directory: Path, problems: Prob
 
 
 def _entry(table: Table, directory: Path | None) -> CopyFiles | None:
-    source = table.text("from", required=True)
-    target = table.text("to", required=True)
-    overwrite = table.flag("overwrite", default=False)
-    include_ignored = table.flag("include-ignored", default=False)
+    texts = {name: table.text(key, required=True) for key, name in COPY_TEXTS.items()}
+    flags: dict[str, Any] = {
+        name: table.flag(key, default=False) for key, name in COPY_FLAGS.items()
+    }
     table.done()
-    if target is not None:
-        _check_target(Item(table.place_of("to"), target), table.problems)
-    copy = CopyFiles(
-        source=source or "",
-        target=target or "",
-        overwrite=overwrite,
-        include_ignored=include_ignored,
-    )
-    if source is not None and directory is not None:
+    found: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    if "target" in found:
+        _check_target(Item(table.place_of("to"), found["target"]), table.problems)
+    copy = CopyFiles(**{"source": "", "target": "", **found}, **flags)
+    if "source" in found and directory is not None:
         _check_source(table.place_of("from"), copy, directory, table.problems)
-    return copy if source is not None and target is not None else None
+    return copy if len(found) == len(texts) else None
 
 
 def _check_relative(item: Item[str], base: str, problems: Problems) -> bool:

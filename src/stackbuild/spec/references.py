@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stackbuild.reading import Item, did_you_mean
-from stackbuild.spec.linearize import LinearizeError, linearize
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.table import join
 from stackbuild.spec.values import as_distribution, as_index
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Hashable, Sequence
 
     from packaging.utils import NormalizedName
 
     from stackbuild.spec.model import Layer
     from stackbuild.spec.table import Problems, Table
+
+T = TypeVar("T", bound="Hashable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,41 @@ def _from_frameworks(
 def _contradiction(error: LinearizeError) -> str:
     orders = (" before ".join(map(str, order)) for order in error.orders if len(order) > 1)
     return "contradicting orders: " + "; ".join(dict.fromkeys(orders))
+
+
+class LinearizeError(ValueError):
+    """The `orders` contradict each other, so they cannot be merged."""
+
+    def __init__(self, orders: Sequence[Sequence[object]]) -> None:
+        self.orders = tuple(tuple(order) for order in orders)
+        texts = (" before ".join(map(str, order)) for order in self.orders)
+        super().__init__(f"orders contradict each other: {'; '.join(texts)}")
+
+
+def linearize(parents: Sequence[T], mro: Mapping[T, Sequence[T]]) -> tuple[T, ...]:
+    """The C3 linearisation of the ancestors of a node that depends on `parents`.
+
+    Python uses it for its classes: "The Python 2.3 Method Resolution Order", M. Simionato.
+
+    `mro` gives the linearisation of each parent, which begins with the parent
+    itself. The result keeps the order of `parents` and of each linearisation.
+    Raises LinearizeError if there is no such order.
+    """
+    orders = [deque(mro[parent]) for parent in parents] + [deque(parents)]
+    # How many orders contain an entry anywhere but at their head.
+    blocked = Counter(entry for order in orders for entry in list(order)[1:])
+    result = []
+    while orders := [order for order in orders if order]:
+        chosen = next((order[0] for order in orders if not blocked[order[0]]), None)
+        if chosen is None:
+            raise LinearizeError(orders)
+        result.append(chosen)
+        for order in orders:
+            if order[0] == chosen:
+                order.popleft()
+                if order:
+                    blocked[order[0]] -= 1
+    return tuple(result)
 
 
 Indexes = Mapping["NormalizedName", str]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stackbuild.reading import Item, did_you_mean
-from stackbuild.spec.model import Setting
+from stackbuild.spec.model import COPY_FLAGS, COPY_TEXTS, Setting
 from stackbuild.spec.overlays import read_copy_files
 from stackbuild.spec.values import (
     as_distribution,
@@ -192,19 +192,11 @@ def by_any(word: str, of: Kind) -> Named:
     return Named(word, _any_keys, of)
 
 
-def _flag(table: Table, key: str, _context: Context) -> Setting | None:
-    value = table.flag(key, default=False)
-    return Setting(value, table.place_of(key)) if table.has(key) else None
+def _single(read: Callable[[Item[Any]], object]) -> Callable[[Table, str, Context], Node | None]:
+    """The reader of a single value, which `read` checks."""
 
-
-def _seconds(table: Table, key: str, _context: Context) -> Setting | None:
-    value = table.integer(key, default=1, low=1, high=_LONGEST_BUILD)
-    return Setting(value, table.place_of(key)) if table.has(key) else None
-
-
-def _word(read: Callable[[Item[str]], object]) -> Callable[[Table, str, Context], Node | None]:
     def setting(table: Table, key: str, _context: Context) -> Setting | None:
-        value = table.word(key, read)
+        value = table.take(key, read)
         return None if value is None else Setting(value, table.place_of(key))
 
     return setting
@@ -229,16 +221,16 @@ def _requirement_texts(table: Table, key: str, _context: Context) -> tuple[Setti
 def _for_backend(table: Table, key: str, _context: Context) -> Node | None:
     if isinstance(table.values[key], list):
         return _settings(table.words(key, _backend_word))
-    return _word(_backend_word)(table, key, _context)
+    return _single(_backend_word)(table, key, _context)
 
 
-def _backend_word(item: Item[str]) -> str:
+def _backend_word(item: Item[Any]) -> str:
     """A value for a build backend, which may have placeholders in braces of its own."""
-    for word in _PLACEHOLDER.findall(item.value):
+    for word in _PLACEHOLDER.findall(item.line()):
         hint = did_you_mean(word, [PACKAGE_ROOT])
         if hint and word != PACKAGE_ROOT:
             raise item.error("unknown placeholder", hint=hint)
-    return item.value
+    return item.line()
 
 
 def _names(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
@@ -272,10 +264,11 @@ _STRING = {"type": "string", "minLength": 1}
 _STRINGS = {"type": "array", "items": _STRING}
 _BOOLEAN = {"type": "boolean"}
 
-TEXT = Leaf(_word(Item.line), _STRING)
-FLAG = Leaf(_flag, _BOOLEAN)
-SECONDS = Leaf(_seconds, {"type": "integer", "minimum": 1, "maximum": _LONGEST_BUILD})
-SPECIFIER = Leaf(_word(as_specifier), _STRING)
+TEXT = Leaf(_single(Item.line), _STRING)
+FLAG = Leaf(_single(Item.flag), _BOOLEAN)
+_BUILD_TIME = _single(lambda item: item.integer(1, _LONGEST_BUILD))
+SECONDS = Leaf(_BUILD_TIME, {"type": "integer", "minimum": 1, "maximum": _LONGEST_BUILD})
+SPECIFIER = Leaf(_single(as_specifier), _STRING)
 REQUIREMENTS = Leaf(_requirements, _STRINGS)
 REQUIREMENT_TEXTS = Leaf(_requirement_texts, _STRINGS)
 FOR_BACKEND = Leaf(_for_backend, {"anyOf": [_STRING, _STRINGS]})
@@ -287,13 +280,8 @@ COPY_FILES = Leaf(
         "type": "array",
         "items": {
             "type": "object",
-            "properties": {
-                "from": _STRING,
-                "to": _STRING,
-                "overwrite": _BOOLEAN,
-                "include-ignored": _BOOLEAN,
-            },
-            "required": ["from", "to"],
+            "properties": dict.fromkeys(COPY_TEXTS, _STRING) | dict.fromkeys(COPY_FLAGS, _BOOLEAN),
+            "required": list(COPY_TEXTS),
             "additionalProperties": False,
         },
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from stackbuild.errors import Problem
 from stackbuild.reading import Item, ReadError, did_you_mean, shown
@@ -104,7 +104,8 @@ class Table:
             self.problems.note(error)
             return None
 
-    def _take(self, key: str, read: Callable[[Item[object]], T]) -> T | None:
+    def take(self, key: str, read: Callable[[Item[Any]], T]) -> T | None:
+        """The value at `key`, checked by `read`; None if it is missing or invalid."""
         value = self._get(key)
         return None if value is None else self.checked(Item(self.place_of(key), value), read)
 
@@ -112,21 +113,21 @@ class Table:
         """A string that is not empty, or None."""
         if required and self._get(key) is None:
             self.missing(key, "a string")
-        return self._take(key, Item.line)
+        return self.take(key, Item.line)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """True or false."""
-        value = self._take(key, Item.flag)
+        value = self.take(key, Item.flag)
         return default if value is None else value
 
     def integer(self, key: str, *, default: int, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
-        value = self._take(key, lambda item: item.integer(low, high))
+        value = self.take(key, lambda item: item.integer(low, high))
         return default if value is None else value
 
     def array(self, key: str, expected: str) -> list[Item[object]] | None:
         """The values of an array, of any type; None if there is no array."""
-        return self._take(key, lambda item: item.items(expected))
+        return self.take(key, lambda item: item.items(expected))
 
     def texts(self, key: str, *, required: bool = False) -> list[Item[str]] | None:
         """The strings of an array; None if there is no array."""
@@ -183,7 +184,7 @@ class Table:
 
     def table(self, key: str) -> Self | None:
         """The table below `key`, or None."""
-        return self._take(key, self._below)
+        return self.take(key, self._below)
 
     def part(self, key: str) -> Self:
         """The table below `key`; an empty one if there is none."""

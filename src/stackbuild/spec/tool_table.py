@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 from stackbuild.reading import Item, did_you_mean
-from stackbuild.spec.catalogue import check_successors, read_catalogue, read_checks
 from stackbuild.spec.model import (
+    Catalogue,
+    CheckSettings,
     Download,
     FrameSettings,
     LayerKind,
@@ -24,7 +26,7 @@ from stackbuild.spec.policy import (
     with_policy,
 )
 from stackbuild.spec.settings import Context
-from stackbuild.spec.table import Problems, Table
+from stackbuild.spec.table import Problems, Table, join
 from stackbuild.spec.values import as_address, as_platform, as_sha256, in_order
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", 
 
 _SHARED = "shared"
 _ELSEWHERE = ("build", "registries")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST_IMPORT = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +85,15 @@ def read_tool_table(
             changed[name] = replace(
                 changed[name],
                 sibling_conflicts=chosen or conflicts,
-                catalogue=read_catalogue(entry, name, layers),
-                checks=read_checks(entry.table("verify")),
+                catalogue=_read_catalogue(entry, name, layers),
+                checks=_read_checks(entry.table("verify")),
             )
             entry.done()
         else:
             hint = did_you_mean(name, layers)
             table.problems.add(entry.place, "no layer has this name", hint=hint)
     if entries:
-        check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
+        _check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
     for key in _ELSEWHERE:
         table.refuse(key, f"belongs in [{table.place_of(_SHARED)}] or in the table of a layer")
     table.done()
@@ -213,3 +217,54 @@ def _download(table: Table) -> Download | None:
     sha256 = table.word("sha256", as_sha256, required=True)
     table.done()
     return Download(url=url, sha256=sha256) if url and sha256 else None
+
+
+def _read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogue:
+    """The keys `version`, `deprecated` and `superseded-by` of the layer `name`."""
+    successor = table.text("superseded-by")
+    if successor is not None and (successor == name or successor not in layers):
+        problem = "a layer cannot supersede itself" if successor == name else "no such layer"
+        others = [layer for layer in layers if layer != name]
+        hint = did_you_mean(successor, others)
+        table.problems.add(table.place_of("superseded-by"), problem, found=successor, hint=hint)
+    return Catalogue(
+        version=table.text("version"),
+        deprecated=table.text("deprecated"),
+        superseded_by=successor,
+    )
+
+
+def _check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None:
+    """Report layers that supersede each other; `table` contains the tables of the layers."""
+    settled: set[str] = set()
+    for name in catalogues:
+        way = [name]
+        while (successor := catalogues[way[-1]].superseded_by) in catalogues:
+            if successor in way or successor in settled:
+                break
+            way.append(str(successor))
+        if successor == name and len(way) > 1:
+            place = join(join(table.place, name), "superseded-by")
+            circle = " -> ".join([*way, name])
+            table.problems.add(place, "layers supersede each other", found=circle)
+            settled.update(way)
+
+
+def _read_checks(table: Table | None) -> CheckSettings:
+    """The table `verify` of a layer."""
+    if table is None:
+        return CheckSettings()
+    environment = dict(table.pairs("environment"))
+    for name, item in environment.items():
+        if not _VARIABLE.fullmatch(name):
+            table.problems.add(item.place, "not the name of an environment variable", found=name)
+    default = CheckSettings()
+    limit = table.integer("time-limit", default=default.time_limit, low=1, high=_LONGEST_IMPORT)
+    settings = CheckSettings(
+        skip_modules=tuple(item.value for item in table.texts("skip-modules") or ()),
+        host_libraries=tuple(item.value for item in table.texts("host-libraries") or ()),
+        environment={name: item.value for name, item in environment.items()},
+        time_limit=limit,
+    )
+    table.done()
+    return settings

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
@@ -147,23 +148,19 @@ def as_distribution(item: Item[str]) -> NormalizedName:
         raise item.error("not the name of a distribution") from None
 
 
-def as_specifier(item: Item[str]) -> str:
+def as_specifier(item: Item[Any]) -> str:
     """A version, or a specifier (PEP 440), as a specifier: ``2.7.0`` becomes ``==2.7.0``."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
 
-    try:
-        return f"=={Version(item.value)}"
-    except InvalidVersion:
-        pass
-    try:
-        found = str(SpecifierSet(item.value))
-    except InvalidSpecifier:
-        found = ""
-    if not found:
-        expected = "one such as '2.7.0' or '>=2.7,<3'"
-        raise item.error("neither a version nor a version specifier", expected)
-    return found
+    text = item.line()
+    with suppress(InvalidVersion):
+        return f"=={Version(text)}"
+    with suppress(InvalidSpecifier):
+        if found := str(SpecifierSet(text)):
+            return found
+    expected = "one such as '2.7.0' or '>=2.7,<3'"
+    raise item.error("neither a version nor a version specifier", expected)
 
 
 def as_address(item: Item[str]) -> str:

@@ -152,9 +152,9 @@ def write_overlays(variant: Variant, paths: Sequence[str], project: Path) -> lis
         return []
     own = all(_is_inside(source, origin) for source in files.values()) and files == found
     if own and _is_inside(origin, project):
-        told = [f"overlays/{place.name} -> {os.path.relpath(origin, place.parent)}"]
+        linked = [f"overlays/{place.name} -> {os.path.relpath(origin, place.parent)}"]
         if place.resolve() == origin.resolve() or (not place.exists() and _link(place, origin)):
-            return told
+            return linked
     for target, source in files.items():
         _put(source, place / target)
     return [f"overlays/{place.name}/{path.removeprefix('.')}" for path in dict.fromkeys(paths)]

@@ -8,10 +8,11 @@ going on is reported to an object with the methods of `Messages`; nothing is pri
 docs/api.md has examples, and says what is promised.
 """
 
-from stackbuild.api.project import Project, build_root, import_runenv, verify
+from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
     clean,
     export,
+    import_runenv,
     install,
     invocation,
     list_installed,

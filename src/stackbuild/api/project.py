@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stackbuild.api.values import BuildReport, LayerDescription, LockState
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import PublishedLayer, PublishReport
-    from stackbuild.importers.runenv.convert import ImportReport
     from stackbuild.install.report import ExportReport, InstallReport
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import LayerLock, WheelAddition
@@ -368,30 +367,6 @@ def _readable(layer: Layer, platforms: Sequence[Platform], locks: Locks) -> Iter
         with suppress(LockError):
             if lock := locks.get(layer.name, platform):
                 yield lock
-
-
-def import_runenv(
-    directory: str | Path,
-    to: str | Path | None = None,
-    *,
-    index: str | None = None,
-    write: bool = True,
-) -> ImportReport:
-    """Convert the repository of runenv-python-3 in `directory` to a stack in the directory `to`.
-
-    `to` is `directory` by default. Each variant becomes one application, without frameworks.
-    `index` is the address of the default package index of the stack, if it is not uv's. Without
-    `write` only the report is made. No network is needed. What the import itself does not check
-    is reported by `Project.load` for `spec` of the report.
-
-    Raises UsageError for another kind of directory and where `to` has a stack already, SpecError
-    with all problems of the repository's files.
-    """
-    from stackbuild.importers.runenv.convert import import_runenv as convert
-
-    older = Path(directory).absolute()
-    project = older if to is None else Path(to).absolute()
-    return convert(older, project, index=index, write=write)
 
 
 def build_root(directory: str | Path, platform: str = "host") -> Path:

@@ -1,4 +1,4 @@
-"""Roots, the places that layers are installed from, and interpreters for a mirror."""
+"""Roots, the places that layers are installed from, interpreters for a mirror, and the import."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stackbuild.api.values import PackedInterpreter
     from stackbuild.durable import Sync
+    from stackbuild.importers.runenv.convert import ImportReport
     from stackbuild.install.report import (
         AvailableLayer,
         CleanReport,
@@ -233,6 +234,30 @@ def pack_interpreter(
         python_version=archive.name.removeprefix("cpython-").partition("+")[0],
         sha256=sha256_file(archive),
     )
+
+
+def import_runenv(
+    directory: str | Path,
+    to: str | Path | None = None,
+    *,
+    index: str | None = None,
+    write: bool = True,
+) -> ImportReport:
+    """Convert the repository of runenv-python-3 in `directory` to a stack in the directory `to`.
+
+    `to` is `directory` by default. Each variant becomes one application, without frameworks.
+    `index` is the address of the default package index of the stack, if it is not uv's. Without
+    `write` only the report is made. No network is needed. What the import itself does not check
+    is reported by `Project.load` for `spec` of the report.
+
+    Raises UsageError for another kind of directory and where `to` has a stack already, SpecError
+    with all problems of the repository's files.
+    """
+    from stackbuild.importers.runenv.convert import import_runenv as convert
+
+    older = Path(directory).absolute()
+    project = older if to is None else Path(to).absolute()
+    return convert(older, project, index=index, write=write)
 
 
 def _platform(name: str | None) -> Platform | None:

@@ -14,7 +14,7 @@ from stackbuild.transport.urls import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from stackbuild.importers.runenv.model import Config, Keys, Repository, Variant
+    from stackbuild.importers.runenv.model import Config, Keys, NoteKind, Repository, Variant
 
 _OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
 """The older names of the fields that name packages."""
@@ -129,20 +129,20 @@ def _shared_overrides(repository: Repository) -> Iterator[Note]:
 def _overrides(variant: Variant) -> Iterator[Note]:
     own = variant.own.overrides
     for name, version in own.items():
-        place = f"{variant.file}: packages.overrides.{name}"
+        kind: NoteKind = "became"
         general = [i for i in variant.config.dependencies.get(None, ()) if i.name == name]
         if any(item.is_overridden(own) for item in general):
             text = f"the requirement {general[0].requirement}, and overrides.{name} = {version!r}"
-            yield Note("became", place, text)
         elif name in variant.names():
             text = (
                 f"overrides.{name} = {version!r}, which here also replaces versions in ranges,"
                 " in dependencies of one platform, and in what other packages require"
             )
-            yield Note("question", place, text)
+            kind = "question"
         else:
             text = "it replaced the version of none of the dependencies"
-            yield Note("needless", place, text)
+            kind = "needless"
+        yield Note(kind, f"{variant.file}: packages.overrides.{name}", text)
 
 
 def _other_platforms(variant: Variant) -> Iterator[Note]:

@@ -36,40 +36,31 @@ def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dic
     notes += _root_notes(variant)
     found: dict[Keys, list[dict[str, str]]] = {}
     for platform, copies in variant.config.copies.items():
-        if platform is None or platform in variant.platforms:
-            keys = ("platform-specific", platform) if platform else ()
-            found[(*keys, "copy-files")] = _entries(variant, copies, notes)
-        else:
-            notes += [
-                Note(
-                    "needless",
-                    copy.place,
-                    f"{variant.name} is not made for {platform}",
-                )
-                for copy in copies
-            ]
-    return {keys: entries for keys, entries in found.items() if entries}
-
-
-def _entries(variant: Variant, copies: Sequence[Copy], notes: list[Note]) -> list[dict[str, str]]:
-    found = []
-    directory = variant.directory
-    for copy in copies:
-        source, target = _inside(copy.source), _target(copy.target)
-        if source is None or target is None:
-            reason = "a path leaves the directory that it is relative to"
-        elif CopyFiles(source=source, target=target).pattern:
-            reason = "`*`, `?` or `[` in `from` would make it a pattern"
-        elif not (directory / source).exists():
-            reason = f"{source} does not exist in {directory.name}"
-        elif not any(isinstance(file, Path) for _, file in _files(directory, source)):
-            reason = f"there is no file in {directory.name}/{source}"
-        else:
-            found.append({"from": source, "to": target})
-            notes += _left_out(variant, source, copy.place)
-            continue
-        notes.append(Note("question", copy.place, f"left out: {reason}"))
+        keys = ("platform-specific", platform, "copy-files") if platform else ("copy-files",)
+        for copy in copies:
+            if platform and platform not in variant.platforms:
+                text = f"{variant.name} is not made for {platform}"
+                notes.append(Note("needless", copy.place, text))
+            elif isinstance(entry := _entry(variant.directory, copy), str):
+                notes.append(Note("question", copy.place, f"left out: {entry}"))
+            else:
+                found.setdefault(keys, []).append(entry)
+                notes += _left_out(variant, entry["from"], copy.place)
     return found
+
+
+def _entry(directory: Path, copy: Copy) -> dict[str, str] | str:
+    """The entry of `copy-files` for `copy`, or why there is none."""
+    source, target = _inside(copy.source), _target(copy.target)
+    if source is None or target is None:
+        return "a path leaves the directory that it is relative to"
+    if CopyFiles(source=source, target=target).pattern:
+        return "`*`, `?` or `[` in `from` would make it a pattern"
+    if not (directory / source).exists():
+        return f"{source} does not exist in {directory.name}"
+    if not any(isinstance(file, Path) for _, file in _files(directory, source)):
+        return f"there is no file in {directory.name}/{source}"
+    return {"from": source, "to": target}
 
 
 def _left_out(variant: Variant, path: str, place: str) -> Iterator[Note]:

@@ -14,6 +14,7 @@ from stackbuild.importers.runenv.model import Config, Repository, Variant
 from stackbuild.importers.runenv.registries import free_name, registries_of
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.spec.values import in_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,25 +154,20 @@ def _artifact(package: JsonTable) -> JsonTable | None:
 
 
 def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:
-    roots = artifact.table("roots")
+    roots = artifact.part("roots")
     artifact.done()
-    if roots is None or not roots.values:
-        return DEFAULT_PLATFORMS
-    found = set()
-    for key in roots.values:
-        if key in set(Platform):
-            roots.text(key)
-            found.add(Platform(key))
+    found = [key for key in roots.values if key in set(Platform)]
+    for key in found:
+        roots.text(key)
     roots.done()
-    if not found:
+    if roots.values and not found:
         roots.problems.add(
             roots.place,
             "no known platform",
             expected=f"one of {', '.join(Platform)}",
             found=", ".join(roots.values),
         )
-        return DEFAULT_PLATFORMS
-    return tuple(platform for platform in Platform if platform in found)
+    return in_order(map(Platform, found)) or DEFAULT_PLATFORMS
 
 
 def _named(variants: list[Variant], files: JsonFiles) -> tuple[Variant, ...]:

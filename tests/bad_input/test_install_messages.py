@@ -15,7 +15,7 @@ from stackbuild.install.root import Root
 from stackbuild.messages import Silent
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import Platform, host_platform
-from stackbuild.registry.open import open_registry
+from stackbuild.registry.find import open_registry
 from tests.support.roots import fail, snapshot, succeed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from stackbuild.install.install import install, uninstall
 from stackbuild.mark import MARK
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
-from stackbuild.registry.open import open_registry
+from stackbuild.registry.find import open_registry
 from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 

@@ -9,9 +9,8 @@ from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.errors import ComposeError, FetchError, IntegrityError
 from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
-from stackbuild.registry.find import Published
+from stackbuild.registry.find import Published, open_registry
 from stackbuild.registry.http import HttpRegistry
-from stackbuild.registry.open import open_registry
 from stackbuild.spec.model import Catalogue
 from stackbuild.strictjson import MAX_SIZE
 from tests.support.http import CutAfter, Status, serving

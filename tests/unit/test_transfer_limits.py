@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import FetchError, StackbuildError, UsageError
 from stackbuild.messages import Silent
-from stackbuild.registry.open import open_registry
+from stackbuild.registry.find import open_registry
 from stackbuild.runtimes.download import fetch_archive
 from stackbuild.spec.model import Download
 from stackbuild.transport.ranges import content_length, read_bytes, read_spans

@@ -55,7 +55,7 @@ def install(
     """
     refuse_text(layers=layers)
     from stackbuild.install.install import install as install_into
-    from stackbuild.registry.open import open_registry
+    from stackbuild.registry.find import open_registry
 
     return install_into(
         layers,
@@ -120,7 +120,7 @@ def repair(
     IntegrityError.
     """
     from stackbuild.install.repair import repair as repair_root
-    from stackbuild.registry.open import open_registry
+    from stackbuild.registry.find import open_registry
 
     place = None if registry is None else open_registry(str(registry), messages)
     return repair_root(Path(root), place, messages)
@@ -141,7 +141,7 @@ def list_published(
     Only the index is read. Raises FetchError, IntegrityError.
     """
     from stackbuild.install.contents import published
-    from stackbuild.registry.open import open_registry
+    from stackbuild.registry.find import open_registry
 
     return published(open_registry(str(registry), messages), _platform(platform))
 

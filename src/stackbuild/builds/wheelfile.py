@@ -7,7 +7,7 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stackbuild.builds.audit import Audit, audit, drop_absolute_search, elf_files
 from stackbuild.errors import IntegrityError, LockError
@@ -23,6 +23,7 @@ from stackbuild.record import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from io import BufferedReader
 
     from installer.sources import WheelFile
     from packaging.tags import Tag
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from stackbuild.resolve.source_wheels import BuildOrder
 
 _REGULAR, _EXECUTABLE = 0o100644, 0o100755
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,7 @@ def wheel_facts(path: Path) -> WheelFacts:
     """Read the metadata of a wheel. Raises IntegrityError if its file name does not match."""
     from email.parser import BytesHeaderParser
 
+    from packaging.tags import parse_tag
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
     try:
@@ -79,7 +80,7 @@ def wheel_facts(path: Path) -> WheelFacts:
             for file in ("METADATA", "WHEEL")
         )
     said = canonicalize_name(metadata.get("Name", "")), metadata.get("Version", "")
-    if said != (name, str(version)) and not _same(said, (name, version)):
+    if not _same(said, (name, version)):
         raise IntegrityError(
             "the wheel contains another distribution than its file name says",
             file=path,
@@ -87,7 +88,7 @@ def wheel_facts(path: Path) -> WheelFacts:
             found=" ".join(said),
         )
     listed = header.get_all("Tag", [])
-    if _expanded(listed) != tags:
+    if {tag for text in listed for tag in parse_tag(text)} != tags:
         raise IntegrityError(
             "the tags in the wheel do not match its file name",
             file=path,
@@ -196,11 +197,9 @@ def _record_issues(
 def _is_true(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, record: Recorded) -> bool:
     if record.size not in {None, entry.file_size}:
         return False
-    digest = hashlib.new(record.hash_name)
     with archive.open(entry) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return encoded(digest.digest()) == record.hash_value
+        digest = hashlib.file_digest(cast("BufferedReader", stream), record.hash_name).digest()
+    return encoded(digest) == record.hash_value
 
 
 def _same(said: tuple[str, str], named: tuple[str, Version]) -> bool:
@@ -210,12 +209,6 @@ def _same(said: tuple[str, str], named: tuple[str, Version]) -> bool:
         return (said[0], Version(said[1])) == named
     except InvalidVersion:
         return False
-
-
-def _expanded(tags: Iterable[str]) -> frozenset[Tag]:
-    from packaging.tags import parse_tag
-
-    return frozenset(tag for text in tags for tag in parse_tag(text))
 
 
 def finish(

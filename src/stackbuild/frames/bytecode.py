@@ -73,13 +73,13 @@ def bytecode_set(
                 for part in parts
             ]
         )
-    made = FrameSet(
-        key=key,
-        frames=tuple(frame for frames, _ in results for frame in frames),
-        paths=tuple(sorted(path for _, paths in results for path in paths)),
+    return cache.put(
+        FrameSet(
+            key=key,
+            frames=tuple(frame for frames, _ in results for frame in frames),
+            paths=tuple(sorted(path for _, paths in results for path in paths)),
+        )
     )
-    cache.put(made)
-    return made
 
 
 def pyc_path(path: str, layout: Layout) -> str:

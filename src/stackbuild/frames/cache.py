@@ -68,11 +68,12 @@ class FrameCache:
             return None
         return frame_set
 
-    def put(self, frame_set: FrameSet) -> None:
-        """Store `frame_set`, whose frames were made by `new_frame`."""
+    def put(self, frame_set: FrameSet) -> FrameSet:
+        """Store `frame_set`, whose frames were made by `new_frame`; returns it."""
         with self.work_file() as path:
             path.write_bytes(dump_frame_set(frame_set))
             self._move(path, self._set_path(frame_set.key))
+        return frame_set
 
     @contextmanager
     def new_frame(

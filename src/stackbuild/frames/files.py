@@ -61,9 +61,7 @@ def files_set(
                 frame.add(path, [item.data], size=len(item.data), executable=item.executable)
         if end:
             frame.end()
-    made = FrameSet(key=key, frames=(frame.frame,), paths=paths)
-    cache.put(made)
-    return made
+    return cache.put(FrameSet(key=key, frames=(frame.frame,), paths=paths))
 
 
 def _digests(files: Mapping[str, FileContent | Link]) -> list[str]:
@@ -156,14 +154,14 @@ def overlay_set(
         settings,
         cache,
     )
-    made = FrameSet(
-        key=key,
-        frames=frames,
-        paths=tuple(file.path for file in files),
-        pth=tuple(line for file in files for line in _pth_lines(file, layout)),
+    return cache.put(
+        FrameSet(
+            key=key,
+            frames=frames,
+            paths=tuple(file.path for file in files),
+            pth=tuple(line for file in files for line in _pth_lines(file, layout)),
+        )
     )
-    cache.put(made)
-    return made
 
 
 def _pth_lines(file: OverlayFile, layout: Layout) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import sha256_file
@@ -21,7 +21,6 @@ from stackbuild.scripts import unbound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
     from tarfile import TarInfo
 
@@ -50,15 +49,14 @@ def chosen_files(
         for file in archive.files
         if "__pycache__" not in file.path.split("/")
         and file.path != f"{layout.stdlib}/EXTERNALLY-MANAGED"
-        and (file.path in kept or not _is_of_distribution(file.path, owned, layout))
+        and (
+            file.path in kept
+            or not (file.path in owned or file.path.startswith(f"{layout.site_packages}/"))
+        )
     }
     if layout.os != "windows":
         _launch_scripts(archive, files, layout)
     return tuple(file for _, file in sorted(files.items()))
-
-
-def _is_of_distribution(path: str, owned: Collection[str], layout: Layout) -> bool:
-    return path in owned or path.startswith(f"{layout.site_packages}/")
 
 
 def _distributions(
@@ -112,11 +110,6 @@ def _launch_scripts(archive: ArchiveFiles, files: dict[str, ArchiveFile], layout
 
 _TOP = f"{ROOT}/"
 _CHUNK = 1024 * 1024
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes."""
 
 
 class ArchiveFile(NamedTuple):
@@ -197,7 +190,9 @@ def _damages() -> tuple[type[Exception], ...]:
 
 
 def _decompress(path: Path, to: Path) -> None:
-    with _stream(path) as source, to.open("wb") as target:
+    from stackbuild.runtimes.tarball import decompressed
+
+    with decompressed(path) as source, to.open("wb") as target:
         while chunk := source.read(_CHUNK):
             target.write(chunk)
     # zstd's reader and tarfile both accept a truncated archive.
@@ -205,18 +200,6 @@ def _decompress(path: Path, to: Path) -> None:
         whole.seek(max(0, whole.seek(0, os.SEEK_END) - len(END)))
         if whole.read() != END:
             raise EOFError("it has no end-of-archive blocks")
-
-
-def _stream(path: Path) -> AbstractContextManager[_Readable]:
-    if path.name.endswith(".zst"):
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(
-            path.open("rb"), read_across_frames=True, closefd=True
-        )
-    import gzip
-
-    return gzip.open(path, "rb")
 
 
 def _index(path: Path, tar: Path) -> tuple[ArchiveFile, ...]:
@@ -314,6 +297,4 @@ def interpreter_set(
             cache,
         )
         paths = tuple(sorted(file.path for file in contents.files))
-    made = FrameSet(key=key, frames=frames, paths=paths)
-    cache.put(made)
-    return made
+    return cache.put(FrameSet(key=key, frames=frames, paths=paths))

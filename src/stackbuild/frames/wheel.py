@@ -63,16 +63,16 @@ def wheel_set(
             for index, members in enumerate(parts)
         ]
     )
-    made = FrameSet(
-        key=key,
-        frames=tuple(result.frame for result in results),
-        paths=_paths(plan, results),
-        entry_points=results[-1].entry_points,
-        pth=tuple(line for _, lines in sorted(_pth(results).items()) for line in lines),
-        licence=licence_of(metadata_of(plan)),
+    return cache.put(
+        FrameSet(
+            key=key,
+            frames=tuple(result.frame for result in results),
+            paths=_paths(plan, results),
+            entry_points=results[-1].entry_points,
+            pth=tuple(line for _, lines in sorted(_pth(results).items()) for line in lines),
+            licence=licence_of(metadata_of(plan)),
+        )
     )
-    cache.put(made)
-    return made
 
 
 def _parts(wheel: Wheel) -> list[list[WheelMember]]:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 # Imported here and not late: if threads import modules of the package that import each other,
@@ -24,13 +24,16 @@ from stackbuild.names import path_fault
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
     from pathlib import Path
 
     from packaging.version import Version
 
     from stackbuild.record import Recorded
+
+    _Error = Callable[..., IntegrityError]
+    """`wheel_error` for one wheel."""
 
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _MAX_METADATA = 64 * 1024 * 1024
@@ -140,28 +143,29 @@ def read_wheel(path: Path) -> Wheel:
 
     try:
         name, version, _, _ = parse_wheel_filename(path.name)
-    except InvalidWheelFilename as error:
-        raise IntegrityError(str(error), file=path) from None
+    except InvalidWheelFilename as invalid:
+        raise IntegrityError(str(invalid), file=path) from None
     subject = f"{name} {version}"
+    error = partial(wheel_error, path, subject)
     with open_wheel(path) as archive:
-        infos = _files(archive, path, subject)
-        stem = _stem(infos, path, subject, name)
-        texts = _texts(archive, infos, path, subject, stem)
-        _check_metadata(texts["METADATA"], stem, path, subject, name, version)
-        records = _records(texts["RECORD"], path, subject)
+        infos = _files(archive, path, error)
+        stem = _stem(infos, error, name)
+        texts = _texts(archive, infos, error, stem)
+        _check_metadata(texts["METADATA"], stem, error, name, version)
+        records = _records(texts["RECORD"], error)
         data = _data_directory(infos, stem)
         members = tuple(
-            _member(archive, info, _recorded(info, records, path, subject), data, path, subject)
+            _member(archive, info, _recorded(info, records, error), data, error)
             for info in infos.values()
             if not _is_left_out(info.filename, stem)
         )
-    _check_complete(records, infos, path, subject)
+    _check_complete(records, infos, error)
     return Wheel(
         path=path, subject=subject, stem=stem, data_directory=data, members=members, texts=texts
     )
 
 
-def _files(archive: zipfile.ZipFile, path: Path, subject: str) -> dict[str, zipfile.ZipInfo]:
+def _files(archive: zipfile.ZipFile, path: Path, error: _Error) -> dict[str, zipfile.ZipInfo]:
     files: dict[str, zipfile.ZipInfo] = {}
     packed = 0
     for info in archive.infolist():
@@ -175,33 +179,29 @@ def _files(archive: zipfile.ZipFile, path: Path, subject: str) -> dict[str, zipf
         if not fault and info.flag_bits & _ENCRYPTED:
             fault = "is encrypted"
         if fault:
-            raise wheel_error(path, subject, f"a file of a wheel {fault}", ascii(name))
+            raise error(f"a file of a wheel {fault}", ascii(name))
         packed += info.compress_size
         if not info.is_dir():
             files[name] = info
     if packed > path.stat().st_size:
-        raise wheel_error(path, subject, "the files of a wheel overlap")
+        raise error("the files of a wheel overlap")
     return files
 
 
-def _stem(infos: Mapping[str, object], path: Path, subject: str, name: str) -> str:
+def _stem(infos: Mapping[str, object], error: _Error, name: str) -> str:
     from packaging.utils import canonicalize_name
 
     tops = {top for file in infos if (top := file.partition("/")[0]).endswith(".dist-info")}
     stems = sorted(top.removesuffix(".dist-info") for top in tops)
     if len(stems) != 1 or canonicalize_name(stems[0].rpartition("-")[0]) != name:
-        raise wheel_error(
-            path,
-            subject,
+        raise error(
             "a wheel must have exactly one .dist-info directory, with its name",
             found=", ".join(f"{stem}.dist-info" for stem in stems) or "none",
         )
     return stems[0]
 
 
-def _check_metadata(
-    text: str, stem: str, path: Path, subject: str, name: str, version: Version
-) -> None:
+def _check_metadata(text: str, stem: str, error: _Error, name: str, version: Version) -> None:
     """Check that name and version match the file name, which requirements are resolved by."""
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
@@ -215,9 +215,7 @@ def _check_metadata(
                 continue
         except InvalidVersion:
             pass
-        raise wheel_error(
-            path,
-            subject,
+        raise error(
             "the metadata of a wheel has another name or version than its file name",
             place,
             expected=f"{name} {version}",
@@ -238,31 +236,30 @@ def _data_directory(infos: Mapping[str, object], stem: str) -> str:
 def _texts(
     archive: zipfile.ZipFile,
     infos: Mapping[str, zipfile.ZipInfo],
-    path: Path,
-    subject: str,
+    error: _Error,
     stem: str,
 ) -> dict[str, str]:
     texts = {}
     for name in ("RECORD", "WHEEL", "METADATA", "entry_points.txt"):
         info = infos.get(f"{stem}.dist-info/{name}")
         if info is None and name != "entry_points.txt":
-            raise wheel_error(path, subject, "a wheel lacks a file", f"{stem}.dist-info/{name}")
+            raise error("a wheel lacks a file", f"{stem}.dist-info/{name}")
         if info is None:
             continue
         if info.file_size > _MAX_METADATA:
-            raise wheel_error(path, subject, "a file of metadata is too large", info.filename)
+            raise error("a file of metadata is too large", info.filename)
         try:
             texts[name] = archive.read(info).decode("utf-8")
         except UnicodeDecodeError:
-            raise wheel_error(path, subject, "a file is not UTF-8", info.filename) from None
+            raise error("a file is not UTF-8", info.filename) from None
     return texts
 
 
-def _records(text: str, path: Path, subject: str) -> dict[str, Recorded]:
+def _records(text: str, error: _Error) -> dict[str, Recorded]:
     try:
         return read_record(text)
-    except ValueError as error:
-        raise wheel_error(path, subject, f"RECORD cannot be read: {error}", "RECORD") from None
+    except ValueError as invalid:
+        raise error(f"RECORD cannot be read: {invalid}", "RECORD") from None
 
 
 def _is_left_out(name: str, stem: str) -> bool:
@@ -272,24 +269,18 @@ def _is_left_out(name: str, stem: str) -> bool:
     return (directory == f"{stem}.dist-info" and last in own) or "__pycache__" in name.split("/")
 
 
-def _recorded(
-    info: zipfile.ZipInfo, records: Mapping[str, Recorded], path: Path, subject: str
-) -> Recorded:
+def _recorded(info: zipfile.ZipInfo, records: Mapping[str, Recorded], error: _Error) -> Recorded:
     record = records.get(info.filename)
     if record is None or record.hash_name not in TRUSTED_HASHES:
         found = "no entry" if record is None else f"hash {record.hash_name or None}"
-        raise wheel_error(
-            path,
-            subject,
+        raise error(
             "a file of the wheel has no valid hash in RECORD",
             info.filename,
             expected=" or ".join(TRUSTED_HASHES),
             found=found,
         )
     if record.size is not None and record.size != info.file_size:
-        raise wheel_error(
-            path,
-            subject,
+        raise error(
             "a file of a wheel does not match RECORD",
             info.filename,
             expected=f"{record.size} bytes",
@@ -303,16 +294,13 @@ def _member(
     info: zipfile.ZipInfo,
     record: Recorded,
     data: str,
-    path: Path,
-    subject: str,
+    error: _Error,
 ) -> WheelMember:
     scheme, target = "root", info.filename
     if target.startswith(f"{data}/"):
         scheme, _, target = target.removeprefix(f"{data}/").partition("/")
         if scheme not in SCHEMES or not target:
-            raise wheel_error(
-                path,
-                subject,
+            raise error(
                 "a file below .data is in an unknown scheme",
                 info.filename,
                 expected=", ".join(SCHEMES),
@@ -320,9 +308,7 @@ def _member(
     is_script = scheme == "scripts"
     names_python = is_script and _names_python(archive, info)
     if names_python and "/" in target:
-        raise wheel_error(
-            path,
-            subject,
+        raise error(
             "a Python script of a wheel is in a subdirectory, so it cannot be started",
             info.filename,
             expected=f"a script directly in {data}/scripts",
@@ -345,13 +331,13 @@ def _names_python(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
 
 
 def _check_complete(
-    records: Mapping[str, object], infos: Mapping[str, object], path: Path, subject: str
+    records: Mapping[str, object], infos: Mapping[str, object], error: _Error
 ) -> None:
     missing = sorted(
         name for name in records if name not in infos and "__pycache__" not in name.split("/")
     )
     if missing:
-        raise wheel_error(path, subject, "a file in RECORD is missing from a wheel", missing[0])
+        raise error("a file in RECORD is missing from a wheel", missing[0])
 
 
 def metadata_of(wheel: Wheel) -> Message:

@@ -9,7 +9,7 @@ from stackbuild.errors import ComposeError, FetchError, UsageError
 from stackbuild.layout import layout_for
 from stackbuild.platforms import host_platform
 from stackbuild.runtimes.model import ROOT, Interpreter
-from stackbuild.runtimes.provide import provide_runtime, tell_compiler
+from stackbuild.runtimes.provide import note_compiler, provide_runtime
 from stackbuild.spec.model import RuntimeSettings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def bytecode_interpreter(
     except (FetchError, UsageError) as error:
         facts = _found(stack, runtime)
         compiler = (facts.version, str(facts.prefix))
-        tell_compiler(runtime, runtime_lock, messages, compiler, [error.message])
+        note_compiler(runtime, runtime_lock, messages, compiler, [error.message])
         return Interpreter(executable=facts.executable, version=str(facts.version))
     return unpacked_interpreter(archive, workspace)
 

@@ -56,17 +56,17 @@ def provide_runtime(
     settings = layer.runtime_settings or RuntimeSettings()
     explicit = settings.downloads.get(platform)
 
-    def tell(archive: RuntimeArchive, failures: list[str]) -> None:
+    def note(archive: RuntimeArchive, failures: list[str]) -> None:
         if purpose == "layer":
-            _tell(layer, platform, runtime_lock, messages, archive, failures)
+            _note_stand_in(layer, platform, runtime_lock, messages, archive, failures)
         else:
             compiler = (archive.version, _place(archive))
-            tell_compiler(layer, runtime_lock, messages, compiler, failures)
+            note_compiler(layer, runtime_lock, messages, compiler, failures)
 
     if explicit is not None:
         path = fetch_archive(explicit, [explicit.url], workspace, messages, patience)
         archive = _explicit(path, explicit, layer, platform, runtime_lock)
-        tell(archive, [])
+        note(archive, [])
         return archive
     failures: list[str] = []
     for source in settings.sources:
@@ -90,7 +90,7 @@ def provide_runtime(
         except FetchError as error:
             failures.append(f"{source}: {_in_one_line(error)}")
         else:
-            tell(archive, failures)
+            note(archive, failures)
             return archive
     raise FetchError(
         "the interpreter of a runtime is not available",
@@ -173,10 +173,10 @@ def _explicit(
     )
 
 
-_told: WeakKeyDictionary[Messages, set[str]] = WeakKeyDictionary()
+_noted: WeakKeyDictionary[Messages, set[str]] = WeakKeyDictionary()
 
 
-def _tell(
+def _note_stand_in(
     layer: Layer,
     platform: Platform,
     runtime_lock: RuntimeLock,
@@ -195,7 +195,7 @@ def _tell(
     text = f" is used instead of {version} from python-build-standalone{_reasons(failures)}"
     if count := len(archive.host_libraries):
         text += f"; it needs {count} {'library' if count == 1 else 'libraries'} on its host"
-    _tell_once(subject, text, messages)
+    _note_once(subject, text, messages)
 
 
 def _place(archive: RuntimeArchive) -> str:
@@ -206,7 +206,7 @@ def _reasons(failures: list[str]) -> str:
     return f" ({'; '.join(failures)})" if failures else ""
 
 
-def tell_compiler(
+def note_compiler(
     layer: Layer,
     runtime_lock: RuntimeLock,
     messages: Messages,
@@ -221,7 +221,7 @@ def tell_compiler(
     version, place = interpreter
     locked = runtime_lock.python_version
     if version != locked:
-        _tell_once(
+        _note_once(
             f"{layer.name}: CPython {version} from {place}",
             f" compiles the bytecode instead of the locked {locked}{_reasons(failures)}; "
             f"machines with {locked} make different archives",
@@ -229,11 +229,11 @@ def tell_compiler(
         )
 
 
-def _tell_once(subject: str, text: str, messages: Messages) -> None:
+def _note_once(subject: str, text: str, messages: Messages) -> None:
     """Show the message, unless `messages` already got one about `subject`."""
-    told = _told.setdefault(messages, set())
-    if subject not in told:
-        told.add(subject)
+    noted = _noted.setdefault(messages, set())
+    if subject not in noted:
+        noted.add(subject)
         messages.note(subject + text)
 
 

@@ -96,7 +96,7 @@ def unpack_tarball(archive: Path, to: Path) -> None:
     """
     seen: dict[str, bool] = {}
     try:
-        with _opened(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             # CPython before 3.11.4 has no filters; there only `_check` applies.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in tar:
@@ -152,7 +152,8 @@ def _link_fault(member: tarfile.TarInfo, name: str) -> str | None:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[IO[bytes]]:
+def decompressed(archive: Path) -> Iterator[IO[bytes]]:
+    """The tar archive in a `.tar.gz` or `.tar.zst`; only its method `read` may be called."""
     with archive.open("rb") as file:
         if archive.name.endswith(".zst"):
             import zstandard

@@ -62,15 +62,15 @@ def read_spans(
     """
     attempts = Attempts(url, patience, messages)
     left = list(spans)
-    told = False
+    noted = False
     while left:
         before, asked = left[0]
         at, spans_left = before, len(left)
         try:
             with open_from(url, at, asked, patience, chunk) as answer:
-                if answer.unasked is not None and not told:
-                    told = True
-                    _tell_no_ranges(url, answer.unasked, spans, messages)
+                if answer.unasked is not None and not noted:
+                    noted = True
+                    _note_no_ranges(url, answer.unasked, spans, messages)
                 position = answer.first
                 for piece in answer.pieces:
                     if count is not None:
@@ -91,7 +91,7 @@ def read_spans(
             attempts.failed(error, at - before)
 
 
-def _tell_no_ranges(
+def _note_no_ranges(
     url: str, size: int, spans: Sequence[tuple[int, int | None]], messages: Messages
 ) -> None:
     wanted = sum((size if stop is None else stop) - start for start, stop in spans)

@@ -49,6 +49,7 @@ class _Side:
     """One platform."""
 
     def __init__(self, platform: str, environments: Sequence[Environment]) -> None:
+        self.platform = platform
         held = [item.sizes.get(platform, {}) for item in environments]
         self.keys = sorted({key for sizes in held for key in sizes})
         place = {key: number for number, key in enumerate(self.keys)}
@@ -135,15 +136,14 @@ class Contents:
         self._layer_bytes = layer_bytes
         ordered = [environments[name] for name in self.names]
         platforms = sorted({platform for item in ordered for platform in item.sizes})
-        self._sides = {platform: _Side(platform, ordered) for platform in platforms}
-        self._listed = list(self._sides.values())
+        self._sides = [_Side(platform, ordered) for platform in platforms]
         self._ranks: dict[Family, tuple[int, int, Family]] = {}
         self._worths: dict[int, int] = {}
 
     def holders(self) -> set[int]:
         """For each distribution on each platform, the environments that have it."""
         found = set()
-        for side in self._sides.values():
+        for side in self._sides:
             for key in range(len(side.keys)):
                 found.add(sum(1 << n for n, held in enumerate(side.held) if held >> key & 1))
         return {mask for mask in found if mask.bit_count() > 1}
@@ -155,7 +155,7 @@ class Contents:
             one = 1 << number
             if not mask & one and all(
                 not side.present & one or side.common(mask) == side.common(mask | one)
-                for side in self._sides.values()
+                for side in self._sides
             ):
                 wider |= one
         return wider
@@ -164,8 +164,7 @@ class Contents:
         """The bytes that a set would save as the only framework."""
         if mask not in self._worths:
             self._worths[mask] = sum(
-                side.weight(side.common(mask)) * _spared(mask, side)
-                for side in self._sides.values()
+                side.weight(side.common(mask)) * _spared(mask, side) for side in self._sides
             )
         return self._worths[mask]
 
@@ -185,7 +184,7 @@ class Contents:
         placed = [[0] * len(self._sides) for _ in family]
         names: list[set[str]] = [set() for _ in family]
         for alone in (False, True):
-            for number, side in enumerate(self._listed):
+            for number, side in enumerate(self._sides):
                 for place, mask in enumerate(family):
                     if ((mask & side.present).bit_count() == 1) is not alone:
                         continue
@@ -201,7 +200,7 @@ class Contents:
         self, keys: int, place: int, family: Family, placed: Sequence[Sequence[int]], number: int
     ) -> int:
         """The `keys` that no other set has for any environment of the set at `place`."""
-        side = self._listed[number]
+        side = self._sides[number]
         mask = family[place]
         lower = blocked = 0
         for other, held in enumerate(placed):
@@ -220,34 +219,32 @@ class Contents:
             self._ranks[family] = (sum(self.layered(family).values()), len(family), family)
         return self._ranks[family]
 
-    def separate(self) -> dict[str, int]:
-        """By platform: the bytes without any framework."""
-        return self.layered(())
-
     def layered(self, family: Family) -> dict[str, int]:
         """By platform: the bytes of all layers."""
         placed = self.place(family)
         totals = {}
-        for number, (platform, side) in enumerate(self._sides.items()):
-            total = sum(side.weight(side.held[n]) for n in bits(side.present))
-            total += self._layer_bytes * side.present.bit_count()
+        for number, side in enumerate(self._sides):
+            total = self._separate(side)
             for mask, held in zip(family, placed, strict=True):
                 total -= side.weight(held[number]) * _spared(mask, side)
                 total += self._layer_bytes if held[number] else 0
-            totals[platform] = total
+            totals[side.platform] = total
         return totals
+
+    def _separate(self, side: _Side) -> int:
+        """The bytes on a platform without any framework."""
+        own = sum(side.weight(side.held[number]) for number in bits(side.present))
+        return own + self._layer_bytes * side.present.bit_count()
 
     def least(self, sets: Sequence[int], count: int) -> tuple[int, int]:
         """Not above the rank of any family made of at least `count` of `sets`."""
         total = 0
-        for side in self._sides.values():
-            total += sum(side.weight(side.held[n]) for n in bits(side.present))
-            total += self._layer_bytes * side.present.bit_count()
+        for side in self._sides:
             covered = [0] * len(side.keys)
             for mask in sets:
                 for key in bits(side.common(mask)):
                     covered[key] |= mask & side.present
-            total -= sum(
+            total += self._separate(side) - sum(
                 size * max(0, mask.bit_count() - 1)
                 for size, mask in zip(side.sizes, covered, strict=True)
             )
@@ -256,23 +253,10 @@ class Contents:
     def named(self, held: Sequence[int]) -> dict[str, frozenset[str]]:
         """The contents of a set, by platform and with keys."""
         return {
-            platform: frozenset(side.keys[place] for place in bits(keys))
-            for (platform, side), keys in zip(self._sides.items(), held, strict=True)
+            side.platform: frozenset(side.keys[place] for place in bits(keys))
+            for side, keys in zip(self._sides, held, strict=True)
             if keys
         }
-
-    def named_own(
-        self, environment: int, lower: Sequence[Sequence[int]]
-    ) -> dict[str, frozenset[str]]:
-        """The contents of an environment that are not in the sets `lower`."""
-        own = {}
-        for number, (platform, side) in enumerate(self._sides.items()):
-            if side.present >> environment & 1:
-                keys = side.held[environment]
-                for held in lower:
-                    keys &= ~held[number]
-                own[platform] = frozenset(side.keys[place] for place in bits(keys))
-        return own
 
 
 def _spared(mask: int, side: _Side) -> int:

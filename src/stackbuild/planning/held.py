@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.model import imported
 from stackbuild.lock.targets import all_active, requested_extras
 from stackbuild.planning.contents import Environment
 from stackbuild.platforms import marker_environment
@@ -14,7 +15,7 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -68,16 +69,17 @@ def held_by(
     stack: Stack, layer: Layer, platform: Platform, locks: Locks, metadata: Metadata
 ) -> Held:
     """The contents of `layer`. Raises FetchError if the metadata of a wheel is not available."""
+    from packaging.utils import canonicalize_name
+
     chain = chain_locks(stack, layer, platform, locks)
-    found: dict[NormalizedName, LockedDistribution] = {}
+    owned = imported(chain)
+    found = {name: item for name, (_, item) in owned.items()}
     requires: dict[str, Sequence[str]] = {}
     for lock in chain:
-        # The nearest layer's distribution is the one that is imported.
-        items = [item for item in lock.distributions if item.name not in found]
-        found |= {item.name: item for item in items}
+        items = [item for owner, item in owned.values() if owner is lock]
         indexes = index_settings(stack, stack.layers[lock.layer])
-        described = metadata.of(lock.layer, items, indexes)
-        requires |= {name: one.dependencies for name, one in described.items()}
+        for name, one in metadata.of(lock.layer, items, indexes).items():
+            requires[name] = one.dependencies
     left_out = {
         item.name: item.reason
         for lock in chain
@@ -88,7 +90,13 @@ def held_by(
     requires |= dict.fromkeys(bare, ())
     environment = marker_environment(platform, str(stack.python_version(layer)))
     extras = requested_extras(requires, asked_extras(stack, layer, platform), environment)
-    wanted = {name: _required(requires[name], extras[name], environment) for name in found}
+    wanted = {
+        name: frozenset(
+            canonicalize_name(requirement.name)
+            for requirement in all_active(requires[name], extras[name], environment)
+        )
+        for name in found
+    }
     return Held(
         own=frozenset(item.name for item in chain[0].distributions),
         distributions=found,
@@ -96,17 +104,6 @@ def held_by(
         lacks={name: names & left_out.keys() for name, names in wanted.items()},
         left_out=left_out,
         bare=bare,
-    )
-
-
-def _required(
-    texts: Sequence[str], extras: Collection[str], environment: Mapping[str, str]
-) -> Names:
-    from packaging.utils import canonicalize_name
-
-    return frozenset(
-        canonicalize_name(requirement.name)
-        for requirement in all_active(texts, extras, environment)
     )
 
 

@@ -43,8 +43,7 @@ class SuggestedFramework:
         everywhere = {text for text, where in on.items() if len(where) == len(self.platforms)}
         found: dict[Platform | None, tuple[str, ...]] = {None: tuple(sorted(everywhere))}
         for platform in self.platforms:
-            texts = tuple(t for t, where in on.items() if platform in where and t not in everywhere)
-            if texts:
+            if texts := {text for text, where in on.items() if platform in where} - everywhere:
                 found[platform] = tuple(sorted(texts))
         return found
 

@@ -20,6 +20,7 @@ its sets could share would cost more than the best family so far.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,6 @@ class Choice:
 
     frameworks: tuple[Framework, ...]
     """Lower ones first."""
-    chains: Mapping[str, tuple[int, ...]]
-    """By environment: the positions of the frameworks that it depends on, nearest first."""
-    own: Mapping[str, Mapping[str, frozenset[str]]]
-    """By environment and platform: what stays in its own layer."""
     separate: Mapping[str, int]
     """By platform: the bytes of all environments, each without frameworks."""
     layered: Mapping[str, int]
@@ -84,7 +81,26 @@ def choose_frameworks(
     """
     contents = Contents(environments, layer_bytes)
     family, exact = find(contents, longest_chain)
-    return _choice(contents, family, exact)
+    placed = contents.place(family)
+    frameworks: list[Framework] = []
+    masks: list[int] = []
+    for mask, held in zip(family, placed, strict=True):
+        if any(held):
+            lower = [n for n, other in enumerate(masks) if mask & other == mask]
+            masks.append(mask)
+            frameworks.append(
+                Framework(
+                    environments=frozenset(contents.names[number] for number in bits(mask)),
+                    contents=contents.named(held),
+                    below=tuple(reversed(lower)),
+                )
+            )
+    return Choice(
+        frameworks=tuple(frameworks),
+        separate=contents.layered(()),
+        layered=contents.layered(family),
+        exact=exact,
+    )
 
 
 def find(contents: Contents, longest_chain: int) -> tuple[Family, bool]:
@@ -130,10 +146,7 @@ def _beginnings(
 
 def fits(family: Iterable[int], longest_chain: int) -> bool:
     """Whether no environment is in more than `longest_chain` sets."""
-    counts: dict[int, int] = {}
-    for mask in family:
-        for place in bits(mask):
-            counts[place] = counts.get(place, 0) + 1
+    counts = Counter(place for mask in family for place in bits(mask))
     return max(counts.values(), default=0) <= longest_chain
 
 
@@ -189,35 +202,3 @@ def _branch_and_bound(contents: Contents, best: Family, longest_chain: int) -> t
             continue
         pending.extend(((*chosen, mask), worthy.index(mask) + 1) for mask in reversed(rest))
     return best, True
-
-
-def _choice(contents: Contents, family: Family, exact: bool) -> Choice:
-    placed = contents.place(family)
-    used = [place for place, held in enumerate(placed) if any(held)]
-    frameworks: list[Framework] = []
-    for place in used:
-        frameworks.append(
-            Framework(
-                environments=frozenset(contents.names[item] for item in bits(family[place])),
-                contents=contents.named(placed[place]),
-                below=tuple(
-                    position
-                    for position in reversed(range(len(frameworks)))
-                    if family[place] & family[used[position]] == family[place]
-                ),
-            )
-        )
-    own: dict[str, dict[str, frozenset[str]]] = {}
-    chains: dict[str, tuple[int, ...]] = {}
-    for number, name in enumerate(contents.names):
-        above = [position for position, place in enumerate(used) if family[place] >> number & 1]
-        chains[name] = tuple(reversed(above))
-        own[name] = contents.named_own(number, [placed[used[position]] for position in above])
-    return Choice(
-        frameworks=tuple(frameworks),
-        chains=chains,
-        own=own,
-        separate=contents.separate(),
-        layered=contents.layered(family),
-        exact=exact,
-    )

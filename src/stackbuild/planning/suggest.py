@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.spec.references import linearize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from packaging.utils import NormalizedName
 
@@ -68,7 +69,7 @@ def suggest(stack: Stack, workspace: Workspace, messages: Messages) -> Suggestio
         frameworks += _frameworks(stack, choice, group, taken)
     return Suggestion(
         frameworks=tuple(frameworks),
-        table=_table(choices, _bytes_separate(held), _bytes_now(stack, pairs, locks)),
+        table=_table(choices, held, stack, locks),
         exact=all(choice.exact for choice in choices),
     )
 
@@ -145,10 +146,9 @@ def _free_name(
         for platform in layer.platforms
         for requirement in layer.requirements_on(platform)
     }
-    sizes: dict[NormalizedName, int] = {}
+    sizes: Counter[NormalizedName] = Counter()
     for items in contents.values():
-        for name, item in items.items():
-            sizes[name] = sizes.get(name, 0) + item.wheel.size
+        sizes.update({name: item.wheel.size for name, item in items.items()})
     largest = min(sizes, key=lambda name: (name not in asked, -sizes[name], name))
     base = "common" if everyone else f"with-{largest}"
     names = (base if number == 1 else f"{base}-{number}" for number in count(1))
@@ -158,46 +158,29 @@ def _free_name(
 
 
 def _table(
-    choices: Sequence[Choice], separate: Mapping[Platform, int], now: Mapping[Platform, int]
+    choices: Sequence[Choice], held: Applications, stack: Stack, locks: Locks
 ) -> tuple[Comparison, ...]:
+    separate: Counter[Platform] = Counter()
+    now: Counter[Platform] = Counter()
+    counted = {}
+    for name, by_platform in held.items():
+        for platform, one in by_platform.items():
+            sizes = (item.wheel.size for item in one.distributions.values())
+            separate[platform] += sum(sizes) + LAYER_BYTES
+            for lock in chain_locks(stack, stack.layers[name], platform, locks):
+                counted[lock.layer, platform] = lock
+    for (_, platform), lock in counted.items():
+        size = sum(item.wheel.size for item in lock.distributions)
+        # Empty frameworks are not counted.
+        is_counted = size or stack.layers[lock.layer].kind is LayerKind.APPLICATION
+        now[platform] += size + (LAYER_BYTES if is_counted else 0)
+    saved = Counter[str]()
+    for choice in choices:
+        for key, size in choice.separate.items():
+            saved[key] += size - choice.layered[key]
     return tuple(
         Comparison(
-            platform=platform,
-            separate=separate[platform],
-            layers=size
-            - sum(
-                one.separate[platform] - one.layered[platform]
-                for one in choices
-                if platform in one.separate
-            ),
-            now=size,
+            platform=platform, separate=separate[platform], layers=size - saved[platform], now=size
         )
         for platform, size in sorted(now.items())
     )
-
-
-def _bytes_separate(held: Applications) -> dict[Platform, int]:
-    """The bytes of all applications, each without any framework, by platform."""
-    found: dict[Platform, int] = {}
-    for by_platform in held.values():
-        for platform, one in by_platform.items():
-            size = sum(item.wheel.size for item in one.distributions.values())
-            found[platform] = found.get(platform, 0) + size + LAYER_BYTES
-    return found
-
-
-def _bytes_now(
-    stack: Stack, pairs: Sequence[tuple[Layer, Platform]], locks: Locks
-) -> dict[Platform, int]:
-    """The bytes of all layers as they are, by platform. Empty frameworks are not counted."""
-    counted = {
-        (lock.layer, platform): lock
-        for layer, platform in pairs
-        for lock in chain_locks(stack, layer, platform, locks)
-    }
-    now: dict[Platform, int] = {}
-    for (_, platform), lock in counted.items():
-        size = sum(item.wheel.size for item in lock.distributions)
-        is_counted = size or stack.layers[lock.layer].kind is LayerKind.APPLICATION
-        now[platform] = now.get(platform, 0) + size + (LAYER_BYTES if is_counted else 0)
-    return now

@@ -208,34 +208,30 @@ def lock_text(lock: LayerLock, name: str) -> str:
 
 
 def _tool_values(lock: LayerLock) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "layer": lock.layer,
-        "platform": str(lock.platform),
-        "python": str(lock.python_version),
-        "requirements": list(lock.requirements),
-        "inputs": lock.inputs,
-        "version": lock.version,
-        "locked-at": lock.locked_at,
-        "digest": lock.digest,
-        _CHECKSUM: "",
-    }
-    if lock.own:
-        values["own"] = lock.own
-    if lock.interpreter:
-        values["interpreter"] = lock.interpreter
-    values["inherited"] = [by_key(item) for item in lock.inherited]
-    for key in ("conflicts", "skipped", "omitted"):
-        if items := getattr(lock, key):
-            values[key] = [by_key(item) for item in items]
+    values: dict[str, Any] = {"format": FORMAT}
+    for key in _KEYS:
+        value = "" if key == _CHECKSUM else getattr(lock, _attribute(key))
+        if value or key not in _OPTIONAL:
+            values[key] = _plain(value)
     return values
+
+
+def _attribute(key: str) -> str:
+    return "python_version" if key == "python" else key.replace("-", "_")
+
+
+def _plain(value: object) -> object:
+    """A value of a lock as TOML."""
+    if isinstance(value, tuple):
+        return [item if isinstance(item, str) else by_key(item) for item in value]
+    return value if isinstance(value, int) else str(value)
 
 
 def _checksum(values: dict[str, Any]) -> str:
     """The sha256 (hex) of a lock without the checksum itself and the time of locking."""
     tool = values["tool"]["stackbuild"]
-    told = {key: value for key, value in tool.items() if key not in (_CHECKSUM, "locked-at")}
-    return digest_of({**values, "tool": {**values["tool"], "stackbuild": told}})
+    covered = {key: value for key, value in tool.items() if key not in (_CHECKSUM, "locked-at")}
+    return digest_of({**values, "tool": {**values["tool"], "stackbuild": covered}})
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -251,16 +247,10 @@ def _load(path: Path) -> dict[str, Any]:
             f"the lock cannot be read ({error.strerror})", file=path, remedy=_RESTORE
         ) from None
     except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _refused(path, error) from None
 
 
-def _damaged(path: Path, found: str) -> LockError:
-    return LockError(
-        "the lock is damaged or was edited by hand", file=path, found=found, remedy=_RESTORE
-    )
-
-
-def _refused(path: Path, error: ReadError) -> LockError:
+def _refused(path: Path, error: Exception) -> LockError:
     if isinstance(error, NewerFormatError):
         return LockError(
             "the lock was written by a newer stackbuild",
@@ -269,23 +259,40 @@ def _refused(path: Path, error: ReadError) -> LockError:
             found=f"format {error.found}",
             remedy="update stackbuild",
         )
-    return _damaged(path, str(error))
+    message = "the lock is damaged or was edited by hand"
+    return LockError(message, file=path, found=str(error), remedy=_RESTORE)
 
 
 def _layer_lock(values: dict[str, Any]) -> LayerLock:
     tool = Item("", values)["tool"]["stackbuild"]
-    fields: dict[str, Any] = tool.record(dict, _LAYER, _NOT_ALWAYS, formats=(FORMAT,))
-    checksum = fields.pop(_CHECKSUM)
-    distributions = read_packages(values)
-    digest = content_digest(distributions, fields.get("interpreter"), fields.get("own"))
-    if digest != fields["digest"]:
+    required = {key: read for key, read in _KEYS.items() if key not in _OPTIONAL}
+    optional = {key: _KEYS[key] for key in _OPTIONAL}
+    own: dict[str, Any] = tool.record(dict, required, optional, formats=(FORMAT,))
+    checksum = own.pop(_CHECKSUM)
+    packages = enumerate(parse_packages(values))
+    distributions = tuple(_package(item, f"packages[{number}]") for number, item in packages)
+    digest = content_digest(distributions, own.get("interpreter"), own.get("own"))
+    if digest != own["digest"]:
         raise tool["digest"].error("does not match the packages", digest)
     if checksum != _checksum(values):
         raise tool[_CHECKSUM].error("does not match the contents of the lock")
-    return LayerLock(python_version=fields.pop("python"), distributions=distributions, **fields)
+    return LayerLock(python_version=own.pop("python"), distributions=distributions, **own)
 
 
-_LAYER: Readers = {
+_LEFT_OUT: Readers = {"name": Item.distribution, "reason": Item.string}
+_INHERITED: Readers = {
+    "name": Item.distribution,
+    "version": Item.version,
+    "layer": Item.text,
+}
+_CONFLICT: Readers = {
+    **_INHERITED,
+    "hidden-version": Item.version,
+    "hidden-layer": Item.text,
+    "requirement": Item.string,
+    "asked-by": Item.text,
+}
+_KEYS: Readers = {
     "layer": Item.text,
     "platform": lambda item: item.choice(Platform),
     "python": Item.version,
@@ -295,27 +302,15 @@ _LAYER: Readers = {
     "locked-at": Item.text,
     "digest": Item.sha256,
     _CHECKSUM: Item.sha256,
-    "inherited": records(
-        Inherited, {"name": Item.distribution, "version": Item.version, "layer": Item.text}
-    ),
-}
-_LEFT_OUT: Readers = {"name": Item.distribution, "reason": Item.string}
-_CONFLICT: Readers = {
-    "name": Item.distribution,
-    "version": Item.version,
-    "layer": Item.text,
-    "hidden-version": Item.version,
-    "hidden-layer": Item.text,
-    "requirement": Item.string,
-    "asked-by": Item.text,
-}
-_NOT_ALWAYS: Readers = {
     "own": Item.sha256,
     "interpreter": Item.sha256,
+    "inherited": records(Inherited, _INHERITED),
     "conflicts": records(Conflict, _CONFLICT),
     "skipped": records(LeftOut, _LEFT_OUT),
     "omitted": records(LeftOut, _LEFT_OUT),
 }
+"""The keys of `tool.stackbuild` of a lock, in the order of the file."""
+_OPTIONAL = ("own", "interpreter", "conflicts", "skipped", "omitted")
 _RUNTIME: Readers = {"layer": Item.text, "python": Item.version}
 _ARCHIVE: Readers = {"url": Item.text, "sha256": Item.sha256}
 
@@ -367,12 +362,6 @@ def _vcs(source: VcsSource) -> dict[str, Any]:
     return {"type": "git", "url": source.url, "commit-id": source.commit} | {
         key: value for key, value in optional.items() if value is not None
     }
-
-
-def read_packages(values: Mapping[str, Any]) -> tuple[LockedDistribution, ...]:
-    """The distributions of the lock with the contents `values`. Raises ReadError."""
-    packages = parse_packages(values)
-    return tuple(_package(item, f"packages[{number}]") for number, item in enumerate(packages))
 
 
 def parse_packages(values: Mapping[str, Any]) -> Sequence[Package]:

@@ -83,7 +83,7 @@ class IndexSettings:
             known = urlsplit(index.url)
             if (known.scheme, host_of(known.netloc)) != (parts.scheme, host_of(parts.netloc)):
                 continue
-            if secret := _userinfo(index):
+            if secret := userinfo(index):
                 return urlunsplit(parts._replace(netloc=f"{secret}@{host_of(parts.netloc)}"))
         return url
 
@@ -116,7 +116,7 @@ class IndexSettings:
                 )
             return address
         parts = urlsplit(index.url)
-        secret = _userinfo(index)
+        secret = userinfo(index)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{secret}@{host}" if secret else host))
 
@@ -191,15 +191,8 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(?<=://)[^/\s`]*@", "", text)
 
 
-def _userinfo(index: PackageIndex) -> str | None:
-    # Imported late, as a current lock does not need it.
-    return userinfo(index)
-
-
 def _absolute(url: str, directory: Path) -> str:
-    if "://" in url:
-        return url
-    return (directory / Path(url)).resolve().as_uri()
+    return url if "://" in url else (directory / url).resolve().as_uri()
 
 
 def _table(index: PackageIndex, url: str) -> dict[str, object]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer
 
-    Table = Mapping[tuple[int, int, int], Mapping[tuple[str, str], tuple[str, str | None]]]
+    Table = Mapping[Version, Mapping[tuple[str, str], tuple[str, str | None]]]
 
 _NEAREST = 4
 """How many other versions an error names."""
@@ -80,6 +80,8 @@ def is_current(layer: Layer, python: Version, platform: Platform, lock: RuntimeL
 
 
 def _table() -> Table:
+    from packaging.version import Version
+
     with warnings.catch_warnings():
         # Reading and importing the table uses a deprecated function.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -88,7 +90,7 @@ def _table() -> Table:
 
         versions = get_python_versions(None)
     return {
-        (version.major, version.minor, version.micro): {
+        Version(f"{version.major}.{version.minor}.{version.micro}"): {
             (system, machine): file
             for (system, machine, install_only), file in files.items()
             if install_only
@@ -99,35 +101,26 @@ def _table() -> Table:
 
 
 def _archive(table: Table, python: Version, platform: Platform) -> Download | None:
-    files = table.get((python.major, python.minor, python.micro), {})
-    url, sha256 = files.get((platform.os, platform.machine), ("", None))
+    url, sha256 = table.get(python, {}).get((platform.os, platform.machine), ("", None))
     return Download(url=url, sha256=sha256) if sha256 else None
 
 
 def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockError:
     table = _table()
-    wanted = (python.major, python.minor, python.micro)
-    usable = [
-        version
-        for version in table
-        if all(_archive(table, _version(version), platform) for platform in missing)
-    ]
-    usable.sort(key=lambda version: [abs(a - b) for a, b in zip(version, wanted, strict=True)])
+    usable = [version for version in table if all(_archive(table, version, one) for one in missing)]
+    usable.sort(
+        key=lambda version: [
+            abs(a - b) for a, b in zip(version.release, python.release, strict=True)
+        ]
+    )
     nearest = sorted(usable[:_NEAREST])
     return LockError(
         f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
         platform=", ".join(missing),
-        expected="a version that it provides, such as "
-        + ", ".join(map(str, map(_version, nearest)))
+        expected=f"a version that it provides, such as {', '.join(map(str, nearest))}"
         if nearest
         else None,
         remedy="require one of these, or name an archive in "
         f"[tool.stackbuild.layers.{quoted_key(layer.name)}.downloads]",
     )
-
-
-def _version(parts: tuple[int, int, int]) -> Version:
-    from packaging.version import Version
-
-    return Version(".".join(map(str, parts)))

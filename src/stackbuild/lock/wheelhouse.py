@@ -137,24 +137,22 @@ class _Fetching:
         self._addresses = Addresses(workspace.addresses)
 
     def run(self, missing: Mapping[str, _Wanted]) -> None:
-        """Download all of `missing`; raises one error for all failures."""
+        """Download all of `missing`; raises one error for all failures.
+
+        The cached addresses come first, then the indexes.
+        """
         from stackbuild.files import locked
 
         with locked(self._workspace.wheelhouse / ".lock", self._messages):
-            if unknown := self._download_remembered(missing):
-                self._download_found({sha256: missing[sha256] for sha256 in unknown})
+            known = {} if self._index is not None else self._remembered(missing)
+            failed = self._download_all(known, missing)
+            rest = {key: it for key, it in missing.items() if key not in known or key in failed}
+            if rest:
+                self._download_found(rest)
 
-    def _download_remembered(self, missing: Mapping[str, _Wanted]) -> list[str]:
-        """Download from the cached addresses; returns the sha256 of the files that failed."""
-        if self._index is not None:
-            return list(missing)
-        known = {
-            sha256: address.url
-            for sha256 in missing
-            if (address := self._addresses.get(sha256)) is not None
-        }
-        failed = self._download_all(known, missing)
-        return [sha256 for sha256 in missing if sha256 not in known or sha256 in failed]
+    def _remembered(self, missing: Mapping[str, _Wanted]) -> dict[str, str]:
+        found = {sha256: self._addresses.get(sha256) for sha256 in missing}
+        return {sha256: address.url for sha256, address in found.items() if address}
 
     def _download_found(self, missing: Mapping[str, _Wanted]) -> None:
         """Look up `missing` in the indexes, then download it."""
@@ -190,14 +188,12 @@ class _Fetching:
                 found=found,
                 remedy=remedy,
             ) from error
-        for file in files:
-            if file.sha256 == item.wheel.sha256:
-                return file.url
+        same = [file for file in files if file.sha256 == item.wheel.sha256]
         # Without a sha256 in the index the name is enough; the download is verified anyway.
-        for file in files:
-            if file.sha256 is None and file.name == item.wheel.name:
-                return file.url
-        raise self._not_found(item, lock)
+        same += [file for file in files if not file.sha256 and file.name == item.wheel.name]
+        if not same:
+            raise self._not_found(item, lock)
+        return same[0].url
 
     def _download_all(
         self, urls: Mapping[str, str], missing: Mapping[str, _Wanted]
@@ -218,16 +214,14 @@ class _Fetching:
             self._addresses.remember(sha256, address)
             return None
 
-        with ThreadPoolExecutor(self._downloads(missing)) as pool:
-            results = dict(zip(urls, pool.map(run, urls), strict=True))
-        return {sha256: error for sha256, error in results.items() if error is not None}
-
-    def _downloads(self, missing: Mapping[str, _Wanted]) -> int:
-        """How many downloads may run at a time: one if a layer's `parallel-downloads` is false."""
-        policies = (
-            self._stack.layers[lock.layer].policy(lock.platform) for _, lock in missing.values()
+        # One at a time if a layer's `parallel-downloads` is false.
+        parallel = all(
+            self._stack.layers[lock.layer].policy(lock.platform).build.parallel_downloads
+            for _, lock in missing.values()
         )
-        return _DOWNLOADS if all(policy.build.parallel_downloads for policy in policies) else 1
+        with ThreadPoolExecutor(_DOWNLOADS if parallel else 1) as pool:
+            results = zip(urls, pool.map(run, urls), strict=True)
+            return {sha256: error for sha256, error in results if error is not None}
 
     def _settings(self, lock: LayerLock) -> IndexSettings:
         layer = self._stack.layers[lock.layer]

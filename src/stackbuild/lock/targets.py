@@ -184,6 +184,16 @@ def all_active(
             yield requirement
 
 
+def extras_of(requirements: Iterable[Requirement]) -> dict[str, set[str]]:
+    """The extras that `requirements` ask for, by distribution."""
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, set[str]] = {}
+    for requirement in requirements:
+        found.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
+    return found
+
+
 def requested_extras(
     requires: Mapping[str, Sequence[str]],
     asked: Mapping[str, Collection[str]],

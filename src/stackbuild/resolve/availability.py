@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from stackbuild.lock.targets import active, all_active, requested_extras
+from stackbuild.lock.targets import active, all_active, extras_of, requested_extras
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,19 +91,17 @@ class Availability:
         Raises FetchError where an index or the metadata of a wheel cannot be read.
         """
         for _ in range(_PASSES):
-            self.dependencies = self._follow_once()
+            self.dependencies = self._required()
             self._read_pages()
             self.unavailable = {}
             chosen = {name: self._choose(name) for name in self.dependencies}
-            if chosen == self._chosen or any(
-                missing.is_certain for missing in self.unavailable.values()
-            ):
+            if chosen == self._chosen or any(one.is_certain for one in self.unavailable.values()):
                 break
             self._chosen = chosen
             self._read_metadata()
         return self
 
-    def _follow_once(self) -> dict[NormalizedName, list[Dependency]]:
+    def _required(self) -> dict[NormalizedName, list[Dependency]]:
         """All requirements of the layer, then those of the distributions chosen so far."""
         from packaging.utils import canonicalize_name
 
@@ -115,10 +113,7 @@ class Availability:
             for name, version in self._chosen.items()
             if version is not None
         }
-        asked: dict[str, set[str]] = {}
-        for requirement in own:
-            asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
-        extras = requested_extras(requires, asked, environment)
+        extras = requested_extras(requires, extras_of(own), environment)
         found: dict[NormalizedName, list[Dependency]] = {}
         pending: list[tuple[NormalizedName | None, Iterable[Requirement]]] = [(None, own)]
         for parent, requirements in pending:
@@ -147,23 +142,21 @@ class Availability:
         request = self.request
         if request.no_deps:
             return
-        told = {(name, item.version): item for name, item in request.sources}
-        told |= {(name, item.version): item for name, item in request.built.items()}
+        known = {
+            (name, item.version): item.dependencies
+            for name, item in (*request.sources, *request.built.items())
+        }
+        chosen = {(name, version) for name, version in self._chosen.items() if version is not None}
         new: list[tuple[NormalizedName, Version]] = []
-        for name, version in self._chosen.items():
-            if version is None or (name, version) in self._requires:
-                continue
-            if name in request.without_dependencies:
-                self._requires[name, version] = ()
-            elif (name, version) in told:
-                self._requires[name, version] = told[name, version].dependencies
-            elif name in request.from_source:
-                self._requires[name, version] = ()
+        for pair in sorted(chosen - self._requires.keys()):
+            if pair[0] in request.without_dependencies:
+                self._requires[pair] = ()
+            elif pair in known or pair[0] in request.from_source:
+                self._requires[pair] = known.get(pair, ())
             else:
-                new.append((name, version))
+                new.append(pair)
         with ThreadPoolExecutor(_REQUESTS) as pool:
-            for item, texts in zip(new, pool.map(self._requirements_of, new), strict=True):
-                self._requires[item] = texts
+            self._requires.update(zip(new, pool.map(self._requirements_of, new), strict=True))
 
     def _requirements_of(self, item: tuple[NormalizedName, Version]) -> Sequence[str]:
         name, version = item
@@ -174,15 +167,10 @@ class Availability:
     def _usable(self, name: NormalizedName) -> list[Offer]:
         """The compatible wheels, or the source distributions if it is built from source."""
         target = self.request.target
-        return [
-            offer
-            for offer in self._offers.get(name) or ()
-            if (
-                offer.tags is None
-                if name in self.request.from_source
-                else offer.tags is not None and target.rank(offer.tags) is not None
-            )
-        ]
+        offers = self._offers.get(name) or ()
+        if name in self.request.from_source:
+            return [offer for offer in offers if offer.tags is None]
+        return [offer for offer in offers if offer.tags and target.rank(offer.tags) is not None]
 
     def specifier(
         self, name: NormalizedName, dependencies: Iterable[Dependency] | None = None
@@ -211,7 +199,7 @@ class Availability:
         return sorted(matching, reverse=True)
 
     def _choose(self, name: NormalizedName) -> Version | None:
-        """The version to follow; None if there is none, which is noted as a missing."""
+        """The version to follow; None if there is none, which is noted in `unavailable`."""
         if name in self.request.built:
             return self.request.built[name].version
         offers = self._offers[name]

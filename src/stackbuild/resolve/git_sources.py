@@ -27,7 +27,7 @@ _SHORT = re.compile(r"[0-9a-f]{4,63}")
 _SECONDS = 60
 
 
-class Sources:
+class GitCommits:
     """The commits of the git repositories that requirements name. Thread-safe."""
 
     def __init__(self) -> None:

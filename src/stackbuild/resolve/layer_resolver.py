@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError
 from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource, imported
 from stackbuild.resolve.explain import Explainer, check_tags
-from stackbuild.resolve.git_sources import Sources, plain_requirement
+from stackbuild.resolve.git_sources import GitCommits, plain_requirement
 from stackbuild.resolve.metadata import metadata_of
 from stackbuild.resolve.problems import MissingWheel, ResolveError
 from stackbuild.resolve.request import name_of
@@ -54,7 +54,7 @@ class LayerResolver:
     layer: Layer
     policy: Policy
     lower: Sequence[LayerLock]
-    sources: Sources
+    commits: GitCommits
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class LayerResolver:
         """The commits that the layer installs itself. Raises LockError, FetchError."""
         kept = self.wheels.kept_commits()
         kept |= {name: i.source for name, i in below.items() if isinstance(i.source, VcsSource)}
-        commits = self.sources.of(request.requirements, request.target.markers, kept)
+        commits = self.commits.of(request.requirements, request.target.markers, kept)
         for name, commit in commits.items():
             other = below.get(name)
             if other is None:

@@ -123,15 +123,13 @@ def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tup
     """
     by_pair = {(lock.layer, lock.platform): lock for lock in current}
     met: dict[tuple[str, str], bool] = {}
-    for layer in stack.layers.values():
-        for name, platform, setting in _skips(layer):
-            key = (setting.place, name)
-            if platform not in layer.platforms:
-                met.setdefault(key, False)
-                continue
+    for layer, name, platform, setting in _skips(stack):
+        used = False
+        if platform in layer.platforms:
             lock = by_pair.get((layer.name, platform)) or locks.get(layer.name, platform)
             used = lock is None or any(item.name == name for item in lock.skipped)
-            met[key] = met.get(key, False) or used
+        key = (setting.place, name)
+        met[key] = met.get(key, False) or used
     return tuple(
         f"{place}: no distribution needs {name} there; remove this skip"
         for (place, name), used in met.items()
@@ -179,10 +177,11 @@ def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, s
         yield from ((name, field) for name in names)
 
 
-def _skips(layer: Layer) -> Iterator[tuple[str, Platform, Setting]]:
-    for name, reasons in cast("Settings", layer.settings.get("skip", {})).items():
-        for platform, setting in cast("Settings", reasons).items():
-            yield name, cast("Platform", platform), cast("Setting", setting)
+def _skips(stack: Stack) -> Iterator[tuple[Layer, str, Platform, Setting]]:
+    for layer in stack.layers.values():
+        for name, reasons in cast("Settings", layer.settings.get("skip", {})).items():
+            for platform, setting in cast("Settings", reasons).items():
+                yield layer, name, cast("Platform", platform), cast("Setting", setting)
 
 
 def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stackbuild.lock.model import Conflict, VcsSource, imported
-from stackbuild.lock.targets import active, requested_extras
+from stackbuild.lock.targets import active, extras_of, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.problems import ResolveProblem
 from stackbuild.spec.policy import policy_on_chain
@@ -96,13 +96,8 @@ def find_conflicts(
 
 def asked_extras(stack: Stack, layer: Layer, platform: Platform) -> dict[str, set[str]]:
     """The extras that `layer` and the layers below it require, by distribution."""
-    from packaging.utils import canonicalize_name
-
-    asked: dict[str, set[str]] = {}
-    for member in stack.chain(layer):
-        for requirement in stack.requirements_for(member, platform):
-            asked.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
-    return asked
+    members = stack.chain(layer)
+    return extras_of(one for member in members for one in stack.requirements_for(member, platform))
 
 
 def _broken(

@@ -25,7 +25,7 @@ from stackbuild.lock.model import (
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.resolve.explain import Explainer
-from stackbuild.resolve.git_sources import Sources
+from stackbuild.resolve.git_sources import GitCommits
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
 from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.problems import ResolveError, errors_of
@@ -80,7 +80,7 @@ class StackResolver:
         self._uv = uv
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
-        self._sources = Sources()
+        self._commits = GitCommits()
         self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
         self._metadata = Metadata(workspace, messages, self._uv.pages)
@@ -223,7 +223,7 @@ class StackResolver:
     def _conflicts(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> tuple[Conflict, ...]:
-        found = find_conflicts(self._stack, layer, platform, lower, self._described)
+        found = find_conflicts(self._stack, layer, platform, lower, self._metadata_of)
         names = {one.name for one in found}
         for name, text in hidden(lower):
             if name not in names:
@@ -231,7 +231,7 @@ class StackResolver:
                 self._notes[note] = None
         return found
 
-    def _described(
+    def _metadata_of(
         self, layer: Layer, items: Sequence[LockedDistribution]
     ) -> dict[NormalizedName, CoreMetadata]:
         return self._metadata.of(layer.name, items, index_settings(self._stack, layer))
@@ -254,7 +254,7 @@ class StackResolver:
             owner, item = items.get(canonicalize_name(requirement.name), (None, None))
             if not requirement.extras or owner is None or item is None:
                 continue
-            known = self._described(owner, [item])[item.name].extras
+            known = self._metadata_of(owner, [item])[item.name].extras
             if absent := unknown_extras(requirement, known):
                 has = f"; it has {', '.join(sorted(known))}" if known else ""
                 text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
@@ -297,7 +297,7 @@ class StackResolver:
                 layer=layer,
                 policy=policy_on_chain(self._stack, layer, platform),
                 lower=lower,
-                sources=self._sources,
+                commits=self._commits,
             ).choose(request)
 
         choice = choose(request)

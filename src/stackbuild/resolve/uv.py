@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Semaphore, Thread
@@ -21,12 +22,12 @@ from urllib.parse import unquote, urlsplit
 from stackbuild.lock.index_pages import IndexPages
 from stackbuild.lock.indexes import default_index, without_secrets
 from stackbuild.processes import uv_environment
-from stackbuild.resolve.request import ANSWER, Found, write_request
+from stackbuild.resolve.request import ANSWER, Found, name_of, write_request
 from stackbuild.transport.urls import without_credentials
 from stackbuild.workspace import prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -88,7 +89,8 @@ class Uv:
         self._cache = workspace.uv
         prepare_cache(self._cache)
         self._slots = Semaphore(_RUNS_PER_PROCESSOR * workspace.jobs)
-        self.pages = IndexPages(default=self.default_index)
+        self._default_index = partial(default_index, self._cache)
+        self.pages = IndexPages(default=self._default_index)
         """The pages of the indexes, read without uv."""
 
     def start(self) -> None:
@@ -100,7 +102,7 @@ class Uv:
         def ask() -> None:
             # A request that needs it asks again, and reports the failure.
             with suppress(OSError):
-                self.default_index()
+                self._default_index()
 
         Thread(target=ask, daemon=True).start()
 
@@ -169,39 +171,16 @@ class Uv:
         return {item.name: item for item in self.ask(alone).found}
 
     def _run(self, request: ResolveRequest, fixed: Mapping[NormalizedName, Found]) -> ResolveResult:
-        form = ["--output-file", ANSWER, "--format", "pylock.toml"]
-        with self._compiled(request, fixed, form) as directory:
-            return _read_answer(directory / ANSWER, request, fixed)
-
-    @contextmanager
-    def _compiled(
-        self, request: ResolveRequest, fixed: Mapping[NormalizedName, Found], form: list[str]
-    ) -> Iterator[Path]:
-        """The directory with uv's output, in the format that the options `form` select."""
         with TemporaryDirectory(prefix="stackbuild-uv-") as name, self._slots:
             directory = Path(name)
             write_request(request, self.index_tables(request), fixed, directory)
-            _execute([*self._command(request), *form], directory, request.target)
-            yield directory
+            _execute(self._command(request), directory, request.target)
+            return _read_answer(directory / ANSWER, request, fixed)
 
     def index_tables(self, request: ResolveRequest) -> list[dict[str, object]]:
         """The `[[index]]` tables for uv, including its default index."""
-        default = None
-        if not request.indexes.has_default:
-            default = self.default_index()
+        default = None if request.indexes.has_default else self._default_index()
         return request.indexes.tables(default=default, refresh=request.refresh)
-
-    def default_index(self) -> str | None:
-        """The address of the index that uv uses by default."""
-        return default_index(self._cache)
-
-    @property
-    def _common(self) -> list[str]:
-        # Any interpreter works, as version and platform are given. Searching one of the
-        # version takes ten times as long as the resolution.
-        words = ["--python", sys.executable, "--no-python-downloads"]
-        words += ["--system-certs", "--cache-dir", str(self._cache)]
-        return [*words, "--quiet", "--no-progress", "--no-header", "--color", "never"]
 
     def _command(self, request: ResolveRequest) -> list[str]:
         words = [self._executable, "pip", "compile", "pyproject.toml"]
@@ -209,11 +188,16 @@ class Uv:
         words += ["--overrides", "overrides.txt"]
         words += ["--python-version", str(request.target.python)]
         words += ["--python-platform", request.target.uv_platform]
-        words += [*self._common, "--only-binary", ":all:"]
+        # Any interpreter works, as version and platform are given. Searching one of the
+        # version takes ten times as long as the resolution.
+        words += ["--python", sys.executable, "--no-python-downloads"]
+        words += ["--system-certs", "--cache-dir", str(self._cache)]
+        words += ["--quiet", "--no-progress", "--no-header", "--color", "never"]
+        words += ["--only-binary", ":all:"]
         words += [word for name in sorted(request.from_source) for word in ("--no-binary", name)]
         words += ["--no-deps"] if request.no_deps else []
         words += ["--refresh"] if request.refresh else []
-        return words
+        return [*words, "--output-file", ANSWER, "--format", "pylock.toml"]
 
 
 def _execute(command: list[str], directory: Path, target: Target) -> None:
@@ -237,10 +221,7 @@ def _execute(command: list[str], directory: Path, target: Target) -> None:
 
 def _unbound(request: ResolveRequest) -> frozenset[NormalizedName]:
     """The distributions bound to an index that uv does not apply yet."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    direct = {canonicalize_name(Requirement(text).name) for text in request.requirements}
+    direct = set(map(name_of, request.requirements))
     settled = direct | request.overrides.keys() | request.built.keys() | {*request.excluded}
     return frozenset(request.indexes.sources.keys() - settled)
 

@@ -41,7 +41,7 @@ def project_files(project: Path, overlays: Path, layers: Iterable[Layer]) -> Pro
     for layer in layers:
         if layer.copy_files or layer.platform_copy_files:
             roots.append(overlays / layer.name)
-        roots += [*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ())]
+        roots += layer.modules
     return ProjectFiles(project, roots)
 
 

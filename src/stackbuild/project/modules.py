@@ -23,11 +23,10 @@ def module_sources(layer: Layer, platform: Platform, files: ProjectFiles) -> dic
     A link is replaced with its target, which must be in the project. Raises ComposeError for a
     module that is missing, ignored by git, or a link out of the project.
     """
-    modules = (*layer.support_modules, *((layer.launch_module,) if layer.launch_module else ()))
     try:
         return {
             _name(path, module, platform): path
-            for module in modules
+            for module in layer.modules
             for path in _paths(layer, module, files)
         }
     except ComposeError as error:

@@ -273,6 +273,11 @@ class Layer:
     catalogue: Catalogue = Catalogue()
     checks: CheckSettings = CheckSettings()
 
+    @property
+    def modules(self) -> tuple[Path, ...]:
+        """The support modules, then the launch module."""
+        return (*self.support_modules, *((self.launch_module,) if self.launch_module else ()))
+
     def policy(self, platform: Platform) -> Policy:
         """The effective policy for `platform`."""
         return self.policies.get(platform) or Policy()

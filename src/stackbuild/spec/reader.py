@@ -45,7 +45,7 @@ def read_stack(
     """
     problems = Problems()
     spec = Table(data, "", problems)
-    tool = spec.table("tool") or Table({}, "tool", problems)
+    tool = spec.part("tool")
     uv = _read_uv(tool, uv_settings, path.parent)
     reader = LayerReader(path.parent, uv, problems)
     reader.read(spec)
@@ -53,8 +53,8 @@ def read_stack(
     if not reader.kinds and not problems.found:
         expected = " or ".join(f"[[{key}]]" for key in KEYS)
         problems.add("", "defines no layer", expected=expected)
-    own = tool.table("stackbuild") or Table({}, tool.place_of("stackbuild"), problems)
-    settings = read_tool_table(own, reader.layers, path.parent / "overlays", uv.indexes)
+    own, overlays = tool.part("stackbuild"), path.parent / "overlays"
+    settings = read_tool_table(own, reader.layers, overlays, uv.indexes)
     _check_tools(tool)
     if problems.found:
         raise SpecError(path, problems.found)
@@ -70,16 +70,11 @@ def read_stack(
 
 
 def _read_uv(tool: Table, beside: Mapping[str, object] | None, directory: Path) -> UvTable:
-    inline = tool.table("uv")
-    if beside is None:
-        return read_uv_table(inline, directory) if inline else UvTable()
-    if tool.has("uv"):
-        tool.problems.add(
-            tool.place_of("uv"),
-            f"{CONFIG_FILE} beside this file has settings as well",
-            expected="one of the two",
-        )
-        return read_uv_table(inline, directory) if inline else UvTable()
+    if beside is None or tool.has("uv"):
+        if beside is not None:
+            message = f"{CONFIG_FILE} beside this file has settings as well"
+            tool.problems.add(tool.place_of("uv"), message, expected="one of the two")
+        return read_uv_table(tool.part("uv"), directory)
     found = Problems()
     settings = read_uv_table(Table(beside, "", found), directory)
     tool.problems.found += [

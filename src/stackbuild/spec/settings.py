@@ -21,7 +21,7 @@ from stackbuild.spec.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.platforms import Platform
@@ -80,19 +80,21 @@ class Named:
 
     word: str
     """The name of the keys in documentation: ``<name>``."""
-    keys: Callable[[Table], Iterator[tuple[str, str]]]
-    """The keys of a table, each with its parsed name."""
+    read_key: Callable[[Item[str]], str]
+    """Checks and normalises a key."""
     of: Kind
 
     def read(self, table: Table, key: str, context: Context) -> Settings:
         """The table at `key`."""
         part = table.part(key)
-        found = {name: self.of.read(part, word, context) for word, name in self.keys(part)}
+        found = {
+            name: self.of.read(part, word, context) for word, name in part.names(self.read_key)
+        }
         return {name: node for name, node in found.items() if node}
 
     def value(self, node: Node) -> Any:
         """The value in the model for a node of one platform (`on_platform`)."""
-        if self.keys is _platforms:
+        if self.read_key is as_platform:
             return self.of.value(node)
         return {name: self.of.value(entry) for name, entry in cast("Settings", node).items()}
 
@@ -159,37 +161,25 @@ def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
     if not isinstance(kind, Named):
         return node
     entries = cast("Settings", node)
-    if kind.keys is _platforms:
+    if kind.read_key is as_platform:
         return entries.get(platform)
     found = {name: on_platform(kind.of, entry, platform) for name, entry in entries.items()}
     return {name: entry for name, entry in found.items() if entry}
 
 
-def _distributions(table: Table) -> Iterator[tuple[str, str]]:
-    return table.names(as_distribution)
-
-
-def _platforms(table: Table) -> Iterator[tuple[str, str]]:
-    return table.names(as_platform)
-
-
-def _any_keys(table: Table) -> Iterator[tuple[str, str]]:
-    return ((key, key) for key in table.values)
-
-
 def by_distribution(of: Kind) -> Named:
     """A table whose keys are distributions."""
-    return Named("<name>", _distributions, of)
+    return Named("<name>", as_distribution, of)
 
 
 def by_platform(of: Kind) -> Named:
     """A table whose keys are platforms."""
-    return Named("<platform>", _platforms, of)
+    return Named("<platform>", as_platform, of)
 
 
 def by_any(word: str, of: Kind) -> Named:
     """A table with any keys."""
-    return Named(word, _any_keys, of)
+    return Named(word, lambda item: item.value, of)
 
 
 def _single(read: Callable[[Item[Any]], object]) -> Callable[[Table, str, Context], Node | None]:

@@ -72,13 +72,15 @@ def read_tool_table(
     of the file.
     """
     platforms = _platforms(table, layers)
-    frames = _frames(table.table("frames"))
-    shared = _shared(table.table(_SHARED), indexes)
+    frames = _frames(table.part("frames"))
+    common = table.part(_SHARED)
+    shared = read_settings(common, _by_any_platform, Context(indexes=indexes))
+    common.done()
     conflicts = table.word("sibling-conflicts", _conflicts) or "error"
     changed = {name: replace(layer, sibling_conflicts=conflicts) for name, layer in layers.items()}
     own: dict[str, Settings] = {}
-    entries = table.table("layers")
-    for name, entry in entries.subtables() if entries else ():
+    entries = table.part("layers")
+    for name, entry in entries.subtables():
         if name in layers:
             changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
             chosen = entry.word("sibling-conflicts", _conflicts)
@@ -86,14 +88,13 @@ def read_tool_table(
                 changed[name],
                 sibling_conflicts=chosen or conflicts,
                 catalogue=_read_catalogue(entry, name, layers),
-                checks=_read_checks(entry.table("verify")),
+                checks=_read_checks(entry.part("verify")),
             )
             entry.done()
         else:
             hint = did_you_mean(name, layers)
             table.problems.add(entry.place, "no layer has this name", hint=hint)
-    if entries:
-        _check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
+    _check_successors({name: layer.catalogue for name, layer in changed.items()}, entries)
     for key in _ELSEWHERE:
         table.refuse(key, f"belongs in [{table.place_of(_SHARED)}] or in the table of a layer")
     table.done()
@@ -107,14 +108,6 @@ def read_tool_table(
 
 def _conflicts(item: Item[str]) -> SiblingConflicts:
     return item.word_of(_SIBLING_CONFLICTS)
-
-
-def _shared(table: Table | None, indexes: Collection[PackageIndex]) -> Settings:
-    if table is None:
-        return {}
-    settings = read_settings(table, _by_any_platform, Context(indexes=indexes))
-    table.done()
-    return settings
 
 
 def _check_shared_overlays(
@@ -144,9 +137,7 @@ def _platforms(table: Table, layers: Mapping[str, Layer]) -> tuple[Platform, ...
     return in_order(item.value for item in items)
 
 
-def _frames(table: Table | None) -> FrameSettings:
-    if table is None:
-        return FrameSettings()
+def _frames(table: Table) -> FrameSettings:
     default = FrameSettings()
     settings = FrameSettings(
         level=table.integer("level", default=default.level, low=1, high=22),
@@ -250,10 +241,8 @@ def _check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None
             settled.update(way)
 
 
-def _read_checks(table: Table | None) -> CheckSettings:
+def _read_checks(table: Table) -> CheckSettings:
     """The table `verify` of a layer."""
-    if table is None:
-        return CheckSettings()
     environment = dict(table.pairs("environment"))
     for name, item in environment.items():
         if not _VARIABLE.fullmatch(name):

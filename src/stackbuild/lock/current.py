@@ -22,7 +22,7 @@ from stackbuild.lock.files import (
     read_runtime_lock,
     runtime_lock_path,
 )
-from stackbuild.lock.model import StaleLock, content_digest
+from stackbuild.lock.model import StaleLock, content_digest, imported
 from stackbuild.lock.runtime import is_current
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
@@ -35,10 +35,8 @@ from stackbuild.strictjson import digest_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock, RuntimeLock
     from stackbuild.platforms import Platform
-    from stackbuild.project.files import ProjectFiles
     from stackbuild.spec.model import BuildWheel, Layer, Stack
     from stackbuild.workspace import Workspace
 
@@ -82,13 +80,30 @@ class Locks:
         )
 
     def own(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> str | None:
-        """The current `LayerLock.own`; `lower` are the locks below. Raises ComposeError."""
+        """The current digest of a versioned layer's own files (`LayerLock.own`).
+
+        These are its launch module, support modules and overlays, and the directories of the
+        layers below, whose names contain their versions; `lower` are the locks of these. None
+        for other layers. Raises ComposeError for files that cannot be published.
+        """
         if not layer.versioned:
             return None
-        below = [layer_directory(lock.layer, lock.version if lock.own else None) for lock in lower]
+        from stackbuild.project.modules import module_sources
+        from stackbuild.project.overlays import overlay_files
+
         layout = layout_for(platform, self.stack.python_version(layer))
-        overlays = self._workspace.overlays
-        return own_digest(layer, platform, layout, overlays, self._files, below)
+        modules = module_sources(layer, platform, self._files)
+        copied = overlay_files(layer, platform, layout, self._workspace.overlays, self._files)
+        return digest_of(
+            {
+                "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
+                "overlays": [[file.path, file.kind, file.digest()] for file in copied],
+                "below": [
+                    layer_directory(lock.layer, lock.version if lock.own else None)
+                    for lock in lower
+                ],
+            }
+        )
 
     def read_all(self, pairs: Iterable[tuple[Layer, Platform]]) -> None:
         """Read the locks of `pairs`; raises one LockError for all that are damaged."""
@@ -211,34 +226,6 @@ RESOLUTION = 1
 """Raised when the way of resolving changes, so that all locks become stale."""
 
 
-def own_digest(
-    layer: Layer,
-    platform: Platform,
-    layout: Layout,
-    overlays: Path,
-    files: ProjectFiles,
-    below: Sequence[str],
-) -> str:
-    """The digest of a versioned layer's own files (`LayerLock.own`).
-
-    These are its launch module, support modules and overlays, and the directories
-    of the layers `below`, whose names contain their versions. Raises ComposeError
-    for files that cannot be published.
-    """
-    from stackbuild.project.modules import module_sources
-    from stackbuild.project.overlays import overlay_files
-
-    modules = module_sources(layer, platform, files)
-    copied = overlay_files(layer, platform, layout, overlays, files)
-    return digest_of(
-        {
-            "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
-            "overlays": [[file.path, file.kind, file.digest()] for file in copied],
-            "below": below,
-        }
-    )
-
-
 def inputs_digest(
     stack: Stack,
     layer: Layer,
@@ -277,9 +264,9 @@ def inputs_digest(
 
 def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
     """If the layers below disagree: their requirements, and whether these may be unmet."""
-    versions: dict[str, object] = {}
+    nearest = imported(lower)
     if all(
-        versions.setdefault(item.name, item.version) == item.version
+        nearest[item.name][1].version == item.version
         for lock in lower
         for item in lock.distributions
     ):
@@ -292,10 +279,10 @@ def _described(policy: Policy) -> dict[str, object]:
     """The part of `policy` that a lock depends on."""
     default = Policy()
     return {
-        field.key: _plain(getattr(policy, field.attribute))
+        field.key: _plain(value)
         for field in POLICY_FIELDS
         if field.changes == "policy"
-        and getattr(policy, field.attribute) != getattr(default, field.attribute)
+        and (value := getattr(policy, field.attribute)) != getattr(default, field.attribute)
     }
 
 

@@ -159,7 +159,7 @@ class LayerLock:
     interpreter too, and for a versioned layer `own`. Independent of time and of
     the file's formatting."""
     own: str | None = None
-    """sha256 (hex) of a versioned layer's own files (`current.own_digest`); None for
+    """sha256 (hex) of a versioned layer's own files (`current.Locks.own`); None for
     other layers."""
     interpreter: str | None = None
     """sha256 (hex) of the interpreter's archive; None for other layers, and for runtimes

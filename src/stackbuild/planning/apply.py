@@ -148,13 +148,13 @@ def _expected(
     chains: Mapping[str, list[str]],
 ) -> dict[str, Any]:
     """The contents that the changed spec must have."""
-    applications = []
-    for table in data["applications"]:
-        if names := chains.get(table["name"]):
-            rest = {key: value for key, value in table.items() if key not in _DEPENDS_ON}
-            applications.append({**rest, "frameworks": names})
-        else:
-            applications.append(table)
+    applications = [
+        {key: value for key, value in table.items() if key not in _DEPENDS_ON}
+        | {"frameworks": chains[table["name"]]}
+        if table["name"] in chains
+        else table
+        for table in data["applications"]
+    ]
     found = {
         **data,
         "applications": applications,

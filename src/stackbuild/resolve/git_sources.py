@@ -66,7 +66,7 @@ class GitCommits:
                     found=without_secrets(item.url),
                 )
         return {
-            name: _unchanged(kept.get(name), url) or self._pin(url)
+            name: same if (same := kept.get(name)) and _is_of(same, url) else self._pin(url)
             for name, url in addresses.items()
         }
 
@@ -112,23 +112,19 @@ def _parts(address: str) -> tuple[str, str | None, str | None]:
     return url, (revision or None) if at else None, subdirectory
 
 
-def _unchanged(kept: VcsSource | None, address: str) -> VcsSource | None:
-    """`kept`, if the address is the same."""
-    if kept and (kept.url, kept.requested, kept.subdirectory) == _parts(address):
-        return kept
-    return None
+def _is_of(commit: VcsSource, address: str) -> bool:
+    return (commit.url, commit.requested, commit.subdirectory) == _parts(address)
 
 
 def _commit(url: str, revision: str | None) -> str:
     """The commit of a branch or tag, of the default branch, or of an abbreviated commit."""
     wanted = revision or "HEAD"
-    names = [wanted] if revision is None else [f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"]
-    names += [] if revision is None else [f"refs/heads/{wanted}", wanted]
+    names = [wanted]
+    if revision:
+        names = [f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", f"refs/heads/{wanted}", wanted]
     # Patterns of ls-remote match whole components of names from their end.
-    found = {}
-    for line in _git(url, "ls-remote", "--", url, wanted, f"{wanted}^{{}}").splitlines():
-        commit, _, name = line.partition("\t")
-        found[name] = commit
+    lines = _git(url, "ls-remote", "--", url, wanted, f"{wanted}^{{}}").splitlines()
+    found = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
     for name in names:
         if name in found:
             return found[name]

@@ -146,15 +146,13 @@ def _other_versions(failures: Sequence[ResolveError]) -> list[str]:
 
 
 def _higher_levels(failures: Sequence[ResolveError]) -> list[str]:
-    remedies = []
-    for failure in failures:
-        if failure.target and (level := _next_level(failure.target, failure.tags)):
-            text = f"{level[0]}.{level[1]}"
-            if failure.platform.os == "linux":
-                remedies.append(f"set `linux_target = 'glibc@{text}'`")
-            else:
-                remedies.append(f"set `macosx_target = '{text}'`")
-    return list(dict.fromkeys(remedies))
+    settings = {"linux": "linux_target = 'glibc@{}.{}'", "macos": "macosx_target = '{}.{}'"}
+    found = (
+        f"set `{settings[one.platform.os].format(*level)}`"
+        for one in failures
+        if one.target and (level := _next_level(one.target, one.tags))
+    )
+    return list(dict.fromkeys(found))
 
 
 def _next_level(target: Target, tags: Sequence[str]) -> Level | None:

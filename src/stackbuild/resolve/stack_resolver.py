@@ -112,12 +112,8 @@ class StackResolver:
 
     def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
         errors: list[StackbuildError] = []
-        wanted: dict[str, list[Platform]] = {}
-        for layer, platform in pairs:
-            if layer.kind is LayerKind.RUNTIME:
-                wanted.setdefault(layer.name, []).append(platform)
-        for name, platforms in wanted.items():
-            layer = self._stack.layers[name]
+        runtimes = {layer.name: layer for layer, _ in pairs if layer.kind is LayerKind.RUNTIME}
+        for name, layer in runtimes.items():
 
             def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
                 lock = self._locks.get(name, platform)
@@ -128,7 +124,7 @@ class StackResolver:
                 self._runtimes[name] = lock_runtime(
                     layer,
                     self._stack.python_version(layer),
-                    platforms,
+                    [platform for one, platform in pairs if one.name == name],
                     self._locks.runtime(name),
                     trusted,
                 )

@@ -147,7 +147,8 @@ class _Build:
         tree: Path | None = None
         pins = order.requirements
         if pins is None:
-            requires = self._known_requires()
+            stated = order.settings.build_requires if order.settings else ()
+            requires = stated or self.kept.requires(order.recipe)
             if requires is None:
                 tree = self._source()
                 requires = self._asked_requires(tree)
@@ -163,11 +164,6 @@ class _Build:
             path, foreign = finish(made, order, self.directory, build=f"0_{made_of[:8]}")
             kept = self.kept.put(key, path, foreign)
         return kept, pins
-
-    def _known_requires(self) -> Sequence[str] | None:
-        if self.order.settings and self.order.settings.build_requires:
-            return self.order.settings.build_requires
-        return self.kept.requires(self.order.recipe)
 
     def _asked_requires(self, tree: Path) -> list[str]:
         """The build requirements of the source and those of its backend's hook."""

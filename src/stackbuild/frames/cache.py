@@ -61,7 +61,10 @@ class FrameCache:
         path = self._set_path(key)
         try:
             frame_set = read_frame_set(path)
-            if frame_set.key != key or not all(self._is_whole(frame) for frame in frame_set.frames):
+            if frame_set.key != key or not all(
+                self.frame_path(frame.sha256).stat().st_size == frame.size
+                for frame in frame_set.frames
+            ):
                 return None
             os.utime(path)
         except (OSError, ValueError):
@@ -157,9 +160,6 @@ class FrameCache:
 
     def _set_path(self, key: str) -> Path:
         return self._sets / f"{key}.json"
-
-    def _is_whole(self, frame: Frame) -> bool:
-        return self.frame_path(frame.sha256).stat().st_size == frame.size
 
     def _move(self, path: Path, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -115,11 +115,8 @@ class _StoppedError(Exception):
 def _results(futures: Sequence[Future[T]]) -> list[T]:
     """Wait for all futures; returns results, or raises the first other than _StoppedError."""
     errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in errors:
-        if not isinstance(error, _StoppedError):
-            raise error
-    for error in errors:
-        raise error
+    if errors:
+        raise next((error for error in errors if not isinstance(error, _StoppedError)), errors[0])
     return [future.result() for future in futures]
 
 

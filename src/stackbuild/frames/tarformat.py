@@ -259,18 +259,15 @@ class TarReader:
         size = _pax_size(records["size"]) if "size" in records else _number(block, 124, 12)
         if size and kind != _FILE:
             raise IntegrityError("a tar entry has data, although it is not a file", file=path)
-        link = self._link(path, block, records) if kind == _LINK else None
+        link = records.get("linkpath", _field(block, 157, 100)) if kind == _LINK else None
+        if link is not None:
+            check_link(path, link, self._siblings)
         is_directory = kind == _DIRECTORY
         self._place(path, is_directory=is_directory)
         self._left, self._pad = size, -size % BLOCK
         return Member(
             path=path, size=size, mode=mode, link=link, is_directory=is_directory, reader=self
         )
-
-    def _link(self, path: str, block: bytes, records: dict[str, str]) -> str:
-        link = records.get("linkpath", _field(block, 157, 100))
-        check_link(path, link, self._siblings)
-        return link
 
     def _place(self, path: str, *, is_directory: bool) -> None:
         parent = path.rpartition("/")[0]

@@ -53,23 +53,28 @@ def wheel_set(
     verify_wheel(wheel, sha256)
     plan = read_wheel(wheel)
     parts = _parts(plan)
+    # The last part writes RECORD, of all parts.
+    others = [member for part in parts[:-1] for member in part]
     stream = partial(stream_part, plan, layout, machine, settings, cache)
     results = run_parts(
         [
             Part(
                 cost=_size(members),
-                run=partial(stream, members=members, others=_others(parts, index)),
+                run=partial(
+                    stream, members=members, others=others if members is parts[-1] else None
+                ),
             )
-            for index, members in enumerate(parts)
+            for members in parts
         ]
     )
+    pth = {name: lines for result in results for name, lines in result.pth.items()}
     return cache.put(
         FrameSet(
             key=key,
             frames=tuple(result.frame for result in results),
             paths=_paths(plan, results),
             entry_points=results[-1].entry_points,
-            pth=tuple(line for _, lines in sorted(_pth(results).items()) for line in lines),
+            pth=tuple(line for name in sorted(pth) for line in pth[name]),
             licence=licence_of(metadata_of(plan)),
         )
     )
@@ -93,19 +98,8 @@ def _parts(wheel: Wheel) -> list[list[WheelMember]]:
     return parts
 
 
-def _others(parts: Sequence[Sequence[WheelMember]], index: int) -> list[WheelMember] | None:
-    """For the last part, which writes RECORD, the members of all other parts."""
-    if index < len(parts) - 1:
-        return None
-    return [member for part in parts[:-1] for member in part]
-
-
 def _size(members: Sequence[WheelMember]) -> int:
     return sum(member.info.file_size for member in members)
-
-
-def _pth(results: Sequence[WheelPart]) -> dict[str, tuple[str, ...]]:
-    return {name: lines for result in results for name, lines in result.pth.items()}
 
 
 def _paths(wheel: Wheel, results: Sequence[WheelPart]) -> tuple[str, ...]:

@@ -306,7 +306,10 @@ def _member(
                 expected=", ".join(SCHEMES),
             )
     is_script = scheme == "scripts"
-    names_python = is_script and _names_python(archive, info)
+    names_python = False
+    if is_script:
+        with archive.open(info) as stream:
+            names_python = stream.read(8) == b"#!python"
     if names_python and "/" in target:
         raise error(
             "a Python script of a wheel is in a subdirectory, so it cannot be started",
@@ -323,11 +326,6 @@ def _member(
         executable=is_script or bool(stat.S_ISREG(mode) and mode & 0o111),
         names_python=names_python,
     )
-
-
-def _names_python(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    with archive.open(info) as stream:
-        return stream.read(8) == b"#!python"
 
 
 def _check_complete(

@@ -212,7 +212,8 @@ class FrameDestination(WheelDestination):
                 "entry_points.txt",
                 expected="letters, digits, '.', '_', '-' and '+', a letter, digit or '_' first",
             )
-        if not all(map(_is_name, (*module.split("."), *attr.split(".")))):
+        names = (*module.split("."), *attr.split("."))
+        if not all(text.isidentifier() and not iskeyword(text) for text in names):
             raise self._wheel.error(
                 f"the entry point {name} does not name a module and an object of Python",
                 "entry_points.txt",
@@ -239,7 +240,7 @@ class FrameDestination(WheelDestination):
             self._write(place, data, executable=is_executable)
             return _recorded(target, data)
         member = stream.member
-        if self._has_launcher(member):
+        if member.names_python and self._layout.os != "windows":
             script = launched_script(place)
             self._write(script, b"".join(stream.chunks()), executable=False)
             self._launched.append(RecordEntry(script, _hash(member), member.info.file_size))
@@ -273,9 +274,6 @@ class FrameDestination(WheelDestination):
         self.paths.append(path)
         self._frame.add(path, [data], size=len(data), executable=executable)
 
-    def _has_launcher(self, member: WheelMember) -> bool:
-        return member.names_python and self._layout.os != "windows"
-
     def _is_site(self, scheme: str) -> bool:
         return self._directory(scheme) == self._layout.site_packages
 
@@ -299,10 +297,6 @@ class FrameDestination(WheelDestination):
             return pth_lines(data)
         except UnicodeDecodeError:
             raise self._wheel.error("a .pth file is not UTF-8", name) from None
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not iskeyword(text)
 
 
 def _entry(member: WheelMember) -> RecordEntry:

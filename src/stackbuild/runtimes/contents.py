@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.files import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,9 +97,11 @@ def posix_contents(prefix: Path, minor: str, *, own: bool = True) -> dict[str, E
     If the prefix is not Python's `own` but the operating system's, the libraries of Tcl and ncurses
     are left out, and so are links in the standard library to files elsewhere (such as /etc).
     """
-    files = [path for pattern in _POSIX_FILES for path in _matches(prefix, pattern.format(minor))]
+    files = [
+        path for pattern in _POSIX_FILES for path in sorted(prefix.glob(pattern.format(minor)))
+    ]
     for pattern in (*_POSIX_TREES, *(_POSIX_LIBRARIES if own else ())):
-        for tree in _matches(prefix, pattern.format(minor)):
+        for tree in sorted(prefix.glob(pattern.format(minor))):
             files += _walk(tree, f"lib/python{minor}", prefix, own=own)
     entries = _entries(prefix, files)
     for path, name in _POSIX_LINKS.items():
@@ -113,7 +116,7 @@ def windows_contents(prefix: Path) -> dict[str, Entry]:
 
     Nothing needs to be relocated. Tested on trees of files, not on Windows.
     """
-    files = [path for pattern in _WINDOWS_FILES for path in _matches(prefix, pattern)]
+    files = [path for pattern in _WINDOWS_FILES for path in sorted(prefix.glob(pattern))]
     for name in _WINDOWS_TREES:
         if (prefix / name).is_dir():
             files += _walk(prefix / name, "Lib", prefix)
@@ -136,10 +139,6 @@ def belongs(path: str, stdlib: str) -> bool:
     return inside not in TEST_SUITES
 
 
-def _matches(prefix: Path, pattern: str) -> list[Path]:
-    return sorted(prefix.glob(pattern))
-
-
 def _walk(tree: Path, stdlib: str, prefix: Path, *, own: bool = True) -> Iterator[Path]:
     for directory, directories, names in os.walk(tree):
         here = Path(directory)
@@ -154,13 +153,10 @@ def _walk(tree: Path, stdlib: str, prefix: Path, *, own: bool = True) -> Iterato
                     remedy="choose another interpreter with `path`, or use the source pbs",
                 )
         for name in names:
-            taken = own or not (here / name).is_symlink() or _links_into(tree, here / name)
+            file = here / name
+            taken = own or not file.is_symlink() or is_inside(file, tree)
             if taken and belongs(f"{above}/{name}", stdlib):
-                yield here / name
-
-
-def _links_into(tree: Path, link: Path) -> bool:
-    return link.resolve().is_relative_to(tree.resolve())
+                yield file
 
 
 def _entries(prefix: Path, files: list[Path]) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from stackbuild import strictjson
 from stackbuild.errors import ComposeError, FetchError
-from stackbuild.files import atomic_directory, atomic_write, locked, sha256_file
+from stackbuild.files import atomic_directory, atomic_write, locked, remove_tree, sha256_file
 from stackbuild.runtimes.model import RuntimeArchive
 from stackbuild.workspace import home_directory
 
@@ -151,10 +151,7 @@ def _packed(
     known = _read(target)
     if known is not None:
         return known
-    if target.exists():
-        from stackbuild.files import remove_tree
-
-        remove_tree(target)
+    remove_tree(target)
     tag = release_tag(facts.version, platform, facts.built)
     name = archive_name(facts.version, tag, platform)
     with (

@@ -73,7 +73,10 @@ def provide_runtime(
         alone = source == settings.sources[-1]
         try:
             if source == "pbs":
-                locked = _locked(runtime_lock, platform)
+                locked = runtime_lock.archives.get(platform)
+                if locked is None:
+                    version = runtime_lock.python_version
+                    raise FetchError(f"CPython {version} is not locked for {platform}")
                 mirror = mirror_base(settings.mirror)
                 path = _from_pbs(
                     locked, mirror, workspace, messages, alone=alone, patience=patience
@@ -100,14 +103,6 @@ def provide_runtime(
         found="; ".join(failures) or "no sources",
         remedy=_remedy(settings.sources),
     )
-
-
-def _locked(runtime_lock: RuntimeLock, platform: Platform) -> Download:
-    try:
-        return runtime_lock.archives[platform]
-    except KeyError:
-        version = runtime_lock.python_version
-        raise FetchError(f"CPython {version} is not locked for {platform}") from None
 
 
 def _from_pbs(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -177,16 +177,8 @@ def _absolute(file: IndexFile, address: str) -> IndexFile:
     if parts.scheme == "file" and urlsplit(address).scheme != "file":
         raise ValueError(f"{file.name} is a file on this machine: {url}")
     sha256 = fragment.removeprefix("sha256=").lower() if file.sha256 is None else file.sha256
-    return IndexFile(
-        name=file.name,
-        url=without_credentials(url),
-        sha256=sha256 if _SHA256.fullmatch(sha256) else None,
-        size=file.size,
-        requires_python=file.requires_python,
-        yanked=file.yanked,
-        has_metadata=file.has_metadata,
-        uploaded=file.uploaded,
-    )
+    valid = sha256 if _SHA256.fullmatch(sha256) else None
+    return replace(file, url=without_credentials(url), sha256=valid)
 
 
 def _check_version(version: object) -> None:

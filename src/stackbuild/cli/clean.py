@@ -12,9 +12,6 @@ from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
-
-    from stackbuild.api.types import Freed
 
 EXAMPLES = """\
 Examples:
@@ -58,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         messages=Console(),
     )
     size = sum(item.size for item in report.freed)
-    value = {"freed": _json(report.freed), "size": size, "kept": _json(report.kept)}
+    value = {"freed": report.freed, "size": size, "kept": report.kept}
     lines = [f"removed  {size_text(it.size):>9}  {it.what}: {it.path}" for it in report.freed]
     lines += [
         f"kept     {size_text(it.size):>9}  {it.what} (--caches removes it): {it.path}"
@@ -66,7 +63,3 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     print_answer(value, [*lines, f"freed {size_text(size)}"], as_json=arguments.json)
     return 0
-
-
-def _json(items: Sequence[Freed]) -> list[dict[str, object]]:
-    return [{"what": item.what, "path": str(item.path), "size": item.size} for item in items]

@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     paths = {item.layer: str(Path(report.directory) / item.directory) for item in report.layers}
     print_answer(
         {
-            "directory": str(report.directory),
-            "platform": str(report.platform),
+            "directory": report.directory,
+            "platform": report.platform,
             "layers": paths,
             "copied_links": report.copied_links,
         },

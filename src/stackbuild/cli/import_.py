@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, import_runenv
 from stackbuild.cli.options import add_flag, add_shared, add_value
@@ -55,25 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
     report = import_runenv(
         arguments.directory, arguments.to, index=arguments.index, write=not arguments.dry_run
     )
-    print_answer(as_json(report), lines(report), as_json=arguments.json)
+    variants = [{"directory": name, "layer": layer} for name, layer in report.environments]
+    value = asdict(report) | {"environments": variants}
+    print_answer(value, lines(report), as_json=arguments.json)
     if report.written:
         # Errors that the import itself does not check show up here, not in the next command.
         Project.load(report.spec)
     return 0
-
-
-def as_json(report: ImportReport) -> dict[str, Any]:
-    """The report for a script."""
-    return {
-        "repository": str(report.repository),
-        "spec": str(report.spec),
-        "written": list(report.written),
-        "environments": [
-            {"directory": directory, "layer": layer} for directory, layer in report.environments
-        ],
-        "notes": [asdict(note) for note in report.notes],
-        "text": report.text,
-    }
 
 
 def lines(report: ImportReport) -> Iterator[str]:

@@ -62,13 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
 def report_json(report: InstallReport) -> dict[str, object]:
     """The report of an install or uninstall as plain values for JSON."""
     return {
-        "root": str(report.root),
-        "platform": str(report.platform),
+        "root": report.root,
+        "platform": report.platform,
         "generation": report.generation,
         "changed": report.changed,
-        "added": list(report.added),
-        "repaired": list(report.repaired),
-        "removed": list(report.removed),
+        "added": report.added,
+        "repaired": report.repaired,
+        "removed": report.removed,
         "fetched": {"frames": report.fetched_frames, "bytes": report.fetched_bytes},
         "layers": [
             {

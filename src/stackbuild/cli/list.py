@@ -83,8 +83,8 @@ def _item(item: InstalledLayer) -> dict[str, object]:
     return {
         "layer": manifest.layer,
         "directory": manifest.directory,
-        "kind": str(manifest.kind),
-        "platform": str(manifest.platform),
+        "kind": manifest.kind,
+        "platform": manifest.platform,
         "python_version": item.python_version,
         "digest": manifest.digest,
         "lock": manifest.lock,
@@ -94,7 +94,7 @@ def _item(item: InstalledLayer) -> dict[str, object]:
         "size": item.size,
         "archive": {"name": manifest.archive.name, "size": manifest.archive.size},
         "asked": item.asked,
-        "needed_by": list(item.needed_by),
+        "needed_by": item.needed_by,
         "from": item.origin,
     }
 

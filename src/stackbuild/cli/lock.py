@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from stackbuild.api import LockError, Project, UsageError
@@ -70,12 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
 def as_json(report: LockReport) -> dict[str, object]:
     """The report as plain values."""
     return {
-        "changes": [asdict(change) for change in report.changes],
-        "stale": [asdict(item) for item in report.stale],
+        "changes": report.changes,
+        "stale": report.stale,
         "skipped": _left_out_json((lock, lock.skipped) for lock in report.locks),
         "omitted": _left_out_json((lock, lock.omitted) for lock in report.locks),
-        "leftovers": list(report.leftovers),
-        "warnings": list(report.warnings),
+        "leftovers": report.leftovers,
+        "warnings": report.warnings,
     }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.messages import one_line
@@ -24,7 +26,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def print_json(value: object) -> None:
     """Print the result of a command to stdout as JSON, in which escapes keep the value."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
     print("\n".join(map(_json_line, text.split("\n"))))
 
 
@@ -34,6 +36,15 @@ def print_answer(value: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(value)
     else:
         print_lines(lines)
+
+
+def _plain(value: object) -> object:
+    """A path as text, and a dataclass as an object with its fields."""
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    raise TypeError(f"{value!r} has no form in JSON")
 
 
 def _json_line(line: str) -> str:

@@ -81,9 +81,9 @@ def report_json(report: PublishReport) -> dict[str, object]:
         "layers": [
             {
                 "layer": item.manifest.layer,
-                "platform": str(item.manifest.platform),
+                "platform": item.manifest.platform,
                 "digest": item.manifest.digest,
-                "archive": str(item.path),
+                "archive": item.path,
                 "size": item.manifest.archive.size,
                 "new": item.is_new,
                 "repaired": item.was_damaged,
@@ -95,7 +95,7 @@ def report_json(report: PublishReport) -> dict[str, object]:
         "failures": [
             {
                 "layer": failure.layer,
-                "platform": str(failure.platform),
+                "platform": failure.platform,
                 "error": str(failure.error),
                 "exit_code": failure.error.exit_code,
             }

@@ -44,12 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
             remedy=f"to repair all layers of that root: stackbuild repair {quoted(root.parent)}",
         )
     report = repair(root, registry=arguments.place, messages=Console())
-    value = {
-        "root": str(report.root),
-        "generation": report.generation,
-        "done": list(report.done),
-        "layers": list(report.layers),
-    }
     whole = f"{report.root}: generation {report.generation} is whole"
-    print_answer(value, [*report.done, whole], as_json=arguments.json)
+    print_answer(report, [*report.done, whole], as_json=arguments.json)
     return 0

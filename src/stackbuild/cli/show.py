@@ -72,15 +72,15 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
         "name": layer.name,
         "kind": layer.kind,
         "python": layer.python_version,
-        "chain": list(layer.chain),
+        "chain": layer.chain,
         "platforms": {platform: state for platform, (state, _) in layer.locks.items()},
-        "requirements": list(layer.requirements),
-        "conflicts": list(layer.conflicts),
+        "requirements": layer.requirements,
+        "conflicts": layer.conflicts,
         "overlays": [
             {"platform": platform, **entry.as_entry()} for platform, entry in layer.overlays
         ],
-        "launch_module": str(layer.launch_module) if layer.launch_module else None,
-        "support_modules": [str(module) for module in layer.support_modules],
+        "launch_module": layer.launch_module,
+        "support_modules": layer.support_modules,
         "versioned": layer.versioned,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
@@ -78,7 +77,7 @@ def _json(found: Suggestion) -> dict[str, object]:
             }
             for item in found.frameworks
         ],
-        "bytes": [asdict(row) for row in found.table],
+        "bytes": found.table,
         "exact": found.exact,
     }
 

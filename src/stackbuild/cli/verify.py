@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
         project = Project.load(arguments.spec)
     report = verify(root, arguments.layers, project=project, platform=platform, messages=console)
-    print_answer(asdict(report), summary(report), as_json=arguments.json)
+    print_answer(report, summary(report), as_json=arguments.json)
     if count := len(report.findings):
         raise VerifyError(f"{count} finding{'s' * (count != 1)}", file=root)
     return 0
@@ -144,7 +143,7 @@ def _stale(entry: StaleEntry) -> str:
 
 def _installed(arguments: argparse.Namespace, root: Path) -> int:
     report = verify_files(root, arguments.layers, platform=arguments.platform, messages=Console())
-    print_answer(asdict(report), _installed_text(report), as_json=arguments.json)
+    print_answer(report, _installed_text(report), as_json=arguments.json)
     if count := len(report.differences):
         raise VerifyError(
             f"{count} difference{'s' * (count != 1)} from what was installed",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f" `stackbuild lock --upgrade-package {name}` takes the best added wheel"
             )
     print_answer(
-        [asdict(item) for item in added],
+        added,
         [f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added],
         as_json=arguments.json,
     )

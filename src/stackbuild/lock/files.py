@@ -210,21 +210,24 @@ def lock_text(lock: LayerLock, name: str) -> str:
 def _tool_values(lock: LayerLock) -> dict[str, Any]:
     values: dict[str, Any] = {"format": FORMAT}
     for key in _KEYS:
-        value = "" if key == _CHECKSUM else getattr(lock, _attribute(key))
+        attribute = "python_version" if key == "python" else key.replace("-", "_")
+        value = "" if key == _CHECKSUM else getattr(lock, attribute)
         if value or key not in _OPTIONAL:
             values[key] = _plain(value)
     return values
 
 
-def _attribute(key: str) -> str:
-    return "python_version" if key == "python" else key.replace("-", "_")
-
-
 def _plain(value: object) -> object:
     """A value of a lock as TOML."""
     if isinstance(value, tuple):
-        return [item if isinstance(item, str) else by_key(item) for item in value]
+        return [item if isinstance(item, str) else _by_key(item) for item in value]
     return value if isinstance(value, int) else str(value)
+
+
+def _by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
+    return {
+        key.name.replace("_", "-"): str(getattr(item, key.name)) for key in dataclasses.fields(item)
+    }
 
 
 def _checksum(values: dict[str, Any]) -> str:
@@ -325,27 +328,20 @@ def package_values(item: LockedDistribution) -> dict[str, Any]:
     if isinstance(item.source, LockedFile):
         package["sdist"] = _file(item.source)
     package["wheels"] = [_file(item.wheel)]
-    own: dict[str, Any] = {"index": item.index} if item.index else {}
-    own |= {"vcs": _vcs(item.source)} if isinstance(item.source, VcsSource) else {}
-    own |= {"build": _build(item.build)} if item.build else {}
-    if own:
+    own = {
+        "index": item.index,
+        "vcs": _vcs(item.source) if isinstance(item.source, VcsSource) else None,
+        "build": _build(item.build) if item.build else None,
+    }
+    if own := {key: value for key, value in own.items() if value}:
         package["tool"] = {"stackbuild": own}
     return package
 
 
 def _build(build: Build) -> dict[str, Any]:
-    values: dict[str, Any] = {"recipe": build.recipe}
-    if build.requirements is not None:
-        values["requirements"] = [by_key(item) for item in build.requirements]
-    lists = {"dependencies": list(build.dependencies), "extras": list(build.extras)}
-    return values | {key: value for key, value in lists.items() if value}
-
-
-def by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
-    """The fields of `item` by their keys in a lock."""
-    return {
-        key.name.replace("_", "-"): str(getattr(item, key.name)) for key in dataclasses.fields(item)
-    }
+    keys = ["recipe", *(["requirements"] if build.requirements is not None else [])]
+    keys += [key for key in ("dependencies", "extras") if getattr(build, key)]
+    return {key: _plain(getattr(build, key)) for key in keys}
 
 
 def _file(file: LockedFile) -> dict[str, Any]:

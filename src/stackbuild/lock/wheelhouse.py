@@ -73,7 +73,8 @@ def fetch(
     }
     files = {key: pair for key, pair in missing.items() if not pair[0].source}
     if files:
-        _Fetching(stack, workspace, messages, index).run(files)
+        addresses = Addresses(workspace.addresses)
+        _Fetching(stack, workspace, messages, index, addresses).run(files)
     built = [pair for pair in missing.values() if pair[0].source]
     if built and rebuild:
         rebuild(built)
@@ -124,17 +125,15 @@ def is_in_wheelhouse(workspace: Workspace, file: LockedFile) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
 class _Fetching:
     """One call of `fetch`."""
 
-    def __init__(
-        self, stack: Stack, workspace: Workspace, messages: Messages, index: str | None
-    ) -> None:
-        self._stack = stack
-        self._workspace = workspace
-        self._messages = messages
-        self._index = index
-        self._addresses = Addresses(workspace.addresses)
+    stack: Stack
+    workspace: Workspace
+    messages: Messages
+    index: str | None
+    addresses: Addresses
 
     def run(self, missing: Mapping[str, _Wanted]) -> None:
         """Download all of `missing`; raises one error for all failures.
@@ -143,21 +142,21 @@ class _Fetching:
         """
         from stackbuild.files import locked
 
-        with locked(self._workspace.wheelhouse / ".lock", self._messages):
-            known = {} if self._index is not None else self._remembered(missing)
+        with locked(self.workspace.wheelhouse / ".lock", self.messages):
+            known = {} if self.index is not None else self._remembered(missing)
             failed = self._download_all(known, missing)
             rest = {key: it for key, it in missing.items() if key not in known or key in failed}
             if rest:
                 self._download_found(rest)
 
     def _remembered(self, missing: Mapping[str, _Wanted]) -> dict[str, str]:
-        found = {sha256: self._addresses.get(sha256) for sha256 in missing}
+        found = {sha256: self.addresses.get(sha256) for sha256 in missing}
         return {sha256: address.url for sha256, address in found.items() if address}
 
     def _download_found(self, missing: Mapping[str, _Wanted]) -> None:
         """Look up `missing` in the indexes, then download it."""
-        default = partial(default_index, self._workspace.uv)
-        pages = IndexPages(default=default, messages=self._messages)
+        default = partial(default_index, self.workspace.uv)
+        pages = IndexPages(default=default, messages=self.messages)
 
         def look_up(sha256: str) -> str | StackbuildError:
             try:
@@ -203,20 +202,20 @@ class _Fetching:
 
         def run(sha256: str) -> StackbuildError | None:
             item, lock = missing[sha256]
-            path = self._workspace.wheelhouse / item.wheel.name
+            path = self.workspace.wheelhouse / item.wheel.name
             size = item.wheel.size
             url = self._settings(lock).with_credentials(urls[sha256])
             try:
-                download(url, path, sha256=sha256, messages=self._messages, size=size)
+                download(url, path, sha256=sha256, messages=self.messages, size=size)
             except (FetchError, IntegrityError) as error:
                 return error
             address = Address(url=without_credentials(urls[sha256]), size=size)
-            self._addresses.remember(sha256, address)
+            self.addresses.remember(sha256, address)
             return None
 
         # One at a time if a layer's `parallel-downloads` is false.
         parallel = all(
-            self._stack.layers[lock.layer].policy(lock.platform).build.parallel_downloads
+            self.stack.layers[lock.layer].policy(lock.platform).build.parallel_downloads
             for _, lock in missing.values()
         )
         with ThreadPoolExecutor(_DOWNLOADS if parallel else 1) as pool:
@@ -224,8 +223,8 @@ class _Fetching:
             return {sha256: error for sha256, error in results if error is not None}
 
     def _settings(self, lock: LayerLock) -> IndexSettings:
-        layer = self._stack.layers[lock.layer]
-        return index_settings(self._stack, layer, default=self._index)
+        layer = self.stack.layers[lock.layer]
+        return index_settings(self.stack, layer, default=self.index)
 
     def _not_found(self, item: LockedDistribution, lock: LayerLock) -> NotFoundError:
         return NotFoundError(
@@ -234,7 +233,7 @@ class _Fetching:
             platform=lock.platform,
             file=item.wheel.name,
             expected=f"sha256 {item.wheel.sha256}",
-            remedy=f"copy it to {self._workspace.wheelhouse}, name an index that has it with"
+            remedy=f"copy it to {self.workspace.wheelhouse}, name an index that has it with"
             " `stackbuild fetch --index URL`, or lock again with --upgrade",
         )
 

@@ -596,6 +596,28 @@ def test_the_level_of_the_system_decides(project: Project) -> None:
     assert project.versions("fw", "macosx-aarch64") == {"base": "3.0"}
 
 
+def test_the_level_of_a_layer_applies_to_what_it_adds(project: Project) -> None:
+    """An application of the default level on a framework that needs a newer system."""
+    newer = "cp312-cp312-manylinux_2_34_x86_64"
+    project.wheel(
+        "base", "2.0", newer, requires=("common; python_version >= '3'", "more; extra == 'x'")
+    )
+    project.wheel("common", "1.0")
+    project.wheel("more", "1.0")
+    project.wheel("tool", "1.0", requires=("base[x]>=2",))
+    project.wheel("tool", "2.0", newer, requires=("base[x]>=2",))
+    layers = framework("fw", "base", extra=LINUX_ONLY + 'linux_target = "glibc@2.34"\n')
+    app = '[[applications]]\nname = "app"\nframeworks = ["fw"]\nlaunch_module = "app.py"\n'
+    (project.directory / "app.py").parent.mkdir(parents=True, exist_ok=True)
+    (project.directory / "app.py").touch()
+    project.write(layers + app + 'requirements = ["tool", "base"]\n')
+    project.lock()
+    assert project.versions("fw") == {"base": "2.0", "common": "1.0"}
+    assert project.versions("app") == {"tool": "1.0", "more": "1.0"}
+    inherited = {item.name: str(item.version) for item in project.read("app").inherited}
+    assert inherited == {"base": "2.0", "common": "1.0"}
+
+
 def test_a_workspace_above_the_temporary_directory_is_ignored(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,8 @@ class LayerResolver:
     policy: Policy
     lower: Sequence[LayerLock]
     commits: GitCommits
+    for_newer: Mapping[NormalizedName, CoreMetadata]
+    """Distributions of `lower` whose wheels are for newer systems than the layer's target."""
     omitted: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
@@ -62,6 +64,7 @@ class LayerResolver:
         """Resolve `request` under the layer's policy. Raises ResolveError, StackbuildError."""
         below = {name: item for name, (_, item) in imported(self.lower).items()}
         built = {name: metadata_of(item) for name, item in below.items() if item.source}
+        built |= self.for_newer
         for name, commit in dict(self._commits(request, below)).items():
             try:
                 wheel = self.wheels.wheel_of(name, commit)

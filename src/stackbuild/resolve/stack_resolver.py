@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import Conflict
+    from stackbuild.lock.targets import Target
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.request import CoreMetadata
@@ -232,6 +233,25 @@ class StackResolver:
     ) -> dict[NormalizedName, CoreMetadata]:
         return self._metadata.of(layer.name, items, index_settings(self._stack, layer))
 
+    def _for_newer(
+        self, target: Target, lower: Sequence[LayerLock]
+    ) -> dict[NormalizedName, CoreMetadata]:
+        """Distributions of `lower` whose wheels are for newer systems than `target`.
+
+        The target of a layer applies to what it adds, not to what it inherits.
+        """
+        from packaging.utils import parse_wheel_filename
+
+        found: dict[NormalizedName, CoreMetadata] = {}
+        for lock, item in imported(lower).values():
+            layer = self._stack.layers[lock.layer]
+            its_own = target_of(layer, target.platform, target.python)
+            if item.source or its_own.level <= target.level:
+                continue
+            if target.rank(parse_wheel_filename(item.wheel.name)[3]) is None:
+                found |= self._metadata_of(layer, [item])
+        return found
+
     def _check_extras(
         self,
         layer: Layer,
@@ -274,6 +294,7 @@ class StackResolver:
             preferences=_versions(upgrade.kept(old)) | self._first_platform(layer, platform),
             refresh=bool(upgrade),
         )
+        for_newer = self._for_newer(request.target, lower)
         wheels = SourceWheels(
             workspace=self._workspace,
             metadata=self._metadata,
@@ -294,6 +315,7 @@ class StackResolver:
                 policy=policy_on_chain(self._stack, layer, platform),
                 lower=lower,
                 commits=self._commits,
+                for_newer=for_newer,
             ).choose(request)
 
         choice = choose(request)

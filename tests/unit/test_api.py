@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tools.api_listing import LISTING, listing
@@ -16,6 +16,9 @@ from tools.api_listing import LISTING, listing
 import stackbuild
 from stackbuild import api
 from stackbuild.api import types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PUBLIC = {name: getattr(module, name) for module in (api, types) for name in module.__all__}
 ELSEWHERE = {
@@ -122,6 +125,22 @@ def test_a_string_is_refused_where_a_sequence_is_needed(
     with pytest.raises(api.UsageError, match=f"`{parameter}` is a string") as caught:
         function(**taken)
     assert dict(caught.value.details)["to fix"] == "pass ['r']"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        api.Project.load,
+        lambda directory: api.Project.load(directory / "venvstacks.toml"),
+        api.build_root,
+        api.import_runenv,
+    ],
+    ids=["a directory as spec", "a missing spec", "build_root", "import_runenv"],
+)
+def test_errors_about_a_path_name_no_option(tmp_path: Path, call: Callable[[Path], object]) -> None:
+    with pytest.raises(api.StackbuildError) as caught:
+        call(tmp_path)
+    assert "--" not in str(caught.value)
 
 
 def test_importing_the_interface_imports_little() -> None:

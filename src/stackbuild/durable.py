@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from stackbuild import windows
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -111,16 +113,16 @@ def _syncfs() -> Callable[[int, Path], bool] | None:
 
 def _sync_tree(tree: Path) -> None:
     """Sync every regular file and directory of `tree`; does not follow links."""
-    pending = [tree]
+    pending = [windows.extended(tree)]
     while pending:
         directory = pending.pop()
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(Path(entry.path))
+                    pending.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     _sync_file(entry.path)
-        sync_directory(directory)
+        sync_directory(Path(directory))
 
 
 def _sync_file(path: str) -> None:

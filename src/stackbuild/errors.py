@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from stackbuild.windows import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -228,7 +230,9 @@ def system_errors(
     except OSError as error:
         if error.errno in IN_THE_WAY:
             raise in_the_way(kind, obstacle(error, directory), elsewhere) from error
-        place = error.filename or (f"{directory}, or in the cache {cache}" if cache else directory)
+        place = shown(
+            str(error.filename or (f"{directory}, or in the cache {cache}" if cache else directory))
+        )
         if error.errno in DISK_FULL:
             message = "the disk is full"
             remedy = "make room on the file system of this file and run the same command again"
@@ -257,7 +261,7 @@ def _either(first: str, second: str) -> str:
 def obstacle(error: OSError, default: Path) -> Path:
     """The path that caused an error in `IN_THE_WAY`: its own or that of a parent."""
     # A failed rename has two names; the second one is the target.
-    path = Path(error.filename2 or error.filename or default)
+    path = Path(shown(os.fspath(error.filename2 or error.filename or default)))
     above = (parent for parent in reversed(path.parents) if not parent.is_dir())
     return next(above, path)
 

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.durable import sync_directory
 
 try:
@@ -238,7 +239,8 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            windows.unlink(path)
         return
     try:
         _remove_directory(path)
@@ -248,10 +250,11 @@ def remove_tree(path: Path) -> None:
 
 
 def _remove_directory(path: Path) -> None:
+    name = windows.extended(path)
     if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=_make_writable)
+        shutil.rmtree(name, onexc=_make_writable)
     else:
-        shutil.rmtree(path, onerror=_make_writable)
+        shutil.rmtree(name, onerror=_make_writable)
 
 
 def _flatten(top: Path) -> None:
@@ -273,12 +276,14 @@ def _flatten(top: Path) -> None:
 
 
 def _make_writable(function: Callable[[str], object], name: str, _error: object) -> None:
-    # POSIX needs a writable directory, Windows a writable file. On POSIX the mode of the file is
-    # kept, because all its hard links share it.
+    # POSIX needs a writable directory. The mode of a file is kept, because all its hard links share
+    # it; Windows needs another call for a read-only one.
     removing = function in {os.unlink, os.rmdir}
-    parent = Path(name).parent
     try:
-        parent.chmod(0o700)
+        Path(name).parent.chmod(0o700)
+        if function is os.unlink and os.name == "nt":
+            windows.unlink(name)
+            return
         if os.name == "nt" or not removing:
             Path(name).chmod(0o700)
         if removing:
@@ -296,7 +301,7 @@ def tree_size(path: Path) -> int:
     """
     seen: set[tuple[int, int]] = set()
     total = 0
-    pending = [os.fspath(path)]
+    pending = [windows.extended(path)]
     while pending:
         try:
             entries = os.scandir(pending.pop())

@@ -699,7 +699,7 @@ def test_each_python_is_told_what_to_do_about_errors(
         patch.setattr(sys, "version_info", version)
         patch.setattr(shutil, "rmtree", lambda *args, **named: called.append((args, named)))
         files._remove_directory(Path("d"))
-    assert called == [((Path("d"),), {handler: files._make_writable})]
+    assert called == [(("d",), {handler: files._make_writable})]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs the modes of POSIX")

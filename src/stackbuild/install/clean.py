@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.compose.export_directory import LOCK
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
@@ -132,13 +133,13 @@ def _is_unused(store: Store, sha256: str) -> bool:
     listing = store.listing(sha256)
     if listing is None:
         return True
-    tree = store.tree(sha256)
-    return all(_links(tree / file.path) < 2 for file in listing.files)
+    tree = windows.extended(store.tree(sha256))
+    return all(_links(windows.inside(tree, file.path)) < 2 for file in listing.files)
 
 
-def _links(path: Path) -> int:
+def _links(path: str) -> int:
     try:
-        return path.lstat().st_nlink
+        return os.lstat(path).st_nlink
     except FileNotFoundError:
         return 0
 
@@ -229,7 +230,7 @@ def _remove_path(what: str, path: Path) -> list[Freed]:
 def _own_size(path: Path) -> int:
     """Bytes of the files below `path` that have no hard link elsewhere."""
     total = 0
-    pending = [os.fspath(path)]
+    pending = [windows.extended(path)]
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:

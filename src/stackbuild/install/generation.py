@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.errors import InstallError, IntegrityError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
     leaves: dict[str, tuple[str, str | None]] = {}
     directories: dict[str, None] = {}
     for placed in manifest.frames:
-        tree = os.fspath(store.tree(placed.frame.sha256))
+        tree = windows.extended(store.tree(placed.frame.sha256))
         listing = stored(manifest, placed.frame.sha256, store)
         directories.update(dict.fromkeys(listing.directories))
         for file in listing.files:
@@ -39,21 +40,21 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
             leaves[path] = (tree, link)
     _check_apart(manifest, leaves, directories)
     target.mkdir()
-    base = os.fspath(target)
+    base = windows.extended(target)
     for directory in directories:
-        os.mkdir(f"{base}/{directory}")  # noqa: PTH102 - a Path for each is too slow
+        os.mkdir(windows.inside(base, directory))  # noqa: PTH102 - a Path for each is too slow
     linker = _Linker()
     for path, (tree, link_target) in leaves.items():
         if link_target is None:
             try:
-                linker.take(f"{tree}/{path}", f"{base}/{path}")
+                linker.take(windows.inside(tree, path), windows.inside(base, path))
             except (FileNotFoundError, NotADirectoryError) as error:
                 # The frame is incomplete; remove it so that the next run fetches it again.
                 frame = Path(tree).parent
                 store.discard(frame.name)
                 raise _not_stored(manifest, frame) from error
         else:
-            os.symlink(link_target, f"{base}/{path}")  # noqa: PTH211 - as above
+            os.symlink(link_target, windows.inside(base, path))  # noqa: PTH211 - as above
     return linker.copying
 
 
@@ -81,8 +82,9 @@ def carry_over(source: Path, target: Path) -> bool:
     """
     target.mkdir()
     linker = _Linker()
+    base, start = windows.extended(target), len(windows.extended(source))
     for entry in walk(source):
-        place = f"{os.fspath(target)}/{os.path.relpath(entry.path, source)}"
+        place = base + entry.path[start:]
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), place)  # noqa: PTH115, PTH211 - as above
         elif entry.is_dir():
@@ -94,7 +96,7 @@ def carry_over(source: Path, target: Path) -> bool:
 
 def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
     """Everything below `directory`, parents first, links not followed."""
-    pending = [os.fspath(directory)]
+    pending = [windows.extended(directory)]
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:

@@ -6,6 +6,7 @@ import os
 import zlib
 from typing import IO, TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.frames.keys import frame_length
 from stackbuild.frames.tarformat import TarReader
@@ -53,7 +54,7 @@ def unpack(
         )
     source = _Counted(_decompressed(compressed, frame), frame)
     tree.mkdir(mode=PRIVATE)
-    writer = _Writer(os.fspath(tree))
+    writer = _Writer(windows.extended(tree))
     members = 0
     for member in TarReader(source.read, siblings=siblings, os=for_os):
         writer.add(member)
@@ -126,7 +127,7 @@ class _Writer:
             if member.link is None:
                 self._file(path, member)
             else:
-                os.symlink(member.link, f"{self._base}/{path}")  # noqa: PTH211 - a Path for each costs too much time
+                os.symlink(member.link, windows.inside(self._base, path))  # noqa: PTH211 - a Path for each costs too much time
                 self._links.append((path, member.link))
         except FileExistsError as error:
             # The reader refuses duplicate paths, so the file system treats two paths as equal.
@@ -139,12 +140,14 @@ class _Writer:
     def _directory(self, path: str) -> None:
         if path not in self._directories:
             self._directory(path.rpartition("/")[0])
-            os.mkdir(f"{self._base}/{path}", PRIVATE)  # noqa: PTH102 - a Path for each costs too much time
+            os.mkdir(windows.inside(self._base, path), PRIVATE)  # noqa: PTH102 - a Path for each costs too much time
             self._directories[path] = None
 
     def _file(self, path: str, member: Member) -> None:
         executable = bool(member.mode & 0o111)
-        descriptor = os.open(f"{self._base}/{path}", _CREATE, 0o555 if executable else 0o444)
+        descriptor = os.open(
+            windows.inside(self._base, path), _CREATE, 0o555 if executable else 0o444
+        )
         crc = 0
         try:
             for chunk in member.data():

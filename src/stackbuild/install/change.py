@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree
 from stackbuild.install.contents import installed_layers
@@ -49,11 +50,12 @@ def apply(
     with working_in(store.directory), store.locked(messages):
         store.enter_root(root.claim(), root.path)
         root.sweep()
+        root.link_layers(before.layers)
+        adjust_in_place(root, before, messages)
         wanted = [m for m in after.layers.values() if published is not None and published.has(m)]
         repaired = _discard_damaged(root, before, after, wanted, store, messages)
         runs = missing_runs(wanted, store)
         if not runs and not repaired and after.same_tree(before) and root.numbers():
-            root.link_layers(after.layers)
             root.settle(sync)
             return InstallReport(
                 root=root.path,
@@ -63,14 +65,14 @@ def apply(
             )
         fetched = fetch_frames(runs, published, store, sync, messages) if runs and published else 0
         with working_in(root.path):
-            generation = _build(root, before, after, store, messages)
+            generation = _build(root, before, after, repaired, store, messages)
             root.begin_switch()
             sync(
                 trees=[generation],
                 directories=[root.generations, root.private, root.path, store.directory],
             )
-            root.switch(generation, after.layers)
-            root.settle(sync)
+            root.switch(generation, after)
+            root.settle(sync, trees=not root.is_plain)
     return InstallReport(
         root=root.path,
         platform=after.platform,
@@ -108,7 +110,7 @@ def _discard_damaged(
     damage = find_damage(after.layers.values(), store)
     marked: set[str] = set()
     if current is not None:
-        find_damage_in_use(before, _kept(before, after), current, store, damage)
+        find_damage_in_use(before, _kept(before, after), root.trees(current), store, damage)
         layers, frames = damaged(current)
         marked = after.layers.keys() & layers
         damage.frames.update(frames)
@@ -169,37 +171,101 @@ def _tell(
         messages.warn(f"{layer} is damaged: {damage.text(directory)}; to repair it: {command}")
 
 
-def _build(root: Root, before: State, after: State, store: Store, messages: Messages) -> Path:
-    """Create the directory of a new generation with the layers of `after`."""
+def _build(
+    root: Root, before: State, after: State, repaired: set[str], store: Store, messages: Messages
+) -> Path:
+    """Create the directory of a new generation with the layers of `after`.
+
+    In a plain root, layers that do not change stay where they are.
+    """
     final = root.generations / str(max(root.numbers(), default=0) + 1)
     current = root.in_use()
+    trees = None if current is None else root.trees(current)
     work = root.staging / final.name
     work.mkdir(parents=True)
     try:
         copied = False
         carried = []
         for name, manifest in after.layers.items():
-            if all(store.listing(placed.frame.sha256) for placed in manifest.frames):
+            is_same = trees is not None and _same(before, manifest)
+            if is_same and root.is_plain and name not in repaired and (root.path / name).is_dir():
+                if not _is_stored(manifest, store):
+                    carried.append(name)
+            elif _is_stored(manifest, store):
                 copied |= link_layer(manifest, store, work / name)
-            elif current is not None and _same(before, manifest):
+            elif is_same and trees is not None:
                 # Neither the store nor this registry has its frames, so link the installed files.
-                copied |= carry_over(current / name, work / name)
+                copied |= carry_over(trees / name, work / name)
                 carried.append(name)
             else:
                 # Raises an error that names the missing frame.
                 link_layer(manifest, store, work / name)
         if copied:
             messages.note(f"files were copied: {store.directory} cannot be linked from {root.path}")
-        if after.platform == host_platform():
-            for adjustment in adjustments(after.layers.values(), work, final):
-                adjustment.apply()
+        _adjust(root, after, work, final)
+        _warn_of_long_paths(root, after, store, messages)
         write_state(after, work)
         _keep_marks(current, carried, work)
         root.generations.mkdir(exist_ok=True)
-        work.rename(final)
+        windows.rename(work, final)
     finally:
         remove_tree(root.staging)
     return final
+
+
+def _is_stored(manifest: Manifest, store: Store) -> bool:
+    return all(store.listing(placed.frame.sha256) for placed in manifest.frames)
+
+
+def _adjust(root: Root, after: State, work: Path, final: Path) -> None:
+    """Adjust the layers in `work`, and those that stay in a plain root."""
+
+    def place(name: str) -> Path:
+        return work / name if (work / name).is_dir() else root.path / name
+
+    for change in adjustments(after.layers.values(), place, root.destination(after, final)):
+        if not change.is_applied():
+            change.apply()
+
+
+def _warn_of_long_paths(root: Root, after: State, store: Store, messages: Messages) -> None:
+    """Warn of files that programs on Windows do not open unless long paths are enabled."""
+    if after.platform.os != "windows" or after.platform != host_platform():
+        return
+    room = windows.MAX_PATH - len(f"{root.path}/")
+    paths = (
+        f"{name}/{file.path}"
+        for name, manifest in after.layers.items()
+        for placed in manifest.frames
+        if (listing := store.listing(placed.frame.sha256)) is not None
+        for file in listing.files
+    )
+    if long := sorted({path for path in paths if len(path) > room}, key=len):
+        messages.warn(
+            f"{long[-1]}{f' and {len(long) - 1} more' * (len(long) > 1)}: the path has more than "
+            f"{windows.MAX_PATH} characters; Python finds such a file only where Windows allows "
+            "long paths (LongPathsEnabled), or in a root with a shorter path"
+        )
+
+
+def adjust_in_place(root: Root, state: State, messages: Messages) -> list[str]:
+    """Adjust the layers in use to the path of the root, which may have been moved.
+
+    Returns the directories of the layers that were adjusted. Raises InstallError, OSError.
+    """
+    generation = root.in_use()
+    if generation is None or state.platform != host_platform():
+        return []
+    trees = root.trees(generation)
+    adjusted: dict[str, None] = {}
+    for change in adjustments(state.layers.values(), trees.joinpath, trees):
+        layer = change.target.relative_to(trees).parts[0]
+        if (trees / layer).is_dir() and not change.is_applied():
+            change.apply()
+            adjusted[layer] = None
+    if adjusted:
+        messages.note(f"{', '.join(adjusted)}: adjusted to {root.path}")
+    return list(adjusted)
 
 
 def _same(before: State, manifest: Manifest) -> bool:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.install.home import CopyLauncher, WriteHome, adjustments
+from stackbuild import windows
+from stackbuild.install.home import adjustments
 from stackbuild.platforms import host_platform
 
 if TYPE_CHECKING:
@@ -73,20 +74,22 @@ def _wrong_in_store(sha256: str, store: Store) -> list[Path]:
     if listing is None:
         # Without a listing, or with one of another format, the frame is fetched anyway.
         return [store.listing_path(sha256)] if store.has(sha256) else []
-    base = os.fspath(store.tree(sha256))
-    wrong = [Path(base, file.path) for file in listing.files if not is_as_listed(base, file)]
-    return wrong + [Path(base, path) for path, to in listing.links if not is_link(base, path, to)]
+    tree = store.tree(sha256)
+    base = windows.extended(tree)
+    wrong = [file.path for file in listing.files if not is_as_listed(base, file)]
+    wrong += [path for path, target in listing.links if not is_link(base, path, target)]
+    return [tree / path for path in wrong]
 
 
 def find_damage_in_use(
-    state: State, directories: Iterable[str], generation: Path, store: Store, damage: Damage
+    state: State, directories: Iterable[str], trees: Path, store: Store, damage: Damage
 ) -> None:
-    """Add damaged files of `generation`, whose state is `state`, to `damage`.
+    """Add damaged files of the layers in `trees`, whose state is `state`, to `damage`.
 
     Only the layers in `directories` are checked. A layer with a frame missing from the store is
     skipped, because its files are not known.
     """
-    adjusted = adjusted_files(state, generation)
+    adjusted = adjusted_files(state, trees)
     for directory in directories:
         manifest = state.layers[directory]
         files: dict[str, StoredFile | str] = {}
@@ -97,33 +100,32 @@ def find_damage_in_use(
             files.update((file.path, file) for file in listing.files)
             files.update(listing.links)
         else:
-            base = os.fspath(generation / directory)
+            layer = trees / directory
+            base = windows.extended(layer)
             for path, expected in files.items():
                 # A Path for each of thousands of files would take longer than all the rest.
-                change = adjusted.get(f"{base}/{path}") if adjusted else None
+                place = windows.shown(windows.inside(base, path)) if adjusted else ""
+                change = adjusted.get(place)
                 if change is not None:
-                    good = isinstance(change, CopyLauncher) or change.is_applied()
+                    good = change.is_applied()
                 elif isinstance(expected, str):
                     good = is_link(base, path, expected)
                 else:
                     good = is_as_listed(base, expected)
                 if not good:
-                    damage.add(directory, Path(base, path))
+                    damage.add(directory, layer / path)
 
 
-def adjusted_files(state: State, generation: Path) -> Mapping[str, Adjustment]:
-    """The files that the installer itself writes into `generation`, by path."""
-    if state.platform != host_platform():
-        return {}
-    return {
-        os.fspath(change.configuration if isinstance(change, WriteHome) else change.target): change
-        for change in adjustments(state.layers.values(), generation, generation)
-    }
+def adjusted_files(state: State, trees: Path) -> Mapping[str, Adjustment]:
+    """The files that the installer itself writes into the layers in `trees`, by path."""
+    final = trees if state.platform == host_platform() else None
+    changes = adjustments(state.layers.values(), trees.joinpath, final)
+    return {os.fspath(change.target): change for change in changes}
 
 
 def is_as_listed(base: str, file: StoredFile) -> bool:
     """Whether `file` below `base` is unchanged, judging by size, mode and time."""
-    path = f"{base}/{file.path}"
+    path = windows.inside(base, file.path)
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
@@ -146,7 +148,7 @@ def is_as_listed(base: str, file: StoredFile) -> bool:
 def is_link(base: str, path: str, target: str) -> bool:
     """Whether `path` below `base` is a link to `target`."""
     try:
-        return os.readlink(f"{base}/{path}") == target  # noqa: PTH115 - the text of the link
+        return os.readlink(windows.inside(base, path)) == target  # noqa: PTH115 - the text of the link
     except OSError:
         return False
 

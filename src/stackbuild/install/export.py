@@ -17,15 +17,18 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
+from stackbuild.compose.postinstall_template import CONFIGURATION
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import InstallError, system_errors
 from stackbuild.files import is_inside, locked, remove_tree
 from stackbuild.install.generation import walk
-from stackbuild.install.home import CONFIGURATION, WriteHome, adjustments
+from stackbuild.install.home import WriteHome, adjustments
 from stackbuild.install.plan import find_installed
 from stackbuild.install.report import ExportReport
 from stackbuild.install.root import Root
 from stackbuild.mark import Kind, claim
+from stackbuild.platforms import host_platform
 from stackbuild.spec.model import LayerKind
 from stackbuild.workspace import expanded
 
@@ -55,7 +58,7 @@ def export(
     Each layer replaces the one of the same name from an earlier export, once all are copied.
     Raises InstallError for a layer that is not installed, and for a directory with other files.
     """
-    generation, state = Root(root).installed()
+    trees, state = Root(root).installed_layers()
     tops = [find_installed(layer, state) for layer in layers]
     names = {top.directory for top in tops} | {link.directory for top in tops for link in top.chain}
     chosen = tuple(manifest for name, manifest in state.layers.items() if name in names)
@@ -74,7 +77,7 @@ def export(
             staging = private / "staging"
             remove_tree(staging)
             try:
-                copied = _copy(chosen, generation, staging)
+                copied = _copy(chosen, trees, staging)
                 _adjust(chosen, staging, target, copied)
                 sync(trees=(staging,))
                 for manifest in chosen:
@@ -99,8 +102,9 @@ def _copy(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:
         source = generation / manifest.directory
         base = staging / manifest.directory
         base.mkdir(parents=True)
+        start = len(windows.extended(source))
         for entry in walk(source):
-            place = f"{base}/{os.path.relpath(entry.path, source)}"
+            place = windows.extended(base) + entry.path[start:]
             if entry.is_symlink():
                 links.append((entry.path, place))
             elif entry.is_dir():
@@ -160,7 +164,8 @@ def _copy_file(source: str, target: str) -> None:
 
 def _adjust(layers: Sequence[Manifest], built: Path, final: Path, copied: bool) -> None:
     """Write the paths that the layers need, which are moved from `built` to `final`."""
-    for adjustment in adjustments(layers, built, final):
+    is_host = layers[0].platform == host_platform()
+    for adjustment in adjustments(layers, built.joinpath, final if is_host else None):
         adjustment.apply()
     if not copied or layers[0].platform.os == "windows":
         return

@@ -2,72 +2,103 @@
 
 On Linux and macOS almost no CPython needs this: `bin/python` is a relative link and `pyvenv.cfg`
 has no `home`. On Windows, and for the versions of CPython that `needs_home` selects, the installer
-writes `home`. On Windows it also copies the launcher, because creating links needs a privilege
-there (PEP 405, `venv` module).
+writes `home`. On Windows it also copies the launchers, because creating links needs a privilege
+there (PEP 405, `venv` module). The `postinstall.py` of a layer on Windows does the same.
 """
 
 from __future__ import annotations
 
-import os
+import filecmp
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackbuild.layout import layout_for
+from stackbuild import windows
+from stackbuild.compose.postinstall_template import (
+    CONFIGURATION,
+    LAUNCHERS,
+    PROGRAMS,
+    launcher,
+    with_home,
+)
+from stackbuild.errors import InstallError
+from stackbuild.files import work_path
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.platforms import OsName
-
-CONFIGURATION = "pyvenv.cfg"
-LAUNCHERS = ("python.exe", "pythonw.exe")
-"""Launchers that start the interpreter in `home`; a runtime has them in `Lib/venv/scripts/nt`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteHome:
     """Prepend a line `home = …` to the `pyvenv.cfg` of a layer."""
 
-    configuration: Path
+    target: Path
     home: Path
 
     def apply(self) -> None:
-        """Replace the file; it may be a hard link into the store, so it is not edited in place."""
-        content = self.content(self.configuration.read_bytes())
-        self.configuration.unlink()
-        self.configuration.write_bytes(content)
-        self.configuration.chmod(0o444)
+        """Replace the file, which may be a hard link into the store. Raises OSError."""
+        work = work_path(self.target)
+        work.write_bytes(self.content(self.target.read_bytes()))
+        work.chmod(0o444)
+        windows.replace(work, self.target)
 
     def is_applied(self) -> bool:
-        """Whether the file has a `home` line, for this or an earlier location of the root."""
+        """Whether the file has this `home` line."""
         try:
-            return self.configuration.read_bytes().startswith(b"home = ")
+            found = self.target.read_bytes()
         except OSError:
             return False
+        return found == self.content(found)
 
     def content(self, before: bytes) -> bytes:
         """The contents with this `home`; an existing `home` line is replaced."""
-        # Not decoded: archives may contain any bytes, and POSIX paths are bytes.
-        kept = (line for line in before.splitlines(keepends=True) if not line.startswith(b"home "))
-        return b"home = %b\n%b" % (os.fsencode(self.home), b"".join(kept))
+        return with_home(before, str(self.home))
 
 
 @dataclass(frozen=True, slots=True)
 class CopyLauncher:
-    """Copy the runtime's launcher into a layer."""
+    """Copy the launcher that a runtime has for virtual environments into a layer."""
 
-    source: Path
+    runtime: Path
     target: Path
 
     def apply(self) -> None:
-        """Copy the launcher if the runtime has it."""
-        if self.source.is_file():
+        """Copy the launcher. Raises InstallError if the runtime has none, OSError."""
+        source = self._source()
+        if source is not None:
             self.target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(self.source, self.target)
+            work = work_path(self.target)
+            shutil.copyfile(source, work)
+            windows.replace(work, self.target)
+        elif not self._is_optional():
+            raise InstallError(
+                "the runtime has no launcher for virtual environments",
+                layer=self.runtime.name,
+                file=self.runtime / "Lib" / "venv" / "scripts" / "nt",
+                expected=" or ".join(LAUNCHERS[self.target.name]),
+                remedy="publish the runtime from an interpreter that has the venv module",
+            )
+
+    def is_applied(self) -> bool:
+        """Whether the layer has the launcher."""
+        source = self._source()
+        if source is None:
+            return self._is_optional()
+        with suppress(OSError):
+            return filecmp.cmp(source, self.target, shallow=False)
+        return False
+
+    def _source(self) -> str | None:
+        return launcher(str(self.runtime), self.target.name)
+
+    def _is_optional(self) -> bool:
+        return self.target.name != next(iter(LAUNCHERS))
 
 
 Adjustment = WriteHome | CopyLauncher
@@ -86,32 +117,46 @@ def needs_home(os: OsName, python_version: str) -> bool:
     return Version("3.14.0a1") <= Version(python_version) <= Version("3.14.0")
 
 
-def adjustments(layers: Iterable[Manifest], built: Path, final: Path) -> tuple[Adjustment, ...]:
-    """The adjustments for the generation in `built`, which will be moved to `final`."""
+def adjustments(
+    layers: Iterable[Manifest], place: Callable[[str], Path], final: Path | None
+) -> tuple[Adjustment, ...]:
+    """The adjustments of `layers`, which are complete chains.
+
+    `place` gives the present path of a layer by its directory; they will be moved into `final`.
+    It is None if that is not known, because they will run on another machine: they then get no
+    `home` (`must_be_adjusted`).
+    """
     manifests = tuple(layers)
     by_directory = {manifest.directory: manifest for manifest in manifests}
     result: list[Adjustment] = []
     for manifest in manifests:
-        if manifest.kind is LayerKind.RUNTIME:
-            continue
-        runtime = by_directory[manifest.chain[-1].directory]
-        result += _for_layer(manifest, runtime, built, final)
+        if manifest.kind is not LayerKind.RUNTIME:
+            runtime = by_directory[manifest.chain[-1].directory]
+            result += _for_layer(manifest, runtime, place, final)
     return tuple(result)
 
 
-def _for_layer(manifest: Manifest, runtime: Manifest, built: Path, final: Path) -> list[Adjustment]:
-    from packaging.version import Version
+def must_be_adjusted(layers: Iterable[Manifest]) -> bool:
+    """Whether one of `layers` does not run at another place without an adjustment."""
+    return any(
+        manifest.kind is not LayerKind.RUNTIME
+        and needs_home(manifest.platform.os, manifest.python_version)
+        for manifest in layers
+    )
 
+
+def _for_layer(
+    manifest: Manifest, runtime: Manifest, place: Callable[[str], Path], final: Path | None
+) -> list[Adjustment]:
     os = manifest.platform.os
     if not needs_home(os, runtime.python_version):
         return []
-    layout = layout_for(manifest.platform, Version(runtime.python_version))
-    interpreter = final / runtime.directory / layout.runtime_interpreter
-    layer = built / manifest.directory
-    result: list[Adjustment] = [WriteHome(layer / CONFIGURATION, interpreter.parent)]
+    result: list[Adjustment] = []
+    layer = place(manifest.directory)
+    if final is not None:
+        interpreter = final / runtime.directory / runtime.layout.runtime_interpreter
+        result.append(WriteHome(layer / CONFIGURATION, interpreter.parent))
     if os == "windows":
-        launchers = built / runtime.directory / layout.stdlib / "venv" / "scripts" / "nt"
-        result += [
-            CopyLauncher(launchers / name, layer / layout.scripts / name) for name in LAUNCHERS
-        ]
+        lower = place(runtime.directory)
+        result += [CopyLauncher(lower, layer / PROGRAMS / name) for name in LAUNCHERS]
     return result

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
 from stackbuild.install.change import apply
+from stackbuild.install.home import must_be_adjusted
 from stackbuild.install.plan import plan_install, plan_uninstall
 from stackbuild.install.root import Root
 from stackbuild.install.state import State
@@ -69,7 +70,25 @@ def install(
         named = None if named == where.own_store else named
         after = replace(plan.state, store=named)
         where.check_free(after.layers)
-        return apply(where, before, after, published, sync, messages)
+        report = apply(where, before, after, published, sync, messages)
+    if report.changed and target != host_platform() and must_be_adjusted(after.layers.values()):
+        messages.note(_on_another_machine(target, after))
+    return report
+
+
+def _on_another_machine(platform: Platform, state: State) -> str:
+    """What to do with a root whose layers contain the path of their runtime."""
+    first = (
+        f"the layers are for {platform} and contain the path of their runtime: copy the root "
+        "there, then run `stackbuild repair ROOT`"
+    )
+    if platform.os != "windows":
+        return first
+    (runtime, *_), (*_, top) = state.layers, state.layers
+    return (
+        f"{first}, or the postinstall.py of each layer: "
+        rf"ROOT\{runtime}\python.exe ROOT\{top}\postinstall.py"
+    )
 
 
 def _store(path: Path) -> Path:

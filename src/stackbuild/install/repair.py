@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import InstallError, quoted
-from stackbuild.install.change import apply
+from stackbuild.install.change import adjust_in_place, apply
 from stackbuild.install.plan import plan_install
 from stackbuild.install.report import RepairReport
 from stackbuild.install.root import Root
@@ -48,10 +48,12 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
     with where.explained(), where.locked(messages):
         done: list[str] = []
         state = _readable(where, registry, done, messages)
+        where.link_layers(state.layers)
+        if adjusted := adjust_in_place(where, state, Silent()):
+            done.append(f"{', '.join(adjusted)}: adjusted to {where.path}")
         report = _compare(root, messages)
         if report.differences:
             _bring(where, state, registry, report, done, messages)
-        where.link_layers(state.layers)
         where.begin_switch()
         where.settle(sync_to_disk)
     return RepairReport(
@@ -78,7 +80,7 @@ def _readable(where: Root, registry: Registry | None, done: list[str], messages:
     _drop_unreadable_marks(generation)
     if generation != current:
         where.begin_switch()
-        where.switch(generation, state.layers)
+        where.switch(generation, state)
         done.append(f"switched to generation {generation.name}")
     return state
 

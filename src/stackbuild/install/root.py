@@ -8,20 +8,35 @@
 <root>/.stackbuild/staging/  a generation that is being made
 <root>/.stackbuild/unsynced  exists while the last switch may not be on the disk
 <root>/.stackbuild/store/    the store, unless another one is named
+
+Links need a privilege on Windows. A root for Windows is therefore *plain*: `<root>/<layer>` is the
+layer itself, and `current` is a file with the text `generations/7`. A generation has its state, and
+the layers that are still to be moved into the root: `Root.switch` writes `current` first, so that
+the next command can finish what a killed one began.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.durable import no_sync
 from stackbuild.errors import InstallError, in_the_way, quoted, system_errors
-from stackbuild.files import WORK_SUFFIX, locked, remove_tree, work_path
-from stackbuild.install.state import State, read_state
+from stackbuild.files import (
+    WORK_SUFFIX,
+    atomic_write,
+    locked,
+    read_regular,
+    remove_tree,
+    work_path,
+)
+from stackbuild.install.state import State, layers_in, read_state
 from stackbuild.mark import Kind, check_mark, claim
+from stackbuild.platforms import host_platform
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
@@ -34,6 +49,8 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 _GENERATION = re.compile(r"generations/[0-9]+")
+_NAME_LIMIT = 100
+"""Of the file `current` of a plain root, in bytes."""
 _OUR_TARGET = re.compile(rf"current/[^/]+|{_GENERATION.pattern}")
 
 
@@ -68,6 +85,27 @@ class Root:
     def own_store(self) -> Path:
         """The default store."""
         return self.private / "store"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the layers of the generation in use are in the root itself."""
+        if os.path.lexists(self.current_link):
+            return self.current_link.is_file() and not self.current_link.is_symlink()
+        return any(
+            not (self._generation(number) / name).is_dir()
+            for number in self.numbers()
+            for name in layers_in(self._generation(number))
+        )
+
+    def trees(self, generation: Path) -> Path:
+        """The directory with the layers of `generation`, which is in use, side by side."""
+        return self.path if self.is_plain else generation
+
+    def destination(self, state: State, generation: Path) -> Path | None:
+        """Where the layers of the new `generation` will be; None for those of another machine."""
+        if state.platform != host_platform():
+            return None
+        return self.path if state.platform.os == "windows" else generation
 
     @property
     def _unsynced(self) -> Path:
@@ -118,10 +156,22 @@ class Root:
         return generation if generation is not None and generation.is_dir() else None
 
     def linked(self) -> list[str]:
-        """The directories of layers that the root has links for."""
+        """The directories of layers that the root has links for, or, if it is plain, has."""
         if not self.path.is_dir():
             return []
-        return sorted(path.name for path in self.path.iterdir() if self._is_ours(path))
+        if self.is_plain:
+            return [name for name in self._placed() if (self.path / name).is_dir()]
+        return sorted(path.name for path in self.path.iterdir() if self._is_link(path))
+
+    def _placed(self) -> list[str]:
+        """The layers that were moved from generations into a plain root, or were to be."""
+        latest = self._named()
+        generations = [
+            self._generation(number)
+            for number in self.numbers()
+            if latest is None or number <= int(latest.name)
+        ]
+        return sorted({name for path in generations for name in layers_in(path)})
 
     def state(self) -> State | None:
         """The state in use; None before the first generation. Raises InstallError."""
@@ -134,6 +184,11 @@ class Root:
         if generation is None:
             raise self.nothing_installed()
         return generation, read_state(generation)
+
+    def installed_layers(self) -> tuple[Path, State]:
+        """The directory with the layers in use, and their state. Raises as `installed`."""
+        generation, state = self.installed()
+        return self.trees(generation), state
 
     def installed_state(self) -> State:
         """The state in use. Raises InstallError if nothing is installed."""
@@ -161,11 +216,12 @@ class Root:
                 remedy="choose another root directory",
             )
         check_mark(self.path, Kind.ROOT)
-        if os.path.lexists(self.current_link) and not self.current_link.is_symlink():
-            raise self.in_the_way(self.current_link)
+        if not self.current_link.is_symlink():
+            self._named()
+        ours = self.linked()
         for directory in directories:
             path = self.path / directory
-            if os.path.lexists(path) and not self._is_ours(path):
+            if os.path.lexists(path) and directory not in ours:
                 raise self.in_the_way(path)
 
     def sweep(self) -> None:
@@ -176,42 +232,101 @@ class Root:
             if path.is_symlink() and _OUR_TARGET.fullmatch(_target_of(path)):
                 path.unlink()
 
-    def switch(self, generation: Path, directories: Collection[str]) -> None:
-        """Make `generation` the one in use.
+    def switch(self, generation: Path, state: State) -> None:
+        """Make `generation`, whose state is `state`, the one in use.
 
         Links of new layers are created first and dangle until `current` is renamed; links of
-        removed layers are deleted afterwards.
+        removed layers are deleted afterwards. In a plain root the former generation is removed.
+        Raises InstallError, with the former generation in use, if a layer cannot be replaced.
         """
-        self.link_layers(directories)
         target = f"{self.generations.name}/{generation.name}"
+        if state.platform.os == "windows":
+            self._switch_plain(target, state)
+            return
+        self.link_layers(state.layers)
         _replace_link(self.current_link, target)
         for path in self.path.iterdir():
-            if path.name not in directories and self._is_ours(path):
+            if path.name not in state.layers and self._is_link(path):
                 path.unlink()
+
+    def _switch_plain(self, target: str, state: State) -> None:
+        before = self._named()
+        for path in self.path.iterdir():
+            if self._is_link(path):
+                path.unlink()  # of an earlier stackbuild
+        atomic_write(self.current_link, f"{target}\n")
+        try:
+            self._place(self.path / target, state.layers)
+        except InstallError:
+            if before is None:
+                self.current_link.unlink()
+            else:
+                atomic_write(self.current_link, f"{self.generations.name}/{before.name}\n")
+            remove_tree(self.path / target)
+            raise
+        for number in self.numbers():
+            if (other := self._generation(number)) != self.path / target:
+                remove_tree(other)
+
+    def _place(self, generation: Path, directories: Collection[str]) -> None:
+        """Move the layers of `generation` that are not in the plain root yet into it.
+
+        Moves all back if one cannot be moved, then raises InstallError.
+        """
+        new = [name for name in directories if (generation / name).is_dir()]
+        old = [name for name in self.linked() if name in new or name not in directories]
+        if not (new or old):
+            return
+        away = self.staging / "replaced"
+        away.mkdir(parents=True, exist_ok=True)
+        moves = [(self.path / name, away / name) for name in old]
+        moves += [(generation / name, self.path / name) for name in new]
+        done: list[tuple[Path, Path]] = []
+        try:
+            for source, target in moves:
+                windows.rename(source, target)
+                done.append((source, target))
+        except OSError as error:
+            for source, target in reversed(done):
+                windows.rename(target, source)
+            raise _in_use(moves[len(done)][0], error) from error
+        finally:
+            with suppress(OSError):
+                remove_tree(self.staging)  # Otherwise `sweep` removes it.
 
     def begin_switch(self) -> None:
         """Record that a switch follows; `settle` removes the record."""
         self._unsynced.touch()
 
-    def settle(self, sync: Sync) -> None:
-        """Write the last switch to the disk, also that of a killed process. Raises OSError."""
+    def settle(self, sync: Sync, *, trees: bool = True) -> None:
+        """Write the last switch to the disk, also that of a killed process. Raises OSError.
+
+        Without `trees`, the layers are on the disk already.
+        """
         if not self._unsynced.exists():
             return
         current = self.current()
-        sync(trees=() if current is None else (current,), directories=(self.path,))
+        layers = [self.path / name for name in self.linked()] if self.is_plain else []
+        written = [] if current is None or not trees else [current, *layers]
+        sync(trees=written, directories=(self.path,))
         if sync is not no_sync:
             self._unsynced.unlink()
 
     def ours(self) -> list[Path]:
         """Everything in the root that stackbuild made, apart from the mark."""
-        links = [path for path in self.path.iterdir() if self._is_ours(path)]
-        return [*links, self.current_link, self.generations, self.private]
+        layers = [self.path / name for name in self.linked()]
+        # The generations tell which directories are layers.
+        return [*layers, self.current_link, self.generations, self.private]
 
     def link_layers(self, directories: Collection[str]) -> None:
-        """Create the missing links of `directories`."""
+        """Create the missing links of `directories`; in a plain root, finish a killed switch."""
+        if self.is_plain:
+            if (generation := self.current()) is not None:
+                self._place(generation, directories)
+            return
         for directory in directories:
             path = self.path / directory
-            if not self._is_ours(path):
+            if not self._is_link(path):
                 _replace_link(path, self._target(directory))
 
     def nothing_installed(self) -> InstallError:
@@ -236,9 +351,16 @@ class Root:
         )
 
     def _named(self) -> Path | None:
-        """The target of the link `current`, which may be missing; None without the link."""
+        """The generation that `current` names, which may be missing; None without `current`.
+
+        Raises InstallError for a link or file that stackbuild did not make.
+        """
         try:
-            target = _target_of(self.current_link)
+            if self.is_plain:
+                text = read_regular(self.current_link, _NAME_LIMIT)
+                target = text.decode("ascii", "replace").removesuffix("\n")
+            else:
+                target = _target_of(self.current_link)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -247,7 +369,10 @@ class Root:
             raise self.in_the_way(self.current_link)
         return self.path / target
 
-    def _is_ours(self, path: Path) -> bool:
+    def _generation(self, number: int) -> Path:
+        return self.generations / str(number)
+
+    def _is_link(self, path: Path) -> bool:
         return path.is_symlink() and _target_of(path) == self._target(path.name)
 
     def _target(self, directory: str) -> str:
@@ -256,6 +381,17 @@ class Root:
 
 def _target_of(link: Path) -> str:
     return os.readlink(link).replace("\\", "/")  # noqa: PTH115 - the text of the link
+
+
+def _in_use(layer: Path, error: OSError) -> InstallError:
+    return InstallError(
+        "a layer cannot be moved, as when a process uses its files",
+        layer=layer.name,
+        file=error.filename and windows.shown(error.filename),
+        found=error.strerror,
+        remedy="end the programs that were started from this root, and run the command again; "
+        "what was installed before is unchanged",
+    )
 
 
 def _replace_link(path: Path, target: str) -> None:

@@ -30,7 +30,7 @@ def invocation(
 ) -> Invocation:
     """How to start `command` in the installed `layer`; see `api.invocation`."""
     where = Root(root)
-    generation, state = where.installed()
+    trees, state = where.installed_layers()
     manifest = find_installed(layer, state)
     if state.platform != host_platform():
         raise InstallError(
@@ -41,7 +41,7 @@ def invocation(
         )
     # Use the generation and not the link, so that a process and its children keep their files while
     # another version is installed.
-    directory = generation / manifest.directory
+    directory = trees / manifest.directory
     layout = manifest.layout
     bin_directory = directory / layout.scripts
     inner = _environment(environment, directory, bin_directory)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.install.damage import adjusted_files, crc32_of, is_other_mode
 from stackbuild.install.home import CopyLauncher, WriteHome
 from stackbuild.install.plan import find_installed
@@ -63,15 +64,16 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> F
     """
     where = Root(root)
     generation, state = where.installed()
+    trees = where.trees(generation)
     directories = _with_lower(layers, state)
     store = Store(state.store or where.own_store)
-    adjusted = adjusted_files(state, generation)
+    adjusted = adjusted_files(state, trees)
     findings = _Findings()
     sizes = [p.frame.content_size for d in directories for p in state.layers[d].frames]
     with messages.task("verifying", sum(sizes)) as task:
         for directory in directories:
             manifest = state.layers[directory]
-            _Check(manifest, generation / directory, store, adjusted, findings, task).run()
+            _Check(manifest, trees / directory, store, adjusted, findings, task).run()
     _remember(generation, directories, findings)
     return FilesReport(
         layers=directories,
@@ -145,7 +147,7 @@ class _Check:
         while pending:
             below = pending.pop()
             try:
-                entries = os.scandir(self._directory / below)
+                entries = os.scandir(windows.extended(self._directory / below))
             except OSError:
                 continue  # Not reachable: its files count as missing.
             with entries:
@@ -157,11 +159,14 @@ class _Check:
                         seen.add(path)
         for path in self._expected.keys() - seen:
             self._differs("missing", path)
+        for target, change in self._adjusted.items():
+            if isinstance(change, CopyLauncher) and Path(target).is_relative_to(self._directory):
+                self._compare_launcher(change)
 
     def _compare(self, path: str, entry: os.DirEntry[str]) -> bool:
         """Compare a file or link; returns whether it belongs to the layer."""
         expected = self._expected.get(path)
-        adjustment = self._adjusted.get(entry.path)
+        adjustment = self._adjusted.get(windows.shown(entry.path))
         if expected is None:
             if isinstance(adjustment, CopyLauncher):
                 return False
@@ -186,10 +191,15 @@ class _Check:
         match = _BYTECODE.fullmatch(path)
         return match is not None and f"{match['package']}{match['module']}.py" in self._expected
 
+    def _compare_launcher(self, change: CopyLauncher) -> None:
+        if not change.is_applied():
+            path = change.target.relative_to(self._directory).as_posix()
+            self._differs("edited" if change.target.exists() else "missing", path)
+
     def _compare_adjusted(self, path: str, expected: _Expected, change: WriteHome) -> None:
         try:
             original = (self._store.tree(expected.frame) / path).read_bytes()
-            found = change.configuration.read_bytes()
+            found = change.target.read_bytes()
         except OSError as error:
             self._differs("edited", path, expected="a file", found=str(error))
             return

@@ -98,10 +98,10 @@ class Deployment:
 def open_deployment(root: Path) -> Deployment:
     """The layers installed in `root`. Raises InstallError if there are none."""
     where = Root(root)
-    generation, state = where.installed()
+    trees, state = where.installed_layers()
     store = Store(state.store or where.own_store)
     layers = {
-        directory: _layer(manifest, generation / directory, store)
+        directory: _layer(manifest, trees / directory, store)
         for directory, manifest in state.layers.items()
     }
     return Deployment(root=where.path, state=state, layers=layers)

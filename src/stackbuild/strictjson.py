@@ -30,7 +30,6 @@ MAX_VALUES = 1_000_000
 the size alone would not limit the memory."""
 MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(MAX_INTEGER)) + 1
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % len(str(MAX_INTEGER)))
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BLOCK = 1 << 20
@@ -73,8 +72,7 @@ def parse(data: bytes, source: str, *, doubled: list[str] | None = None) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=hooks.pairs,
-            # The hook takes long, and only long numbers can be refused.
-            parse_int=hooks.integer if _LONG_NUMBER.search(data) else int,
+            parse_int=hooks.integer,
             parse_float=hooks.real,
             parse_constant=hooks.constant,
         )

@@ -132,6 +132,21 @@ def test_links_that_stay_are_kept(overlays: Path) -> None:
     assert "x/share/er.txt" not in made
 
 
+@posix
+def test_links_become_copies_on_windows(overlays: Path) -> None:
+    (overlays / "app/linux/lib/up").symlink_to("../bin/tool")
+    layer = _layer(CopyFiles(source="linux/", target="x"))
+    files = {file.path: file for file in _read(layer, overlays, Platform.WINDOWS_X64)}
+    copy, tool = files["x/lib/up"], files["x/bin/tool"]
+    assert (copy.link, copy.size, copy.executable) == (None, 10, True)
+    assert copy.digest() == tool.digest()
+    (overlays / "app/linux/share").symlink_to("lib/deep")
+    with pytest.raises(ComposeError) as caught:
+        _read(layer, overlays, Platform.WINDOWS_X64)
+    assert caught.value.message == "an overlay for Windows cannot contain a link to a directory"
+    assert ("file", str(overlays / "app/linux/share")) in caught.value.details
+
+
 @pytest.mark.parametrize(
     ("source", "paths"),
     [

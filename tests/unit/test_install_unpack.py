@@ -88,6 +88,15 @@ def test_files_are_read_only_and_listed(tmp_path: Path) -> None:
     )
 
 
+def test_a_layer_for_windows_has_no_links(tmp_path: Path) -> None:
+    content = fragment(("a", b"x", False), ("z", "a", False))
+    data, frame = made_frame(content)
+    with pytest.raises(IntegrityError) as caught:
+        unpack(data, frame, tmp_path / "tree", (), "windows")
+    assert caught.value.message == "a layer for Windows contains a link"
+    assert caught.value.details == (("file", "'z'"),)
+
+
 @pytest.mark.parametrize("difference", [-512, -1, 1, 4096])
 def test_another_size_than_promised_is_refused(tmp_path: Path, difference: int) -> None:
     content = fragment(("a", b"x" * 600, False))

@@ -57,6 +57,8 @@ def unpack(
     writer = _Writer(windows.extended(tree))
     members = 0
     for member in TarReader(source.read, siblings=siblings, os=for_os):
+        if for_os == "windows" and member.link is not None:
+            raise IntegrityError("a layer for Windows contains a link", file=ascii(member.path))
         writer.add(member)
         members += 1
     source.finish()

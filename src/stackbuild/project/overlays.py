@@ -201,6 +201,15 @@ class _Reading:
             )
         status = source.lstat() if within else source.stat()
         link = self._link(source, path, within, copied) if within and source.is_symlink() else None
+        if link is not None and self.platform.os == "windows":
+            # Creating a link needs a privilege there.
+            link, status = None, source.stat()
+            if stat.S_ISDIR(status.st_mode):
+                raise _error(
+                    "an overlay for Windows cannot contain a link to a directory",
+                    source,
+                    f"replace the link with the files, or leave it out on {self.platform}",
+                )
         if link is None and not stat.S_ISREG(status.st_mode):
             raise _error(
                 "an overlay can only contain files, directories and links",

@@ -21,17 +21,20 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackbuild import strictjson
-from stackbuild.files import atomic_write, locked, open_regular, remove_tree
+from stackbuild.errors import IntegrityError
+from stackbuild.files import atomic_write, locked, open_regular, read_regular, remove_tree
 from stackbuild.mark import OTHERS_WRITE, Kind, check_mark, check_owner, claim, read_mark
+from stackbuild.reading import Item, read_json
+from stackbuild.strictjson import MAX_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stackbuild.mark import Mark
     from stackbuild.messages import Messages
+    from stackbuild.reading import Readers
 
 PRIVATE = 0o755
 """The mode of directories in a store: only the owner can change their contents."""
@@ -81,6 +84,10 @@ class Listing:
             },
             separators=(",", ":"),
         )
+
+
+_FILE = (str, int, bool, int, int)
+"""The types of the fields of `StoredFile`."""
 
 
 class Store:
@@ -159,11 +166,10 @@ class Store:
         known = self._listings.get(sha256)
         if known is not None:
             return known
+        path = self.listing_path(sha256)
         try:
-            listing = _listing(strictjson.read(self.listing_path(sha256)))
-        except (OSError, strictjson.JsonError, ValueError, TypeError, KeyError):
-            return None
-        if listing is None:
+            listing = read_json(read_regular(path, MAX_SIZE + 1), LISTING, _listing)
+        except (OSError, IntegrityError):
             return None
         # Only these two need the check; directories below them have mode 0755.
         for directory in (self.directory / sha256, self.tree(sha256)):
@@ -198,29 +204,22 @@ class Store:
         remove_tree(self.staging)
 
 
-def _listing(value: Mapping[str, Any]) -> Listing | None:
-    """Parse the output of `Listing.to_json`; None for another format or wrong types.
+def _listing(value: Item[object]) -> Listing:
+    """Parse the output of `Listing.to_json`. Raises ReadError."""
+    readers: Readers = {
+        "directories": Item.strings,
+        "files": lambda item: tuple(StoredFile(*row) for row in _rows(item, *_FILE)),
+        "links": lambda item: tuple((path, target) for path, target in _rows(item, str, str)),
+    }
+    return value.record(Listing, readers, formats=(LISTING_FORMAT,))
 
-    Raises ValueError, TypeError or KeyError for another structure.
-    """
-    if value["format"] != LISTING_FORMAT:
-        return None
-    listing = Listing(
-        directories=tuple(value["directories"]),
-        files=tuple(StoredFile(*file) for file in value["files"]),
-        links=tuple((path, target) for path, target in value["links"]),
-    )
-    texts = (
-        *listing.directories,
-        *(file.path for file in listing.files),
-        *(text for link in listing.links for text in link),
-    )
-    numbers = (
-        number for file in listing.files for number in (file.size, file.crc32, file.mtime_ns)
-    )
-    is_sound = (
-        all(type(text) is str for text in texts)
-        and all(type(file.executable) is bool for file in listing.files)
-        and all(type(number) is int for number in numbers)
-    )
-    return listing if is_sound else None
+
+def _rows(item: Item[object], *kinds: type) -> list[list[Any]]:
+    """An array of arrays with values of exactly these types."""
+    # An `Item` for each value of thousands of files would take longer than parsing them.
+    rows, types = item.value, list(kinds)
+    if isinstance(rows, list) and all(
+        isinstance(row, list) and list(map(type, row)) == types for row in rows
+    ):
+        return rows
+    raise item.wrong_type(f"an array of [{', '.join(kind.__name__ for kind in kinds)}]")

@@ -67,7 +67,7 @@ DEFAULT_PLATFORMS: tuple[Platform, ...] = (
     Platform.MACOSX_AARCH64,
     Platform.WINDOWS_X64,
 )
-"""The default platforms of a layer (windows-aarch64 is opt-in)."""
+"""The platforms that commands work on by default; windows-aarch64 has to be named."""
 
 _MACHINES = {
     "linux": {"x86_64": "x86_64", "aarch64": "aarch64"},

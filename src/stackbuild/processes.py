@@ -53,8 +53,11 @@ def network_environment() -> dict[str, str]:
 
 
 def uv_environment() -> dict[str, str]:
-    """The environment of uv: also its credentials for package indexes."""
-    return network_environment() | system_environment("SSL_CLIENT_CERT", "NETRC")
+    """The environment of uv: also its credentials for package indexes.
+
+    A time without an offset, such as in `exclude-newer`, is one of UTC on every machine.
+    """
+    return network_environment() | system_environment("SSL_CLIENT_CERT", "NETRC") | {"TZ": "UTC"}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
 DIRECT = "expected such as 'name @ git+https://host/repository@revision'"
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
-MOMENT = "expected one such as 2025-10-19T00:00:00Z"
+MOMENT = "expected one such as 2025-10-19, 2025-10-19T00:00:00Z or '7 days'"
 ADDRESS = "expected https://…, http://… or file:///…"
 
 
@@ -271,8 +271,8 @@ CASES = {
         ],
     ),
     "field of former venvstacks": Case(
-        RUNTIME + "build_requirements = []\n",
-        ["runtimes[0].build_requirements: no effect since venvstacks 0.1; remove it"],
+        RUNTIME + "build_requirements = 3\n",
+        ["runtimes[0].build_requirements: wrong type (expected an array, found 3)"],
     ),
     "requirements": Case(
         RUNTIME.replace("[]", '["numpy", "a b", 3, "", "x @ https://u:secret@h/x.whl", "-r x"]'),
@@ -366,7 +366,7 @@ CASES = {
         ],
     ),
     "Windows on ARM is asked for at the bottom": Case(
-        RUNTIME + FRAMEWORK + "platforms = ['windows-aarch64']\n",
+        RUNTIME + "platforms = ['windows-x64']\n" + FRAMEWORK + "platforms = ['windows-aarch64']\n",
         [
             "frameworks[0].platforms[0]: windows-aarch64 is not a platform of py, below this layer",
         ],
@@ -381,7 +381,8 @@ CASES = {
         [
             "frameworks[2]: the layers below have no platform in common: base: linux-x64; "
             "other: windows-x64; "
-            "py: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64"
+            "py: linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64, "
+            "windows-aarch64"
         ],
     ),
     # References.
@@ -517,7 +518,7 @@ CASES = {
     "index": Case(
         ALL
         + "[[tool.uv.index]]\nnam = 'one'\nurl = 'https://u:secret@'\nformat = 'flut'\n"
-        + "[[tool.uv.index]]\nname = 'a b'\nexplicit = true\nauthenticate = 'always'\n"
+        + "[[tool.uv.index]]\nname = 'a b'\nexplicit = true\nauthenticate = 'allways'\n"
         + "[[tool.uv.index]]\nexplicit = true\nurl = 'nowhere/simple'\n",
         [
             f"tool.uv.index[0].url: not an address ({ADDRESS}, found 'https://***@')",
@@ -527,7 +528,8 @@ CASES = {
             "tool.uv.index[1].name: not a name for a package index "
             "(expected letters, digits, '-', '_' and '.', found 'a b')",
             "tool.uv.index[1].url: missing (expected a string)",
-            "tool.uv.index[1].authenticate: not supported yet",
+            "tool.uv.index[1].authenticate: unknown value (expected one of auto, always, never, "
+            "found 'allways'); did you mean 'always'?",
             "tool.uv.index[2].url: neither an address nor a directory that exists "
             "(found 'nowhere/simple')",
             "tool.uv.index[2]: an explicit index without a name, so nothing can refer to it",
@@ -559,27 +561,32 @@ CASES = {
     ),
     "settings": Case(
         ALL
-        + "[tool.uv]\nexclude-newer = '2025-10-19'\nresolution = 'lowst'\nno-build = false\n"
+        + "[tool.uv]\nexclude-newer = '2025-10-19T00:00:00'\nresolution = 'lowst'\nno-build = 1\n"
         + "find-links = []\nfork-strategy = 'fewest'\nprerelase = 'allow'\nlink-mode = 'copy'\n"
+        + "no-binary = true\nconfig-settings = {}\noverride-dependencies = ['a b']\n"
+        + "dependency-metadata = [{nam = 'x'}]\n"
         + "exclude-newer-package = {torch = 2025-10-19T00:00:00Z, b = '2025-13-01T00:00:00Z'}\n",
         [
-            "tool.uv.exclude-newer: not a date and time with a UTC offset "
-            f"({MOMENT}, found '2025-10-19')",
+            "tool.uv.exclude-newer: not a date, a time with a UTC offset, or a duration "
+            f"({MOMENT}, found '2025-10-19T00:00:00')",
             "tool.uv.exclude-newer-package.torch: wrong type "
             "(expected a string, found a date or time)",
-            "tool.uv.exclude-newer-package.b: not a date and time with a UTC offset "
+            "tool.uv.exclude-newer-package.b: not a date, a time with a UTC offset, or a duration "
             f"({MOMENT}, found '2025-13-01T00:00:00Z')",
             "tool.uv.resolution: unknown value (expected one of highest, lowest, lowest-direct, "
             "found 'lowst'); did you mean 'lowest'?",
-            "tool.uv.no-build: source builds are not supported yet (found false)",
+            "tool.uv.dependency-metadata[0].name: missing (expected a string)",
+            "tool.uv.dependency-metadata[0].nam: unknown key; did you mean 'name'?",
+            "tool.uv.override-dependencies[0]: not a requirement: Expected semicolon (after name "
+            f"with no version specifier) or end ({REQUIREMENT}, found 'a b')",
+            "tool.uv.no-build: wrong type (expected true or false, found 1)",
+            "tool.uv.no-binary: not supported: no runtime can build all of its distributions "
+            "(found true); name them in no-binary-package",
+            "tool.uv.config-settings: not supported yet; "
+            "write it for each distribution as `build-wheel` in [tool.stackbuild.shared]",
             "tool.uv.find-links: not supported yet; "
             "write it as [[tool.uv.index]] with format = 'flat'",
-            "tool.uv.fork-strategy: has no effect in stackbuild; "
-            "every platform is resolved by itself",
             "tool.uv.prerelase: unknown key; did you mean 'prerelease'?",
-            "tool.uv.link-mode: unknown key (expected one of exclude-newer, "
-            "exclude-newer-package, index, index-strategy, no-build, prerelease, resolution, "
-            "sources)",
         ],
     ),
     # [tool.stackbuild]
@@ -604,7 +611,8 @@ CASES = {
         ],
     ),
     "platform without layers": Case(
-        ALL + "[tool.stackbuild]\nplatforms = ['linux-x64', 'windows-aarch64']\n",
+        ALL.replace("requirements", "platforms = ['linux-x64']\nrequirements", 1)
+        + "[tool.stackbuild]\nplatforms = ['linux-x64', 'windows-aarch64']\n",
         [
             "tool.stackbuild.platforms[1]: no layer is made for windows-aarch64; "
             "add it to `platforms` of the layers"
@@ -642,7 +650,7 @@ CASES = {
             "tool.stackbuild.layers.py.sources[0]: unknown value "
             "(expected one of pbs, local, found 'pbz'); did you mean 'pbs'?",
             "tool.stackbuild.layers.py.sources[2]: named twice (found 'local')",
-            "tool.stackbuild.layers.py.downloads.win_arm64: py is not made for windows-aarch64",
+            "tool.stackbuild.layers.py.downloads.win_arm64.sha256: missing (expected a string)",
             "tool.stackbuild.layers.py.downloads.linux-x64.url: not an address "
             f"({ADDRESS}, found 'ftp://h/x')",
             "tool.stackbuild.layers.py.downloads.linux-x64.sha256: not a sha256 "

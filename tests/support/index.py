@@ -49,6 +49,8 @@ class IndexServer:
         self.hashes = hashes
         self.files_at = "files"
         """The folder of the addresses of files."""
+        self.uploaded: dict[str, str] = {}
+        """The start of a file's name to its time of upload, which JSON pages tell (PEP 700)."""
         self._userinfo = f"{user}:{password}" if user is not None else None
         self.sent = 0
         """Bytes of all answers so far, without their headers."""
@@ -113,6 +115,11 @@ class IndexServer:
             found.setdefault(canonicalize_name(name), []).append(path)
         return found
 
+    def upload_time(self, file: str) -> dict[str, str]:
+        """The key of `file` in a JSON page for its time of upload, if it has one."""
+        times = [time for start, time in self.uploaded.items() if file.startswith(start)]
+        return {"upload-time": times[0]} if times else {}
+
     def allows(self, authorization: str | None) -> bool:
         """Whether a request with this header may be answered."""
         if self._userinfo is None:
@@ -140,6 +147,7 @@ def _page(files: list[Path], index: IndexServer) -> bytes:
                 "url": f"../../{index.files_at}/{path.name}",
                 "hashes": {"sha256": digest},
                 "size": path.stat().st_size,
+                **index.upload_time(path.name),
             }
             for path, digest in entries
         ]

@@ -37,7 +37,8 @@ def test_smallest(tmp_path: Path) -> None:
     assert list(stack.layers) == ["py"]
     layer = stack.layers["py"]
     assert (layer.kind, layer.runtime, layer.frameworks) == (LayerKind.RUNTIME, "py", ())
-    assert layer.platforms == stack.platforms == DEFAULT_PLATFORMS
+    assert layer.platforms == tuple(Platform)
+    assert stack.platforms == DEFAULT_PLATFORMS
     assert layer.runtime_settings == RuntimeSettings()
     assert stack.python_versions == {"py": Version("3.12.10")}
     assert stack.frames == FrameSettings()
@@ -189,13 +190,84 @@ def test_windows_line_ends(tmp_path: Path) -> None:
 
 def test_a_layer_that_is_switched_off(tmp_path: Path) -> None:
     stack = read_spec(tmp_path, RUNTIME, FRAMEWORK, "platforms = []\n", APPLICATION)
-    assert [layer.platforms for layer in stack.layers.values()] == [DEFAULT_PLATFORMS, (), ()]
-    assert [layer.name for layer, _ in stack.pairs()] == ["py"] * 5
+    assert [layer.platforms for layer in stack.layers.values()] == [tuple(Platform), (), ()]
+    assert [layer.name for layer, _ in stack.pairs()] == ["py"] * 6
 
 
 def test_windows_on_arm_is_opt_in(tmp_path: Path) -> None:
     stack = read_spec(tmp_path, RUNTIME, 'platforms = ["win_arm64"]\n', FRAMEWORK)
     assert stack.layers["base"].platforms == stack.platforms == (Platform.WINDOWS_AARCH64,)
+
+
+def test_settings_of_uv_are_honoured(tmp_path: Path) -> None:
+    stack = read_spec(
+        tmp_path,
+        ALL,
+        """
+        [tool.uv]
+        override-dependencies = ["idna==3.6", "torch; sys_platform == 'never'"]
+        constraint-dependencies = ["numpy<2"]
+        exclude-dependencies = ["Some.Thing"]
+        no-build-package = ["lxml"]
+        no-binary-package = ["Freesasa"]
+        dependency-metadata = [{ name = "A", version = "1", requires-dist = ["b"] }]
+
+        [[tool.uv.index]]
+        url = "https://host.example/simple"
+        authenticate = "never"
+        publish-url = "https://host.example/upload"
+        """,
+    )
+    assert stack.uv_settings == {
+        "override-dependencies": ['torch; sys_platform == "never"'],
+        "constraint-dependencies": ["numpy<2"],
+        "exclude-dependencies": ["some-thing"],
+        "dependency-metadata": [{"name": "a", "version": "1", "requires-dist": ["b"]}],
+    }
+    policy = stack.layers["app"].policy(Platform.LINUX_X64)
+    assert policy.overrides == {"idna": "==3.6"}
+    assert policy.resolution.only_binary_list == ("lxml",)
+    assert policy.from_source == ("freesasa",)
+    assert stack.indexes[0].authenticate == "never"
+    assert stack.without_effect == ("tool.uv.index[0].publish-url",)
+
+
+def test_settings_without_effect_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "venvstacks.uv.toml").write_text(
+        "environments = []\ncache-keys = []\nlink-mode = 'copy'\nnative-tls = true\n"
+        "concurrent-downloads = 3\nno-build = false\n"
+    )
+    stack = read_spec(tmp_path, RUNTIME, "build_requirements = []\n")
+    assert stack.without_effect == tuple(
+        f"venvstacks.uv.toml: {key}"
+        for key in (
+            *("no-build = false", "environments", "cache-keys", "link-mode"),
+            *("concurrent-downloads", "native-tls"),
+        )
+    )
+    assert stack.warnings == (
+        "runtimes[0].build_requirements has no effect since venvstacks 0.1; remove it",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2025-10-19", "2025-10-19 00:00:00+00:00", "P7D", "PT24H"),
+        *("1 week", "7 days", "24h", "2 weeks 3 days"),
+    ],
+)
+def test_every_form_of_exclude_newer(tmp_path: Path, text: str) -> None:
+    stack = read_spec(tmp_path, RUNTIME, f'[tool.uv]\nexclude-newer = "{text}"\n')
+    assert stack.uv_settings == {"exclude-newer": text}
+
+
+def test_all_platforms_belong_to_layers_and_five_to_commands(tmp_path: Path) -> None:
+    stack = read_spec(tmp_path, RUNTIME, FRAMEWORK, 'platforms = ["win_arm64", "win_amd64"]\n')
+    assert stack.layers["py"].platforms == stack.platforms == tuple(Platform)
+    stack = read_spec(tmp_path, RUNTIME, FRAMEWORK)
+    assert stack.layers["base"].platforms == tuple(Platform)
+    assert stack.platforms == DEFAULT_PLATFORMS
 
 
 def diamond(*below: str) -> str:

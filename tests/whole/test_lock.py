@@ -31,6 +31,7 @@ from tests.support.locking import (
     only,
     open_project,
 )
+from tests.support.roots import stackbuild
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -616,6 +617,47 @@ def test_the_level_of_a_layer_applies_to_what_it_adds(project: Project) -> None:
     assert project.versions("app") == {"tool": "1.0", "more": "1.0"}
     inherited = {item.name: str(item.version) for item in project.read("app").inherited}
     assert inherited == {"base": "2.0", "common": "1.0"}
+
+
+def test_settings_of_uv_change_the_resolution(
+    project: Project,
+) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        project.wheel("base", version)
+        project.wheel("top", version, requires=(f"base=={version}", "extra"))
+    project.wheel("extra", "1.0")
+    settings = """
+        [tool.uv]
+        override-dependencies = ["base==2.0"]
+        constraint-dependencies = ["top<3"]
+        exclude-dependencies = ["extra"]
+        link-mode = "copy"
+        """
+    project.write(framework("fw", "top", extra=LINUX_ONLY) + settings)
+    done = stackbuild("lock", "--spec", project.directory / "venvstacks.toml")
+    assert done.returncode == 0, done.stderr
+    assert "settings without effect in stackbuild: tool.uv.link-mode" in done.stderr
+    assert project.versions("fw") == {"base": "2.0", "top": "2.0"}
+
+
+@pytest.mark.parametrize("name", ["exclude-newer", "exclude-newer-package"])
+def test_a_day_ends_at_midnight_of_utc(
+    project: Project, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the time zone of the machine is, which uv would use."""
+    project.index.json = True
+    project.index.uploaded = {
+        "base-1.0": "2025-10-19T20:00:00Z",
+        "base-2.0": "2025-10-20T02:00:00Z",
+    }
+    project.wheel("base", "1.0")
+    project.wheel("base", "2.0")
+    value = '"2025-10-19"' if name == "exclude-newer" else '{ base = "2025-10-19" }'
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + f"[tool.uv]\n{name} = {value}\n")
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        project.lock(upgrade=True)
+        assert project.versions("fw") == {"base": "1.0"}
 
 
 def test_a_workspace_above_the_temporary_directory_is_ignored(

@@ -116,6 +116,10 @@ class Project:
         from stackbuild.builds import wheel_builder
         from stackbuild.resolve.lock_stack import lock_stack
 
+        for text in self._stack.warnings:
+            self._messages.warn(text)
+        if ignored := self._stack.without_effect:
+            self._messages.note(f"settings without effect in stackbuild: {', '.join(ignored)}")
         workspace = self._workspace()
         return lock_stack(
             self._stack,

@@ -202,6 +202,7 @@ def _table(index: PackageIndex, url: str) -> dict[str, object]:
         "default": index.default,
         "explicit": index.explicit,
         "format": index.format if index.format != "simple" else None,
+        "authenticate": index.authenticate if index.authenticate != "auto" else None,
     }
     return {key: value for key, value in table.items() if value not in (None, False)}
 
@@ -217,6 +218,8 @@ def userinfo(index: PackageIndex) -> str | None:
 
     Raises LockError for an environment variable that is not set.
     """
+    if index.authenticate == "never":
+        return None
     netloc = urlsplit(index.url).netloc
     given = netloc.rpartition("@")[0]
     user, _, password = (_expanded(part, index) for part in given.partition(":"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zipfile
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stackbuild.tomltext import fields
 
@@ -111,7 +111,9 @@ def write_request(
     """
     settings = {**request.indexes.uv_settings, "index": tables}
     if metadata := list(_metadata(request)):
-        settings["dependency-metadata"] = metadata
+        # uv uses the first entry of a distribution and version.
+        given = cast("list[object]", settings.get("dependency-metadata", []))
+        settings["dependency-metadata"] = [*metadata, *given]
     (directory / "uv.toml").write_text(fields(settings), encoding="utf-8")
     # uv reads `sources` from a project only, and finds their indexes only there.
     project = {

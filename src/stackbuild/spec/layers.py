@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from stackbuild.files import is_inside, mode_of, why
 from stackbuild.names import is_directory_of
-from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.platforms import Platform
 from stackbuild.reading import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
@@ -72,6 +72,8 @@ class LayerReader:
         self._problems = problems
         self._places: dict[str, str] = {}
         self._sound: dict[str, Layer] = {}
+        self.named_platforms: set[Platform] = set()
+        """The platforms that a layer names; others are only those of a layer that names none."""
         self._indexes_of: dict[str, Indexes] = {}
 
     def read(self, spec: Table) -> None:
@@ -173,6 +175,7 @@ class LayerReader:
     def _read_platforms(self, table: Table, lower: Lower | None) -> tuple[Platform, ...]:
         """The platforms of a layer, all of which each layer below it must have."""
         items = table.distinct("platforms", as_platform)
+        self.named_platforms.update(item.value for item in items or ())
         if lower is None:
             # The layers below are unknown: accept all platforms, so that no other error follows.
             return tuple(Platform)
@@ -181,7 +184,7 @@ class LayerReader:
         if items is None:
             possible = [
                 platform
-                for platform in (below[0].platforms if below else DEFAULT_PLATFORMS)
+                for platform in (below[0].platforms if below else Platform)
                 if all(platform in layer.platforms for layer in below)
             ]
             if not possible and all(layer.platforms for layer in below):
@@ -212,7 +215,9 @@ def _refuse_fields(kind: LayerKind, table: Table) -> None:
     for key, kinds in _FIELDS_OF.items():
         if kind not in kinds:
             table.refuse(key, f"not a field of {_PLURALS[kind]}")
-    table.refuse("build_requirements", "no effect since venvstacks 0.1; remove it")
+    if table.take("build_requirements", Item.items) is not None:
+        place = table.place_of("build_requirements")
+        table.problems.warnings.append(f"{place} has no effect since venvstacks 0.1; remove it")
     if table.texts("dynlib_exclude"):
         table.problems.add(table.place_of("dynlib_exclude"), "not supported yet")
 

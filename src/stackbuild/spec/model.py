@@ -122,6 +122,8 @@ class PackageIndex:
     default: bool = False
     explicit: bool = False
     format: Literal["simple", "flat"] = "simple"
+    authenticate: Literal["auto", "always", "never"] = "auto"
+    """Whether credentials are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +315,10 @@ class Stack:
     indexes: tuple[PackageIndex, ...] = ()
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     """Other settings of `[tool.uv]` that change a resolution (`exclude-newer`, …)."""
+    without_effect: tuple[str, ...] = ()
+    """The places of settings that stackbuild accepts and does not need."""
+    warnings: tuple[str, ...] = ()
+    """Remarks on fields that the maintainer should change."""
 
     @property
     def directory(self) -> Path:

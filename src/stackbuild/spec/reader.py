@@ -54,7 +54,7 @@ def read_stack(
         expected = " or ".join(f"[[{key}]]" for key in KEYS)
         problems.add("", "defines no layer", expected=expected)
     own, overlays = tool.part("stackbuild"), path.parent / "overlays"
-    settings = read_tool_table(own, reader.layers, overlays, uv.indexes)
+    settings = read_tool_table(own, reader, overlays, uv)
     _check_tools(tool)
     if problems.found:
         raise SpecError(path, problems.found)
@@ -66,6 +66,8 @@ def read_stack(
         frames=settings.frames,
         indexes=uv.indexes,
         uv_settings=uv.settings,
+        without_effect=tuple(problems.remarks),
+        warnings=tuple(problems.warnings),
     )
 
 
@@ -80,6 +82,7 @@ def _read_uv(tool: Table, beside: Mapping[str, object] | None, directory: Path) 
     tool.problems.found += [
         replace(problem, place=f"{CONFIG_FILE}: {problem.place}") for problem in found.found
     ]
+    tool.problems.remarks += [f"{CONFIG_FILE}: {place}" for place in found.remarks]
     return settings
 
 

@@ -22,6 +22,13 @@ class Problems:
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self.remarks: list[str] = []
+        """Places of settings that are accepted and have no effect."""
+        self.warnings: list[str] = []
+
+    def remark(self, place: str) -> None:
+        """Note a setting that is accepted and has no effect."""
+        self.remarks.append(place)
 
     def note(self, error: ReadError) -> None:
         """Note the problem of one value."""
@@ -215,6 +222,12 @@ class Table:
         self._silent.add(key)
         if key in self.values:
             self.problems.add(self.place_of(key), message, hint=hint)
+
+    def ignore(self, key: str) -> None:
+        """Note `key`, if it is set, as a setting without effect. It is never suggested."""
+        self._silent.add(key)
+        if key in self.values:
+            self.problems.remark(self.place_of(key))
 
     def unread(self) -> list[str]:
         """The keys that were not read."""

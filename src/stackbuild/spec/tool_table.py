@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
+from stackbuild.platforms import DEFAULT_PLATFORMS
 from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.model import (
     Catalogue,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from stackbuild.platforms import Platform
+    from stackbuild.spec.layers import LayerReader
     from stackbuild.spec.model import Layer, PackageIndex, Setting, Settings
+    from stackbuild.spec.uv_table import UvTable
 
 T = TypeVar("T", bound=str)
 
@@ -60,21 +63,17 @@ class ToolTable:
     """The layers, completed by their settings in the table."""
 
 
-def read_tool_table(
-    table: Table,
-    layers: Mapping[str, Layer],
-    overlays: Path,
-    indexes: Collection[PackageIndex],
-) -> ToolTable:
+def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTable) -> ToolTable:
     """Read and check `[tool.stackbuild]`.
 
-    `overlays` contains a directory of overlays for each of the `layers`; `indexes` are those
-    of the file.
+    `reader` has read the layers of the file, and `overlays` contains a directory of overlays
+    for each of them; `uv` is `[tool.uv]`.
     """
-    platforms = _platforms(table, layers)
+    layers, indexes = reader.layers, uv.indexes
+    platforms = _platforms(table, layers, reader.named_platforms)
     frames = _frames(table.part("frames"))
     common = table.part(_SHARED)
-    shared = read_settings(common, _by_any_platform, Context(indexes=indexes))
+    shared = merge(uv.policy, read_settings(common, _by_any_platform, Context(indexes=indexes)))
     common.done()
     conflicts = table.word("sibling-conflicts", _conflicts) or "error"
     changed = {name: replace(layer, sibling_conflicts=conflicts) for name, layer in layers.items()}
@@ -120,11 +119,17 @@ def _check_shared_overlays(
         problems.found += [problem for problem in found.found if problem not in problems.found]
 
 
-def _platforms(table: Table, layers: Mapping[str, Layer]) -> tuple[Platform, ...]:
+def _platforms(
+    table: Table, layers: Mapping[str, Layer], named: Collection[Platform]
+) -> tuple[Platform, ...]:
+    """The platforms that commands work on; `named` are those that a layer names.
+
+    windows-aarch64 is one only where it is named, as few distributions have wheels for it.
+    """
     made = {platform for layer in layers.values() for platform in layer.platforms}
     items = table.distinct("platforms", as_platform)
     if items is None:
-        return in_order(made)
+        return in_order(made.intersection({*DEFAULT_PLATFORMS, *named}))
     if not items and table.values["platforms"] == []:
         table.problems.add(table.place_of("platforms"), "empty", expected="at least one platform")
     for item in items:

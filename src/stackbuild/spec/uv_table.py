@@ -1,7 +1,8 @@
 """`[tool.uv]`, or `venvstacks.uv.toml` beside the spec: package indexes and resolver settings.
 
-Only settings that change a resolution by `uv pip compile` are accepted. All others
-are refused: to ignore a setting would make a wrong lock.
+Settings that change a resolution by `uv pip compile` are honoured. Settings that cannot
+change one, as stackbuild calls uv, are noted; all others are refused, because to ignore
+them would make a wrong lock.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stackbuild.files import mode_of
 from stackbuild.reading import Item
-from stackbuild.spec.model import PackageIndex
-from stackbuild.spec.values import as_address, as_distribution, as_index, as_index_name
+from stackbuild.spec.model import PackageIndex, Setting
+from stackbuild.spec.values import (
+    as_address,
+    as_distribution,
+    as_index,
+    as_index_name,
+    as_requirement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
+    from stackbuild.spec.model import Settings
+    from stackbuild.spec.settings import Node
     from stackbuild.spec.table import Table
 
 
@@ -38,35 +47,49 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 _USE_INDEX = "write it as [[tool.uv.index]]"
+_USE_BUILD_WHEEL = "write it for each distribution as `build-wheel` in [tool.stackbuild.shared]"
 _NOT_YET = {
-    "build-constraint-dependencies": None,
-    "config-settings": None,
-    "constraint-dependencies": "write the versions as requirements of a lower layer",
-    "dependency-metadata": None,
-    "exclude-dependencies": None,
+    "build-constraint-dependencies": _USE_BUILD_WHEEL,
+    "config-settings": _USE_BUILD_WHEEL,
+    "config-settings-package": _USE_BUILD_WHEEL,
     "extra-index-url": _USE_INDEX,
     "find-links": f"{_USE_INDEX} with format = 'flat'",
     "index-url": f"{_USE_INDEX} with default = true",
-    "keyring-provider": None,
-    "no-binary": None,
-    "no-binary-package": None,
-    "no-build-package": None,
     "no-index": f"{_USE_INDEX} with default = true",
-    "override-dependencies": None,
     "prerelease-package": None,
     "torch-backend": None,
 }
-_WITHOUT_MEANING = {
-    "conflicts": "every layer is resolved by itself",
-    "environments": "every platform is resolved by itself; use `platforms` of the layers",
-    "fork-strategy": "every platform is resolved by itself",
-    "required-environments": "every platform is resolved by itself; use `platforms` of the layers",
-    "cache-keys": "locks are checked by the digest of what they are made from",
-}
-_INDEX_NOT_YET = ("authenticate", "cache-control", "ignore-error-codes", "publish-url")
+_WITHOUT_EFFECT = (
+    # Every layer is resolved by itself, and every platform.
+    *("conflicts", "environments", "fork-strategy", "required-environments"),
+    # Locks are checked by the digest of their inputs; uv's cache is stackbuild's.
+    *("cache-dir", "cache-keys", "no-cache", "reinstall", "reinstall-package"),
+    *("upgrade", "upgrade-package"),
+    # uv installs nothing, and runs no interpreter of its own.
+    *("compile-bytecode", "concurrent-installs", "link-mode", "python-downloads"),
+    *("python-downloads-json-url", "python-install-mirror", "python-preference"),
+    *("pypy-install-mirror", "no-build-isolation", "no-build-isolation-package"),
+    # About a project of uv, its publishing, or its output.
+    *("add-bounds", "build-backend", "check-url", "default-groups", "dependency-groups"),
+    *("dev-dependencies", "extra-build-dependencies", "extra-build-variables", "managed"),
+    *("no-sources", "package", "pip", "preview", "preview-features", "publish-url"),
+    *("required-version", "trusted-publishing", "workspace"),
+    # How the machine connects; an index that asks for a password is asked with keyring.
+    *("concurrent-builds", "concurrent-downloads", "keyring-provider", "native-tls"),
+    *("offline", "system-certs"),
+)
+_INDEX_WITHOUT_EFFECT = ("cache-control", "publish-url")
+_AUTHENTICATE: tuple[Literal["auto", "always", "never"], ...] = ("auto", "always", "never")
 
-# A date alone, or a time without an offset, depends on the time zone of the machine.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_SPAN = re.compile(
+    r"P(?=[\dT])(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+S)?)?"  # ISO 8601
+    r"|(\d+ ?(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?)[ ,]*)+"
+    r"( ?ago)?",
+    re.ASCII,
+)
+"""How long before the present, as uv reads it; of weeks and shorter units only."""
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d))?", re.ASCII)
+"""A date, or a time with its offset; without an offset uv would ignore the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +100,8 @@ class UvTable:
     sources: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to index name, for every layer."""
     settings: Mapping[str, object] = field(default_factory=dict)
+    policy: Settings = field(default_factory=dict)
+    """Settings that `[tool.stackbuild.shared]` has under another name."""
 
     @property
     def index_names(self) -> Collection[str]:
@@ -89,6 +114,51 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     indexes = _indexes(table, directory)
     names = [index.name for index in indexes if index.name]
     sources = _sources(table, names)
+    settings = _settings(table)
+    overrides, others = _overrides(table)
+    if others:
+        settings["override-dependencies"] = others
+    # Always as with true; building from source is decided in [tool.stackbuild].
+    if not table.flag("no-build", default=True):
+        table.problems.remark(f"{table.place_of('no-build')} = false")
+    if table.flag("no-binary", default=False):
+        table.problems.add(
+            table.place_of("no-binary"),
+            "not supported: no runtime can build all of its distributions",
+            found=True,
+            hint="name them in no-binary-package",
+        )
+    for key, hint in _NOT_YET.items():
+        table.refuse(key, "not supported yet", hint=hint)
+    for key in _WITHOUT_EFFECT:
+        table.ignore(key)
+    policy = _policy(table)
+    if overrides:
+        policy["overrides"] = overrides
+    table.done()
+    return UvTable(indexes=indexes, sources=sources, settings=settings, policy=policy)
+
+
+def _overrides(table: Table) -> tuple[dict[str, Node], list[str]]:
+    """`override-dependencies`: plain versions as the policy field `overrides`, and the others.
+
+    Others have a marker or extras; uv applies them.
+    """
+    from packaging.utils import canonicalize_name
+
+    plain: dict[str, Node] = {}
+    others = []
+    for item in table.words("override-dependencies", as_requirement):
+        found = item.value
+        if found.specifier and not (found.marker or found.extras):
+            plain[canonicalize_name(found.name)] = Setting(str(found.specifier), item.place)
+        else:
+            others.append(str(found))
+    return plain, others
+
+
+def _settings(table: Table) -> dict[str, object]:
+    """The settings that are handed to uv as they are."""
     settings: dict[str, object] = {}
     if moment := table.word("exclude-newer", _moment):
         settings["exclude-newer"] = moment
@@ -98,17 +168,39 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     for key, valid in _CHOICES.items():
         if chosen := table.word(key, partial(Item.word_of, valid=valid)):
             settings[key] = chosen
-    if not table.flag("no-build", default=True):
-        # stackbuild always behaves as with true, which venvstacks writes.
-        table.problems.add(
-            table.place_of("no-build"), "source builds are not supported yet", found=False
-        )
-    for key, hint in _NOT_YET.items():
-        table.refuse(key, "not supported yet", hint=hint)
-    for key, reason in _WITHOUT_MEANING.items():
-        table.refuse(key, "has no effect in stackbuild", hint=reason)
+    if found := table.words("constraint-dependencies", as_requirement):
+        settings["constraint-dependencies"] = [str(item.value) for item in found]
+    if found_names := table.words("exclude-dependencies", as_distribution):
+        settings["exclude-dependencies"] = [item.value for item in found_names]
+    if metadata := table.tables("dependency-metadata"):
+        settings["dependency-metadata"] = [_metadata(entry) for entry in metadata]
+    return settings
+
+
+def _policy(table: Table) -> dict[str, Node]:
+    """`no-build-package` and `no-binary-package` as fields of `resolution`."""
+    fields = {
+        "only-binary-list": table.words("no-build-package", as_distribution),
+        "force-no-binary-list": table.words("no-binary-package", as_distribution),
+    }
+    found: dict[str, Node] = {
+        key: tuple(Setting(item.value, item.place) for item in items)
+        for key, items in fields.items()
+        if items
+    }
+    return {"resolution": found} if found else {}
+
+
+def _metadata(table: Table) -> dict[str, object]:
+    """An entry of `dependency-metadata`, which replaces metadata of a distribution."""
+    entry: dict[str, object] = {"name": table.word("name", as_distribution, required=True)}
+    texts = {key: table.word(key, Item.line) for key in ("version", "requires-python")}
+    lists = {
+        "requires-dist": [str(item.value) for item in table.words("requires-dist", as_requirement)],
+        "provides-extra": [item.value for item in table.words("provides-extra", Item.line)],
+    }
     table.done()
-    return UvTable(indexes=indexes, sources=sources, settings=settings)
+    return entry | {key: value for key, value in (texts | lists).items() if value}
 
 
 def _indexes(table: Table, directory: Path) -> tuple[PackageIndex, ...]:
@@ -136,8 +228,10 @@ def _index(table: Table, directory: Path) -> PackageIndex | None:
     default = table.flag("default", default=False)
     explicit = table.flag("explicit", default=False)
     layout = table.word("format", lambda item: item.word_of(("simple", "flat")))
-    for key in _INDEX_NOT_YET:
-        table.refuse(key, "not supported yet")
+    authenticate = table.word("authenticate", lambda item: item.word_of(_AUTHENTICATE))
+    table.refuse("ignore-error-codes", "not supported yet")
+    for key in _INDEX_WITHOUT_EFFECT:
+        table.ignore(key)
     table.done()
     if explicit and not table.has("name"):
         table.problems.add(
@@ -151,6 +245,7 @@ def _index(table: Table, directory: Path) -> PackageIndex | None:
         default=default,
         explicit=explicit,
         format="flat" if layout == "flat" else "simple",
+        authenticate=authenticate or "auto",
     )
 
 
@@ -190,9 +285,12 @@ def _moments(table: Table) -> dict[str, str]:
 
 
 def _moment(item: Item[str]) -> str:
+    """A date (to its end in UTC), a time with its offset, or how long before the present."""
+    if _SPAN.fullmatch(item.value):
+        return item.value
     if _MOMENT.fullmatch(item.value):
         with suppress(ValueError):
             datetime.fromisoformat(item.value)
             return item.value
-    expected = "one such as 2025-10-19T00:00:00Z"
-    raise item.error("not a date and time with a UTC offset", expected)
+    expected = "one such as 2025-10-19, 2025-10-19T00:00:00Z or '7 days'"
+    raise item.error("not a date, a time with a UTC offset, or a duration", expected)

@@ -64,3 +64,32 @@ METADATA = "share/venv/metadata"
 def layout_for(platform: Platform, python_version: Version) -> Layout:
     """The layout of a layer on `platform` that runs on `python_version`."""
     return Layout(platform.os, f"{python_version.major}.{python_version.minor}")
+
+
+def extension_suffixes(platform: Platform, python: str) -> tuple[str, ...]:
+    """File name suffixes of extension modules for CPython `python` (``3.12``), longest first.
+
+    Equal to `importlib.machinery.EXTENSION_SUFFIXES` there (PEP 3149, PEP 384).
+    """
+    digits = python.replace(".", "")
+    if platform.os == "windows":
+        machine = "amd64" if platform.machine == "x86_64" else "arm64"
+        return (f".cp{digits}-win_{machine}.pyd", ".pyd")
+    system = "darwin" if platform.os == "macos" else f"{platform.machine}-linux-gnu"
+    return (f".cpython-{digits}-{system}.so", ".abi3.so", ".so")
+
+
+def extension_module(path: str, platform: Platform, layout: Layout) -> tuple[str, str] | None:
+    """The name of the extension module at the layer-relative `path`, and the suffix of its file.
+
+    Judged by the path alone; None if the path is not that of a module.
+    """
+    site_packages = f"{layout.site_packages}/"
+    endings = extension_suffixes(platform, layout.python)
+    suffix = next((ending for ending in endings if path.endswith(ending)), None)
+    if suffix is None or not path.startswith(site_packages):
+        return None
+    parts = path.removeprefix(site_packages).removesuffix(suffix).split("/")
+    if any("." in part or not part for part in parts):
+        return None
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts), suffix

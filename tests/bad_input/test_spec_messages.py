@@ -317,8 +317,11 @@ CASES = {
         ["runtimes[0].versioned: wrong type (expected true or false, found 'yes')"],
     ),
     "dynlib_exclude": Case(
-        RUNTIME + "dynlib_exclude = ['triton/**']\n",
-        ["runtimes[0].dynlib_exclude: not supported yet"],
+        RUNTIME + "dynlib_exclude = 'triton/**'\n",
+        [
+            "runtimes[0].dynlib_exclude: wrong type (expected an array of strings, "
+            "found 'triton/**')"
+        ],
     ),
     "linux_target": Case(
         RUNTIME + "linux_target = 'glibc2.28'\n",

@@ -13,6 +13,7 @@ from tests.support.handmade import interpreters
 from tests.support.toolbox import FALLBACK_HEADERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _SOURCE = """
@@ -54,18 +55,35 @@ class Compiler:
         self._run(source, path, f"-I{self.include}", "-idirafter", str(FALLBACK_HEADERS), *options)
         return path
 
-    def library(self, directory: Path, name: str) -> Path:
+    def library(
+        self,
+        directory: Path,
+        name: str,
+        source: str = "int answer(void) { return 42; }",
+        *options: str,
+    ) -> Path:
         """Compile a shared library whose file and soname are `name`."""
         directory.mkdir(parents=True, exist_ok=True)
-        self._run("int answer(void) { return 42; }", directory / name, f"-Wl,-soname,{name}")
+        self._run(source, directory / name, f"-Wl,-soname,{name}", *options)
         return directory / name
 
-    def _run(self, source: str, output: Path, *options: str) -> None:
+    def program(self, path: Path, source: str, *options: str) -> Path:
+        """Compile a program."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._run(source, path, *options, kind=())
+        return path
+
+    def _run(
+        self,
+        source: str,
+        output: Path,
+        *options: str,
+        kind: Sequence[str] = ("-shared", "-fPIC"),
+    ) -> None:
         subprocess.run(
             [
                 "gcc" if sys.platform == "linux" else "cc",
-                "-shared",
-                "-fPIC",
+                *kind,
                 "-x",
                 "c",
                 "-",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from stackbuild.compose.publish import publish
+from stackbuild.compose.publish import PublishOptions, publish
 from stackbuild.lock.current import Locks, inputs_digest
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.model import (
@@ -44,6 +44,7 @@ requirements = []
 name = "base"
 runtime = "cpython"
 requirements = ["lib"]
+{more_base}
 
 [[applications]]
 name = "app"
@@ -73,6 +74,7 @@ class SmallStack:
     bytecode: bool = False
     more: str = ""
     more_app: str = ""
+    more_base: str = ""
     wheels: dict[str, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,6 +133,7 @@ class SmallStack:
                 bytecode=str(self.bytecode).lower(),
                 more=self.more,
                 more_app=self.more_app,
+                more_base=self.more_base,
             )
         )
         stack = load_stack(self.spec)
@@ -184,7 +187,9 @@ class SmallStack:
         stack = load_stack(self.spec)
         pairs = select(stack, list(layers), [parse_platform(platform)], with_chain=False)
         to = options.pop("to", self.exports)
-        return publish(stack, self.workspace, Silent(), pairs=pairs, to=to, **options)
+        messages = options.pop("messages", Silent())
+        how = PublishOptions(**options)
+        return publish(stack, self.workspace, messages, pairs=pairs, to=to, options=how)
 
 
 def _locked(wheel: Path) -> LockedDistribution:

@@ -69,7 +69,7 @@ def test_everything(tmp_path: Path) -> None:
         FRAMEWORK,
         """
         versioned = true
-        dynlib_exclude = []
+        dynlib_exclude = ["triton/**"]
         platforms = ["macosx_arm64", "linux-x64", "win_amd64"]
         priority_indexes = ["cpu"]
         """,

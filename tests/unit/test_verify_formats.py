@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackbuild.errors import ComposeError
+from stackbuild.frames.binaries import read_binary
+from stackbuild.frames.model import Binary
 from stackbuild.platforms import Platform
-from stackbuild.verify.binaries import Binary, read_binary
 from tests.support import images
 
 if TYPE_CHECKING:

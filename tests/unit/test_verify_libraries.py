@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.compose.host_libraries import of_windows
+from stackbuild.frames.model import Binary
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
-from stackbuild.verify.binaries import Binary
 from stackbuild.verify.check import _is_explained
 from stackbuild.verify.expected_failures import Tried, entries_of
-from stackbuild.verify.libraries import check_libraries, of_windows
+from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import Finding, Outcome, Rules
 from stackbuild.verify.record_check import BuildPaths, ReadLayer, read_layer
 from tests.support import images
@@ -63,8 +64,6 @@ def deployed(
 
 
 def test_elf_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -> None:
-    (tmp_path / "app" / SITE / "own").mkdir(parents=True)
-    (tmp_path / "app" / SITE / "own" / "libbeside.so").touch()
     base = layer("base", files=[f"{SITE}/b.libs/liblower.so.1"], links=["lib/liblink.so.2"])
     needed = (
         *("libc.so.6", "libstdc++.so.6", "libcuda.so.1", "liblower.so.1", "liblink.so.2"),
@@ -72,7 +71,13 @@ def test_elf_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -
     )
     needs: dict[str, object] = {"runtime": {"host_libraries": ["libssl.so.3"]}}
     runtime = layer("cpython", provenance=needs)
-    app = layer("app", below=[base, runtime], directory=tmp_path, provenance=needs)
+    app = layer(
+        "app",
+        below=[base, runtime],
+        directory=tmp_path,
+        provenance=needs,
+        files=[f"{SITE}/own/libbeside.so"],
+    )
     binary = Binary(machines=("x86_64",), needed=needed, search=("$ORIGIN",))
     binaries = {f"{SITE}/own/{name}.so": binary for name in ("a", "b")}
     read = ReadLayer(2, (), binaries, {f"{SITE}/own/a.so": distribution("own")})

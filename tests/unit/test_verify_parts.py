@@ -17,10 +17,11 @@ from packaging.utils import canonicalize_name
 
 from stackbuild.compose.manifest import Shipped
 from stackbuild.frames.model import FrameKind
+from stackbuild.layout import extension_suffixes
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform, marker_environment
-from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules, suffixes
+from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules
 from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
 from stackbuild.verify.model import Outcome, Rules
 from stackbuild.verify.record_check import (
@@ -38,7 +39,7 @@ from tests.support.deployed import SITE, distribution, layer
 
 def test_the_suffixes_are_those_of_the_interpreter() -> None:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = suffixes(host_platform(), python)
+    found = extension_suffixes(host_platform(), python)
     # Debian's CPython also loads files with this, which no wheel has.
     of_debian = f".abi3-{sysconfig.get_config_var('MULTIARCH')}.so"
     theirs = [suffix for suffix in importlib.machinery.EXTENSION_SUFFIXES if suffix != of_debian]

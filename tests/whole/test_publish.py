@@ -396,7 +396,7 @@ def test_the_other_formats_hold_the_same_and_are_repeatable(
     )
     small.publish()
     expected = contents(archive(small))
-    layer = by_layer(small, format_=format_)["app"]
+    layer = by_layer(small, archive_format=format_)["app"]
     assert layer.manifest.archive.format == format_
     assert layer.path.name.endswith(format_)
     told = "\n".join(report_text([replace(layer, download=1)]))
@@ -417,7 +417,7 @@ def test_the_other_formats_hold_the_same_and_are_repeatable(
         assert found == text
     else:
         assert contents(layer.path) == expected
-    again = by_layer(small, format_=format_, to=tmp_path / "again")["app"]
+    again = by_layer(small, archive_format=format_, to=tmp_path / "again")["app"]
     assert again.path.read_bytes() == layer.path.read_bytes()
 
 
@@ -644,7 +644,7 @@ def test_what_is_published_is_on_the_disk_before_it_is_named(
 ) -> None:
     small.lock()
     order = WriteOrder(monkeypatch)
-    by_layer(small, format_=form)
+    by_layer(small, archive_format=form)
     named = [
         path.relative_to(small.exports) for path in order.named if small.exports in path.parents
     ]

@@ -206,7 +206,7 @@ class Project:
 
         return apply(self._stack, suggestion)
 
-    def publish(
+    def publish(  # noqa: PLR0913 - options of one command, all by name
         self,
         layers: Sequence[str] = (),
         platforms: Sequence[str] = (),
@@ -217,6 +217,7 @@ class Project:
         level: int | None = None,
         check: bool = False,
         venvstacks_metadata: bool = False,
+        allow_unresolved: bool = False,
     ) -> PublishReport:
         """Compose layers and write archives, manifests and the index to `to`.
 
@@ -224,14 +225,16 @@ class Project:
         `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
         and written again where they are damaged. With `venvstacks_metadata` the metadata of
         venvstacks 0.8 is written beside the archives of each platform. A layer that cannot be
-        composed is in `failures` of the report, and the others are published.
+        composed is in `failures` of the report, and the others are published. So is a layer that
+        needs a shared library that neither its chain nor every host has; with `allow_unresolved`,
+        a warning names the library.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.
         """
         refuse_text(layers=layers, platforms=platforms)
         from stackbuild.compose.export_directory import ExportDirectory, explained
-        from stackbuild.compose.publish import publish
+        from stackbuild.compose.publish import PublishOptions, publish
         from stackbuild.compose.venvstacks_metadata import write_metadata
         from stackbuild.spec.select import select
 
@@ -244,9 +247,12 @@ class Project:
                 self._messages,
                 pairs=select(self._stack, layers, platforms, with_chain=with_lower),
                 to=place,
-                format_=archive_format,
-                level=level,
-                check=check,
+                options=PublishOptions(
+                    archive_format=archive_format,
+                    level=level,
+                    check=check,
+                    allow_unresolved=allow_unresolved,
+                ),
             )
             if venvstacks_metadata:
                 done = dict.fromkeys(item.manifest.platform for item in report.layers)
@@ -258,18 +264,21 @@ class Project:
         layers: Sequence[str] = (),
         platforms: Sequence[str] = ("host",),
         *,
+        allow_unresolved: bool = False,
         sync: bool = True,
     ) -> BuildReport:
         """Compose layers and install them into ``build/<platform>`` of the project.
 
-        Nothing is installed where a layer fails. `sync` is as for `install`. Raises as `publish`
-        and `install` do.
+        Nothing is installed where a layer fails. `allow_unresolved` is as for `publish`, and `sync`
+        as for `install`. Raises as they do.
         """
         from stackbuild.api.values import BuildReport
         from stackbuild.compose.export_directory import ExportDirectory
 
         workspace = self._workspace()
-        published = self.publish(layers, platforms, to=workspace.build_exports)
+        published = self.publish(
+            layers, platforms, to=workspace.build_exports, allow_unresolved=allow_unresolved
+        )
         if published.failures:
             return BuildReport(installed=(), failures=published.failures)
         installed = self._install(published.layers, workspace, sync=sync)

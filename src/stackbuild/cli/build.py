@@ -28,13 +28,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Compose layers and install them into build/<platform>."
     parser.epilog = EXAMPLES
-    add_shared(parser, "--spec", "--layer", "--platform", "--no-sync", "--json")
+    add_shared(
+        parser, "--spec", "--layer", "--platform", "--no-sync", "--allow-unresolved", "--json"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots now contain."""
     report = Project.load(arguments.spec, messages=Console()).build(
-        arguments.layer, arguments.platform or ["host"], sync=not arguments.no_sync
+        arguments.layer,
+        arguments.platform or ["host"],
+        allow_unresolved=arguments.allow_unresolved,
+        sync=not arguments.no_sync,
     )
     if report.failures:
         return print_failures(report.failures)

@@ -40,6 +40,8 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "do not wait until the files are on the disk: faster, but a power cut may damage "
         "the root",
     },
+    "--allow-unresolved": _FLAG
+    | {"help": "accept layers that lack shared libraries, with a warning"},
     "--json": _FLAG | {"help": "print the result as JSON"},
 }
 

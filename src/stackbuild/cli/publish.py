@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--check", "read the published archives, and write damaged ones again")
     text = "also write __venvstacks__/ beside the archives, as venvstacks does"
     add_flag(parser, "--venvstacks-metadata", text)
-    add_shared(parser, "--json")
+    add_shared(parser, "--allow-unresolved", "--json")
 
 
 def _level(text: str) -> int:
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         level=arguments.level,
         check=arguments.check,
         venvstacks_metadata=arguments.venvstacks_metadata,
+        allow_unresolved=arguments.allow_unresolved,
     )
     if report.layers or arguments.json:
         print_answer(report_json(report), report_text(report.layers), as_json=arguments.json)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.compose.contents import FrameSources
+from stackbuild.compose.editing import edited_set
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
     LowerLayer,
@@ -21,6 +22,13 @@ from stackbuild.compose.layer_inputs import (
     attempted,
 )
 from stackbuild.compose.layer_metadata import directory_name, module_files
+from stackbuild.compose.library_check import (
+    Libraries,
+    Planned,
+    unresolved,
+    unresolved_error,
+    warnings,
+)
 from stackbuild.compose.report import LayerFailure
 from stackbuild.errors import StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
@@ -60,17 +68,22 @@ def gather(
     cache: FrameCache,
     workspace: Workspace,
     messages: Messages,
+    *,
+    allow_unresolved: bool = False,
 ) -> tuple[list[Parts], list[LayerFailure]]:
     """The parts of every layer of `pairs`, and the errors of the layers that lack one.
 
     `locks` has the locks of `pairs` and of all layers below them; frames are
-    made with the settings `stack.frames`.
+    made with the settings `stack.frames`. With `allow_unresolved`, missing shared libraries are
+    warnings.
     """
     gathering = _Gathering(stack, pairs, locks, cache, workspace, messages)
     asked = [gathering.target(*pair) for pair in pairs]
     gathering.provide(asked)
     able = [target for target in asked if gathering.error(target) is None]
     gathering.make_contents(able)
+    for target in able:
+        gathering.link(target, allow_unresolved=allow_unresolved)
     gathering.make_modules(able)
     gathering.tell()
     parts, failures = [], []
@@ -111,6 +124,7 @@ class _Gathering:
         self._workspace = workspace
         self._messages = messages
         self._outcomes = Outcomes()
+        self._libraries = Libraries(self._below, self._sets)
         self._jobs: dict[Hashable, Callable[[], FrameSet | StackbuildError]] = {}
         layers = {one.name: one for layer, _ in pairs for one in stack.chain(layer)}
         self._files = project_files(workspace.project, workspace.overlays, layers.values())
@@ -294,6 +308,37 @@ class _Gathering:
     def _overwriting(self, target: LayerTarget) -> frozenset[str]:
         return self._outcomes.get(target.part("overwriting"), frozenset) or frozenset()
 
+    # The shared libraries of other distributions and layers.
+
+    def link(self, target: LayerTarget, *, allow_unresolved: bool) -> None:
+        """Plan what is added for shared libraries; check that no other one is missing."""
+        if self.error(target):
+            return
+        planned = attempted(partial(self._plan, target))
+        self._outcomes.put(target.part("libraries"), planned)
+        if isinstance(planned, StackbuildError):
+            return
+        archive, chain = self._archive(target), (target, *self._below(target))
+        declared = archive.host_libraries if archive else ()
+        missing = unresolved(planned, [one.layer for one in chain], declared)
+        if missing and not allow_unresolved:
+            error = unresolved_error(planned, missing)
+            self._outcomes.put(target.part("libraries"), error)
+            return
+        for text in warnings(planned, missing):
+            self._messages.warn(text)
+        for path, names in planned.linking.edits.items():
+            source = next(one for one in self._sets(target)[::-1] if path in one.paths)
+            name, binary = target.part(f"edited {path}"), planned.files.binaries[path]
+            self._add(name, edited_set, source, binary, names, target.layout.os)
+
+    def _plan(self, target: LayerTarget) -> Planned:
+        interpreter = self._outcomes.get(target.part("interpreter"), FrameSet)
+        return self._libraries.plan(target, interpreter)
+
+    def _sets(self, target: LayerTarget) -> tuple[FrameSet, ...]:
+        return self._outcomes.sets(self._visible(target))
+
     # The parts made from the contents of the layers.
 
     def make_modules(self, asked: Sequence[LayerTarget]) -> None:
@@ -317,15 +362,15 @@ class _Gathering:
 
     def _module_files(self, target: LayerTarget) -> dict[str, FileContent]:
         sources = module_sources(target.layer, target.platform, self._files)
-        files = module_files(target.layer, target.layout, self._lower(target), sources)
+        lower, added = self._lower(target), self._plan(target).dll_directories
+        files = module_files(target.layer, target.layout, lower, sources, added)
         replaced = self._overwriting(target)
         return {path: content for path, content in files.items() if path not in replaced}
 
     def _lower(self, target: LayerTarget) -> tuple[LowerLayer, ...]:
         """The layers below, without their interpreters."""
         return tuple(
-            LowerLayer(target=below, sets=self._outcomes.sets(self._visible(below)))
-            for below in self._below(target)
+            LowerLayer(target=below, sets=self._sets(below)) for below in self._below(target)
         )
 
     def _visible(self, target: LayerTarget) -> list[Hashable]:
@@ -342,7 +387,9 @@ class _Gathering:
 
     def error(self, target: LayerTarget) -> StackbuildError | None:
         """The error that prevents `target` from being composed, or None."""
-        own = (target.part(what) for what in _OWN_PARTS)
+        own = [target.part(what) for what in _OWN_PARTS]
+        if planned := self._outcomes.get(target.part("libraries"), Planned):
+            own += [target.part(f"edited {path}") for path in planned.linking.edits]
         bytecode = (self._wheel_bytecode_key(target, item) for item in target.lock.distributions)
         names = (
             *own,
@@ -355,7 +402,7 @@ class _Gathering:
     def parts(self, target: LayerTarget) -> Parts:
         """All parts of `target`, which must have no `error`."""
         outcomes, items = self._outcomes, target.lock.distributions
-        compiler = self._compiler(target)
+        compiler, planned = self._compiler(target), self._plan(target)
         bytecode = [self._wheel_bytecode_key(target, item) for item in items]
         own = ("overlay bytecode", "modules bytecode")
         return Parts(
@@ -366,6 +413,9 @@ class _Gathering:
             distributions=outcomes.sets(self._wheel_key(target, item) for item in items),
             overlay=outcomes.get(target.part("overlay"), FrameSet),
             overwriting=self._overwriting(target),
+            linking=planned.linking,
+            edited=outcomes.sets(target.part(f"edited {path}") for path in planned.linking.edits),
+            dll_directories=planned.dll_directories,
             modules=outcomes.get(target.part("modules"), FrameSet),
             bytecode=outcomes.sets([target.part("interpreter bytecode"), *bytecode]),
             own_bytecode=outcomes.sets(target.part(what) for what in own),
@@ -379,6 +429,7 @@ _OWN_PARTS = (
     "interpreter bytecode",
     "overlay",
     "overlay bytecode",
+    "libraries",
     "modules",
     "modules bytecode",
 )

@@ -1,14 +1,15 @@
 """Composes one layer on one platform from its parts.
 
 The order of an archive: the interpreter, the distributions by name, their
-bytecode, the overlays, the layer's own modules, the bytecode of both, the
-head. If two frames contain one path, `tar -x` and `stackbuild install` use the
-later one. So overlays replace files of distributions, and the head could replace
-any file.
+bytecode, the overlays, edited copies of native files (`compose.editing`), the
+layer's own modules, the bytecode of overlays and modules, the head. If two frames
+contain one path, `tar -x` and `stackbuild install` use the later one. So overlays
+replace files of distributions, and the head could replace any file.
 """
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +17,12 @@ from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
 from stackbuild.compose.contents import read_files, read_resolved
 from stackbuild.compose.layer_metadata import Licensed, chain_scripts, head_files, licence_files
+from stackbuild.compose.linking import search_directory
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
 from stackbuild.frames.bytecode import pyc_path
-from stackbuild.frames.files import FileContent, files_set
+from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.keys import library_version
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind
 from stackbuild.names import path_fault
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from stackbuild.compose.conflicts import Clash
     from stackbuild.compose.layer_inputs import Parts
     from stackbuild.frames.cache import FrameCache
-    from stackbuild.frames.files import Link
     from stackbuild.frames.model import Frame, FrameSet
     from stackbuild.spec.model import FrameSettings
 
@@ -73,6 +74,7 @@ def compose(parts: Parts, settings: FrameSettings, cache: FrameCache) -> Composi
             *parts.distributions,
             *parts.bytecode,
             parts.overlay,
+            *parts.edited,
             parts.modules,
             *parts.own_bytecode,
             head,
@@ -209,7 +211,7 @@ def _error(
 def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
     """The files of the head, without those that overlays with `overwrite` replace."""
     target = parts.target
-    own = head_files(target.layer, target.layout, target.lock, parts.lower)
+    own = head_files(target.layer, target.layout, target.lock, parts.lower, parts.dll_directories)
     own |= licence_files(_licensed(parts), target.layout)
     claims = _claims(parts)
     if parts.overlay:
@@ -219,6 +221,7 @@ def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, File
     taken = {*own, *(path for claim in claims for path in claim.paths)}
     files = {path: content for path, content in own.items() if path not in parts.overwriting}
     files |= chain_scripts(parts.lower, target.layout, target.platform, taken)
+    files |= _library_links(parts)
     return {**files, **_records(parts, replaced, cache)}
 
 
@@ -247,18 +250,31 @@ def _licensed(parts: Parts) -> list[Licensed]:
     return items
 
 
+def _library_links(parts: Parts) -> dict[str, FileContent | Link]:
+    """The links to the shared libraries of other distributions and layers."""
+    directory = parts.target.directory
+    return {
+        path: Link(posixpath.relpath(target, posixpath.dirname(f"{directory}/{path}")))
+        for path, target in parts.linking.links.items()
+    }
+
+
 def _records(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, FileContent | Link]:
-    """Corrected RECORDs of the distributions with `replaced` files."""
-    if not replaced or not parts.overlay:
+    """Corrected RECORDs of the distributions with `replaced` or edited files."""
+    site = parts.target.layout.site_packages
+    contents: dict[str, bytes | None] = {}
+    if replaced and parts.overlay:
+        contents |= read_resolved(parts.overlay.frames, replaced, cache)
+    for item in parts.edited:
+        contents |= read_files(item.frames, item.paths, cache)
+    if not contents:
         return {}
     from stackbuild.record import corrected, record_paths
 
-    site = parts.target.layout.site_packages
-    contents = read_resolved(parts.overlay.frames, replaced, cache)
     files: dict[str, FileContent | Link] = {}
     for item in parts.distributions:
         for path in record_paths(item.paths, site):
-            if path not in replaced and replaced.intersection(item.paths):
+            if path not in replaced and not contents.keys().isdisjoint(item.paths):
                 # It is in the last frame of its distribution.
                 record = read_files(item.frames[::-1], [path], cache)[path]
                 files[path] = FileContent(data=corrected(record, contents, site))
@@ -324,6 +340,11 @@ def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
         "level": settings.level,
         "bytecode": parts.compiled_by,
     }
+    if parts.linking.edits:
+        provenance["edited"] = {
+            path: f"searches {search_directory(path)}/ for {', '.join(names)}"
+            for path, names in sorted(parts.linking.edits.items())
+        }
     if parts.runtime:
         provenance["runtime"] = {
             "source": parts.runtime.source,

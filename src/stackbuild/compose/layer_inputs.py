@@ -10,6 +10,7 @@ from stackbuild.frames.model import FrameSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from stackbuild.compose.linking import Linking
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
@@ -111,6 +112,12 @@ class Parts(NamedTuple):
     overlay: FrameSet | None
     overwriting: frozenset[str]
     """The overlay's paths that may replace others."""
+    linking: Linking
+    """What is added for shared libraries."""
+    edited: tuple[FrameSet, ...]
+    """The edited copies of `linking`."""
+    dll_directories: tuple[str, ...]
+    """Those of `Linking`, of the whole chain."""
     modules: FrameSet | None
     """The layer's own Python modules."""
     bytecode: tuple[FrameSet, ...]

@@ -43,18 +43,23 @@ def directory_name(layer: Layer, lock: LayerLock) -> str:
 
 
 def module_files(
-    layer: Layer, layout: Layout, lower: Sequence[LowerLayer], sources: Mapping[str, Path]
+    layer: Layer,
+    layout: Layout,
+    lower: Sequence[LowerLayer],
+    sources: Mapping[str, Path],
+    dll_directories: Sequence[str] = (),
 ) -> dict[str, FileContent]:
     """A layer's own Python modules, which are compiled like all others.
 
     These are `sources` (`project.modules.module_sources`) and the module that runs
-    at start; a runtime has none. `lower` are the layers below, nearest first. Raises
-    ComposeError if a file cannot be read.
+    at start; a runtime has none. `lower` are the layers below, nearest first, and
+    `dll_directories` those of `Linking`, of the whole chain. Raises ComposeError if a file cannot
+    be read.
     """
     if layer.kind is LayerKind.RUNTIME:
         return {}
     below = [(place.directory, place.pth) for place in lower]
-    files = site_files(layout, lower[-1].directory, below)
+    files = site_files(layout, lower[-1].directory, below, dll_directories)
     for name, path in sources.items():
         try:
             content = FileContent(data=read_regular(path))
@@ -69,7 +74,11 @@ def module_files(
 
 
 def head_files(
-    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
+    layer: Layer,
+    layout: Layout,
+    lock: LayerLock,
+    lower: Sequence[LowerLayer],
+    dll_directories: Sequence[str] = (),
 ) -> dict[str, FileContent | Link]:
     """The files that make a directory a layer: configuration, interpreter, description.
 
@@ -89,13 +98,17 @@ def head_files(
         _POSTINSTALL, {"RUNTIME": repr(lower[-1].directory if lower else "")}
     )
     files[f"{METADATA}/venvstacks_layer.json"] = _json(
-        _venvstacks_layer(layer, layout, lock, lower), indent=2
+        _venvstacks_layer(layer, layout, lock, lower, dll_directories), indent=2
     )
     return files
 
 
 def _venvstacks_layer(
-    layer: Layer, layout: Layout, lock: LayerLock, lower: Sequence[LowerLayer]
+    layer: Layer,
+    layout: Layout,
+    lock: LayerLock,
+    lower: Sequence[LowerLayer],
+    dll_directories: Sequence[str],
 ) -> dict[str, object]:
     """The metadata of venvstacks 0.8 in a layer (its class `LayerConfig`)."""
     windows = layout.os == "windows"
@@ -107,7 +120,7 @@ def _venvstacks_layer(
         "base_python": base if is_runtime else f"../{lower[-1].directory}/{base}",
         "site_dir": layout.site_packages,
         "pylib_dirs": [f"../{place.directory}/{layout.site_packages}" for place in lower],
-        "dynlib_dirs": [],
+        "dynlib_dirs": [f"../{path}" for path in dll_directories],
     }
     if layer.launch_module:
         config["launch_module"] = layer.launch_module.stem
@@ -210,6 +223,7 @@ def site_files(
     layout: Layout,
     runtime_directory: str,
     lower: Sequence[tuple[str, Iterable[str]]],
+    dll_directories: Sequence[str] = (),
 ) -> dict[str, FileContent]:
     """The `sitecustomize.py` of a layer, and the `.pth` file through which it is found first.
 
@@ -224,6 +238,7 @@ def site_files(
         "PATHS: tuple[str, ...]": repr(paths),
         "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
         "PRECEDENCE": repr(_PTH),
+        "DLL_DIRECTORIES: tuple[str, ...]": repr(tuple(dll_directories)),
     }
     return {
         f"{layout.site_packages}/sitecustomize.py": _filled(_TEMPLATE, settings),

@@ -32,6 +32,19 @@ if TYPE_CHECKING:
     from stackbuild.workspace import Workspace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishOptions:
+    """How layers are published."""
+
+    archive_format: ArchiveFormat = "tar.zst"
+    level: int | None = None
+    """Replaces the zstd level of the spec."""
+    check: bool = False
+    """Read all published archives, not only those that were changed since they were written."""
+    allow_unresolved: bool = False
+    """Publish layers that lack shared libraries, with warnings."""
+
+
 def publish(
     stack: Stack,
     workspace: Workspace,
@@ -39,25 +52,22 @@ def publish(
     *,
     pairs: Sequence[tuple[Layer, Platform]],
     to: Path,
-    format_: ArchiveFormat = "tar.zst",
-    level: int | None = None,
-    check: bool = False,
+    options: PublishOptions,
 ) -> PublishReport:
     """Publish the layers of `pairs` in the directory `to`; see `api.Project.publish`.
 
-    `level` replaces the zstd level of the spec. Without `check`, only archives that were
-    changed since they were written are read. Raises OSError, in addition to those errors.
+    Raises OSError, in addition to those errors.
     """
-    if level is not None:
-        stack = replace(stack, frames=replace(stack.frames, level=level))
+    if options.level is not None:
+        stack = replace(stack, frames=replace(stack.frames, level=options.level))
     exports = ExportDirectory(to)
     exports.check(messages)
     index = exports.index()
     locks = load_locks(stack, workspace, pairs)
     exports.claim()
     exports.sweep()
-    seals = Seals(workspace.cache, to, read_all=check)
-    run = _Publishing(stack, workspace, messages, locks, exports, index, format_, seals)
+    seals = Seals(workspace.cache, to, read_all=options.check)
+    run = _Publishing(stack, workspace, messages, locks, exports, index, options, seals)
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
@@ -90,7 +100,7 @@ class _Publishing:
     locks: Mapping[tuple[str, Platform], LayerLock]
     exports: ExportDirectory
     index: Index
-    format_: ArchiveFormat
+    options: PublishOptions
     seals: Seals
 
     def all(
@@ -99,7 +109,13 @@ class _Publishing:
         """Publish `pairs`, without the index."""
         cache = FrameCache(self.workspace.frames)
         parts, failures = gather(
-            self.stack, pairs, self.locks, cache, self.workspace, self.messages
+            self.stack,
+            pairs,
+            self.locks,
+            cache,
+            self.workspace,
+            self.messages,
+            allow_unresolved=self.options.allow_unresolved,
         )
         done: dict[tuple[str, Platform], PublishedLayer] = {}
         with ThreadPoolExecutor(self.workspace.jobs) as pool:
@@ -115,8 +131,9 @@ class _Publishing:
     def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
         composition = compose(parts, self.stack.frames, cache)
         before = self.exports.current(self.index, parts.target.layer.name, parts.target.platform)
-        there = self.exports.complete(composition.manifest, self.format_, self.seals)
-        was_there = self.exports.has_archive(composition.manifest, self.format_)
+        form = self.options.archive_format
+        there = self.exports.complete(composition.manifest, form, self.seals)
+        was_there = self.exports.has_archive(composition.manifest, form)
         manifest = there or self._write(parts, composition, cache)
         return PublishedLayer(
             manifest=manifest,
@@ -131,7 +148,8 @@ class _Publishing:
         directory = self.exports.platform(manifest.platform)
         try:
             provenance = {**manifest.provenance, "layer": layer_metadata(parts, cache)}
-            archive = write_archive(composition, cache, directory, self.format_)
+            form = self.options.archive_format
+            archive = write_archive(composition, cache, directory, form)
         except LostFrameError:
             _drop_damaged(composition, cache)
             raise

@@ -11,7 +11,7 @@ imports nothing that is not loaded by then, not even `__future__`.
 """
 
 # pathlib is not loaded by then, and `sys` has no public names for what is set here.
-# ruff: noqa: PTH110, PTH114, PTH118, PTH119, PTH120, SLF001
+# ruff: noqa: PTH110, PTH112, PTH114, PTH118, PTH119, PTH120, SLF001
 
 import os
 import sys
@@ -30,6 +30,7 @@ INTERPRETER = "bin/python3.12"
 PATHS: tuple[str, ...] = ("framework/lib/python3.12/site-packages",)
 IMPORTS: tuple[tuple[str, str], ...] = ()
 PRECEDENCE = "zzz_stackbuild.pth"
+DLL_DIRECTORIES: tuple[str, ...] = ()
 # to here
 
 
@@ -53,6 +54,12 @@ def activate() -> list[str]:
         # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
         interpreter = os.path.join(root, RUNTIME, *INTERPRETER.split("/"))
         sys._base_executable = interpreter  # type: ignore[attr-defined]  # CPython's own
+    if sys.platform == "win32":
+        # For DLLs of other distributions. Other systems find theirs through links.
+        for path in DLL_DIRECTORIES:
+            directory = os.path.join(root, *path.split("/"))
+            if os.path.isdir(directory):
+                os.add_dll_directory(directory)
     lower = [os.path.join(root, *path.split("/")) for path in PATHS]
     added = [path for path in lower if path not in sys.path and os.path.exists(path)]
     sys.path += added

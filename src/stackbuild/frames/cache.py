@@ -23,7 +23,7 @@ from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.frames import tarformat
 from stackbuild.frames.keys import compressor
-from stackbuild.frames.model import FRAME, EntryPoint, Frame, FrameSet
+from stackbuild.frames.model import FRAME, Binary, EntryPoint, Frame, FrameSet
 from stackbuild.reading import Item, ReadError, records
 
 if TYPE_CHECKING:
@@ -284,6 +284,14 @@ _ENTRY_POINT: Readers = {
     "attribute": Item.string,
     "gui": Item.flag,
 }
+_BINARY: Readers = {
+    "machines": Item.strings,
+    "needed": Item.strings,
+    "search": Item.strings,
+    "program": Item.flag,
+    "path": Item.string,
+    "link": Item.flag,
+}
 _FRAME_SET: Readers = {
     "key": Item.string,
     "frames": records(Frame, FRAME),
@@ -291,4 +299,5 @@ _FRAME_SET: Readers = {
     "entry_points": records(EntryPoint, _ENTRY_POINT),
     "pth": Item.strings,
     "licence": lambda item: item.optional(Item.string),
+    "binaries": records(Binary, _BINARY),
 }

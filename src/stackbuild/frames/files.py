@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.frames.binaries import BinaryReader
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import Frame, FrameKind, FrameSet, pth_lines
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.model import Binary
     from stackbuild.layout import Layout
+    from stackbuild.platforms import OsName
     from stackbuild.project.overlays import OverlayFile
     from stackbuild.spec.model import FrameSettings
 
@@ -105,8 +109,14 @@ def frames_of(
     chunks: Callable[[_File], Iterable[bytes]],
     settings: FrameSettings,
     cache: FrameCache,
-) -> tuple[Frame, ...]:
-    """Make as many frames as `files` need; `chunks` reads a file."""
+    *,
+    os: OsName,
+) -> tuple[tuple[Frame, ...], tuple[Binary, ...]]:
+    """Make as many frames as `files` need; `chunks` reads a file.
+
+    Also returns the programs and libraries of the operating system `os` among them.
+    """
+    reader = BinaryReader(os, cache)
 
     def make(part: Sequence[_File]) -> Frame:
         size = sum(file.size for file in part)
@@ -115,15 +125,20 @@ def frames_of(
                 if file.link is not None:
                     frame.add(file.path, link=file.link)
                 else:
-                    frame.add(file.path, chunks(file), size=file.size, executable=file.executable)
+                    pieces = reader.watch(file.path, chunks(file))
+                    frame.add(file.path, pieces, size=file.size, executable=file.executable)
         return frame.frame
 
     parts = plan_parts(files, lambda file: (file.path, file.size))
-    return tuple(
-        run_parts(
-            [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
-        )
+    frames = run_parts(
+        [Part(cost=sum(file.size for file in part), run=partial(make, part)) for part in parts]
     )
+    links = {
+        file.path: posixpath.normpath(posixpath.join(posixpath.dirname(file.path), file.link))
+        for file in files
+        if file.link is not None
+    }
+    return tuple(frames), reader.found(links)
 
 
 _CHUNK = 1024 * 1024
@@ -143,16 +158,17 @@ def overlay_set(
     """
     digests = {file.path: file.digest() for file in files}
     inputs = [text for file in files for text in (file.path, file.kind, digests[file.path])]
-    key = frame_key("overlay", layer, layout.site_packages, *inputs, settings=settings)
+    key = frame_key("overlay", layer, layout.os, layout.site_packages, *inputs, settings=settings)
     if found := cache.get(key):
         return found
-    frames = frames_of(
+    frames, binaries = frames_of(
         FrameKind.OVERLAY,
         layer,
         files,
         lambda file: _chunks(file, digests[file.path]),
         settings,
         cache,
+        os=layout.os,
     )
     return cache.put(
         FrameSet(
@@ -160,6 +176,7 @@ def overlay_set(
             frames=frames,
             paths=tuple(file.path for file in files),
             pth=tuple(line for file in files for line in _pth_lines(file, layout)),
+            binaries=binaries,
         )
     )
 

@@ -288,13 +288,14 @@ def interpreter_set(
     if found := cache.get(key):
         return found
     with opened(archive, layout, keep, cache) as contents:
-        frames = frames_of(
+        frames, binaries = frames_of(
             FrameKind.INTERPRETER,
             f"cpython {archive.version}",
             contents.files,
             contents.chunks,
             settings,
             cache,
+            os=layout.os,
         )
         paths = tuple(sorted(file.path for file in contents.files))
-    return cache.put(FrameSet(key=key, frames=frames, paths=paths))
+    return cache.put(FrameSet(key=key, frames=frames, paths=paths, binaries=binaries))

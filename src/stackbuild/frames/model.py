@@ -11,7 +11,7 @@ from stackbuild.reading import Item
 if TYPE_CHECKING:
     from stackbuild.reading import Readers
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of every frame's key; raise it when the same input gives different bytes."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -68,6 +68,25 @@ class EntryPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """The fields of a program or shared library that the loader of its system uses."""
+
+    machines: tuple[str, ...]
+    """Its processors: ``x86_64``, ``aarch64``, others by their names in the format; empty if it
+    runs on any. Those in a `FrameSet` have one: a universal file is listed for each processor."""
+    needed: tuple[str, ...] = ()
+    """The names of required shared libraries; DLLs in lower case."""
+    search: tuple[str, ...] = ()
+    """The search paths for them (DT_RUNPATH, LC_RPATH)."""
+    program: bool = False
+    """Whether it is a program, not a library (unknown for ELF)."""
+    path: str = ""
+    """Relative to the layer, in a `FrameSet`."""
+    link: bool = False
+    """Whether `path` is a symbolic link to the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSet:
     """The frames made from one input, with the metadata that composing a layer needs.
 
@@ -85,6 +104,8 @@ class FrameSet:
     the files' names (`site` module documentation)."""
     licence: str | None = None
     """SPDX expression or free text of the distribution's metadata."""
+    binaries: tuple[Binary, ...] = ()
+    """The programs and shared libraries, and links to them, sorted by path."""
 
 
 def pth_lines(data: bytes) -> tuple[str, ...]:

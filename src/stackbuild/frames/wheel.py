@@ -68,6 +68,7 @@ def wheel_set(
         ]
     )
     pth = {name: lines for result in results for name, lines in result.pth.items()}
+    binaries = [binary for result in results for binary in result.binaries]
     return cache.put(
         FrameSet(
             key=key,
@@ -76,6 +77,7 @@ def wheel_set(
             entry_points=results[-1].entry_points,
             pth=tuple(line for name in sorted(pth) for line in pth[name]),
             licence=licence_of(metadata_of(plan)),
+            binaries=tuple(sorted(binaries, key=lambda one: one.path)),
         )
     )
 

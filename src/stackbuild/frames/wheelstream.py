@@ -24,6 +24,7 @@ from installer.records import Hash, RecordEntry
 from installer.sources import WheelSource
 from installer.utils import Scheme, construct_record_file
 
+from stackbuild.frames.binaries import BinaryReader
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind, pth_lines
 from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from stackbuild.frames.wheelplan import DAMAGES, open_wheel
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from stackbuild.errors import IntegrityError
     from stackbuild.frames.cache import FrameCache, FrameWriter
+    from stackbuild.frames.model import Binary
     from stackbuild.frames.wheelplan import Wheel, WheelMember
     from stackbuild.layout import Layout
     from stackbuild.spec.model import FrameSettings
@@ -58,6 +60,7 @@ class WheelPart:
     frame: Frame
     paths: tuple[str, ...]
     entry_points: tuple[EntryPoint, ...]
+    binaries: tuple[Binary, ...]
     pth: Mapping[str, tuple[str, ...]]
     """The lines of each `.pth` file at the top of site-packages, without comments."""
 
@@ -84,7 +87,8 @@ def stream_part(
         ) as frame,
     ):
         source = PartSource(wheel, archive, members, is_last=others is not None)
-        destination = FrameDestination(wheel, layout, machine, frame, others)
+        reader = BinaryReader(layout.os, cache)
+        destination = FrameDestination(wheel, layout, machine, frame, reader, others)
         try:
             install(source, destination, _METADATA if others is not None else {})
         except (AssertionError, AttributeError, configparser.Error) as error:
@@ -98,6 +102,7 @@ def stream_part(
         frame=frame.frame,
         paths=tuple(destination.paths),
         entry_points=tuple(destination.entry_points),
+        binaries=reader.found({}),
         pth=destination.pth,
     )
 
@@ -189,6 +194,7 @@ class FrameDestination(WheelDestination):
         layout: Layout,
         machine: str,
         frame: FrameWriter,
+        reader: BinaryReader,
         others: Sequence[WheelMember] | None,
     ) -> None:
         self.paths: list[str] = []
@@ -198,6 +204,7 @@ class FrameDestination(WheelDestination):
         self._layout = layout
         self._machine = machine
         self._frame = frame
+        self._reader = reader
         self._others = others
         self._launched: list[RecordEntry] = []
         """RECORD entries of the scripts that have launchers; paths are layer-relative."""
@@ -252,6 +259,7 @@ class FrameDestination(WheelDestination):
             self.pth[target] = self._pth_lines(data, member.name)
             chunks = [data]
         self.paths.append(place)
+        chunks = self._reader.watch(place, chunks)
         self._frame.add(place, chunks, size=member.info.file_size, executable=is_executable)
         return _entry(member)
 

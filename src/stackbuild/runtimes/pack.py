@@ -150,7 +150,7 @@ def _elf(entries: dict[str, Entry], staging: Path) -> set[str]:
         missing = any(f"lib/{name}" in entries for name in elf.needed) and search not in elf.search
         if missing or any(not item.startswith(("$ORIGIN", "${ORIGIN}")) for item in elf.search):
             searches[search].append(_staged(entries, path, staging))
-    set_search(searches)
+    set_search(searches, "choose another interpreter with `path`, or use the source pbs")
     needed = {PurePosixPath(name).name for elf in files.values() for name in elf.needed}
     return needed - packed - C_LIBRARY
 

@@ -124,6 +124,7 @@ class LayerReader:
             macosx_target=table.word("macosx_target", as_macosx_target),
             package_indexes={**self._uv.sources, **indexes},
             priority_indexes=tuple(item.value for item in priority),
+            dynlib_exclude=tuple(item.value for item in table.texts("dynlib_exclude") or ()),
             launch_module=launch,
             support_modules=support,
             runtime_settings=RuntimeSettings() if kind is LayerKind.RUNTIME else None,
@@ -211,15 +212,13 @@ def _read_requirements(table: Table) -> tuple[Setting, ...]:
 
 
 def _refuse_fields(kind: LayerKind, table: Table) -> None:
-    """Report fields of other kinds of layers, and fields that are not supported."""
+    """Report fields of other kinds of layers, and fields without an effect."""
     for key, kinds in _FIELDS_OF.items():
         if kind not in kinds:
             table.refuse(key, f"not a field of {_PLURALS[kind]}")
     if table.take("build_requirements", Item.items) is not None:
         place = table.place_of("build_requirements")
         table.problems.warnings.append(f"{place} has no effect since venvstacks 0.1; remove it")
-    if table.texts("dynlib_exclude"):
-        table.problems.add(table.place_of("dynlib_exclude"), "not supported yet")
 
 
 def _read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Path, ...]]:

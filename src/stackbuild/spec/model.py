@@ -256,6 +256,9 @@ class Layer:
     package_indexes: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to index name, lower layers' merged in."""
     priority_indexes: tuple[str, ...] = ()
+    dynlib_exclude: tuple[str, ...] = ()
+    """Globs on the ends of paths: shared libraries that other distributions and the layers above
+    do not use."""
     launch_module: Path | None = None
     """Absolute; a module or a package directory (applications only)."""
     support_modules: tuple[Path, ...] = ()

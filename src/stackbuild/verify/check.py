@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from stackbuild.compose.libraries import DLL_MISSING
 from stackbuild.errors import UsageError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
@@ -277,7 +278,7 @@ def _is_told(finding: Finding, outcome: Outcome) -> bool:
         return True
     # Windows does not report which DLL is missing.
     module = PurePosixPath(finding.file or "").name.partition(".")[0]
-    told = expected_failures.DLL_MISSING in outcome.text.lower()
+    told = DLL_MISSING in outcome.text.lower()
     return told and module == outcome.module.rpartition(".")[2]
 
 

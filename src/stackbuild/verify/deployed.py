@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stackbuild.install.generation import stored
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
+from stackbuild.layout import extension_module, extension_suffixes
 from stackbuild.record import record_rows
 from stackbuild.spec.model import LayerKind
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from stackbuild.frames.model import FrameKind
     from stackbuild.install.state import State
     from stackbuild.layout import Layout
-    from stackbuild.platforms import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,55 +192,23 @@ and the package may hide their failure.
 """
 
 
-def suffixes(platform: Platform, python: str) -> tuple[str, ...]:
-    """File name suffixes of modules for CPython `python` (``3.12``), longest first.
-
-    Equal to `importlib.machinery.EXTENSION_SUFFIXES` there (PEP 3149, PEP 384).
-    """
-    digits = python.replace(".", "")
-    if platform.os == "windows":
-        machine = "amd64" if platform.machine == "x86_64" else "arm64"
-        return (f".cp{digits}-win_{machine}.pyd", ".pyd")
-    system = "darwin" if platform.os == "macos" else f"{platform.machine}-linux-gnu"
-    return (f".cpython-{digits}-{system}.so", ".abi3.so", ".so")
-
-
 def native_modules(layer: DeployedLayer, distribution: Distribution) -> Iterator[tuple[str, str]]:
     """Name and file (relative to the layer) of each module, from RECORD.
 
     Files with the tag of another interpreter and shared libraries are not modules. An untagged file
     is a module if it has an init function (PEP 489), and its file name has no further dots.
     """
-    plain = suffixes(layer.manifest.platform, layer.layout.python)[-1]
+    platform = layer.manifest.platform
+    plain = extension_suffixes(platform, layer.layout.python)[-1]
     for entry in distribution.record or ():
-        found = _parts(layer, entry.path)
+        found = extension_module(entry.path, platform, layer.layout)
         if found is None:
             continue
-        parts, suffix = found
-        if suffix == plain and not _is_module(layer.directory / entry.path, parts[-1]):
+        name, suffix = found
+        last = entry.path.rpartition("/")[2].removesuffix(suffix)
+        if suffix == plain and not _is_module(layer.directory / entry.path, last):
             continue
-        yield _name(parts), entry.path
-
-
-def module_name(layer: DeployedLayer, path: str) -> str | None:
-    """The module name of the file `path` of `layer`, judged by its path alone."""
-    found = _parts(layer, path)
-    return None if found is None else _name(found[0])
-
-
-def _parts(layer: DeployedLayer, path: str) -> tuple[list[str], str] | None:
-    """The parts of a module's name, and the suffix of its file."""
-    site_packages = f"{layer.layout.site_packages}/"
-    endings = suffixes(layer.manifest.platform, layer.layout.python)
-    suffix = next((ending for ending in endings if path.endswith(ending)), None)
-    if suffix is None or not path.startswith(site_packages):
-        return None
-    parts = path.removeprefix(site_packages).removesuffix(suffix).split("/")
-    return None if any("." in part or not part for part in parts) else (parts, suffix)
-
-
-def _name(parts: list[str]) -> str:
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        yield name, entry.path
 
 
 def is_left_out(module: str, more: Iterable[str]) -> bool:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
+from stackbuild.compose.libraries import is_expected
 from stackbuild.spec.policy import on_platform
 from stackbuild.tomltext import inline, quoted_key
 from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry
@@ -25,8 +26,6 @@ _BREAK = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+|[\x00-\x1f\x7f-\x9f\ud800-
 """Parts of an error that differ between machines, or that a spec cannot contain."""
 _CLASS = re.compile(r"[\w.]+(Error|Exception|Warning)")
 _SHORTEST = 3
-DLL_MISSING = "dll load failed"
-"""Python's error on Windows for a module that cannot be loaded, in lower case."""
 _LONGEST = 100
 _MANY = 4
 """At least this many modules that fail for the same reason share one entry."""
@@ -77,11 +76,10 @@ class Entry:
     def tells_of(self, library: str, wheel: str, module: str) -> bool:
         """Whether its text allows `module` to fail because `library` is missing.
 
-        Used if modules cannot be imported here. On Windows errors do not name the missing DLL.
+        Used if modules cannot be imported here.
         """
-        text, last = self.text.lower(), library.rpartition("/")[2].lower()
         return (
-            (last in text or text in library.lower() or DLL_MISSING in text)
+            is_expected(self.text, library)
             and fnmatchcase(wheel.lower(), self.wheel.lower())
             and fnmatchcase(module, self.module)
         )

@@ -24,18 +24,18 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.frames.binaries import read_binary
 from stackbuild.frames.model import FrameKind
 from stackbuild.layout import METADATA
 from stackbuild.record import TRUSTED_HASHES, encoded
-from stackbuild.verify.binaries import read_binary
 from stackbuild.verify.model import Finding
 from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from stackbuild.frames.model import Binary
     from stackbuild.messages import Task
-    from stackbuild.verify.binaries import Binary
     from stackbuild.verify.deployed import DeployedLayer, Distribution, RecordEntry
     from stackbuild.verify.model import Check
 

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
+from stackbuild.frames.model import Binary
 from stackbuild.runtimes import elf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
-    from stackbuild.platforms import Platform
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.platforms import OsName, Platform
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binary:
-    """The fields of a program or shared library that the loader of its system uses."""
-
-    machines: tuple[str, ...]
-    """Its processors: ``x86_64``, ``aarch64``, others by their names in the format; empty if it
-    runs on any."""
-    needed: tuple[str, ...] = ()
-    """The names of required shared libraries; DLLs in lower case."""
-    search: tuple[str, ...] = ()
-    """The search paths for them (DT_RUNPATH, LC_RPATH)."""
-    program: bool = False
-    """Whether it is a program, not a library."""
-
-
-_FAT = {b"\xca\xfe\xba\xbe": ">IIIII", b"\xca\xfe\xba\xbf": ">IIQQII"}
+FAT = {b"\xca\xfe\xba\xbe": ">IIIII", b"\xca\xfe\xba\xbf": ">IIQQII"}
 """Universal files: the layout of an entry (processor, its variant, offset, size …)."""
 _THIN = {b"\xce\xfa\xed\xfe": 28, b"\xcf\xfa\xed\xfe": 32}
 """Files for one processor, 32-bit and 64-bit: the size of the header."""
-_MACHO_MAGICS = frozenset((*_FAT, *_THIN))
+_MACHO_MAGICS = frozenset((*FAT, *_THIN))
 """Magic numbers of Mach-O files of little-endian processors."""
 
 _MOST_SLICES = 20
@@ -45,10 +34,19 @@ _PROCESSORS = {7: "i386", 12: "arm", 0x01000007: "x86_64", 0x0100000C: "aarch64"
 _ARM64E = 2
 """The variant of `aarch64` for Apple's own programs."""
 _PROGRAM, _LIBRARY, _BUNDLE = 2, 6, 8
-_NEEDED = frozenset({0xC, 0x8000001F, 0x80000023})
+NEEDED = frozenset({0xC, 0x8000001F, 0x80000023})
 """LC_LOAD_DYLIB, LC_REEXPORT_DYLIB, LC_LOAD_UPWARD_DYLIB. Libraries of LC_LOAD_WEAK_DYLIB are
 optional."""
 _RPATH = 0x8000001C
+
+
+def macho_slices(data: bytes) -> list[tuple[int, int]]:
+    """The offset and size of the file for each processor in the universal file `data`."""
+    (count,) = struct.unpack_from(">I", data, 4)
+    layout = FAT[data[:4]]
+    size = struct.calcsize(layout)
+    entries = (struct.unpack_from(layout, data, 8 + size * index) for index in range(count))
+    return [(entry[2], entry[3]) for entry in entries]
 
 
 def read_macho(path: Path, machine: str) -> Binary | None:
@@ -71,12 +69,12 @@ def _slices(file: BinaryIO) -> dict[str, int]:
     magic = file.read(4)
     if magic in _THIN:
         return {_processor(*_unpack("<II", file)): 0}
-    if magic not in _FAT:
+    if magic not in FAT:
         return {}
     (count,) = _unpack(">I", file)
     if count > _MOST_SLICES:
         return {}
-    entries = [_unpack(_FAT[magic], file) for _ in range(count)]
+    entries = [_unpack(FAT[magic], file) for _ in range(count)]
     return {_processor(entry[0], entry[1]): entry[2] for entry in entries}
 
 
@@ -105,7 +103,7 @@ def _read(file: BinaryIO, offset: int, machines: tuple[str, ...], machine: str) 
         command, length = struct.unpack_from("<II", commands, position)
         if length < 8:
             raise ValueError(f"a load command of {length} bytes")
-        if command in _NEEDED:
+        if command in NEEDED:
             needed.append(_string(commands, position, length))
         elif command == _RPATH:
             search.append(_string(commands, position, length))
@@ -181,11 +179,18 @@ def read_binary(path: Path, magic: bytes, platform: Platform) -> Binary | None:
     None for files that the loader of this system ignores, such as files for other systems in a
     distribution. Raises ComposeError for a damaged file.
     """
+    if not _is_candidate(magic, platform.os):
+        return None
     if platform.os == "macos":
-        return read_macho(path, platform.machine) if magic in _MACHO_MAGICS else None
-    if platform.os == "windows":
-        return read_pe(path) if magic.startswith(_PE_MAGIC) else None
-    return _read_elf(path) if magic == elf.MAGIC else None
+        return read_macho(path, platform.machine)
+    return read_pe(path) if platform.os == "windows" else _read_elf(path)
+
+
+def _is_candidate(magic: bytes, os: OsName) -> bool:
+    """Whether a file that begins with `magic` may be one that the loader of `os` loads."""
+    if os == "macos":
+        return magic in _MACHO_MAGICS
+    return magic.startswith(_PE_MAGIC) if os == "windows" else magic == elf.MAGIC
 
 
 def _read_elf(path: Path) -> Binary | None:
@@ -194,3 +199,73 @@ def _read_elf(path: Path) -> Binary | None:
         return None
     machine = _ELF_MACHINES.get(found.machine, found.machine)
     return Binary(machines=(machine,), needed=found.needed, search=found.search)
+
+
+class BinaryReader:
+    """Reads the needs of the programs and libraries among files that are put into frames.
+
+    It copies them to work files while they pass. Thread-safe.
+    """
+
+    def __init__(self, os: OsName, cache: FrameCache) -> None:
+        self._os: OsName = os
+        self._cache = cache
+        self._found: list[Binary] = []
+
+    def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """`chunks`, the contents of the file at the layer-relative `path`."""
+        pieces = iter(chunks)
+        first = next(pieces, b"")
+        if not _is_candidate(first[:4], self._os):
+            yield first
+            yield from pieces
+            return
+        with self._cache.work_file() as work:
+            with work.open("wb") as copy:
+                copy.write(first)
+                yield first
+                for piece in pieces:
+                    copy.write(piece)
+                    yield piece
+            self._found += _all_slices(work, path, self._os)
+
+    def found(self, links: Mapping[str, str]) -> tuple[Binary, ...]:
+        """The programs and libraries, sorted, also by the names of `links` to them.
+
+        `links` are the targets of symbolic links, relative to the layer, by path.
+        """
+        by_path: dict[str, list[Binary]] = {}
+        for binary in self._found:
+            by_path.setdefault(binary.path, []).append(binary)
+        for path in links:
+            place, steps = path, 0
+            while place in links and steps < len(links):
+                place, steps = links[place], steps + 1
+            if place in by_path:
+                by_path[path] = [replace(one, path=path, link=True) for one in by_path[place]]
+        return tuple(one for _, found in sorted(by_path.items()) for one in found)
+
+
+def _all_slices(file: Path, path: str, os: OsName) -> Iterator[Binary]:
+    """The needs of `file` on each of its processors; nothing if `verify` reports it as damaged."""
+    with suppress(ComposeError, struct.error):
+        if os != "macos":
+            found = read_pe(file) if os == "windows" else _read_elf(file)
+            if found:
+                yield _named(found, path, found.machines)
+            return
+        with file.open("rb") as opened:
+            machines = tuple(_slices(opened))
+        for machine in machines:
+            if found := read_macho(file, machine):
+                yield _named(found, path, (machine,))
+
+
+def _named(binary: Binary, path: str, machines: tuple[str, ...]) -> Binary:
+    """`binary` at `path`, with names that JSON can contain."""
+
+    def plain(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(text.encode("utf-8", "replace").decode() for text in texts)
+
+    needed, search = plain(binary.needed), plain(binary.search)
+    return replace(binary, path=path, machines=machines, needed=needed, search=search)

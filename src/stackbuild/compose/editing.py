@@ -1,0 +1,84 @@
+"""Makes frames of edited copies: files that search a directory of their own layer for libraries.
+
+A copy depends on the file alone, not on the layers below: `compose.linking` puts a link to the
+library into the directory. So all layers share its frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.contents import members
+from stackbuild.compose.linking import edited
+from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.frames.files import FileContent, files_set
+from stackbuild.frames.keys import frame_key
+from stackbuild.runtimes.elf import patchelf_version, set_search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackbuild.frames.cache import FrameCache
+    from stackbuild.frames.model import Binary, Frame, FrameSet
+    from stackbuild.platforms import OsName
+    from stackbuild.spec.model import FrameSettings
+
+
+def edited_set(
+    source: FrameSet,
+    binary: Binary,
+    names: Sequence[str],
+    os: OsName,
+    settings: FrameSettings,
+    cache: FrameCache,
+) -> FrameSet:
+    """A frame with the edited copy of `binary`, a file of `source` that needs `names`.
+
+    Raises ComposeError if the file cannot be edited.
+    """
+    tool = patchelf_version() if os == "linux" else ""
+    key = frame_key("edited", source.key, binary.path, tool, *sorted(names), settings=settings)
+    if found := cache.get(key):
+        return found
+    after = edited(binary, names, os)
+    frame, original = _read(source, binary.path, cache)
+    try:
+        if os == "linux":
+            data = _elf(original.data, after, cache)
+        else:
+            data = _macho(original.data, binary, after)
+    except ComposeError as error:
+        raise ComposeError(
+            "a file that needs a library of another distribution or layer cannot be edited",
+            distribution=frame.subject,
+            file=binary.path,
+            found=error.message,
+            remedy=dict(error.details).get("to fix"),
+        ) from error
+    content = FileContent(data=data, executable=original.executable)
+    made = files_set(frame.kind, frame.subject, {binary.path: content}, settings, cache)
+    return cache.put(replace(made, key=key))
+
+
+def _read(source: FrameSet, path: str, cache: FrameCache) -> tuple[Frame, FileContent]:
+    for frame in source.frames:
+        for member in members(frame, cache):
+            if member.path == path and member.link is None:
+                data = b"".join(member.data())
+                return frame, FileContent(data=data, executable=bool(member.mode & 0o111))
+    raise IntegrityError("a file is missing from its frames", file=path)
+
+
+def _elf(data: bytes, after: Binary, cache: FrameCache) -> bytes:
+    with cache.work_file() as work:
+        work.write_bytes(data)
+        set_search({":".join(after.search): [work]})
+        return work.read_bytes()
+
+
+def _macho(data: bytes, before: Binary, after: Binary) -> bytes:
+    from stackbuild.compose.machofile import renamed
+
+    names = zip(before.needed, after.needed, strict=True)
+    return renamed(data, {old: new for old, new in names if old != new})

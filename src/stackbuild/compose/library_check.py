@@ -1,0 +1,194 @@
+"""Checks the shared libraries of a layer that is composed, and what is added for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.libraries import Chain, LayerFiles, is_expected, matches
+from stackbuild.compose.linking import Linking, plan_linking
+from stackbuild.errors import ComposeError
+from stackbuild.frames.model import FrameKind
+from stackbuild.layout import extension_module
+from stackbuild.spec.model import LayerKind
+from stackbuild.tomltext import quoted_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stackbuild.compose.layer_inputs import LayerTarget
+    from stackbuild.frames.model import Binary, FrameSet
+    from stackbuild.layout import Layout
+    from stackbuild.platforms import Platform
+    from stackbuild.spec.model import Layer
+
+_OF_INTERPRETER = {
+    "linux": ("lib/libpython{0}.so.1.0",),
+    "macos": ("lib/libpython{0}.dylib",),
+    "windows": ("python3.dll", "python{1}.dll", "vcruntime140.dll", "vcruntime140_1.dll"),
+}
+"""Libraries of every CPython, by version with and without a dot. So a layer can be composed
+without the interpreter of its runtime."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A layer, what is added to it for shared libraries, and what it lacks."""
+
+    target: LayerTarget
+    files: LayerFiles
+    """Without what is added."""
+    linking: Linking
+    dll_directories: tuple[str, ...]
+    """Those of `Linking`, of the whole chain."""
+
+
+class Libraries:
+    """Plans for the layers of one command; those of lower layers are made once.
+
+    `below` returns the layers below one, nearest first; `sets` the frame sets of a layer's
+    distributions and overlay.
+    """
+
+    def __init__(
+        self,
+        below: Callable[[LayerTarget], Sequence[LayerTarget]],
+        sets: Callable[[LayerTarget], Sequence[FrameSet]],
+    ) -> None:
+        self._below = below
+        self._sets = sets
+        self._plans: dict[tuple[str, Platform, bool], Planned] = {}
+
+    def plan(self, target: LayerTarget, interpreter: FrameSet | None = None) -> Planned:
+        """The plan for `target`, with its interpreter if it is a runtime that is published.
+
+        Raises ComposeError if several libraries have a name that a file needs.
+        """
+        key = (target.layer.name, target.platform, interpreter is not None)
+        if key not in self._plans:
+            self._plans[key] = self._plan(target, interpreter)
+        return self._plans[key]
+
+    def _plan(self, target: LayerTarget, interpreter: FrameSet | None) -> Planned:
+        below = [self.plan(one) for one in self._below(target)]
+        own = [interpreter] if interpreter else []
+        files = _layer_files(target, [*own, *self._sets(target)])
+        chain = Chain([files, *(one.linking.applied(one.files) for one in below)])
+        try:
+            linking = plan_linking(chain)
+        except ComposeError as error:
+            raise error.in_layer(target.layer.name, str(target.platform)) from None
+        directories = dict.fromkeys(linking.dll_directories)
+        for one in below:
+            directories |= dict.fromkeys(one.linking.dll_directories)
+        return Planned(
+            target=target, files=files, linking=linking, dll_directories=tuple(directories)
+        )
+
+
+def _layer_files(target: LayerTarget, sets: Sequence[FrameSet]) -> LayerFiles:
+    """The files in `sets`, which are the interpreter, the distributions and the overlay."""
+    owners: dict[str, str] = {}
+    binaries: dict[str, Binary] = {}
+    machine = target.platform.machine
+    if target.layer.kind is LayerKind.RUNTIME:
+        owners = dict.fromkeys(_of_interpreter(target.layout), "")
+    for frame_set in sets:
+        frame = frame_set.frames[0]
+        is_overlay = frame.kind is FrameKind.OVERLAY
+        owners.update(dict.fromkeys(frame_set.paths, "" if is_overlay else frame.subject))
+        for path in frame_set.paths if is_overlay else ():
+            binaries.pop(path, None)
+        for binary in frame_set.binaries:
+            if not binary.machines or machine in binary.machines:
+                binaries[binary.path] = binary
+    return LayerFiles(
+        name=target.layer.name,
+        directory=target.directory,
+        os=target.layout.os,
+        owners=owners,
+        binaries=binaries,
+        excluded=target.layer.dynlib_exclude,
+    )
+
+
+def _of_interpreter(layout: Layout) -> Iterator[str]:
+    digits = layout.python.replace(".", "")
+    return (path.format(layout.python, digits) for path in _OF_INTERPRETER[layout.os])
+
+
+def unresolved(
+    planned: Planned, chain: Sequence[Layer], declared: Sequence[str]
+) -> dict[str, list[str]]:
+    """The missing libraries that nothing allows to be missing, with the files that need them.
+
+    `chain` are the layers of the chain, whose `host-libraries` and `allow-import-errors` count;
+    `declared` are the libraries that the interpreter needs of its host.
+    """
+    target, missing = planned.target, planned.linking.missing
+    globs = [*declared, *(glob for one in chain for glob in one.checks.host_libraries)]
+    if target.layout.os == "windows":
+        globs = [glob.lower() for glob in globs]
+    items = target.lock.distributions if missing else ()
+    wheels = {f"{item.name} {item.version}": item.wheel.name for item in items}
+    found: dict[str, list[str]] = {}
+    for name, paths in missing.items():
+        for path in () if matches(name, globs) else paths:
+            wheel = wheels.get(planned.files.owners[path], "")
+            if not _is_known(target, chain, path, name, wheel):
+                found.setdefault(name, []).append(path)
+    return found
+
+
+def _is_known(
+    target: LayerTarget, chain: Sequence[Layer], path: str, library: str, wheel: str
+) -> bool:
+    """Whether an entry of `allow-import-errors` says that the module `path` lacks `library`."""
+    module = extension_module(path, target.platform, target.layout)
+    return module is not None and any(
+        is_expected(text, library)
+        and fnmatchcase(wheel.lower(), its_wheel.lower())
+        and fnmatchcase(module[0], its_module)
+        for layer in chain
+        for its_wheel, modules in layer.policy(target.platform).allow_import_errors.items()
+        for its_module, text in modules.items()
+    )
+
+
+def unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> ComposeError:
+    """The error for the libraries `missing`, each with the files that need it."""
+    target = planned.target
+    name, users = next(iter(missing.items()))
+    place = f"tool.stackbuild.layers.{quoted_key(target.layer.name)}.verify"
+    return ComposeError(
+        "a shared library that the layer needs is neither in its chain nor on every host",
+        layer=target.layer.name,
+        platform=target.platform,
+        distribution=planned.files.owners[users[0]] or None,
+        file=users[0],
+        expected=name,
+        found="; ".join(_listed(missing)),
+        remedy="add the distribution that has the library to this layer or to one below it; if"
+        f" every host has the library, add its name to `host-libraries` in [{place}]; if the file"
+        " is not used, add --allow-unresolved to the command",
+    )
+
+
+def warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[str]:
+    """Warnings of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
+    where = f"{planned.target.layer.name} on {planned.target.platform}"
+    texts = [f"{text}, and is neither in the chain nor on every host" for text in _listed(missing)]
+    excluded = _listed(planned.linking.excluded)
+    texts += [f"{text}, and is excluded by `dynlib_exclude`" for text in excluded]
+    return [f"{where}: {text}" for text in texts]
+
+
+def _listed(missing: Mapping[str, Sequence[str]]) -> list[str]:
+    """``libx.so.1 is needed by a.so and 3 other files``, for each library."""
+    lines = []
+    for name, users in missing.items():
+        others = len(users) - 1
+        more = f" and {others} other file{'s' if others > 1 else ''}" if others else ""
+        lines.append(f"{name} is needed by {users[0]}{more}")
+    return lines

@@ -1,0 +1,315 @@
+"""Decides how the files of a layer find shared libraries in other distributions and lower layers.
+
+Wheels are built for one site-packages directory; in layers there are several. A library that a file
+does not find is made available without a wrapper and without environment variables:
+
+- Linux, macOS: a symbolic link to the library, in a directory that the file searches in its own
+  layer (``$ORIGIN/../nvidia/cublas/lib``). A file that searches no such directory is replaced by a
+  copy that does (`compose.editing`).
+- Windows: `sitecustomize` calls `os.add_dll_directory`.
+
+docs/architecture.md compares this with other ways.
+"""
+
+from __future__ import annotations
+
+import glob
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.host_libraries import on_host
+from stackbuild.compose.libraries import Place, last_part
+from stackbuild.errors import ComposeError
+from stackbuild.tomltext import inline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stackbuild.compose.libraries import Chain, LayerFiles
+    from stackbuild.frames.model import Binary
+    from stackbuild.platforms import OsName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linking:
+    """What is added to a layer so that its files find their libraries."""
+
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Symbolic links: path in the layer to a path relative to the root."""
+    edits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Paths of files that are replaced by edited copies, each with the names that it searches in
+    `search_directory`."""
+    dll_directories: tuple[str, ...] = ()
+    """Directories, relative to the root, that `sitecustomize` adds on Windows."""
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Needed names that neither chain nor host provides, each with the paths that need it."""
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Needed names that only files in `dynlib_exclude` have, each with the paths that need it."""
+
+    def applied(self, layer: LayerFiles) -> LayerFiles:
+        """`layer` with the links and the edited files."""
+        if not self.links and not self.edits:
+            return layer
+        binaries = dict(layer.binaries)
+        for path, names in self.edits.items():
+            binaries[path] = edited(binaries[path], names, layer.os)
+        return replace(
+            layer,
+            owners={**layer.owners, **dict.fromkeys(self.links, "")},
+            binaries=binaries,
+            links=self.links,
+        )
+
+
+def search_directory(path: str) -> str:
+    """Where the edited copy of `path` searches: its own directory, or lib/ for one in bin/."""
+    directory = posixpath.dirname(path)
+    return "lib" if directory == "bin" else directory
+
+
+def edited(binary: Binary, names: Sequence[str], os: OsName) -> Binary:
+    """The needs of the edited copy of `binary`."""
+    directory = posixpath.dirname(binary.path) or "."
+    steps = posixpath.relpath(search_directory(binary.path) or ".", directory)
+    if os == "linux":
+        search = "$ORIGIN" if steps == "." else f"$ORIGIN/{steps}"
+        return replace(binary, search=(search, *binary.search))
+    start = "@loader_path" if steps == "." else f"@loader_path/{steps}"
+    needed = (f"{start}/{last_part(one)}" if one in names else one for one in binary.needed)
+    return replace(binary, needed=tuple(needed))
+
+
+def plan_linking(chain: Chain) -> Linking:
+    """The changes for the top layer of `chain`; the layers below have theirs applied.
+
+    Raises ComposeError if several libraries have the name that a file needs.
+    """
+    planner = _Windows(chain) if chain.top.os == "windows" else _Unix(chain)
+    for path, binary in chain.top.binaries.items():
+        for name in () if binary.link else dict.fromkeys(binary.needed):
+            if not on_host(name, chain.top.os):
+                planner.provide(binary, path, name)
+    return planner.result()
+
+
+class _Planner:
+    """The state of one call of `plan_linking`."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.missing: dict[str, list[str]] = {}
+        self.excluded: dict[str, list[str]] = {}
+
+    def choose(self, path: str, name: str) -> Place | None:
+        """The library `name` of another distribution or layer, for the file `path`.
+
+        None if there is none, which is noted, or if the distribution of the file itself has one:
+        it then finds it in its own way, as in any environment.
+        """
+        top, last = self.chain.top, last_part(name)
+        if self._is_its_own(path, last):
+            if not self.chain.has_name(name):
+                self.missing.setdefault(name, []).append(path)
+            return None
+        everywhere = [
+            Place(layer, found)
+            for layer in self.chain.layers
+            for found in layer.names.get(last, ())
+            if found not in layer.links and (layer is not top or found != path)
+        ]
+        allowed = [one for one in everywhere if not one.layer.excludes(one.path)]
+        if len(allowed) > 1:
+            raise _ambiguous(path, name, top.owners.get(path), allowed)
+        if not allowed:
+            kind = self.excluded if everywhere else self.missing
+            kind.setdefault(name, []).append(path)
+        return allowed[0] if allowed else None
+
+    def _is_its_own(self, path: str, last: str) -> bool:
+        """Whether the distribution of the file `path` has a file called `last`."""
+        owners = self.chain.top.owners
+        owner = owners.get(path)
+        return bool(owner) and any(
+            owners[one] == owner for one in self.chain.top.names.get(last, ())
+        )
+
+
+def _ambiguous(path: str, name: str, owner: str | None, found: Sequence[Place]) -> ComposeError:
+    lines: dict[str, list[str]] = {}
+    for one in found[1:]:
+        lines.setdefault(one.layer.name, []).append(glob.escape(_ending(one)))
+    settings = " and ".join(
+        f"`dynlib_exclude = [{', '.join(map(inline, endings))}]` in the layer {layer}"
+        for layer, endings in lines.items()
+    )
+    return ComposeError(
+        f"{len(found)} libraries are called {last_part(name)}, and this file needs one of them",
+        distribution=owner or None,
+        file=path,
+        expected="one library of this name in the chain, or one that is not excluded",
+        found=", ".join(f"{one.path} in {one.layer.name}" for one in found),
+        remedy=f"to use that in {found[0].layer.name}, set {settings}",
+    )
+
+
+def _ending(place: Place) -> str:
+    """A pattern for `dynlib_exclude` that matches `place` and no other file of its layer."""
+    _, _, ending = place.path.rpartition("/site-packages/")
+    same_name = place.layer.names[place.layer.folded(place.path)]
+    is_unique = not any(one.endswith(f"/{ending}") for one in same_name if one != place.path)
+    return ending if is_unique else place.path
+
+
+class _CannotLinkError(Exception):
+    """A link would have to be outside the layer, or where another file is."""
+
+
+class _Unix(_Planner):
+    """Linux and macOS."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain)
+        self.links: dict[str, str] = {}
+        self.edits: dict[str, list[str]] = {}
+
+    def result(self) -> Linking:
+        """The plan."""
+        return Linking(
+            links=self.links, edits=self.edits, missing=self.missing, excluded=self.excluded
+        )
+
+    def provide(self, binary: Binary, path: str, name: str) -> None:
+        """Make the file `path` find the library `name`."""
+        top = self.chain.top
+        place = f"{top.directory}/{path}"
+        if self.chain.is_provided(binary, place, name):
+            return
+        steps = list(self._own(binary, place, name))
+        if any(step in self.links for step in steps):
+            return
+        found = self._beside(steps)
+        target = found[1] if found else self.choose(path, name)
+        if target is None:
+            return
+        beside = posixpath.join(search_directory(path), last_part(name))
+        is_editable = top.os == "macos" or "/" not in name
+        for step in [found[0]] if found else [*steps, *([beside] if is_editable else ())]:
+            if self._try_link(step, target):
+                if step not in steps:
+                    self.edits.setdefault(path, []).append(name)
+                return
+        self.missing.setdefault(name, []).append(path)
+
+    def _try_link(self, step: str, target: Place) -> bool:
+        before = dict(self.links)
+        try:
+            self._link(step, target)
+        except _CannotLinkError:
+            self.links = before
+            return False
+        return True
+
+    def _own(self, binary: Binary, place: str, name: str) -> Iterator[str]:
+        """The paths in the top layer where the loader looks for `name`."""
+        for path in self.chain.at(binary, place, name):
+            if path is not None and (step := self._in_layer(path)):
+                yield step
+
+    def _in_layer(self, path: str) -> str | None:
+        start = f"{self.chain.top.directory}/"
+        return path.removeprefix(start) if path.startswith(start) else None
+
+    def _beside(self, steps: Sequence[str]) -> tuple[str, Place] | None:
+        """The path of a lower layer that would be found if all layers were one directory."""
+        for layer in self.chain.layers[1:]:
+            for step in steps:
+                if layer.has(step) and not layer.excludes(step):
+                    return step, Place(layer, step)
+        return None
+
+    def _link(self, step: str, target: Place) -> None:
+        """Link `step` to `target`, and what `target` needs relative to itself.
+
+        Loaders take ``$ORIGIN`` to be the directory of the link.
+        """
+        top = self.chain.top
+        while target.path in target.layer.links:
+            followed = self.chain.place(target.layer.links[target.path])
+            if followed is None:
+                raise _CannotLinkError
+            target = followed
+        if self.links.get(step) == str(target):
+            return
+        parents = _parents(step)
+        if top.has(step) or step in self.links or any(map(top.has, parents)):
+            raise _CannotLinkError
+        self.links[step] = str(target)
+        for name in target.binary.needed if target.binary else ():
+            if not on_host(name, top.os):
+                self._link_needed(target, f"{top.directory}/{step}", name)
+
+    def _link_needed(self, target: Place, place: str, name: str) -> None:
+        """Link the library `name`, which the library `target` needs, for its link at `place`."""
+        binary = target.binary
+        if binary is None or self.chain.find(binary, place, name):
+            return
+        at_home = self.chain.at(binary, str(target), name)
+        for home, linked in zip(at_home, self.chain.at(binary, place, name), strict=True):
+            library = self.chain.place(home)
+            if library is None:
+                continue
+            step = self._in_layer(linked or "")
+            if step is None:
+                # It leads elsewhere, but is known by then under its name if it exists there.
+                raise _CannotLinkError
+            self._link(step, library)
+            return
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+class _Windows(_Planner):
+    """Windows, where files contain no search paths."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain)
+        self.directories: dict[str, None] = {}
+        self.seen: set[str] = set()
+
+    def result(self) -> Linking:
+        """The plan."""
+        return Linking(
+            dll_directories=tuple(self.directories), missing=self.missing, excluded=self.excluded
+        )
+
+    def provide(self, binary: Binary, path: str, name: str) -> None:
+        """Make the interpreter find the DLL `name` for the file `path`."""
+        if self.chain.find(binary, f"{self.chain.top.directory}/{path}", name):
+            return
+        found = self.choose(path, name)
+        if found is None:
+            return
+        if binary.program:
+            # It is searched beside the program only, and in PATH.
+            self.missing.setdefault(name, []).append(path)
+            return
+        self._add(found)
+
+    def _add(self, found: Place) -> None:
+        """Add the directory of `found`, and those of its own distribution that it needs."""
+        layer, binary = found.layer, found.binary
+        if str(found) in self.seen:
+            return
+        self.seen.add(str(found))
+        self.directories[posixpath.dirname(str(found))] = None
+        if binary is None:
+            return
+        for name in binary.needed:
+            if not self.chain.is_provided(binary, str(found), name):
+                for path in layer.names.get(name, ()):
+                    if layer.owners[path] == layer.owners[found.path]:
+                        self._add(Place(layer, path))

@@ -1,0 +1,257 @@
+"""What is added to a layer so that its files find shared libraries, for all systems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.compose.libraries import Chain, LayerFiles
+from stackbuild.compose.linking import Linking, plan_linking
+from stackbuild.errors import ComposeError
+from stackbuild.frames.model import Binary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackbuild.platforms import OsName
+
+SITE = "lib/python3.12/site-packages"
+WINDOWS_SITE = "Lib/site-packages"
+RUNTIME: dict[OsName, str] = {
+    "linux": "lib/libpython3.12.so.1.0",
+    "macos": "lib/libpython3.12.dylib",
+    "windows": "python312.dll",
+}
+
+
+def layer(
+    name: str,
+    os: OsName,
+    files: Mapping[str, Binary | None],
+    *,
+    excluded: tuple[str, ...] = (),
+) -> LayerFiles:
+    """A layer with `files`, each owned by the distribution that its directory is named for."""
+    site = WINDOWS_SITE if os == "windows" else SITE
+    paths = {one: one if one.startswith(("bin/", "Scripts/")) else f"{site}/{one}" for one in files}
+    owners = {path: one.partition("/")[0].partition(".")[0] for one, path in paths.items()}
+    return LayerFiles(
+        name=name,
+        directory=f"{name}@1",
+        os=os,
+        owners=owners,
+        binaries={
+            paths[one]: replace(found, path=paths[one]) for one, found in files.items() if found
+        },
+        excluded=excluded,
+    )
+
+
+def plan(
+    os: OsName,
+    own: Mapping[str, Binary | None],
+    *lower: Mapping[str, Binary | None],
+    excluded: tuple[str, ...] = (),
+) -> Linking:
+    """The plan for an application with the files `own` on frameworks with the files `lower`."""
+    below = [
+        layer(f"base{number}", os, files, excluded=excluded) for number, files in enumerate(lower)
+    ]
+    runtime = LayerFiles(name="py", directory="py", os=os, owners={RUNTIME[os]: "cpython 3.12"})
+    return plan_linking(Chain([layer("app", os, own), *below, runtime]))
+
+
+def needs(*needed: str, search: tuple[str, ...] = (), program: bool = False) -> Binary:
+    return Binary(machines=(), needed=needed, search=search, program=program)
+
+
+# --- Linux and macOS
+
+
+def test_nothing_is_added_for_what_is_found_without_it() -> None:
+    own = {
+        "own/a.so": needs(
+            "libc.so.6", "libcuda.so.1", "libbeside.so", "libin.so", search=("$ORIGIN",)
+        ),
+        "own/libbeside.so": None,
+        # The distribution loads it by its path, as in any environment.
+        "own/deep/libin.so": None,
+    }
+    assert plan("linux", own, {"other/libin.so": None}) == Linking()
+
+
+def test_a_directory_of_one_site_packages_is_preferred() -> None:
+    own = {"torch/lib/t.so": needs("libx.so.1", search=("$ORIGIN", "${ORIGIN}/../../nvidia/x/lib"))}
+    lower = {"nvidia/x/lib/libx.so.1": None, "triton/lib/libx.so.1": None}
+    assert plan("linux", own, lower) == Linking(
+        links={f"{SITE}/nvidia/x/lib/libx.so.1": f"base0@1/{SITE}/nvidia/x/lib/libx.so.1"}
+    )
+    # Without it, the choice is the user's; an excluded library is none.
+    own = {"torch/lib/t.so": needs("libx.so.1", search=("$ORIGIN",))}
+    with pytest.raises(ComposeError, match=r"2 libraries are called libx\.so\.1"):
+        plan("linux", own, lower)
+    assert plan("linux", own, lower, excluded=("triton/**",)) == Linking(
+        links={f"{SITE}/torch/lib/libx.so.1": f"base0@1/{SITE}/nvidia/x/lib/libx.so.1"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_excluded"),
+    [
+        *(("libx.so.1", True), ("*.so.1", True), ("pub/**", True), ("**/libx.*", True)),
+        *(("site-packages/pub/libx.so.1", True), ("*", True), ("p?b/*", True)),
+        *(("ub/libx.so.1", False), ("libx.so", False), ("pub", False), ("pub/**/deep/*", False)),
+    ],
+)
+def test_patterns_match_the_end_of_a_path(pattern: str, is_excluded: bool) -> None:
+    found = plan(
+        "linux", {"own/a.so": needs("libx.so.1")}, {"pub/libx.so.1": None}, excluded=(pattern,)
+    )
+    assert found.excluded == ({"libx.so.1": [f"{SITE}/own/a.so"]} if is_excluded else {})
+    assert bool(found.links) is not is_excluded
+
+
+def test_the_error_of_several_layers_names_a_line_for_each() -> None:
+    own = {"own/a.so": needs("libx.so.1")}
+    lower = {"pub/libx.so.1": None}
+    with pytest.raises(ComposeError) as caught:
+        plan("linux", own, lower, {"a/lib[1]x/libx.so.1": None, "b/libx.so.1": None})
+    with pytest.raises(ComposeError) as other:
+        plan("linux", own, lower, lower)
+    assert str(caught.value).endswith(
+        'to fix: to use that in base0, set `dynlib_exclude = ["a/lib[[]1]x/libx.so.1",'
+        ' "b/libx.so.1"]` in the layer base1'
+    )
+    assert str(other.value).endswith(
+        'to use that in base0, set `dynlib_exclude = ["pub/libx.so.1"]` in the layer base1'
+    )
+
+
+def test_an_ending_that_another_file_has_too_is_not_proposed() -> None:
+    lower = {"pub/libx.so.1": None, "second/site-packages/pub/libx.so.1": None}
+    with pytest.raises(ComposeError) as caught:
+        plan("linux", {"own/a.so": needs("libx.so.1")}, lower)
+    line = str(caught.value).partition("[")[2].partition("]")[0].strip('"')
+    assert plan("linux", {"own/a.so": needs("libx.so.1")}, lower, excluded=(line,)).links == {
+        f"{SITE}/own/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"
+    }
+
+
+def test_files_that_search_nowhere_in_the_layer_are_edited() -> None:
+    own = {
+        "own/a.so": needs("libx.so.1", "liby.so", search=("/opt/lib", "$ORIGIN/../../../../..")),
+        "bin/tool": needs("libx.so.1"),
+    }
+    assert plan("linux", own, {"pub/libx.so.1": None, "pub/liby.so": None}) == Linking(
+        links={
+            f"{SITE}/own/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1",
+            f"{SITE}/own/liby.so": f"base0@1/{SITE}/pub/liby.so",
+            "lib/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1",
+        },
+        edits={f"{SITE}/own/a.so": ["libx.so.1", "liby.so"], "bin/tool": ["libx.so.1"]},
+    )
+
+
+def test_a_library_of_another_distribution_of_the_layer_is_found() -> None:
+    own = {"own/a.so": needs("libx.so.1"), "pub/libx.so.1": None}
+    found = plan("linux", own)
+    assert found.links == {f"{SITE}/own/libx.so.1": f"app@1/{SITE}/pub/libx.so.1"}
+
+
+def test_what_lower_layers_link_is_followed_and_is_no_second_library() -> None:
+    lower = layer("base", "linux", {"mid/m.so": needs("libx.so.1")})
+    lowest = layer("deep", "linux", {"pub/libx.so.1": None})
+    runtime = LayerFiles(name="py", directory="py", os="linux", owners={})
+    linking = plan_linking(Chain([lower, lowest, runtime]))
+    chain = [linking.applied(lower), lowest, runtime]
+    app = layer("app", "linux", {"own/a.so": needs("libx.so.1")})
+    assert plan_linking(Chain([app, *chain])).links == {
+        f"{SITE}/own/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1"
+    }
+    # A module that needs the module of the layer between: its library comes along.
+    app = layer("app", "linux", {"own/b.so": needs("m.so", search=("$ORIGIN/../mid",))})
+    assert plan_linking(Chain([app, *chain])).links == {
+        f"{SITE}/mid/m.so": f"base@1/{SITE}/mid/m.so",
+        f"{SITE}/mid/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1",
+    }
+
+
+def test_a_link_does_not_replace_a_file() -> None:
+    own = {
+        "own/a.so": needs("libx.so.1", search=("$ORIGIN/b.so", "$ORIGIN/c")),
+        "own/b.so": None,
+    }
+    assert plan("linux", own, {"pub/libx.so.1": None}).links == {
+        f"{SITE}/own/c/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"
+    }
+
+
+def test_names_that_nothing_has_are_missing() -> None:
+    own = {
+        "own/a.so": needs("libodd.so.1", "/opt/libx.so.1"),
+        "own/b.so": needs("libodd.so.1"),
+    }
+    found = plan("linux", own, {"pub/libx.so.1": None})
+    assert found.missing == {
+        "libodd.so.1": [f"{SITE}/own/a.so", f"{SITE}/own/b.so"],
+        "/opt/libx.so.1": [f"{SITE}/own/a.so"],
+    }
+
+
+MAC_CASES = [
+    # What it names, what it searches, the link, whether the file is edited.
+    ("@rpath/libx.dylib", ("@loader_path/../pub",), "pub/libx.dylib", False),
+    ("@rpath/libx.dylib", ("/opt/lib", "@loader_path"), "own/libx.dylib", False),
+    ("@loader_path/../pub/libx.dylib", (), "pub/libx.dylib", False),
+    ("@loader_path/.dylibs/libx.dylib", (), "own/.dylibs/libx.dylib", False),
+    ("@rpath/libx.dylib", (), "own/libx.dylib", True),
+    ("libx.dylib", (), "own/libx.dylib", True),
+    ("/opt/homebrew/lib/libx.dylib", (), "own/libx.dylib", True),
+    ("@executable_path/../lib/libx.dylib", (), "own/libx.dylib", True),
+]
+
+
+@pytest.mark.parametrize(("name", "search", "link", "is_edited"), MAC_CASES)
+def test_macos(name: str, search: tuple[str, ...], link: str, is_edited: bool) -> None:
+    own = {"own/a.so": needs("/usr/lib/libSystem.B.dylib", name, search=search)}
+    assert plan("macos", own, {"pub/libx.dylib": None}) == Linking(
+        links={f"{SITE}/{link}": f"base0@1/{SITE}/pub/libx.dylib"},
+        edits={f"{SITE}/own/a.so": [name]} if is_edited else {},
+    )
+    missing = plan("macos", own)
+    assert missing.missing == {name: [f"{SITE}/own/a.so"]}
+
+
+def test_a_wrong_path_to_a_library_of_its_own_is_missing_on_macos() -> None:
+    own = {"own/a.so": needs("@loader_path/libx.dylib"), "own/lib/libx.dylib": None}
+    assert plan("macos", own).missing == {"@loader_path/libx.dylib": [f"{SITE}/own/a.so"]}
+
+
+# --- Windows
+
+
+def test_directories_of_dlls_are_added_on_windows() -> None:
+    own = {
+        "own/a.pyd": needs("kernel32.dll", "python312.dll", "beside.dll", "pub.dll"),
+        "own/Beside.DLL": None,
+        "own/b.pyd": needs("hidden.dll"),
+        "own.libs/hidden.dll": None,
+    }
+    # The second DLL is where the package of the first one has put it.
+    lower = {"pub/Pub.dll": needs("dep.dll"), "pub/libs/dep.dll": None, "other/odd.dll": None}
+    assert plan("windows", own, lower) == Linking(
+        dll_directories=(
+            f"base0@1/{WINDOWS_SITE}/pub",
+            f"base0@1/{WINDOWS_SITE}/pub/libs",
+        )
+    )
+
+
+def test_a_program_for_windows_is_given_no_directories() -> None:
+    own = {"Scripts/tool.exe": needs("pub.dll", "nowhere.dll", program=True)}
+    assert plan("windows", own, {"pub/pub.dll": None}).missing == {
+        "pub.dll": ["Scripts/tool.exe"],
+        "nowhere.dll": ["Scripts/tool.exe"],
+    }

@@ -1,0 +1,279 @@
+"""Shared libraries of lower layers, used by real modules and programs without a wrapper."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+import zstandard
+
+from stackbuild.errors import ComposeError
+from stackbuild.record import record_hash, record_rows
+from tests.support import native
+from tests.support.handmade import HandMade, execute, interpreters, make_layers
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stackbuild.compose.manifest import Manifest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the files are compiled for Linux")
+
+NEWEST = max(interpreters(), key=lambda minor: int(minor.partition(".")[2]))
+MACHINE = os.uname().machine if sys.platform == "linux" else ""
+PLATFORM = "linux-aarch64" if MACHINE == "aarch64" else "linux-x64"
+TAG = f"cp3-none-linux_{MACHINE}"
+SITE = f"lib/python{NEWEST}/site-packages"
+CALL = "extern int answer(void); if (answer() != 42) return NULL;"
+IMPORT = "import consumer.native; print('works')"
+
+
+class Stack:
+    """A stack of a framework `base` and an application `app`, made of compiled wheels."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.small = SmallStack(
+            directory / "project", directory / "cache", python=f"{NEWEST}.0", more=""
+        )
+        self.compiler = native.compiler(NEWEST)
+
+    def library(self, name: str = "libanswer.so.1", *options: str, **source: str) -> Path:
+        """Compile a library; returns its file."""
+        return self.compiler.library(self.directory / "built", name, *source.values(), *options)
+
+    def wheel(self, layer: str, name: str, files: Mapping[str, Path], **more: bytes) -> None:
+        """Add a wheel of compiled files to a layer; `more` are scripts."""
+        contents: dict[str, bytes | str] = {f"{name}/__init__.py": ""}
+        contents |= {path: file.read_bytes() for path, file in files.items()}
+        data = {f"scripts/{script}": content for script, content in more.items()}
+        self.small.wheel(layer, name, "1.0", contents, tag=TAG, data=data)
+
+    def consumer(self, *options: str, body: str = CALL) -> Path:
+        """Compile a module that needs a library."""
+        built = self.directory / "built" / "consumer"
+        return self.compiler.module(built, "native", body, *options)
+
+    def publish(self, *, allow_unresolved: bool = False) -> dict[str, Manifest]:
+        """Publish `base` and `app`."""
+        report = self.small.publish(platform=PLATFORM, allow_unresolved=allow_unresolved)
+        for failure in report.failures:
+            raise failure.error
+        return {one.manifest.layer: one.manifest for one in report.layers}
+
+    def deploy(self, manifests: Mapping[str, Manifest]) -> HandMade:
+        """Unpack the archives beside a real runtime."""
+        made = make_layers(self.directory / "root", NEWEST)
+        for name in ("framework", "atls"):
+            shutil.rmtree(made.directory / name)
+        for name, manifest in manifests.items():
+            archive = self.small.exports / PLATFORM / manifest.archive.name
+            with archive.open("rb") as file:
+                reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+                with tarfile.open(fileobj=reader, mode="r|") as tar:
+                    tar.extractall(made.directory / name, filter="fully_trusted")
+        return made
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    return Stack(tmp_path)
+
+
+def python(made: HandMade, *arguments: str) -> str:
+    return execute(made.directory / "app" / "bin" / "python", *arguments)
+
+
+def check_record(made: HandMade, distribution: str) -> None:
+    """Check that RECORD has the hashes of the files that are there."""
+    site = made.directory / "app" / SITE
+    rows = record_rows((site / f"{distribution}-1.0.dist-info" / "RECORD").read_text())
+    for path, digest, _ in rows:
+        assert not digest or record_hash((site / path).read_bytes()) == digest, path
+
+
+@pytest.mark.parametrize(
+    ("rpath", "is_edited"),
+    [("", True), ("/nowhere", True), ("$ORIGIN/../publisher", False), ("$ORIGIN", False)],
+)
+def test_a_module_finds_a_library_of_a_lower_layer(
+    stack: Stack, tmp_path: Path, rpath: str, is_edited: bool
+) -> None:
+    library = stack.library()
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    options = [f"-Wl,-rpath,{rpath}"] if rpath else []
+    module = stack.consumer(str(library), *options)
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    manifests = stack.publish()
+    library.unlink()
+    made = stack.deploy(manifests)
+    assert python(made, "-c", IMPORT) == "works"
+    # Isolated, and in a child process.
+    assert python(made, "-I", "-c", IMPORT) == "works"
+    child = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {IMPORT!r}], check=True)"
+    )
+    assert python(made, "-c", child) == "works"
+    # No variable is set for anybody.
+    code = "import os; print(sorted(name for name in os.environ if 'LIBRARY' in name))"
+    assert python(made, "-c", code) == "[]"
+    made.directory.rename(tmp_path / "moved é")
+    made.directory = tmp_path / "moved é"
+    assert python(made, "-c", IMPORT) == "works"
+    check_record(made, "consumer")
+    path = f"{SITE}/consumer/{module.name}"
+    edited = manifests["app"].provenance.get("edited", {})
+    assert edited == ({path: f"searches {SITE}/consumer/ for libanswer.so.1"} if is_edited else {})
+    assert ((made.directory / "app" / path).read_bytes() != module.read_bytes()) is is_edited
+
+
+def test_the_frames_of_edited_files_do_not_depend_on_the_layers_below(stack: Stack) -> None:
+    library = stack.library()
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    module = stack.consumer(str(library))
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+
+    def edited() -> list[str]:
+        frames = [placed.frame for placed in stack.publish()["app"].frames]
+        of_consumer = [frame.sha256 for frame in frames if frame.subject == "consumer 1.0"]
+        assert len(of_consumer) == 2
+        return of_consumer
+
+    before = edited()
+    stack.wheel("base", "publisher", {"elsewhere/libanswer.so.1": library})
+    assert edited() == before
+
+
+def test_libraries_of_libraries_are_found(stack: Stack) -> None:
+    deepest = stack.library("libdeep.so.2", source="int deep(void) { return 40; }")
+    middle = stack.library(
+        "libanswer.so.1",
+        str(deepest),
+        "-Wl,-rpath,$ORIGIN/../../deep/lib",
+        source="extern int deep(void); int answer(void) { return deep() + 2; }",
+    )
+    files = {"nvidia/deep/lib/libdeep.so.2": deepest, "nvidia/answer/lib/libanswer.so.1": middle}
+    stack.wheel("base", "publisher", files)
+    # Both directories are beside those of the layer below in one site-packages only.
+    module = stack.consumer(str(middle), "-Wl,-rpath,$ORIGIN/../nvidia/answer/lib")
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    manifests = stack.publish()
+    shutil.rmtree(stack.directory / "built")
+    made = stack.deploy(manifests)
+    assert python(made, "-c", IMPORT) == "works"
+    found = (made.directory / "app" / SITE / "nvidia").rglob("*.so.*")
+    links = {path.name for path in found if path.is_symlink()}
+    assert links == {"libdeep.so.2", "libanswer.so.1"}
+    assert "edited" not in manifests["app"].provenance
+    # The directory with the link does not hide the package below.
+    where = "import nvidia.answer; print(len(list(nvidia.answer.__path__)))"
+    assert python(made, "-c", where) == "2"
+
+
+@pytest.mark.parametrize("rpath", ["", "$ORIGIN/../lib"])
+def test_a_program_in_bin_finds_its_library(stack: Stack, rpath: str) -> None:
+    library = stack.library()
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    options = [f"-Wl,-rpath,{rpath}"] if rpath else []
+    program = stack.compiler.program(
+        stack.directory / "built" / "tell",
+        "#include <stdio.h>\nextern int answer(void);\n"
+        'int main(void) { printf("%d\\n", answer()); return 0; }',
+        str(library),
+        *options,
+    )
+    stack.wheel("app", "consumer", {}, tell=program.read_bytes())
+    manifests = stack.publish()
+    library.unlink()
+    made = stack.deploy(manifests)
+    assert execute(made.directory / "app" / "bin" / "tell") == "42"
+    assert (made.directory / "app" / "lib" / "libanswer.so.1").is_symlink()
+    check_record(made, "consumer")
+
+
+def test_libraries_with_several_versions_are_links(stack: Stack) -> None:
+    library = stack.library("libanswer.so.1")
+    overlay = stack.small.directory / "overlays" / "base" / "libs"
+    overlay.mkdir(parents=True)
+    shutil.copy(library, overlay / "libanswer.so.1.2.3")
+    (overlay / "libanswer.so.1").symlink_to("libanswer.so.1.2.3")
+    (overlay / "libanswer.so").symlink_to("libanswer.so.1")
+    stack.small.more = '[tool.stackbuild.layers.base]\ncopy-files = [{ from = "libs", to = "lib" }]'
+    module = stack.consumer(str(library))
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    manifests = stack.publish()
+    library.unlink()
+    made = stack.deploy(manifests)
+    assert python(made, "-c", IMPORT) == "works"
+
+
+def test_two_libraries_of_one_name_are_an_error_that_says_what_settles_it(stack: Stack) -> None:
+    library = stack.library()
+    other = stack.compiler.library(
+        stack.directory / "other", "libanswer.so.1", "int answer(void) { return 1; }"
+    )
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    stack.wheel("base", "second", {"second/libanswer.so.1": other})
+    module = stack.consumer(str(library))
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    with pytest.raises(ComposeError) as caught:
+        stack.publish()
+    text = str(caught.value)
+    assert text == (
+        "2 libraries are called libanswer.so.1, and this file needs one of them\n"
+        f"  layer: app\n  platform: {PLATFORM}\n  distribution: consumer 1.0\n"
+        f"  file: {SITE}/consumer/{module.name}\n"
+        "  expected: one library of this name in the chain, or one that is not excluded\n"
+        f"  found: {SITE}/publisher/libanswer.so.1 in base,"
+        f" {SITE}/second/libanswer.so.1 in base\n"
+        '  to fix: to use that in base, set `dynlib_exclude = ["second/libanswer.so.1"]`'
+        " in the layer base"
+    )
+    stack.small.more_base = text.partition("set `")[2].partition("`")[0]
+    manifests = stack.publish()
+    library.unlink()
+    assert python(stack.deploy(manifests), "-c", IMPORT) == "works"
+
+
+def test_a_layer_that_lacks_a_library_is_not_published(stack: Stack) -> None:
+    library = stack.library()
+    module = stack.consumer(str(library))
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    with pytest.raises(ComposeError) as caught:
+        stack.publish()
+    path = f"{SITE}/consumer/{module.name}"
+    assert str(caught.value) == (
+        "a shared library that the layer needs is neither in its chain nor on every host\n"
+        f"  layer: app\n  platform: {PLATFORM}\n  distribution: consumer 1.0\n  file: {path}\n"
+        f"  expected: libanswer.so.1\n  found: libanswer.so.1 is needed by {path}\n"
+        "  to fix: add the distribution that has the library to this layer or to one below it; if"
+        " every host has the library, add its name to `host-libraries` in"
+        " [tool.stackbuild.layers.app.verify]; if the file is not used, add --allow-unresolved to"
+        " the command"
+    )
+    assert caught.value.exit_code == 7
+    assert set(stack.publish(allow_unresolved=True)) == {"base", "app"}
+    stack.small.more = '[tool.stackbuild.layers.app.verify]\nhost-libraries = ["libanswer.*"]'
+    assert set(stack.publish()) == {"base", "app"}
+    stack.small.more = (
+        "[tool.stackbuild.layers.app.allow-import-errors]\n"
+        '"consumer-*" = { "consumer.native" = "libanswer.so.1: cannot open" }'
+    )
+    assert set(stack.publish()) == {"base", "app"}
+
+
+def test_an_excluded_library_is_not_used_and_named(stack: Stack) -> None:
+    library = stack.library()
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    module = stack.consumer(str(library), "-Wl,-rpath,$ORIGIN/../publisher")
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    stack.small.more_base = 'dynlib_exclude = ["publisher/**"]'
+    manifests = stack.publish()
+    made = stack.deploy(manifests)
+    assert not (made.directory / "app" / SITE / "publisher").exists()

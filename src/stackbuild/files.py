@@ -46,6 +46,22 @@ def is_inside(path: Path, directory: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
 
 
+def work_tree(directory: Path) -> Path | None:
+    """The nearest directory from `directory` upwards that is the top of a work tree."""
+    return next((top for top in (directory, *directory.parents) if is_top(top)), None)
+
+
+def is_top(directory: Path) -> bool:
+    """Whether `directory` is the top of a work tree of git (gitrepository-layout(5))."""
+    path = directory / ".git"
+    try:
+        if path.is_file():  # of submodules, and of what `git worktree add` makes
+            return path.read_bytes()[:8] == b"gitdir: "
+        return path.is_dir() and (path / "HEAD").exists() and (path / "objects").is_dir()
+    except OSError:
+        return False
+
+
 def work_path(path: Path) -> Path:
     """A free name beside `path`, on the same file system, for work that ends in a rename."""
     return path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}{WORK_SUFFIX}")

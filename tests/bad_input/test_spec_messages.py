@@ -23,6 +23,7 @@ LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
 DIRECT = "expected such as 'name @ git+https://host/repository@revision'"
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
+IN_PROJECT = "expected a path in the directory of this file, or one with .. in its git work tree"
 MOMENT = "expected one such as 2025-10-19, 2025-10-19T00:00:00Z or '7 days'"
 ADDRESS = "expected https://…, http://… or file:///…"
 
@@ -744,10 +745,12 @@ CASES = {
     "modules outside": Case(
         ALL + "launch_module = 'linked.py'\nsupport_modules = ['linked', '../OUTSIDE/package']\n",
         [
-            "applications[0].launch_module: leads out of the project (found 'linked.py')",
-            "applications[0].support_modules[0]: leads out of the project (found 'linked')",
+            "applications[0].launch_module: leads out of the project "
+            f"({IN_PROJECT}, found 'linked.py')",
+            "applications[0].support_modules[0]: leads out of the project "
+            f"({IN_PROJECT}, found 'linked')",
             "applications[0].support_modules[1]: leads out of the project "
-            "(found '../OUTSIDE/package')",
+            f"({IN_PROJECT}, found '../OUTSIDE/package')",
         ],
     ),
     "overlays to": Case(

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackbuild.errors import ComposeError
+from stackbuild.files import is_top, work_tree
 from stackbuild.names import MAX_DEPTH
 from stackbuild.project.files import NEVER, USUAL, ProjectFiles
-from stackbuild.project.git import git_environment, is_top, status, work_tree
+from stackbuild.project.git import git_environment, status
 from stackbuild.project.overlays import _matches
 
 if TYPE_CHECKING:

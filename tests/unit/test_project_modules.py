@@ -15,6 +15,7 @@ from stackbuild.project.files import ProjectFiles
 from stackbuild.project.git import git_environment
 from stackbuild.project.modules import module_sources
 from stackbuild.spec.model import Layer, LayerKind
+from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, problems_of, read_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,3 +122,28 @@ def test_what_git_ignores(project: Path, ignored: str, file: str) -> None:
     details = dict(caught.value.details)
     assert details["file"].endswith(file)
     assert details["to fix"] == "remove it from .gitignore, or add it with `git add --force`"
+
+
+@needs_git
+@posix
+def test_a_module_elsewhere_in_the_work_tree_of_the_project(tmp_path: Path) -> None:
+    """As in a repository of several stacks that share a module."""
+    common = tmp_path / "common" / "shared"
+    common.mkdir(parents=True)
+    (common / "__init__.py").write_text("# shared\n")
+    (common / "ignored.py").write_text("# ignored\n")
+    (common / "leak.py").symlink_to("/etc/hostname")
+    (tmp_path / ".gitignore").write_text("ignored.py\n")
+    directory = tmp_path / "stack"
+    directory.mkdir()
+    spec = RUNTIME + FRAMEWORK + APPLICATION + "support_modules = ['../common/shared']\n"
+    expected = "support_modules[0]: leads out of the project"
+    assert [expected in problem for problem in problems_of(directory, spec)] == [True]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, env=git_environment())
+    layer = read_spec(directory, spec).layers["app"]
+    files = ProjectFiles(directory, layer.modules)
+    with pytest.raises(ComposeError, match="is a link out of the project"):
+        module_sources(layer, Platform.LINUX_X64, files)
+    (common / "leak.py").unlink()
+    found = module_sources(layer, Platform.LINUX_X64, files)
+    assert found == {"shared/__init__.py": directory / "../common/shared/__init__.py"}

@@ -13,8 +13,8 @@ from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError
-from stackbuild.files import is_inside
-from stackbuild.project.git import Status, ignores_all, is_submodule, is_top, status, work_tree
+from stackbuild.files import is_inside, is_top, work_tree
+from stackbuild.project.git import Status, ignores_all, is_submodule, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +62,16 @@ class ProjectFiles:
     def is_inside(self, path: Path) -> bool:
         """Whether `path` is in the project; follows links."""
         return is_inside(path, self._real)
+
+    def may_publish(self, path: Path, module: Path) -> bool:
+        """Whether `path` of `module` is in the project; follows links.
+
+        A module that the spec names outside of the project may be anywhere in its work tree.
+        """
+        if self.is_inside(path):
+            return True
+        top = work_tree(self._real)
+        return top is not None and not self.is_inside(module) and is_inside(path, top)
 
     def is_ignored(self, path: Path) -> bool:
         """Whether git ignores the file that `path` leads to. Raises ComposeError."""

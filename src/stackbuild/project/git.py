@@ -41,22 +41,6 @@ def git_environment() -> dict[str, str]:
     return kept | {"GIT_TERMINAL_PROMPT": "0"}
 
 
-def work_tree(directory: Path) -> Path | None:
-    """The nearest directory from `directory` upwards that is the top of a work tree."""
-    return next((top for top in (directory, *directory.parents) if is_top(top)), None)
-
-
-def is_top(directory: Path) -> bool:
-    """Whether `directory` is the top of a work tree of git (gitrepository-layout(5))."""
-    path = directory / ".git"
-    try:
-        if path.is_file():  # of submodules, and of what `git worktree add` makes
-            return path.read_bytes()[:8] == b"gitdir: "
-        return path.is_dir() and (path / "HEAD").exists() and (path / "objects").is_dir()
-    except OSError:
-        return False
-
-
 def status(top: Path, paths: Iterable[str]) -> Status:
     """The status of all files at or below `paths` in the work tree `top`.
 

@@ -43,9 +43,9 @@ def _name(path: Path, module: Path, platform: Platform) -> str:
 def _paths(layer: Layer, module: Path, files: ProjectFiles) -> Iterator[Path]:
     is_package = module.is_dir()
     # Only read if it is in the project.
-    paths = files.below(module) if is_package and files.is_inside(module) else (module,)
+    paths = files.below(module) if is_package and files.may_publish(module, module) else (module,)
     for path in paths:
-        if not files.is_inside(path):
+        if not files.may_publish(path, module):
             raise _error(path, f"is a link out of the project, to {os.path.realpath(path)}")
         if (path.is_symlink() or not is_package) and files.is_ignored(path):
             raise _error(path, "is ignored by git, so it is not published", _ADD)

@@ -6,7 +6,7 @@ import stat
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
-from stackbuild.files import is_inside, mode_of, why
+from stackbuild.files import is_inside, mode_of, why, work_tree
 from stackbuild.names import is_directory_of
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item
@@ -269,8 +269,13 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
         problems.add(
             item.place, "not a module", expected="a .py file or a directory", found=item.value
         )
-    elif not is_inside(path, directory):
-        problems.add(item.place, "leads out of the project", found=item.value)
+    elif not is_inside(path, directory) and not _is_in_work_tree(path, item.value, directory):
+        problems.add(
+            item.place,
+            "leads out of the project",
+            expected="a path in the directory of this file, or one with .. in its git work tree",
+            found=item.value,
+        )
     elif not _import_name(item.value, is_directory).isidentifier():
         problems.add(item.place, "not a name that can be imported", found=item.value)
     elif path.stem.lower() == _TAKEN:
@@ -278,6 +283,12 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
     else:
         return path
     return None
+
+
+def _is_in_work_tree(path: Path, text: str, directory: Path) -> bool:
+    """Whether `text` names a file outside of the project that its work tree has, too."""
+    top = work_tree(directory.resolve())
+    return ".." in PurePath(text).parts and top is not None and is_inside(path, top)
 
 
 def _import_name(text: str, is_directory: bool) -> str:

@@ -22,6 +22,8 @@ class Layout:
     os: OsName
     python: str
     """The minor version: ``3.12``."""
+    is_runtime: bool = False
+    """On Windows the interpreter of a runtime is not beside its console scripts."""
 
     @property
     def site_packages(self) -> str:
@@ -47,6 +49,11 @@ class Layout:
     def interpreter(self) -> str:
         """The executable that starts Python in a layer above the runtime."""
         return f"{self.scripts}/{'python.exe' if self.os == 'windows' else 'python'}"
+
+    @property
+    def launched_interpreter(self) -> str:
+        """The interpreter of console scripts on Windows, relative to them, with backslashes."""
+        return r"..\python.exe" if self.is_runtime else "python.exe"
 
     @property
     def runtime_interpreter(self) -> str:

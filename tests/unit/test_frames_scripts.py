@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackbuild.frames.model import EntryPoint
 from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
+from stackbuild.frames.wheel import wheel_key
+from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS
 
 if TYPE_CHECKING:
@@ -214,6 +217,22 @@ def test_a_windows_launcher_looks_beside_itself(gui: bool, machine: str, program
     machines = {"x86_64": 0x8664, "aarch64": 0xAA64}
     header = int.from_bytes(data[0x3C:0x40], "little")
     assert int.from_bytes(data[header + 4 : header + 6], "little") == machines[machine]
+
+
+@pytest.mark.parametrize(("gui", "program"), [(False, b"python.exe"), (True, b"pythonw.exe")])
+def test_the_interpreter_of_a_windows_runtime_is_above(gui: bool, program: bytes) -> None:
+    point = EntryPoint(name="tool", module="tool.cli", attribute="run", gui=gui)
+    runtime = replace(WINDOWS, is_runtime=True)
+    ((_, data),) = script_files(point, runtime, "x86_64").items()
+    assert data[data.rindex(b"#!") : data.rindex(b"PK\x03\x04")] == (
+        b"#!<launcher_dir>\\..\\" + program + b"\n"
+    )
+    settings = FrameSettings()
+    keys = [wheel_key("0" * 64, layout, settings) for layout in (WINDOWS, runtime)]
+    assert keys[0] != keys[1]
+    posix = [replace(LINUX, is_runtime=is_runtime) for is_runtime in (False, True)]
+    assert len({wheel_key("0" * 64, layout, settings) for layout in posix}) == 1
+    assert script_files(point, posix[0], "") == script_files(point, posix[1], "")
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

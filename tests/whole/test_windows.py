@@ -111,6 +111,13 @@ def windows(wine: Wine, tmp_path_factory: pytest.TempPathFactory) -> Windows:
         "[tool.stackbuild.layers.cpython.downloads]\n"
         f'windows-x64 = {{ url = "{archive.as_uri()}", sha256 = "{sha256(archive)}" }}'
     )
+    small.wheel(
+        "cpython",
+        "low",
+        "1.0",
+        {"low.py": "import sys\ndef main():\n    print('low', sys.prefix == sys.base_prefix)\n"},
+        console_scripts={"low-tool": "low:main"},
+    )
     extension = write_wheelhouse(wine, "zstandard", directory / "project" / "wheelhouse")
     return Windows(wine, small, directory, extension)
 
@@ -121,6 +128,9 @@ def test_install_upgrade_roll_back_move_and_repair(windows: Windows) -> None:
     windows.install()
     windows.check("1.0")
     assert windows.install().startswith("nothing to do")
+    for layer, is_runtime in (("cpython", True), ("app", False)):
+        tool = windows.root / layer / "Scripts" / "low-tool.exe"
+        assert windows.wine.run(tool) == f"low {is_runtime}\n"
     out = windows.stackbuild("run", "app", "--root", windows.root, "--", "shared")
     assert out == "tool\n"
     assert windows.writable() == []

@@ -135,7 +135,10 @@ class _Gathering:
         return LayerTarget(
             layer=layer,
             platform=platform,
-            layout=layout_for(platform, lock.python_version),
+            layout=replace(
+                layout_for(platform, lock.python_version),
+                is_runtime=layer.kind is LayerKind.RUNTIME,
+            ),
             lock=lock,
             directory=directory_name(layer, lock),
         )

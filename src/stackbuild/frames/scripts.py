@@ -46,7 +46,7 @@ exec(_code())
 LAUNCHER = header("python") + _SCRIPT.encode()
 """Runs the script of the same name in ``libexec/`` with the interpreter beside it."""
 
-_LAUNCHER_INTERPRETER = r"<launcher_dir>\python.exe"
+_LAUNCHER_DIRECTORY = "<launcher_dir>\\"
 """The name for their own directory in the launchers of `installer`."""
 
 
@@ -63,7 +63,7 @@ def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[
     ).encode()
     path = f"{layout.scripts}/{entry_point.name}"
     if layout.os == "windows":
-        return {f"{path}.exe": _launcher(entry_point, machine) + _zipped(body)}
+        return {f"{path}.exe": _launcher(entry_point, layout, machine) + _zipped(body)}
     return {path: header("python") + body}
 
 
@@ -77,7 +77,7 @@ def launched_script(path: str) -> str:
     return posixpath.join(LAUNCHED, posixpath.basename(path))
 
 
-def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
+def _launcher(entry_point: EntryPoint, layout: Layout, machine: str) -> bytes:
     """The launcher program and the line with the interpreter, without the script."""
     from installer.scripts import Script
 
@@ -88,7 +88,7 @@ def _launcher(entry_point: EntryPoint, machine: str) -> bytes:
         "gui" if entry_point.gui else "console",
     )
     kind: LauncherKind = "win-arm64" if machine == "aarch64" else "win-amd64"
-    _, data = script.generate(_LAUNCHER_INTERPRETER, kind)
+    _, data = script.generate(_LAUNCHER_DIRECTORY + layout.launched_interpreter, kind)
     # installer appends a zip file with the current time.
     return data[: data.rindex(b"PK\x03\x04")]
 

@@ -25,7 +25,9 @@ def wheel_key(
     sha256: str, layout: Layout, settings: FrameSettings, *, machine: str = "x86_64"
 ) -> str:
     """The key of the frame set that `wheel_set` makes of the wheel with this sha256."""
-    launcher = machine if layout.os == "windows" else ""
+    launcher = ""
+    if layout.os == "windows":
+        launcher = f"{machine}, runtime" if layout.is_runtime else machine
     return frame_key("wheel", sha256, layout.os, layout.python, launcher, settings=settings)
 
 

@@ -58,6 +58,7 @@ RUNTIMES: Mapping[Platform, Mapping[str, bytes]] = {
         "python312.dll": images.pe(needed=["KERNEL32.dll", "VCRUNTIME140.dll"]),
         "vcruntime140.dll": images.pe(needed=["KERNEL32.dll"]),
         "Lib/os.py": b"",
+        "Lib/venv/scripts/nt/venvlauncher.exe": images.pe(needed=["KERNEL32.dll"], program=True),
     },
 }
 """Files of a runtime that others are linked with, of nothing but headers. That for Windows has no
@@ -180,7 +181,8 @@ def test_what_would_not_load_there_is_told(
     scripts, package, files, missing, other = BROKEN[platform]
     made = publisher(tmp_path)
     made.platform = platform
-    runtime = made.publish("cpython-3.12", {"cpython": {f"{scripts}/none": b""}})
+    launcher = {"Lib/venv/scripts/nt/python.exe": images.pe("aarch64")}
+    runtime = made.publish("cpython-3.12", {"cpython": {f"{scripts}/none": b"", **launcher}})
     demo: dict[str, Any] = {f"{package}/{name}": data for name, data in files.items()}
     made.publish("app", {"demo 1": demo, "app": {"pyvenv.cfg": ""}}, below=[runtime])
     words = ("--root", tmp_path / "root", "--platform", platform)

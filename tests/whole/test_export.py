@@ -134,6 +134,12 @@ def test_links_become_copies_where_there_are_none(
     assert printed["copied_links"] is True
     assert not [path for path in out.rglob("*") if path.is_symlink()]
     check_it_runs(out)
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    for layer in ("base", "app"):
+        runtime = moved / "cpython" / "bin" / "python3"
+        assert execute(runtime, "-I", str(moved / layer / "postinstall.py")) == ""
+    check_it_runs(moved)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-r"""Adjust this layer to the directory that it is in. Only Windows needs it.
+r"""Adjust this layer to the directory that it is in, which Windows needs.
 
 `stackbuild` copies this file into each layer as `postinstall.py`, with the setting below filled in.
 Run it after the layers were unpacked, copied or moved on Windows, with any Python, such as that of
@@ -6,7 +6,8 @@ the runtime beside this layer:
 
     ..\cpython-3.12\python.exe postinstall.py
 
-On other systems, and in a runtime, it changes nothing.
+On other systems it changes nothing, except where `pyvenv.cfg` has a `home`: in layers that were
+exported to a file system without links. It changes nothing in a runtime.
 """
 
 # It must run on every CPython from 3.9, without the packages of any layer.
@@ -47,7 +48,7 @@ def launcher(runtime: str, name: str) -> "str | None":
 
 
 def adjust(layer: str) -> None:
-    """Write `home`, and copy the launchers into the layer in the directory `layer`.
+    """Write `home`, and copy the launchers into the layer for Windows in the directory `layer`.
 
     Raises OSError.
     """
@@ -57,15 +58,7 @@ def adjust(layer: str) -> None:
             f"error: the runtime of this layer is missing\n  layer: {layer}\n"
             f"  expected: python.exe in {runtime}\n  to fix: put {RUNTIME} beside the layer"
         )
-    configuration = os.path.join(layer, CONFIGURATION)
-    with open(configuration, "rb") as file:
-        before = file.read()
-    after = with_home(before, runtime)
-    if after != before:
-        work = f"{configuration}.{os.getpid()}.partial"
-        with open(work, "wb") as file:
-            file.write(after)
-        _replace(work, configuration)
+    write_home(layer, runtime)
     os.makedirs(os.path.join(layer, PROGRAMS), exist_ok=True)
     for name in LAUNCHERS:
         source, target = launcher(runtime, name), os.path.join(layer, PROGRAMS, name)
@@ -76,11 +69,29 @@ def adjust(layer: str) -> None:
             _replace(work, target)
 
 
+def write_home(layer: str, home: str, *, only_existing: bool = False) -> None:
+    """Write `home` into the `pyvenv.cfg` of `layer`; with `only_existing` where it has one."""
+    configuration = os.path.join(layer, CONFIGURATION)
+    with open(configuration, "rb") as file:
+        before = file.read()
+    after = with_home(before, home)
+    if after != before and (b"\nhome " in b"\n" + before or not only_existing):
+        work = f"{configuration}.{os.getpid()}.partial"
+        with open(work, "wb") as file:
+            file.write(after)
+        _replace(work, configuration)
+
+
 def _replace(work: str, target: str) -> None:
     if os.path.isfile(target):
         os.chmod(target, stat.S_IWRITE | stat.S_IREAD)  # Windows keeps a read-only file
     os.replace(work, target)
 
 
-if __name__ == "__main__" and os.name == "nt" and RUNTIME:
-    adjust(os.path.dirname(os.path.abspath(__file__)))
+if __name__ == "__main__" and RUNTIME:
+    here = os.path.dirname(os.path.abspath(__file__))
+    if os.name == "nt":
+        adjust(here)
+    else:
+        beside = os.path.join(os.path.dirname(here), RUNTIME, "bin")
+        write_home(here, beside, only_existing=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.api import Project
+from stackbuild.cli.options import add_shared
 from stackbuild.errors import UsageError
 from stackbuild.platforms import host_platform
-from stackbuild.spec.select import select
+from stackbuild.spec.select import find_layers, select
 from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, read_spec
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 SPEC = (
     RUNTIME,
+    'platforms = ["linux-x64", "linux-aarch64", "macosx-x64", "macosx-aarch64", "windows-x64"]\n',
     FRAMEWORK,
     FRAMEWORK.replace("base", "lone"),
     APPLICATION,
@@ -78,8 +82,64 @@ def test_layers_that_are_not_named_are_left_out_where_they_are_not_made(stack: S
 
 
 @pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("app", "app"),
+        ("framework-base", "base"),
+        ("app-app", "app"),
+        ("framework-*", "base lone"),
+        ("app-*", "app off"),
+        ("*o[nf]*", "lone off"),
+        ("?a*", "base"),
+        ("*", "py base lone app off"),
+    ],
+)
+def test_names_of_venvstacks_and_patterns(stack: Stack, word: str, found: str) -> None:
+    assert [layer.name for layer in find_layers(stack, word)] == found.split()
+
+
+def test_a_name_comes_before_a_name_in_venvstacks(tmp_path: Path) -> None:
+    application = APPLICATION.replace('"app"', '"x"')
+    stack = read_spec(tmp_path, RUNTIME, FRAMEWORK.replace("base", "app-x"), FRAMEWORK, application)
+    assert [layer.kind for layer in find_layers(stack, "app-x")] == ["framework"]
+    assert [layer.kind for layer in find_layers(stack, "app-?")] == ["framework", "application"]
+
+
+def test_settings_are_those_of_one_layer(stack: Stack) -> None:
+    project = Project.load(stack.path)
+    assert project.settings("app-app", "linux-x64") == project.settings("app", "linux-x64")
+    with pytest.raises(UsageError, match=r"'app-\*' matches several layers") as caught:
+        project.settings("app-*")
+    assert dict(caught.value.details)["found"] == "app, off"
+
+
+@pytest.mark.parametrize("option", ["--layer", "--include"])
+def test_both_spellings_of_the_option(option: str) -> None:
+    parser = ArgumentParser()
+    add_shared(parser, "--layer")
+    assert parser.parse_args([option, "app-*", option, "base"]).layer == ["app-*", "base"]
+
+
+def test_a_pattern_leaves_out_what_is_not_made_for_the_platforms(stack: Stack) -> None:
+    assert chosen(stack, "*p*", "windows-x64", with_chain=False) == ["py windows-x64"]
+    assert chosen(stack, "app-*", with_chain=False) == ["app linux-x64"]
+
+
+@pytest.mark.parametrize(
     ("layers", "platforms", "message"),
     [
+        (
+            "bas?s",
+            "",
+            "no layer matches 'bas?s'\n  file: {path}\n"
+            "  expected: one of py, base, lone, app, off\n  to fix: did you mean 'base'?",
+        ),
+        (
+            "app-*",
+            "windows-x64",
+            "no layer that 'app-*' matches is made for windows-x64\n  file: {path}\n"
+            "  found: app, off",
+        ),
         (
             "aap",
             "",

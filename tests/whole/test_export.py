@@ -74,7 +74,7 @@ def test_a_later_export_replaces_only_its_layers(real: SmallStack, tmp_path: Pat
     (out / "app" / "stale").touch()
     (out / "note.txt").write_text("kept")
     real.write("launch/app.py", "print('changed')\n")
-    succeed("export", "app", out, "--spec", real.spec)
+    succeed("export", "app-*", out, "--spec", real.spec)
     assert execute(out / "app" / "bin" / "python", "-m", "app") == "changed"
     assert not (out / "app" / "stale").exists()
     assert (out / "note.txt").read_text() == "kept"

@@ -134,11 +134,11 @@ def test_an_upgrade_of_one_layer_leaves_those_below_alone(project: Project) -> N
         "  found: a in fw",
         "  to fix: name that layer",
     ]
-    project.lock(layers=["app"], upgrade=True)
+    project.lock(layers=["app-*"], upgrade=True)
     for platform in ("linux-x64", "macosx-aarch64"):
         assert project.versions("fw", platform) == {"a": "1.0"}
         assert project.versions("app", platform) == {"b": "2.0"}
-    project.lock(layers=["fw"], upgrade_packages=["a"])
+    project.lock(layers=["framework-fw"], upgrade_packages=["a"])
     assert project.versions("fw") == {"a": "2.0"}
 
 

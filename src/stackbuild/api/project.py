@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Project:
     """A stack, as a `venvstacks.toml` defines it, in its project directory.
 
-    Layers are chosen by name and platforms by name, alias or ``host``; none named means all of
-    the stack. A layer is taken with the layers below it. Messages and progress go to `messages`.
+    Layers are chosen by name, by their name in venvstacks (``app-report``) or by a pattern
+    (``app-*``), platforms by name, alias or ``host``; none named means all of the stack. A layer
+    is taken with the layers below it. Messages and progress go to `messages`.
 
     Example::
 
@@ -87,13 +88,21 @@ class Project:
     def settings(self, layer: str, platform: str = "host") -> Settings:
         """The effective settings of `layer` on `platform`: shared ones merged in, with places.
 
-        Raises UsageError for an unknown layer, and for a platform that it is not made for.
+        Raises UsageError for an unknown layer, for a pattern that matches several, and for a
+        platform that the layer is not made for.
         """
         from stackbuild.spec.policy import on_platform
-        from stackbuild.spec.select import select
+        from stackbuild.spec.select import find_layers, select
 
-        ((found, on),) = select(self._stack, [layer], [platform], with_chain=False)
-        return on_platform(found.settings, on)
+        if len(found := find_layers(self._stack, layer)) > 1:
+            raise UsageError(
+                f"{layer!r} matches several layers",
+                file=self.spec,
+                expected="the name of one layer",
+                found=", ".join(one.name for one in found),
+            )
+        ((one, on),) = select(self._stack, [layer], [platform], with_chain=False)
+        return on_platform(one.settings, on)
 
     def lock(
         self,
@@ -302,6 +311,7 @@ class Project:
         from stackbuild.api.roots import sync_function
         from stackbuild.install.export import export
         from stackbuild.install.report import ExportReport
+        from stackbuild.spec.select import find_layers
 
         built = self.build(layers, [platform], sync=False)
         if built.failures:
@@ -312,8 +322,10 @@ class Project:
                 copied_links=False,
                 failures=built.failures,
             )
-        root = built.installed[0].root
-        return export(layers, root, Path(directory), self._messages, sync=sync_function(sync))
+        root, on = built.installed[0].root, built.installed[0].platform
+        found = (layer for word in layers for layer in find_layers(self._stack, word))
+        names = list(dict.fromkeys(layer.name for layer in found if on in layer.platforms))
+        return export(names, root, Path(directory), self._messages, sync=sync_function(sync))
 
     def _install(
         self, layers: Sequence[PublishedLayer], workspace: Workspace, *, sync: bool

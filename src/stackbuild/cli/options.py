@@ -28,7 +28,8 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--layer": _SEVERAL
     | {
         "metavar": "LAYER",
-        "help": "only this layer and the layers below it; may be given several times",
+        "help": "only this layer and the layers below it: its name, its name in venvstacks "
+        "(app-NAME, framework-NAME), or a pattern such as 'app-*'; may be given several times",
     },
     "--platform": _SEVERAL
     | {
@@ -46,10 +47,14 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+_OTHER_SPELLINGS = {"--layer": ["--include"]}
+"""That of venvstacks."""
+
+
 def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the options `names` of those that several commands have."""
     for name in names:
-        parser.add_argument(name, **_SHARED[name])
+        parser.add_argument(name, *_OTHER_SPELLINGS.get(name, ()), **_SHARED[name])
 
 
 def add_flag(parser: argparse._ActionsContainer, name: str, text: str) -> None:

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Stack
 
-_PREFIXES = {
-    LayerKind.RUNTIME: "",
-    LayerKind.FRAMEWORK: "framework-",
-    LayerKind.APPLICATION: "app-",
-}
 _CATEGORIES = {
     LayerKind.RUNTIME: "runtimes",
     LayerKind.FRAMEWORK: "frameworks",
@@ -54,7 +49,7 @@ def layer_metadata(parts: Parts, cache: FrameCache) -> dict[str, object]:
     runtime = below[-1] if below else target
     version = parts.runtime.version if parts.runtime else runtime.lock.python_version
     metadata: dict[str, object] = {
-        "layer_name": f"{_PREFIXES[target.layer.kind]}{target.layer.name}",
+        "layer_name": target.layer.venvstacks_name,
         "install_target": target.directory,
         "requirements_hash": f"sha256:{target.lock.digest}",
         "lock_version": target.lock.version if target.layer.versioned else 1,

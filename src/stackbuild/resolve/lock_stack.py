@@ -9,7 +9,7 @@ from stackbuild.errors import UsageError
 from stackbuild.lock.current import Locks, find_orphaned_locks, find_stale, remove_locks
 from stackbuild.platforms import nearest
 from stackbuild.reading import did_you_mean
-from stackbuild.spec.select import left_alone, select
+from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -203,6 +203,7 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     needs a source build is refused.
     """
     pairs = select(stack, layers, platforms)
+    layers = [layer.name for word in layers for layer in find_layers(stack, word)]
     locks = Locks(stack, workspace)
     locks.read_all(pairs)
     stale = find_stale(locks, pairs)

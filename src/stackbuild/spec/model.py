@@ -35,6 +35,14 @@ class LayerKind(StrEnum):
     APPLICATION = "application"
 
 
+VENVSTACKS_PREFIXES = {
+    LayerKind.RUNTIME: "",
+    LayerKind.FRAMEWORK: "framework-",
+    LayerKind.APPLICATION: "app-",
+}
+"""What venvstacks puts before the name of a layer where it names directories and files."""
+
+
 COPY_TEXTS = {"from": "source", "to": "target"}
 COPY_FLAGS = {"overwrite": "overwrite", "include-ignored": "include_ignored"}
 """The keys of an entry of `copy-files`, required strings and flags, each with its attribute."""
@@ -277,6 +285,11 @@ class Layer:
     """The source of the policies, by the keys of the file."""
     catalogue: Catalogue = Catalogue()
     checks: CheckSettings = CheckSettings()
+
+    @property
+    def venvstacks_name(self) -> str:
+        """The name with the prefix of venvstacks: ``app-atls``."""
+        return f"{VENVSTACKS_PREFIXES[self.kind]}{self.name}"
 
     @property
     def modules(self) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
@@ -20,13 +21,12 @@ def select(
     """The layers named, with those below them, on the platforms named; lower layers first.
 
     No layers means all of them, no platforms those of the stack; `with_chain`
-    False leaves out the layers below. Raises UsageError for an unknown name, if
-    a layer named is not made for a platform named, or if nothing is left.
+    False leaves out the layers below. Where a pattern matches several layers, those that are not
+    made for the platforms are left out. Raises UsageError for an unknown name, if a layer named
+    is not made for a platform named, or if nothing is left.
     """
-    asked = [_layer(stack, name) for name in layers]
     wanted = [parse_platform(name) for name in platforms]
-    for layer in asked:
-        _check_platforms(layer, wanted or stack.platforms, all_of=bool(wanted))
+    asked = [layer for word in layers for layer in _named(stack, word, wanted)]
     chosen: dict[str, set[Platform]] = {}
     for layer in asked or stack.layers.values():
         made = {platform for platform in wanted or stack.platforms if platform in layer.platforms}
@@ -41,6 +41,35 @@ def select(
     return pairs
 
 
+def find_layers(stack: Stack, word: str) -> list[Layer]:
+    """The layers that `word` names, lower layers first; at least one.
+
+    It is the name of a layer, its name in venvstacks (`app-NAME`, `framework-NAME`), or a pattern
+    with `*`, `?` or `[…]` for either. A name comes before a name in venvstacks, and both before a
+    pattern. Raises UsageError.
+    """
+    layers = stack.layers.values()
+    found = (
+        [layer for layer in layers if layer.name == word]
+        or [layer for layer in layers if layer.venvstacks_name == word]
+        or [
+            layer
+            for layer in layers
+            if fnmatchcase(layer.name, word) or fnmatchcase(layer.venvstacks_name, word)
+        ]
+    )
+    if found:
+        return found
+    guess = nearest(word, stack.layers)
+    is_pattern = any(char in word for char in "*?[")
+    raise UsageError(
+        f"no layer matches {word!r}" if is_pattern else f"there is no layer {word!r}",
+        file=stack.path,
+        expected=f"one of {', '.join(stack.layers)}",
+        remedy=f"did you mean {guess!r}?" if guess else None,
+    )
+
+
 def left_alone(stack: Stack) -> list[Layer]:
     """The layers without a platform of the stack: commands use them only if `--platform` names one.
 
@@ -53,16 +82,19 @@ def left_alone(stack: Stack) -> list[Layer]:
     ]
 
 
-def _layer(stack: Stack, name: str) -> Layer:
-    if name in stack.layers:
-        return stack.layers[name]
-    guess = nearest(name, stack.layers)
-    raise UsageError(
-        f"there is no layer {name!r}",
-        file=stack.path,
-        expected=f"one of {', '.join(stack.layers)}",
-        remedy=f"did you mean {guess!r}?" if guess else None,
-    )
+def _named(stack: Stack, word: str, wanted: Sequence[Platform]) -> list[Layer]:
+    """The layers that `word` names, at least one of which is made for the platforms `wanted`."""
+    found = find_layers(stack, word)
+    platforms = wanted or stack.platforms
+    if len(found) == 1:
+        _check_platforms(found[0], platforms, all_of=bool(wanted))
+    elif not any(platform in layer.platforms for layer in found for platform in platforms):
+        raise UsageError(
+            f"no layer that {word!r} matches is made for {', '.join(platforms)}",
+            file=stack.path,
+            found=", ".join(layer.name for layer in found),
+        )
+    return found
 
 
 def _check_platforms(layer: Layer, platforms: Sequence[Platform], *, all_of: bool) -> None:

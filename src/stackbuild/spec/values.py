@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, ReadError, did_you_mean, redacted
+from stackbuild.spec.model import VENVSTACKS_PREFIXES
 from stackbuild.transport.urls import has_valid_port
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _PLATFORMS = {str(platform): platform for platform in Platform} | {
     platform.venvstacks_name: platform for platform in Platform
 }
-
-_PREFIXES_OF_VENVSTACKS = ("framework-", "app-")
 
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _DIRECT = "such as 'name @ git+https://host/repository@revision'"
@@ -45,7 +44,9 @@ def check_layer_name(item: Item[str], problems: Problems, *, runtime: bool) -> N
     name, place = item.value, item.place
     if fault := layer_name_fault(name):
         problems.add(place, fault, expected=LAYER_NAME, found=name)
-    elif runtime and name.lower().startswith(_PREFIXES_OF_VENVSTACKS):
+    elif runtime and any(
+        prefix and name.lower().startswith(prefix) for prefix in VENVSTACKS_PREFIXES.values()
+    ):
         problems.add(place, "a prefix that venvstacks reserves for other layers", found=name)
 
 

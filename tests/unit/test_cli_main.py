@@ -101,6 +101,10 @@ def test_a_wrong_call_is_a_usage_error(
             "stackbuild publish: error: unknown arguments: --layr atls; did you mean '--layer'?",
         ),
         (["show", "x"], "stackbuild show: error: unknown arguments: x"),
+        (
+            ["lock", "-q"],
+            "stackbuild lock: error: -q comes before the command: stackbuild -q lock",
+        ),
     ],
 )
 def test_a_misspelt_word_gets_the_nearest_valid_one(
@@ -144,7 +148,7 @@ ESCAPED = r"a\x1b[2J\x9b1m\x7f\u202eb\u2028\u2066\udcff\r"
 def saying(_: argparse.Namespace) -> int:
     print_lines([f"{HOSTILE}\n{HOSTILE}", "second"])
     print_json({HOSTILE: [HOSTILE]})
-    console = Console()
+    console = Console(quiet=False)
     console.note(HOSTILE)
     console.warn(f"{HOSTILE}\nerror: not ours")
     raise IntegrityError(HOSTILE, found=HOSTILE)
@@ -173,22 +177,48 @@ def test_a_wrong_call_is_told_without_acting_on_a_terminal(
     assert ESCAPED in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_the_title_of_a_progress_bar_does_not_act_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with Console().task(f"x\u202e\x9b[red]{'y' * 3}", 10) as task:
+    with Console(quiet=False).task(f"x\u202e\x9b[red]{'y' * 3}", 10) as task:
         task.advance(3)
     text = terminal.getvalue()
     assert r"x\u202e\x9b[red]yyy" in text
     assert "\u202e" not in text
     assert "\x9b" not in text
+
+
+@pytest.mark.parametrize("words", [[], ["-q"], ["--quiet"]])
+def test_quiet_leaves_warnings_errors_and_the_result(
+    install: Install, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        console = Console(quiet=arguments.quiet)
+        console.note("a note")
+        with console.task("a task", 10) as task:
+            task.advance(3)
+        console.warn("odd")
+        print_lines(["the result"])
+        raise IntegrityError("wrong")
+
+    terminal, out = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm")
+    install(run)
+    assert main([*words, "show"]) == 6
+    said = terminal.getvalue()
+    assert ("a note" in said, "a task" in said) == ((False, False) if words else (True, True))
+    assert "warning: odd\nerror: wrong\n" in said
+    assert out.getvalue() == "the result\n"
 
 
 def test_an_interruption(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

@@ -229,7 +229,8 @@ def test_two_processes_download_a_file_once(tmp_path: Path) -> None:
         "import sys, pathlib\n"
         "from stackbuild.transport.transfer import download\n"
         "from stackbuild.cli.console import Console\n"
-        "download(sys.argv[1], pathlib.Path(sys.argv[2]), sha256=sys.argv[3], messages=Console())\n"
+        "download(sys.argv[1], pathlib.Path(sys.argv[2]), sha256=sys.argv[3], "
+        "messages=Console(quiet=False))\n"
     )
     with serving({"/f": DATA}) as server:
         server.script("/f", Hang(1.5))

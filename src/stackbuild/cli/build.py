@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what the roots now contain."""
-    report = Project.load(arguments.spec, messages=Console()).build(
+    report = Project.load(arguments.spec, messages=Console(quiet=arguments.quiet)).build(
         arguments.layer,
         arguments.platform or ["host"],
         allow_unresolved=arguments.allow_unresolved,

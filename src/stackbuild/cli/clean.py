@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         directory=arguments.spec.parent,
         caches=arguments.caches,
         unused_for=arguments.unused_for,
-        messages=Console(),
+        messages=Console(quiet=arguments.quiet),
     )
     size = sum(item.size for item in report.freed)
     value = {"freed": report.freed, "size": size, "kept": report.kept}

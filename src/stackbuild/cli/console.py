@@ -25,14 +25,19 @@ class _Bar:
 
 
 class Console:
-    """Messages as plain lines; progress bars where stderr is a terminal."""
+    """Messages as plain lines; progress bars where stderr is a terminal.
 
-    def __init__(self) -> None:
+    `quiet` leaves out everything but warnings.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._progress: Progress | None = None
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self._print(text)
+        if not self._quiet:
+            self._print(text)
 
     def warn(self, text: str) -> None:
         """Print a line that begins with `warning`; without colour."""
@@ -50,8 +55,8 @@ class Console:
 
     @contextmanager
     def task(self, title: str, total: int | None, *, unit: str = "B") -> Iterator[Task]:
-        """A progress bar, or nothing if stderr is no terminal."""
-        if not sys.stderr.isatty():
+        """A progress bar, or nothing if stderr is no terminal or for `quiet`."""
+        if self._quiet or not sys.stderr.isatty():
             with Silent().task(title, total, unit=unit) as silent:
                 yield silent
             return

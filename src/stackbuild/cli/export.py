@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print where each layer is."""
-    messages, sync = Console(), not arguments.no_sync
+    messages, sync = Console(quiet=arguments.quiet), not arguments.no_sync
     if arguments.place is None:
         report = Project.load(arguments.spec, messages=messages).export(
             arguments.layers, arguments.directory, platform=arguments.platform, sync=sync

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch, and print the number of files."""
-    console = Console()
+    console = Console(quiet=arguments.quiet)
     project = Project.load(arguments.spec, messages=console)
     files = project.fetch(arguments.layer, arguments.platform, index=arguments.index)
     console.note(f"{len(files)} files are in {project.wheelhouse}")

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         platform=arguments.platform,
         store=arguments.store,
         sync=not arguments.no_sync,
-        messages=Console(),
+        messages=Console(quiet=arguments.quiet),
     )
     print_answer(report_json(report), report_text(report), as_json=arguments.json)
     return 0

@@ -42,7 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line, or a JSON object, for each layer."""
     rows: list[tuple[str, ...]]
     if arguments.place is not None:
-        variants = list_published(arguments.place, platform=arguments.platform, messages=Console())
+        variants = list_published(
+            arguments.place, platform=arguments.platform, messages=Console(quiet=arguments.quiet)
+        )
         objects = [entry for variant in variants for entry in _variant(variant)]
         rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_variant_row(variant) for variant in variants]

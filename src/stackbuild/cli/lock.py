@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--check changes nothing, so there is nothing to upgrade",
             remedy="leave out --check or the options to upgrade",
         )
-    console = Console()
+    console = Console(quiet=arguments.quiet)
     project = Project.load(arguments.spec, messages=console)
     if arguments.check:
         report = project.check_locks(arguments.layer, arguments.platform)

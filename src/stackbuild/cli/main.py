@@ -42,6 +42,9 @@ COMMANDS = {
 }
 """Each name is a module of this package; the text is its line in `--help`."""
 
+_GENERAL = ("--debug", "-q", "--quiet")
+"""The options of all commands."""
+
 EPILOG = """\
 A stack maintainer:   stackbuild lock; stackbuild publish --platform host
 A consumer:           stackbuild install atls --from exports --root ~/envs
@@ -85,6 +88,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parsed, unknown = parser.parse_known_args(words)
     if unknown:
         refusing = command or parser
+        if command and unknown[0] in _GENERAL:
+            command.error(
+                f"{unknown[0]} comes before the command: stackbuild {unknown[0]} {chosen}"
+            )
         options = re.findall(r"--[a-z-]+", refusing.format_help())
         hint = _did_you_mean(unknown[0], options)
         refusing.error(f"unknown arguments: {' '.join(unknown)}{hint}")
@@ -110,7 +117,9 @@ def _parsers(
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"stackbuild {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(_GENERAL[0], action="store_true", help="show the traceback of an error")
+    text = "print only the result, warnings and errors: no notes and no progress"
+    parser.add_argument(*_GENERAL[1:], action="store_true", help=text)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     found = None
     for name in names:

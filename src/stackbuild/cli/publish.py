@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published."""
     if arguments.only and not arguments.layer:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
-    report = Project.load(arguments.spec, messages=Console()).publish(
+    report = Project.load(arguments.spec, messages=Console(quiet=arguments.quiet)).publish(
         arguments.layer,
         arguments.platform,
         to=arguments.to,

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{str(root)!r} is taken as a root, and is a path in one",
             remedy=f"to repair all layers of that root: stackbuild repair {quoted(root.parent)}",
         )
-    report = repair(root, registry=arguments.place, messages=Console())
+    report = repair(root, registry=arguments.place, messages=Console(quiet=arguments.quiet))
     whole = f"{report.root}: generation {report.generation} is whole"
     print_answer(report, [*report.done, whole], as_json=arguments.json)
     return 0

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and print the lines for the spec."""
-    packed = pack_interpreter(arguments.path, arguments.to, messages=Console())
+    packed = pack_interpreter(arguments.path, arguments.to, messages=Console(quiet=arguments.quiet))
     minor = packed.python_version.rpartition(".")[0]
     print_lines(
         (

@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, and print the frameworks and sizes."""
-    project = Project.load(arguments.spec, messages=Console())
+    project = Project.load(arguments.spec, messages=Console(quiet=arguments.quiet))
     found = project.suggest()
     applied = project.apply_suggestion(found) if arguments.apply else None
     if arguments.json:

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.root or build_root(arguments.spec.parent, platform or "host")
     if arguments.installed:
         return _installed(arguments, root)
-    console, project = Console(), None
+    console, project = Console(quiet=arguments.quiet), None
     # A root can be checked without the spec: then no errors are expected. A missing file
     # that --spec names is an error.
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
@@ -142,7 +142,9 @@ def _stale(entry: StaleEntry) -> str:
 
 
 def _installed(arguments: argparse.Namespace, root: Path) -> int:
-    report = verify_files(root, arguments.layers, platform=arguments.platform, messages=Console())
+    report = verify_files(
+        root, arguments.layers, platform=arguments.platform, messages=Console(quiet=arguments.quiet)
+    )
     print_answer(report, _installed_text(report), as_json=arguments.json)
     if count := len(report.differences):
         raise VerifyError(

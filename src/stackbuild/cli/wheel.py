@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add, and print the platforms of each wheel."""
-    console = Console()
+    console = Console(quiet=arguments.quiet)
     added = Project.load(arguments.spec, messages=console).add_wheels(arguments.files)
     for item in added:
         if item.stale:

@@ -72,6 +72,8 @@ def adjust(layer: str) -> None:
 def write_home(layer: str, home: str, *, only_existing: bool = False) -> None:
     """Write `home` into the `pyvenv.cfg` of `layer`; with `only_existing` where it has one."""
     configuration = os.path.join(layer, CONFIGURATION)
+    if only_existing and not os.path.isfile(configuration):
+        return
     with open(configuration, "rb") as file:
         before = file.read()
     after = with_home(before, home)

@@ -76,6 +76,7 @@ def layer(
     )
     return DeployedLayer(
         manifest=manifest,
+        root=directory,
         directory=directory / name,
         layout=Layout(platform.os, "3.12"),
         kinds=dict.fromkeys(files, FrameKind.OVERLAY),

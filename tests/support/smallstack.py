@@ -39,12 +39,14 @@ SPEC = """\
 name = "cpython"
 python_implementation = "cpython@{python}"
 requirements = []
+{platforms}
 
 [[frameworks]]
 name = "base"
 runtime = "cpython"
 requirements = ["lib"]
 {more_base}
+{platforms}
 
 [[applications]]
 name = "app"
@@ -52,6 +54,7 @@ frameworks = ["base"]
 launch_module = "launch/app.py"
 support_modules = ["launch/helping"]
 requirements = ["tool"]
+{platforms}
 {more_app}
 
 [tool.stackbuild.frames]
@@ -75,6 +78,8 @@ class SmallStack:
     more: str = ""
     more_app: str = ""
     more_base: str = ""
+    platforms: tuple[str, ...] = ()
+    """Of all layers; the default ones if empty."""
     wheels: dict[str, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,6 +139,7 @@ class SmallStack:
                 more=self.more,
                 more_app=self.more_app,
                 more_base=self.more_base,
+                platforms=f"platforms = {list(self.platforms)}" if self.platforms else "",
             )
         )
         stack = load_stack(self.spec)

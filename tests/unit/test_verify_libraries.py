@@ -11,11 +11,12 @@ from stackbuild.compose.host_libraries import of_windows
 from stackbuild.frames.model import Binary
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
+from stackbuild.verify.build_paths import BuildPaths
 from stackbuild.verify.check import _is_explained
 from stackbuild.verify.expected_failures import Tried, entries_of
 from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import Finding, Outcome, Rules
-from stackbuild.verify.record_check import BuildPaths, ReadLayer, read_layer
+from stackbuild.verify.record_check import ReadLayer, read_layer
 from tests.support import images
 from tests.support.deployed import SITE, distribution, layer
 

@@ -21,16 +21,17 @@ from stackbuild.layout import extension_suffixes
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform, marker_environment
-from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules
-from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
-from stackbuild.verify.model import Outcome, Rules
-from stackbuild.verify.record_check import (
+from stackbuild.verify.build_paths import (
     BuildPaths,
     counts_on_any_machine,
     find_any,
+    find_home,
     is_text,
-    read_layer,
 )
+from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules
+from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
+from stackbuild.verify.model import Outcome, Rules
+from stackbuild.verify.record_check import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
 from tests.support.deployed import SITE, distribution, layer
 
@@ -245,6 +246,7 @@ def test_what_a_record_may_be(tmp_path: Path) -> None:
             "is damaged: it has the magic number of a program or library, but is not valid",
             None,
         ),
+        ("layer", None, f"{SITE}/gone", "is missing", None),
     ]
     assert read.binaries == {}
 
@@ -295,6 +297,42 @@ def test_paths_of_any_machine(text: str, found: str | None) -> None:
 )
 def test_where_any_machine_counts(path: str, kind: FrameKind, expected: bool) -> None:
     assert counts_on_any_machine(path, kind) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("a.py", "x = '/home/alice/x'", "/home/alice/x"),
+        ("a.py", "x = ['-L/Users/alice/lib', 'y']", None),
+        ("a.py", "def f(x=r'C:\\Users\\Alice Liddell\\x'): pass", "C:\\Users\\Alice"),
+        ("a.py", "x = f'/home/alice/{1}'", "/home/alice/"),
+        # Nobody's home, or not where it matters.
+        (
+            "a.py",
+            "x = '/home/user/x', '/Users/runner/x', '/Users/{name}/x', '/home/$USER'",
+            None,
+        ),
+        ("a.py", "x = 'https://example.org/home/alice/x', '/data/home/alice/x'", None),
+        ("a.py", '"""Reads /home/alice/x."""  # and /home/alice/y', None),
+        ("a.py", "if __name__ == '__main__':\n    run('/home/alice/x')", None),
+        (
+            "a.py",
+            "if __name__ == '__main__':\n    pass\nelse:\n    x = '/home/alice'",
+            "/home/alice",
+        ),
+        ("a.py", "x = '/home/alice/x' +", None),
+        ("pkg/tests/a.py", "x = '/home/alice/x'", None),
+        ("pkg/test_a.py", "x = '/home/alice/x'", None),
+        ("README.md", "x = '/home/alice/x'", None),
+        ("a.pth", "/home/alice/src\n", "/home/alice/src"),
+        ("a.cfg", "# comment\npath=/home/alice/src\n", "/home/alice/src"),
+        ("bin/tool", "#!/home/alice/bin/sh\n", "/home/alice/bin/sh"),
+        ("bin/tool", "#!/usr/bin/env python3\nx = '/home/alice/x'\n", "/home/alice/x"),
+        ("bin/tool", "#!/bin/sh\n# /home/alice/x\n", None),
+    ],
+)
+def test_homes_in_code_and_settings(path: str, text: str, found: str | None) -> None:
+    assert find_home(path, text.encode()) == found
 
 
 def test_what_is_text() -> None:

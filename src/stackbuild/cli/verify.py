@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,11 @@ Examples:
 
 Each native module is imported in a separate process, with the interpreter of the layer. The
 files of each distribution are compared with its RECORD, and its requirements are looked up in
-the chain. Text files are searched for paths of this machine. The libraries that each shared
-library needs must be available. Errors listed in `allow-import-errors` are no findings. For
-layers of another platform nothing is run: their programs and libraries are only parsed, and
-must be for the processor of that platform.
+the chain. Native modules, bytecode and the tags of wheels must be for the Python and platform
+of the layer, and the libraries that each shared library needs must be available. Text files are
+searched for paths of this machine, code and settings for paths to the homes of people. Errors
+listed in `allow-import-errors` are no findings. For layers of another platform nothing is run,
+but all other checks are made.
 
 With --installed, every file is instead compared with its recorded size and CRC-32. Edited, missing
 and added files and changed links and modes are listed; `stackbuild repair` and the next
@@ -95,8 +97,11 @@ def _refuse_root(word: str) -> None:
 
 def summary(report: VerifyReport) -> Iterator[str]:
     """Each finding in a line, the entries that allow them, and what was checked."""
-    for finding in report.findings:
-        yield from _finding(finding)
+    for finding, following in zip_longest(report.findings, report.findings[1:]):
+        yield from _finding(finding, report.platform)
+        # Once for findings in a row.
+        if finding.remedy and (following is None or following.remedy != finding.remedy):
+            yield f"    to fix: {finding.remedy}"
     yield from map(_known, report.known)
     yield from map(_stale, report.stale)
     if report.entries:
@@ -120,10 +125,10 @@ def _modules(report: VerifyReport) -> str:
     return f"{report.counts.modules} native modules ({len(report.left_out)} left out)"
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _finding(finding: Finding, platform: str) -> Iterator[str]:
     place = f"{finding.layer}/{finding.file}" if finding.file else finding.layer
     subject = f"{finding.layer}: {finding.module}" if finding.module else place
-    owner = f" ({finding.distribution})" if finding.distribution else ""
+    owner = f" ({finding.distribution}, {platform})" if finding.distribution else f" ({platform})"
     notes = [f"expected {finding.expected}"] if finding.expected else []
     if finding.found:  # the error of a module needs no "found"
         notes.append(_cut(finding.found) if finding.module else f"found {finding.found}")

@@ -195,7 +195,7 @@ _TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
 _POSTINSTALL = Path(__file__).with_name("postinstall_template.py")
 _SETTINGS = re.compile(r"(?<=# stackbuild fills in from here\n).*(?=# to here\n)", re.DOTALL)
 
-_PTH = "zzz_stackbuild.pth"
+PTH = "zzz_stackbuild.pth"
 """Sorted last among a directory's `.pth` files, so that its path is inserted first."""
 _PRECEDENCE = "import sys; sys.path.insert(0, sitedir)\n"
 """`sitedir` is a variable of the function in `site` that runs the line; the `.pth`
@@ -237,12 +237,12 @@ def site_files(
         "INTERPRETER": repr(layout.runtime_interpreter),
         "PATHS: tuple[str, ...]": repr(paths),
         "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
-        "PRECEDENCE": repr(_PTH),
+        "PRECEDENCE": repr(PTH),
         "DLL_DIRECTORIES: tuple[str, ...]": repr(tuple(dll_directories)),
     }
     return {
         f"{layout.site_packages}/sitecustomize.py": _filled(_TEMPLATE, settings),
-        f"{layout.site_packages}/{_PTH}": _text(_PRECEDENCE),
+        f"{layout.site_packages}/{PTH}": _text(_PRECEDENCE),
     }
 
 

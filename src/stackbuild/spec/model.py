@@ -237,6 +237,8 @@ class CheckSettings:
     """Globs on the names of native modules that are not imported."""
     host_libraries: tuple[str, ...] = ()
     """Globs on shared libraries that the host must provide."""
+    allow_paths: tuple[str, ...] = ()
+    """Globs on paths of other machines that files may contain."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that are set while modules are imported."""
     time_limit: int = 60

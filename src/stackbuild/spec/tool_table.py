@@ -257,6 +257,7 @@ def _read_checks(table: Table) -> CheckSettings:
     settings = CheckSettings(
         skip_modules=tuple(item.value for item in table.texts("skip-modules") or ()),
         host_libraries=tuple(item.value for item in table.texts("host-libraries") or ()),
+        allow_paths=tuple(item.value for item in table.texts("allow-paths") or ()),
         environment={name: item.value for name, item in environment.items()},
         time_limit=limit,
     )

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ from stackbuild.lock.current import Locks
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.lock_stack import describe_conflicts
 from stackbuild.verify import expected_failures
+from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
 from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
+from stackbuild.verify.layer_check import check_layer, interpreter_links
 from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import Counts, Finding, KnownError, Rules, VerifyReport
-from stackbuild.verify.record_check import of_this_machine, read_layer
+from stackbuild.verify.modules import check_bytecode, check_modules, check_tags
+from stackbuild.verify.record_check import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
 from stackbuild.workspace import open_workspace
 
@@ -168,7 +172,18 @@ class _Checking:
             for layer in layers:
                 read = read_layer(layer, paths, self.jobs, task)
                 chain, rules = self.deployment.chain(layer), self.rules_of(layer)
-                self.findings += read.findings
+                made = [*check_layer(layer, chain)]
+                known = {*(one.file for one in made), *interpreter_links(layer)}
+                self.findings += (
+                    one
+                    for one in read.findings
+                    if not (one.check == "layer" and one.file in known)
+                    and not _is_allowed(one, rules)
+                )
+                self.findings += made
+                self.findings += check_tags(layer, chain[-1].manifest.python_version)
+                self.findings += check_modules(layer, read, rules.skip_modules)
+                self.findings += check_bytecode(layer, read, rules.skip_modules)
                 self.findings += check_requirements(chain, rules)
                 # If modules are imported, the results decide which entries are needed.
                 entries = (
@@ -263,6 +278,12 @@ class _Checking:
             not_imported=not_imported,
             seconds=seconds,
         )
+
+
+def _is_allowed(finding: Finding, rules: Rules) -> bool:
+    """Whether `finding` is about a path that a glob of `allow-paths` matches."""
+    path = finding.found if finding.check == "path" else None
+    return path is not None and any(fnmatchcase(path, glob) for glob in rules.allow_paths)
 
 
 def _is_explained(finding: Finding, expected: Sequence[Tried]) -> bool:

@@ -9,6 +9,7 @@ from email.parser import BytesHeaderParser
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from stackbuild.errors import quoted
 from stackbuild.install.generation import stored
 from stackbuild.install.root import Root
 from stackbuild.install.store import Store
@@ -18,6 +19,7 @@ from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from email.message import Message
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -54,6 +56,8 @@ class Distribution:
     """None if there is no readable RECORD."""
     info: str
     """Its `.dist-info` directory, relative to the layer."""
+    tags: tuple[str, ...] = ()
+    """The tags in its WHEEL, such as ``cp312-cp312-win_amd64``."""
 
     def __str__(self) -> str:
         """``numpy 2.2.6``."""
@@ -65,6 +69,7 @@ class DeployedLayer:
     """A layer in a generation of a root."""
 
     manifest: Manifest
+    root: Path
     directory: Path
     layout: Layout
     kinds: Mapping[str, FrameKind]
@@ -79,6 +84,15 @@ class DeployedLayer:
         if self.manifest.kind is LayerKind.RUNTIME:
             return self.directory / self.layout.runtime_interpreter
         return self.directory / self.layout.interpreter
+
+    def remedy(self, path: str) -> str:
+        """How to restore the file `path`, relative to the layer."""
+        again = f"publish {self.manifest.layer} again, and install it"
+        # The installer copies the interpreter of layers for Windows.
+        if path in self.kinds or path in self.links or path == self.layout.interpreter:
+            repair = f"stackbuild repair {quoted(self.root)} --from PLACE"
+            return f"`{repair}` restores what was published; if that is the same, {again}"
+        return again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +115,13 @@ def open_deployment(root: Path) -> Deployment:
     trees, state = where.installed_layers()
     store = Store(state.store or where.own_store)
     layers = {
-        directory: _layer(manifest, trees / directory, store)
+        directory: _layer(manifest, where.path, trees / directory, store)
         for directory, manifest in state.layers.items()
     }
     return Deployment(root=where.path, state=state, layers=layers)
 
 
-def _layer(manifest: Manifest, directory: Path, store: Store) -> DeployedLayer:
+def _layer(manifest: Manifest, root: Path, directory: Path, store: Store) -> DeployedLayer:
     kinds: dict[str, FrameKind] = {}
     links: set[str] = set()
     for placed in manifest.frames:
@@ -116,6 +130,7 @@ def _layer(manifest: Manifest, directory: Path, store: Store) -> DeployedLayer:
         links.update(path for path, _ in listing.links)
     return DeployedLayer(
         manifest=manifest,
+        root=root,
         directory=directory,
         layout=manifest.layout,
         kinds=kinds,
@@ -136,10 +151,7 @@ def _distribution(info: Path, site_packages: str, wheels: Mapping[str, str]) -> 
     from packaging.utils import canonicalize_name
 
     name, _, version = info.name.removesuffix(".dist-info").partition("-")
-    try:
-        metadata = BytesHeaderParser().parsebytes((info / "METADATA").read_bytes())
-    except OSError:
-        metadata = BytesHeaderParser().parsebytes(b"")
+    metadata, wheel = _headers(info / "METADATA"), _headers(info / "WHEEL")
     normalized = canonicalize_name(str(metadata.get("Name", name)))
     python = metadata.get("Requires-Python")
     return Distribution(
@@ -150,7 +162,17 @@ def _distribution(info: Path, site_packages: str, wheels: Mapping[str, str]) -> 
         requires_python=None if python is None else str(python),
         record=_record(info, site_packages),
         info=f"{site_packages}/{info.name}",
+        tags=tuple(str(value).strip() for value in wheel.get_all("Tag", [])),
     )
+
+
+def _headers(path: Path) -> Message:
+    """The headers in `path`; none if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    return BytesHeaderParser().parsebytes(data)
 
 
 def _record(info: Path, site_packages: str) -> tuple[RecordEntry, ...] | None:

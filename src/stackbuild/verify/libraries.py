@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.compose.libraries import Chain, LayerFiles, matches
 from stackbuild.layout import extension_module
 from stackbuild.verify.model import Finding
+from stackbuild.verify.modules import is_module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -73,16 +74,23 @@ def check_libraries(
     for path, binary in sorted(read.binaries.items()):
         owner = read.owners.get(path)
         if _is_foreign(binary, platform):
-            if not _is_on_purpose(binary, path, owner):
+            if is_module_name(layer, path) or not _is_on_purpose(binary, path, owner):
                 others.setdefault((str(owner or ""), ", ".join(binary.machines)), []).append(path)
             continue
         for name in sorted(around.missing(binary, path)):
             if not (matches(name, patterns) or _is_known(name, path, layer, owner, known)):
                 missing.setdefault((str(owner or ""), name), []).append(path)
     machine = platform.machine
+    build = f"use another wheel, or build the distribution for {platform}"
+    add = (
+        f"add a distribution that has it to the chain; if every host has it, add it to "
+        f"`host-libraries` in [tool.stackbuild.layers.{layer.manifest.layer}.verify]"
+    )
     return [
-        *_findings(layer, _OTHER, others, lambda found, files: (machine, found + _also(files))),
-        *_findings(layer, _MISSING, missing, lambda name, files: (name, _users(files))),
+        *_findings(
+            layer, _OTHER, others, lambda found, files: (machine, found + _also(files)), build
+        ),
+        *_findings(layer, _MISSING, missing, lambda name, files: (name, _users(files)), add),
     ]
 
 
@@ -96,7 +104,8 @@ def _is_foreign(binary: Binary, platform: Platform) -> bool:
 def _is_on_purpose(binary: Binary, path: str, owner: Distribution | None) -> bool:
     """Whether a file for another processor is intended: `attach_x86.dll` in a layer for x64.
 
-    Its name says so, or its wheel is for any platform and selects a file at run time.
+    Its name says so, or its wheel is for any platform and selects a file at run time. The name of
+    a module for the interpreter of the layer does not.
     """
     if owner is not None and owner.wheel.endswith("-any.whl"):
         return True
@@ -124,6 +133,7 @@ def _findings(
     message: str,
     groups: dict[tuple[str, str], list[str]],
     texts: Callable[[str, Sequence[str]], tuple[str, str | None]],
+    remedy: str,
 ) -> list[Finding]:
     """A finding for each group of files with the same owner and reason, at the first file."""
     findings = []
@@ -138,6 +148,7 @@ def _findings(
                 message=message,
                 expected=expected,
                 found=found,
+                remedy=remedy,
             )
         )
     return findings

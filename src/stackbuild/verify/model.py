@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Check = Literal["import", "record", "requirement", "path", "library"]
+Check = Literal["import", "record", "requirement", "path", "library", "layer", "module", "bytecode"]
 ImportResult = Literal["imported", "error", "crash", "hang"]
 
 TIME_LIMIT = 60.0
@@ -30,6 +30,8 @@ class Rules:
     """Variables that are set while modules are imported (`server.import_environment`)."""
     host_libraries: tuple[str, ...] = ()
     """Globs on shared libraries that the host is expected to have."""
+    allow_paths: tuple[str, ...] = ()
+    """Globs on paths of other machines that files may contain."""
     time_limit: float = TIME_LIMIT
     """Time limit in seconds for importing a module; the longest in a chain applies."""
     no_deps: tuple[str, ...] = ()
@@ -70,6 +72,8 @@ class Finding:
     found: str | None = None
     detail: str = ""
     """Further lines: the output of a module before it crashed."""
+    remedy: str | None = None
+    """What to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,134 +1,39 @@
-"""Check the files of a layer against RECORD and for paths of the build machine.
-
-Documentation contains paths like ``/home/user`` and ``/tmp/x``, and wheels of an index contain
-paths of the machines that built them. So a path is reported only if it is in a build directory of
-this machine, or if it exists in a user's home or the temporary directory. In files that stackbuild
-writes, and in build settings of interpreters, all paths in a home or temporary directory are
-reported.
-"""
+"""Read the files of a layer: compare them with RECORD, and search them for paths."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
-import sys
-import tempfile
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from stackbuild.compose.postinstall_template import CONFIGURATION
 from stackbuild.errors import ComposeError
 from stackbuild.frames.binaries import read_binary
 from stackbuild.frames.model import FrameKind
-from stackbuild.layout import METADATA
+from stackbuild.install.home import needs_home
 from stackbuild.record import TRUSTED_HASHES, encoded
+from stackbuild.verify.build_paths import (
+    counts_on_any_machine,
+    find_any,
+    find_home,
+    is_text,
+)
 from stackbuild.verify.model import Finding
-from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from stackbuild.frames.model import Binary
     from stackbuild.messages import Task
+    from stackbuild.verify.build_paths import BuildPaths
     from stackbuild.verify.deployed import DeployedLayer, Distribution, RecordEntry
     from stackbuild.verify.model import Check
-
-
-_TEXT_PROBE = 8192
-_REST = rb"[^\s\"'`<>|:;,()\[\]{}\\/]+"
-_SYSTEM = ("/", "/usr", "/usr/local", "/opt")
-"""Common prefixes of interpreters, which are not reported."""
-_ANY_MACHINE = re.compile(
-    rb"(?:/home/|/Users/|/root/|/tmp/|/var/tmp/|/var/folders/|[A-Za-z]:\\{1,2}Users\\{1,2})" + _REST
-)
-_HOW_IT_WAS_BUILT = (
-    *("*/_sysconfigdata*.py", "*/_sysconfig_vars*.json", "*/build-details.json"),
-    *("*/Makefile", "*.pc", "*/pyconfig.h", "bin/*"),
-)
-_STACKBUILDS_OWN = ("bin/*", "Scripts/*", "*.pth", "*/sitecustomize.py", "*.cfg", f"{METADATA}/*")
-
-
-class BuildPaths:
-    """The directories of a machine that must not appear in files of a layer."""
-
-    def __init__(self, places: Iterable[Path], crowded: Iterable[Path]) -> None:
-        """Any path in `places` is reported; in `crowded`, only existing ones."""
-        self._places: dict[bytes, re.Pattern[bytes]] = {}
-        self._crowded: dict[bytes, re.Pattern[bytes]] = {}
-        for path in crowded:
-            self._add(self._crowded, path)
-        for path in places:
-            # A short name, such as /app, appears in many texts.
-            self._add(self._places if len(path.parts) > 2 else self._crowded, path)
-
-    @staticmethod
-    def _add(patterns: dict[bytes, re.Pattern[bytes]], path: Path) -> None:
-        texts = {str(path), path.as_posix(), str(path).replace("\\", "\\\\")}
-        for text in texts:
-            literal = os.fsencode(text)
-            below = rb"[/\\]{1,2}(" + _REST + rb")"
-            patterns[literal] = re.compile(re.escape(literal) + rb"(?:" + below + rb")?")
-
-    def find(self, data: bytes) -> str | None:
-        """A path of this machine in `data`."""
-        for literal, pattern in self._places.items():
-            if literal in data and (match := self._whole_name(pattern, data)):
-                return os.fsdecode(match)
-        for literal, pattern in self._crowded.items():
-            if literal not in data:
-                continue
-            for found in pattern.finditer(data):
-                name = found[1] or b""
-                if name.strip(b".") and Path(os.fsdecode(found[0])).exists():
-                    return os.fsdecode(found[0])
-        return None
-
-    @staticmethod
-    def _whole_name(pattern: re.Pattern[bytes], data: bytes) -> bytes | None:
-        for match in pattern.finditer(data):
-            after = data[match.end() : match.end() + 1]
-            if match[1] or not re.match(rb"[\w.-]", after):
-                return match[0]
-        return None
-
-
-def of_this_machine(places: Iterable[Path]) -> BuildPaths:
-    """The paths of this machine to search for, including `places`.
-
-    `places` are the project, the cache and the root, as given and with links resolved.
-    """
-    prefixes = {Path(sys.prefix), Path(sys.base_prefix)}
-    named = {*places, *(path for path in prefixes if path.as_posix() not in _SYSTEM)}
-    home = home_directory()
-    crowded = {Path(tempfile.gettempdir()), *([home] if home else [])}
-    return BuildPaths(
-        sorted(named | {path.resolve() for path in named}),
-        sorted(path for path in crowded | {path.resolve() for path in crowded} if path.name),
-    )
-
-
-def find_any(data: bytes) -> str | None:
-    """A path in `data` to a home or temporary directory of any machine."""
-    match = _ANY_MACHINE.search(data)
-    return os.fsdecode(match[0]) if match else None
-
-
-def counts_on_any_machine(path: str, kind: FrameKind) -> bool:
-    """Whether `find_any` applies to the file `path`, relative to its layer."""
-    patterns = {FrameKind.INTERPRETER: _HOW_IT_WAS_BUILT, FrameKind.HEAD: _STACKBUILDS_OWN}
-    return any(fnmatch(path, pattern) for pattern in patterns.get(kind, ()))
-
-
-def is_text(path: str, data: bytes) -> bool:
-    """Whether the file that begins with `data` is text: no NUL, and not bytecode."""
-    return PurePath(path).suffix != ".pyc" and b"\0" not in data[:_TEXT_PROBE]
-
 
 _CHUNK = 1 << 22
 _OVERLAP = 4096
@@ -146,6 +51,8 @@ class ReadLayer:
     """Programs and libraries of the layer's operating system, relative to the layer."""
     owners: Mapping[str, Distribution]
     """The distribution whose RECORD lists a file, by path relative to the layer."""
+    magics: Mapping[str, bytes] = field(default_factory=dict)
+    """The first four bytes of each file, by path relative to the layer."""
 
 
 @dataclass(slots=True)
@@ -157,6 +64,8 @@ class _File:
     entries: Sequence[Owned]
     findings: list[Finding] = field(default_factory=list)
     binary: Binary | None = None
+    magic: bytes | None = None
+    """The first bytes, if it is a file."""
 
     def finds(
         self,
@@ -166,6 +75,7 @@ class _File:
         distribution: Distribution | None = None,
         expected: str | None = None,
         found: str | None = None,
+        remedy: str | None = None,
     ) -> None:
         """Add a finding about the file; by default for its first distribution."""
         owner = distribution or (self.entries[0][0] if self.entries else None)
@@ -178,6 +88,7 @@ class _File:
                 file=self.name,
                 expected=expected,
                 found=found,
+                remedy=remedy or self.layer.remedy(self.name),
             )
         )
 
@@ -185,25 +96,40 @@ class _File:
 def read_layer(layer: DeployedLayer, paths: BuildPaths, jobs: int, task: Task) -> ReadLayer:
     """Read every file of `layer` in `jobs` threads; advances `task` in bytes.
 
-    Files that were not installed are ignored here; `verify_installed` reports them.
+    This includes files that were added after the installation: Python would import them too.
+    `verify_installed` reports that they were added.
     """
     owned, findings = _owned(layer)
-    names = sorted({*layer.kinds, *owned})
+    names = sorted({*layer.kinds, *layer.links, *owned, *_present(layer.directory)})
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(partial(_read, layer, owned, paths, task), names))
-    binaries = {}
+    binaries, magics = {}, {}
     for name, result in zip(names, results, strict=True):
         findings += result.findings
+        if result.magic is not None:
+            magics[name] = result.magic
         if result.binary is not None:
             binaries[name] = result.binary
     owners = {path: entries[0][0] for path, entries in owned.items()}
-    return ReadLayer(len(names), tuple(findings), binaries, owners)
+    return ReadLayer(len(names), tuple(findings), binaries, owners, magics)
+
+
+def _present(directory: Path) -> Iterator[str]:
+    """The files and links below `directory`, relative to it."""
+    base = len(os.fspath(directory)) + 1
+    for place, directories, files in os.walk(directory):
+        links = (name for name in directories if os.path.islink(f"{place}/{name}"))  # noqa: PTH114
+        for name in (*files, *links):
+            yield f"{place}/{name}"[base:].replace(os.sep, "/")
 
 
 def _owned(layer: DeployedLayer) -> tuple[dict[str, list[Owned]], list[Finding]]:
     owned: dict[str, list[Owned]] = defaultdict(list)
     findings: list[Finding] = []
-    about = partial(Finding, check="record", layer=layer.manifest.layer)
+    record = next((path for path in layer.kinds if path.endswith("/RECORD")), "RECORD")
+    about = partial(
+        Finding, check="record", layer=layer.manifest.layer, remedy=layer.remedy(record)
+    )
     here = {distribution.name for distribution in layer.distributions}
     for shipped in layer.manifest.distributions:
         if shipped.name not in here:
@@ -236,16 +162,25 @@ def _read(
     name: str,
 ) -> _File:
     path, file = layer.directory / name, _File(layer, name, owned.get(name, ()))
+    is_link = path.is_symlink()
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        mode = path.stat().st_mode
+        if is_link and not file.entries:
+            return file
+        if not stat.S_ISREG(mode):
             file.finds("record", "is not a file")
             return file
         scan = _scan(path, file, paths)
-        if not path.is_symlink():
+        if not is_link:
+            file.magic = scan.magic
             file.binary = read_binary(path, scan.magic, layer.manifest.platform)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if file.entries:
             file.finds("record", "RECORD lists a missing file")
+        elif is_link:
+            file.finds("layer", "is a broken link", found=os.fspath(path.readlink()))
+        else:
+            file.finds("layer", "is missing")
         return file
     except OSError as error:
         file.finds("record", "cannot be read", found=error.strerror)
@@ -258,7 +193,13 @@ def _read(
     task.advance(scan.size)
     _compare(file, scan)
     if scan.trace is not None:
-        file.finds("path", "contains a path of the machine that built it", found=scan.trace)
+        file.finds(
+            "path",
+            "contains a path of the machine that built it",
+            found=scan.trace,
+            remedy=f"remove the path; if it is intended, add {scan.trace!r} to `allow-paths` in "
+            f"[tool.stackbuild.layers.{layer.manifest.layer}.verify]",
+        )
     return file
 
 
@@ -292,17 +233,25 @@ def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
     hashes = {name: hashlib.new(name) for name in used if name in TRUSTED_HASHES}
     kind = about.layer.kinds.get(about.name)
     strict = kind is not None and counts_on_any_machine(about.name, kind)
+    manifest = about.layer.manifest
+    has_home = needs_home(manifest.platform.os, manifest.python_version)
+    # Programs write logs and caches, with paths, to files that were not installed.
+    installed = kind is not None or bool(about.entries)
     scan, text, before = _Scan(), True, b""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             if not scan.size:
-                scan.magic, text = chunk[:4], is_text(about.name, chunk)
+                scan.magic, text = chunk[:4], installed and is_text(about.name, chunk)
             scan.size += len(chunk)
             for one in hashes.values():
                 one.update(chunk)
             if text and scan.trace is None:
                 piece = before + chunk if before else chunk
+                if about.name == CONFIGURATION and has_home and piece.startswith(b"home = "):
+                    piece = piece.partition(b"\n")[2]
                 scan.trace = paths.find(piece) or (find_any(piece) if strict else None)
+                if scan.trace is None and kind is not FrameKind.INTERPRETER:
+                    scan.trace = find_home(about.name, piece)
                 before = piece[-_OVERLAP:]
             elif not text and not hashes:
                 break

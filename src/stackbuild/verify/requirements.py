@@ -60,6 +60,8 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
             message=message,
             expected=expected,
             found=found,
+            remedy=f"lock {layer.manifest.layer} again; `no-deps` or `overrides` of the layer in "
+            "[tool.stackbuild.layers] accept it",
         )
         for distribution in layer.distributions
         for message, expected, found in (

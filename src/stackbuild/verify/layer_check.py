@@ -1,0 +1,146 @@
+"""Check the files that make a directory a layer: configuration, interpreter, scripts."""
+
+from __future__ import annotations
+
+import os
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from stackbuild.compose.layer_metadata import PTH
+from stackbuild.compose.postinstall_template import CONFIGURATION
+from stackbuild.spec.model import LayerKind
+from stackbuild.verify.model import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stackbuild.verify.deployed import DeployedLayer, Distribution
+
+    _Problem = tuple[str, str, str | None, str | None]
+    """The file, the problem, what was expected, and what was found."""
+
+_GONE = "is missing"
+
+
+def check_layer(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterator[Finding]:
+    """Find what keeps Python from starting in `layer`, or from seeing the layers below it.
+
+    Also finds console scripts that are missing.
+    """
+    if layer.manifest.kind is LayerKind.RUNTIME:
+        problems = _runtime_problems(layer)
+    else:
+        problems = _upper_problems(layer, chain)
+    for file, message, expected, found in problems:
+        yield Finding(
+            check="layer",
+            layer=layer.manifest.layer,
+            file=file,
+            message=message,
+            expected=expected,
+            found=found,
+            remedy=layer.remedy(file),
+        )
+    for distribution in layer.distributions:
+        yield from _missing_scripts(layer, distribution)
+
+
+def _runtime_problems(layer: DeployedLayer) -> Iterator[_Problem]:
+    files = [layer.layout.runtime_interpreter]
+    if layer.layout.os == "windows":
+        files.append(f"python{layer.layout.python.replace('.', '')}.dll")
+    for file in files:
+        if not (layer.directory / file).is_file():
+            yield file, _GONE, None, None
+
+
+def _upper_problems(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterator[_Problem]:
+    layout, runtime = layer.layout, chain[-1]
+    configuration = _text(layer, CONFIGURATION)
+    if configuration is None:
+        yield CONFIGURATION, _GONE, "the configuration of a virtual environment", None
+    elif _setting(configuration, "include-system-site-packages") == "true":
+        message = "makes distributions of the host visible in the layer"
+        yield CONFIGURATION, message, "include-system-site-packages = false", None
+    if layout.os == "windows":
+        if not (layer.directory / layout.interpreter).is_file():
+            yield layout.interpreter, _GONE, "the launcher of the interpreter", None
+    else:
+        target = f"{runtime.manifest.directory}/{layout.runtime_interpreter}"
+        problems = (_link_problem(layer, path, target) for path in interpreter_links(layer))
+        # The others lead to the first.
+        yield from islice(filter(None, problems), 1)
+    module = f"{layout.site_packages}/sitecustomize.py"
+    code = _text(layer, module)
+    if code is None:
+        yield module, _GONE, "the module that makes the lower layers visible", None
+    else:
+        lower = [f"{one.manifest.directory}/{layout.site_packages}" for one in chain[1:]]
+        for path in (path for path in lower if f"'{path}'" not in code):
+            yield module, "does not make a lower layer visible", path, None
+    if not (layer.directory / layout.site_packages / PTH).is_file():
+        yield f"{layout.site_packages}/{PTH}", _GONE, "the file that runs sitecustomize.py", None
+
+
+def interpreter_links(layer: DeployedLayer) -> list[str]:
+    """The links that start Python in a layer above the runtime, on POSIX."""
+    names = ("python", "python3", f"python{layer.layout.python}")
+    return [f"{layer.layout.scripts}/{name}" for name in names]
+
+
+def _link_problem(layer: DeployedLayer, path: str, target: str) -> _Problem | None:
+    """The problem of the link at `path` that must lead to `target` in the same root."""
+    link = layer.directory / path
+    wanted = layer.directory.parent / target
+    if not os.path.lexists(link):
+        return path, _GONE, f"a link to {target}", None
+    if not link.exists():
+        return path, "is a broken link", f"a link to {target}", os.fspath(link.readlink())
+    if not wanted.exists() or not link.samefile(wanted):
+        return path, "does not start the interpreter of the runtime", target, str(link.resolve())
+    return None if os.access(link, os.X_OK) else (path, "is not executable", None, None)
+
+
+def _text(layer: DeployedLayer, path: str) -> str | None:
+    try:
+        return (layer.directory / path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _setting(configuration: str, key: str) -> str | None:
+    """The value of `key` in a `pyvenv.cfg`, in lower case; read like `site` does."""
+    for line in configuration.splitlines():
+        name, found, value = line.partition("=")
+        if found and name.strip().lower() == key:
+            return value.strip().lower()
+    return None
+
+
+def _missing_scripts(layer: DeployedLayer, distribution: Distribution) -> Iterator[Finding]:
+    """A finding for each entry point of `distribution` without its script."""
+    text = _text(layer, f"{distribution.info}/entry_points.txt")
+    listed = {entry.path for entry in distribution.record or ()}
+    parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text or "")
+    except ConfigError:
+        return  # the check of RECORD reports a damaged file
+    ending = ".exe" if layer.layout.os == "windows" else ""
+    for section in ("console_scripts", "gui_scripts"):
+        for name, place in parser.items(section) if parser.has_section(section) else ():
+            script = f"{layer.layout.scripts}/{name}{ending}"
+            # The check of RECORD reports a missing file that it lists.
+            if script not in listed and not (layer.directory / script).is_file():
+                yield Finding(
+                    check="layer",
+                    layer=layer.manifest.layer,
+                    distribution=str(distribution),
+                    file=script,
+                    message="the script of an entry point is missing",
+                    expected=f"{name} = {place}",
+                    remedy=layer.remedy(script),
+                )

@@ -1,0 +1,120 @@
+"""Names and first bytes of native modules and bytecode, and the tags of wheels."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.verify.modules import MAGIC, check_bytecode, check_modules, check_tags
+from stackbuild.verify.record_check import ReadLayer
+from tests.support.deployed import SITE, distribution, layer
+from tests.support.handmade import interpreters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackbuild.verify.deployed import Distribution
+
+
+def read_of(files: Mapping[str, bytes], owner: Distribution | None = None) -> ReadLayer:
+    magics = {f"{SITE}/{name}": data for name, data in files.items()}
+    return ReadLayer(len(files), (), {}, dict.fromkeys(magics, owner) if owner else {}, magics)
+
+
+ANY = "a-1-py3-none-any.whl"
+ELF = b"\x7fELF"
+MACHO = b"\xcf\xfa\xed\xfe"
+
+
+@pytest.mark.parametrize(
+    ("files", "wheel", "found"),
+    [
+        ({"a.cpython-310-x86_64-linux-gnu.so": ELF}, None, True),
+        ({"a.cpython-312-aarch64-linux-gnu.so": ELF}, None, True),
+        ({"a.cpython-312-x86_64-linux-musl.so": ELF}, None, True),
+        ({"a.pypy310-pp73-x86_64-linux-gnu.so": ELF}, None, True),
+        ({"a.pyd": b"MZ\0\0"}, None, True),
+        # The interpreter imports the one beside it.
+        ({"a.cpython-310-x86_64-linux-gnu.so": ELF, "a.abi3.so": ELF}, None, False),
+        ({"a.cp312-win_amd64.pyd": b"MZ\0\0", "a.so": ELF}, None, False),
+        ({"a.cpython-310-x86_64-linux-gnu.so": ELF, "a.py": b"impo"}, None, True),
+        (
+            {"a.cpython-310-x86_64-linux-gnu.so": ELF, "a.py": b"impo"},
+            ANY,
+            False,
+        ),
+        ({"a.pyd": b"MZ\0\0", "a/__init__.py": b""}, ANY, False),
+        ({"a.pyd": b"MZ\0\0"}, ANY, True),
+        ({"tests/a.pyd": b"MZ\0\0"}, None, False),
+        # Formats.
+        ({"a.abi3.so": MACHO}, ANY, True),
+        ({"a.abi3.so": b""}, None, True),
+        ({"a.abi3.so": b"text"}, None, True),
+        ({"liba.so": b"INPU", "a.so": b"", "liba.so.1": ELF}, None, False),
+        ({"liba.so.1": MACHO}, None, True),
+        ({"liba.so.1": MACHO}, ANY, False),
+        ({"darwin/liba.so": MACHO, "lib/macosx_11_0/a.so": MACHO}, None, False),
+        ({"liba.dylib": MACHO, "a.dll": b"MZ\0\0", "a.exe": b"MZ\0\0"}, None, False),
+    ],
+)
+def test_modules_that_cannot_be_loaded(
+    files: Mapping[str, bytes], wheel: str | None, found: bool
+) -> None:
+    owner = replace(distribution("a"), wheel=wheel or "a-1-cp312-cp312-linux_x86_64.whl")
+    findings = [*check_modules(layer("app"), read_of(files, owner), ())]
+    assert [one.distribution for one in findings] == (["a 1.0"] if found else [])
+    assert [*check_modules(layer("app"), read_of(files, owner), ("*a",))] == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ((), False),
+        (("py3-none-any",), False),
+        (("cp310-cp310-manylinux_2_17_x86_64", "cp312-cp312-manylinux_2_17_x86_64"), False),
+        (("cp39-abi3-manylinux_2_34_x86_64",), False),
+        (("cp312-cp312-linux_x86_64",), False),
+        (("cp310-cp310-manylinux_2_17_x86_64",), True),
+        (("cp313-abi3-manylinux_2_17_x86_64",), True),
+        (("cp312-cp312-manylinux_2_17_aarch64",), True),
+        (("cp312-cp312-musllinux_1_2_x86_64",), True),
+        (("py2-none-any",), True),
+        (("nonsense",), True),
+    ],
+)
+def test_tags_of_other_pythons_and_platforms(tags: tuple[str, ...], found: bool) -> None:
+    app = layer("app", replace(distribution("a"), tags=tags))
+    findings = [*check_tags(app, "3.12.10")]
+    assert [one.found for one in findings] == ([", ".join(tags)] if found else [])
+
+
+def test_magic_numbers_are_those_of_the_interpreters() -> None:
+    code = "import importlib.util as u; print(int.from_bytes(u.MAGIC_NUMBER[:2], 'little'))"
+    for minor, python in interpreters().items():
+        said = subprocess.run(
+            [python, "-I", "-c", code], capture_output=True, text=True, check=True
+        )
+        assert int(said.stdout) == MAGIC[minor]
+
+
+def test_bytecode_that_is_not_used_may_be_of_any_python() -> None:
+    own = MAGIC["3.12"].to_bytes(2, "little") + b"\r\n"
+    files = {
+        "a.py": b"",
+        "a.pyc": b"old!",
+        "__pycache__/a.cpython-312.pyc": own,
+        "__pycache__/a.cpython-310.pyc": b"old!",
+        "tests/b.pyc": b"old!",
+    }
+    app = layer("app")
+    assert [*check_bytecode(app, read_of(files), ())] == []
+    wrong = {"__pycache__/a.cpython-312.opt-1.pyc": b"\x6f\x0d\r\n", "b.pyc": b""}
+    (finding,) = check_bytecode(app, read_of(files | wrong), ())
+    assert (finding.file, finding.expected, finding.found) == (
+        f"{SITE}/__pycache__/a.cpython-312.opt-1.pyc",
+        "3531 (CPython 3.12)",
+        "3439 (CPython 3.10), in 2 files",
+    )

@@ -30,7 +30,7 @@ from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
-from tests.support.roots import stackbuild
+from tests.support.roots import snapshot, stackbuild
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
@@ -228,6 +228,46 @@ def test_a_lost_index_is_told(small: SmallStack) -> None:
     )
     done = stackbuild(*words, env={"STACKBUILD_CACHE_DIR": str(small.cache)})
     assert "was missing" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["tar.zst", "tar.gz", "zip"])
+def test_a_dry_run_reports_what_would_be_published(
+    small: SmallStack, tmp_path: Path, form: str
+) -> None:
+    small.lock()
+    to = tmp_path / "to"
+    words = ["publish", "--layer", "app", "--layer", "base", "--only", "--platform", "linux-x64"]
+    words += ["--spec", str(small.spec), "--to", str(to), "--format", form, "--json"]
+    environment = {"STACKBUILD_CACHE_DIR": str(small.cache)}
+    options = ("--dry-run", "--venvstacks-metadata")
+    planned = stackbuild(*words, *options, env=environment)
+    assert planned.returncode == 0, planned.stderr
+    assert "nothing is written" in planned.stderr
+    assert not to.exists()
+    done = stackbuild(*words, env=environment)
+    assert json.loads(planned.stdout) == json.loads(done.stdout)
+    before = snapshot(to)
+    small.write("launch/app.py", "print('changed')\n")
+    small.lock()
+    seals = snapshot(small.cache / "published")
+    again = stackbuild("-q", *words, *options, env=environment)
+    assert again.returncode == 0
+    assert again.stderr == ""
+    layers = json.loads(again.stdout)["layers"]
+    assert [(item["layer"], item["new"]) for item in layers] == [("base", False), ("app", True)]
+    assert snapshot(to) == before
+    assert snapshot(small.cache / "published") == seals
+    assert not (to / "linux-x64" / "__venvstacks__").exists()
+
+
+def test_a_dry_run_does_not_mark_a_directory(small: SmallStack) -> None:
+    small.publish()
+    (small.exports / ".stackbuild.tag").unlink()
+    words = ("publish", "--layer", "base", "--only", "--platform", "linux-x64", "--spec")
+    environment = {"STACKBUILD_CACHE_DIR": str(small.cache)}
+    done = stackbuild(*words, str(small.spec), "--dry-run", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert not (small.exports / ".stackbuild.tag").exists()
 
 
 def test_publishing_a_part_keeps_the_rest_of_the_index(small: SmallStack) -> None:

@@ -227,6 +227,7 @@ class Project:
         check: bool = False,
         venvstacks_metadata: bool = False,
         allow_unresolved: bool = False,
+        dry_run: bool = False,
     ) -> PublishReport:
         """Compose layers and write archives, manifests and the index to `to`.
 
@@ -236,7 +237,8 @@ class Project:
         venvstacks 0.8 is written beside the archives of each platform. A layer that cannot be
         composed is in `failures` of the report, and the others are published. So is a layer that
         needs a shared library that neither its chain nor every host has; with `allow_unresolved`,
-        a warning names the library.
+        a warning names the library. With `dry_run` nothing is written to `to`: wheels are fetched
+        and frames made, and the report has the archives that would be written.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.
@@ -261,9 +263,10 @@ class Project:
                     level=level,
                     check=check,
                     allow_unresolved=allow_unresolved,
+                    dry_run=dry_run,
                 ),
             )
-            if venvstacks_metadata:
+            if venvstacks_metadata and not dry_run:
                 done = dict.fromkeys(item.manifest.platform for item in report.layers)
                 write_metadata(ExportDirectory(place), self._stack, done, self._messages)
         return report

@@ -23,6 +23,7 @@ Examples:
   stackbuild publish --layer atls --platform host        atls and the layers below it
   stackbuild publish --layer framework --only --platform macosx-aarch64
   stackbuild publish --to /srv/layers --level 19
+  stackbuild publish --dry-run --json                    what would be published, for a script
 
 A layer that is published already with the same contents is not written again. If some layers
 cannot be composed, the others are published, and the exit code is that of the first failure.
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     text = "zstd's level, 1 to 22 (default: the spec's, or 9)"
     add_value(parser, "--level", "N", text, type=_level)
     add_flag(parser, "--check", "read the published archives, and write damaged ones again")
+    add_flag(parser, "--dry-run", "write nothing; print what would be published")
     text = "also write __venvstacks__/ beside the archives, as venvstacks does"
     add_flag(parser, "--venvstacks-metadata", text)
     add_shared(parser, "--allow-unresolved", "--json")
@@ -60,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published."""
     if arguments.only and not arguments.layer:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
-    report = Project.load(arguments.spec, messages=Console(quiet=arguments.quiet)).publish(
+    console = Console(quiet=arguments.quiet)
+    report = Project.load(arguments.spec, messages=console).publish(
         arguments.layer,
         arguments.platform,
         to=arguments.to,
@@ -70,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         check=arguments.check,
         venvstacks_metadata=arguments.venvstacks_metadata,
         allow_unresolved=arguments.allow_unresolved,
+        dry_run=arguments.dry_run,
     )
+    if arguments.dry_run:
+        console.note("nothing is written; without --dry-run this would be published:")
     if report.layers or arguments.json:
         print_answer(report_json(report), report_text(report.layers), as_json=arguments.json)
     return print_failures(report.failures)

@@ -8,7 +8,9 @@ do not depend on the time, the user or the machine.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from stackbuild.compose.contents import members, uncompressed
@@ -18,7 +20,6 @@ from stackbuild.files import atomic_file, zip_entry
 if TYPE_CHECKING:
     import zipfile
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from stackbuild.compose.layer import Composition
     from stackbuild.compose.manifest import Manifest
@@ -43,9 +44,22 @@ def write_archive(
     """
     path = directory / archive_name(composition.manifest, format_)
     with atomic_file(path) as work, work.open("xb") as file:
-        hashed = _Hashed(file)
-        _WRITERS[format_](composition, cache, hashed)
-    return Archive(name=path.name, size=hashed.size, sha256=hashed.sha256(), format=format_)
+        return _write(composition, cache, file, format_)
+
+
+def plan_archive(composition: Composition, cache: FrameCache, format_: ArchiveFormat) -> Archive:
+    """The archive that `write_archive` would write. Raises as it does."""
+    with Path(os.devnull).open("wb") as file:
+        return _write(composition, cache, file, format_)
+
+
+def _write(
+    composition: Composition, cache: FrameCache, file: IO[bytes], format_: ArchiveFormat
+) -> Archive:
+    hashed = _Hashed(file)
+    _WRITERS[format_](composition, cache, hashed)
+    name = archive_name(composition.manifest, format_)
+    return Archive(name=name, size=hashed.size, sha256=hashed.sha256(), format=format_)
 
 
 class _Hashed:

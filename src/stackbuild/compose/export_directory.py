@@ -65,16 +65,18 @@ class ExportDirectory:
         self._manifests: dict[bytes, Manifest] = {}
         """Parsed manifests by their bytes, as most layers are published unchanged."""
 
-    def check(self, messages: Messages) -> None:
+    def check(self, messages: Messages, *, may_mark: bool = True) -> None:
         """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
 
-        A directory without the mark gets it if it has a valid index and otherwise only
-        directories of platforms.
+        A directory without the mark gets it with `may_mark`, if it has a valid index and
+        otherwise only directories of platforms.
         """
         if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
             self.index()
             known = {INDEX, LOCK, *Platform}
             if not set(contents(self.directory)) - known:
+                if not may_mark:
+                    return
                 write_mark(self.directory, Kind.EXPORTS)
                 messages.note(f"{self.directory} is marked as a directory of published layers")
         check_mark(self.directory, Kind.EXPORTS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.archive import write_archive
+from stackbuild.compose.archive import plan_archive, write_archive
 from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
@@ -43,6 +43,8 @@ class PublishOptions:
     """Read all published archives, not only those that were changed since they were written."""
     allow_unresolved: bool = False
     """Publish layers that lack shared libraries, with warnings."""
+    dry_run: bool = False
+    """Write nothing to the export directory; the report is as if everything was written."""
 
 
 def publish(
@@ -61,11 +63,12 @@ def publish(
     if options.level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=options.level))
     exports = ExportDirectory(to)
-    exports.check(messages)
+    exports.check(messages, may_mark=not options.dry_run)
     index = exports.index()
     locks = load_locks(stack, workspace, pairs)
-    exports.claim()
-    exports.sweep()
+    if not options.dry_run:
+        exports.claim()
+        exports.sweep()
     seals = Seals(workspace.cache, to, read_all=options.check)
     run = _Publishing(stack, workspace, messages, locks, exports, index, options, seals)
     done, failures = run.all(pairs)
@@ -77,10 +80,11 @@ def publish(
         done |= more
         failures = [*(failure for failure in failures if failure not in again), *repeated]
     ordered = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
-    if ordered:
-        manifests = [item.manifest for item in ordered]
-        exports.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
-    seals.save()
+    if not options.dry_run:
+        if ordered:
+            manifests = [item.manifest for item in ordered]
+            exports.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
+        seals.save()
     return PublishReport(layers=tuple(ordered), failures=tuple(failures))
 
 
@@ -149,6 +153,8 @@ class _Publishing:
         try:
             provenance = {**manifest.provenance, "layer": layer_metadata(parts, cache)}
             form = self.options.archive_format
+            if self.options.dry_run:
+                return replace(manifest, archive=plan_archive(composition, cache, form))
             archive = write_archive(composition, cache, directory, form)
         except LostFrameError:
             _drop_damaged(composition, cache)

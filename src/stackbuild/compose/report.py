@@ -21,7 +21,7 @@ class PublishedLayer:
     path: Path
     """The archive."""
     is_new: bool
-    """Whether the archive was written now."""
+    """Whether the archive was written now, or would be without `dry_run`."""
     was_damaged: bool
     """Whether an existing archive differed from its manifest."""
     download: int

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LAYERS = ["cpython", "fw", "app"]
-MODULES = ("change", "damage", "install", "root", "export")
+MODULES = ("change", "damage", "install", "export")
 CONFIGURATION = "include-system-site-packages = false\n"
 
 

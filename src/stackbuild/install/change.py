@@ -223,7 +223,10 @@ def _adjust(root: Root, after: State, work: Path, final: Path) -> None:
     def place(name: str) -> Path:
         return work / name if (work / name).is_dir() else root.path / name
 
-    for change in adjustments(after.layers.values(), place, root.destination(after, final)):
+    # In a plain root the layers leave the generation.
+    there = root.path if after.platform.os == "windows" else final
+    destination = there if after.platform == host_platform() else None
+    for change in adjustments(after.layers.values(), place, destination):
         if not change.is_applied():
             change.apply()
 

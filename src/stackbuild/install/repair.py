@@ -15,8 +15,8 @@ from stackbuild.install.state import (
     clear_damaged,
     damaged,
     layers_in,
-    read_state,
     recovered_state,
+    state_or_none,
     write_state,
 )
 from stackbuild.install.verify import verify_installed
@@ -51,7 +51,7 @@ def repair(root: Path, registry: Registry | None, messages: Messages) -> RepairR
         where.link_layers(state.layers)
         if adjusted := adjust_in_place(where, state, Silent()):
             done.append(f"{', '.join(adjusted)}: adjusted to {where.path}")
-        report = _compare(root, messages)
+        report = verify_installed((), root, messages)
         if report.differences:
             _bring(where, state, registry, report, done, messages)
         where.begin_switch()
@@ -74,7 +74,7 @@ def _readable(where: Root, registry: Registry | None, done: list[str], messages:
     generation, state = next((one for one in found if one[1] is not None), (None, None))
     if generation is None or state is None:
         return _from_registry(where, candidates, registry, done, messages)
-    if not _is_readable(generation):
+    if state_or_none(generation) is None:
         write_state(state, generation)
         done.append(f"the state of generation {generation.name} was recreated from its manifests")
     _drop_unreadable_marks(generation)
@@ -91,14 +91,6 @@ def _candidates(where: Root) -> list[Path]:
     others = [where.generations / str(number) for number in reversed(where.numbers())]
     first = [] if current is None else [current]
     return [*first, *(path for path in others if path != current)]
-
-
-def _is_readable(generation: Path) -> bool:
-    try:
-        read_state(generation)
-    except InstallError:
-        return False
-    return True
 
 
 def _drop_unreadable_marks(generation: Path) -> None:
@@ -154,10 +146,6 @@ def _names(where: Root, candidates: list[Path]) -> list[str]:
     return list(dict.fromkeys(directory.partition("@")[0] for directory in directories))
 
 
-def _compare(root: Path, messages: Messages) -> FilesReport:
-    return verify_installed((), root, messages)
-
-
 def _bring(
     where: Root,
     state: State,
@@ -174,7 +162,7 @@ def _bring(
     # Remaining damage is reported below.
     listener = Silent() if registry is None else messages
     apply(where, state, state, published, sync_to_disk, listener)
-    left = _compare(where.path, messages)
+    left = verify_installed((), where.path, messages)
     repaired = sorted({d.layer for d in report.differences} - {d.layer for d in left.differences})
     if repaired:
         done.append(f"{', '.join(repaired)}: damaged files were replaced")

@@ -36,7 +36,6 @@ from stackbuild.files import (
 )
 from stackbuild.install.state import State, layers_in, read_state
 from stackbuild.mark import Kind, check_mark, claim
-from stackbuild.platforms import host_platform
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
@@ -100,12 +99,6 @@ class Root:
     def trees(self, generation: Path) -> Path:
         """The directory with the layers of `generation`, which is in use, side by side."""
         return self.path if self.is_plain else generation
-
-    def destination(self, state: State, generation: Path) -> Path | None:
-        """Where the layers of the new `generation` will be; None for those of another machine."""
-        if state.platform != host_platform():
-            return None
-        return self.path if state.platform.os == "windows" else generation
 
     @property
     def _unsynced(self) -> Path:

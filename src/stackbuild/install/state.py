@@ -166,7 +166,7 @@ def recovered_state(generation: Path) -> State | None:
 
     Layers that no other layer depends on then count as asked for. None if manifests are missing.
     """
-    if (state := _state_or_none(generation)) is not None:
+    if (state := state_or_none(generation)) is not None:
         return state
     layers: dict[str, Manifest] = {}
     for name in layers_in(generation):
@@ -179,7 +179,7 @@ def recovered_state(generation: Path) -> State | None:
     if len(platforms) != 1 or not needed <= layers.keys():
         return None
     ordered = sorted(layers.values(), key=lambda manifest: len(manifest.chain))
-    known = [state for path in _others(generation) if (state := _state_or_none(path))]
+    known = [state for path in _others(generation) if (state := state_or_none(path))]
     return State(
         platform=platforms.pop(),
         asked=tuple(sorted(layers.keys() - needed)),
@@ -200,7 +200,8 @@ def _others(generation: Path) -> list[Path]:
     return sorted(set(found) - {generation}, key=lambda path: -int(path.name))
 
 
-def _state_or_none(generation: Path) -> State | None:
+def state_or_none(generation: Path) -> State | None:
+    """The state of `generation`; None for one that cannot be read."""
     try:
         return read_state(generation)
     except InstallError:

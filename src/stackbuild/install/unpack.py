@@ -77,7 +77,7 @@ def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]
         try:
             return reader.read(size)
         except zstandard.ZstdError as error:
-            raise _no_frame(frame, error) from error
+            raise _fault(frame, f"a frame cannot be decompressed: {error}") from error
 
     return read
 
@@ -94,13 +94,17 @@ class _Counted:
         data = self._read(size)
         self._count += len(data)
         if self._count > self._frame.content_size:
-            raise _other_size(self._frame, "more")
+            raise self._differs("more")
         return data
 
     def finish(self) -> None:
         # `TarReader` has read to the end, also beyond the end-of-archive blocks.
         if self._count != self._frame.content_size:
-            raise _other_size(self._frame, str(self._count))
+            raise self._differs(f"{self._count} bytes")
+
+    def _differs(self, found: str) -> IntegrityError:
+        expected = f"{self._frame.content_size} bytes"
+        return _differs(self._frame, "unpacked size of a frame", expected, found)
 
 
 class _Writer:
@@ -168,29 +172,11 @@ def _write(descriptor: int, data: bytes) -> None:
         written += os.write(descriptor, memoryview(data)[written:])
 
 
+def _fault(frame: Frame, message: str, **details: str) -> IntegrityError:
+    remedy = "publish the layer again"
+    return IntegrityError(message, distribution=frame.subject, remedy=remedy, **details)
+
+
 def _differs(frame: Frame, what: str, expected: str, found: str) -> IntegrityError:
-    return IntegrityError(
-        f"the {what} does not match its manifest",
-        distribution=frame.subject,
-        expected=expected,
-        found=found,
-        remedy="publish the layer again",
-    )
-
-
-def _other_size(frame: Frame, found: str) -> IntegrityError:
-    return IntegrityError(
-        "the unpacked size of a frame does not match its manifest",
-        distribution=frame.subject,
-        expected=f"{frame.content_size} bytes",
-        found=f"{found} bytes" if found.isdecimal() else found,
-        remedy="publish the layer again",
-    )
-
-
-def _no_frame(frame: Frame, error: Exception) -> IntegrityError:
-    return IntegrityError(
-        f"a frame cannot be decompressed: {error}",
-        distribution=frame.subject,
-        remedy="publish the layer again",
-    )
+    message = f"the {what} does not match its manifest"
+    return _fault(frame, message, expected=expected, found=found)

@@ -99,7 +99,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
             # power cut.
             with work.open("rb+") as file:
                 os.fsync(file.fileno())
-        work.replace(path)
+        windows.replace(work, path)
     except BaseException:
         work.unlink(missing_ok=True)
         raise
@@ -137,7 +137,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield work
         try:
-            work.rename(path)
+            windows.rename(work, path)
         except OSError:
             if not path.is_dir():
                 raise

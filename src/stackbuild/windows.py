@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 EXTENDED = "\\\\?\\"
@@ -56,15 +57,22 @@ def shown(path: str) -> str:
     return path.removeprefix(EXTENDED)
 
 
-def _attempts() -> int:
-    return _PATIENCE if os.name == "nt" else 1
-
-
 def rename(source: Path | str, target: Path | str) -> None:
     """Rename a file or directory. Raises OSError, on Windows also for files in use."""
+    _patiently(os.rename, source, target)
+
+
+def replace(source: Path | str, target: Path | str) -> None:
+    """Rename a file over another, also over a read-only one. Raises OSError."""
+    if os.name == "nt" and not _is_writable(extended(target)):
+        unlink(target)
+    _patiently(os.replace, source, target)
+
+
+def _patiently(do: Callable[[str, str], None], source: Path | str, target: Path | str) -> None:
     for left in reversed(range(_attempts())):
         try:
-            os.rename(extended(source), extended(target))  # noqa: PTH104 - extended paths
+            do(extended(source), extended(target))
         except PermissionError:
             if not left:
                 raise
@@ -73,15 +81,16 @@ def rename(source: Path | str, target: Path | str) -> None:
             return
 
 
-def replace(source: Path | str, target: Path | str) -> None:
-    """Rename a file over another, also over a read-only one. Raises OSError."""
+def _attempts() -> int:
+    return _PATIENCE if os.name == "nt" else 1
+
+
+def _is_writable(path: str) -> bool:
+    """Whether the file is not read-only; True for a missing one."""
     try:
-        os.replace(extended(source), extended(target))  # noqa: PTH105 - extended paths
-    except PermissionError:
-        if os.name != "nt":
-            raise
-        unlink(target)
-        rename(source, target)
+        return bool(os.lstat(path).st_mode & stat.S_IWRITE)
+    except OSError:
+        return True
 
 
 def unlink(path: Path | str) -> None:
@@ -90,7 +99,7 @@ def unlink(path: Path | str) -> None:
     try:
         os.unlink(name)  # noqa: PTH108 - an extended path
     except PermissionError:
-        if sys.platform == "win32" and not os.lstat(name).st_mode & stat.S_IWRITE:
+        if sys.platform == "win32" and not _is_writable(name):
             _unlink_read_only(name)
         else:
             raise

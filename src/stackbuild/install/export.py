@@ -185,6 +185,6 @@ def _replace(new: Path, place: Path) -> None:
     """Move the directory `new` to `place`, whose former contents are removed."""
     former = new.with_name(f"{new.name}.former")
     if place.exists():
-        place.rename(former)
-    new.rename(place)
+        windows.rename(place, former)
+    windows.rename(new, place)
     remove_tree(former)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,7 +81,7 @@ class Namer:
         for sha256 in group:
             # Remove an existing entry that is not a valid frame, such as one of another format.
             self.store.discard(sha256)
-            (self.store.staging / sha256).rename(self.store.directory / sha256)
+            windows.rename(self.store.staging / sha256, self.store.directory / sha256)
 
     def close(self) -> None:
         """Make `run` return when all frames are named."""

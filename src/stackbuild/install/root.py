@@ -259,7 +259,8 @@ class Root:
             raise
         for number in self.numbers():
             if (other := self._generation(number)) != self.path / target:
-                remove_tree(other)
+                with suppress(OSError):
+                    remove_tree(other)  # Otherwise `clean` removes it.
 
     def _place(self, generation: Path, directories: Collection[str]) -> None:
         """Move the layers of `generation` that are not in the plain root yet into it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stackbuild import strictjson
+from stackbuild import strictjson, windows
 from stackbuild.compose.serialize import canonical_json, manifest_from_json, manifest_to_json
 from stackbuild.errors import InstallError, IntegrityError, quoted
 from stackbuild.files import atomic_write, read_regular, work_path
@@ -93,7 +93,7 @@ def _put(path: Path, data: bytes) -> None:
     try:
         work.write_bytes(data)
         # Never writes through a link, into a named pipe, or partially into a file in use.
-        work.replace(path)
+        windows.replace(work, path)
     except BaseException:
         work.unlink(missing_ok=True)
         raise

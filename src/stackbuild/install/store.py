@@ -21,6 +21,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stackbuild import windows
 from stackbuild.errors import IntegrityError
 from stackbuild.files import atomic_write, locked, open_regular, read_regular, remove_tree
 from stackbuild.mark import OTHERS_WRITE, Kind, check_mark, check_owner, claim, read_mark
@@ -194,7 +195,7 @@ class Store:
         away = self.staging / f"{sha256}.gone"
         remove_tree(away)
         try:
-            (self.directory / sha256).rename(away)
+            windows.rename(self.directory / sha256, away)
         except FileNotFoundError:
             return
         remove_tree(away)

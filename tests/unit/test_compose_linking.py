@@ -135,7 +135,7 @@ def test_an_ending_that_another_file_has_too_is_not_proposed() -> None:
         plan("linux", {"own/a.so": needs("libx.so.1")}, lower)
     line = str(caught.value).partition("[")[2].partition("]")[0].strip('"')
     assert plan("linux", {"own/a.so": needs("libx.so.1")}, lower, excluded=(line,)).links == {
-        f"{SITE}/own/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"
+        f"{SITE}/pub/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"
     }
 
 
@@ -146,18 +146,28 @@ def test_files_that_search_nowhere_in_the_layer_are_edited() -> None:
     }
     assert plan("linux", own, {"pub/libx.so.1": None, "pub/liby.so": None}) == Linking(
         links={
-            f"{SITE}/own/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1",
-            f"{SITE}/own/liby.so": f"base0@1/{SITE}/pub/liby.so",
-            "lib/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1",
+            f"{SITE}/pub/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1",
+            f"{SITE}/pub/liby.so": f"base0@1/{SITE}/pub/liby.so",
         },
-        edits={f"{SITE}/own/a.so": ["libx.so.1", "liby.so"], "bin/tool": ["libx.so.1"]},
+        edits={
+            f"{SITE}/own/a.so": {
+                "libx.so.1": f"{SITE}/pub/libx.so.1",
+                "liby.so": f"{SITE}/pub/liby.so",
+            },
+            "bin/tool": {"libx.so.1": f"{SITE}/pub/libx.so.1"},
+        },
     )
 
 
 def test_a_library_of_another_distribution_of_the_layer_is_found() -> None:
     own = {"own/a.so": needs("libx.so.1"), "pub/libx.so.1": None}
-    found = plan("linux", own)
-    assert found.links == {f"{SITE}/own/libx.so.1": f"app@1/{SITE}/pub/libx.so.1"}
+    assert plan("linux", own) == Linking(
+        edits={f"{SITE}/own/a.so": {"libx.so.1": f"{SITE}/pub/libx.so.1"}}
+    )
+    own = {"own/a.so": needs("libx.so.1", search=("$ORIGIN",)), "pub/libx.so.1": None}
+    assert plan("linux", own) == Linking(
+        links={f"{SITE}/own/libx.so.1": f"app@1/{SITE}/pub/libx.so.1"}
+    )
 
 
 def test_what_lower_layers_link_is_followed_and_is_no_second_library() -> None:
@@ -168,13 +178,13 @@ def test_what_lower_layers_link_is_followed_and_is_no_second_library() -> None:
     chain = [linking.applied(lower), lowest, runtime]
     app = layer("app", "linux", {"own/a.so": needs("libx.so.1")})
     assert plan_linking(Chain([app, *chain])).links == {
-        f"{SITE}/own/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1"
+        f"{SITE}/pub/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1"
     }
     # A module that needs the module of the layer between: its library comes along.
     app = layer("app", "linux", {"own/b.so": needs("m.so", search=("$ORIGIN/../mid",))})
     assert plan_linking(Chain([app, *chain])).links == {
         f"{SITE}/mid/m.so": f"base@1/{SITE}/mid/m.so",
-        f"{SITE}/mid/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1",
+        f"{SITE}/pub/libx.so.1": f"deep@1/{SITE}/pub/libx.so.1",
     }
 
 
@@ -206,10 +216,10 @@ MAC_CASES = [
     ("@rpath/libx.dylib", ("/opt/lib", "@loader_path"), "own/libx.dylib", False),
     ("@loader_path/../pub/libx.dylib", (), "pub/libx.dylib", False),
     ("@loader_path/.dylibs/libx.dylib", (), "own/.dylibs/libx.dylib", False),
-    ("@rpath/libx.dylib", (), "own/libx.dylib", True),
-    ("libx.dylib", (), "own/libx.dylib", True),
-    ("/opt/homebrew/lib/libx.dylib", (), "own/libx.dylib", True),
-    ("@executable_path/../lib/libx.dylib", (), "own/libx.dylib", True),
+    ("@rpath/libx.dylib", (), "pub/libx.dylib", True),
+    ("libx.dylib", (), "pub/libx.dylib", True),
+    ("/opt/homebrew/lib/libx.dylib", (), "pub/libx.dylib", True),
+    ("@executable_path/../lib/libx.dylib", (), "pub/libx.dylib", True),
 ]
 
 
@@ -218,7 +228,7 @@ def test_macos(name: str, search: tuple[str, ...], link: str, is_edited: bool) -
     own = {"own/a.so": needs("/usr/lib/libSystem.B.dylib", name, search=search)}
     assert plan("macos", own, {"pub/libx.dylib": None}) == Linking(
         links={f"{SITE}/{link}": f"base0@1/{SITE}/pub/libx.dylib"},
-        edits={f"{SITE}/own/a.so": [name]} if is_edited else {},
+        edits={f"{SITE}/own/a.so": {name: f"{SITE}/pub/libx.dylib"}} if is_edited else {},
     )
     missing = plan("macos", own)
     assert missing.missing == {name: [f"{SITE}/own/a.so"]}
@@ -255,3 +265,76 @@ def test_a_program_for_windows_is_given_no_directories() -> None:
         "pub.dll": ["Scripts/tool.exe"],
         "nowhere.dll": ["Scripts/tool.exe"],
     }
+
+
+# --- torch 2.7.1 with nvidia-*-cu12, as its wheels for Linux on x86-64 are linked
+
+CUDA: dict[str, Binary | None] = {
+    "nvidia/cublas/lib/libcublas.so.12": needs("libcublasLt.so.12", search=("$ORIGIN",)),
+    "nvidia/cublas/lib/libcublasLt.so.12": None,
+    "nvidia/cuda_cupti/lib/libcupti.so.12": None,
+    "nvidia/cuda_runtime/lib/libcudart.so.12": None,
+    "nvidia/cudnn/lib/libcudnn.so.9": None,
+    "nvidia/cufft/lib/libcufft.so.11": None,
+    "nvidia/cufile/lib/libcufile.so.0": None,
+    "nvidia/curand/lib/libcurand.so.10": None,
+    "nvidia/cusparse/lib/libcusparse.so.12": needs(
+        "libnvJitLink.so.12", search=("$ORIGIN/../../nvjitlink/lib", "$ORIGIN")
+    ),
+    "cusparselt/lib/libcusparseLt.so.0": None,
+    "nvidia/nccl/lib/libnccl.so.2": None,
+    "nvidia/nvjitlink/lib/libnvJitLink.so.12": None,
+}
+OF_TORCH = (
+    *(f"$ORIGIN/../../nvidia/{one}/lib" for one in ("cublas", "cuda_cupti", "cuda_nvrtc")),
+    *(f"$ORIGIN/../../nvidia/{one}/lib" for one in ("cuda_runtime", "cudnn", "cufft", "curand")),
+    *(f"$ORIGIN/../../nvidia/{one}/lib" for one in ("cusolver", "cusparse")),
+    "$ORIGIN/../../cusparselt/lib",
+    *(f"$ORIGIN/../../nvidia/{one}/lib" for one in ("nccl", "nvtx", "cufile")),
+    "$ORIGIN",
+)
+TORCH: dict[str, Binary | None] = {
+    "torch/lib/libc10.so": None,
+    "torch/lib/libc10_cuda.so": needs("libc10.so", "libcudart.so.12", search=OF_TORCH),
+    "torch/lib/libtorch_cpu.so": needs(
+        "libc10.so", "libcupti.so.12", "libcudart.so.12", search=OF_TORCH
+    ),
+    "torch/lib/libtorch_cuda.so": needs(
+        *("libc10_cuda.so", "libcudart.so.12", "libcusparse.so.12", "libcufft.so.11"),
+        *("libcufile.so.0", "libcusparseLt.so.0", "libcurand.so.10", "libcublas.so.12"),
+        *("libcublasLt.so.12", "libcudnn.so.9", "libnccl.so.2", "libc10.so", "libtorch_cpu.so"),
+        search=OF_TORCH,
+    ),
+    "torch/lib/libtorch.so": needs("libtorch_cpu.so", "libtorch_cuda.so", search=OF_TORCH),
+    # It has libraries of these names too.
+    "triton/backends/nvidia/lib/cupti/libcupti.so.12": None,
+}
+TORCHVISION: dict[str, Binary | None] = {
+    # A link to libtorch.so beside this file would need others above site-packages.
+    "torchvision/image.so": needs("libc10.so", "libtorch.so", search=("$ORIGIN",)),
+    "torchvision/_C.so": needs(
+        *("libc10.so", "libtorch.so", "libtorch_cpu.so", "libcudart.so.12", "libc10_cuda.so"),
+        "libtorch_cuda.so",
+        search=("/__w/_temp/conda_environment_15326457945/lib",),
+    ),
+}
+
+
+def test_torch_on_a_framework_with_its_cuda_libraries() -> None:
+    torch = layer("torch", "linux", TORCH)
+    below = [
+        layer("cuda", "linux", CUDA),
+        LayerFiles(name="py", directory="py", os="linux", owners={}),
+    ]
+    linking = plan_linking(Chain([torch, *below]))
+    everything = {f"{SITE}/{path}": f"cuda@1/{SITE}/{path}" for path in CUDA}
+    assert linking == Linking(links=everything)
+    vision = layer("vision", "linux", TORCHVISION)
+    found = plan_linking(Chain([vision, linking.applied(torch), *below]))
+    of_torch = {
+        f"{SITE}/{path}": f"torch@1/{SITE}/{path}" for path in TORCH if path.startswith("torch/")
+    }
+    beside = {f"{SITE}/torchvision/libc10.so": of_torch[f"{SITE}/torch/lib/libc10.so"]}
+    assert found.links == {**everything, **of_torch, **beside}
+    assert list(found.edits) == [f"{SITE}/torchvision/image.so", f"{SITE}/torchvision/_C.so"]
+    assert found.missing == found.excluded == {}

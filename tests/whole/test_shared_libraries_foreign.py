@@ -77,13 +77,13 @@ def test_other_modules_for_macos_are_edited_and_record_is_true(
     data = images.macho(needed=["/usr/local/lib/libanswer.dylib"], kind=images.BUNDLE) + ROOM
     wheels(small, MAC_TAG, MODULE, data, "libanswer.dylib")
     files = published(small, MAC)
-    assert files[f"{MAC_SITE}/consumer/libanswer.dylib"] == LINK
+    assert files[f"{MAC_SITE}/publisher/libanswer.dylib"] == LINK
     edited = files[f"{MAC_SITE}/{MODULE}"]
     assert isinstance(edited, bytes)
     (tmp_path / "edited").write_bytes(edited)
     found = read_macho(tmp_path / "edited", "aarch64")
     assert found is not None
-    assert found.needed == ("@loader_path/libanswer.dylib",)
+    assert found.needed == ("@loader_path/../publisher/libanswer.dylib",)
     record = files[f"{MAC_SITE}/consumer-1.0.dist-info/RECORD"]
     assert isinstance(record, bytes)
     assert f"{MODULE},{record_hash(edited)},{len(edited)}\n" in record.decode()

@@ -1,7 +1,7 @@
 """Makes frames of edited copies: files that search a directory of their own layer for libraries.
 
-A copy depends on the file alone, not on the layers below: `compose.linking` puts a link to the
-library into the directory. So all layers share its frame.
+A copy depends on the file and on the paths of the libraries in their layers, not on the names of
+these layers: `compose.linking` puts links into the layer itself. So layers share its frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stackbuild.frames.keys import frame_key
 from stackbuild.runtimes.elf import patchelf_version, set_search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.model import Binary, Frame, FrameSet
@@ -28,20 +28,21 @@ if TYPE_CHECKING:
 def edited_set(
     source: FrameSet,
     binary: Binary,
-    names: Sequence[str],
+    libraries: Mapping[str, str],
     os: OsName,
     settings: FrameSettings,
     cache: FrameCache,
 ) -> FrameSet:
-    """A frame with the edited copy of `binary`, a file of `source` that needs `names`.
+    """A frame with a copy of `binary`, a file of `source`, that finds `libraries` (`edited`).
 
     Raises ComposeError if the file cannot be edited.
     """
     tool = patchelf_version() if os == "linux" else ""
-    key = frame_key("edited", source.key, binary.path, tool, *sorted(names), settings=settings)
+    found_at = (text for item in sorted(libraries.items()) for text in item)
+    key = frame_key("edited", source.key, binary.path, tool, *found_at, settings=settings)
     if found := cache.get(key):
         return found
-    after = edited(binary, names, os)
+    after = edited(binary, libraries, os)
     frame, original = _read(source, binary.path, cache)
     try:
         if os == "linux":

@@ -330,10 +330,10 @@ class _Gathering:
             return
         for text in warnings(planned, missing):
             self._messages.warn(text)
-        for path, names in planned.linking.edits.items():
+        for path, libraries in planned.linking.edits.items():
             source = next(one for one in self._sets(target)[::-1] if path in one.paths)
             name, binary = target.part(f"edited {path}"), planned.files.binaries[path]
-            self._add(name, edited_set, source, binary, names, target.layout.os)
+            self._add(name, edited_set, source, binary, libraries, target.layout.os)
 
     def _plan(self, target: LayerTarget) -> Planned:
         interpreter = self._outcomes.get(target.part("interpreter"), FrameSet)

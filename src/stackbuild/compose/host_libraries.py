@@ -14,6 +14,8 @@ DRIVERS = frozenset(
         *("libcuda.so.1", "libnvidia-ml.so.1", "libnvcuvid.so.1", "libnvidia-encode.so.1"),
         *("libnvoptix.so.1", "libcudadebugger.so.1", "libOpenCL.so.1", "libvulkan.so.1"),
         *("libhsa-runtime64.so.1", "libamdhip64.so.6", "libze_loader.so.1"),
+        # RDMA adapters (rdma-core), for GPUDirect Storage.
+        *("libibverbs.so.1", "librdmacm.so.1", "libmlx5.so.1"),
     }
 )
 """Libraries of device drivers. Distributions only load them to use the device and cannot include

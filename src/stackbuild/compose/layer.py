@@ -17,7 +17,6 @@ from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
 from stackbuild.compose.contents import read_files, read_resolved
 from stackbuild.compose.layer_metadata import Licensed, chain_scripts, head_files, licence_files
-from stackbuild.compose.linking import search_directory
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
@@ -341,10 +340,7 @@ def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
         "bytecode": parts.compiled_by,
     }
     if parts.linking.edits:
-        provenance["edited"] = {
-            path: f"searches {search_directory(path)}/ for {', '.join(names)}"
-            for path, names in sorted(parts.linking.edits.items())
-        }
+        provenance["edited"] = {path: dict(one) for path, one in parts.linking.edits.items()}
     if parts.runtime:
         provenance["runtime"] = {
             "source": parts.runtime.source,

@@ -171,7 +171,7 @@ def unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> 
         found="; ".join(_listed(missing)),
         remedy="add the distribution that has the library to this layer or to one below it; if"
         f" every host has the library, add its name to `host-libraries` in [{place}]; if the file"
-        " is not used, add --allow-unresolved to the command",
+        " is not used, run publish or build with --allow-unresolved",
     )
 
 

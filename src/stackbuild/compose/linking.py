@@ -5,7 +5,7 @@ does not find is made available without a wrapper and without environment variab
 
 - Linux, macOS: a symbolic link to the library, in a directory that the file searches in its own
   layer (``$ORIGIN/../nvidia/cublas/lib``). A file that searches no such directory is replaced by a
-  copy that does (`compose.editing`).
+  copy that does (`compose.editing`); the link is at the path that the library has in its layer.
 - Windows: `sitecustomize` calls `os.add_dll_directory`.
 
 docs/architecture.md compares this with other ways.
@@ -37,9 +37,9 @@ class Linking:
 
     links: Mapping[str, str] = field(default_factory=dict)
     """Symbolic links: path in the layer to a path relative to the root."""
-    edits: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Paths of files that are replaced by edited copies, each with the names that it searches in
-    `search_directory`."""
+    edits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For each path that is replaced by an edited copy, the needed names and where it finds them,
+    in the layer itself."""
     dll_directories: tuple[str, ...] = ()
     """Directories, relative to the root, that `sitecustomize` adds on Windows."""
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -52,8 +52,8 @@ class Linking:
         if not self.links and not self.edits:
             return layer
         binaries = dict(layer.binaries)
-        for path, names in self.edits.items():
-            binaries[path] = edited(binaries[path], names, layer.os)
+        for path, libraries in self.edits.items():
+            binaries[path] = edited(binaries[path], libraries, layer.os)
         return replace(
             layer,
             owners={**layer.owners, **dict.fromkeys(self.links, "")},
@@ -62,22 +62,21 @@ class Linking:
         )
 
 
-def search_directory(path: str) -> str:
-    """Where the edited copy of `path` searches: its own directory, or lib/ for one in bin/."""
-    directory = posixpath.dirname(path)
-    return "lib" if directory == "bin" else directory
+def edited(binary: Binary, libraries: Mapping[str, str], os: OsName) -> Binary:
+    """The needs of a copy of `binary` that finds `libraries`, by needed name, at these paths.
 
-
-def edited(binary: Binary, names: Sequence[str], os: OsName) -> Binary:
-    """The needs of the edited copy of `binary`."""
-    directory = posixpath.dirname(binary.path) or "."
-    steps = posixpath.relpath(search_directory(binary.path) or ".", directory)
+    Their directories come first in the search path of ELF files; Mach-O files name their paths.
+    """
+    here = posixpath.dirname(binary.path) or "."
     if os == "linux":
-        search = "$ORIGIN" if steps == "." else f"$ORIGIN/{steps}"
-        return replace(binary, search=(search, *binary.search))
-    start = "@loader_path" if steps == "." else f"@loader_path/{steps}"
-    needed = (f"{start}/{last_part(one)}" if one in names else one for one in binary.needed)
-    return replace(binary, needed=tuple(needed))
+        directories = dict.fromkeys(posixpath.dirname(one) or "." for one in libraries.values())
+        steps = (posixpath.relpath(one, here) for one in directories)
+        search = ("$ORIGIN" if step == "." else f"$ORIGIN/{step}" for step in steps)
+        return replace(binary, search=(*search, *binary.search))
+    names = {
+        name: f"@loader_path/{posixpath.relpath(one, here)}" for name, one in libraries.items()
+    }
+    return replace(binary, needed=tuple(names.get(one, one) for one in binary.needed))
 
 
 def plan_linking(chain: Chain) -> Linking:
@@ -171,7 +170,7 @@ class _Unix(_Planner):
     def __init__(self, chain: Chain) -> None:
         super().__init__(chain)
         self.links: dict[str, str] = {}
-        self.edits: dict[str, list[str]] = {}
+        self.edits: dict[str, dict[str, str]] = {}
 
     def result(self) -> Linking:
         """The plan."""
@@ -192,14 +191,14 @@ class _Unix(_Planner):
         target = found[1] if found else self.choose(path, name)
         if target is None:
             return
-        beside = posixpath.join(search_directory(path), last_part(name))
+        if any(self._try_link(step, target) for step in ([found[0]] if found else steps)):
+            return
+        # ELF files search for names without a directory only.
         is_editable = top.os == "macos" or "/" not in name
-        for step in [found[0]] if found else [*steps, *([beside] if is_editable else ())]:
-            if self._try_link(step, target):
-                if step not in steps:
-                    self.edits.setdefault(path, []).append(name)
-                return
-        self.missing.setdefault(name, []).append(path)
+        if is_editable and (target.layer is top or self._try_link(target.path, target)):
+            self.edits.setdefault(path, {})[name] = target.path
+        else:
+            self.missing.setdefault(name, []).append(path)
 
     def _try_link(self, step: str, target: Place) -> bool:
         before = dict(self.links)
@@ -260,8 +259,9 @@ class _Unix(_Planner):
             if library is None:
                 continue
             step = self._in_layer(linked or "")
-            if step is None:
-                # It leads elsewhere, but is known by then under its name if it exists there.
+            site, inside, _ = library.path.rpartition("site-packages/")
+            if step is None or not step.startswith(site + inside):
+                # There only because the link is not at the path that the library has in its layer.
                 raise _CannotLinkError
             self._link(step, library)
             return

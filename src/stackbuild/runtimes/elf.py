@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,7 @@ def set_search(files: Mapping[str, Iterable[Path]], remedy: str | None = None) -
             )
 
 
+@cache
 def patchelf_version() -> str:
     """The output of ``patchelf --version``; another version may make other bytes."""
     done = subprocess.run([_patchelf(), "--version"], capture_output=True, text=True, check=False)

@@ -63,6 +63,20 @@ def test_tree(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == ""
 
 
+def test_layers_with_those_below_them(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["show", "--spec", str(spec), "--include", "framework-b*"]
+    assert main(words) == 0
+    names = [
+        line.lstrip("│├└─ ").partition(" (")[0]
+        for line in capsys.readouterr().out.splitlines()
+        if line.endswith(("framework)", "application)", "3.12.10)"))
+    ]
+    assert names == ["py", "base", "both", "other"]
+    assert main([*words, "--effective", "both"]) == 2
+    assert "leave out --layer" in capsys.readouterr().err
+    assert main(["show", "--spec", str(spec), "--layer", "x*"]) == 2
+
+
 def test_tree_without_unicode(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stdout)

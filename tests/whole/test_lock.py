@@ -474,7 +474,7 @@ def test_no_setting_of_the_host_changes_a_lock(
     hostile = tmp_path / "hostile"
     make_wheel(hostile, "base", "9.0", {"base.py": ""})
     project.wheel("base", "1.0", LINUX, WINDOWS)
-    project.wheel("base", "2.0", LINUX, WINDOWS)
+    project.wheel("base", "2.0", LINUX, WINDOWS, MAC)
     with IndexServer(hostile) as other:
         home = tmp_path / "home"
         for place in (home / ".config/uv/uv.toml", project.directory / "uv.toml"):
@@ -492,14 +492,17 @@ def test_no_setting_of_the_host_changes_a_lock(
             "UV_FIND_LINKS": str(hostile),
             "UV_CONFIG_FILE": str(home / ".config/uv/uv.toml"),
             "UV_CACHE_DIR": str(tmp_path / "uv-cache"),
+            "UV_EXCLUDE_NEWER": "2001-01-01T00:00:00Z",
+            "MACOSX_DEPLOYMENT_TARGET": "10.9",
             "PIP_INDEX_URL": other.url,
             "PIP_FIND_LINKS": str(hostile),
         }.items():
             monkeypatch.setenv(name, value)
-        project.write(framework("fw", "base", extra=only(Platform.LINUX_X64, Platform.WINDOWS_X64)))
+        platforms = (Platform.LINUX_X64, Platform.WINDOWS_X64, Platform.MACOSX_AARCH64)
+        project.write(framework("fw", "base", extra=only(*platforms)))
         project.lock()
         assert other.requests == ()
-    assert project.versions("fw") == {"base": "2.0"}
+    assert [project.versions("fw", platform) for platform in platforms] == [{"base": "2.0"}] * 3
     assert not (tmp_path / "uv-cache").exists()
 
 

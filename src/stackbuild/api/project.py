@@ -78,12 +78,23 @@ class Project:
         """The directory that `publish` writes to by default."""
         return self._workspace(read_only=True).exports
 
-    def describe(self) -> tuple[LayerDescription, ...]:
-        """Every layer of the spec, lower layers first, with the state of its locks."""
-        from stackbuild.lock.current import Locks
+    def describe(self, layers: Sequence[str] = ()) -> tuple[LayerDescription, ...]:
+        """`layers` and those below them, lower layers first, with the states of their locks.
 
+        Raises UsageError for an unknown layer.
+        """
+        refuse_text(layers=layers)
+        from stackbuild.lock.current import Locks
+        from stackbuild.spec.select import find_layers
+
+        found = (layer for word in layers for layer in find_layers(self._stack, word))
+        wanted = {member.name for layer in found for member in self._stack.chain(layer)}
         locks = Locks(self._stack, self._workspace(read_only=True))
-        return tuple(self._describe(layer, locks) for layer in self._stack.layers.values())
+        return tuple(
+            self._describe(layer, locks)
+            for layer in self._stack.layers.values()
+            if not layers or layer.name in wanted
+        )
 
     def settings(self, layer: str, platform: str = "host") -> Settings:
         """The effective settings of `layer` on `platform`: shared ones merged in, with places.

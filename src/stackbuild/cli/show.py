@@ -24,6 +24,7 @@ several frameworks the whole chain is shown, in the order of module lookup.
 Examples:
   stackbuild show
   stackbuild show --spec other/venvstacks.toml --json
+  stackbuild show --layer 'app-*'
   stackbuild show --effective atls --platform macosx-aarch64
 """
 
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `show`."""
     parser.description = "Print the layers of the stack as a tree."
     parser.epilog = EXAMPLES
-    add_shared(parser, "--spec")
+    add_shared(parser, "--spec", "--layer")
     add_value(
         parser,
         "--effective",
@@ -48,6 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the stack, or the effective settings of a layer."""
     project = Project.load(arguments.spec)
+    if arguments.effective and arguments.layer:
+        raise UsageError("--effective names its layer", remedy="leave out --layer")
     if arguments.effective:
         layer, platform = arguments.effective, parse_platform(arguments.platform or "host")
         settings = project.settings(layer, platform)
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.platform:
         raise UsageError("--platform requires --effective LAYER")
     else:
-        layers = project.describe()
+        layers = project.describe(arguments.layer)
         value = {
             "spec": str(project.spec),
             "platforms": list(project.platforms),

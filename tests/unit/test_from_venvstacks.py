@@ -1,15 +1,22 @@
-"""Stacks of the shapes of all seven that venvstacks 0.8 has, as examples and in its tests.
+"""Stacks of venvstacks are read, and docs/from-venvstacks.md has all features of it.
 
+The stacks are of the shapes of all seven that venvstacks 0.8 has, as examples and in its tests.
 Each has the same fields, kinds of layers, platforms and settings as the stack it stands for.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import re
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from tools.standin import PROJECT
 
 from stackbuild.cli.main import main
 from stackbuild.platforms import Platform
@@ -563,3 +570,92 @@ def test_levels_and_indexes_stay_with_their_layers(tmp_path: Path) -> None:
     libraries = loaded(LIBRARIES, tmp_path).layers
     assert libraries["hidden-library"].dynlib_exclude == ("*.dylib", "*.so")
     assert [name for name, layer in libraries.items() if layer.versioned] == ["library"]
+
+
+COLUMNS = 4
+TEST = re.compile(r"`(tests/\w+/\w+\.py)::(\w+)`")
+
+
+def features() -> list[list[str]]:
+    """The cells of each line of the table."""
+    page = (PROJECT / "docs/from-venvstacks.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    head, line, *rows = (
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table.splitlines()
+    )
+    assert head == ["area", "venvstacks 0.8", "stackbuild", "test"]
+    assert set("".join(line)) == {"-"}
+    return rows
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """The names of the tests of a file, also of those in classes."""
+    nodes = ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8")))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef))
+
+
+def test_each_line_of_the_table_is_complete_and_names_tests() -> None:
+    rows = features()
+    assert len(rows) > 100
+    assert [row for row in rows if len(row) != COLUMNS or not all(row)] == []
+    theirs = [row[:2] for row in rows]
+    assert [row for row in theirs if theirs.count(row) > 1] == []
+    for row in rows:
+        named = [TEST.fullmatch(word) for word in row[3].split(", ")]
+        for test in named:
+            assert test, row
+            assert (PROJECT / test[1]).is_file(), row
+            assert test[2].startswith("test_"), row
+            assert test[2] in names_in(test[1]), row
+
+
+FIELDS = (
+    *("name", "requirements", "platforms", "linux_target", "macosx_target", "dynlib_exclude"),
+    *(
+        "package_indexes",
+        "index_overrides",
+        "priority_indexes",
+        "versioned",
+        "runtime",
+        "frameworks",
+    ),
+    *("python_implementation", "launch_module", "support_modules", "build_requirements"),
+    "fully_versioned_name",
+)
+"""Of layers, in its page on file formats."""
+
+
+def test_the_table_has_every_field_option_and_key_of_venvstacks() -> None:
+    with warnings.catch_warnings():
+        # It says on import that its Python interface may change.
+        warnings.simplefilter("ignore", FutureWarning)
+        from venvstacks import cli, stacks
+        from venvstacks._injected.postinstall import LayerConfig
+    commands = {
+        (command.name or command.callback.__name__).replace("_", "-"): command.callback
+        for command in cli._cli.registered_commands
+        if command.callback
+    }
+    options = {
+        f"--{name.replace('_', '-')}"
+        for function in (*commands.values(), cli.handle_app_options)
+        for name in inspect.signature(function).parameters
+        if name not in {"ctx", "spec_path"}
+    }
+    # Flags that are on by default are documented as their opposites.
+    options = options - {"--index", "--build"} | {"--no-index", "--no-build"}
+    by_area: dict[str, str] = {}
+    for area, theirs, *_ in features():
+        by_area[area] = by_area.get(area, "") + theirs
+
+    def words(area: str) -> set[str]:
+        return set(re.findall(r"--[a-z-]+|\w[\w-]*", by_area[area]))
+
+    assert set(FIELDS) - words("field") == set()
+    assert set(commands) - words("command") == set()
+    assert options - words("option") - words("command") == set()
+    assert set(stacks.ArchiveMetadata.__annotations__) - words("published metadata") == set()
+    assert set(LayerConfig.__annotations__) - words("deployed layer") == set()
+    lock_keys = set(stacks.EnvironmentLockMetadata.__annotations__)
+    assert lock_keys - words("locks") == set()

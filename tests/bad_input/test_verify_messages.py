@@ -79,6 +79,10 @@ APP = "tool.stackbuild.layers.app"
             "found 'libGL.so.1')",
         ),
         (
+            "verify.allow-paths = ['/home/x/*', 1]",
+            f"{APP}.verify.allow-paths[1]: wrong type (expected a string, found 1)",
+        ),
+        (
             "verify.time-limit = 0",
             f"{APP}.verify.time-limit: out of range (expected a whole number from 1 to 3600, "
             "found 0)",
@@ -103,7 +107,7 @@ def test_good_values_in_the_spec(tmp_path: Path) -> None:
     path.write_text(
         SPEC + 'version = "1.2"\ndeprecated = "old"\nsuperseded-by = "cpython"\n'
         'verify = { skip-modules = ["a.*"], host-libraries = ["libX*"], '
-        'environment = { A = "1" }, time-limit = 5 }\n'
+        'allow-paths = ["/home/x/*"], environment = { A = "1" }, time-limit = 5 }\n'
     )
     layer = load_stack(path).layers["app"]
     assert layer.catalogue.version == "1.2"
@@ -111,6 +115,7 @@ def test_good_values_in_the_spec(tmp_path: Path) -> None:
     assert layer.catalogue.superseded_by == "cpython"
     assert layer.checks.skip_modules == ("a.*",)
     assert layer.checks.host_libraries == ("libX*",)
+    assert layer.checks.allow_paths == ("/home/x/*",)
     assert layer.checks.environment == {"A": "1"}
     assert layer.checks.time_limit == 5
 

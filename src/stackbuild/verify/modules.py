@@ -44,6 +44,8 @@ _LIBRARY = {
     "macos": re.compile(r".+\.(?:so|dylib)"),
     "windows": re.compile(r".+\.(?:pyd|dll|exe)", re.IGNORECASE),
 }
+_MAY_LOAD = re.compile(r"\.(?:so|so\.[\d.]+|dylib|pyd|dll|exe)$", re.IGNORECASE)
+"""Ends of paths that match `_MODULE` or one of `_LIBRARY`."""
 _PLACES = {
     "linux": r"(?:many|musl)?linux\w*|android|gnu",
     "macos": r"mac\w*|osx|darwin|apple|ios",
@@ -68,14 +70,13 @@ def check_modules(
     them. Modules whose names match `skip_modules` or `deployed.LEFT_OUT` are not checked.
     """
     name = layer.manifest.layer
-    for path, magic in sorted(read.magics.items()):
+    for path, magic in sorted(item for item in read.magics.items() if _MAY_LOAD.search(item[0])):
         owner = read.owners.get(path)
         pure = owner is not None and owner.wheel.endswith("-any.whl")
         problem = _misnamed(layer, path, read, pure=pure) or _misformed(
             layer, path, magic, pure=pure
         )
-        module = _module(layer, path)
-        if problem is None or is_left_out(module, skip_modules):
+        if problem is None or is_left_out(module := _module(layer, path), skip_modules):
             continue
         message, expected, found = problem
         yield Finding(

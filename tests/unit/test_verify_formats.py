@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def test_damaged_files_are_told_and_nothing_else(
                 (images.macho(needed=["a" * 9, "b"], rpaths=["c"]), MAC),
                 (images.fat({"aarch64": images.macho(needed=["a"])}), MAC),
                 (images.pe("aarch64", ["a.dll", "b.dll"]), ARM_WINDOWS),
+                (images.elf(needed=["a.so", "b.so"]), Platform.LINUX_X64),
             ]
         )
     )
@@ -118,6 +120,14 @@ def test_damaged_files_are_told_and_nothing_else(
     # Whatever it is that is wrong, no other error may come of it.
     with contextlib.suppress(ComposeError):
         read(file, bytes(bad[: data.draw(st.integers(4, len(bad)))]), platform)
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])
+def test_elf_files_with_wrong_offsets_are_damaged(file: Path, offset: int) -> None:
+    data = bytearray(images.elf(needed=["liba.so"]))
+    struct.pack_into("<Q", data, 64 + 56 + 8, offset)  # of the dynamic segment
+    with pytest.raises(ComposeError, match="a binary file is damaged"):
+        read(file, bytes(data), Platform.LINUX_X64)
 
 
 def test_truncated_macho_files_are_damaged(file: Path) -> None:

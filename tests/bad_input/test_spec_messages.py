@@ -23,7 +23,10 @@ LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
 DIRECT = "expected such as 'name @ git+https://host/repository@revision'"
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
-IN_PROJECT = "expected a path in the directory of this file, or one with .. in its git work tree"
+IN_PROJECT = (
+    "expected a path in the directory of this file, or one with .. in its git work tree "
+    "(without git: one with .. and without links)"
+)
 MOMENT = "expected one such as 2025-10-19, 2025-10-19T00:00:00Z or '7 days'"
 ADDRESS = "expected https://…, http://… or file:///…"
 
@@ -743,14 +746,18 @@ CASES = {
         ["overlays/one/: leads out of the project through a link"],
     ),
     "modules outside": Case(
-        ALL + "launch_module = 'linked.py'\nsupport_modules = ['linked', '../OUTSIDE/package']\n",
+        ALL
+        + "launch_module = 'linked.py'\n"
+        + "support_modules = ['linked', '../OUTSIDE/linked', '../link/package']\n",
         [
             "applications[0].launch_module: leads out of the project "
             f"({IN_PROJECT}, found 'linked.py')",
             "applications[0].support_modules[0]: leads out of the project "
             f"({IN_PROJECT}, found 'linked')",
             "applications[0].support_modules[1]: leads out of the project "
-            f"({IN_PROJECT}, found '../OUTSIDE/package')",
+            f"({IN_PROJECT}, found '../OUTSIDE/linked')",
+            "applications[0].support_modules[2]: leads out of the project "
+            f"({IN_PROJECT}, found '../link/package')",
         ],
     ),
     "overlays to": Case(
@@ -860,6 +867,8 @@ def project(tmp_path: Path) -> Path:
     (outside / "package").mkdir(parents=True)
     (outside / "secret.py").write_text("")
     (outside / "package/__main__.py").write_text("")
+    (outside / "linked").symlink_to("package")
+    (outside.parent / "link").symlink_to("OUTSIDE")
     (tmp_path / "linked.py").symlink_to(outside / "secret.py")
     (tmp_path / "linked").symlink_to(outside / "package")
     (tmp_path / "overlays/one").symlink_to(outside)

@@ -73,6 +73,13 @@ def test_what_git_tracks_or_would_track_is_taken(tree: Path) -> None:
 
 
 @needs_git
+def test_settings_of_git_in_a_directory_are_files_of_it(tree: Path) -> None:
+    write(tree, "app/.gitattributes", "app/.git/config", "app/data/.gitignore")
+    found = names(ProjectFiles(tree).below(tree / "app"), tree / "app")
+    assert [name for name in found if ".git" in name] == [".gitattributes", "data/.gitignore"]
+
+
+@needs_git
 def test_what_git_ignores_is_taken_where_it_is_asked_for(tree: Path) -> None:
     write(tree, "app/dist/x.pyc", "app/dist/.venv/y")
     files = ProjectFiles(tree)

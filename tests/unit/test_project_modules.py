@@ -137,8 +137,9 @@ def test_a_module_elsewhere_in_the_work_tree_of_the_project(tmp_path: Path) -> N
     directory = tmp_path / "stack"
     directory.mkdir()
     spec = RUNTIME + FRAMEWORK + APPLICATION + "support_modules = ['../common/shared']\n"
-    expected = "support_modules[0]: leads out of the project"
-    assert [expected in problem for problem in problems_of(directory, spec)] == [True]
+    layer = read_spec(directory, spec).layers["app"]
+    with pytest.raises(ComposeError, match="is a link out of the project"):
+        module_sources(layer, Platform.LINUX_X64, ProjectFiles(directory, layer.modules))
     subprocess.run(["git", "init", "-q", tmp_path], check=True, env=git_environment())
     layer = read_spec(directory, spec).layers["app"]
     files = ProjectFiles(directory, layer.modules)
@@ -147,3 +148,21 @@ def test_a_module_elsewhere_in_the_work_tree_of_the_project(tmp_path: Path) -> N
     (common / "leak.py").unlink()
     found = module_sources(layer, Platform.LINUX_X64, files)
     assert found == {"shared/__init__.py": directory / "../common/shared/__init__.py"}
+
+
+@posix
+def test_a_module_elsewhere_without_git(tmp_path: Path) -> None:
+    """As in an archive of such a repository; a link is not what the spec names."""
+    directory = tmp_path / "stack"
+    for name in ("common/shared/__init__.py", "stack/own.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"# {name}\n")
+    (tmp_path / "common/shared/own.py").symlink_to("../../stack/own.py")
+    (tmp_path / "common/shared/inner.py").symlink_to("__init__.py")
+    (tmp_path / "common/linked").symlink_to("shared")
+    spec = RUNTIME + FRAMEWORK + APPLICATION
+    layer = read_spec(directory, spec + "support_modules = ['../common/shared']\n").layers["app"]
+    found = module_sources(layer, Platform.LINUX_X64, ProjectFiles(directory, layer.modules))
+    assert sorted(found) == ["shared/__init__.py", "shared/inner.py", "shared/own.py"]
+    (problem,) = problems_of(directory, spec, "support_modules = ['../common/linked']\n")
+    assert "support_modules[0]: leads out of the project" in problem

@@ -66,12 +66,13 @@ class ProjectFiles:
     def may_publish(self, path: Path, module: Path) -> bool:
         """Whether `path` of `module` is in the project; follows links.
 
-        A module that the spec names outside of the project may be anywhere in its work tree.
+        The files of a module that the spec names outside of the project may be anywhere in the
+        work tree of the project; without git, they are those of the module alone.
         """
         if self.is_inside(path):
             return True
-        top = work_tree(self._real)
-        return top is not None and not self.is_inside(module) and is_inside(path, top)
+        named_inside = Path(os.path.normpath(module)).is_relative_to(os.path.normpath(self.project))
+        return not named_inside and is_inside(path, work_tree(self._real) or module)
 
     def is_ignored(self, path: Path) -> bool:
         """Whether git ignores the file that `path` leads to. Raises ComposeError."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, cast
 
 from stackbuild.files import is_inside, mode_of, why, work_tree
@@ -24,8 +25,6 @@ from stackbuild.spec.values import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from packaging.requirements import Requirement
     from packaging.version import Version
 
@@ -269,11 +268,12 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
         problems.add(
             item.place, "not a module", expected="a .py file or a directory", found=item.value
         )
-    elif not is_inside(path, directory) and not _is_in_work_tree(path, item.value, directory):
+    elif not is_inside(path, directory) and not _is_named_outside(path, item.value, directory):
         problems.add(
             item.place,
             "leads out of the project",
-            expected="a path in the directory of this file, or one with .. in its git work tree",
+            expected="a path in the directory of this file, or one with .. in its git work tree"
+            " (without git: one with .. and without links)",
             found=item.value,
         )
     elif not _import_name(item.value, is_directory).isidentifier():
@@ -285,10 +285,16 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
     return None
 
 
-def _is_in_work_tree(path: Path, text: str, directory: Path) -> bool:
-    """Whether `text` names a file outside of the project that its work tree has, too."""
-    top = work_tree(directory.resolve())
-    return ".." in PurePath(text).parts and top is not None and is_inside(path, top)
+def _is_named_outside(path: Path, text: str, directory: Path) -> bool:
+    """Whether `text` itself, and not a link, names a module outside of the project.
+
+    It must be in the work tree of the project, if there is one; links stay in it.
+    """
+    if ".." not in PurePath(text).parts:
+        return False
+    real = directory.resolve()
+    top = work_tree(real)
+    return is_inside(path, top) if top else Path(os.path.normpath(real / text)) == path.resolve()
 
 
 def _import_name(text: str, is_directory: bool) -> str:

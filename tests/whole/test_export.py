@@ -78,7 +78,10 @@ def test_a_later_export_replaces_only_its_layers(real: SmallStack, tmp_path: Pat
     assert execute(out / "app" / "bin" / "python", "-m", "app") == "changed"
     assert not (out / "app" / "stale").exists()
     assert (out / "note.txt").read_text() == "kept"
-    assert sorted(path.name for path in (out / ".stackbuild").iterdir()) == ["lock"]
+    assert sorted(path.name for path in (out / ".stackbuild").iterdir()) == [
+        "lock",
+        "manifests",
+    ]
 
 
 def test_from_a_registry_without_a_project(real: SmallStack, tmp_path: Path) -> None:

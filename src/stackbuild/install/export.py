@@ -1,9 +1,15 @@
 """Copy installed layers into a directory of plain files, as `venvstacks local-export` does.
 
-<directory>/.stackbuild.tag       the mark (`stackbuild.mark`)
-<directory>/<layer>/              the layers side by side, copies without links into the root
-<directory>/.stackbuild/lock      held while layers are replaced
-<directory>/.stackbuild/staging/  layers that are being copied
+<directory>/.stackbuild.tag                 the mark (`stackbuild.mark`)
+<directory>/<layer>/                        the layers side by side, without links into the root
+<directory>/.stackbuild/lock                held while layers are replaced
+<directory>/.stackbuild/manifests/          the manifest of each layer that was exported
+<directory>/.stackbuild/staging/            layers that are being copied, and their manifests
+<directory>/.stackbuild/ready/              the same, complete: they are moved to their places
+<directory>/.stackbuild/former              a layer that was replaced, until it is removed
+
+A run that is killed before `ready` exists leaves the former export as it was; after that, the next
+run first moves the layers of `ready` to their places.
 
 Links inside and between layers stay links. Where the file system has none, such as FAT and exFAT,
 each becomes a copy of the file or directory that it leads to.
@@ -14,14 +20,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild import windows
+from stackbuild import strictjson, windows
 from stackbuild.compose.postinstall_template import CONFIGURATION
+from stackbuild.compose.serialize import manifest_from_json, manifest_to_json
 from stackbuild.durable import sync_to_disk
-from stackbuild.errors import InstallError, system_errors
-from stackbuild.files import is_inside, locked, remove_tree
+from stackbuild.errors import InstallError, IntegrityError, in_the_way, system_errors
+from stackbuild.files import is_inside, locked, read_regular, remove_tree
 from stackbuild.install.generation import walk
 from stackbuild.install.home import WriteHome, adjustments
 from stackbuild.install.plan import find_installed
@@ -33,7 +41,7 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.durable import Sync
@@ -56,7 +64,8 @@ def export(
     """Copy `layers` of `root`, and the layers below them, to `directory`; see `api.export`.
 
     Each layer replaces the one of the same name from an earlier export, once all are copied.
-    Raises InstallError for a layer that is not installed, and for a directory with other files.
+    Raises InstallError for a layer that is not installed, for a directory with other files, and
+    where another exported layer needs a lower layer that would be replaced.
     """
     trees, state = Root(root).installed_layers()
     tops = [find_installed(layer, state) for layer in layers]
@@ -76,15 +85,20 @@ def export(
         with locked(private / "lock", messages):
             staging = private / "staging"
             remove_tree(staging)
+            _finish(private, target, sync)
+            _check_present(chosen, target, _exported(private))
             try:
-                copied = _copy(chosen, trees, staging)
-                _adjust(chosen, staging, target, copied)
-                sync(trees=(staging,))
+                copied = _copy(chosen, trees, staging / "layers")
+                _adjust(chosen, staging / "layers", target, copied)
+                (staging / "manifests").mkdir()
                 for manifest in chosen:
-                    _replace(staging / manifest.directory, target / manifest.directory)
-                sync(directories=(target,))
+                    path = staging / "manifests" / f"{manifest.directory}.json"
+                    path.write_bytes(manifest_to_json(manifest))
+                sync(trees=(staging,))
+                windows.rename(staging, private / "ready")
             finally:
                 remove_tree(staging)
+            _finish(private, target, sync)
     if copied:
         messages.note(
             f"links were copied, because {target} has none; after moving the directory, run the "
@@ -101,14 +115,21 @@ def _copy(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:
     for manifest in layers:
         source = generation / manifest.directory
         base = staging / manifest.directory
-        base.mkdir(parents=True)
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            base.mkdir()
+        except FileExistsError as error:
+            raise _same_path(str(base)) from error
         start = len(windows.extended(source))
         for entry in walk(source):
             place = windows.extended(base) + entry.path[start:]
             if entry.is_symlink():
                 links.append((entry.path, place))
             elif entry.is_dir():
-                os.mkdir(place)  # noqa: PTH102 - a Path for each is too slow
+                try:
+                    os.mkdir(place)  # noqa: PTH102 - a Path for each is too slow
+                except FileExistsError as error:
+                    raise _same_path(place) from error
             else:
                 _copy_file(entry.path, place)
     # Links come last, so that the files they lead to are there, in whichever layer.
@@ -154,12 +175,16 @@ def _copy_file(source: str, target: str) -> None:
     try:
         os.close(os.open(target, _CREATE, 0o777 if executable else 0o666))
     except FileExistsError as error:
-        raise InstallError(
-            "this file system treats two paths of a layer as the same file",
-            file=target,
-            remedy="export to a case-sensitive file system",
-        ) from error
+        raise _same_path(target) from error
     shutil.copyfile(source, target)
+
+
+def _same_path(place: str) -> InstallError:
+    return InstallError(
+        "this file system treats two paths of the layers as the same file",
+        file=place,
+        remedy="export to a case-sensitive file system",
+    )
 
 
 def _adjust(layers: Sequence[Manifest], built: Path, final: Path, copied: bool) -> None:
@@ -181,10 +206,61 @@ def _adjust(layers: Sequence[Manifest], built: Path, final: Path, copied: bool) 
                 _copy_file(str(library), f"{layer}/lib/{library.name}")
 
 
-def _replace(new: Path, place: Path) -> None:
-    """Move the directory `new` to `place`, whose former contents are removed."""
-    former = new.with_name(f"{new.name}.former")
-    if place.exists():
-        windows.rename(place, former)
-    windows.rename(new, place)
+def _finish(private: Path, target: Path, sync: Sync) -> None:
+    """Move the layers in `ready` to their places, in the place of former ones."""
+    ready, former = private / "ready", private / "former"
+    for manifest in sorted(ready.glob("manifests/*")):
+        (private / "manifests").mkdir(exist_ok=True)
+        windows.replace(manifest, private / "manifests" / manifest.name)
+    for new in sorted(ready.glob("layers/*")):
+        place = target / new.name
+        remove_tree(former)
+        if os.path.lexists(place):
+            windows.rename(place, former)
+        windows.rename(new, place)
+    sync(directories=(target,))
+    remove_tree(ready)
     remove_tree(former)
+
+
+def _exported(private: Path) -> dict[str, Manifest]:
+    """The manifests of the layers of earlier exports, by directory; unreadable ones are left out.
+
+    A layer without a manifest then counts as a directory of the user, which is never replaced.
+    """
+    found: dict[str, Manifest] = {}
+    for path in sorted(private.glob("manifests/*.json")):
+        with suppress(OSError, IntegrityError):
+            found[path.stem] = manifest_from_json(
+                read_regular(path, strictjson.MAX_SIZE + 1), str(path)
+            )
+    return found
+
+
+def _check_present(
+    chosen: Sequence[Manifest], target: Path, exported: Mapping[str, Manifest]
+) -> None:
+    """Check that replacing layers removes no files of the user and breaks no other layer.
+
+    Raises InstallError.
+    """
+    new = {manifest.directory: manifest for manifest in chosen}
+    for name in new:
+        if os.path.lexists(target / name) and name not in exported:
+            raise in_the_way(InstallError, target / name, _ELSEWHERE)
+    for name, manifest in exported.items():
+        if name in new or not os.path.lexists(target / name):
+            continue
+        for link in manifest.chain:
+            lower = new.get(link.directory)
+            if lower and (lower.lock, lower.platform) != (link.lock, manifest.platform):
+                raise InstallError(
+                    f"another layer in this directory needs the former {lower.layer}",
+                    layer=manifest.layer,
+                    platform=manifest.platform,
+                    file=target / name,
+                    expected=f"{lower.layer} of lock {link.lock[:12]} for {manifest.platform}",
+                    found=f"{lower.layer} of lock {lower.lock[:12]} for {lower.platform}",
+                    remedy=f"export {manifest.layer} in the same command, or remove "
+                    f"{target / name}, or {_ELSEWHERE}",
+                )

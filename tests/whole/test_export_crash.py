@@ -1,0 +1,148 @@
+"""`stackbuild export` that is killed, repeated, or meets files of the user."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.errors import InstallError
+from stackbuild.install.export import export
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform
+from tests.support.publish import Publisher, head, publisher
+from tests.support.roots import command, fail, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILLED_AT_RENAME = """
+import os, signal, sys
+from stackbuild import windows
+from stackbuild.cli.main import main
+
+left, out = int(sys.argv[1]), sys.argv[2]
+
+def counted(function):
+    def call(source, target):
+        global left
+        left -= out in str(target)
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        function(source, target)
+    return call
+
+for name in ("rename", "replace"):
+    setattr(windows, name, counted(getattr(windows, name)))
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> tuple[Publisher, Path]:
+    """A publisher, and its layer `atls` exported to `out`."""
+    made, out = publisher(tmp_path), tmp_path / "out"
+    made.stack("1")
+    succeed("export", "atls", out, "--from", made.directory)
+    return made, out
+
+
+def versions(out: Path) -> dict[str, str]:
+    """The versions of the exported layers that are there."""
+    site = "lib/python3.12/site-packages"
+    files = {"framework": f"{site}/numpy/__init__.py", "atls": f"{site}/atls/__init__.py"}
+    paths = {layer: out / layer / file for layer, file in files.items()}
+    return {layer: path.read_text()[-3] for layer, path in paths.items() if path.exists()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal")
+def test_a_kill_at_each_rename(exported: tuple[Publisher, Path], tmp_path: Path) -> None:
+    made, out = exported
+    made.stack("2")
+    before, recovered = {"framework": "1", "atls": "1"}, {"framework": "2", "atls": "2"}
+    found = []
+    for count in range(20):
+        copy = tmp_path / f"copy{count}"
+        shutil.copytree(out, copy, symlinks=True)
+        words = command("export", "atls", copy, "--from", made.directory)[3:]
+        killed = [sys.executable, "-c", KILLED_AT_RENAME, str(count), str(copy), *words]
+        if subprocess.run(killed, stdout=subprocess.DEVNULL, check=False).returncode == 0:
+            assert versions(copy) == recovered
+            break
+        found.append((copy / ".stackbuild" / "ready").exists())
+        # A run for another layer also completes what the killed one began.
+        succeed("export", "cpython-3.12", copy, "--from", made.directory)
+        assert versions(copy) == (recovered if found[-1] else before)
+        names = sorted(path.name for path in (copy / ".stackbuild").iterdir())
+        assert names == ["lock", "manifests"]
+    assert found.count(True) > 5
+    assert False in found
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "link", "dangling"])
+def test_files_of_the_user_are_kept(tmp_path: Path, kind: str) -> None:
+    made, out, mine = publisher(tmp_path), tmp_path / "out", tmp_path / "mine"
+    made.stack()
+    succeed("export", "framework", out, "--from", made.directory)
+    place = out / "atls"
+    if kind == "directory":
+        place.mkdir()
+        (place / "note").write_text("kept")
+    elif kind == "file":
+        place.write_text("kept")
+    else:
+        if kind == "link":
+            mine.mkdir()
+        place.symlink_to(mine)
+    error = fail(8, "export", "atls", out, "--from", made.directory)
+    assert f"something that stackbuild did not make is in the way: {place}" in error
+    assert "move it away" in error
+    place.rename(tmp_path / "away")
+    succeed("export", "atls", out, "--from", made.directory)
+    assert versions(out) == {"framework": "1", "atls": "1"}
+
+
+def test_a_layer_that_needs_the_former_one(exported: tuple[Publisher, Path]) -> None:
+    made, out = exported
+    succeed("export", "pgen", out, "--from", made.directory)
+    made.stack("2")
+    error = fail(8, "export", "atls", out, "--from", made.directory)
+    assert "layer: pgen" in error
+    assert "another layer in this directory needs the former framework" in error
+    assert f"export pgen in the same command, or remove {out / 'pgen'}" in error
+    assert versions(out) == {"framework": "1", "atls": "1"}
+    succeed("export", "atls", "pgen", out, "--from", made.directory)
+    assert versions(out) == {"framework": "2", "atls": "2"}
+
+
+def test_layers_of_two_platforms(exported: tuple[Publisher, Path]) -> None:
+    made, out = exported
+    platform = next(one for one in Platform if one != made.platform)
+    runtime = made.publish(
+        "cpython-3.12", {"cpython 3": {"bin/python3.12": "x"}}, platform=platform
+    )
+    made.publish("solo", {"solo": head("cpython-3.12")}, below=[runtime], platform=platform)
+    words = ("export", "solo", out, "--from", made.directory, "--platform", platform)
+    assert f"for {platform}\n" in fail(8, *words)
+    assert versions(out) == {"framework": "1", "atls": "1"}
+
+
+def test_directories_that_differ_in_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, out = publisher(tmp_path), tmp_path / "out"
+    runtime = made.publish(
+        "rt", {"rt": {"bin/python3.12": "x", "share/Foo/a": "", "share/foo/b": ""}}
+    )
+    made.publish("app", {"app": head("rt")}, below=[runtime])
+    succeed("install", "app", "--from", made.directory, "--root", tmp_path / "root")
+    mkdir = os.mkdir
+
+    def folding(path: str | Path, *arguments: int) -> None:
+        mkdir(str(path).lower() if "/share/" in str(path) else path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", folding)
+    with pytest.raises(InstallError, match="treats two paths of the layers as the same file"):
+        export(["app"], tmp_path / "root", out, Silent())

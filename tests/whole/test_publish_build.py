@@ -118,6 +118,9 @@ def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:
         "archive_build": 1,
     }
     assert json.loads((metadata / "env_metadata" / "app-app.json").read_bytes()) == app
+    (runtime,), (base,) = layers["runtimes"], layers["frameworks"]
+    assert (runtime["bound_to_implementation"], base["bound_to_implementation"]) == (True, False)
+    assert runtime["runtime_layer"] == base["runtime_layer"] == "cpython"
 
     # Another archive counts; those that are not published now are still described.
     real.write("launch/app.py", "print('changed')\n")

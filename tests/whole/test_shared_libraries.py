@@ -147,6 +147,21 @@ def test_a_module_finds_a_library_of_a_lower_layer(
     assert ((made.directory / "app" / path).read_bytes() != module.read_bytes()) is is_edited
 
 
+@pytest.mark.parametrize("rpath", ["", "$ORIGIN/../publisher"])
+def test_the_variable_of_a_user_comes_first(stack: Stack, tmp_path: Path, rpath: str) -> None:
+    library = stack.library()
+    stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})
+    options = ["-Wl,--enable-new-dtags", f"-Wl,-rpath,{rpath}"] if rpath else []
+    module = stack.consumer(str(library), *options, body=CALL.replace("42", "7"))
+    stack.wheel("app", "consumer", {f"consumer/{module.name}": module})
+    made = stack.deploy(stack.publish())
+    library.unlink()
+    source = "int answer(void) { return 7; }"
+    other = stack.compiler.library(tmp_path / "other", "libanswer.so.1", source)
+    app = made.directory / "app" / "bin" / "python"
+    assert execute(app, "-c", IMPORT, LD_LIBRARY_PATH=str(other.parent)) == "works"
+
+
 def test_the_frames_of_edited_files_do_not_depend_on_the_layers_below(stack: Stack) -> None:
     library = stack.library()
     stack.wheel("base", "publisher", {"publisher/libanswer.so.1": library})

@@ -64,15 +64,21 @@ class Wine:
         self, program: Path, *words: str | Path, **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a program for Windows; paths among `words` are given as Windows names them."""
-        return subprocess.run(
-            ["wine", program, *(windows_path(w) if isinstance(w, Path) else w for w in words)],
-            env=self.environment(**more),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        arguments = [windows_path(w) if isinstance(w, Path) else w for w in words]
+        for _ in range(3):
+            done = subprocess.run(
+                ["wine", program, *arguments],
+                env=self.environment(**more),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            # On a busy machine Wine 8 now and then ends a program at its start, without output.
+            if done.returncode == 0 or done.stdout or done.stderr:
+                break
+        return done
 
     def run(self, program: Path, *words: str | Path) -> str:
         """What a program prints; it must succeed."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 
 from tests.support.frames import sha256
 from tests.support.roots import stackbuild
@@ -41,8 +43,8 @@ class Windows:
     def __post_init__(self) -> None:
         self.root = self.directory / "r"
 
-    def publish(self, version: str) -> None:
-        """Publish everything, with `lib` of this version."""
+    def publish(self, version: str) -> dict[str, Path]:
+        """Publish everything, with `lib` of this version; returns the archive of each layer."""
         self.small.wheel(
             "base",
             "lib",
@@ -58,6 +60,7 @@ class Windows:
             self.small.wheels["base"].append(self.extension)
         report = self.small.publish(["cpython", "base", "app"], platform="windows-x64")
         assert not report.failures
+        return {published.manifest.layer: published.path for published in report.layers}
 
     def stackbuild(self, *words: str | Path, code: int = 0) -> str:
         """What `stackbuild` prints under Wine, both streams; it must exit with `code`."""
@@ -142,9 +145,7 @@ def test_install_upgrade_roll_back_move_and_repair(windows: Windows) -> None:
     assert windows.writable() == []
     assert "are unchanged" in windows.stackbuild("verify", "--installed", "--root", windows.root)
 
-    windows.publish("3.0")
-    archives = (windows.small.exports / "windows-x64").glob("base-*.tar.zst")
-    newest = max(archives, key=lambda path: path.stat().st_mtime_ns)
+    newest = windows.publish("3.0")["base"]
     whole = newest.read_bytes()
     newest.write_bytes(whole[:1000] + b"\0" * 1000 + whole[2000:])
     assert "does not match the manifest" in windows.install(code=6)
@@ -194,3 +195,18 @@ def test_a_root_made_on_linux_runs_after_it_was_copied(windows: Windows, remedy:
             windows.wine.run(root / "cpython" / "python.exe", script)
     windows.check("1.0", root)
     assert "are unchanged" in windows.stackbuild("verify", "--installed", "--root", root)
+
+
+@pytest.mark.slow
+def test_unpacked_archives_run_after_postinstall(windows: Windows) -> None:
+    root = windows.directory / "unpacked"
+    for layer, archive in windows.publish("1.0").items():
+        data = zstandard.ZstdDecompressor().stream_reader(
+            archive.read_bytes(), read_across_frames=True
+        )
+        with tarfile.open(fileobj=data, mode="r|") as tar:
+            tar.extractall(root / layer, filter="data")
+    for layer in ("base", "app"):
+        script = root / layer / "postinstall.py"
+        windows.wine.run(root / "cpython" / "python.exe", script)
+    windows.check("1.0", root)

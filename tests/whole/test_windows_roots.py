@@ -135,23 +135,21 @@ def test_an_upgrade_moves_only_what_changed(made: Publisher, root: Path) -> None
     assert is_version(root, "2")
 
 
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) -> list[int]:
-    """The rename of that number (from 1) fails; returns a list that counts them.
-
-    Those in the store do not count.
-    """
+def fail_at(
+    monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException, *, last: int | None = None
+) -> None:
+    """The renames of these numbers (from 1) fail, without those in the store."""
     calls: list[int] = []
     rename = windows.rename
 
     def failing(source: Path | str, target: Path | str) -> None:
         if "store" not in Path(target).parts:
             calls.append(1)
-            if len(calls) == number:
+            if number <= len(calls) <= (last or number):
                 raise error
         rename(source, target)
 
     monkeypatch.setattr("stackbuild.install.root.windows.rename", failing)
-    return calls
 
 
 @pytest.mark.parametrize("number", range(1, 6))
@@ -175,6 +173,20 @@ def test_a_layer_in_use_leaves_the_former_ones(
     succeed("verify", "--installed", "--root", root)
     install(made, root)
     assert is_version(root, "2")
+
+
+@pytest.mark.parametrize("number", range(2, 6))
+def test_a_layer_that_can_be_moved_neither_way_is_moved_later(
+    made: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    install(made, root)
+    publish(made, "2")
+    with monkeypatch.context() as patch:
+        fail_at(patch, number, PermissionError(13, "Access is denied"), last=99)
+        fail(8, "install", "app", "--from", made.directory, "--root", root)
+    install(made, root)
+    assert is_version(root, "2")
+    succeed("verify", "--installed", "--root", root)
 
 
 def test_the_message_about_a_layer_in_use(
@@ -213,7 +225,8 @@ def test_a_killed_switch_is_finished_by_the_next_command(
         with suppress(KilledError):  # The first install has fewer renames.
             install(made, root)
     if command == "install" or (first and number == 1):
-        install(made, root)
+        # Nothing is linked or fetched again once the file `current` names the new generation.
+        assert install(made, root).startswith("nothing to do") is (number > 1)
     elif command == "repair":
         succeed("repair", root)
     else:
@@ -225,6 +238,28 @@ def test_a_killed_switch_is_finished_by_the_next_command(
     assert is_version(root, "1" if first or old else "2")
     succeed("verify", "--installed", "--root", root)
     assert not (root / ".stackbuild/staging").exists()
+
+
+def test_a_killed_install_claims_no_directory(
+    made: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(made, root)
+    made.publish("extra", {"extra": {"x": ""}}, python_version="3.13.2")
+    words = ("install", "extra", "--from", made.directory, "--root", root)
+    with monkeypatch.context() as patch:
+        patch.setattr("stackbuild.install.root.Root.begin_switch", _kill)
+        with pytest.raises(KilledError):
+            stackbuild(*words)
+    assert (root / "generations/2/extra").is_dir()
+    (root / "extra").mkdir()
+    (root / "extra/mine").touch()
+    assert f"is in the way: {root / 'extra'}" in fail(8, *words)
+    succeed("uninstall", "app", "--root", root)
+    assert (root / "extra/mine").is_file()
+
+
+def _kill(_root: object) -> None:
+    raise KilledError
 
 
 def test_foreign_directories_are_left_alone(made: Publisher, root: Path) -> None:

@@ -220,6 +220,11 @@ class Root:
     def sweep(self) -> None:
         """Remove leftovers of killed processes."""
         remove_tree(self.staging)
+        if self.is_plain and (latest := self._named()) is not None:
+            # Later generations were never in use, so their layers are not in the root.
+            for number in self.numbers():
+                if number > int(latest.name):
+                    remove_tree(self._generation(number))
         for path in self.path.glob(f".*{WORK_SUFFIX}"):
             # Only links of `_replace_link`; the user may have files with similar names.
             if path.is_symlink() and _OUR_TARGET.fullmatch(_target_of(path)):
@@ -283,10 +288,10 @@ class Root:
         except OSError as error:
             for source, target in reversed(done):
                 windows.rename(target, source)
+            remove_tree(self.staging)
             raise _in_use(moves[len(done)][0], error) from error
-        finally:
-            with suppress(OSError):
-                remove_tree(self.staging)  # Otherwise `sweep` removes it.
+        with suppress(OSError):
+            remove_tree(self.staging)  # Otherwise `sweep` removes it.
 
     def begin_switch(self) -> None:
         """Record that a switch follows; `settle` removes the record."""
@@ -309,7 +314,6 @@ class Root:
     def ours(self) -> list[Path]:
         """Everything in the root that stackbuild made, apart from the mark."""
         layers = [self.path / name for name in self.linked()]
-        # The generations tell which directories are layers.
         return [*layers, self.current_link, self.generations, self.private]
 
     def link_layers(self, directories: Collection[str]) -> None:

@@ -122,15 +122,18 @@ class Project:
         *,
         upgrade: bool = False,
         upgrade_packages: Sequence[str] = (),
+        from_venvstacks: bool = False,
     ) -> LockReport:
         """Choose the distributions of each layer and write its locks.
 
         Locked versions are kept where the spec allows them, except those of the distributions
         `upgrade_packages`, or all with `upgrade`; where `layers` are named, only these are
-        upgraded. After an error no lock has changed.
+        upgraded. With `from_venvstacks`, locks that do not exist yet start from
+        ``requirements/`` of venvstacks 0.8: they prefer its versions, and the numbers of versioned
+        layers go on. After an error no lock has changed.
 
-        Raises LockError for a layer that cannot be resolved, FetchError where the package index
-        does not answer, UsageError for unknown names.
+        Raises LockError for a layer that cannot be resolved and for damaged locks, FetchError where
+        the package index does not answer, UsageError for unknown names.
         """
         refuse_text(layers=layers, platforms=platforms, upgrade_packages=upgrade_packages)
         from stackbuild.builds import wheel_builder
@@ -149,6 +152,7 @@ class Project:
             platforms=platforms,
             upgrade=upgrade,
             upgrade_packages=upgrade_packages,
+            from_venvstacks=from_venvstacks,
             builder=wheel_builder(self._stack, workspace, self._messages),
         )
 

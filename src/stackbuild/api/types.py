@@ -46,7 +46,7 @@ from stackbuild.lock.model import (
 )
 from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.platforms import OsName
-from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport
+from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport, VenvstacksUse
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
 from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEntry, VerifyReport
 
@@ -61,5 +61,5 @@ __all__ = [
     "LockedDistribution", "LockedFile", "Manifest", "Note", "NoteKind", "OsName",
     "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
     "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "SuggestedFramework",
-    "Suggestion", "VcsSource", "VerifyReport", "WheelAddition",
+    "Suggestion", "VcsSource", "VenvstacksUse", "VerifyReport", "WheelAddition",
 ]

@@ -24,6 +24,7 @@ Examples:
   stackbuild lock
   stackbuild lock --layer atls --platform linux-x64
   stackbuild lock --upgrade-package numpy
+  stackbuild lock --from-venvstacks  start from the versions in requirements/
   stackbuild lock --check            for CI: exit code 4 if a lock is stale
 """
 
@@ -37,6 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--upgrade", text)
     text = "take the newest version of this distribution; may be given several times"
     add_value(parser, "--upgrade-package", "NAME", text, action="append", default=[])
+    text = "start locks that do not exist yet from the versions that venvstacks 0.8 locked"
+    add_flag(parser, "--from-venvstacks", text)
     add_flag(parser, "--check", "change nothing; exit with 4 if a lock is stale")
     add_shared(parser, "--json")
 
@@ -48,6 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
             "--check changes nothing, so there is nothing to upgrade",
             remedy="leave out --check or the options to upgrade",
         )
+    if arguments.check and arguments.from_venvstacks:
+        raise UsageError(
+            "--check changes nothing, so nothing starts from venvstacks",
+            remedy="leave out --check or --from-venvstacks",
+        )
     console = Console(quiet=arguments.quiet)
     project = Project.load(arguments.spec, messages=console)
     if arguments.check:
@@ -58,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.platform,
             upgrade=arguments.upgrade,
             upgrade_packages=arguments.upgrade_package,
+            from_venvstacks=arguments.from_venvstacks,
         )
     for warning in report.warnings:
         console.warn(warning)
@@ -75,6 +84,7 @@ def as_json(report: LockReport) -> dict[str, object]:
         "omitted": _left_out_json((lock, lock.omitted) for lock in report.locks),
         "leftovers": report.leftovers,
         "warnings": report.warnings,
+        "from_venvstacks": report.from_venvstacks,
     }
 
 
@@ -123,8 +133,23 @@ def summary(report: LockReport) -> Iterator[str]:
         if (count := sum(change.state == state for change in changes))
     ]
     yield f"{len(changes)} locks: {', '.join(counts)}"
+    yield from _from_venvstacks(report)
     for line in _left_out((lock, lock.omitted) for lock in report.locks):
         yield f"omitted {line}"
+
+
+def _from_venvstacks(report: LockReport) -> Iterator[str]:
+    if use := report.from_venvstacks:
+        parts = {
+            state: [layer for layer, one in use.items() if one == state]
+            for state in ("missing", "not needed")
+        }
+        read = (
+            f"locks of venvstacks: read for {list(use.values()).count('read')} of {len(use)} layers"
+        )
+        missing = f"; none for {', '.join(parts['missing'])}" if parts["missing"] else ""
+        kept = parts["not needed"]
+        yield read + missing + (f"; already locked: {', '.join(kept)}" if kept else "")
 
 
 def _left_out(locks: Iterable[tuple[LayerLock, tuple[LeftOut, ...]]]) -> Iterator[str]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks, find_orphaned_locks, find_stale, remove_locks
+from stackbuild.lock.venvstacks_locks import (
+    DIRECTORY,
+    read_venvstacks_locks,
+    venvstacks_lock_path,
+)
 from stackbuild.platforms import nearest
 from stackbuild.reading import did_you_mean
 from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
     from stackbuild.lock.model import Conflict, LayerLock, StaleLock
+    from stackbuild.lock.venvstacks_locks import VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.source_wheels import Builder
@@ -26,6 +33,9 @@ if TYPE_CHECKING:
 
 ChangeState = Literal["new", "changed", "renewed", "current"]
 """`renewed`: made from other inputs, with the same distributions."""
+
+VenvstacksUse = Literal["read", "missing", "not needed"]
+"""`missing`: venvstacks has no lock of the layer. `not needed`: stackbuild has all of its locks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,8 @@ class LockReport:
     """Locks of what is no longer in the spec, relative to the project; removed unless `check`."""
     warnings: tuple[str, ...] = ()
     """Settings that may be mistakes."""
+    from_venvstacks: Mapping[str, VenvstacksUse] = dataclasses.field(default_factory=dict)
+    """With `from_venvstacks`: how the lock that venvstacks has of each layer was used."""
 
 
 def change_of(lock: LayerLock, old: LayerLock | None) -> Change:
@@ -194,6 +206,7 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     upgrade: bool = False,
     upgrade_packages: Sequence[str] = (),
     check: bool = False,
+    from_venvstacks: bool = False,
     builder: Builder | None = None,
 ) -> LockReport:
     """Lock `layers` and those below them; see `api.Project.lock`.
@@ -210,6 +223,15 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
     if check:
         return _with_notes(LockReport(stale=stale, locks=_present(locks, pairs)), locks, workspace)
     names = _names(upgrade_packages, locks, pairs, layers)
+    venvstacks: dict[str, VenvstacksLock] = {}
+    use: dict[str, VenvstacksUse] = {}
+    if from_venvstacks:
+        if upgrade:
+            raise UsageError(
+                "an upgrade takes the newest versions, so it cannot start from those of venvstacks",
+                remedy="leave out --from-venvstacks or --upgrade",
+            )
+        venvstacks, use = _of_venvstacks(stack, locks, pairs)
     if stale or upgrade or names:
         from stackbuild.resolve.uv import Uv
 
@@ -219,15 +241,52 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
         from stackbuild.resolve.stack_resolver import StackResolver
 
         choice = Upgrade(everything=upgrade, names=names, layers=layers or None)
-        resolver = StackResolver(stack, workspace, messages, locks, choice, uv=uv, builder=builder)
+        resolver = StackResolver(
+            stack,
+            workspace,
+            messages,
+            locks,
+            choice,
+            uv=uv,
+            builder=builder,
+            venvstacks=venvstacks,
+        )
         current = resolver.run(pairs)
     else:
         current = _present(locks, pairs)
     # `locks` has those before this run.
     changes = tuple(change_of(lock, locks.get(lock.layer, lock.platform)) for lock in current)
-    report = _with_notes(LockReport(changes=changes, locks=current), locks, workspace)
+    report = LockReport(changes=changes, locks=current, from_venvstacks=use)
+    report = _with_notes(report, locks, workspace)
     remove_locks(workspace.project / path for path in report.leftovers)
     return report
+
+
+def _of_venvstacks(
+    stack: Stack, locks: Locks, pairs: Sequence[tuple[Layer, Platform]]
+) -> tuple[dict[str, VenvstacksLock], dict[str, VenvstacksUse]]:
+    """The locks of venvstacks that first locks start from. Raises LockError if there are none."""
+    first = {
+        layer.name: layer for layer, platform in pairs if locks.get(layer.name, platform) is None
+    }
+    # The number of a layer also depends on those of the versioned layers below it.
+    needed = first | {layer.name: layer for layer, _ in pairs if first and layer.versioned}
+    found = read_venvstacks_locks(stack, needed.values())
+    if first and not found:
+        layer = next(iter(first.values()))
+        raise LockError(
+            "there are no locks of venvstacks 0.8 to start from",
+            file=stack.directory / DIRECTORY,
+            expected=f"such as {venvstacks_lock_path(stack, layer).relative_to(stack.directory)}",
+            remedy="run `venvstacks lock` of version 0.8, or leave out --from-venvstacks",
+        )
+    use: dict[str, VenvstacksUse] = {}
+    for layer, _ in pairs:
+        if layer.name in first:
+            use[layer.name] = "read" if layer.name in found else "missing"
+        else:
+            use[layer.name] = "not needed"
+    return found, use
 
 
 def _present(locks: Locks, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[LayerLock, ...]:

@@ -24,6 +24,7 @@ from stackbuild.lock.model import (
 )
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
+from stackbuild.lock.venvstacks_locks import differences
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import GitCommits
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import Conflict
     from stackbuild.lock.targets import Target
+    from stackbuild.lock.venvstacks_locks import VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.request import CoreMetadata
@@ -72,7 +74,10 @@ class StackResolver:
         *,
         uv: Uv,
         builder: Builder | None = None,
+        venvstacks: Mapping[str, VenvstacksLock] | None = None,
     ) -> None:
+        """`venvstacks` are locks by layer; those of stackbuild that are missing start from them."""
+        self._venvstacks = venvstacks or {}
         self._stack = stack
         self._workspace = workspace
         self._messages = messages
@@ -189,13 +194,14 @@ class StackResolver:
         self._check_extras(layer, platform, distributions, lower)
         digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
+        before = self._before(layer, platform, distributions, lower) if old is None else old.version
         return LayerLock(
             layer=layer.name,
             platform=platform,
             python_version=self._stack.python_version(layer),
             requirements=tuple(map(str, layer.requirements_on(platform))),
             inputs=inputs,
-            version=(old.version if old else 0) + (not same),
+            version=before + (not same),
             locked_at=old.locked_at if old and same else self._now,
             distributions=distributions,
             inherited=chosen.inherited,
@@ -206,6 +212,35 @@ class StackResolver:
             omitted=chosen.omitted,
             conflicts=conflicts,
         )
+
+    def _before(
+        self,
+        layer: Layer,
+        platform: Platform,
+        distributions: Sequence[LockedDistribution],
+        lower: Sequence[LayerLock],
+    ) -> int:
+        """The number before that of the first lock of `layer`.
+
+        A versioned layer gets the number that it has in venvstacks, if its distributions are
+        the same and if the versioned layers below got theirs; otherwise the next one.
+        """
+        if (former := self._venvstacks.get(layer.name)) is None:
+            return 0
+        versions = former.versions(target_of(layer, platform, self._stack.python_version(layer)))
+        differ = differences(versions, distributions)
+        if differ:
+            text = f"{layer.name} on {platform} differs from its lock of venvstacks: "
+            self._notes[text + "; ".join(differ)] = None
+        if former.version is None:
+            return 0
+        moved = any(
+            below is None or below.version != lock.version
+            for lock in lower
+            if lock.own
+            for below in [self._venvstacks.get(lock.layer)]
+        )
+        return former.version - (not differ and not moved)
 
     def _with_own(self, old: LayerLock, own: str | None) -> LayerLock:
         """`old` with the same distributions, if only the layer's own files changed."""
@@ -291,7 +326,7 @@ class StackResolver:
             target=target_of(layer, platform, self._stack.python_version(layer)),
             indexes=index_settings(self._stack, layer),
             constraints={name: item.version for name, (_, item) in imported(lower).items()},
-            preferences=_versions(upgrade.kept(old)) | self._first_platform(layer, platform),
+            preferences=self._preferences(layer, platform),
             refresh=bool(upgrade),
         )
         for_newer = self._for_newer(request.target, lower)
@@ -323,6 +358,19 @@ class StackResolver:
             # uv may have cached the metadata of the replaced files.
             return choose(replace(request, refresh=True))
         return choice
+
+    def _preferences(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
+        """The versions of the old lock or the first platform; of venvstacks for a first lock."""
+        upgrade = self._upgrade.of(layer.name)
+        old = self._locks.get(layer.name, platform)
+        found = _versions(upgrade.kept(old)) | self._first_platform(layer, platform)
+        if old is None and (former := self._venvstacks.get(layer.name)):
+            # They are for this platform, such as 2.8.0 where the first platform has 2.8.0+cpu.
+            target = target_of(layer, platform, self._stack.python_version(layer))
+            for name, version in former.versions(target).items():
+                if version and not upgrade.concerns(name):
+                    found[name] = version
+        return found
 
     def _first_platform(self, layer: Layer, platform: Platform) -> dict[NormalizedName, Version]:
         """The versions on the layer's first platform; none if that is `platform`.

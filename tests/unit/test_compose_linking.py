@@ -260,7 +260,7 @@ def test_directories_of_dlls_are_added_on_windows() -> None:
 
 
 def test_a_program_for_windows_is_given_no_directories() -> None:
-    own = {"Scripts/tool.exe": needs("pub.dll", "nowhere.dll", program=True)}
+    own = {"Scripts/tool.exe": needs("python312.dll", "pub.dll", "nowhere.dll", program=True)}
     assert plan("windows", own, {"pub/pub.dll": None}).missing == {
         "pub.dll": ["Scripts/tool.exe"],
         "nowhere.dll": ["Scripts/tool.exe"],

@@ -288,6 +288,10 @@ class _Windows(_Planner):
 
     def provide(self, binary: Binary, path: str, name: str) -> None:
         """Make the interpreter find the DLL `name` for the file `path`."""
+        beside_python = f"{self.chain.layers[-1].directory}/{name}"
+        # Programs do not find these; but most hosts have the Visual C++ runtime.
+        if self.chain.place(beside_python):
+            return
         if self.chain.find(binary, f"{self.chain.top.directory}/{path}", name):
             return
         found = self.choose(path, name)

@@ -259,12 +259,32 @@ def test_directories_of_dlls_are_added_on_windows() -> None:
     )
 
 
-def test_a_program_for_windows_is_given_no_directories() -> None:
+def test_a_program_for_windows_gets_copies_of_dlls_beside_it() -> None:
     own = {"Scripts/tool.exe": needs("python312.dll", "pub.dll", "nowhere.dll", program=True)}
-    assert plan("windows", own, {"pub/pub.dll": None}).missing == {
-        "pub.dll": ["Scripts/tool.exe"],
-        "nowhere.dll": ["Scripts/tool.exe"],
+    lower = {
+        "pub/Pub.dll": needs("dep.dll", "kernel32.dll"),
+        "pub/dep.dll": needs("pub.dll", "far.dll"),
+        "pub/libs/dep.dll": None,
+        "pub/libs/Far.dll": None,
     }
+    found = plan("windows", own, lower)
+    site = f"base0@1/{WINDOWS_SITE}/pub"
+    assert found == Linking(
+        copies={
+            "Scripts/Pub.dll": f"{site}/Pub.dll",
+            "Scripts/dep.dll": f"{site}/dep.dll",
+            "Scripts/Far.dll": f"{site}/libs/Far.dll",
+        },
+        missing={"nowhere.dll": ["Scripts/tool.exe"]},
+    )
+    # A copy is no second library for the layers above.
+    base = layer("base", "windows", lower)
+    runtime = LayerFiles(name="py", directory="py", os="windows", owners={"python312.dll": ""})
+    app = found.applied(layer("app", "windows", own))
+    top = layer("top", "windows", {"more/m.pyd": needs("far.dll")})
+    assert plan_linking(Chain([top, app, base, runtime])).dll_directories == (
+        f"base@1/{WINDOWS_SITE}/pub/libs",
+    )
 
 
 # --- torch 2.7.1 with nvidia-*-cu12, as its wheels for Linux on x86-64 are linked

@@ -115,6 +115,16 @@ def test_windows_is_told_where_dlls_are(small: SmallStack) -> None:
     assert json.loads(metadata)["dynlib_dirs"] == [f"../{directory}"]
 
 
+def test_a_program_for_windows_has_its_dll_beside_it(small: SmallStack) -> None:
+    dll = images.pe(needed=["KERNEL32.dll"])
+    small.wheel("base", "publisher", "1.0", {"publisher/Answer.dll": dll}, tag=WINDOWS_TAG)
+    program = images.pe(needed=["answer.dll"], program=True)
+    scripts = {"scripts/tell.exe": program}
+    small.wheel("app", "consumer", "1.0", {"consumer.py": ""}, tag=WINDOWS_TAG, data=scripts)
+    files = published(small, WINDOWS)
+    assert (files["Scripts/tell.exe"], files["Scripts/Answer.dll"]) == (program, dll)
+
+
 def test_sitecustomize_adds_the_directories_on_windows(small: SmallStack, tmp_path: Path) -> None:
     """What it does there is run here, with the names that Windows has."""
     data = images.pe(needed=["answer.dll"])

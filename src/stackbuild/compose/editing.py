@@ -14,6 +14,7 @@ from stackbuild.compose.linking import edited
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.keys import frame_key
+from stackbuild.frames.model import FrameKind
 from stackbuild.runtimes.elf import patchelf_version, set_search
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def edited_set(
         ) from error
     content = FileContent(data=data, executable=original.executable)
     made = files_set(frame.kind, frame.subject, {binary.path: content}, settings, cache)
+    return cache.put(replace(made, key=key))
+
+
+def copied_set(
+    source: FrameSet, path: str, new_path: str, settings: FrameSettings, cache: FrameCache
+) -> FrameSet:
+    """A frame with a copy of `path`, a file of `source`, at `new_path`."""
+    key = frame_key("copied", source.key, path, new_path, settings=settings)
+    if found := cache.get(key):
+        return found
+    frame, content = _read(source, path, cache)
+    made = files_set(FrameKind.HEAD, frame.subject, {new_path: content}, settings, cache)
     return cache.put(replace(made, key=key))
 
 

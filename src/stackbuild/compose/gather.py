@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.compose.contents import FrameSources
-from stackbuild.compose.editing import edited_set
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
     LowerLayer,
@@ -22,15 +21,9 @@ from stackbuild.compose.layer_inputs import (
     attempted,
 )
 from stackbuild.compose.layer_metadata import directory_name, module_files
-from stackbuild.compose.library_check import (
-    Libraries,
-    Planned,
-    unresolved,
-    unresolved_error,
-    warnings,
-)
+from stackbuild.compose.library_check import Libraries, Planned, check
 from stackbuild.compose.report import LayerFailure
-from stackbuild.errors import StackbuildError
+from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
 from stackbuild.frames.files import files_set, overlay_set
 from stackbuild.frames.interpreter import interpreter_set
@@ -317,23 +310,19 @@ class _Gathering:
         """Plan what is added for shared libraries; check that no other one is missing."""
         if self.error(target):
             return
-        planned = attempted(partial(self._plan, target))
-        self._outcomes.put(target.part("libraries"), planned)
-        if isinstance(planned, StackbuildError):
-            return
         archive, chain = self._archive(target), (target, *self._below(target))
         declared = archive.host_libraries if archive else ()
-        missing = unresolved(planned, [one.layer for one in chain], declared)
-        if missing and not allow_unresolved:
-            error = unresolved_error(planned, missing)
+        try:
+            planned = self._plan(target)
+            warnings = check(planned, chain, declared, allow_unresolved=allow_unresolved)
+        except ComposeError as error:
             self._outcomes.put(target.part("libraries"), error)
             return
-        for text in warnings(planned, missing):
+        self._outcomes.put(target.part("libraries"), planned)
+        for text in warnings:
             self._messages.warn(text)
-        for path, libraries in planned.linking.edits.items():
-            source = next(one for one in self._sets(target)[::-1] if path in one.paths)
-            name, binary = target.part(f"edited {path}"), planned.files.binaries[path]
-            self._add(name, edited_set, source, binary, libraries, target.layout.os)
+        for name, make, inputs in planned.changes(chain, self._sets):
+            self._add(name, make, *inputs)
 
     def _plan(self, target: LayerTarget) -> Planned:
         interpreter = self._outcomes.get(target.part("interpreter"), FrameSet)
@@ -392,7 +381,7 @@ class _Gathering:
         """The error that prevents `target` from being composed, or None."""
         own = [target.part(what) for what in _OWN_PARTS]
         if planned := self._outcomes.get(target.part("libraries"), Planned):
-            own += [target.part(f"edited {path}") for path in planned.linking.edits]
+            own += planned.parts()
         bytecode = (self._wheel_bytecode_key(target, item) for item in target.lock.distributions)
         names = (
             *own,
@@ -417,7 +406,7 @@ class _Gathering:
             overlay=outcomes.get(target.part("overlay"), FrameSet),
             overwriting=self._overwriting(target),
             linking=planned.linking,
-            edited=outcomes.sets(target.part(f"edited {path}") for path in planned.linking.edits),
+            edited=outcomes.sets(planned.parts()),
             dll_directories=planned.dll_directories,
             modules=outcomes.get(target.part("modules"), FrameSet),
             bytecode=outcomes.sets([target.part("interpreter bytecode"), *bytecode]),

@@ -341,6 +341,8 @@ def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
     }
     if parts.linking.edits:
         provenance["edited"] = {path: dict(one) for path, one in parts.linking.edits.items()}
+    if parts.linking.copies:
+        provenance["copied"] = dict(parts.linking.copies)
     if parts.runtime:
         provenance["runtime"] = {
             "source": parts.runtime.source,

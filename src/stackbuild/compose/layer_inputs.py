@@ -115,7 +115,7 @@ class Parts(NamedTuple):
     linking: Linking
     """What is added for shared libraries."""
     edited: tuple[FrameSet, ...]
-    """The edited copies of `linking`."""
+    """The edited and copied files of `linking`."""
     dll_directories: tuple[str, ...]
     """Those of `Linking`, of the whole chain."""
     modules: FrameSet | None

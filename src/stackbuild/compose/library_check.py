@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from stackbuild.compose.editing import copied_set, edited_set
 from stackbuild.compose.libraries import Chain, LayerFiles, is_expected, matches
 from stackbuild.compose.linking import Linking, plan_linking
 from stackbuild.errors import ComposeError
@@ -17,7 +18,7 @@ from stackbuild.tomltext import quoted_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stackbuild.compose.layer_inputs import LayerTarget
+    from stackbuild.compose.layer_inputs import LayerTarget, PartName
     from stackbuild.frames.model import Binary, FrameSet
     from stackbuild.layout import Layout
     from stackbuild.platforms import Platform
@@ -42,6 +43,29 @@ class Planned:
     linking: Linking
     dll_directories: tuple[str, ...]
     """Those of `Linking`, of the whole chain."""
+
+    def parts(self) -> list[PartName]:
+        """The names of the frame sets with edited and copied files."""
+        edited = [self.target.part(f"edited {path}") for path in self.linking.edits]
+        return [*edited, *(self.target.part(f"copied {path}") for path in self.linking.copies)]
+
+    def changes(
+        self, chain: Sequence[LayerTarget], sets: Callable[[LayerTarget], Sequence[FrameSet]]
+    ) -> Iterator[tuple[PartName, Callable[..., FrameSet], tuple[object, ...]]]:
+        """How each of `parts` is made: the function and its inputs."""
+
+        def source(layer: LayerTarget, path: str) -> FrameSet:
+            return next(one for one in reversed(sets(layer)) if path in one.paths)
+
+        names = iter(self.parts())
+        for path, libraries in self.linking.edits.items():
+            binary = self.files.binaries[path]
+            inputs = (source(self.target, path), binary, libraries, self.files.os)
+            yield next(names), edited_set, inputs
+        for path, library in self.linking.copies.items():
+            directory, _, original = library.partition("/")
+            owner = next(one for one in chain if one.directory == directory)
+            yield next(names), copied_set, (source(owner, original), original, path)
 
 
 class Libraries:
@@ -118,14 +142,29 @@ def _of_interpreter(layout: Layout) -> Iterator[str]:
     return (path.format(layout.python, digits) for path in _OF_INTERPRETER[layout.os])
 
 
-def unresolved(
+def check(
+    planned: Planned,
+    chain: Sequence[LayerTarget],
+    declared: Sequence[str],
+    *,
+    allow_unresolved: bool,
+) -> list[str]:
+    """Warnings of missing and excluded libraries.
+
+    `host-libraries` and `allow-import-errors` of the layers in `chain` count; `declared` are the
+    libraries that the interpreter needs of its host. Raises ComposeError for a library that is
+    missing, without `allow_unresolved`.
+    """
+    missing = _unresolved(planned, [one.layer for one in chain], declared)
+    if missing and not allow_unresolved:
+        raise _unresolved_error(planned, missing)
+    return _warnings(planned, missing)
+
+
+def _unresolved(
     planned: Planned, chain: Sequence[Layer], declared: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The missing libraries that nothing allows to be missing, with the files that need them.
-
-    `chain` are the layers of the chain, whose `host-libraries` and `allow-import-errors` count;
-    `declared` are the libraries that the interpreter needs of its host.
-    """
+    """The missing libraries that nothing allows to be missing, with the files that need them."""
     target, missing = planned.target, planned.linking.missing
     globs = [*declared, *(glob for one in chain for glob in one.checks.host_libraries)]
     if target.layout.os == "windows":
@@ -156,7 +195,7 @@ def _is_known(
     )
 
 
-def unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> ComposeError:
+def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> ComposeError:
     """The error for the libraries `missing`, each with the files that need it."""
     target = planned.target
     name, users = next(iter(missing.items()))
@@ -175,7 +214,7 @@ def unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> 
     )
 
 
-def warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[str]:
+def _warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[str]:
     """Warnings of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
     where = f"{planned.target.layer.name} on {planned.target.platform}"
     texts = [f"{text}, and is neither in the chain nor on every host" for text in _listed(missing)]

@@ -6,7 +6,8 @@ does not find is made available without a wrapper and without environment variab
 - Linux, macOS: a symbolic link to the library, in a directory that the file searches in its own
   layer (``$ORIGIN/../nvidia/cublas/lib``). A file that searches no such directory is replaced by a
   copy that does (`compose.editing`); the link is at the path that the library has in its layer.
-- Windows: `sitecustomize` calls `os.add_dll_directory`.
+- Windows: `sitecustomize` calls `os.add_dll_directory`. Programs get
+  copies of the DLLs beside them.
 
 docs/architecture.md compares this with other ways.
 """
@@ -40,6 +41,8 @@ class Linking:
     edits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """For each path that is replaced by an edited copy, the needed names and where it finds them,
     in the layer itself."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """DLLs that are copied beside programs: path in the layer to a path relative to the root."""
     dll_directories: tuple[str, ...] = ()
     """Directories, relative to the root, that `sitecustomize` adds on Windows."""
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -49,16 +52,17 @@ class Linking:
 
     def applied(self, layer: LayerFiles) -> LayerFiles:
         """`layer` with the links and the edited files."""
-        if not self.links and not self.edits:
+        if not (self.links or self.edits or self.copies):
             return layer
+        added = {**self.links, **self.copies}
         binaries = dict(layer.binaries)
         for path, libraries in self.edits.items():
             binaries[path] = edited(binaries[path], libraries, layer.os)
         return replace(
             layer,
-            owners={**layer.owners, **dict.fromkeys(self.links, "")},
+            owners={**layer.owners, **dict.fromkeys(added, "")},
             binaries=binaries,
-            links=self.links,
+            links=added,
         )
 
 
@@ -279,11 +283,15 @@ class _Windows(_Planner):
         super().__init__(chain)
         self.directories: dict[str, None] = {}
         self.seen: set[str] = set()
+        self.copies: dict[str, str] = {}
 
     def result(self) -> Linking:
         """The plan."""
         return Linking(
-            dll_directories=tuple(self.directories), missing=self.missing, excluded=self.excluded
+            copies=self.copies,
+            dll_directories=tuple(self.directories),
+            missing=self.missing,
+            excluded=self.excluded,
         )
 
     def provide(self, binary: Binary, path: str, name: str) -> None:
@@ -298,22 +306,34 @@ class _Windows(_Planner):
         if found is None:
             return
         if binary.program:
-            # It is searched beside the program only, and in PATH.
-            self.missing.setdefault(name, []).append(path)
-            return
-        self._add(found)
+            self._copy(found, posixpath.dirname(path))
+        else:
+            self._add(found)
+
+    def _copy(self, found: Place, directory: str) -> None:
+        """Copy the DLL `found` into `directory`, with the DLLs of its distribution that it needs.
+
+        Windows searches them beside the program, wherever the DLL is that needs them.
+        """
+        path = f"{directory}/{last_part(found.path)}"
+        if path not in self.copies and not self.chain.top.has(path):
+            self.copies[path] = str(found)
+            for needed in self._of_its_distribution(found):
+                self._copy(needed, directory)
 
     def _add(self, found: Place) -> None:
         """Add the directory of `found`, and those of its own distribution that it needs."""
+        if str(found) not in self.seen:
+            self.seen.add(str(found))
+            self.directories[posixpath.dirname(str(found))] = None
+            for needed in self._of_its_distribution(found):
+                self._add(needed)
+
+    def _of_its_distribution(self, found: Place) -> Iterator[Place]:
+        """The DLLs that `found` needs, of its own distribution; the nearest of one name."""
         layer, binary = found.layer, found.binary
-        if str(found) in self.seen:
-            return
-        self.seen.add(str(found))
-        self.directories[posixpath.dirname(str(found))] = None
-        if binary is None:
-            return
-        for name in binary.needed:
-            if not self.chain.is_provided(binary, str(found), name):
-                for path in layer.names.get(name, ()):
-                    if layer.owners[path] == layer.owners[found.path]:
-                        self._add(Place(layer, path))
+        here, owner = posixpath.dirname(found.path), layer.owners[found.path]
+        for name in binary.needed if binary else ():
+            paths = [one for one in layer.names.get(name, ()) if layer.owners[one] == owner]
+            if paths:
+                yield Place(layer, min(paths, key=lambda one: posixpath.dirname(one) != here))

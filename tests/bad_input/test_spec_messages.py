@@ -596,6 +596,28 @@ CASES = {
             "tool.uv.prerelase: unknown key; did you mean 'prerelease'?",
         ],
     ),
+    "contradictory settings": Case(
+        ALL
+        + "[tool.uv]\nexclude-newer = '9999999 days'\n"
+        + "override-dependencies = ['a==1', 'A==1', 'a==2', 'a==3; python_version > \"3\"']\n"
+        + "dependency-metadata = [{name = 'x', version = 'one'}, {name = 'x-y', version = '1'},"
+        + " {name = 'X_y', version = '1', requires-python = 'three', provides-extra = ['b c']}]\n"
+        + "exclude-newer-package = {b = '9999-12-31'}\n",
+        [
+            "tool.uv.exclude-newer: not a date, a time with a UTC offset, or a duration "
+            f"({MOMENT}, found '9999999 days')",
+            "tool.uv.exclude-newer-package.b: not a date, a time with a UTC offset, or a duration "
+            f"({MOMENT}, found '9999-12-31')",
+            "tool.uv.dependency-metadata[0].version: not a version "
+            "(expected one such as 2.7.0, found 'one')",
+            "tool.uv.dependency-metadata[2].requires-python: not versions of Python "
+            "(expected such as >=3.9, found 'three')",
+            "tool.uv.dependency-metadata[2].provides-extra[0]: not the name of an extra "
+            "(found 'b c')",
+            "tool.uv.dependency-metadata[2]: another entry has this name and version (found 'x-y')",
+            "tool.uv.override-dependencies[2]: a is overridden with ==1 already (found '==2')",
+        ],
+    ),
     # [tool.stackbuild]
     "keys of our own": Case(
         ALL

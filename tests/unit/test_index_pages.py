@@ -6,6 +6,7 @@ import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.index_pages import IndexPages
 from stackbuild.lock.indexes import IndexSettings
 from stackbuild.spec.model import PackageIndex
+from stackbuild.spec.uv_table import newest_upload
 from stackbuild.transport.retries import NotFoundError, Patience
 from stackbuild.transport.simple_api import IndexFile, read_directory, read_page
 from tests.support.http import CutAfter, Page, Redirect, Status, serving
@@ -264,6 +266,26 @@ def test_what_is_newer_than_a_moment_does_not_count() -> None:
         assert _names(pages, _settings(uv_settings=newer)) == ["base-1.0.zip"]
         newer |= {"exclude-newer-package": {"base": "2025-02-01T01:30:00+01:00"}}  # type: ignore[dict-item]
         assert _names(pages, _settings(uv_settings=newer)) == ["base-1.0.zip", "base-2.0.zip"]
+        for text, expected in (
+            ("2025-01-31", ["base-1.0.zip"]),
+            ("2025-02-01", ["base-1.0.zip", "base-2.0.zip"]),
+            ("1 week", ["base-1.0.zip", "base-2.0.zip"]),
+            ("P1W", ["base-1.0.zip", "base-2.0.zip"]),
+            ("200000 days", []),
+        ):
+            assert _names(pages, _settings(uv_settings={"exclude-newer": text})) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        *(("7 days", 7 * 86400), ("P1W", 7 * 86400), ("P2DT3H4M5S", 183845)),
+        *(("1h, 30 minutes ago", 5400), ("2 weeks 1sec", 1209601), ("PT0S", 0)),
+    ],
+)
+def test_durations_count_from_now(text: str, before: int) -> None:
+    now = datetime(2025, 6, 1, tzinfo=UTC)
+    assert newest_upload(text, now) == now - timedelta(seconds=before)
 
 
 def test_credentials_are_sent_and_missing_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,42 @@ def test_a_misspelt_name_is_warned_of(project: Project, capsys: pytest.CaptureFi
         ]
 
 
+def test_settings_of_uv_that_leave_out_or_match_nothing_are_warned_of(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("numpy", "1.0", requires=("other",))
+    project.wheel("other", "1.0")
+    settings = (
+        '[tool.uv]\nexclude-dependencies = ["tool", "other"]\n'
+        'exclude-newer-package = { nunpy = "2025-01-01" }\n'
+        'dependency-metadata = [{ name = "nothing-like-it" }, { name = "numpy" }]\n'
+    )
+    project.write(framework("fw", "numpy", "Tool", extra=LINUX_ONLY) + settings)
+    for words in ((), ("--check",)):
+        assert _run(project, "lock", *words) == 0
+        err = capsys.readouterr().err.splitlines()
+        assert [line for line in err if line.startswith("warning")] == [
+            "warning: `dependency-metadata` names nothing-like-it, which no layer has; remove it,"
+            " or correct the name",
+            "warning: `exclude-newer-package` names nunpy, which no layer has; did you mean"
+            " 'numpy'?",
+            "warning: fw requires tool, but exclude-dependencies in [tool.uv] leaves it out;"
+            " remove one of the two",
+        ]
+    assert project.versions("fw") == {"numpy": "1.0"}
+
+
+def test_an_index_that_always_needs_credentials(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("numpy", "1.0")
+    project.write(framework("fw", "numpy", extra=LINUX_ONLY))
+    spec = project.directory / "venvstacks.toml"
+    spec.write_text(f"{spec.read_text()}name = 'own'\nauthenticate = 'always'\n")
+    assert _run(project, "lock") == 4
+    assert "set the credentials of own (authenticate = 'always')" in capsys.readouterr().err
+
+
 def test_a_changed_reason_renews_a_lock_without_a_new_version(project: Project) -> None:
     project.wheel("top", "1.0", requires=("cuda",))
     layer = framework("fw", "top", extra=LINUX_ONLY) + OWN

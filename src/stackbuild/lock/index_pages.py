@@ -18,6 +18,7 @@ from stackbuild import strictjson
 from stackbuild.files import atomic_write
 from stackbuild.messages import SILENT
 from stackbuild.reading import Item, ReadError
+from stackbuild.spec.uv_table import newest_upload
 from stackbuild.transport.retries import ForbiddenError, NotFoundError, UnreachableError
 from stackbuild.transport.urls import host_of, path_of
 
@@ -163,7 +164,7 @@ def _newest(name: NormalizedName, settings: Mapping[str, object]) -> datetime | 
     """The upload time from which on files of `name` are ignored."""
     by_name = cast("Mapping[str, str]", settings.get("exclude-newer-package", {}))
     text = by_name.get(name) or settings.get("exclude-newer")
-    return datetime.fromisoformat(str(text)) if text else None
+    return newest_upload(str(text), datetime.now(UTC)) if text else None
 
 
 def _is_before(file: IndexFile, moment: datetime) -> bool:

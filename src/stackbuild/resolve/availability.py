@@ -105,7 +105,7 @@ class Availability:
         """All requirements of the layer, then those of the distributions chosen so far."""
         from packaging.utils import canonicalize_name
 
-        request = self.request
+        request, left_out = self.request, self.request.left_out
         environment = request.target.markers
         own = [one for text in request.requirements if (one := active(text, (), environment))]
         requires: dict[str, Sequence[str]] = {
@@ -119,7 +119,7 @@ class Availability:
         for parent, requirements in pending:
             for requirement in requirements:
                 name = canonicalize_name(requirement.name)
-                if name in request.excluded:
+                if name in left_out:
                     continue
                 if name not in found:
                     texts = requires.get(name, ())

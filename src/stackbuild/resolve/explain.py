@@ -83,7 +83,7 @@ class Explainer:
         text = _cleaned(error, layer)
         if not error.answered:
             message = f"uv could not resolve the requirements of {layer.name}"
-            return ResolveProblem(message=message, found=text)
+            return ResolveProblem(message=message, found=text, remedy=_authenticate(request))
         if problem := self._built_clash(free, followed):
             return problem
         if missing := self._culprit(free, list(followed.unavailable.values())):
@@ -251,6 +251,22 @@ def _unavailable(
         found=text,
         remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
         absent=True,
+    )
+
+
+def _authenticate(request: ResolveRequest) -> str | None:
+    """What to do where an index needs credentials before it is asked."""
+    places = [
+        str(table.get("name") or table["url"])
+        for table in request.indexes.tables()
+        if table.get("authenticate") == "always"
+    ]
+    if not places:
+        return None
+    return (
+        f"check the network, and set the credentials of {', '.join(places)} (authenticate = "
+        "'always'): in its address as ${VARIABLE}, as UV_INDEX_<NAME>_USERNAME and "
+        "UV_INDEX_<NAME>_PASSWORD, or in a netrc file"
     )
 
 

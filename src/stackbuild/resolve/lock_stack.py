@@ -18,7 +18,7 @@ from stackbuild.reading import did_you_mean
 from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -169,11 +169,42 @@ def unknown_names(stack: Stack, current: Sequence[LayerLock]) -> tuple[str, ...]
         for requirement in layer.requirements_on(platform)
     }
     named = {name: field for pair in pairs for name, field in _named(*pair)}
+    named |= _named_for_uv(stack)
     return tuple(
         f"`{field}` names {name}, which no layer has; "
         + (did_you_mean(name, known) or "remove it, or correct the name")
         for name, field in sorted(named.items())
         if name not in known
+    )
+
+
+def _named_for_uv(stack: Stack) -> dict[NormalizedName, str]:
+    """The distributions that settings of uv are for, and the setting."""
+    settings = cast("Mapping[str, Mapping[NormalizedName, str]]", stack.uv_settings)
+    metadata = cast(
+        "Sequence[Mapping[str, NormalizedName]]", settings.get("dependency-metadata", ())
+    )
+    return {
+        **dict.fromkeys(settings.get("exclude-newer-package", {}), "exclude-newer-package"),
+        **{entry["name"]: "dependency-metadata" for entry in metadata},
+    }
+
+
+def excluded_requirements(stack: Stack, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[str, ...]:
+    """A sentence for each requirement of a layer that `exclude-dependencies` leaves out."""
+    from packaging.utils import canonicalize_name
+
+    excluded = cast("Collection[str]", stack.uv_settings.get("exclude-dependencies", ()))
+    left_out = {
+        (layer.name, name): None
+        for layer, platform in pairs
+        for requirement in stack.requirements_for(layer, platform)
+        if (name := canonicalize_name(requirement.name)) in excluded
+    }
+    return tuple(
+        f"{layer} requires {name}, but exclude-dependencies in [tool.uv] leaves it out; "
+        "remove one of the two"
+        for layer, name in left_out
     )
 
 
@@ -308,6 +339,10 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
             *describe_conflicts(report.locks),
             *unmet_skips(locks.stack, locks, report.locks),
             *(() if report.stale else unknown_names(locks.stack, report.locks)),
+            *excluded_requirements(
+                locks.stack,
+                [(locks.stack.layers[lock.layer], lock.platform) for lock in report.locks],
+            ),
         ),
     )
 

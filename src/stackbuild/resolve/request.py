@@ -70,6 +70,12 @@ class ResolveRequest:
     refresh: bool = False
     """Ask the indexes again, even for pages that may be cached."""
 
+    @property
+    def left_out(self) -> Collection[NormalizedName]:
+        """What uv leaves out: `excluded`, and `exclude-dependencies` of its settings."""
+        more = self.indexes.uv_settings.get("exclude-dependencies", ())
+        return {*self.excluded, *cast("Collection[NormalizedName]", more)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

@@ -11,7 +11,7 @@ import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +27,7 @@ from stackbuild.spec.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from packaging.utils import NormalizedName
@@ -151,7 +151,12 @@ def _overrides(table: Table) -> tuple[dict[str, Node], list[str]]:
     for item in table.words("override-dependencies", as_requirement):
         found = item.value
         if found.specifier and not (found.marker or found.extras):
-            plain[canonicalize_name(found.name)] = Setting(str(found.specifier), item.place)
+            name, value = canonicalize_name(found.name), str(found.specifier)
+            former = plain.setdefault(name, Setting(value, item.place))
+            if isinstance(former, Setting) and former.value != value:
+                table.problems.add(
+                    item.place, f"{name} is overridden with {former.value} already", found=value
+                )
         else:
             others.append(str(found))
     return plain, others
@@ -174,7 +179,46 @@ def _settings(table: Table) -> dict[str, object]:
         settings["exclude-dependencies"] = [item.value for item in found_names]
     if metadata := table.tables("dependency-metadata"):
         settings["dependency-metadata"] = [_metadata(entry) for entry in metadata]
+        _check_unique(metadata)
     return settings
+
+
+def _check_unique(metadata: Sequence[Table]) -> None:
+    """Uv uses the first entry of a name and version, and ignores the others."""
+    known: set[tuple[str, object]] = set()
+    for entry in metadata:
+        name = re.sub(r"[-_.]+", "-", str(entry.values.get("name"))).lower()
+        key = (name, entry.values.get("version"))
+        if key in known:
+            entry.problems.add(entry.place, "another entry has this name and version", found=name)
+        known.add(key)
+
+
+def _version(item: Item[str]) -> str:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(item.value))
+    except InvalidVersion:
+        raise item.error("not a version", "one such as 2.7.0") from None
+
+
+def _python_versions(item: Item[str]) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return str(SpecifierSet(item.value))
+    except InvalidSpecifier:
+        raise item.error("not versions of Python", "such as >=3.9") from None
+
+
+def _extra(item: Item[str]) -> str:
+    from packaging.utils import InvalidName, canonicalize_name
+
+    try:
+        return canonicalize_name(item.value, validate=True)
+    except InvalidName:
+        raise item.error("not the name of an extra") from None
 
 
 def _policy(table: Table) -> dict[str, Node]:
@@ -194,10 +238,13 @@ def _policy(table: Table) -> dict[str, Node]:
 def _metadata(table: Table) -> dict[str, object]:
     """An entry of `dependency-metadata`, which replaces metadata of a distribution."""
     entry: dict[str, object] = {"name": table.word("name", as_distribution, required=True)}
-    texts = {key: table.word(key, Item.line) for key in ("version", "requires-python")}
+    texts = {
+        "version": table.word("version", _version),
+        "requires-python": table.word("requires-python", _python_versions),
+    }
     lists = {
         "requires-dist": [str(item.value) for item in table.words("requires-dist", as_requirement)],
-        "provides-extra": [item.value for item in table.words("provides-extra", Item.line)],
+        "provides-extra": [item.value for item in table.words("provides-extra", _extra)],
     }
     table.done()
     return entry | {key: value for key, value in (texts | lists).items() if value}
@@ -286,11 +333,32 @@ def _moments(table: Table) -> dict[str, str]:
 
 def _moment(item: Item[str]) -> str:
     """A date (to its end in UTC), a time with its offset, or how long before the present."""
-    if _SPAN.fullmatch(item.value):
-        return item.value
-    if _MOMENT.fullmatch(item.value):
-        with suppress(ValueError):
-            datetime.fromisoformat(item.value)
+    if _SPAN.fullmatch(item.value) or _MOMENT.fullmatch(item.value):
+        with suppress(ValueError, OverflowError):
+            newest_upload(item.value, datetime.now(UTC))
             return item.value
     expected = "one such as 2025-10-19, 2025-10-19T00:00:00Z or '7 days'"
     raise item.error("not a date, a time with a UTC offset, or a duration", expected)
+
+
+def newest_upload(text: str, now: datetime) -> datetime:
+    """The time from which on uploads are ignored, for a valid value of `exclude-newer`.
+
+    Raises ValueError and OverflowError for a time that no calendar has.
+    """
+    if _SPAN.fullmatch(text):
+        # The first letter tells the units apart, as there are no months.
+        parts = re.findall(r"(\d+) ?([A-Za-z])", text)
+        return now - sum((int(n) * _UNITS[unit.lower()] for n, unit in parts), timedelta())
+    moment = datetime.fromisoformat(text)
+    # A date ends at midnight of UTC.
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC) + timedelta(days=1)
+
+
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}

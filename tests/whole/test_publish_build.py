@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.serialize import canonical_json
-from stackbuild.compose.venvstacks_metadata import module_hash
+from stackbuild.compose.venvstacks_metadata import module_hash, write_metadata
 from stackbuild.lock.files import lock_path, read_lock
-from stackbuild.platforms import host_platform
+from stackbuild.messages import Silent
+from stackbuild.platforms import Platform, host_platform
+from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.handmade import execute
 from tests.support.interpreters import packable
@@ -69,6 +72,46 @@ def test_a_stack_is_built_changed_and_built_again(real: SmallStack, tmp_path: Pa
     assert runtime["stands_in"] is True
     assert runtime["source"] == "local"
     assert str(Path.home()) not in json.dumps(manifest)
+
+
+class Recorded(Silent):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize("part", ["text", {}, {"layer_name": "../../../x"}, {"layer_name": ["a"]}])
+def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.publish(("base", "app"))
+    stack, exports = load_stack(small.spec), ExportDirectory(small.exports)
+    (path,) = (small.exports / "linux-x64").glob("app-*.json")
+    manifest = json.loads(path.read_bytes())
+    manifest["provenance"]["layer"] = part
+    path.write_bytes(canonical_json(manifest))
+    before = sorted(small.exports.rglob("*"))
+    messages = Recorded()
+    write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+    assert messages.warnings == [
+        "the metadata for linux-x64 lacks app, cpython: publish these layers again"
+    ]
+    metadata = small.exports / "linux-x64" / "__venvstacks__"
+    base = metadata / "env_metadata" / "framework-base.json"
+    added = {metadata, base.parent, base, metadata / "venvstacks.json"}
+    assert set(small.exports.rglob("*")) - set(before) == added
+    # The remedy of the warning works.
+    small.publish_locked(("base", "app"))
+    base.write_text('{"archive_build": true}')
+    messages = Recorded()
+    write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+    assert messages.warnings == [
+        "the metadata for linux-x64 lacks cpython: publish these layers again"
+    ]
+    assert json.loads(base.read_bytes())["archive_build"] == 1
 
 
 def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:

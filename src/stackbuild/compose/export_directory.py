@@ -32,11 +32,12 @@ from stackbuild.errors import ComposeError, IntegrityError, system_errors
 from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular, sha256_file
 from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
 from stackbuild.platforms import Platform
+from stackbuild.spec.model import VENVSTACKS_PREFIXES
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.workspace import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -55,6 +56,16 @@ _LEFTOVER_SECONDS = 24 * 3600
 _UNFINISHED = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(WORK_SUFFIX)}")
 _PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)")
 """The names of published files; the directory of a platform may contain others."""
+
+
+def venvstacks_part(manifest: Manifest) -> Mapping[str, object]:
+    """The part of `manifest` for the metadata of venvstacks.
+
+    Empty if it is damaged, as no digest covers it, or if the manifest was written without it.
+    """
+    part = manifest.provenance.get("layer")
+    name = f"{VENVSTACKS_PREFIXES[manifest.kind]}{manifest.layer}"
+    return part if isinstance(part, dict) and part.get("layer_name") == name else {}
 
 
 class ExportDirectory:
@@ -111,8 +122,8 @@ class ExportDirectory:
         found = self._read(path)
         if found is None or found.digest != manifest.digest or found.archive.format != format_:
             return None
-        if "layer" not in found.provenance:
-            return None  # Written before manifests had it.
+        if not venvstacks_part(found):
+            return None
         # The index names the sha256 of these bytes.
         if path.read_bytes() != manifest_to_json(found):
             return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.compose.contents import read_files
+from stackbuild.compose.export_directory import venvstacks_part
 from stackbuild.compose.serialize import canonical_json
 from stackbuild.files import atomic_write
 from stackbuild.spec.model import LayerKind
@@ -122,15 +123,23 @@ def write_metadata(
     """
     index = exports.index()
     for platform in platforms:
-        found = [exports.current(index, layer, platform) for layer in stack.layers]
-        manifests = [manifest for manifest in found if manifest]
-        older = [one.layer for one in manifests if "layer" not in one.provenance]
-        if older:
-            messages.warn(
-                f"the metadata for {platform} lacks {', '.join(older)}: publish these layers again"
-            )
-        described = [one for one in manifests if one.layer not in older]
-        _write(exports.platform(platform), described)
+        described: dict[str, Manifest] = {}
+        lacking: list[str] = []
+        for layer in stack.layers.values():
+            published = index.entries.get(layer.name, {}).get(platform)
+            if platform not in layer.platforms or not published:
+                continue
+            manifest = exports.current(index, layer.name, platform)
+            if manifest and venvstacks_part(manifest):
+                described[layer.name] = manifest
+            else:
+                lacking.append(layer.name)
+        needed = {link.layer: None for one in described.values() for link in one.chain}
+        lacking += [name for name in needed if name not in described and name not in lacking]
+        if lacking:
+            names = ", ".join(lacking)
+            messages.warn(f"the metadata for {platform} lacks {names}: publish these layers again")
+        _write(exports.platform(platform), list(described.values()))
 
 
 def _write(directory: Path, manifests: Sequence[Manifest]) -> None:
@@ -138,8 +147,7 @@ def _write(directory: Path, manifests: Sequence[Manifest]) -> None:
     metadata = directory / "__venvstacks__"
     layers: dict[str, list[dict[str, object]]] = {name: [] for name in _CATEGORIES.values()}
     for manifest in manifests:
-        described = manifest.provenance["layer"]
-        assert isinstance(described, dict)  # noqa: S101 - for the type checker
+        described = venvstacks_part(manifest)
         archive = manifest.archive
         entry: dict[str, object] = {
             **described,
@@ -161,6 +169,7 @@ def _build_number(path: Path, entry: Mapping[str, object]) -> int:
         before = strictjson.read(path)
     except (OSError, strictjson.JsonError):
         return 1
-    if not isinstance(before, dict) or not isinstance(number := before.get("archive_build"), int):
+    number = before.get("archive_build") if isinstance(before, dict) else None
+    if type(number) is not int or not 0 < number < strictjson.MAX_INTEGER:
         return 1
     return number if before.get("archive_hashes") == entry["archive_hashes"] else number + 1

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.handmade import execute
 from tests.support.interpreters import packable
 from tests.support.roots import succeed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CUDA = (
@@ -64,26 +67,34 @@ print(*sorted(os.path.basename(path) for path in mapped if "/cuda/lib/" in path)
 """
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a cache of its own, removed afterwards: pytest would keep the 12 GB."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="for Linux on x86-64"
 )
-def test_torch_finds_cuda_in_a_lower_layer(tmp_path: Path) -> None:
+def test_torch_finds_cuda_in_a_lower_layer(project: Path) -> None:
     python = packable("3.12").version
-    spec = tmp_path / "venvstacks.toml"
+    spec = project / "venvstacks.toml"
     cuda = json.dumps([f"nvidia-{one}" for one in CUDA])
     spec.write_text(SPEC.format(python=python, cuda=cuda))
     succeed("lock", "--spec", spec)
     succeed("publish", "--spec", spec)
-    words = ("--from", tmp_path / "exports", "--root", tmp_path / "root", "--no-sync")
+    words = ("--from", project / "exports", "--root", project / "root", "--no-sync")
     succeed("install", "vision", *words)
     manifests = {
         manifest["layer"]: manifest
-        for path in (tmp_path / "exports" / "linux-x64").glob("*.json")
+        for path in (project / "exports" / "linux-x64").glob("*.json")
         if (manifest := json.loads(path.read_bytes()))
     }
     edited = {name: list(one["provenance"].get("edited", {})) for name, one in manifests.items()}
     assert {name: len(paths) for name, paths in edited.items() if paths} == {"vision": 2}
-    lines = execute(tmp_path / "root" / "vision" / "bin" / "python", "-c", PROGRAM).splitlines()
+    lines = execute(project / "root" / "vision" / "bin" / "python", "-c", PROGRAM).splitlines()
     assert lines[0] == "3.0 [0]"
     assert {"libcublas.so.12", "libcudnn.so.9", "libnccl.so.2"} <= set(lines[1].split())

@@ -27,6 +27,7 @@ class SuggestedFramework:
     below: tuple[str, ...]
     """All frameworks below it, nearest first."""
     platforms: tuple[Platform, ...]
+    """Its platforms that commands work on, for which its applications are locked."""
     held: Mapping[Platform, Mapping[NormalizedName, LockedDistribution]]
     """The distributions in it."""
     fields: Mapping[str, object] = field(default_factory=dict)

@@ -105,7 +105,7 @@ def _frameworks(
                 applications=tuple(members),
                 depends_on=direct or _named(stack, first.frameworks),
                 below=(*(item.name for item in new), *first.frameworks),
-                platforms=platforms,
+                platforms=tuple(p for p in platforms if p in stack.platforms),
                 held=contents,
                 fields=fields,
                 settings=common_settings(layers, fields, contents, members),

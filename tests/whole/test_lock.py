@@ -622,6 +622,32 @@ def test_the_level_of_a_layer_applies_to_what_it_adds(project: Project) -> None:
     assert inherited == {"base": "2.0", "common": "1.0"}
 
 
+@pytest.mark.parametrize(
+    ("requirements", "found"),
+    [("'base>=3'", "'base>=3' itself"), ("'tool'", "base>=3 through tool")],
+)
+def test_another_version_of_what_a_layer_of_another_level_brings(
+    project: Project, requirements: str, found: str
+) -> None:
+    project.wheel("base", "2.0", "cp312-cp312-manylinux_2_34_x86_64")
+    project.wheel("base", "3.0")
+    project.wheel("tool", "1.0", requires=("base>=3",))
+    layers = framework("fw", "base==2.0", extra=LINUX_ONLY + 'linux_target = "glibc@2.34"\n')
+    app = '[[applications]]\nname = "app"\nframeworks = ["fw"]\nlaunch_module = "app.py"\n'
+    project.directory.mkdir(parents=True, exist_ok=True)
+    (project.directory / "app.py").touch()
+    project.write(layers + app + f"requirements = [{requirements}]\n")
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert caught.value.message == "app needs another version of base than fw has"
+    details = dict(caught.value.details)
+    assert details["expected"] == "base 2.0, as locked in fw, which requires 'base==2.0'"
+    assert details["found"] == f"app requires {found}"
+    assert details["to fix"] == (
+        "change the requirement of app, or make fw require a version of base that app can use"
+    )
+
+
 def test_settings_of_uv_change_the_resolution(
     project: Project,
 ) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from packaging.utils import NormalizedName
+    from packaging.version import Version
 
     from stackbuild.lock.model import LayerLock
     from stackbuild.lock.targets import Target
@@ -84,7 +85,7 @@ class Explainer:
         if not error.answered:
             message = f"uv could not resolve the requirements of {layer.name}"
             return ResolveProblem(message=message, found=text, remedy=_authenticate(request))
-        if problem := self._built_clash(free, followed):
+        if problem := self._built_clash(free, followed, layer, lower):
             return problem
         if missing := self._culprit(free, list(followed.unavailable.values())):
             return _unavailable(missing, layer, request, text)
@@ -132,12 +133,20 @@ class Explainer:
         return None
 
     def _built_clash(
-        self, request: ResolveRequest, followed: Availability
+        self,
+        request: ResolveRequest,
+        followed: Availability,
+        layer: Layer,
+        lower: Sequence[LayerLock],
     ) -> ResolveProblem | None:
-        """The problem of a distribution that was built, but is required in another version."""
+        """The problem of a distribution that is not looked up, as it was built or is inherited."""
+        below = imported(lower)
         for name, known in request.built.items():
             dependencies = _excluding(followed, name, str(known.version))
             if dependencies and self._solves(request, [name]):
+                if name in below:
+                    owner, item = below[name]
+                    return _pin_clash(layer, owner, name, item.version, dependencies)
                 return ResolveProblem(
                     message="a version is required that differs from the one built from source",
                     distribution=f"{name} {known.version}",
@@ -165,17 +174,30 @@ class Explainer:
                 free = replace(request, constraints={}, preferences=answer.versions)
                 dependencies = _excluding(self._follow(free), item.name, str(pin))
             dependencies = dependencies or [f"{item.version}, which other distributions need"]
-            reason = [text for text in owner.requirements if name_of(text) == item.name]
-            because = f", which requires {reason[0]!r}" if reason else ", for other distributions"
-            return ResolveProblem(
-                message=f"{layer.name} needs another version of {item.name} than {owner.layer} has",
-                distribution=item.name,
-                expected=f"{item.name} {pin}, as locked in {owner.layer}{because}",
-                found=f"{layer.name} requires {'; '.join(dependencies)}",
-                remedy=f"change the requirement of {layer.name}, or make {owner.layer} require"
-                f" '{item.name}=={item.version}', which {layer.name} can use",
-            )
+            return _pin_clash(layer, owner, item.name, pin, dependencies, item.version)
         return None
+
+
+def _pin_clash(
+    layer: Layer,
+    owner: LayerLock,
+    name: NormalizedName,
+    pin: Version,
+    dependencies: Sequence[str],
+    usable: Version | None = None,
+) -> ResolveProblem:
+    """`layer` requires other versions of `name` than `pin`, which `owner` has below it."""
+    reason = [text for text in owner.requirements if name_of(text) == name]
+    because = f", which requires {reason[0]!r}" if reason else ", for other distributions"
+    other = f"require '{name}=={usable}', which" if usable else f"require a version of {name} that"
+    return ResolveProblem(
+        message=f"{layer.name} needs another version of {name} than {owner.layer} has",
+        distribution=name,
+        expected=f"{name} {pin}, as locked in {owner.layer}{because}",
+        found=f"{layer.name} requires {'; '.join(dependencies)}",
+        remedy=f"change the requirement of {layer.name}, or make {owner.layer} {other}"
+        f" {layer.name} can use",
+    )
 
 
 def check_tags(layer: Layer, target: Target, found: Sequence[Found]) -> None:

@@ -988,3 +988,15 @@ def test_syntax_error_beside_the_spec(tmp_path: Path, capsys: pytest.CaptureFixt
         f"error: {tmp_path}/venvstacks.uv.toml has 1 problem\n"
         "  line 1, column 8: not TOML: Expected ']]' at the end of an array declaration\n"
     )
+
+
+@pytest.mark.parametrize("place", [".git/m.py", "link/m.py", "../top/.git/m.py"])
+def test_modules_in_the_directory_of_git(tmp_path: Path, place: str) -> None:
+    top = tmp_path / "top"
+    (top / ".git").mkdir(parents=True)
+    (top / ".git" / "m.py").touch()
+    (top / "link").symlink_to(".git")
+    assert problems_of(top, ALL + f"launch_module = '{place}'\n") == [
+        "applications[0].launch_module: in the directory of git, which is never published "
+        f"(found '{place}')"
+    ]

@@ -276,6 +276,10 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
             " (without git: one with .. and without links)",
             found=item.value,
         )
+    elif ".git" in path.resolve().parts and ".git" not in directory.resolve().parts:
+        problems.add(
+            item.place, "in the directory of git, which is never published", found=item.value
+        )
     elif not _import_name(item.value, is_directory).isidentifier():
         problems.add(item.place, "not a name that can be imported", found=item.value)
     elif path.stem.lower() == _TAKEN:

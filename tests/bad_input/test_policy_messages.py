@@ -202,7 +202,8 @@ def test_shared_overlays_are_looked_for_in_each_layer(tmp_path: Path) -> None:
 
 
 def test_a_platform_that_the_layer_is_not_made_for(tmp_path: Path) -> None:
-    spec = f"{ALL}[{OWN}]\nplatform-specific.windows-aarch64.dependencies = ['a']\n"
+    layers = ALL.replace("requirements", "platforms = ['linux-x64']\nrequirements", 1)
+    spec = f"{layers}[{OWN}]\nplatform-specific.windows-aarch64.dependencies = ['a']\n"
     assert problems_of(tmp_path, spec) == [
         f"{OWN}.platform-specific.windows-aarch64: app is not made for windows-aarch64"
     ]

@@ -230,8 +230,10 @@ def system_errors(
     except OSError as error:
         if error.errno in IN_THE_WAY:
             raise in_the_way(kind, obstacle(error, directory), elsewhere) from error
+        # A failed copy or rename has two names; the second one is what was to be written.
+        file = error.filename2 or error.filename
         place = shown(
-            str(error.filename or (f"{directory}, or in the cache {cache}" if cache else directory))
+            str(file or (f"{directory}, or in the cache {cache}" if cache else directory))
         )
         if error.errno in DISK_FULL:
             message = "the disk is full"

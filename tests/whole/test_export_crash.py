@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import InstallError
+from stackbuild.frames.files import Link
 from stackbuild.install.export import export
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
@@ -146,3 +148,49 @@ def test_directories_that_differ_in_case(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "mkdir", folding)
     with pytest.raises(InstallError, match="treats two paths of the layers as the same file"):
         export(["app"], tmp_path / "root", out, Silent())
+
+
+@pytest.mark.parametrize(
+    ("links", "fault"),
+    [
+        ({"lib/a/self": "../a"}, "leads to a directory that it is in"),
+        ({"lib/a/x": "../d", "lib/d/y": "../a"}, "leads to a directory that it is in"),
+        ({"lib/none": "nothing"}, "leads to a missing file"),
+        ({"lib/b": "a", "lib/c": "b", "lib/e": "c/f"}, ""),
+    ],
+)
+def test_links_that_cannot_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: dict[str, str], fault: str
+) -> None:
+    made, out = publisher(tmp_path), tmp_path / "out"
+    files = {"bin/python3.12": "x", "lib/a/f": "f", "lib/d/g": "g"}
+    targets = {path: Link(target) for path, target in links.items()}
+    runtime = made.publish("rt", {"rt": {**files, **targets}})
+    made.publish("app", {"app": head("rt")}, below=[runtime])
+    monkeypatch.setattr("stackbuild.install.export._link", lambda *_: False)
+    if fault:
+        error = fail(8, "export", "app", out, "--from", made.directory)
+        assert f"error: a link {fault}, so it cannot be copied\n  file: rt/lib/" in error
+        assert "export to a file system that has symbolic links" in error
+        assert not (out / "rt").exists()
+    else:
+        succeed("export", "app", out, "--from", made.directory)
+        for path in ("lib/b/f", "lib/c/f", "lib/e"):
+            assert (out / "rt" / path).read_text() == "f"
+
+
+def test_a_full_disk_names_the_copy(
+    exported: tuple[Publisher, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = exported
+    copy = shutil.copyfile
+
+    def full(source: str, target: str) -> None:
+        if str(out) in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    error = fail(8, "export", "atls", out, "--from", made.directory)
+    assert f"error: the disk is full\n  file: {out}{os.sep}.stackbuild" in error
+    assert versions(out) == {"framework": "1", "atls": "1"}

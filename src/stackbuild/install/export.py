@@ -154,19 +154,36 @@ def _link(target: str, place: str) -> bool:
 
 def _copy_targets(links: Sequence[tuple[str, str]], generation: Path) -> None:
     """Copy what `links` lead to, which may be files and directories of any layer."""
+    top = os.path.realpath(generation)
     for link, place in links:
-        real = os.path.realpath(link)
-        if not Path(real).is_relative_to(os.path.realpath(generation)):
+        if fault := _copy_followed(link, place, top, ()):
             raise InstallError(
-                "a link leads out of the layers, so it cannot be copied",
+                f"a link {fault}, so it cannot be copied",
                 file=os.path.relpath(link, generation),
                 found=os.readlink(link),  # noqa: PTH115 - the text of the link
                 remedy="export to a file system that has symbolic links",
             )
-        if Path(real).is_dir():
-            shutil.copytree(real, place, copy_function=_copy_file)
-        else:
-            _copy_file(real, place)
+
+
+def _copy_followed(path: str, place: str, top: str, above: tuple[str, ...]) -> str | None:
+    """Copy `path` to the new `place`, and what links lead to; why not, if it cannot be copied.
+
+    `above` are the directories in `top` that are being copied.
+    """
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(top):
+        return "leads out of the layers"
+    if not Path(real).exists():
+        return "leads to a missing file"
+    if not Path(real).is_dir():
+        _copy_file(real, place)
+        return None
+    if real in above:
+        return "leads to a directory that it is in"
+    os.mkdir(place)  # noqa: PTH102 - a Path for each is too slow
+    inner = ((entry.path, f"{place}{os.sep}{entry.name}") for entry in os.scandir(real))
+    faults = (_copy_followed(one, target, top, (*above, real)) for one, target in inner)
+    return next(filter(None, faults), None)
 
 
 def _copy_file(source: str, target: str) -> None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,8 @@ class IndexServer:
         """The folder of the addresses of files."""
         self.uploaded: dict[str, str] = {}
         """The start of a file's name to its time of upload, which JSON pages tell (PEP 700)."""
+        self._own = os.urandom(4).hex()
+        """Tests share uv's cache, and a later server may get the port of this one."""
         self._userinfo = f"{user}:{password}" if user is not None else None
         self.sent = 0
         """Bytes of all answers so far, without their headers."""
@@ -79,7 +82,7 @@ class IndexServer:
     @property
     def url(self) -> str:
         """The index's address, without credentials."""
-        return f"http://127.0.0.1:{self._server.server_port}/simple/"
+        return f"http://127.0.0.1:{self._server.server_port}/{self._own}/simple/"
 
     @property
     def url_with_credentials(self) -> str:
@@ -176,9 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.index.record(self.command, path)
         if not self.index.allows(self.headers.get("Authorization")):
             self._send(401, b"", _HTML, body, {"WWW-Authenticate": 'Basic realm="index"'})
-        elif match := re.fullmatch(r"/simple/([^/]+)/", path):
+        elif match := re.fullmatch(r".*/simple/([^/]+)/", path):
             self._project(match[1], body)
-        elif match := re.fullmatch(rf"/{self.index.files_at}/([^/]+)", path):
+        elif match := re.fullmatch(rf".*/{self.index.files_at}/([^/]+)", path):
             self._file(match[1], body)
         else:
             self._send(404, b"", _HTML, body)

@@ -204,6 +204,21 @@ def test_the_table_in_advice_can_be_typed(project: Project) -> None:
     assert _error(project).endswith('an archive in [tool.stackbuild.layers."rt-3.12".downloads]')
 
 
+def test_a_python_that_was_not_built_for_one_platform(project: Project) -> None:
+    # python-build-standalone has CPython for Windows on ARM since 3.11.12.
+    runtime = RUNTIME.replace("3.12.10", "3.11.10")
+    project.write("", runtime=f"{runtime}platforms = ['linux-x64', 'win_arm64']\n")
+    message = _error(project)
+    setting = '[tool.stackbuild] platforms = ["linux-x64"]'
+    assert message.startswith("python-build-standalone has no CPython 3.11.10 for windows-aarch64")
+    assert message.endswith(
+        f"downloads], or leave windows-aarch64 out: {setting}, or `platforms` of the layer"
+    )
+    # The remedy works.
+    project.write("", runtime=runtime + setting.replace("] ", "]\n") + "\n")
+    project.lock()
+
+
 def test_an_unlocked_layer_is_named(project: Project) -> None:
     project.write(framework("fw", "base", extra=LINUX_ONLY))
     stack = project.stack

@@ -193,6 +193,7 @@ exclude-newer = "2025-10-11T00:00:00Z"
         "sorting": "lx mx ma wx",
         "grouping": "lx mx ma wx",
     },
+    used=FIVE,
 )
 """sklearn: two frameworks of which each lacks another platform, one with a newer glibc."""
 

@@ -414,7 +414,7 @@ def test_archives_stay_until_somebody_changes_them() -> None:
 
 def test_a_local_runtime_has_no_archives() -> None:
     layer = _runtime(sources=("local",))
-    lock = lock_runtime(layer, Version("3.99.0"), Platform, None, lambda *_: True)
+    lock = lock_runtime(layer, Version("3.99.0"), list(Platform), None, lambda *_: True)
     assert lock.archives == {}
     assert is_current(layer, Version("3.99.0"), Platform.LINUX_X64, lock)
 

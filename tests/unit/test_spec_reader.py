@@ -270,6 +270,29 @@ def test_all_platforms_belong_to_layers_and_five_to_commands(tmp_path: Path) -> 
     assert stack.platforms == DEFAULT_PLATFORMS
 
 
+def test_a_platform_of_a_framework_that_no_application_has(tmp_path: Path) -> None:
+    def frameworks(*platforms: str) -> str:
+        return "".join(
+            f'[[frameworks]]\nname = "{name}"\nruntime = "py"\nrequirements = []\n{more}\n'
+            for name, more in zip(("gui", "other"), platforms, strict=True)
+        )
+
+    app = '[[applications]]\nname = "app"\nlaunch_module = "main.py"\nrequirements = []\n'
+    app += 'frameworks = ["gui", "other"]\n'
+    (tmp_path / "main.py").touch()
+    named, five = (
+        f"platforms = {[str(one) for one in each]}" for each in (Platform, DEFAULT_PLATFORMS)
+    )
+    stack = read_spec(tmp_path, RUNTIME, frameworks(named, five), app)
+    assert stack.layers["gui"].platforms == tuple(Platform)
+    assert stack.platforms == DEFAULT_PLATFORMS
+    stack = read_spec(tmp_path, RUNTIME, frameworks(named, ""), app)
+    assert stack.platforms == tuple(Platform)
+    # Nothing needs the framework of an application that is switched off.
+    stack = read_spec(tmp_path, RUNTIME, frameworks(named, five), app, "platforms = []\n")
+    assert stack.platforms == tuple(Platform)
+
+
 def diamond(*below: str) -> str:
     return "".join(
         f'[[frameworks]]\nname = "{name}"\nrequirements = []\n'

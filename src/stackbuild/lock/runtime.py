@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.spec.model import Download, RuntimeSettings
-from stackbuild.tomltext import quoted_key
+from stackbuild.tomltext import inline, quoted_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from packaging.version import Version
 
@@ -31,7 +31,7 @@ _NEAREST = 4
 def lock_runtime(
     layer: Layer,
     python: Version,
-    platforms: Iterable[Platform],
+    platforms: Collection[Platform],
     old: RuntimeLock | None,
     trusted: Callable[[Platform, Download], bool],
 ) -> RuntimeLock:
@@ -61,7 +61,7 @@ def lock_runtime(
             else:
                 missing.append(platform)
     if missing:
-        raise _unknown(layer, python, missing)
+        raise _unknown(layer, python, missing, [one for one in platforms if one not in missing])
     from_spec = frozenset(archives) & frozenset(settings.downloads)
     return RuntimeLock(
         layer=layer.name, python_version=python, archives=archives, from_spec=from_spec
@@ -105,7 +105,10 @@ def _archive(table: Table, python: Version, platform: Platform) -> Download | No
     return Download(url=url, sha256=sha256) if sha256 else None
 
 
-def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockError:
+def _unknown(
+    layer: Layer, python: Version, missing: list[Platform], others: list[Platform]
+) -> LockError:
+    """The error for platforms without an archive; `others` have one."""
     table = _table()
     usable = [version for version in table if all(_archive(table, version, one) for one in missing)]
     usable.sort(
@@ -114,6 +117,13 @@ def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockErro
         ]
     )
     nearest = sorted(usable[:_NEAREST])
+    table_name = f"[tool.stackbuild.layers.{quoted_key(layer.name)}.downloads]"
+    remedy = f"require one of these, or name an archive in {table_name}"
+    if others:
+        remedy += (
+            f", or leave {', '.join(missing)} out: [tool.stackbuild] platforms = "
+            f"{inline([str(one) for one in others])}, or `platforms` of the layer"
+        )
     return LockError(
         f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
@@ -121,6 +131,5 @@ def _unknown(layer: Layer, python: Version, missing: list[Platform]) -> LockErro
         expected=f"a version that it provides, such as {', '.join(map(str, nearest))}"
         if nearest
         else None,
-        remedy="require one of these, or name an archive in "
-        f"[tool.stackbuild.layers.{quoted_key(layer.name)}.downloads]",
+        remedy=remedy,
     )

@@ -124,12 +124,18 @@ def _platforms(
 ) -> tuple[Platform, ...]:
     """The platforms that commands work on; `named` are those that a layer names.
 
-    windows-aarch64 is one only where it is named, as few distributions have wheels for it.
+    By default windows-aarch64 is one only where it is named, as few distributions have wheels for
+    it, and only if a layer that no other needs is made for it: a framework may name more platforms
+    than the applications above it can have.
     """
     made = {platform for layer in layers.values() for platform in layer.platforms}
     items = table.distinct("platforms", as_platform)
     if items is None:
-        return in_order(made.intersection({*DEFAULT_PLATFORMS, *named}))
+        # An application without platforms is switched off, and needs nothing.
+        needed = {name for layer in layers.values() if layer.platforms for name in layer.lower}
+        tops = (layer for name, layer in layers.items() if name not in needed)
+        used = {platform for layer in tops for platform in layer.platforms}
+        return in_order(made.intersection({*DEFAULT_PLATFORMS, *used.intersection(named)}))
     if not items and table.values["platforms"] == []:
         table.problems.add(table.place_of("platforms"), "empty", expected="at least one platform")
     for item in items:

@@ -278,6 +278,83 @@ def test_publishing_a_part_keeps_the_rest_of_the_index(small: SmallStack) -> Non
     assert set(index.entries["base"]) == {Platform.LINUX_X64, Platform.MACOSX_AARCH64}
 
 
+def current(stack: SmallStack) -> dict[str, str]:
+    """The digests of the current layers for linux-x64, by the index."""
+    index = index_from_json((stack.exports / "index.json").read_bytes())
+    return {name: on[Platform.LINUX_X64][0].digest for name, on in index.entries.items()}
+
+
+CLASH = '[tool.stackbuild.layers.base]\ncopy-files = [{from = "file", to = "pyvenv.cfg"}]\n'
+
+
+def test_layers_above_a_failed_one_are_held_back(small: SmallStack) -> None:
+    small.write("overlays/base/file", "x")
+    by_layer(small)
+    before = current(small)
+
+    # The new lock of base, which app is composed for, is not published.
+    small.wheel("base", "lib", "2.0", {"lib/__init__.py": "def main():\n    pass\n"})
+    small.more = CLASH
+    small.write("launch/app.py", "print('new')\n")
+    for dry_run in (True, False):
+        report = small.publish(dry_run=dry_run)
+        failed, held = report.failures
+        assert not report.layers
+        assert (failed.layer, held.layer) == ("base", "app")
+        assert "which stackbuild generates" in failed.error.message
+        assert str(held.error) == (
+            "base failed, and the layers above are not published without it\n"
+            "  platform: linux-x64\n"
+            "  to fix: correct the error of base, and run the command again"
+        )
+    assert current(small) == before
+
+    # Elsewhere base may be published with that lock.
+    report = small.publish(["app"])
+    assert [item.manifest.layer for item in report.layers] == ["app"]
+    small.more = ""
+    assert set(by_layer(small)) == {"base", "app"}
+
+
+def test_a_layer_above_a_failed_one_whose_lock_is_published(small: SmallStack) -> None:
+    small.write("overlays/base/file", "x")
+    before = {name: item.manifest for name, item in by_layer(small).items()}
+    small.more = CLASH  # no part of the lock
+    small.write("launch/app.py", "print('new')\n")
+    report = small.publish()
+    assert [failure.layer for failure in report.failures] == ["base"]
+    assert [item.manifest.layer for item in report.layers] == ["app"]
+    after = current(small)
+    assert after["base"] == before["base"].digest
+    assert after["app"] != before["app"].digest
+
+
+def test_a_first_publish_with_a_failed_layer(small: SmallStack) -> None:
+    small.write("overlays/base/file", "x")
+    small.more = CLASH
+    small.more_app = """
+[[applications]]
+name = "other"
+runtime = "cpython"
+requirements = []
+"""
+    small.lock()
+    words = ["--spec", str(small.spec), "--platform", "linux-x64", "--only"]
+    words.append("--venvstacks-metadata")
+    layers = [word for name in ("base", "app", "other") for word in ("--layer", name)]
+    done = stackbuild("publish", *words, *layers, env={"STACKBUILD_CACHE_DIR": str(small.cache)})
+    assert done.returncode == 7
+    assert done.stdout.split()[:2] == ["other", "linux-x64"]
+    assert "  not published: base on linux-x64\n" in done.stderr
+    assert "error: base failed, and the layers above are not published without it" in done.stderr
+    assert "  not published: app on linux-x64\n" in done.stderr
+    # The archive of app, which is not in the index, is not taken for a lost one.
+    assert "was missing" not in done.stderr
+    assert set(current(small)) == {"other"}
+    metadata = small.exports / "linux-x64" / "__venvstacks__"
+    assert [path.stem for path in (metadata / "env_metadata").iterdir()] == ["app-other"]
+
+
 def test_a_new_version_shares_the_frames_of_what_did_not_change(small: SmallStack) -> None:
     small.wheel("base", "big", "1.0", {"big.py": "x = 1\n" * 1000, "big.bin": os.urandom(50_000)})
     first = by_layer(small)["base"]

@@ -250,10 +250,11 @@ class Project:
         `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
         and written again where they are damaged. With `venvstacks_metadata` the metadata of
         venvstacks 0.8 is written beside the archives of each platform. A layer that cannot be
-        composed is in `failures` of the report, and the others are published. So is a layer that
-        needs a shared library that neither its chain nor every host has; with `allow_unresolved`,
-        a warning names the library. With `dry_run` nothing is written to `to`: wheels are fetched
-        and frames made, and the report has the archives that would be written.
+        composed is in `failures` of the report, with the layers that need this version of it; the
+        others are published. So is a layer that needs a shared library that neither its chain nor
+        every host has; with `allow_unresolved`, a warning names the library. With `dry_run` nothing
+        is written to `to`: wheels are fetched and frames made, and the report has the archives
+        that would be written.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.

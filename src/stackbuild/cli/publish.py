@@ -25,8 +25,9 @@ Examples:
   stackbuild publish --to /srv/layers --level 19
   stackbuild publish --dry-run --json                    what would be published, for a script
 
-A layer that is published already with the same contents is not written again. If some layers
-cannot be composed, the others are published, and the exit code is that of the first failure.
+A layer that is published already with the same contents is not written again. If a layer cannot be
+composed, it and the layers that need this version of it are not published: their former versions
+stay current. The others are published, and the exit code is that of the first failure.
 """
 
 

@@ -155,10 +155,17 @@ class ExportDirectory:
         """Write `manifest`, whose archive is here. Raises OSError."""
         atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
 
-    def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
+    def enter(
+        self,
+        manifests: Iterable[tuple[Manifest, Catalogue]],
+        messages: Messages,
+        *,
+        held: Iterable[Manifest] = (),
+    ) -> None:
         """Make `manifests` the current ones in the index; other entries are kept.
 
-        Each comes with its catalogue entry, whose version must be set. Raises OSError,
+        Each comes with its catalogue entry, whose version must be set. `held` were written with
+        them, but are not to be in the index. Raises OSError,
         IntegrityError for a damaged index, and ComposeError for one that gets too large.
         """
         entries = [
@@ -168,9 +175,8 @@ class ExportDirectory:
         with locked(self.directory / LOCK, messages):
             before = self.index()
             if not before.entries:
-                self._tell_unlisted(
-                    {self.manifest_path(manifest) for manifest, _ in entries}, messages
-                )
+                known = (*(manifest for manifest, _ in entries), *held)
+                self._tell_unlisted({self.manifest_path(one) for one in known}, messages)
             after = before
             for manifest, entry in entries:
                 after = entered(after, manifest.layer, manifest.platform, entry)
@@ -187,12 +193,12 @@ class ExportDirectory:
                     )
                 atomic_write(self.directory / INDEX, data)
 
-    def _tell_unlisted(self, entered: Collection[Path], messages: Messages) -> None:
+    def _tell_unlisted(self, known: Collection[Path], messages: Messages) -> None:
         """Warn of published manifests that are not in the index because it was lost."""
         lost = sorted(
             path.relative_to(self.directory).as_posix()
             for path in self._files()
-            if _PUBLISHED.fullmatch(path.name) and path.suffix == ".json" and path not in entered
+            if _PUBLISHED.fullmatch(path.name) and path.suffix == ".json" and path not in known
         )
         if lost:
             messages.warn(

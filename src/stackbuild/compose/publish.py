@@ -14,12 +14,12 @@ from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 from stackbuild.compose.venvstacks_metadata import layer_metadata
-from stackbuild.errors import StackbuildError
+from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
     from pathlib import Path
 
     from stackbuild.compose.layer import Composition
@@ -79,13 +79,52 @@ def publish(
         more, repeated = run.all([pair for pair in pairs if (pair[0].name, pair[1]) in wanted])
         done |= more
         failures = [*(failure for failure in failures if failure not in again), *repeated]
-    ordered = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
+    composed = [done[key] for layer, platform in pairs if (key := (layer.name, platform)) in done]
+    failed = {(failure.layer, failure.platform) for failure in failures}
+    held = {
+        (failure.layer, failure.platform): failure
+        for item in composed
+        if (failure := _held_back(item.manifest, failed, index))
+    }
+    ordered = [
+        item for item in composed if (item.manifest.layer, item.manifest.platform) not in held
+    ]
     if not options.dry_run:
         if ordered:
             manifests = [item.manifest for item in ordered]
-            exports.enter([(one, _catalogue(one, stack, locks)) for one in manifests], messages)
+            catalogued = [(one, _catalogue(one, stack, locks)) for one in manifests]
+            exports.enter(catalogued, messages, held=[done[key].manifest for key in held])
         seals.save()
-    return PublishReport(layers=tuple(ordered), failures=tuple(failures))
+    return PublishReport(layers=tuple(ordered), failures=(*failures, *held.values()))
+
+
+def _held_back(
+    manifest: Manifest, failed: Set[tuple[str, Platform]], index: Index
+) -> LayerFailure | None:
+    """The failure of a layer that would not be installable; None if it would be.
+
+    That is so if a layer of its chain failed now, and `index` does not have that layer with
+    the lock that the chain names. The former versions, which fit each other, then stay current.
+    """
+    platform = manifest.platform
+    lacking = [
+        link.layer
+        for link in manifest.chain
+        if (link.layer, platform) in failed and link.lock not in _locks(index, link.layer, platform)
+    ]
+    if not lacking:
+        return None
+    names = " and ".join(lacking)
+    error = ComposeError(
+        f"{names} failed, and the layers above are not published without it",
+        platform=platform,
+        remedy=f"correct the error of {names}, and run the command again",
+    )
+    return LayerFailure(layer=manifest.layer, platform=platform, error=error)
+
+
+def _locks(index: Index, layer: str, platform: Platform) -> list[str]:
+    return [entry.lock for entry in index.entries.get(layer, {}).get(platform, ())]
 
 
 def _catalogue(

@@ -30,7 +30,7 @@ class PublishedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFailure:
-    """A layer that could not be composed on one platform."""
+    """A layer that is not published on one platform: it, or a layer below it, failed."""
 
     layer: str
     platform: Platform

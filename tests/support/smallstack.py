@@ -13,6 +13,7 @@ from stackbuild.compose.publish import PublishOptions, publish
 from stackbuild.lock.current import Locks, inputs_digest
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.model import (
+    Build,
     LayerLock,
     LockedDistribution,
     LockedFile,
@@ -28,7 +29,7 @@ from stackbuild.workspace import Workspace, open_workspace
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from stackbuild.compose.report import PublishReport
@@ -80,6 +81,8 @@ class SmallStack:
     more_base: str = ""
     platforms: tuple[str, ...] = ()
     """Of all layers; the default ones if empty."""
+    built: frozenset[str] = frozenset()
+    """Distributions whose wheels were built from source, as their locks say."""
     wheels: dict[str, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,9 +160,8 @@ class SmallStack:
             lower = [made[name, platform] for name in layer.lower]
             archive = downloads.get(platform) if layer.kind is LayerKind.RUNTIME else None
             interpreter = archive.sha256 if archive else None
-            distributions = tuple(
-                sorted(map(_locked, self.wheels.get(layer.name, [])), key=lambda one: one.name)
-            )
+            wheels = (_locked(path, self.built) for path in self.wheels.get(layer.name, []))
+            distributions = tuple(sorted(wheels, key=lambda one: one.name))
             own = Locks(stack, self.workspace).own(layer, platform, lower)
             lock = LayerLock(
                 layer=layer.name,
@@ -198,8 +200,15 @@ class SmallStack:
         return publish(stack, self.workspace, messages, pairs=pairs, to=to, options=how)
 
 
-def _locked(wheel: Path) -> LockedDistribution:
+def _locked(wheel: Path, built: Collection[str]) -> LockedDistribution:
     name, version = wheel.name.split("-")[:2]
     data = wheel.read_bytes()
     file = LockedFile(name=wheel.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    return LockedDistribution(name=canonicalize_name(name), version=Version(version), wheel=file)
+    source = LockedFile(name=f"{name}-{version}.tar.gz", size=1, sha256="5" * 64)
+    return LockedDistribution(
+        name=canonicalize_name(name),
+        version=Version(version),
+        wheel=file,
+        source=source if name in built else None,
+        build=Build(recipe="7" * 64) if name in built else None,
+    )

@@ -335,6 +335,24 @@ def test_homes_in_code_and_settings(path: str, text: str, found: str | None) -> 
     assert find_home(path, text.encode()) == found
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("a.py", "x = 'C:\\Users\\YourUserName\\x'", None),
+        ("a.py", "#!/home/alice/bin/python\n", None),
+        ("a.cmake", "set(X /home/alice/x)", None),
+        ("a/METADATA.json", '{"at": "/home/alice/x"}', None),
+        ("bin/tool", "#!/home/alice/bin/python\n", "/home/alice/bin/python"),
+        ("bin/tool", "#!/usr/bin/env python3\nx = '/home/alice/x'\n", None),
+        ("Scripts/tool", "#!/home/alice/bin/python\n", "/home/alice/bin/python"),
+        (f"{SITE}/a.pth", "/home/alice/src\n", "/home/alice/src"),
+        (f"{SITE}/a-1.dist-info/direct_url.json", '{"url": "/home/alice/a"}', "/home/alice/a"),
+    ],
+)
+def test_homes_in_a_wheel_of_an_index(path: str, text: str, found: str | None) -> None:
+    assert find_home(path, text.encode(), of_index=True) == found
+
+
 def test_what_is_text() -> None:
     assert is_text("a.py", "ä".encode())
     assert not is_text("a.py", b"\x7fELF\0")

@@ -106,30 +106,27 @@ class Installed:
         self.path(name, layer).unlink()
         return name
 
-    def write(self, name: str, data: bytes) -> str:
-        """Write a file of `tool`, listed in RECORD with its sum; nothing else says it is odd."""
+    def replace(self, name: str, data: bytes) -> str:
+        """Write a file that no RECORD lists."""
         path = self.path(name)
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        listed = os.path.relpath(name, self.site).replace(os.sep, "/")
-        rows = [row for row in self.rows() if row[0] != listed]
-        self.write_rows([*rows, [listed, f"sha256={digest}", str(len(data))]])
         return name
 
-    def rows(self) -> list[list[str]]:
-        return list(csv.reader(self.path(self.record).read_text().splitlines()))
-
-    def write_rows(self, rows: list[list[str]]) -> None:
+    def write(self, name: str, data: bytes, distribution: str = "tool-2.0") -> str:
+        """Write a file of `distribution`, listed in RECORD with its sum; else it is not odd."""
+        self.replace(name, data)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        listed = os.path.relpath(name, self.site).replace(os.sep, "/")
+        record = self.path(f"{self.site}/{distribution}.dist-info/RECORD")
+        rows = [row for row in csv.reader(record.read_text().splitlines()) if row[0] != listed]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self.path(self.record).unlink()
-        self.path(self.record).write_text(text.getvalue())
-
-    @property
-    def record(self) -> str:
-        return f"{self.site}/tool-2.0.dist-info/RECORD"
+        added = [listed, f"sha256={digest}", str(len(data))]
+        csv.writer(text, lineterminator="\n").writerows([*rows, added])
+        record.unlink()
+        record.write_text(text.getvalue())
+        return name
 
     def report(self, rules: Rules | None = None) -> VerifyReport:
         """The report, without that the interpreter of this machine's platform does not start."""
@@ -155,12 +152,18 @@ def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         runtime_files(platform),
         executable=["bin/python3.12", "python.exe"],
     )
+    overlay = directory / "project/overlays/app/place.json"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("{}")
     with serving(files={"/runtime.tar.gz": archive.path.read_bytes()}) as server:
         small = SmallStack(
             directory / "project",
             Path(os.environ[CACHE_VARIABLE]),
             more=f'downloads."{platform}" = {{ url = "{server.url}/runtime.tar.gz", '
-            f'sha256 = "{archive.sha256}" }}\n',
+            f'sha256 = "{archive.sha256}" }}\n'
+            "[tool.stackbuild.layers.app]\n"
+            'copy-files = [{ from = "place.json", to = "share/place.json" }]\n',
+            built=frozenset({"made"}),
             platforms=(str(platform),),
         )
         module = f"tool/_tool{extension_suffixes(platform, '3.12')[0]}"
@@ -171,11 +174,16 @@ def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             {
                 "tool/__init__.py": "def main():\n    print('tool')\n",
                 module: native(platform.os, platform.machine),
+                # Examples of a wheel of an index, which nobody can change.
+                "tool/usage.py": "PLACES = '/home/jane/book/x.py', 'C:\\\\Users\\\\Jane\\\\x'\n",
+                "tool/helpers.cmake": "set(PLACE /home/jane/x)\n",
+                "tool/command.py": "#!/home/jane/bin/python\n",
             },
             console_scripts={"tool": "tool:main"},
             requires=["lib>=1"],
             tag=f"cp312-cp312-{TAGS[platform]}",
         )
+        small.wheel("app", "made", "1.0", {"made.py": ""})
         small.publish(["cpython", "base", "app"], platform)
     root = directory / "root"
     succeed("install", "app", "--from", small.exports, "--root", root, "--platform", platform)
@@ -244,17 +252,26 @@ def tag_of_another_platform(made: Installed) -> str:
 
 
 def path_in_code(made: Installed) -> str:
-    return made.write(f"{made.site}/tool/place.py", b"PREFIX = '/home/alice'\n")
+    return made.replace(f"{made.site}/app.py", b"PREFIX = '/home/alice'\n")
 
 
 def path_in_settings(made: Installed) -> str:
     data = b'{"library": "C:\\\\Users\\\\alice\\\\lib"}'
-    return made.write(f"{made.site}/tool/place.json", data)
+    return made.replace("share/place.json", data)
 
 
 def path_in_a_script(made: Installed) -> str:
     data = b"#!/Users/alice/env/bin/python3\nprint(1)\n"
     return made.write(f"{made.layout.scripts}/other-tool", data)
+
+
+def path_in_a_wheel_built_here(made: Installed) -> str:
+    data = b"PREFIX = '/home/alice'\n"
+    return made.write(f"{made.site}/made.py", data, "made-1.0")
+
+
+def path_in_a_file_added_to_a_wheel(made: Installed) -> str:
+    return made.write(f"{made.site}/tool/place.py", b"PREFIX = '/home/alice'\n")
 
 
 def bytecode_of_another_python(made: Installed) -> str:
@@ -353,6 +370,8 @@ PLANTED: list[tuple[Callable[[Installed], str | None], str, str]] = [
     (path_in_code, "path", "contains a path of the machine that built it"),
     (path_in_settings, "path", "contains a path of the machine that built it"),
     (path_in_a_script, "path", "contains a path of the machine that built it"),
+    (path_in_a_wheel_built_here, "path", "contains a path of the machine that built it"),
+    (path_in_a_file_added_to_a_wheel, "path", "contains a path of the machine that built it"),
     (bytecode_of_another_python, "bytecode", "has the magic number of another Python"),
     (bytecode_without_source, "bytecode", "has the magic number of another Python"),
     (without_interpreter, "layer", "is "),

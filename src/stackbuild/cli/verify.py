@@ -37,8 +37,9 @@ Each native module is imported in a separate process, with the interpreter of th
 files of each distribution are compared with its RECORD, and its requirements are looked up in
 the chain. Native modules, bytecode and the tags of wheels must be for the Python and platform
 of the layer, and the libraries that each shared library needs must be available. Text files are
-searched for paths of this machine, code and settings for paths to the homes of people. Errors
-listed in `allow-import-errors` are no findings. For layers of another platform nothing is run,
+searched for paths of this machine. Code and settings of the project, and of wheels that were built
+from source, are searched for paths to the homes of people. Errors listed in `allow-import-errors`
+are no findings. For layers of another platform nothing is run,
 but all other checks are made.
 
 With --installed, every file is instead compared with its recorded size and CRC-32. Edited, missing

@@ -339,6 +339,8 @@ def _provenance(parts: Parts, settings: FrameSettings) -> dict[str, object]:
         "level": settings.level,
         "bytecode": parts.compiled_by,
     }
+    if built := [item.name for item in parts.target.lock.distributions if item.source]:
+        provenance["built"] = [str(name) for name in built]
     if parts.linking.edits:
         provenance["edited"] = {path: dict(one) for path, one in parts.linking.edits.items()}
     if parts.linking.copies:

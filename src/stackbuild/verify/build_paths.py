@@ -7,7 +7,9 @@ paths of the machines that built them. So a path is reported only
 - if it exists in a user's home or the temporary directory of this machine;
 - in files that stackbuild writes, and in build settings of interpreters, if it is in any home or
   temporary directory;
-- in code and settings of distributions and overlays, if it is in the home of a person.
+- in code and settings of the project, and of wheels that were built here, if it is in the home of
+  a person. Wheels of an index contain such paths as examples, and nobody can change them there:
+  only the files with which a build or an installer names its own places are searched.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ _HOW_IT_WAS_BUILT = (
     *("*/_sysconfigdata*.py", "*/_sysconfig_vars*.json", "*/build-details.json"),
     *("*/Makefile", "*.pc", "*/pyconfig.h", "bin/*"),
 )
-_STACKBUILDS_OWN = ("bin/*", "Scripts/*", "*.pth", "*/sitecustomize.py", "*.cfg", f"{METADATA}/*")
+_SCRIPTS = ("bin/*", "Scripts/*")
+_STACKBUILDS_OWN = (*_SCRIPTS, "*.pth", "*/sitecustomize.py", "*.cfg", f"{METADATA}/*")
+_OF_INSTALLERS = ("*.pth", "*.egg-link", "*.dist-info/direct_url.json")
 
 
 class BuildPaths:
@@ -111,7 +115,11 @@ def find_any(data: bytes) -> str | None:
 def counts_on_any_machine(path: str, kind: FrameKind) -> bool:
     """Whether `find_any` applies to the file `path`, relative to its layer."""
     patterns = {FrameKind.INTERPRETER: _HOW_IT_WAS_BUILT, FrameKind.HEAD: _STACKBUILDS_OWN}
-    return any(fnmatch(path, pattern) for pattern in patterns.get(kind, ()))
+    return _matches(path, patterns.get(kind, ()))
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in patterns)
 
 
 def is_text(path: str, data: bytes) -> bool:
@@ -141,12 +149,15 @@ _SETTINGS = frozenset(
 _OF_TESTS = re.compile(r"(?:.*/)?(?:_?tests?/.*|(?:test_[^/]*|[^/]*_test|conftest)\.py)")
 
 
-def find_home(path: str, data: bytes) -> str | None:
+def find_home(path: str, data: bytes, *, of_index: bool = False) -> str | None:
     """A path to the home of a person in the file `path`, which contains `data`.
 
     Only in code and settings: the first line of scripts, files with settings, and strings in Python
     code. Documentation, tests, docstrings, comments and code below
     ``if __name__ == "__main__"`` do not count, and neither do the users of examples.
+
+    In a file `of_index`, from the wheel of an index, only the first line of console scripts counts,
+    and `.pth` files and `direct_url.json` (PEP 610).
     """
     # Few files contain any of these; a regular expression would take ten times as long.
     if not any(home in data for home in _HOMES) or _OF_TESTS.fullmatch(path):
@@ -154,7 +165,10 @@ def find_home(path: str, data: bytes) -> str | None:
     text = data.decode("utf-8", "replace")
     first = text.partition("\n")[0] if text.startswith("#!") else ""
     texts = [first]
-    if PurePosixPath(path).suffix in _SETTINGS:
+    if of_index:
+        own = _matches(path, _OF_INSTALLERS)
+        texts = [text] if own else texts if _matches(path, _SCRIPTS) else []
+    elif PurePosixPath(path).suffix in _SETTINGS:
         texts.append(text)
     elif path.endswith(".py") or "python" in first:
         texts += _strings(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.parser import BytesHeaderParser
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -56,6 +56,8 @@ class Distribution:
     """None if there is no readable RECORD."""
     info: str
     """Its `.dist-info` directory, relative to the layer."""
+    from_index: bool = False
+    """Whether the layer was published with it, and its wheel was not built from source here."""
     tags: tuple[str, ...] = ()
     """The tags in its WHEEL, such as ``cp312-cp312-win_amd64``."""
 
@@ -141,10 +143,11 @@ def _layer(manifest: Manifest, root: Path, directory: Path, store: Store) -> Dep
 
 def _distributions(manifest: Manifest, directory: Path, layout: Layout) -> tuple[Distribution, ...]:
     wheels = {shipped.name: shipped.wheel for shipped in manifest.distributions}
+    built = manifest.provenance.get("built")
+    from_index = set(wheels).difference(map(str, built if isinstance(built, list) else ()))
     infos = sorted((directory / layout.site_packages).glob("*.dist-info"))
-    return tuple(
-        _distribution(info, layout.site_packages, wheels) for info in infos if info.is_dir()
-    )
+    found = [_distribution(info, layout.site_packages, wheels) for info in infos if info.is_dir()]
+    return tuple(replace(one, from_index=one.name in from_index) for one in found)
 
 
 def _distribution(info: Path, site_packages: str, wheels: Mapping[str, str]) -> Distribution:

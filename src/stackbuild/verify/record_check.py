@@ -237,6 +237,8 @@ def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
     has_home = needs_home(manifest.platform.os, manifest.python_version)
     # Programs write logs and caches, with paths, to files that were not installed.
     installed = kind is not None or bool(about.entries)
+    # Files that were installed with the wheel of an index, and not written later.
+    of_index = kind is FrameKind.DISTRIBUTION and any(one.from_index for one, _ in about.entries)
     scan, text, before = _Scan(), True, b""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -251,7 +253,7 @@ def _scan(path: Path, about: _File, paths: BuildPaths) -> _Scan:
                     piece = piece.partition(b"\n")[2]
                 scan.trace = paths.find(piece) or (find_any(piece) if strict else None)
                 if scan.trace is None and kind is not FrameKind.INTERPRETER:
-                    scan.trace = find_home(about.name, piece)
+                    scan.trace = find_home(about.name, piece, of_index=of_index)
                 before = piece[-_OVERLAP:]
             elif not text and not hashes:
                 break

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from packaging.version import Version
 
 from stackbuild.platforms import host_platform
 from stackbuild.workspace import CACHE_VARIABLE
+from tests.support import images
 from tests.support.handmade import execute
 from tests.support.interpreters import packable
 from tests.support.publish import publisher
-from tests.support.roots import fail, succeed
+from tests.support.roots import fail, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -102,6 +104,51 @@ def test_a_failed_layer_leaves_the_former_export(real: SmallStack, tmp_path: Pat
     error = fail(5, "export", "app", out, "--spec", real.spec)
     assert "tool-2.0-py3-none-any.whl" in error
     check_it_runs(out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library is that of a module for Linux")
+def test_a_layer_that_lacks_a_library(real: SmallStack, tmp_path: Path) -> None:
+    machine = host_platform().machine
+    module = images.elf(machine, ["libnowhere.so.1"])
+    tag = f"py3-none-linux_{machine}"
+    real.wheel("app", "consumer", "1.0", {"consumer.so": module}, tag=tag)
+    real.lock()
+    words = ["export", "app", str(tmp_path / "out"), "--spec", str(real.spec)]
+    assert "run publish, build or export with --allow-unresolved" in fail(7, *words)
+    assert not (tmp_path / "out").exists()
+    done = stackbuild(*words, "--allow-unresolved")
+    assert done.returncode == 0, done.stderr
+    assert "libnowhere.so.1 is needed by" in done.stderr
+    check_it_runs(tmp_path / "out")
+    assert "--from" in fail(2, *words, "--allow-unresolved", "--from", str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library is that of a module for Linux")
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_layer_that_lacks_many_libraries(real: SmallStack, tmp_path: Path, count: int) -> None:
+    """The error names some, and the warning all in one line."""
+    machine = host_platform().machine
+    names = [f"libnowhere{number:02}.so.1" for number in range(count)]
+    module = images.elf(machine, names)
+    tag = f"py3-none-linux_{machine}"
+    real.wheel("app", "consumer", "1.0", {"consumer.so": module}, tag=tag)
+    real.lock()
+    words = ["export", "app", str(tmp_path / "out"), "--spec", str(real.spec)]
+    error = fail(7, *words)
+    shown = [name for name in names if f"{name} is needed by" in error]
+    assert shown == names[:5]
+    if count == 20:
+        assert "; and 15 more libraries" in error
+        assert '[tool.stackbuild.layers.app.verify], where globs such as "libxcb*"' in error
+        line = 'host-libraries = ["libnowhere*"]'
+    else:
+        line = error.partition("[tool.stackbuild.layers.app.verify]: ")[2].partition(";")[0]
+        assert line == f"host-libraries = {json.dumps(names)}"
+    warnings = stackbuild(*words, "--allow-unresolved").stderr.splitlines()
+    assert len([text for text in warnings if "libnowhere02" in text]) == 1
+    with real.spec.open("a") as spec:
+        spec.write(f"[tool.stackbuild.layers.app.verify]\n{line}\n")
+    succeed(*words)
 
 
 def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:

@@ -319,12 +319,14 @@ class Project:
         directory: str | Path,
         *,
         platform: str = "host",
+        allow_unresolved: bool = False,
         sync: bool = True,
     ) -> ExportReport:
         """Build `layers`, and copy them and the layers below them to `directory`.
 
         As the function `export`, from this project instead of a registry. Nothing is copied where
-        a layer fails. Raises as `build` does, and InstallError for a directory with other files.
+        a layer fails. `allow_unresolved` is as for `publish`. Raises as `build` does, and
+        InstallError for a directory with other files.
         """
         refuse_text(layers=layers)
         from stackbuild.api.roots import sync_function
@@ -332,7 +334,7 @@ class Project:
         from stackbuild.install.report import ExportReport
         from stackbuild.spec.select import find_layers
 
-        built = self.build(layers, [platform], sync=False)
+        built = self.build(layers, [platform], allow_unresolved=allow_unresolved, sync=False)
         if built.failures:
             return ExportReport(
                 directory=Path(directory),

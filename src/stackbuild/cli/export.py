@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, export
+from stackbuild.api import Project, UsageError, export
 from stackbuild.cli.console import Console
 from stackbuild.cli.options import add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
@@ -39,15 +39,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: the project is built)",
     )
     add_value(parser, "--platform", "PLATFORM", "(default: this machine's)", default="host")
-    add_shared(parser, "--spec", "--no-sync", "--json")
+    add_shared(parser, "--spec", "--no-sync", "--allow-unresolved", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print where each layer is."""
+    if arguments.allow_unresolved and arguments.place is not None:
+        raise UsageError(
+            "--allow-unresolved cannot be combined with --from",
+            remedy="leave it out: layers are checked when they are published",
+        )
     messages, sync = Console(quiet=arguments.quiet), not arguments.no_sync
     if arguments.place is None:
         report = Project.load(arguments.spec, messages=messages).export(
-            arguments.layers, arguments.directory, platform=arguments.platform, sync=sync
+            arguments.layers,
+            arguments.directory,
+            platform=arguments.platform,
+            allow_unresolved=arguments.allow_unresolved,
+            sync=sync,
         )
     else:
         report = export(

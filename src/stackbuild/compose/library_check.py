@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -31,6 +32,11 @@ _OF_INTERPRETER = {
 }
 """Libraries of every CPython, by version with and without a dot. So a layer can be composed
 without the interpreter of its runtime."""
+
+_SHOWN = 5
+"""Libraries that an error names with the files that need them."""
+_LISTED = 12
+"""Libraries that fit into a line of the spec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +213,11 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
         distribution=planned.files.owners[users[0]] or None,
         file=users[0],
         expected=name,
-        found="; ".join(_listed(missing)),
+        found=_shortened(_listed(missing)),
         remedy="add the distribution that has the library to this layer or to one below it; if"
-        f" every host has the library, add its name to `host-libraries` in [{place}]; if the file"
-        " is not used, run publish or build with --allow-unresolved",
+        f" every host has the library, add its name to `host-libraries` in [{place}]"
+        f"{_names(missing)}; if the file is not used, run publish, build or export with"
+        " --allow-unresolved",
     )
 
 
@@ -218,9 +225,27 @@ def _warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[st
     """Warnings of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
     where = f"{planned.target.layer.name} on {planned.target.platform}"
     texts = [f"{text}, and is neither in the chain nor on every host" for text in _listed(missing)]
+    if len(missing) > _SHOWN:
+        names = ", ".join(missing)
+        texts = [f"{len(missing)} libraries are neither in the chain nor on every host: {names}"]
     excluded = _listed(planned.linking.excluded)
     texts += [f"{text}, and is excluded by `dynlib_exclude`" for text in excluded]
     return [f"{where}: {text}" for text in texts]
+
+
+def _names(missing: Mapping[str, Sequence[str]]) -> str:
+    """How to name several libraries in `host-libraries`."""
+    if len(missing) == 1:
+        return ""
+    if len(missing) > _LISTED:
+        return ', where globs such as "libxcb*" name several'
+    return f": host-libraries = {json.dumps(sorted(missing), ensure_ascii=False)}"
+
+
+def _shortened(lines: Sequence[str]) -> str:
+    """The first of `lines`, and how many there are."""
+    more = len(lines) - _SHOWN
+    return "; ".join(lines[:_SHOWN]) + (f"; and {more} more libraries" if more > 0 else "")
 
 
 def _listed(missing: Mapping[str, Sequence[str]]) -> list[str]:

@@ -48,6 +48,9 @@ def test_a_stack_is_built_changed_and_built_again(real: SmallStack, tmp_path: Pa
     generation = (root / "app").resolve()
     tool = generation / "bin" / "lib-tool"
     assert execute(tool, PATH="/usr/bin:/bin") == f"lib {generation}"
+    # `run` uses that root in the project, and the directory itself where it is a root.
+    assert stackbuild("run", "app", cwd=real.directory).stdout == "app helps\n"
+    assert stackbuild("run", "app", cwd=root).stdout == "app helps\n"
     again = stackbuild(*words)
     assert "nothing to do" in again.stdout
 

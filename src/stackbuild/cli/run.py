@@ -6,11 +6,13 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.api import invocation
+from stackbuild.api import UsageError, build_root, invocation
 from stackbuild.cli.options import add_value
+from stackbuild.mark import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,18 +32,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run a command in an installed layer."
     parser.epilog = EXAMPLES
     parser.usage = "stackbuild run LAYER [--root DIR] [-- COMMAND ...]"
-    _add_root(parser, Path())
+    _add_root(parser, None)
     # argparse would take the command's options for those of `run`, and drop a `--` that
     # follows a positional argument; so `split` parses the layer and everything after it.
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER")
 
 
-def _add_root(parser: argparse.ArgumentParser, default: Path) -> None:
-    text = "where the layer is installed (default: this directory)"
+def _add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:
+    text = (
+        "where the layer is installed (default: this directory if it is a root, else the root of "
+    )
+    text += "`stackbuild build`)"
     add_value(parser, "--root", "DIR", text, default=default)
 
 
-def split(words: Sequence[str], root: Path) -> tuple[str, Path, list[str]]:
+def split(words: Sequence[str], root: Path | None) -> tuple[str, Path | None, list[str]]:
     """Split `words` into the layer, which comes first, the root and the command."""
     at = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
@@ -60,10 +65,18 @@ def split(words: Sequence[str], root: Path) -> tuple[str, Path, list[str]]:
     return layer, options.root, [*command, *words[at + 1 :]]
 
 
+def _default_root() -> Path:
+    """This directory, or the root that `stackbuild build` made in it."""
+    if not os.path.lexists(MARK):
+        with suppress(UsageError):
+            return build_root(Path())
+    return Path()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Replace this process by the command; on Windows, run it and wait."""
     layer, root, command = split(arguments.words, arguments.root)
-    start = invocation(layer, command, root, os.environ)
+    start = invocation(layer, command, root or _default_root(), os.environ)
     words = [str(start.executable), *start.arguments]
     if os.name != "nt":
         sys.stdout.flush()

@@ -85,7 +85,7 @@ def test_a_damaged_store_is_repaired(
     assert done.returncode == 0, done.stderr
     if damage is not without_listing:
         assert done.stderr == f"repairing damaged layer framework: {file}" + (
-            " and 1 others\n"
+            " and 1 other\n"
             if damage in {emptied, same_size, executable, unreadable} and not unused
             else "\n"
         )

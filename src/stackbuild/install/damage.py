@@ -49,7 +49,8 @@ class Damage:
     def text(self, layer: str) -> str:
         """The damage of `layer`, for a message."""
         files = self.files[layer]
-        others = f" and {len(files) - 1} others" * (len(files) > 1)
+        more = len(files) - 1
+        others = f" and {more} other{'s' * (more > 1)}" if more else ""
         return f"{files[0]}{others}"
 
 

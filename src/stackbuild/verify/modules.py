@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.layout import extension_suffixes
 from stackbuild.lock.targets import Target
+from stackbuild.tomltext import inline
 from stackbuild.verify.deployed import is_left_out
 from stackbuild.verify.model import Finding
 
@@ -88,7 +89,7 @@ def check_modules(
             expected=expected,
             found=found,
             remedy=f"use another version of {owner.name if owner else 'the file'}, or build it "
-            f"for {layer.manifest.platform}; if nothing uses it there, add {module!r} to "
+            f"for {layer.manifest.platform}; if nothing uses it there, add {inline(module)} to "
             f"`skip-modules` in [tool.stackbuild.layers.{name}.verify]",
         )
 

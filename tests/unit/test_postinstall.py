@@ -100,7 +100,7 @@ def test_each_layer_has_it(tmp_path: Path) -> None:
         layer.path.read_bytes(), read_across_frames=True
     )
     with tarfile.open(fileobj=data, mode="r|") as tar:
-        tar.extractall(tmp_path / "app", filter="fully_trusted")
+        tar.extractall(tmp_path / "app")
     script = tmp_path / "app" / POSTINSTALL
     assert runpy.run_path(str(script))["RUNTIME"] == "cpython"
     configuration = (tmp_path / "app/pyvenv.cfg").read_bytes()

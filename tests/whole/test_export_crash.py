@@ -143,7 +143,8 @@ def test_directories_that_differ_in_case(tmp_path: Path, monkeypatch: pytest.Mon
     mkdir = os.mkdir
 
     def folding(path: str | Path, *arguments: int) -> None:
-        mkdir(str(path).lower() if "/share/" in str(path) else path, *arguments)
+        above, share, below = str(path).partition("/share/")
+        mkdir(above + share + below.lower(), *arguments)
 
     monkeypatch.setattr(os, "mkdir", folding)
     with pytest.raises(InstallError, match="treats two paths of the layers as the same file"):

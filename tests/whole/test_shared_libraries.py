@@ -89,7 +89,7 @@ class Stack:
             with archive.open("rb") as file:
                 reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
                 with tarfile.open(fileobj=reader, mode="r|") as tar:
-                    tar.extractall(made.directory / manifest.directory, filter="fully_trusted")
+                    tar.extractall(made.directory / manifest.directory)
         return made
 
 

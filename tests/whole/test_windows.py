@@ -205,7 +205,7 @@ def test_unpacked_archives_run_after_postinstall(windows: Windows) -> None:
             archive.read_bytes(), read_across_frames=True
         )
         with tarfile.open(fileobj=data, mode="r|") as tar:
-            tar.extractall(root / layer, filter="data")
+            tar.extractall(root / layer)
     for layer in ("base", "app"):
         script = root / layer / "postinstall.py"
         windows.wine.run(root / "cpython" / "python.exe", script)

@@ -69,8 +69,8 @@ def read_elf(path: Path) -> Elf | None:
                     kind = str(tag.entry.d_tag)
                     if kind in _TAGS:
                         found[kind].append(getattr(tag, _TAGS[kind]))
-        except (ELFError, OSError, OverflowError, ValueError) as error:
-            # pyelftools seeks to wrong offsets.
+        except (ELFError, AssertionError, OSError, OverflowError, ValueError) as error:
+            # pyelftools seeks to wrong offsets, and asserts what damaged files do not have.
             raise ComposeError("a binary file is damaged", file=path, found=str(error)) from error
         # RPATH counts only if there is no RUNPATH.
         search = ":".join(found["DT_RUNPATH"] or found["DT_RPATH"])

@@ -41,7 +41,7 @@ _LISTED = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A layer, what is added to it for shared libraries, and what it lacks."""
+    """A layer, the files added to it for shared libraries, and the libraries that are missing."""
 
     target: LayerTarget
     files: LayerFiles

@@ -35,6 +35,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "runtimes",
         "builds",
         "frames",
+        "linking",
         "compose",
         "registry",
         "install",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.compose.host_libraries import of_windows
 from stackbuild.frames.model import Binary
+from stackbuild.linking.host_libraries import of_windows
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.verify.build_paths import BuildPaths

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackbuild.compose.contents import members
 from stackbuild.errors import ComposeError
 from stackbuild.frames.binaries import read_macho
 from stackbuild.frames.cache import FrameCache
+from stackbuild.frames.contents import members
 from stackbuild.record import record_hash
 from tests.support import images
 from tests.support.smallstack import SmallStack

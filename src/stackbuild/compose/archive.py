@@ -13,9 +13,9 @@ import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from stackbuild.compose.contents import members, uncompressed
 from stackbuild.compose.manifest import Archive, ArchiveFormat
 from stackbuild.files import atomic_file, zip_entry
+from stackbuild.frames.contents import members, uncompressed
 
 if TYPE_CHECKING:
     import zipfile

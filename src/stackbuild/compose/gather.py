@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.compose.contents import FrameSources
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
     LowerLayer,
@@ -25,6 +24,7 @@ from stackbuild.compose.library_check import Libraries, Planned, check
 from stackbuild.compose.report import LayerFailure
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
+from stackbuild.frames.contents import FrameSources
 from stackbuild.frames.files import files_set, overlay_set
 from stackbuild.frames.interpreter import interpreter_set
 from stackbuild.frames.make import make_sets

@@ -1,7 +1,7 @@
 """Composes one layer on one platform from its parts.
 
 The order of an archive: the interpreter, the distributions by name, their
-bytecode, the overlays, edited copies of native files (`compose.editing`), the
+bytecode, the overlays, edited copies of native files (`linking.editing`), the
 layer's own modules, the bytecode of overlays and modules, the head. If two frames
 contain one path, `tar -x` and `stackbuild install` use the later one. So overlays
 replace files of distributions, and the head could replace any file.
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
-from stackbuild.compose.contents import read_files, read_resolved
 from stackbuild.compose.layer_metadata import Licensed, chain_scripts, head_files, licence_files
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
 from stackbuild.frames.bytecode import pyc_path
+from stackbuild.frames.contents import read_files, read_resolved
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.keys import library_version
 from stackbuild.frames.model import FORMAT_VERSION, FrameKind

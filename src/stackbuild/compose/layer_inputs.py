@@ -10,8 +10,8 @@ from stackbuild.frames.model import FrameSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from stackbuild.compose.linking import Linking
     from stackbuild.layout import Layout
+    from stackbuild.linking.plan import Linking
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
     from stackbuild.runtimes.model import RuntimeArchive

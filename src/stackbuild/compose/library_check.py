@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.editing import copied_set, edited_set
-from stackbuild.compose.libraries import Chain, LayerFiles, is_expected, matches
-from stackbuild.compose.linking import Linking, plan_linking
 from stackbuild.errors import ComposeError
 from stackbuild.frames.model import FrameKind
 from stackbuild.layout import extension_module
+from stackbuild.linking.editing import copied_set, edited_set
+from stackbuild.linking.plan import Linking, plan_linking
+from stackbuild.linking.search import Chain, LayerFiles, is_expected, matches
 from stackbuild.spec.model import LayerKind
 from stackbuild.tomltext import quoted_key
 

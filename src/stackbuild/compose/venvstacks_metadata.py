@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
-from stackbuild.compose.contents import read_files
 from stackbuild.compose.export_directory import venvstacks_part
 from stackbuild.compose.serialize import canonical_json
 from stackbuild.files import atomic_write
+from stackbuild.frames.contents import read_files
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.libraries import DLL_MISSING
 from stackbuild.errors import UsageError
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
+from stackbuild.linking.search import DLL_MISSING
 from stackbuild.lock.current import Locks
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.lock_stack import describe_conflicts

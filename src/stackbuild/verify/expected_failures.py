@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from stackbuild.compose.libraries import is_expected
+from stackbuild.linking.search import is_expected
 from stackbuild.spec.policy import on_platform
 from stackbuild.tomltext import inline, quoted_key
 from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.libraries import Chain, LayerFiles, matches
 from stackbuild.layout import extension_module
+from stackbuild.linking.search import Chain, LayerFiles, matches
 from stackbuild.verify.model import Finding
 from stackbuild.verify.modules import is_module_name
 

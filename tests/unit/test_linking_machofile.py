@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.compose.machofile import renamed
 from stackbuild.errors import ComposeError
 from stackbuild.frames.binaries import read_macho
+from stackbuild.linking.machofile import renamed
 from tests.support import images
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.compose.libraries import Chain, LayerFiles
-from stackbuild.compose.linking import Linking, plan_linking
 from stackbuild.errors import ComposeError
 from stackbuild.frames.model import Binary
+from stackbuild.linking.plan import Linking, plan_linking
+from stackbuild.linking.search import Chain, LayerFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

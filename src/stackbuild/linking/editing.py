@@ -1,7 +1,7 @@
 """Makes frames of edited copies: files that search a directory of their own layer for libraries.
 
 A copy depends on the file and on the paths of the libraries in their layers, not on the names of
-these layers: `compose.linking` puts links into the layer itself. So layers share its frame.
+these layers: `linking.plan` puts links into the layer itself. So layers share its frame.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.contents import members
-from stackbuild.compose.linking import edited
 from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.frames.contents import members
 from stackbuild.frames.files import FileContent, files_set
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.model import FrameKind
+from stackbuild.linking.plan import edited
 from stackbuild.runtimes.elf import patchelf_version, set_search
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _elf(data: bytes, after: Binary, cache: FrameCache) -> bytes:
 
 
 def _macho(data: bytes, before: Binary, after: Binary) -> bytes:
-    from stackbuild.compose.machofile import renamed
+    from stackbuild.linking.machofile import renamed
 
     names = zip(before.needed, after.needed, strict=True)
     return renamed(data, {old: new for old, new in names if old != new})

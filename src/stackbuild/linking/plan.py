@@ -5,7 +5,7 @@ does not find is made available without a wrapper and without environment variab
 
 - Linux, macOS: a symbolic link to the library, in a directory that the file searches in its own
   layer (``$ORIGIN/../nvidia/cublas/lib``). A file that searches no such directory is replaced by a
-  copy that does (`compose.editing`); the link is at the path that the library has in its layer.
+  copy that does (`linking.editing`); the link is at the path that the library has in its layer.
 - Windows: `sitecustomize` calls `os.add_dll_directory`. Programs get
   copies of the DLLs beside them.
 
@@ -19,16 +19,16 @@ import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.host_libraries import on_host
-from stackbuild.compose.libraries import Place, last_part
 from stackbuild.errors import ComposeError
+from stackbuild.linking.host_libraries import on_host
+from stackbuild.linking.search import Place, last_part
 from stackbuild.tomltext import inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stackbuild.compose.libraries import Chain, LayerFiles
     from stackbuild.frames.model import Binary
+    from stackbuild.linking.search import Chain, LayerFiles
     from stackbuild.platforms import OsName
 
 

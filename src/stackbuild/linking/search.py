@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stackbuild.compose.host_libraries import MACOS, on_host
+from stackbuild.linking.host_libraries import MACOS, on_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ class LayerFiles:
     binaries: Mapping[str, Binary] = field(default_factory=dict)
     """The programs and libraries for the processor of the layer, by path."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """The links that were added for libraries (`compose.linking`), with their targets."""
+    """The links that were added for libraries (`linking.plan`), with their targets."""
     excluded: tuple[str, ...] = ()
     """The globs of `dynlib_exclude`."""
 

@@ -1,0 +1,1 @@
+"""Shared libraries of lower layers: which file loads which, links, edited copies."""

@@ -47,6 +47,12 @@ def inline(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def layer_table(layer: str, *keys: str) -> str:
+    """The header of the table with the settings of `layer`, or of the table at `keys` in it."""
+    path = ("tool", "stackbuild", "layers", layer, *keys)
+    return f"[{'.'.join(map(quoted_key, path))}]"
+
+
 def quoted_key(text: str) -> str:
     """`text` as a key, quoted if that is needed."""
     return text if re.fullmatch("[A-Za-z0-9_-]+", text) else inline(text)

@@ -190,6 +190,17 @@ def test_json_is_read_in_one_place() -> None:
     assert found == [], "use stackbuild.strictjson, which has bounds"
 
 
+def test_headers_of_layer_tables_are_quoted() -> None:
+    found = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+        and re.search(r"tool\.stackbuild\.layers\.\{(?!quoted_key\()", ast.unparse(node))
+    }
+    assert found == set(), "use stackbuild.tomltext.layer_table"
+
+
 def test_what_programs_get_of_the_environment_is_told_in_one_place() -> None:
     found = {
         file.relative_to(PACKAGE).as_posix()

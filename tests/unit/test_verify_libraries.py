@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import tomli
 
-from stackbuild.frames.model import Binary
+from stackbuild.frames.model import Binary, FrameKind
 from stackbuild.linking.host_libraries import of_windows
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
@@ -16,7 +18,9 @@ from stackbuild.verify.check import _is_explained
 from stackbuild.verify.expected_failures import Tried, entries_of
 from stackbuild.verify.libraries import check_libraries
 from stackbuild.verify.model import Finding, Outcome, Rules
+from stackbuild.verify.modules import check_modules
 from stackbuild.verify.record_check import ReadLayer, read_layer
+from stackbuild.verify.requirements import check_requirements
 from tests.support import images
 from tests.support.deployed import SITE, distribution, layer
 
@@ -91,6 +95,30 @@ def test_elf_libraries_are_found_in_the_chain_or_on_every_host(tmp_path: Path) -
     module = Binary(machines=("x86_64",), needed=("libssl.so.3",))
     own = ReadLayer(1, (), {"lib-dynload/_ssl.so": module}, {})
     assert check_libraries(runtime, own, [runtime], []) == []
+
+
+def test_headers_in_remedies_are_toml(tmp_path: Path) -> None:
+    """A dot in the name of a layer must not divide its table."""
+    module = f"{SITE}/a.cpython-310-x86_64-linux-gnu.so"
+    owner = distribution("own", requires=["absent"])
+    app = layer("my.app", owner, below=[layer("cpython")], directory=tmp_path, files=[module])
+    chain = [app, layer("cpython")]
+    binary = Binary(machines=("x86_64",), needed=("libodd.so.1",))
+    read = ReadLayer(1, (), {module: binary}, {module: owner}, {module: b"\x7fELF"})
+    (tmp_path / "my.app").mkdir()
+    (tmp_path / "my.app/made.cfg").write_text("home = /tmp/someone/python\n")
+    own = replace(app, kinds={"made.cfg": FrameKind.HEAD})
+    with Silent().task("reading", None) as task:
+        findings = [*read_layer(own, BuildPaths([], []), 1, task).findings]
+    findings += check_libraries(app, read, chain, [])
+    findings += check_modules(app, read, [])
+    findings += check_requirements(chain, Rules())
+    assert [one.check for one in findings] == ["path", "library", "module", "requirement"]
+    for one in findings:
+        headers = re.findall(r"\[tool\.stackbuild[^\s;,]*\]", one.remedy or "")
+        assert headers, one
+        for header in headers:
+            assert list(tomli.loads(header)["tool"]["stackbuild"]["layers"]) == ["my.app"]
 
 
 @pytest.mark.parametrize(

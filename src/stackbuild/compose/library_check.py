@@ -14,7 +14,7 @@ from stackbuild.linking.editing import copied_set, edited_set
 from stackbuild.linking.plan import Linking, plan_linking
 from stackbuild.linking.search import Chain, LayerFiles, is_expected, matches
 from stackbuild.spec.model import LayerKind
-from stackbuild.tomltext import quoted_key
+from stackbuild.tomltext import layer_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,7 +205,7 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
     """The error for the libraries `missing`, each with the files that need it."""
     target = planned.target
     name, users = next(iter(missing.items()))
-    place = f"tool.stackbuild.layers.{quoted_key(target.layer.name)}.verify"
+    place = layer_table(target.layer.name, "verify")
     return ComposeError(
         "a shared library that the layer needs is neither in its chain nor on every host",
         layer=target.layer.name,
@@ -215,7 +215,7 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
         expected=name,
         found=_shortened(_listed(missing)),
         remedy="add the distribution that has the library to this layer or to one below it; if"
-        f" every host has the library, add its name to `host-libraries` in [{place}]"
+        f" every host has the library, add its name to `host-libraries` in {place}"
         f"{_names(missing)}; if the file is not used, run publish, build or export with"
         " --allow-unresolved",
     )

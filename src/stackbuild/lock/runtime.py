@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError
 from stackbuild.lock.model import RuntimeLock
 from stackbuild.spec.model import Download, RuntimeSettings
-from stackbuild.tomltext import inline, quoted_key
+from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -117,7 +117,7 @@ def _unknown(
         ]
     )
     nearest = sorted(usable[:_NEAREST])
-    table_name = f"[tool.stackbuild.layers.{quoted_key(layer.name)}.downloads]"
+    table_name = layer_table(layer.name, "downloads")
     remedy = f"require one of these, or name an archive in {table_name}"
     if others:
         remedy += (

@@ -13,7 +13,7 @@ from stackbuild.lock.targets import active, extras_of, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.problems import ResolveProblem
 from stackbuild.spec.policy import policy_on_chain
-from stackbuild.tomltext import quoted_key
+from stackbuild.tomltext import layer_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -152,5 +152,5 @@ def conflict_problem(layer: Layer, conflicts: Sequence[Conflict]) -> ResolveProb
         ),
         remedy=f"make {first.layer} and {first.hidden_layer} require the same version of"
         f" {first.name}; or accept the unmet requirements with"
-        f' `sibling-conflicts = "warn"` in [tool.stackbuild.layers.{quoted_key(layer.name)}]',
+        f' `sibling-conflicts = "warn"` in {layer_table(layer.name)}',
     )

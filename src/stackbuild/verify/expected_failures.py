@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from stackbuild.linking.search import is_expected
 from stackbuild.spec.policy import on_platform
-from stackbuild.tomltext import inline, quoted_key
+from stackbuild.tomltext import inline, layer_table
 from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def new_entries(failed: Sequence[Tried]) -> str:
     """TOML that allows these failures, with a table for each layer."""
     lines: list[str] = []
     for layer in sorted({one.layer for one in failed}):
-        lines += ["", f"[tool.stackbuild.layers.{quoted_key(layer)}.allow-import-errors]"]
+        lines += ["", layer_table(layer, "allow-import-errors")]
         wheels: dict[str, dict[str, str]] = {}
         for one in failed:
             if one.layer == layer:

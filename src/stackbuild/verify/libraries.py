@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.layout import extension_module
 from stackbuild.linking.search import Chain, LayerFiles, matches
+from stackbuild.tomltext import layer_table
 from stackbuild.verify.model import Finding
 from stackbuild.verify.modules import is_module_name
 
@@ -84,7 +85,7 @@ def check_libraries(
     build = f"use another wheel, or build the distribution for {platform}"
     add = (
         f"add a distribution that has it to the chain; if every host has it, add it to "
-        f"`host-libraries` in [tool.stackbuild.layers.{layer.manifest.layer}.verify]"
+        f"`host-libraries` in {layer_table(layer.manifest.layer, 'verify')}"
     )
     return [
         *_findings(

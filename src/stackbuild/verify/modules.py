@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.layout import extension_suffixes
 from stackbuild.lock.targets import Target
-from stackbuild.tomltext import inline
+from stackbuild.tomltext import inline, layer_table
 from stackbuild.verify.deployed import is_left_out
 from stackbuild.verify.model import Finding
 
@@ -90,7 +90,7 @@ def check_modules(
             found=found,
             remedy=f"use another version of {owner.name if owner else 'the file'}, or build it "
             f"for {layer.manifest.platform}; if nothing uses it there, add {inline(module)} to "
-            f"`skip-modules` in [tool.stackbuild.layers.{name}.verify]",
+            f"`skip-modules` in {layer_table(name, 'verify')}",
         )
 
 

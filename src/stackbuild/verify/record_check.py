@@ -17,7 +17,7 @@ from stackbuild.frames.binaries import read_binary
 from stackbuild.frames.model import FrameKind
 from stackbuild.install.home import needs_home
 from stackbuild.record import TRUSTED_HASHES, encoded
-from stackbuild.tomltext import inline
+from stackbuild.tomltext import inline, layer_table
 from stackbuild.verify.build_paths import (
     counts_on_any_machine,
     find_any,
@@ -199,7 +199,7 @@ def _read(
             "contains a path of the machine that built it",
             found=scan.trace,
             remedy=f"remove the path; if it is intended, add {inline(scan.trace)} to `allow-paths`"
-            f" in [tool.stackbuild.layers.{layer.manifest.layer}.verify]",
+            f" in {layer_table(layer.manifest.layer, 'verify')}",
         )
     return file
 

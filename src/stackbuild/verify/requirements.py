@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.lock.targets import active, requested_extras
 from stackbuild.platforms import marker_environment
+from stackbuild.tomltext import layer_table
 from stackbuild.verify.model import Finding
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
             message=message,
             expected=expected,
             found=found,
-            remedy=f"lock {layer.manifest.layer} again; `no-deps` or `overrides` of the layer in "
-            "[tool.stackbuild.layers] accept it",
+            remedy=f"lock {layer.manifest.layer} again; `no-deps` or `overrides` in "
+            f"{layer_table(layer.manifest.layer)} accept it",
         )
         for distribution in layer.distributions
         for message, expected, found in (

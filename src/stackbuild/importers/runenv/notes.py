@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from stackbuild.importers.runenv.model import Note
 from stackbuild.importers.runenv.repository import SHARED
 from stackbuild.platforms import Platform
-from stackbuild.tomltext import quoted_key
+from stackbuild.tomltext import layer_table
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def config_notes(repository: Repository) -> Iterator[Note]:
         yield _became(SHARED, "packages.copyFiles", text)
     yield from _shared_overrides(repository)
     for variant in repository.variants:
-        table = f"[tool.stackbuild.layers.{quoted_key(variant.name)}]"
+        table = layer_table(variant.name)
         yield from _dependencies(variant)
         kept, platforms = set(variant.own.replaced), variant.platforms
         yield from _fields(variant.own, variant.file, table, kept, platforms)

@@ -283,9 +283,9 @@ def test_a_layer_that_lacks_a_library_is_not_published(stack: Stack) -> None:
         f"  layer: app\n  platform: {PLATFORM}\n  distribution: consumer 1.0\n  file: {path}\n"
         f"  expected: libanswer.so.1\n  found: libanswer.so.1 is needed by {path}\n"
         "  to fix: add the distribution that has the library to this layer or to one below it; if"
-        " every host has the library, add its name to `host-libraries` in"
-        " [tool.stackbuild.layers.app.verify]; if the file is not used, run publish, build or"
-        " export with --allow-unresolved"
+        " the file is not used, run publish, build or export with --allow-unresolved; if every host"
+        " has the library, set in [tool.stackbuild.layers.app.verify]:\n"
+        '    host-libraries = ["libanswer.so.1"]'
     )
     assert caught.value.exit_code == 7
     assert set(stack.publish(allow_unresolved=True)) == {"base", "app"}

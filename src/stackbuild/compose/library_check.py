@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import glob
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ from stackbuild.linking.editing import copied_set, edited_set
 from stackbuild.linking.plan import Linking, plan_linking
 from stackbuild.linking.search import Chain, LayerFiles, is_expected, matches
 from stackbuild.spec.model import LayerKind
-from stackbuild.tomltext import layer_table
+from stackbuild.tomltext import fields, layer_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.compose.layer_inputs import LayerTarget, PartName
     from stackbuild.frames.model import Binary, FrameSet
@@ -35,8 +35,8 @@ without the interpreter of its runtime."""
 
 _SHOWN = 5
 """Libraries that an error names with the files that need them."""
-_LISTED = 12
-"""Libraries that fit into a line of the spec."""
+_WIDTH = 100
+"""A longer line of TOML is split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +172,9 @@ def _unresolved(
 ) -> dict[str, list[str]]:
     """The missing libraries that nothing allows to be missing, with the files that need them."""
     target, missing = planned.target, planned.linking.missing
-    globs = [*declared, *(glob for one in chain for glob in one.checks.host_libraries)]
+    globs = [*declared, *(one for layer in chain for one in layer.checks.host_libraries)]
     if target.layout.os == "windows":
-        globs = [glob.lower() for glob in globs]
+        globs = [one.lower() for one in globs]
     items = target.lock.distributions if missing else ()
     wheels = {f"{item.name} {item.version}": item.wheel.name for item in items}
     found: dict[str, list[str]] = {}
@@ -214,10 +214,9 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
         file=users[0],
         expected=name,
         found=_shortened(_listed(missing)),
-        remedy="add the distribution that has the library to this layer or to one below it; if"
-        f" every host has the library, add its name to `host-libraries` in {place}"
-        f"{_names(missing)}; if the file is not used, run publish, build or export with"
-        " --allow-unresolved",
+        remedy="add the distribution that has the library to this layer or to one below it; if the"
+        " file is not used, run publish, build or export with --allow-unresolved; if every host has"
+        f" the library, set in {place}:\n{_setting(target.layer, missing)}",
     )
 
 
@@ -233,13 +232,12 @@ def _warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[st
     return [f"{where}: {text}" for text in texts]
 
 
-def _names(missing: Mapping[str, Sequence[str]]) -> str:
-    """How to name several libraries in `host-libraries`."""
-    if len(missing) == 1:
-        return ""
-    if len(missing) > _LISTED:
-        return ', where globs such as "libxcb*" name several'
-    return f": host-libraries = {json.dumps(sorted(missing), ensure_ascii=False)}"
+def _setting(layer: Layer, missing: Iterable[str]) -> str:
+    """`host-libraries` of `layer`, as TOML, with the globs that it has and the `missing`."""
+    globs = dict.fromkeys((*layer.checks.host_libraries, *map(glob.escape, sorted(missing))))
+    setting = {"host-libraries": [*globs]}
+    line = fields(setting).rstrip()
+    return line if len(line) <= _WIDTH else fields(setting, multiline=True).rstrip()
 
 
 def _shortened(lines: Sequence[str]) -> str:

@@ -369,8 +369,8 @@ def test_an_excluded_library_is_not_used_and_named(stack: Stack) -> None:
     made = stack.deploy(stack.publish("base", "only-consumer", "via-split-layers", messages=notes))
     suffix = stack.compiler.suffix
     assert notes.warnings == [
-        f"only-consumer on {PLATFORM}: libcheckdynlib.so is needed by {SITE}/{CONSUMER}{suffix},"
-        " and is excluded by `dynlib_exclude`"
+        f"only-consumer on {PLATFORM} lacks shared libraries that `dynlib_exclude` excludes:"
+        f" libcheckdynlib.so is needed by {SITE}/{CONSUMER}{suffix}"
     ]
     interpreter = made.directory / "via-split-layers" / "bin" / "python"
     code = f"try:\n    import {CONSUMER}\nexcept ImportError as error:\n    print(error.msg)"

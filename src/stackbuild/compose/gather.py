@@ -68,7 +68,7 @@ def gather(
 
     `locks` has the locks of `pairs` and of all layers below them; frames are
     made with the settings `stack.frames`. With `allow_unresolved`, missing shared libraries are
-    warnings.
+    a warning in `Parts`.
     """
     gathering = _Gathering(stack, pairs, locks, cache, workspace, messages)
     asked = [gathering.target(*pair) for pair in pairs]
@@ -314,13 +314,12 @@ class _Gathering:
         declared = archive.host_libraries if archive else ()
         try:
             planned = self._plan(target)
-            warnings = check(planned, chain, declared, allow_unresolved=allow_unresolved)
+            warning = check(planned, chain, declared, allow_unresolved=allow_unresolved)
         except ComposeError as error:
             self._outcomes.put(target.part("libraries"), error)
             return
         self._outcomes.put(target.part("libraries"), planned)
-        for text in warnings:
-            self._messages.warn(text)
+        self._outcomes.put(target.part("library warning"), warning)
         for name, make, inputs in planned.changes(chain, self._sets):
             self._add(name, make, *inputs)
 
@@ -406,6 +405,7 @@ class _Gathering:
             overlay=outcomes.get(target.part("overlay"), FrameSet),
             overwriting=self._overwriting(target),
             linking=planned.linking,
+            library_warning=outcomes.get(target.part("library warning"), str) or "",
             edited=outcomes.sets(planned.parts()),
             dll_directories=planned.dll_directories,
             modules=outcomes.get(target.part("modules"), FrameSet),

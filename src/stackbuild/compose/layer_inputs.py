@@ -114,6 +114,8 @@ class Parts(NamedTuple):
     """The overlay's paths that may replace others."""
     linking: Linking
     """What is added for shared libraries."""
+    library_warning: str
+    """Of missing and excluded libraries; empty if there are none."""
     edited: tuple[FrameSet, ...]
     """The edited and copied files of `linking`."""
     dll_directories: tuple[str, ...]

@@ -154,8 +154,8 @@ def check(
     declared: Sequence[str],
     *,
     allow_unresolved: bool,
-) -> list[str]:
-    """Warnings of missing and excluded libraries.
+) -> str:
+    """A warning of missing and excluded libraries; empty if there are none.
 
     `host-libraries` and `allow-import-errors` of the layers in `chain` count; `declared` are the
     libraries that the interpreter needs of its host. Raises ComposeError for a library that is
@@ -164,7 +164,7 @@ def check(
     missing = _unresolved(planned, [one.layer for one in chain], declared)
     if missing and not allow_unresolved:
         raise _unresolved_error(planned, missing)
-    return _warnings(planned, missing)
+    return _warning(planned, missing)
 
 
 def _unresolved(
@@ -220,16 +220,23 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
     )
 
 
-def _warnings(planned: Planned, missing: Mapping[str, Sequence[str]]) -> list[str]:
-    """Warnings of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
-    where = f"{planned.target.layer.name} on {planned.target.platform}"
-    texts = [f"{text}, and is neither in the chain nor on every host" for text in _listed(missing)]
-    if len(missing) > _SHOWN:
-        names = ", ".join(missing)
-        texts = [f"{len(missing)} libraries are neither in the chain nor on every host: {names}"]
-    excluded = _listed(planned.linking.excluded)
-    texts += [f"{text}, and is excluded by `dynlib_exclude`" for text in excluded]
-    return [f"{where}: {text}" for text in texts]
+def _warning(planned: Planned, missing: Mapping[str, Sequence[str]]) -> str:
+    """The warning of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
+    texts = [
+        f"shared libraries that {why}: {_all(libraries)}"
+        for why, libraries in (
+            ("neither its chain nor every host has", missing),
+            ("`dynlib_exclude` excludes", planned.linking.excluded),
+        )
+        if libraries
+    ]
+    target = planned.target
+    return f"{target.layer.name} on {target.platform} lacks {'; and '.join(texts)}" if texts else ""
+
+
+def _all(libraries: Mapping[str, Sequence[str]]) -> str:
+    """All `libraries`; a few with the files that need them."""
+    return ", ".join(libraries) if len(libraries) > _SHOWN else "; ".join(_listed(libraries))
 
 
 def _setting(layer: Layer, missing: Iterable[str]) -> str:

@@ -164,11 +164,14 @@ class _Publishing:
         with ThreadPoolExecutor(self.workspace.jobs) as pool:
             # Layers of one platform may share frames, but nothing else.
             results = list(pool.map(partial(_attempt, partial(self._one, cache)), parts))
-        for result in results:
+        for part, result in zip(parts, results, strict=True):
             if isinstance(result, LayerFailure):
                 failures.append(result)
-            else:
-                done[result.manifest.layer, result.manifest.platform] = result
+                continue
+            done[result.manifest.layer, result.manifest.platform] = result
+            # A layer with the same contents was warned of when it was composed first.
+            if result.is_new and part.library_warning:
+                self.messages.warn(part.library_warning)
         return done, failures
 
     def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,10 @@ def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
     before = sorted(small.exports.rglob("*"))
     messages = Recorded()
     write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+    unpublished = "the metadata for linux-x64 lacks cpython, which is not published: publish it"
     assert messages.warnings == [
-        "the metadata for linux-x64 lacks app, cpython: publish these layers again"
+        "the metadata for linux-x64 lacks app: publish it again",
+        unpublished,
     ]
     metadata = small.exports / "linux-x64" / "__venvstacks__"
     base = metadata / "env_metadata" / "framework-base.json"
@@ -111,10 +114,15 @@ def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
     base.write_text('{"archive_build": true}')
     messages = Recorded()
     write_metadata(exports, stack, [Platform.LINUX_X64], messages)
-    assert messages.warnings == [
-        "the metadata for linux-x64 lacks cpython: publish these layers again"
-    ]
+    assert messages.warnings == [unpublished]
     assert json.loads(base.read_bytes())["archive_build"] == 1
+    other = replace(stack, layers={"app": stack.layers["app"]})
+    messages = Recorded()
+    write_metadata(exports, other, [Platform.LINUX_X64], messages)
+    assert messages.warnings == [
+        f"the metadata for linux-x64 lacks {name}, which is not in the stack: publish app again"
+        for name in ("base", "cpython")
+    ]
 
 
 def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stackbuild.frames.contents import read_files
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.compose.export_directory import ExportDirectory
@@ -134,12 +134,23 @@ def write_metadata(
                 described[layer.name] = manifest
             else:
                 lacking.append(layer.name)
-        needed = {link.layer: None for one in described.values() for link in one.chain}
-        lacking += [name for name in needed if name not in described and name not in lacking]
-        if lacking:
-            names = ", ".join(lacking)
-            messages.warn(f"the metadata for {platform} lacks {names}: publish these layers again")
+        for text in _gaps(stack, described, lacking):
+            messages.warn(f"the metadata for {platform} lacks {text}")
         _write(exports.platform(platform), list(described.values()))
+
+
+def _gaps(stack: Stack, described: Mapping[str, Manifest], lacking: Sequence[str]) -> Iterator[str]:
+    """Which layers the metadata lacks, and what to do; `lacking` are published without it."""
+    if lacking:
+        yield f"{', '.join(lacking)}: publish {'them' if lacking[1:] else 'it'} again"
+    needed = {link.layer: one for one in described.values() for link in one.chain}
+    for name, upper in needed.items():
+        if name in described or name in lacking:
+            continue
+        if name in stack.layers:
+            yield f"{name}, which is not published: publish it"
+        else:
+            yield f"{name}, which is not in the stack: publish {upper.layer} again"
 
 
 def _write(directory: Path, manifests: Sequence[Manifest]) -> None:

@@ -126,6 +126,8 @@ def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
 
 
 def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:
+    # The interpreter of this machine stands in for another patch version.
+    real.python = f"{real.python.rpartition('.')[0]}.99"
     real.lock()
     exports = tmp_path / "exports"
     words = ["publish", "--spec", str(real.spec), "--platform", "host", "--to", str(exports)]
@@ -173,6 +175,8 @@ def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:
     }
     assert json.loads((metadata / "env_metadata" / "app-app.json").read_bytes()) == app
     (runtime,), (base,) = layers["runtimes"], layers["frameworks"]
+    versions = {one["python_implementation"] for one in (runtime, base, app)}
+    assert versions == {f"cpython@{real.python}"}
     assert (runtime["bound_to_implementation"], base["bound_to_implementation"]) == (True, False)
     assert runtime["runtime_layer"] == base["runtime_layer"] == "cpython"
 

@@ -43,12 +43,12 @@ def layer_metadata(parts: Parts, cache: FrameCache) -> dict[str, object]:
     """What venvstacks says of a layer, except for its archive.
 
     `install_target`, `runtime_layer` and `required_layers` are directories as stackbuild names
-    them, without the prefixes of venvstacks.
+    them, without the prefixes of venvstacks. `python_implementation` is the version that the spec
+    requires, like `py_version` in `venvstacks_layer.json`; a stand-in may have another one.
     """
     target = parts.target
     below = [lower.target for lower in parts.lower]
     runtime = below[-1] if below else target
-    version = parts.runtime.version if parts.runtime else runtime.lock.python_version
     metadata: dict[str, object] = {
         "layer_name": target.layer.venvstacks_name,
         "install_target": target.directory,
@@ -56,7 +56,7 @@ def layer_metadata(parts: Parts, cache: FrameCache) -> dict[str, object]:
         "lock_version": target.lock.version if target.layer.versioned else 1,
         "locked_at": target.lock.locked_at,
         "runtime_layer": runtime.directory,
-        "python_implementation": f"cpython@{version}",
+        "python_implementation": f"cpython@{runtime.lock.python_version}",
         # A layer has no copies of runtime files; on Windows `install` copies the launcher.
         "bound_to_implementation": target.layer.kind is LayerKind.RUNTIME,
     }

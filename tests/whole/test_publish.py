@@ -355,6 +355,25 @@ requirements = []
     assert [path.stem for path in (metadata / "env_metadata").iterdir()] == ["app-other"]
 
 
+def test_archives_of_a_first_publish_without_a_result(small: SmallStack) -> None:
+    """They are in no index, and the next publish does not take them for those of a lost one."""
+    small.write("overlays/base/file", "x")
+    small.more = CLASH
+    small.lock()
+    words = ["publish", "--spec", str(small.spec), "--platform", "linux-x64", "--only"]
+    words += ["--layer", "base", "--layer", "app"]
+    environment = {"STACKBUILD_CACHE_DIR": str(small.cache)}
+    assert stackbuild(*words, env=environment).returncode == 7
+    (held,) = (small.exports / "linux-x64").glob("app-*.tar.zst")
+    small.more = ""
+    small.write("launch/app.py", "print('new')\n")
+    small.lock()
+    done = stackbuild(*words, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(current(small)) == {"base", "app"}
+    assert held.exists()
+
+
 def test_a_new_version_shares_the_frames_of_what_did_not_change(small: SmallStack) -> None:
     small.wheel("base", "big", "1.0", {"big.py": "x = 1\n" * 1000, "big.bin": os.urandom(50_000)})
     first = by_layer(small)["base"]

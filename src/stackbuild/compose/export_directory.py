@@ -75,6 +75,8 @@ class ExportDirectory:
         self.directory = directory
         self._manifests: dict[bytes, Manifest] = {}
         """Parsed manifests by their bytes, as most layers are published unchanged."""
+        self._lost: Collection[Path] = ()
+        """Manifests that were there without an index when the directory was claimed."""
 
     def check(self, messages: Messages, *, may_mark: bool = True) -> None:
         """Refuse a directory with other files. Raises ComposeError, IntegrityError, OSError.
@@ -92,9 +94,20 @@ class ExportDirectory:
                 messages.note(f"{self.directory} is marked as a directory of published layers")
         check_mark(self.directory, Kind.EXPORTS)
 
-    def claim(self) -> None:
-        """Mark the directory if it is missing or empty. Raises ComposeError, OSError."""
+    def claim(self, messages: Messages) -> None:
+        """Mark the directory if it is missing or empty, and begin an index if there is nothing yet.
+
+        So an index that is missing later was lost: archives without an entry, such as those of a
+        publish that failed, do not show it. Raises ComposeError, OSError.
+        """
         claim(self.directory, Kind.EXPORTS)
+        if (self.directory / INDEX).exists():
+            return
+        with locked(self.directory / LOCK, messages):
+            if not (self.directory / INDEX).exists():
+                self._lost = [one for one in self._published() if one.suffix == ".json"]
+                if not self._lost:
+                    atomic_write(self.directory / INDEX, index_to_json(Index(entries={})))
 
     def platform(self, platform: Platform) -> Path:
         """The directory of the archives and manifests for `platform`."""
@@ -159,13 +172,10 @@ class ExportDirectory:
         self,
         manifests: Iterable[tuple[Manifest, Catalogue]],
         messages: Messages,
-        *,
-        held: Iterable[Manifest] = (),
     ) -> None:
         """Make `manifests` the current ones in the index; other entries are kept.
 
-        Each comes with its catalogue entry, whose version must be set. `held` were written with
-        them, but are not to be in the index. Raises OSError,
+        Each comes with its catalogue entry, whose version must be set. Raises OSError,
         IntegrityError for a damaged index, and ComposeError for one that gets too large.
         """
         entries = [
@@ -175,8 +185,7 @@ class ExportDirectory:
         with locked(self.directory / LOCK, messages):
             before = self.index()
             if not before.entries:
-                known = (*(manifest for manifest, _ in entries), *held)
-                self._tell_unlisted({self.manifest_path(one) for one in known}, messages)
+                self._tell_lost({self.manifest_path(one) for one, _ in entries}, messages)
             after = before
             for manifest, entry in entries:
                 after = entered(after, manifest.layer, manifest.platform, entry)
@@ -193,12 +202,12 @@ class ExportDirectory:
                     )
                 atomic_write(self.directory / INDEX, data)
 
-    def _tell_unlisted(self, known: Collection[Path], messages: Messages) -> None:
+    def _tell_lost(self, entered: Collection[Path], messages: Messages) -> None:
         """Warn of published manifests that are not in the index because it was lost."""
         lost = sorted(
             path.relative_to(self.directory).as_posix()
-            for path in self._files()
-            if _PUBLISHED.fullmatch(path.name) and path.suffix == ".json" and path not in known
+            for path in self._lost
+            if path not in entered
         )
         if lost:
             messages.warn(
@@ -223,6 +232,9 @@ class ExportDirectory:
         for platform in Platform:
             yield from self.platform(platform).glob("*")
 
+    def _published(self) -> Iterator[Path]:
+        return (path for path in self._files() if _PUBLISHED.fullmatch(path.name))
+
     def forget_older(self, messages: Messages) -> None:
         """Remove everything but the current manifests and their archives.
 
@@ -246,8 +258,8 @@ class ExportDirectory:
                     if manifest:
                         path = self.manifest_path(manifest)
                         kept |= {path, path.with_name(manifest.archive.name)}
-            for path in self._files():
-                if path not in kept and _PUBLISHED.fullmatch(path.name):
+            for path in self._published():
+                if path not in kept:
                     path.unlink()
 
 

@@ -67,7 +67,7 @@ def publish(
     index = exports.index()
     locks = load_locks(stack, workspace, pairs)
     if not options.dry_run:
-        exports.claim()
+        exports.claim(messages)
         exports.sweep()
     seals = Seals(workspace.cache, to, read_all=options.check)
     run = _Publishing(stack, workspace, messages, locks, exports, index, options, seals)
@@ -93,7 +93,7 @@ def publish(
         if ordered:
             manifests = [item.manifest for item in ordered]
             catalogued = [(one, _catalogue(one, stack, locks)) for one in manifests]
-            exports.enter(catalogued, messages, held=[done[key].manifest for key in held])
+            exports.enter(catalogued, messages)
         seals.save()
     return PublishReport(layers=tuple(ordered), failures=(*failures, *held.values()))
 

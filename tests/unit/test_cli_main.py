@@ -18,6 +18,7 @@ from stackbuild.cli.console import Console
 from stackbuild.cli.main import COMMANDS, main
 from stackbuild.cli.output import print_json, print_lines
 from stackbuild.errors import IntegrityError
+from stackbuild.spec.reader import load_stack
 
 if TYPE_CHECKING:
     import argparse
@@ -59,6 +60,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert text.startswith(f"usage: stackbuild {' '.join(words)}")
     assert "example" in text.lower(), "the help of a command shows how it is used"
+    named = re.findall(r"(?:--layer |--effective |\bout/)(\w[\w.@-]+)", text)
+    layers = load_stack(PROJECT / "venvstacks.toml").layers
+    assert set(named) <= {*layers, "LAYER"}, "examples name layers of the README"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

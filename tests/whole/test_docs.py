@@ -138,6 +138,20 @@ def test_numbers() -> None:
     assert without_numbers("57 frames fetched (106.6 MB)") == "<count> frames fetched (<size>)"
 
 
+def ignored_by_git() -> set[str]:
+    """The names in the project's directory that `.gitignore` excludes."""
+    lines = (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    return {line.strip("/*") for line in lines if line.startswith("/")}
+
+
+def test_what_is_not_committed_is_ignored() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    _, _, sentence = text.partition("Do not commit ")
+    named = set(re.findall(r"`([^`]+)/`", sentence.partition("\n\n")[0]))
+    assert named == {"wheelhouse", "exports", "build", ".stackbuild", "envs", "plain"}
+    assert named <= ignored_by_git()
+
+
 @dataclass(frozen=True)
 class Step:
     block: Block
@@ -198,6 +212,7 @@ def test_sessions(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
             directory = step.directory
             script += f"cd {shlex.quote(str(directory))}\n"
         script += f"{step.command}\nprintf '{separator}%s{separator}' $?\n"
+    before = {step.directory: set(step.directory.iterdir()) for step in steps}
     environment = {
         CACHE_VARIABLE: str(real_stack.cache),
         "PATH": f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}",
@@ -215,6 +230,9 @@ def test_sessions(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
         failed = code != "0"
         assert failed == bool(re.search("^error:", step.expected, re.MULTILINE)), f"{place}: {code}"
     assert len(printed) == 2 * len(steps) + 1, "the shell ended early"
+    if page.name == "README.md":  # whose examples are run in a checkout
+        new = [path.name for at, paths in before.items() for path in set(at.iterdir()) - paths]
+        assert set(new) <= ignored_by_git(), "examples write files that git would list"
 
 
 def programs() -> dict[Path, list[tuple[Block, str]]]:

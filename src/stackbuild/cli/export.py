@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  stackbuild export atls out                     out/cpython-3.12, out/bio, out/atls
+  stackbuild export atls out        out/cpython-3.12, out/framework, out/atls
   stackbuild export atls pgen out --platform windows-x64
   stackbuild export atls /media/stick --from https://layers.example.org/stack
 

@@ -125,6 +125,51 @@ def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
     ]
 
 
+def test_the_metadata_of_an_application_that_was_not_published_again(tmp_path: Path) -> None:
+    """Its lower layers are those that its manifest names, unless another application is newer."""
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.more_app = '[[applications]]\nname = "other"\nframeworks = ["base"]\nrequirements = []'
+    small.publish(("base", "app"))
+    (older,) = (small.exports / "linux-x64").glob("base-*.tar.zst")
+    small.wheel("base", "lib", "2.0", {"lib/__init__.py": ""})
+
+    def described() -> tuple[dict[str, str], list[str]]:
+        messages = Recorded()
+        exports, stack = ExportDirectory(small.exports), load_stack(small.spec)
+        write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+        path = small.exports / "linux-x64" / "__venvstacks__" / "venvstacks.json"
+        layers = json.loads(path.read_bytes())["layers"]
+        found = {one["layer_name"]: one["archive_name"] for part in layers.values() for one in part}
+        return found, [text for text in messages.warnings if "cpython" not in text]
+
+    small.publish(("base",))
+    found, warnings = described()
+    assert set(found) == {"framework-base", "app-app"}
+    assert found["framework-base"] == older.name
+    assert warnings == [
+        "the metadata for linux-x64 has an older base, which app needs: publish app again"
+    ]
+    small.publish(("other",))
+    found, warnings = described()
+    assert set(found) == {"framework-base", "app-other"}
+    assert found["framework-base"] != older.name
+    assert warnings == [
+        "the metadata for linux-x64 lacks app, which needs older layers below it: publish it again"
+    ]
+    # As both warnings say.
+    small.publish(("app",))
+    found, warnings = described()
+    assert (set(found), warnings) == ({"framework-base", "app-app", "app-other"}, [])
+    # Only the index of another directory names the version that it needs.
+    small.wheel("base", "lib", "3.0", {"lib/__init__.py": ""})
+    small.publish(("app", "other"))
+    found, warnings = described()
+    assert set(found) == {"app-app", "app-other"}
+    assert warnings == [
+        "the metadata for linux-x64 lacks base in the version that other needs: publish other"
+    ]
+
+
 def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:
     # The interpreter of this machine stands in for another patch version.
     real.python = f"{real.python.rpartition('.')[0]}.99"

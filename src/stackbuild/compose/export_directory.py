@@ -121,10 +121,16 @@ class ExportDirectory:
         except FileNotFoundError:
             return Index(entries={})
 
-    def current(self, index: Index, layer: str, platform: Platform) -> Manifest | None:
-        """The current manifest of `layer` in `index`; None if it cannot be read."""
+    def current(
+        self, index: Index, layer: str, platform: Platform, lock: str | None = None
+    ) -> Manifest | None:
+        """The current manifest of `layer` in `index`; with `lock` the newest one of that lock.
+
+        None if there is none, or if it cannot be read.
+        """
         entries = index.entries.get(layer, {}).get(platform, ())
-        return self._read(self.directory / entries[0].manifest) if entries else None
+        found = next((one for one in entries if lock in (None, one.lock)), None)
+        return self._read(self.directory / found.manifest) if found else None
 
     def complete(self, manifest: Manifest, format_: ArchiveFormat, seals: Seals) -> Manifest | None:
         """The published manifest, with its archive, that equals `manifest`, which has none yet.

@@ -21,7 +21,7 @@ from stackbuild.frames.contents import read_files
 from stackbuild.spec.model import LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.compose.export_directory import ExportDirectory
@@ -117,40 +117,87 @@ def _tree(directory: str, contents: Mapping[str, bytes]) -> bytes:
 def write_metadata(
     exports: ExportDirectory, stack: Stack, platforms: Iterable[Platform], messages: Messages
 ) -> None:
-    """Write the metadata of all layers of `stack` that are published for `platforms`.
+    """Write the metadata of the layers of `stack` that are published for `platforms`.
 
+    Each layer is described once, so that all chains are complete: if the current manifest of an
+    application names an older version of a layer below it, the older one is described.
     Raises IntegrityError for a damaged index, OSError.
     """
     index = exports.index()
     for platform in platforms:
-        described: dict[str, Manifest] = {}
-        lacking: list[str] = []
-        for layer in stack.layers.values():
-            published = index.entries.get(layer.name, {}).get(platform)
-            if platform not in layer.platforms or not published:
-                continue
-            manifest = exports.current(index, layer.name, platform)
-            if manifest and venvstacks_part(manifest):
-                described[layer.name] = manifest
-            else:
-                lacking.append(layer.name)
-        for text in _gaps(stack, described, lacking):
-            messages.warn(f"the metadata for {platform} lacks {text}")
+        published = {
+            layer.name: {entry.lock for entry in entries}
+            for layer in stack.layers.values()
+            if platform in layer.platforms
+            and (entries := index.entries.get(layer.name, {}).get(platform, ()))
+        }
+        found = (exports.current(index, name, platform) for name in published)
+        current = [manifest for manifest in found if manifest]
+        locks = _fitting(current)
+        described = {
+            name: manifest
+            for name in published
+            if name in locks
+            and (manifest := exports.current(index, name, platform, locks[name]))
+            and venvstacks_part(manifest)
+        }
+        lacking = {name: published.get(name) for name in locks if name not in described}
+        lacking |= {name: published[name] for name in published if name not in locks}
+        for text in _gaps(stack, current, locks, lacking):
+            messages.warn(f"the metadata for {platform} {text}")
         _write(exports.platform(platform), list(described.values()))
 
 
-def _gaps(stack: Stack, described: Mapping[str, Manifest], lacking: Sequence[str]) -> Iterator[str]:
-    """Which layers the metadata lacks, and what to do; `lacking` are published without it."""
-    if lacking:
-        yield f"{', '.join(lacking)}: publish {'them' if lacking[1:] else 'it'} again"
-    needed = {link.layer: one for one in described.values() for link in one.chain}
-    for name, upper in needed.items():
-        if name in described or name in lacking:
-            continue
-        if name in stack.layers:
-            yield f"{name}, which is not published: publish it"
+def _fitting(current: Sequence[Manifest]) -> dict[str, str]:
+    """The lock of each layer to describe; `current` are the current manifests.
+
+    Layers that no other needs decide, those first whose lower layers are current. A layer that
+    needs other versions than these is left out.
+    """
+    newest = {one.layer: one.lock for one in current}
+    lower = {link.layer for one in current for link in one.chain}
+    locks: dict[str, str] = {}
+
+    def rank(one: Manifest) -> tuple[bool, bool]:
+        is_older = any(newest.get(link.layer, link.lock) != link.lock for link in one.chain)
+        return one.layer in lower, is_older
+
+    for one in sorted(current, key=rank):
+        wanted = {one.layer: one.lock, **{link.layer: link.lock for link in one.chain}}
+        if all(locks.get(name, lock) == lock for name, lock in wanted.items()):
+            locks |= wanted
+    return locks
+
+
+def _gaps(
+    stack: Stack,
+    current: Sequence[Manifest],
+    locks: Mapping[str, str],
+    lacking: Mapping[str, Collection[str] | None],
+) -> Iterator[str]:
+    """How the metadata differs from what is published, and what to do.
+
+    `lacking` are the layers that it lacks, with the locks that are published of each.
+    """
+    fitting = [one for one in current if locks.get(one.layer) == one.lock]
+    upper = {link.layer: one.layer for one in fitting for link in one.chain}
+    readable = {one.layer for one in current}
+    for name, published in lacking.items():
+        if published is None:
+            if name in stack.layers:
+                yield f"lacks {name}, which is not published: publish it"
+            else:
+                yield f"lacks {name}, which is not in the stack: publish {upper[name]} again"
+        elif name in readable and name not in locks:
+            yield f"lacks {name}, which needs older layers below it: publish it again"
+        elif name in locks and locks[name] not in published:
+            yield f"lacks {name} in the version that {upper[name]} needs: publish {upper[name]}"
         else:
-            yield f"{name}, which is not in the stack: publish {upper.layer} again"
+            yield f"lacks {name}: publish it again"
+    for one in current:
+        if one.layer not in lacking and locks[one.layer] != one.lock:
+            name = upper[one.layer]
+            yield f"has an older {one.layer}, which {name} needs: publish {name} again"
 
 
 def _write(directory: Path, manifests: Sequence[Manifest]) -> None:

@@ -211,12 +211,29 @@ def test_a_python_that_was_not_built_for_one_platform(project: Project) -> None:
     message = _error(project)
     setting = '[tool.stackbuild] platforms = ["linux-x64"]'
     assert message.startswith("python-build-standalone has no CPython 3.11.10 for windows-aarch64")
+    own = 'platforms = ["linux-x64"]'
     assert message.endswith(
-        f"downloads], or leave windows-aarch64 out: {setting}, or `platforms` of the layer"
+        f"downloads], or leave windows-aarch64 out: {setting}, or {own} of the runtime rt"
     )
-    # The remedy works.
+    # The remedies work.
     project.write("", runtime=runtime + setting.replace("] ", "]\n") + "\n")
     project.lock()
+    project.write("", runtime=f"{runtime}{own}\n")
+    project.lock()
+
+
+@pytest.mark.parametrize("other", ["macosx-aarch64", "windows-aarch64"])
+def test_the_platforms_of_other_runtimes_are_kept(project: Project, other: str) -> None:
+    """The setting for all layers must not take a platform from another runtime."""
+    runtime = RUNTIME.replace("3.12.10", "3.11.10")
+    second = RUNTIME.replace('"rt"', '"rt2"').replace("3.12.10", "3.12.12")
+    both = f"{runtime}platforms = ['linux-x64', 'win_arm64']\n{second}platforms = ['{other}']\n"
+    project.write("", runtime=both)
+    ways = 'platforms = ["linux-x64"] of the runtime rt'
+    if other == "macosx-aarch64":
+        setting = '[tool.stackbuild] platforms = ["linux-x64", "macosx-aarch64"]'
+        ways = f"{setting}, or {ways}"
+    assert _error(project).endswith(f"downloads], or leave windows-aarch64 out: {ways}")
 
 
 def test_an_unlocked_layer_is_named(project: Project) -> None:

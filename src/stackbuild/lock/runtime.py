@@ -15,7 +15,7 @@ from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from packaging.version import Version
 
@@ -34,12 +34,14 @@ def lock_runtime(
     platforms: Collection[Platform],
     old: RuntimeLock | None,
     trusted: Callable[[Platform, Download], bool],
+    used: Mapping[Platform, Collection[str]],
 ) -> RuntimeLock:
     """The archives of the runtime `layer` for `platforms`, those of `old` kept for the others.
 
     An archive that the spec names comes first; then that of `old`, if it is for
     the same version and `trusted`; then python-build-standalone's newest build of
-    that version. Raises LockError if some platforms have none.
+    that version. `used` are the platforms of the stack, each with the runtimes that are made for
+    it. Raises LockError if some platforms have none.
     """
     settings = layer.runtime_settings or RuntimeSettings()
     kept = old.archives if old and old.python_version == python else {}
@@ -61,7 +63,7 @@ def lock_runtime(
             else:
                 missing.append(platform)
     if missing:
-        raise _unknown(layer, python, missing, [one for one in platforms if one not in missing])
+        raise _unknown(layer, python, missing, used)
     from_spec = frozenset(archives) & frozenset(settings.downloads)
     return RuntimeLock(
         layer=layer.name, python_version=python, archives=archives, from_spec=from_spec
@@ -106,9 +108,12 @@ def _archive(table: Table, python: Version, platform: Platform) -> Download | No
 
 
 def _unknown(
-    layer: Layer, python: Version, missing: list[Platform], others: list[Platform]
+    layer: Layer,
+    python: Version,
+    missing: Collection[Platform],
+    used: Mapping[Platform, Collection[str]],
 ) -> LockError:
-    """The error for platforms without an archive; `others` have one."""
+    """The error for platforms without an archive."""
     table = _table()
     usable = [version for version in table if all(_archive(table, version, one) for one in missing)]
     usable.sort(
@@ -119,11 +124,8 @@ def _unknown(
     nearest = sorted(usable[:_NEAREST])
     table_name = layer_table(layer.name, "downloads")
     remedy = f"require one of these, or name an archive in {table_name}"
-    if others:
-        remedy += (
-            f", or leave {', '.join(missing)} out: [tool.stackbuild] platforms = "
-            f"{inline([str(one) for one in others])}, or `platforms` of the layer"
-        )
+    if ways := list(_narrower(layer, missing, used)):
+        remedy += f", or leave {', '.join(missing)} out: {', or '.join(ways)}"
     return LockError(
         f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
@@ -133,3 +135,15 @@ def _unknown(
         else None,
         remedy=remedy,
     )
+
+
+def _narrower(
+    layer: Layer, missing: Collection[Platform], used: Mapping[Platform, Collection[str]]
+) -> Iterator[str]:
+    """The settings with which `layer` is not made for the platforms `missing`."""
+    rest = [str(platform) for platform in used if platform not in missing]
+    own = [str(one) for one in layer.platforms if one in used and one not in missing]
+    if rest and all(set(used.get(one, ())) <= {layer.name} for one in missing):
+        yield f"[tool.stackbuild] platforms = {inline(rest)}"
+    if own:
+        yield f"platforms = {inline(own)} of the runtime {layer.name}"

@@ -119,6 +119,14 @@ class StackResolver:
     def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
         errors: list[StackbuildError] = []
         runtimes = {layer.name: layer for layer, _ in pairs if layer.kind is LayerKind.RUNTIME}
+        used = {
+            platform: [
+                one.name
+                for one in self._stack.layers.values()
+                if one.kind is LayerKind.RUNTIME and platform in one.platforms
+            ]
+            for platform in self._stack.platforms
+        }
         for name, layer in runtimes.items():
 
             def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
@@ -133,6 +141,7 @@ class StackResolver:
                     [platform for one, platform in pairs if one.name == name],
                     self._locks.runtime(name),
                     trusted,
+                    used,
                 )
             except StackbuildError as error:
                 errors.append(error)

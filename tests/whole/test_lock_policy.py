@@ -694,11 +694,14 @@ def test_a_moved_project_with_a_folder_as_index_stays_locked(tmp_path: Path) -> 
 # show --effective
 
 
+TARGETS = 'linux_target = "glibc@2.34"\nmacosx_target = "14.0"\ndynlib_exclude = ["libz.so"]\n'
+
+
 def test_show_tells_where_each_value_comes_from(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.write(
-        framework("fw", "base", extra=TWO)
+        framework("fw", "base", extra=TWO + TARGETS)
         + SHARED
         + 'no-deps = ["a", "b"]\noverrides = {x = "1"}\nbuild = {timeout = 60, logging = true}\n'
         + 'skip.cuda = {linux-x64 = "shared", macosx-aarch64 = "elsewhere"}\n'
@@ -706,7 +709,19 @@ def test_show_tells_where_each_value_comes_from(
         + 'no-deps = ["c", "A"]\noverrides = {x = "2"}\nbuild.timeout = 90\n'
         + 'skip.cuda.linux_x86_64 = "own"\n'
         + 'platform-specific.linux-x64.dependencies = ["extra"]\n'
+        + 'verify = {host-libraries = ["libx*"], environment.A = "b", time-limit = 9}\n'
+        + '[tool.stackbuild]\nsibling-conflicts = "warn"\n'
+        + "layers.rt.downloads.linux_x86_64 = "
+        + f'{{url = "https://example.org/x", sha256 = "{"0" * 64}"}}\n'
     )
+    assert _run(project, "show", "--effective", "rt", "--platform", "linux-x64") == 0
+    shown = capsys.readouterr().out
+    assert "https://example.org/x" in shown
+    assert "linux_target" not in shown
+    assert _run(project, "show", "--effective", "fw", "--platform", "macosx-aarch64") == 0
+    shown = capsys.readouterr().out
+    assert "macosx_target = 14.0" in shown
+    assert "linux_target" not in shown
     assert _run(project, "show", "--effective", "fw", "--platform", "linux-x64") == 0
     lines = [
         " ".join(line.split()).replace("tool.stackbuild.", "")
@@ -716,6 +731,16 @@ def test_show_tells_where_each_value_comes_from(
         "fw on linux-x64",
         "requirements",
         "base # frameworks[0].requirements[0]",
+        "linux_target = glibc@2.34 # frameworks[0].linux_target",
+        "dynlib_exclude",
+        "libz.so # frameworks[0].dynlib_exclude[0]",
+        "sibling-conflicts = warn # sibling-conflicts",
+        "verify",
+        "host-libraries",
+        "libx* # layers.fw.verify.host-libraries[0]",
+        "environment",
+        "A = b # layers.fw.verify.environment.A",
+        "time-limit = 9 # layers.fw.verify.time-limit",
         "skip",
         "cuda = own # layers.fw.skip.cuda.linux_x86_64",
         "no-deps",

@@ -13,6 +13,7 @@ from stackbuild.platforms import Platform
 from stackbuild.reading import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
+from stackbuild.spec.settings import as_written
 from stackbuild.spec.values import (
     as_index,
     as_linux_target,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.version import Version
 
+    from stackbuild.spec.model import Settings
     from stackbuild.spec.references import Indexes
     from stackbuild.spec.table import Problems, Table
     from stackbuild.spec.uv_table import UvTable
@@ -52,6 +54,13 @@ _FIELDS_OF = {
     "support_modules": (LayerKind.APPLICATION,),
 }
 """The fields that only some kinds of layers have."""
+
+
+_SHOWN = (
+    *("python_implementation", "versioned", "linux_target", "macosx_target", "priority_indexes"),
+    *("dynlib_exclude", "launch_module", "support_modules"),
+)
+"""The other settings that `show --effective` prints."""
 
 
 class LayerReader:
@@ -104,6 +113,7 @@ class LayerReader:
         name = self._read_name(kind, table)
         lower = self._read_lower(kind, name, table)
         indexes = read_package_indexes(table, lower, self._indexes_of, self._uv.index_names)
+        all_indexes = {**self._uv.sources, **indexes}
         launch, support = (
             _read_modules(table, self._directory) if kind is LayerKind.APPLICATION else (None, ())
         )
@@ -114,14 +124,18 @@ class LayerReader:
             name=name or "",
             kind=kind,
             requirements=tuple(cast("Requirement", item.value) for item in requirements),
-            settings={"requirements": requirements} if requirements else {},
+            settings={
+                **({"requirements": requirements} if requirements else {}),
+                **as_written(table, _SHOWN),
+                **({"package_indexes": cast("Settings", all_indexes)} if all_indexes else {}),
+            },
             platforms=self._read_platforms(table, lower),
             runtime=lower.runtime if lower else "",
             frameworks=lower.frameworks if lower else (),
             versioned=table.flag("versioned", default=False),
             linux_target=table.word("linux_target", as_linux_target),
             macosx_target=table.word("macosx_target", as_macosx_target),
-            package_indexes={**self._uv.sources, **indexes},
+            package_indexes={name: str(index.value) for name, index in all_indexes.items()},
             priority_indexes=tuple(item.value for item in priority),
             dynlib_exclude=tuple(item.value for item in table.texts("dynlib_exclude") or ()),
             launch_module=launch,

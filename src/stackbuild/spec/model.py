@@ -284,7 +284,7 @@ class Layer:
     (`registries.additional`)."""
     sibling_conflicts: SiblingConflicts = "error"
     settings: Settings = field(default_factory=dict)
-    """The source of the policies, by the keys of the file."""
+    """The settings by the keys of the file, with their places: the source of the policies."""
     catalogue: Catalogue = Catalogue()
     checks: CheckSettings = CheckSettings()
 

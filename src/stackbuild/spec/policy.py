@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from stackbuild.platforms import parse_platform
 from stackbuild.spec.model import Policy, Setting
 from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS
 from stackbuild.spec.settings import on_platform as settings_on
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from stackbuild.spec.table import Problems, Table
 
 SPECIFIC = "platform-specific"
+_TARGETS = {"linux_target": "linux", "macosx_target": "macos"}
+"""Fields that concern layers for one operating system."""
 
 
 def merge(shared: Settings, own: Settings) -> Settings:
@@ -72,8 +75,13 @@ def on_platform(settings: Settings, platform: Platform) -> Settings:
     """`settings` on `platform`, without the level of platform names."""
     chosen: dict[str, Node] = {}
     for key, node in settings.items():
-        found = settings_on(BY_KEY[key].kind, node, platform) if key in BY_KEY else node
-        if found and key != SPECIFIC:
+        found: Node | None = node
+        if key in BY_KEY:
+            found = settings_on(BY_KEY[key].kind, node, platform)
+        elif key == "downloads":
+            downloads = cast("Settings", node).items()
+            found = next((one for name, one in downloads if parse_platform(name) == platform), None)
+        if found and key != SPECIFIC and _TARGETS.get(key, platform.os) == platform.os:
             chosen[key] = found
     specific = cast("Settings", settings.get(SPECIFIC, {}))
     return merge(chosen, cast("Settings", specific.get(platform, {})))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from stackbuild.reading import Item, did_you_mean
-from stackbuild.spec.model import LayerKind
+from stackbuild.spec.model import LayerKind, Setting
 from stackbuild.spec.table import join
 from stackbuild.spec.values import as_distribution, as_index
 
@@ -171,8 +171,8 @@ def linearize(parents: Sequence[T], mro: Mapping[T, Sequence[T]]) -> tuple[T, ..
     return tuple(result)
 
 
-Indexes = Mapping["NormalizedName", str]
-"""Distribution to the name of the index it must come from."""
+Indexes = Mapping["NormalizedName", Setting]
+"""Distribution to the name of the index it must come from, and the place that says so."""
 
 
 def read_package_indexes(
@@ -189,35 +189,35 @@ def read_package_indexes(
     """
     overrides = _read_overrides(table, index_names)
     declared = _read_declared(table, index_names)
-    merged: dict[NormalizedName, str] = {}
+    merged: dict[NormalizedName, Setting] = {}
     # Nearest first: the framework that is imported first also determines the index.
     # The indexes of a runtime are in those of its frameworks, which may replace them.
     layers = (lower.frameworks or (lower.runtime,)) if lower else ()
     for layer in layers:
         for distribution, index in indexes_of.get(layer, {}).items():
-            chosen = merged.setdefault(distribution, index)
-            if chosen not in (index, overrides.get(index)):
+            chosen = merged.setdefault(distribution, index).value
+            if chosen not in (index.value, overrides.get(str(index.value))):
                 table.problems.add(
                     table.place,
                     f"lower layers take {distribution} from different indexes, "
-                    f"{chosen} and {index}",
-                    hint=_accept(index, chosen),
+                    f"{chosen} and {index.value}",
+                    hint=_accept(index.value, chosen),
                 )
     for distribution, item in declared.items():
-        index = merged.get(distribution, item.value)
-        if item.value not in (index, overrides.get(index)):
+        below = str(merged[distribution].value) if distribution in merged else item.value
+        if item.value not in (below, overrides.get(below)):
             table.problems.add(
                 item.place,
-                f"a lower layer takes {distribution} from another index, {index}",
+                f"a lower layer takes {distribution} from another index, {below}",
                 found=item.value,
-                hint=_accept(index, item.value),
+                hint=_accept(below, item.value),
             )
-        merged[distribution] = item.value
+        merged[distribution] = Setting(item.value, item.place)
     return merged
 
 
-def _accept(index: str, instead: str) -> str:
-    return f'index_overrides = {{ {join("", index)} = "{instead}" }} accepts {instead}'
+def _accept(index: object, instead: object) -> str:
+    return f'index_overrides = {{ {join("", str(index))} = "{instead}" }} accepts {instead}'
 
 
 def _read_overrides(table: Table, index_names: Collection[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.model import COPY_FLAGS, COPY_TEXTS, Setting
 from stackbuild.spec.overlays import read_copy_files
+from stackbuild.spec.table import join
 from stackbuild.spec.values import (
     as_distribution,
     as_platform,
@@ -165,6 +166,21 @@ def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
         return entries.get(platform)
     found = {name: on_platform(kind.of, entry, platform) for name, entry in entries.items()}
     return {name: entry for name, entry in found.items() if entry}
+
+
+def as_written(table: Table, keys: Iterable[str]) -> dict[str, Node]:
+    """The values of `keys` in `table` as the file has them; they are checked elsewhere."""
+    found = {key: _as_written(table.values.get(key), table.place_of(key)) for key in keys}
+    return {key: node for key, node in found.items() if node}
+
+
+def _as_written(value: object, place: str) -> Node | None:
+    if isinstance(value, dict):
+        nodes = {key: _as_written(entry, join(place, key)) for key, entry in value.items()}
+        return {key: node for key, node in nodes.items() if node}
+    if isinstance(value, list):
+        return tuple(Setting(entry, f"{place}[{number}]") for number, entry in enumerate(value))
+    return None if value is None else Setting(value, place)
 
 
 def by_distribution(of: Kind) -> Named:

@@ -26,7 +26,7 @@ from stackbuild.spec.policy import (
     read_settings,
     with_policy,
 )
-from stackbuild.spec.settings import Context
+from stackbuild.spec.settings import Context, as_written
 from stackbuild.spec.table import Problems, Table, join
 from stackbuild.spec.values import as_address, as_platform, as_sha256, in_order
 
@@ -49,6 +49,11 @@ _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", 
 
 _SHARED = "shared"
 _ELSEWHERE = ("build", "registries")
+_SHOWN = (
+    *("sources", "mirror", "path", "keep", "downloads"),
+    *("sibling-conflicts", "version", "deprecated", "superseded-by", "verify"),
+)
+"""The settings of one layer that are no policy; `show --effective` prints them, too."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_IMPORT = 3600
 
@@ -76,18 +81,25 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     shared = merge(uv.policy, read_settings(common, _by_any_platform, Context(indexes=indexes)))
     common.done()
     conflicts = table.word("sibling-conflicts", _conflicts) or "error"
-    changed = {name: replace(layer, sibling_conflicts=conflicts) for name, layer in layers.items()}
+    common_settings = as_written(table, ["sibling-conflicts"])
+    changed = {
+        name: replace(
+            layer, sibling_conflicts=conflicts, settings={**layer.settings, **common_settings}
+        )
+        for name, layer in layers.items()
+    }
     own: dict[str, Settings] = {}
     entries = table.part("layers")
     for name, entry in entries.subtables():
         if name in layers:
-            changed[name], own[name] = _layer(entry, layers[name], indexes, overlays)
+            changed[name], own[name] = _layer(entry, changed[name], indexes, overlays)
             chosen = entry.word("sibling-conflicts", _conflicts)
             changed[name] = replace(
                 changed[name],
                 sibling_conflicts=chosen or conflicts,
                 catalogue=_read_catalogue(entry, name, layers),
                 checks=_read_checks(entry.part("verify")),
+                settings={**changed[name].settings, **as_written(entry, _SHOWN)},
             )
             entry.done()
         else:

@@ -97,7 +97,7 @@ class UvTable:
     """The contents of the table."""
 
     indexes: tuple[PackageIndex, ...] = ()
-    sources: Mapping[NormalizedName, str] = field(default_factory=dict)
+    sources: Mapping[NormalizedName, Setting] = field(default_factory=dict)
     """Distribution to index name, for every layer."""
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Settings = field(default_factory=dict)
@@ -309,8 +309,8 @@ def _location(table: Table, directory: Path) -> str | None:
     return None
 
 
-def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, str]:
-    sources: dict[NormalizedName, str] = {}
+def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, Setting]:
+    sources: dict[NormalizedName, Setting] = {}
     entries = table.part("sources")
     for key, name in entries.names(as_distribution):
         entry = entries.table(key)
@@ -322,7 +322,7 @@ def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, str]:
         if not entry.values:
             entry.missing("index", "the name of a package index")
         if index is not None:
-            sources[name] = index
+            sources[name] = Setting(index, entry.place_of("index"))
     return sources
 
 

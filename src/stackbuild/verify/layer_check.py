@@ -61,7 +61,7 @@ def _upper_problems(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Ite
     configuration = _text(layer, CONFIGURATION)
     if configuration is None:
         yield CONFIGURATION, _GONE, "the configuration of a virtual environment", None
-    elif _setting(configuration, "include-system-site-packages") == "true":
+    elif _shows_the_host(configuration):
         message = "makes distributions of the host visible in the layer"
         yield CONFIGURATION, message, "include-system-site-packages = false", None
     if layout.os == "windows":
@@ -110,13 +110,17 @@ def _text(layer: DeployedLayer, path: str) -> str | None:
         return None
 
 
-def _setting(configuration: str, key: str) -> str | None:
-    """The value of `key` in a `pyvenv.cfg`, in lower case; read like `site` does."""
-    for line in configuration.splitlines():
-        name, found, value = line.partition("=")
-        if found and name.strip().lower() == key:
-            return value.strip().lower()
-    return None
+def _shows_the_host(configuration: str) -> bool:
+    """Whether a layer with this `pyvenv.cfg` sees distributions of the host.
+
+    As `site` reads it: the last of several lines counts, and none means true.
+    """
+    value = "true"
+    for line in configuration.split("\n"):
+        key, separator, text = line.partition("=")
+        if separator and key.strip().lower() == "include-system-site-packages":
+            value = text.strip().lower()
+    return value == "true"
 
 
 def _missing_scripts(layer: DeployedLayer, distribution: Distribution) -> Iterator[Finding]:

@@ -13,7 +13,13 @@ import pytest
 import zstandard
 
 from stackbuild.compose.layer_metadata import POSTINSTALL
-from stackbuild.compose.postinstall_template import LAUNCHERS, adjust, launcher, with_home
+from stackbuild.compose.postinstall_template import (
+    LAUNCHERS,
+    adjust,
+    launcher,
+    with_home,
+    write_home,
+)
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -62,6 +68,54 @@ def test_what_fits_is_not_written_again(root: Path) -> None:
     assert [path.stat() for path in files] == before
 
 
+def test_another_launcher_is_replaced(root: Path) -> None:
+    """As after an upgrade of the runtime; times and sizes say nothing."""
+    adjust(str(root / "app"))
+    source = root / "py/Lib/venv/scripts/nt/venvlauncher.exe"
+    target = root / "app/Scripts/python.exe"
+    source.write_bytes(b"MZ CONSOLE")
+    for path in (source, target):
+        os.utime(path, (1, 1))
+    target.chmod(0o444)
+    adjust(str(root / "app"))
+    assert target.read_bytes() == b"MZ CONSOLE"
+
+
+def test_a_runtime_may_lack_the_launcher_for_windows(root: Path) -> None:
+    (root / "py/Lib/venv/scripts/nt/venvwlauncher.exe").unlink()
+    adjust(str(root / "app"))
+    assert [path.name for path in (root / "app/Scripts").iterdir()] == ["python.exe"]
+
+
+def test_a_layer_gets_its_first_home(root: Path) -> None:
+    path = root / "app/pyvenv.cfg"
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        adjust(str(root / "app"))
+    path.write_bytes(b"version = 3.12\n")
+    adjust(str(root / "app"))
+    assert path.read_bytes() == b"home = %b\nversion = 3.12\n" % os.fsencode(root / "py")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, None),
+        (b"prompt = home \n", b"prompt = home \n"),
+        (b"home = /a\nprompt = x\n", b"home = /b\nprompt = x\n"),
+        (b"prompt = x\nhome = /a\n", b"home = /b\nprompt = x\n"),
+    ],
+)
+def test_only_an_existing_home_is_adjusted(
+    tmp_path: Path, before: bytes | None, after: bytes | None
+) -> None:
+    path = tmp_path / "pyvenv.cfg"
+    if before is not None:
+        path.write_bytes(before)
+    write_home(str(tmp_path), "/b", only_existing=True)
+    assert (path.read_bytes() if path.exists() else None) == after
+
+
 def test_a_missing_runtime_is_named(root: Path) -> None:
     (root / "py").rename(root / "other")
     with pytest.raises(SystemExit, match="the runtime of this layer is missing") as stop:
@@ -76,6 +130,8 @@ def test_launchers_of_old_and_new_runtimes(root: Path) -> None:
     (old / "python.exe").write_bytes(b"MZ")
     assert launcher(str(root / "old"), "python.exe") == str(old / "python.exe")
     assert launcher(str(root / "old"), "pythonw.exe") is None
+    (old / "pythonw.exe").write_bytes(b"MZ")
+    assert launcher(str(root / "old"), "pythonw.exe") == str(old / "pythonw.exe")
     assert {name for name in LAUNCHERS if launcher(str(root / "py"), name)} == set(LAUNCHERS)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,10 @@ def test_a_file_that_is_scanned_is_renamed_later(
     monkeypatch.setattr("stackbuild.windows.time.sleep", waited.append)
     windows.rename(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").is_file()
-    assert len(waited) == 1
+    assert waited == [0.1]
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        windows.rename(tmp_path / "a", tmp_path / "b")
 
 
 def test_removing_a_read_only_file_keeps_its_other_links_read_only(tmp_path: Path) -> None:
@@ -71,3 +75,56 @@ def test_a_read_only_file_is_replaced(tmp_path: Path) -> None:
     new.write_text("x")
     windows.replace(new, old)
     assert old.read_text() == "x"
+
+
+class WindowsFiles:
+    """Stands for `os` on Windows, with the files `modes`; `calls` are the changes."""
+
+    def __init__(self, modes: dict[str, int]) -> None:
+        self.name, self.sep, self.fspath = "nt", "\\", os.fspath
+        self.modes, self.calls = modes, list[tuple[str, ...]]()
+
+    def lstat(self, path: str) -> SimpleNamespace:
+        if path not in self.modes:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(st_mode=self.modes[path])
+
+    def unlink(self, path: str) -> None:
+        self.calls.append(("unlink", path))
+
+    def replace(self, source: str, target: str) -> None:
+        self.calls.append(("replace", source, target))
+
+
+NEW, OLD = "\\\\?\\C:\\new", "\\\\?\\C:\\old"
+
+
+@pytest.mark.parametrize(
+    ("modes", "removed"),
+    [
+        ({OLD: 0o100444}, [("unlink", OLD)]),
+        ({OLD: 0o100666}, []),
+        ({}, []),
+    ],
+)
+def test_windows_replaces_no_read_only_file(
+    monkeypatch: pytest.MonkeyPatch, modes: dict[str, int], removed: list[tuple[str, ...]]
+) -> None:
+    files = WindowsFiles(modes)
+    monkeypatch.setattr(windows, "os", files)
+    windows.replace("C:/new", "C:\\a\\..\\old")
+    assert files.calls == [*removed, ("replace", NEW, OLD)]
+    assert windows.inside("C:\\a", "b/c") == "C:\\a\\b\\c"
+    files.calls.clear()
+    windows.unlink("C:/old")
+    assert files.calls == [("unlink", OLD)]
+
+
+def test_a_file_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: str) -> None:
+        raise PermissionError(13, "denied")
+
+    (tmp_path / "a").touch()
+    monkeypatch.setattr("stackbuild.windows.os.unlink", denied)
+    with pytest.raises(PermissionError):
+        windows.unlink(tmp_path / "a")

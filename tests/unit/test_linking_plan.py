@@ -9,7 +9,7 @@ import pytest
 
 from stackbuild.errors import ComposeError
 from stackbuild.frames.model import Binary
-from stackbuild.linking.plan import Linking, plan_linking
+from stackbuild.linking.plan import Linking, edited, plan_linking
 from stackbuild.linking.search import Chain, LayerFiles
 
 if TYPE_CHECKING:
@@ -113,6 +113,21 @@ def test_patterns_match_the_end_of_a_path(pattern: str, is_excluded: bool) -> No
     assert bool(found.links) is not is_excluded
 
 
+def test_the_error_of_several_libraries_is_complete() -> None:
+    lower = {"pub/libx.so.1": None, "other/libx.so.1": None}
+    with pytest.raises(ComposeError) as caught:
+        plan("linux", {"own/a.so": needs("libx.so.1")}, lower, {"third/libx.so.1": None})
+    assert str(caught.value) == (
+        "3 libraries are called libx.so.1, and this file needs one of them\n"
+        f"  distribution: own\n  file: {SITE}/own/a.so\n"
+        "  expected: one library of this name in the chain, or one that is not excluded\n"
+        f"  found: {SITE}/pub/libx.so.1 in base0, {SITE}/other/libx.so.1 in base0,"
+        f" {SITE}/third/libx.so.1 in base1\n"
+        '  to fix: to use that in base0, set `dynlib_exclude = ["other/libx.so.1"]` in the layer'
+        ' base0 and `dynlib_exclude = ["third/libx.so.1"]` in the layer base1'
+    )
+
+
 def test_the_error_of_several_layers_names_a_line_for_each() -> None:
     own = {"own/a.so": needs("libx.so.1")}
     lower = {"pub/libx.so.1": None}
@@ -134,6 +149,7 @@ def test_an_ending_that_another_file_has_too_is_not_proposed() -> None:
     with pytest.raises(ComposeError) as caught:
         plan("linux", {"own/a.so": needs("libx.so.1")}, lower)
     line = str(caught.value).partition("[")[2].partition("]")[0].strip('"')
+    assert line == f"{SITE}/second/site-packages/pub/libx.so.1"
     assert plan("linux", {"own/a.so": needs("libx.so.1")}, lower, excluded=(line,)).links == {
         f"{SITE}/pub/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"
     }
@@ -198,6 +214,94 @@ def test_a_link_does_not_replace_a_file() -> None:
     }
 
 
+def test_neither_does_a_link_replace_the_file_that_needs_it() -> None:
+    """A file of an overlay that stands in for a library, and needs the original."""
+    path = f"{SITE}/pub/libx.so"
+
+    def shim(*search: str) -> Linking:
+        top = LayerFiles(
+            name="app",
+            directory="app@1",
+            os="linux",
+            owners={path: ""},
+            binaries={path: replace(needs("libx.so", search=search), path=path)},
+        )
+        runtime = LayerFiles(name="py", directory="py", os="linux", owners={})
+        below = layer("base0", "linux", {"pub/libx.so": None})
+        return plan_linking(Chain([top, below, runtime]))
+
+    assert shim() == Linking(missing={"libx.so": [path]})
+    assert shim("$ORIGIN/original") == Linking(
+        links={f"{SITE}/pub/original/libx.so": f"base0@1/{path}"}
+    )
+
+
+def test_no_link_is_below_a_file_at_the_top_of_the_layer() -> None:
+    module = f"{SITE}/own/a.so"
+    needed = needs("libx.so.1", search=("$ORIGIN/../../../../data", "$ORIGIN/../../../../more"))
+    top = LayerFiles(
+        name="app",
+        directory="app@1",
+        os="linux",
+        owners={module: "own", "data": "own"},
+        binaries={module: replace(needed, path=module)},
+    )
+    runtime = LayerFiles(name="py", directory="py", os="linux", owners={})
+    below = layer("base0", "linux", {"pub/libx.so.1": None})
+    assert plan_linking(Chain([top, below, runtime])) == Linking(
+        links={"more/libx.so.1": f"base0@1/{SITE}/pub/libx.so.1"}
+    )
+
+
+def test_a_library_beside_those_of_the_interpreter_comes_with_those_that_it_needs() -> None:
+    ssl = replace(needs("libcrypto.so.3", search=("$ORIGIN",)), path="lib/libssl.so.3")
+    runtime = LayerFiles(
+        name="py",
+        directory="py",
+        os="linux",
+        owners={"lib/libssl.so.3": "cpython", "lib/libcrypto.so.3": "cpython"},
+        binaries={"lib/libssl.so.3": ssl},
+    )
+    app = layer("app", "linux", {"own/a.so": needs("libssl.so.3")})
+    assert plan_linking(Chain([app, runtime])).links == {
+        "lib/libssl.so.3": "py/lib/libssl.so.3",
+        "lib/libcrypto.so.3": "py/lib/libcrypto.so.3",
+    }
+
+
+def test_names_differ_by_case_except_on_windows() -> None:
+    own = {"own/a.so": needs("libOne.so", "libtwo.so")}
+    found = plan("linux", own, {"pub/libOne.so": None, "pub/libTwo.so": None})
+    assert found.links == {f"{SITE}/pub/libOne.so": f"base0@1/{SITE}/pub/libOne.so"}
+    assert found.missing == {"libtwo.so": [f"{SITE}/own/a.so"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "library", "linux", "macos"),
+    [
+        ("a/b/c.so", "d/libx.so", "$ORIGIN/../../d", "@loader_path/../../d/libx.so"),
+        ("a/c.so", "a/libx.so", "$ORIGIN", "@loader_path/libx.so"),
+        ("a/c.so", "libx.so", "$ORIGIN/..", "@loader_path/../libx.so"),
+        ("c.so", "a/libx.so", "$ORIGIN/a", "@loader_path/a/libx.so"),
+        ("c.so", "libx.so", "$ORIGIN", "@loader_path/libx.so"),
+    ],
+)
+def test_edited_files_find_libraries_relative_to_themselves(
+    path: str, library: str, linux: str, macos: str
+) -> None:
+    binary = replace(needs("libc.so.6", "libx.so", search=("/opt",)), path=path)
+    assert edited(binary, {"libx.so": library}, "linux") == replace(binary, search=(linux, "/opt"))
+    assert edited(binary, {"libx.so": library}, "macos") == replace(
+        binary, needed=("libc.so.6", macos)
+    )
+
+
+def test_edited_files_search_each_directory_once_and_first() -> None:
+    binary = replace(needs("libx.so", "liby.so", "libz.so", search=("/opt",)), path="a/c.so")
+    libraries = {"libx.so": "one/libx.so", "liby.so": "two/liby.so", "libz.so": "one/libz.so"}
+    assert edited(binary, libraries, "linux").search == ("$ORIGIN/../one", "$ORIGIN/../two", "/opt")
+
+
 def test_names_that_nothing_has_are_missing() -> None:
     own = {
         "own/a.so": needs("libodd.so.1", "/opt/libx.so.1"),
@@ -257,6 +361,34 @@ def test_directories_of_dlls_are_added_on_windows() -> None:
             f"base0@1/{WINDOWS_SITE}/pub/libs",
         )
     )
+
+
+def test_dlls_of_a_distribution_may_need_each_other() -> None:
+    lower = {
+        "pub/one.dll": needs("two.dll", "near.dll"),
+        "pub/two/two.dll": needs("one.dll"),
+        # The nearest of one name is used.
+        "pub/apart/near.dll": None,
+        "pub/near.dll": None,
+    }
+    own = {"own/a.pyd": needs("one.dll"), "own/b.pyd": needs("two.dll", "one.dll")}
+    site = f"base0@1/{WINDOWS_SITE}/pub"
+    assert plan("windows", own, lower) == Linking(dll_directories=(site, f"{site}/two"))
+
+
+def test_excluded_dlls_are_not_used() -> None:
+    found = plan("windows", {"own/a.pyd": needs("x.dll")}, {"pub/X.dll": None}, excluded=("pub/*",))
+    assert found == Linking(excluded={"x.dll": [f"{WINDOWS_SITE}/own/a.pyd"]})
+
+
+def test_dlls_are_found_whatever_the_case_of_their_names() -> None:
+    paths = {f"{WINDOWS_SITE}/own/a.pyd": "own", f"{WINDOWS_SITE}/own/X.DLL": "other"}
+    module = replace(needs("x.dll", "python312.dll"), path=f"{WINDOWS_SITE}/own/a.pyd")
+    top = LayerFiles(
+        name="app", directory="app@1", os="windows", owners=paths, binaries={module.path: module}
+    )
+    runtime = LayerFiles(name="py", directory="py", os="windows", owners={"Python312.dll": ""})
+    assert plan_linking(Chain([top, runtime])) == Linking()
 
 
 def test_a_program_for_windows_gets_copies_of_dlls_beside_it() -> None:

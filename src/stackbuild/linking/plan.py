@@ -17,6 +17,7 @@ from __future__ import annotations
 import glob
 import posixpath
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
@@ -244,7 +245,7 @@ class _Unix(_Planner):
             target = followed
         if self.links.get(step) == str(target):
             return
-        parents = _parents(step)
+        parents = map(str, PurePosixPath(step).parents)
         if top.has(step) or step in self.links or any(map(top.has, parents)):
             raise _CannotLinkError
         self.links[step] = str(target)
@@ -271,11 +272,6 @@ class _Unix(_Planner):
             return
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
 class _Windows(_Planner):
     """Windows, where files contain no search paths."""
 
@@ -296,10 +292,6 @@ class _Windows(_Planner):
 
     def provide(self, binary: Binary, path: str, name: str) -> None:
         """Make the interpreter find the DLL `name` for the file `path`."""
-        beside_python = f"{self.chain.layers[-1].directory}/{name}"
-        # Programs do not find these; but most hosts have the Visual C++ runtime.
-        if self.chain.place(beside_python):
-            return
         if self.chain.find(binary, f"{self.chain.top.directory}/{path}", name):
             return
         found = self.choose(path, name)

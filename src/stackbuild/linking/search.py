@@ -114,13 +114,14 @@ class Chain:
         """The paths, relative to the root, where the loader looks for `name`.
 
         `path` is where `binary` is, relative to the root. The list has an item for each search path
-        of `binary`: None for one outside the layers. On Windows the directories of the file and of
+        of `binary`: None for one that is absolute. On Windows the directories of the file and of
         the interpreter are searched; packages may add others when they are imported.
         """
         here, os = posixpath.dirname(path), self.top.os
         if os == "windows":
-            runtime = self.layers[-1].directory
-            return [f"{here}/{name}", *(() if binary.program else (f"{runtime}/{name}",))]
+            # Programs do not find DLLs beside the interpreter: vcruntime140.dll, which most hosts
+            # have.
+            return [f"{here}/{name}", f"{self.layers[-1].directory}/{name}"]
         if os == "linux":
             return [_elf_place(item, here) for item in elf_items(binary, name)]
         # A program is itself the executable; other files are loaded into the interpreter.
@@ -173,7 +174,8 @@ def elf_items(binary: Binary, name: str) -> list[str]:
 
 
 def _elf_place(item: str, here: str) -> str | None:
-    return _below_root(item.removeprefix("$ORIGIN"), here) if item.startswith("$ORIGIN/") else None
+    variable, _, steps = item.partition("/")
+    return posixpath.normpath(f"{here}/{steps}") if variable == "$ORIGIN" else None
 
 
 def macho_items(binary: Binary, name: str) -> list[str]:
@@ -185,12 +187,7 @@ def macho_items(binary: Binary, name: str) -> list[str]:
 def _macho_place(item: str, here: str, start: str) -> str | None:
     variable, _, steps = item.partition("/")
     beginnings = {"@loader_path": here, "@executable_path": start}
-    return _below_root(steps, beginnings[variable]) if variable in beginnings else None
-
-
-def _below_root(steps: str, beginning: str) -> str | None:
-    path = posixpath.normpath(f"{beginning}/{steps}")
-    return None if path.startswith("../") or path == ".." else path
+    return posixpath.normpath(f"{beginnings[variable]}/{steps}") if variable in beginnings else None
 
 
 def is_expected(text: str, library: str) -> bool:

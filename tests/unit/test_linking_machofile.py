@@ -115,25 +115,100 @@ def test_each_processor_of_a_universal_file_is_changed(tmp_path: Path) -> None:
     assert needed(tmp_path / "new", new)[-1] == LONGER
 
 
+SIGNATURE, _ = signature(SIGNED)
+DIRECTORY = SIGNATURE + 20
+SIGNATURE_COMMAND = 1392
+"""The offset of LC_CODE_SIGNATURE in `SIGNED`."""
+
+
+def patched(data: bytes, *changes: tuple[int, bytes]) -> bytes:
+    """`data` with other bytes at some offsets."""
+    result = bytearray(data)
+    for offset, new in changes:
+        result[offset : offset + len(new)] = new
+    return bytes(result)
+
+
+def roomy(*changes: tuple[int, bytes], room: int = 4096) -> bytes:
+    """`SIGNED` with `room` bytes for its signature, as codesign leaves them."""
+    room_field = (SIGNATURE_COMMAND + 12, struct.pack("<I", room))
+    return patched(SIGNED[:SIGNATURE] + SIGNED[SIGNATURE:].ljust(room, b"\1"), room_field, *changes)
+
+
+@pytest.mark.parametrize("page_log", [12, 14, 16])
+def test_a_signature_keeps_its_size_of_pages_and_its_room(page_log: int) -> None:
+    new = renamed(roomy((DIRECTORY + 39, bytes([page_log]))), {})
+    check_signature(new)
+    assert len(new) == SIGNATURE + 4096
+    (length,) = struct.unpack_from(">I", new, SIGNATURE + 4)
+    assert new[SIGNATURE + length :] == bytes(4096 - length)
+    assert new[DIRECTORY + 39] == page_log
+    assert new[DIRECTORY + 64 :].startswith(SIGNED[DIRECTORY + 64 : DIRECTORY + 100])
+
+
+def test_an_older_signature_says_nothing_about_the_segment_with_the_code() -> None:
+    new = renamed(roomy((DIRECTORY + 8, struct.pack(">I", 0x20200))), {})
+    check_signature(new)
+    name = SIGNED[DIRECTORY + 88 : DIRECTORY + 100]
+    assert new[DIRECTORY + 64 :].startswith(bytes(24) + name)
+
+
 def test_a_header_without_room_is_told() -> None:
-    with pytest.raises(ComposeError, match="no room for a longer name") as caught:
-        renamed(images.macho(needed=[NEEDED]), {NEEDED: LONGER})
-    assert "16 bytes more" in str(caught.value)
-    assert "-headerpad_max_install_names" in str(caught.value)
+    tight = images.macho(needed=[NEEDED])
+    with pytest.raises(ComposeError) as caught:
+        renamed(tight, {NEEDED: LONGER})
+    assert str(caught.value) == (
+        "the header of a library has no room for a longer name\n"
+        "  expected: 16 bytes more\n"
+        "  to fix: link it with `-Wl,-headerpad_max_install_names`, or give it an rpath in its own"
+        " distribution, such as `@loader_path/../lib`"
+    )
+    assert len(renamed(tight + bytes(16), {NEEDED: LONGER})) == len(tight) + 16
+
+
+@pytest.mark.parametrize("section", [0, 4])
+def test_the_room_of_a_header_ends_at_the_first_section(section: int) -> None:
+    # __TEXT is the first load command; its sections follow its 72 bytes, in 80 bytes each.
+    field = 32 + 72 + 80 * section + 48
+    end = 32 + struct.unpack_from("<I", SIGNED, 20)[0]
+    with pytest.raises(ComposeError, match="expected: 8 bytes more"):
+        renamed(patched(SIGNED, (field, struct.pack("<I", end + 8))), {NEEDED: LONGER})
+    # A section without contents, such as __bss, has the offset 0.
+    check_signature(renamed(patched(SIGNED, (field, bytes(4))), {NEEDED: LONGER}))
+
+
+def test_what_is_not_to_be_renamed_stays_as_it_is() -> None:
+    data = images.macho(needed=[NEEDED]).replace(b"answer", b"\xffnswer") + bytes(64)
+    assert renamed(data, {NEEDED: LONGER}) == data
+    # An unknown load command of the smallest size.
+    head = struct.pack("<8I", 0xFEEDFACF, *images.CPU["aarch64"], images.LIBRARY, 1, 8, 0, 0)
+    data = head + struct.pack("<II", 0x99, 8)
+    assert renamed(data, {NEEDED: LONGER}) == data
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "found"),
     [
-        b"",
-        b"\xce\xfa\xed\xfe" + bytes(60),
-        SIGNED[:40],
-        # A load command of no bytes; signatures of other kinds.
-        SIGNED[:36] + bytes(4) + SIGNED[40:],
-        SIGNED[: signature(SIGNED)[0]] + bytes(signature(SIGNED)[1]),
-        SIGNED[: signature(SIGNED)[0] + 20] + bytes(signature(SIGNED)[1] - 20),
+        (b"", "it is not a 64-bit Mach-O file"),
+        (b"\xce\xfa\xed\xfe" + bytes(60), "it is not a 64-bit Mach-O file"),
+        (patched(SIGNED, (36, bytes(4))), "a load command of 0 bytes"),
+        (patched(SIGNED, (36, struct.pack("<I", 1377))), "a load command of 1377 bytes"),
+        # Signatures of other kinds.
+        (patched(SIGNED, (SIGNATURE, bytes(4))), "it has an unknown signature"),
+        (patched(SIGNED, (SIGNATURE + 8, bytes(4))), "it has an unknown signature"),
+        (patched(SIGNED, (DIRECTORY, bytes(4))), "its signature has no code directory"),
+        (roomy((DIRECTORY + 39, b"\x0b")), "its signature has an unknown size of pages"),
+        (roomy((DIRECTORY + 39, b"\x11")), "its signature has an unknown size of pages"),
+        (patched(SIGNED, (DIRECTORY + 39, b"\x0c")), "its signature has no room for sha256"),
+        # Numbers that lead out of the file.
+        (SIGNED[:40], None),
+        (patched(SIGNED, (16, b"\xff" * 4)), None),
+        (patched(SIGNED, (SIGNATURE_COMMAND + 8, struct.pack("<i", -248))), None),
     ],
 )
-def test_damaged_files_are_told(data: bytes) -> None:
-    with pytest.raises(ComposeError, match="a binary file is damaged"):
+def test_damaged_files_are_told(data: bytes, found: str | None) -> None:
+    with pytest.raises(ComposeError) as caught:
         renamed(data, {NEEDED: LONGER})
+    told = str(caught.value)
+    assert told.startswith(f"a binary file is damaged\n  found: {found or ''}")
+    assert found is None or told.endswith(found)

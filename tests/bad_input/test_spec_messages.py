@@ -526,7 +526,8 @@ CASES = {
         ALL
         + "[[tool.uv.index]]\nnam = 'one'\nurl = 'https://u:secret@'\nformat = 'flut'\n"
         + "[[tool.uv.index]]\nname = 'a b'\nexplicit = true\nauthenticate = 'allways'\n"
-        + "[[tool.uv.index]]\nexplicit = true\nurl = 'nowhere/simple'\n",
+        + "[[tool.uv.index]]\nexplicit = true\nurl = 'nowhere/simple'\n"
+        + "ignore-error-codes = [403]\n",
         [
             f"tool.uv.index[0].url: not an address ({ADDRESS}, found 'https://***@')",
             "tool.uv.index[0].format: unknown value (expected one of simple, flat, found 'flut'); "
@@ -539,6 +540,7 @@ CASES = {
             "found 'allways'); did you mean 'always'?",
             "tool.uv.index[2].url: neither an address nor a directory that exists "
             "(found 'nowhere/simple')",
+            "tool.uv.index[2].ignore-error-codes: not supported yet",
             "tool.uv.index[2]: an explicit index without a name, so nothing can refer to it",
         ],
     ),

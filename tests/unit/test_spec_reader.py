@@ -210,7 +210,10 @@ def test_settings_of_uv_are_honoured(tmp_path: Path) -> None:
         exclude-dependencies = ["Some.Thing"]
         no-build-package = ["lxml"]
         no-binary-package = ["Freesasa"]
-        dependency-metadata = [{ name = "A", version = "1", requires-dist = ["b"] }]
+        dependency-metadata = [
+            { name = "A", version = "1", requires-dist = ["b"] },
+            { name = "a", version = "2.0", requires-python = ">=3.9", provides-extra = ["X_y"] },
+        ]
 
         [[tool.uv.index]]
         url = "https://host.example/simple"
@@ -222,7 +225,15 @@ def test_settings_of_uv_are_honoured(tmp_path: Path) -> None:
         "override-dependencies": ['torch; sys_platform == "never"'],
         "constraint-dependencies": ["numpy<2"],
         "exclude-dependencies": ["some-thing"],
-        "dependency-metadata": [{"name": "a", "version": "1", "requires-dist": ["b"]}],
+        "dependency-metadata": [
+            {"name": "a", "version": "1", "requires-dist": ["b"]},
+            {
+                "name": "a",
+                "version": "2.0",
+                "requires-python": ">=3.9",
+                "provides-extra": ["x-y"],
+            },
+        ],
     }
     policy = stack.layers["app"].policy(Platform.LINUX_X64)
     assert policy.overrides == {"idna": "==3.6"}

@@ -110,12 +110,19 @@ def test_a_version_that_the_spec_forbids_is_replaced_and_told(
     assert _numbers(project) == (6, 3)
 
 
-def test_a_distribution_more_or_less_gives_the_next_number(project: Project) -> None:
+def test_a_distribution_more_or_less_gives_the_next_number(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     _both(project)
-    _venvstacks(project, "app-app", ("top", "1.0"), ("gone", "1.0"), lock_version=2)
+    _venvstacks(project, "app-app", ("top",), ("gone", "1.0"), lock_version=2)
     _venvstacks(project, "framework-fw", lock_version=5)
-    project.lock(from_venvstacks=True)
+    spec = str(project.directory / "venvstacks.toml")
+    assert main(["lock", "--spec", spec, "--from-venvstacks", "--platform", "linux-x64"]) == 0
     assert _numbers(project) == (6, 3)
+    told = capsys.readouterr().err
+    differs = "on linux-x64 differs from its lock of venvstacks:"
+    assert f"app {differs} gone none (there 1.0); top 2.0 (there unknown)\n" in told
+    assert f"fw {differs} base 2.0 (there none)\n" in told
 
 
 def test_locks_of_stackbuild_are_kept(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +173,8 @@ def test_markers_choose_the_versions_of_a_platform(project: Project) -> None:
         "framework-fw",
         ("torch", "1.0", "sys_platform == 'darwin'"),
         ("torch", "1.0+cpu", "sys_platform != 'darwin'"),
+        # Names in markers of lock files alone (PEP 751): none is chosen.
+        ("optional", "1.0", "'optional' in extras or 'optional' in dependency_groups"),
         lock_version=4,
     )
     project.lock(from_venvstacks=True)
@@ -251,6 +260,7 @@ HEAD = 'lock-version = "1.0"\n'
         ("", "a value as `lock-version`", "no value"),
         ('lock-version = "2.0"', "1.0 as `lock-version`", "'2.0'"),
         (f"{HEAD}packages = 3", "an array as `packages`", "3"),
+        (f"{HEAD}packages = ['x']", "a table as `packages[0]`", "'x'"),
         (f"{HEAD}[[packages]]\n", "a value as `packages[0].name`", "no value"),
         (
             f'{HEAD}[[packages]]\nname = "a"\nversion = "x"',
@@ -303,6 +313,16 @@ def test_a_damaged_number(project: Project, text: str, expected: str, found: str
     path = project.directory / "requirements/app-app/pylock.app-app.meta.json"
     path.write_text(text)
     assert _error(project) == _damaged("app", path, expected, found)
+
+
+def test_a_lock_that_is_no_file(project: Project) -> None:
+    _both(project)
+    path = project.directory / "requirements/app-app/pylock.app-app.toml"
+    path.unlink()
+    path.mkdir()
+    text = _error(project)
+    assert text.startswith("venvstacks' lock of app cannot be read (")
+    assert text.endswith(f")\n  layer: app\n  file: {path}")
 
 
 def test_two_versions_on_one_platform(project: Project) -> None:

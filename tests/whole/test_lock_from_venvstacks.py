@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LINUX_ONLY = only(Platform.LINUX_X64)
 TWO = only(Platform.LINUX_X64, Platform.MACOSX_AARCH64)
 VERSIONED = "versioned = true\n"
+LOCKED_AT = "2025-10-11T01:02:03.456789Z"
 BELOW = "sys_platform == 'from_lower_layer'"
 
 
@@ -48,7 +49,7 @@ def _venvstacks(
         fields = zip(("name", "version", "marker"), package, strict=False)
         text += "\n[[packages]]\n" + "".join(f'{key} = "{value}"\n' for key, value in fields)
     path.write_text(text)
-    meta = {"lock_version": lock_version, "locked_at": "2025-10-11T00:00:00+00:00"}
+    meta = {"lock_version": lock_version, "locked_at": "2025-10-11T01:02:03.456789+00:00"}
     path.with_suffix(".meta.json").write_text(json.dumps(meta))
     return path
 
@@ -78,10 +79,14 @@ def test_versions_and_numbers_go_on(project: Project) -> None:
     assert project.versions("fw") == {"base": "1.0"}
     assert project.versions("app") == {"top": "1.0"}
     assert _numbers(project) == (5, 2)
+    times = [project.read(name).locked_at for name in ("rt", "fw", "app")]
+    assert times[1:] == [LOCKED_AT, LOCKED_AT]
+    assert times[0] > LOCKED_AT
     assert report.from_venvstacks == {"rt": "missing", "fw": "read", "app": "read"}
     # The next change counts on, without the option.
     project.lock(upgrade_packages=["top"])
     assert _numbers(project) == (5, 3)
+    assert project.read("app").locked_at > LOCKED_AT == project.read("fw").locked_at
 
 
 def test_without_the_option_the_files_are_not_read(project: Project) -> None:
@@ -108,6 +113,7 @@ def test_a_version_that_the_spec_forbids_is_replaced_and_told(
     assert project.versions("app") == {"top": "1.0"}
     # `app` names the directory of `fw`, so it changed too.
     assert _numbers(project) == (6, 3)
+    assert all(project.read(name).locked_at > LOCKED_AT for name in ("fw", "app"))
 
 
 def test_a_distribution_more_or_less_gives_the_next_number(
@@ -203,6 +209,9 @@ def test_a_layer_that_is_not_versioned_counts_from_one(project: Project) -> None
     assert report.from_venvstacks == {"rt3.12": "read", "fw": "read"}
     assert project.versions("fw") == {"base": "1.0"}
     assert project.read("fw").version == 1
+    # The time holds with the distributions, and there is none without the second file.
+    assert project.read("rt3.12").locked_at == LOCKED_AT
+    assert project.read("fw").locked_at > LOCKED_AT
 
 
 def test_a_package_without_a_version_is_no_preference(project: Project) -> None:
@@ -305,6 +314,17 @@ def _damaged(layer: str, path: Path, expected: str, found: str) -> str:
             '{"lock_version": 0}',
             "a whole number from 1 to 9223372036854775807 as `lock_version`",
             "0",
+        ),
+        ('{"lock_version": 1}', "a value as `locked_at`", "no value"),
+        (
+            '{"lock_version": 1, "locked_at": "2025-10-11T01:02:03"}',
+            "a time with a UTC offset as `locked_at`",
+            "'2025-10-11T01:02:03'",
+        ),
+        (
+            '{"lock_version": 1, "locked_at": "0001-01-01T00:00:00+12:00"}',
+            "a time with a UTC offset as `locked_at`",
+            "'0001-01-01T00:00:00+12:00'",
         ),
     ],
 )

@@ -1,15 +1,18 @@
 """Reads the locks of venvstacks 0.8, which the first lock of a layer may start from.
 
 A layer has `requirements/<name>/pylock.<name>.toml`, for all platforms, and beside it
-`pylock.<name>.meta.json` with `lock_version`. The name has a prefix (`Layer.venvstacks_name`); in
-the names of files, dots in it are underscores. What a layer takes from those below is listed too,
-with a marker that is false everywhere (``sys_platform == 'from_lower_layer'``).
+`pylock.<name>.meta.json` with `lock_version` and `locked_at`. The name has a prefix
+(`Layer.venvstacks_name`); in the names of files, dots in it are underscores. What a layer takes
+from those below is listed too, with a marker that is false everywhere
+(``sys_platform == 'from_lower_layer'``).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import tomli
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.lock.model import LockedDistribution
+    from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.lock.targets import Target
     from stackbuild.spec.model import Layer, Stack
 
@@ -55,6 +58,8 @@ class VenvstacksLock:
     packages: tuple[VenvstacksPackage, ...]
     version: int | None
     """`lock_version`; None for a layer that is not versioned."""
+    locked_at: str | None
+    """As in a lock of stackbuild; None if the layer is not versioned and has no such file."""
 
     def versions(self, target: Target) -> dict[NormalizedName, Version | None]:
         """The layer's own distributions on `target`. Raises LockError if one has two versions."""
@@ -73,7 +78,46 @@ class VenvstacksLock:
         return found
 
 
-def differences(
+class Beginning(NamedTuple):
+    """What the first lock of a layer takes over from venvstacks."""
+
+    number: int = 0
+    """The number before that of the lock."""
+    locked_at: str | None = None
+    """Its time; None if its contents are not those that venvstacks locked."""
+    differences: tuple[str, ...] = ()
+    """How its distributions differ from those that venvstacks locked."""
+
+
+def beginning(
+    locks: Mapping[str, VenvstacksLock],
+    layer: str,
+    target: Target,
+    distributions: Iterable[LockedDistribution],
+    lower: Iterable[LayerLock],
+) -> Beginning:
+    """How the first lock of `layer`, with `distributions` above `lower`, goes on from `locks`.
+
+    A versioned layer has the number that it has in venvstacks, if its distributions are the same
+    and if the versioned layers below got theirs; otherwise the next one. The time is taken over
+    with the number. Raises LockError if a distribution has two versions there.
+    """
+    if (former := locks.get(layer)) is None:
+        return Beginning()
+    differ = tuple(_differences(former.versions(target), distributions))
+    if former.version is None:
+        return Beginning(0, None if differ else former.locked_at, differ)
+    moved = any(
+        (below := locks.get(lock.layer)) is None or below.version != lock.version
+        for lock in lower
+        if lock.own
+    )
+    if differ or moved:
+        return Beginning(former.version, None, differ)
+    return Beginning(former.version - 1, former.locked_at)
+
+
+def _differences(
     versions: Mapping[NormalizedName, Version | None], items: Iterable[LockedDistribution]
 ) -> list[str]:
     """How `items` differ from the `versions` of venvstacks; empty if they are the same."""
@@ -112,10 +156,8 @@ def venvstacks_lock_path(stack: Stack, layer: Layer) -> Path:
 
 def _read(layer: Layer, path: Path) -> VenvstacksLock | None:
     packages = _load(layer, path, _packages)
-    version = _load(layer, meta := path.with_suffix(".meta.json"), _lock_version)
-    if not layer.versioned:
-        version = None
-    elif (packages is None) != (version is None):
+    about = _load(layer, meta := path.with_suffix(".meta.json"), _meta)
+    if layer.versioned and (packages is None) != (about is None):
         raise LockError(
             f"venvstacks' lock of {layer.name} is incomplete; its number would begin at 1 again",
             layer=layer.name,
@@ -126,7 +168,14 @@ def _read(layer: Layer, path: Path) -> VenvstacksLock | None:
         )
     if packages is None:
         return None
-    return VenvstacksLock(layer=layer.name, path=path, packages=packages, version=version)
+    version, locked_at = about or (None, None)
+    return VenvstacksLock(
+        layer=layer.name,
+        path=path,
+        packages=packages,
+        version=version if layer.versioned else None,
+        locked_at=locked_at,
+    )
 
 
 def _load(layer: Layer, path: Path, read: Callable[[bytes, str], _T]) -> _T | None:
@@ -174,8 +223,18 @@ def _marker(item: Item[object]) -> Marker:
         raise item.wrong_type("a marker (PEP 508)") from None
 
 
-def _lock_version(data: bytes, source: str) -> int:
-    return Item[object]("", parse(data, source))["lock_version"].integer(1, MAX_INTEGER)
+def _meta(data: bytes, source: str) -> tuple[int, str]:
+    meta = Item[object]("", parse(data, source))
+    return meta["lock_version"].integer(1, MAX_INTEGER), _moment(meta["locked_at"])
+
+
+def _moment(item: Item[object]) -> str:
+    """A time with an offset, as locks of stackbuild have it."""
+    with suppress(ValueError, OverflowError):
+        found = datetime.fromisoformat(item.text())
+        if found.tzinfo:
+            return found.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise item.wrong_type("a time with a UTC offset")
 
 
 def _refused(layer: str, path: Path, expected: str, found: str) -> LockError:

@@ -24,7 +24,7 @@ from stackbuild.lock.model import (
 )
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
-from stackbuild.lock.venvstacks_locks import differences
+from stackbuild.lock.venvstacks_locks import beginning
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import GitCommits
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import Conflict
     from stackbuild.lock.targets import Target
-    from stackbuild.lock.venvstacks_locks import VenvstacksLock
+    from stackbuild.lock.venvstacks_locks import Beginning, VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.request import CoreMetadata
@@ -203,7 +203,10 @@ class StackResolver:
         self._check_extras(layer, platform, distributions, lower)
         digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
-        before = self._before(layer, platform, distributions, lower) if old is None else old.version
+        if old is None:
+            before, since, _ = self._begin(layer, platform, distributions, lower)
+        else:
+            before, since = old.version, old.locked_at if same else None
         return LayerLock(
             layer=layer.name,
             platform=platform,
@@ -211,7 +214,7 @@ class StackResolver:
             requirements=tuple(map(str, layer.requirements_on(platform))),
             inputs=inputs,
             version=before + (not same),
-            locked_at=old.locked_at if old and same else self._now,
+            locked_at=since or self._now,
             distributions=distributions,
             inherited=chosen.inherited,
             digest=digest,
@@ -222,34 +225,20 @@ class StackResolver:
             conflicts=conflicts,
         )
 
-    def _before(
+    def _begin(
         self,
         layer: Layer,
         platform: Platform,
         distributions: Sequence[LockedDistribution],
         lower: Sequence[LayerLock],
-    ) -> int:
-        """The number before that of the first lock of `layer`.
-
-        A versioned layer gets the number that it has in venvstacks, if its distributions are
-        the same and if the versioned layers below got theirs; otherwise the next one.
-        """
-        if (former := self._venvstacks.get(layer.name)) is None:
-            return 0
-        versions = former.versions(target_of(layer, platform, self._stack.python_version(layer)))
-        differ = differences(versions, distributions)
-        if differ:
+    ) -> Beginning:
+        """What the first lock of `layer` takes over from venvstacks."""
+        target = target_of(layer, platform, self._stack.python_version(layer))
+        found = beginning(self._venvstacks, layer.name, target, distributions, lower)
+        if found.differences:
             text = f"{layer.name} on {platform} differs from its lock of venvstacks: "
-            self._notes[text + "; ".join(differ)] = None
-        if former.version is None:
-            return 0
-        moved = any(
-            below is None or below.version != lock.version
-            for lock in lower
-            if lock.own
-            for below in [self._venvstacks.get(lock.layer)]
-        )
-        return former.version - (not differ and not moved)
+            self._notes[text + "; ".join(found.differences)] = None
+        return found
 
     def _with_own(self, old: LayerLock, own: str | None) -> LayerLock:
         """`old` with the same distributions, if only the layer's own files changed."""

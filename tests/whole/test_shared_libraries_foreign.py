@@ -97,6 +97,7 @@ def test_a_file_that_cannot_be_edited_is_named(small: SmallStack) -> None:
     assert str(caught.value) == (
         "a file that needs a library of another distribution or layer cannot be edited\n"
         f"  distribution: consumer 1.0\n  file: {MAC_SITE}/{MODULE}\n"
+        "  expected: 24 bytes more\n"
         "  found: the header of a library has no room for a longer name\n"
         "  to fix: link it with `-Wl,-headerpad_max_install_names`, or give it an rpath in its own"
         " distribution, such as `@loader_path/../lib`"

@@ -51,12 +51,17 @@ def edited_set(
         else:
             data = _macho(original.data, binary, after)
     except ComposeError as error:
+        details = dict(error.details)
+        relative = "$ORIGIN/../lib" if os == "linux" else "@loader_path/../lib"
         raise ComposeError(
             "a file that needs a library of another distribution or layer cannot be edited",
             distribution=frame.subject,
             file=binary.path,
-            found=error.message,
-            remedy=dict(error.details).get("to fix"),
+            expected=details.get("expected"),
+            found=": ".join(filter(None, (error.message, details.get("found")))),
+            remedy=details.get("to fix")
+            or f"link it with an rpath such as `{relative}`; a link"
+            " in that directory of the layer is then enough",
         ) from error
     content = FileContent(data=data, executable=original.executable)
     made = files_set(frame.kind, frame.subject, {binary.path: content}, settings, cache)

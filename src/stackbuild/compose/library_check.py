@@ -128,7 +128,7 @@ def _layer_files(target: LayerTarget, sets: Sequence[FrameSet]) -> LayerFiles:
         frame = frame_set.frames[0]
         is_overlay = frame.kind is FrameKind.OVERLAY
         owners.update(dict.fromkeys(frame_set.paths, "" if is_overlay else frame.subject))
-        for path in frame_set.paths if is_overlay else ():
+        for path in frame_set.paths:
             binaries.pop(path, None)
         for binary in frame_set.binaries:
             if not binary.machines or machine in binary.machines:
@@ -175,7 +175,7 @@ def _unresolved(
     globs = [*declared, *(one for layer in chain for one in layer.checks.host_libraries)]
     if target.layout.os == "windows":
         globs = [one.lower() for one in globs]
-    items = target.lock.distributions if missing else ()
+    items = target.lock.distributions
     wheels = {f"{item.name} {item.version}": item.wheel.name for item in items}
     found: dict[str, list[str]] = {}
     for name, paths in missing.items():
@@ -250,7 +250,8 @@ def _setting(layer: Layer, missing: Iterable[str]) -> str:
 def _shortened(lines: Sequence[str]) -> str:
     """The first of `lines`, and how many there are."""
     more = len(lines) - _SHOWN
-    return "; ".join(lines[:_SHOWN]) + (f"; and {more} more libraries" if more > 0 else "")
+    rest = f"; and {more} more librar{'ies' if more > 1 else 'y'}" if more > 0 else ""
+    return "; ".join(lines[:_SHOWN]) + rest
 
 
 def _listed(missing: Mapping[str, Sequence[str]]) -> list[str]:

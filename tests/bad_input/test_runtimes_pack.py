@@ -53,7 +53,7 @@ def test_a_path_without_an_interpreter(
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(packable().prefix, tmp_path_factory.mktemp("mirror"), Silent())
+    return pack(packable().prefix, tmp_path_factory.mktemp("mirror"), Silent()).path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has one that can be packed")

@@ -109,7 +109,9 @@ def test_everything(tmp_path: Path) -> None:
         mirror = "https://mirror.example/pbs"
         path = "interpreters/python3.12"
         keep = ["pip"]
-        downloads.win_amd64 = { url = "file:///x.tar.gz", sha256 = "%s" }
+        downloads.win_amd64.url = "file:///x.tar.gz"
+        downloads.win_amd64.sha256 = "%s"
+        downloads.win_amd64.host-libraries = ["a.dll"]
 
         [tool.stackbuild.layers.app]
         copy-files = [
@@ -131,6 +133,7 @@ def test_everything(tmp_path: Path) -> None:
         downloads={Platform.WINDOWS_X64: Download(url="file:///x.tar.gz", sha256="ab" * 32)},
         keep=(canonicalize_name("pip"),),
     )
+    assert py.runtime_settings.downloads[Platform.WINDOWS_X64].host_libraries == ("a.dll",)
     assert base.versioned
     assert base.platforms == (
         Platform.LINUX_X64,

@@ -30,6 +30,8 @@ from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
+from tests.support import images
+from tests.support.archives import make_archive
 from tests.support.roots import snapshot, stackbuild
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
@@ -38,6 +40,7 @@ from tests.support.writeorder import WriteOrder
 if TYPE_CHECKING:
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import PublishedLayer
+    from tests.support.archives import Content
 
 SITE = "lib/python3.12/site-packages"
 OWN_SITE = "lib/python{}.{}/site-packages".format(*sys.version_info)
@@ -372,6 +375,23 @@ def test_archives_of_a_first_publish_without_a_result(small: SmallStack) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert set(current(small)) == {"base", "app"}
     assert held.exists()
+
+
+def test_host_libraries_of_an_explicit_archive(small: SmallStack, tmp_path: Path) -> None:
+    program = images.elf(needed=["libodd.so.3", "libc.so.6"])
+    files: dict[str, Content] = {"bin/python3.12": program, "lib/python3.12/os.py": b""}
+    interpreter = make_archive(tmp_path / "python.tar.gz", files)
+    download = f'url = "{interpreter.path.as_uri()}", sha256 = "{interpreter.sha256}"'
+    small.more = f"downloads.linux-x64 = {{ {download} }}"
+    (failure,) = small.publish(["cpython"]).failures
+    assert "  expected: libodd.so.3\n" in str(failure.error)
+    small.publish(["cpython"], allow_unresolved=True)
+    # The manifest of the same contents gets the list later, too.
+    small.more = f'downloads.linux-x64 = {{ {download}, host-libraries = ["libodd.so.3"] }}'
+    report = small.publish(["cpython"])
+    assert report.failures == ()
+    assert [item.manifest.host_libraries for item in report.layers] == [("libodd.so.3",)]
+    assert current(small)["cpython"] == report.layers[0].manifest.digest
 
 
 def test_a_new_version_shares_the_frames_of_what_did_not_change(small: SmallStack) -> None:

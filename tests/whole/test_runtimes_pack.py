@@ -52,7 +52,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Facts:
         return facts
     # The operating system's own, packed and unpacked, is one.
     directory = tmp_path_factory.mktemp("of-the-system")
-    unpack_tarball(pack(facts.executable, directory / "mirror", Silent()), directory)
+    unpack_tarball(pack(facts.executable, directory / "mirror", Silent()).path, directory)
     copy = probe(directory / "python/bin/python3")
     assert copy is not None
     return copy
@@ -272,7 +272,7 @@ from pathlib import Path
 os.umask(int(sys.argv[3], 8))
 from stackbuild.messages import Silent
 from stackbuild.runtimes.pack import pack
-print(pack(Path(sys.argv[1]), Path(sys.argv[2]), Silent()))
+print(pack(Path(sys.argv[1]), Path(sys.argv[2]), Silent()).path)
 """
 
 
@@ -302,7 +302,7 @@ def test_the_same_bytes_for_everybody(original: Facts, archive: Path, tmp_path: 
 
 
 def test_a_packed_interpreter_can_be_packed(moved: Path, archive: Path, tmp_path: Path) -> None:
-    again = pack(moved / "bin/python3", tmp_path, Silent())
+    again = pack(moved / "bin/python3", tmp_path, Silent()).path
     assert again.name == archive.name
     assert sha256_file(again) == sha256_file(archive)
 
@@ -315,7 +315,7 @@ def test_every_version_of_this_machine(minor: str, tmp_path: Path) -> None:
     facts = packable(minor)
     if facts.is_system:
         pytest.skip(f"the only CPython {minor} is the operating system's")
-    unpack_tarball(pack(facts.executable, tmp_path / "mirror", Silent()), tmp_path)
+    unpack_tarball(pack(facts.executable, tmp_path / "mirror", Silent()).path, tmp_path)
     expected = imported(facts.executable)["failed"]
     answer = imported(tmp_path / f"python/bin/python{minor}", masked=facts.prefix)
     assert answer["failed"] == expected

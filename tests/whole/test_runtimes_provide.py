@@ -72,7 +72,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def packed(original: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(original.prefix, tmp_path_factory.mktemp("mirror"), Silent())
+    return pack(original.prefix, tmp_path_factory.mktemp("mirror"), Silent()).path
 
 
 @pytest.fixture(autouse=True)
@@ -556,7 +556,7 @@ class TestBytecodeInterpreter:
     ) -> None:
         """Also where layers for this platform get one of this machine."""
         locked, local = two_interpreters()
-        archive = pack(locked.prefix, tmp_path / "mirror", Silent())
+        archive = pack(locked.prefix, tmp_path / "mirror", Silent()).path
         sha256 = sha256_file(archive)
         url = f"{RELEASES}/{archive.parent.name}/{archive.name.replace('+', '%2B')}"
         with serving(directory=archive.parents[1]) as server:
@@ -638,21 +638,27 @@ class TestAirGapped:
 
         mirror = tmp_path / "mirror é"
         assert main(["runtime", "pack", str(original.prefix), "--to", str(mirror)]) == 0
-        out = capsys.readouterr().out
+        out, err = capsys.readouterr()
         packed = Path(out.partition("\n")[0])
         assert packed.is_relative_to(mirror)
         table = tomllib.loads(out.partition("\n\n")[2])["tool"]["stackbuild"]["layers"]
         said = table[f"cpython-{original.minor}"]["downloads"][str(host_platform())]
         assert said["sha256"] == sha256_file(packed)
         assert said["url"] == packed.as_uri()
+        libraries = tuple(said.get("host-libraries", ()))
+        note = f"needs these libraries on the host: {', '.join(libraries)}"
+        assert (note in err) == bool(libraries)
         with serving(directory=mirror) as server:
             url = said["url"].replace(mirror.as_uri(), server.url)
-            own = Download(url=url, sha256=said["sha256"])
+            libraries = ("libodd.so.1", *libraries)
+            own = Download(url=url, sha256=said["sha256"], host_libraries=libraries)
             settings = RuntimeSettings(downloads={host_platform(): own})
             archive = provide(
                 workspace, settings, platform=host_platform(), version=str(original.version)
             )
         assert unpacked_interpreter(archive, workspace).executable.is_file()
+        # As for an interpreter that is packed on this machine, `publish` and `verify` accept them.
+        assert archive.host_libraries == libraries
 
     def test_a_mirror_base_serves_it_under_the_locked_address(
         self, workspace: Workspace, original: Facts, packed: Path, tmp_path: Path

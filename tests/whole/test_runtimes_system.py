@@ -70,7 +70,7 @@ def hidden(system: Facts) -> list[str]:
 
 @pytest.fixture(scope="module")
 def archive(system: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(system.executable, tmp_path_factory.mktemp("mirror"), Silent())
+    return pack(system.executable, tmp_path_factory.mktemp("mirror"), Silent()).path
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_what_is_in_it(system: Facts, archive: Path) -> None:
 
 
 def test_the_same_bytes_when_it_is_packed_again(archive: Path, moved: Path, tmp_path: Path) -> None:
-    assert sha256_file(pack(moved, tmp_path, Silent())) == sha256_file(archive)
+    assert sha256_file(pack(moved, tmp_path, Silent()).path) == sha256_file(archive)
 
 
 @pytest.mark.parametrize("options", [[], ["-I"]], ids=["plain", "isolated"])

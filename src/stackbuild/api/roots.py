@@ -227,12 +227,14 @@ def pack_interpreter(
     from stackbuild.files import sha256_file
     from stackbuild.runtimes.pack import pack
 
-    archive = pack(Path(path), Path(to), messages).absolute()
+    packed = pack(Path(path), Path(to), messages)
+    archive = packed.path.absolute()
     return PackedInterpreter(
         path=archive,
         platform=host_platform(),
         python_version=archive.name.removeprefix("cpython-").partition("+")[0],
         sha256=sha256_file(archive),
+        host_libraries=packed.libraries,
     )
 
 

@@ -61,3 +61,16 @@ class PackedInterpreter:
     platform: Platform
     python_version: str
     sha256: str
+    host_libraries: tuple[str, ...]
+    """The shared libraries that it needs of its host."""
+
+    @property
+    def setting(self) -> str:
+        """The TOML that names it in a spec, for a runtime called such as ``cpython-3.12``."""
+        from stackbuild.tomltext import fields, layer_table
+
+        download: dict[str, object] = {"url": self.path.as_uri(), "sha256": self.sha256}
+        if self.host_libraries:
+            download["host-libraries"] = self.host_libraries
+        header = layer_table(f"cpython-{self.python_version.rpartition('.')[0]}", "downloads")
+        return f"{header}\n{fields({str(self.platform): download})}"

@@ -54,15 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and print the lines for the spec."""
     packed = pack_interpreter(arguments.path, arguments.to, messages=Console(quiet=arguments.quiet))
-    minor = packed.python_version.rpartition(".")[0]
     print_lines(
         (
             str(packed.path),
             "",
             "# For venvstacks.toml. Use the name that your runtime has there. If the mirror is",
             "# served over HTTP, use its address instead of file://…",
-            f'[tool.stackbuild.layers."cpython-{minor}".downloads]',
-            f'{packed.platform} = {{ url = "{packed.path.as_uri()}", sha256 = "{packed.sha256}" }}',
+            *packed.setting.splitlines(),
         )
     )
     return 0

@@ -141,7 +141,8 @@ class ExportDirectory:
         found = self._read(path)
         if found is None or found.digest != manifest.digest or found.archive.format != format_:
             return None
-        if not venvstacks_part(found):
+        # Not in the digest, but read by others.
+        if not venvstacks_part(found) or found.host_libraries != manifest.host_libraries:
             return None
         # The index names the sha256 of these bytes.
         if path.read_bytes() != manifest_to_json(found):

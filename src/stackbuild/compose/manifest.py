@@ -113,6 +113,13 @@ class Manifest:
 
         return layout_for(self.platform, Version(self.python_version))
 
+    @property
+    def host_libraries(self) -> tuple[str, ...]:
+        """The libraries that the interpreter of a runtime needs of its host, in `provenance`."""
+        about = self.provenance.get("runtime")
+        names = about.get("host_libraries") if isinstance(about, dict) else None
+        return tuple(map(str, names)) if isinstance(names, list) else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:

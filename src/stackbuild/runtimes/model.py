@@ -34,7 +34,7 @@ class RuntimeArchive(NamedTuple):
     """The archive's file name."""
     host_libraries: tuple[str, ...] = ()
     """Sonames of the shared libraries that it needs on the host, without the C library; sorted.
-    Only set if it was packed on this machine."""
+    Only set if it was packed on this machine, or as the spec says for an explicit archive."""
 
 
 class Interpreter(NamedTuple):

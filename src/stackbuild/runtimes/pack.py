@@ -8,7 +8,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError, UsageError
 from stackbuild.files import atomic_file, atomic_write, sha256_file
@@ -44,8 +44,16 @@ PACK_VERSION = 2
 _SYSTEM_LIBRARIES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 
 
-def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
-    """Pack the interpreter into the mirror `to`; returns the archive's path.
+class Packed(NamedTuple):
+    """The archive of an interpreter of this machine."""
+
+    path: Path
+    libraries: tuple[str, ...]
+    """The shared libraries that it needs on the host, sorted."""
+
+
+def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Packed:
+    """Pack the interpreter into the mirror `to`.
 
     The path is ``<tag>/<name>`` as on python-build-standalone's releases page, with a `.sha256`
     file beside it. See `api.pack_interpreter`.
@@ -61,7 +69,7 @@ def pack(prefix_or_executable: Path, to: Path, messages: Messages) -> Path:
     atomic_write(path.with_name(f"{path.name}.sha256"), f"{sha256_file(path)}  {path.name}\n")
     if libraries:
         messages.note(f"it needs these libraries on the host: {', '.join(libraries)}")
-    return path
+    return Packed(path, libraries)
 
 
 def facts_at(path: Path, platform: Platform) -> Facts:

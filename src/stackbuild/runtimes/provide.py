@@ -165,6 +165,7 @@ def _explicit(
         source="url",
         stands_in=version != asked,
         origin=path.name,
+        host_libraries=download.host_libraries,
     )
 
 

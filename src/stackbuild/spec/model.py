@@ -89,6 +89,8 @@ class Download:
 
     url: str
     sha256: str
+    host_libraries: tuple[str, ...] = field(default=(), compare=False)
+    """Shared libraries that an interpreter needs of its host; not in a lock."""
 
 
 RuntimeSource = Literal["pbs", "local"]

@@ -48,6 +48,7 @@ _SIBLING_CONFLICTS: tuple[SiblingConflicts, ...] = get_args(SiblingConflicts)
 _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", "wheel"))
 
 _SHARED = "shared"
+_HOST_LIBRARIES = "host-libraries"
 _ELSEWHERE = ("build", "registries")
 _SHOWN = (
     *("sources", "mirror", "path", "keep", "downloads"),
@@ -229,8 +230,9 @@ def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...]:
 def _download(table: Table) -> Download | None:
     url = table.word("url", as_address, required=True)
     sha256 = table.word("sha256", as_sha256, required=True)
+    libraries = tuple(item.value for item in table.texts(_HOST_LIBRARIES) or ())
     table.done()
-    return Download(url=url, sha256=sha256) if url and sha256 else None
+    return Download(url=url, sha256=sha256, host_libraries=libraries) if url and sha256 else None
 
 
 def _read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogue:
@@ -274,7 +276,7 @@ def _read_checks(table: Table) -> CheckSettings:
     limit = table.integer("time-limit", default=default.time_limit, low=1, high=_LONGEST_IMPORT)
     settings = CheckSettings(
         skip_modules=tuple(item.value for item in table.texts("skip-modules") or ()),
-        host_libraries=tuple(item.value for item in table.texts("host-libraries") or ()),
+        host_libraries=tuple(item.value for item in table.texts(_HOST_LIBRARIES) or ()),
         allow_paths=tuple(item.value for item in table.texts("allow-paths") or ()),
         environment={name: item.value for name, item in environment.items()},
         time_limit=limit,

@@ -14,19 +14,11 @@ from stackbuild.verify.modules import is_module_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from stackbuild.compose.manifest import Manifest
     from stackbuild.frames.model import Binary
     from stackbuild.platforms import Platform
     from stackbuild.verify.deployed import DeployedLayer, Distribution
     from stackbuild.verify.expected_failures import Entry
     from stackbuild.verify.record_check import ReadLayer
-
-
-def declared(runtime: Manifest) -> frozenset[str]:
-    """The host libraries that the interpreter of `runtime` needs if it is a stand-in."""
-    about = runtime.provenance.get("runtime")
-    names = about.get("host_libraries") if isinstance(about, dict) else None
-    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 
 
 def _files(layer: DeployedLayer) -> LayerFiles:
@@ -68,7 +60,7 @@ def check_libraries(
     """
     around = Chain([_files(one) for one in chain])
     platform, known = layer.manifest.platform, tuple(entries)
-    globs = [*host_libraries, *(declared(layer.manifest) if chain[-1] is layer else ())]
+    globs = [*host_libraries, *(layer.manifest.host_libraries if chain[-1] is layer else ())]
     patterns = [glob.lower() if platform.os == "windows" else glob for glob in globs]
     missing: dict[tuple[str, str], list[str]] = {}
     others: dict[tuple[str, str], list[str]] = {}

@@ -620,6 +620,20 @@ CASES = {
             "tool.uv.override-dependencies[2]: a is overridden with ==1 already (found '==2')",
         ],
     ),
+    "overrides in two tables": Case(
+        ALL
+        + "[tool.uv]\noverride-dependencies = ['a==1', 'b==1', 'c; python_version > \"3\"']\n"
+        + "[tool.stackbuild.shared]\noverrides = {A = '2', b = '1'}\n"
+        + "[tool.stackbuild.layers.app]\noverrides = {a = '3', C = '2'}\n",
+        [
+            "tool.stackbuild.shared.overrides.A: a is overridden in"
+            " tool.uv.override-dependencies[0] already (expected ==1, found '==2'); remove one of"
+            " the two",
+            "tool.stackbuild.layers.app.overrides.C: c is overridden in"
+            ' tool.uv.override-dependencies[2] already (expected c; python_version > "3",'
+            " found '==2'); remove one of the two",
+        ],
+    ),
     # [tool.stackbuild]
     "keys of our own": Case(
         ALL

@@ -131,6 +131,7 @@ def test_a_misspelt_name_is_warned_of(project: Project, capsys: pytest.CaptureFi
         'no-deps = ["nothing-like-it", "numpy"]\n'
         'force-source.numpi.linux-x64 = "a"\n'
         'build-wheel.numppy.linux-x64.reason = "b"\n'
+        'platform-specific.linux-x64.resolution.only-binary-list = ["nmpy"]\n'
     )
     project.write(layer + OWN + fields)
     for words in ((), ("--check",)):
@@ -138,10 +139,11 @@ def test_a_misspelt_name_is_warned_of(project: Project, capsys: pytest.CaptureFi
         err = capsys.readouterr().err.splitlines()
         warnings = [line for line in err if "no layer has" in line]
         assert warnings == [
+            "warning: `build-wheel` names numppy, which no layer has; did you mean 'numpy'?",
+            "warning: `force-source` names numpi, which no layer has; did you mean 'numpy'?",
             "warning: `no-deps` names nothing-like-it, which no layer has; remove it, or correct"
             " the name",
-            "warning: `force-source` names numpi, which no layer has; did you mean 'numpy'?",
-            "warning: `build-wheel` names numppy, which no layer has; did you mean 'numpy'?",
+            "warning: `only-binary-list` names nmpy, which no layer has; did you mean 'numpy'?",
             "warning: `overrides` names nunpy, which no layer has; did you mean 'numpy'?",
         ]
 
@@ -155,6 +157,7 @@ def test_settings_of_uv_that_leave_out_or_match_nothing_are_warned_of(
         '[tool.uv]\nexclude-dependencies = ["tool", "other"]\n'
         'exclude-newer-package = { nunpy = "2025-01-01" }\n'
         'dependency-metadata = [{ name = "nothing-like-it" }, { name = "numpy" }]\n'
+        'no-build-package = ["numpy", "one", "Two"]\nno-binary-package = ["nunpy"]\n'
     )
     project.write(framework("fw", "numpy", "Tool", extra=LINUX_ONLY) + settings)
     for words in ((), ("--check",)):
@@ -165,6 +168,9 @@ def test_settings_of_uv_that_leave_out_or_match_nothing_are_warned_of(
             " or correct the name",
             "warning: `exclude-newer-package` names nunpy, which no layer has; did you mean"
             " 'numpy'?",
+            "warning: `no-binary-package` names nunpy, which no layer has; did you mean 'numpy'?",
+            "warning: `no-build-package` names one, two, which no layer has; remove them, or"
+            " correct the names",
             "warning: fw requires tool, but exclude-dependencies in [tool.uv] leaves it out;"
             " remove one of the two",
         ]

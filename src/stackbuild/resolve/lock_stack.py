@@ -15,6 +15,7 @@ from stackbuild.lock.venvstacks_locks import (
 )
 from stackbuild.platforms import nearest
 from stackbuild.reading import did_you_mean
+from stackbuild.spec.policy import on_platform
 from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
@@ -168,14 +169,21 @@ def unknown_names(stack: Stack, current: Sequence[LayerLock]) -> tuple[str, ...]
         for layer, platform in pairs
         for requirement in layer.requirements_on(platform)
     }
-    named = {name: field for pair in pairs for name, field in _named(*pair)}
-    named |= _named_for_uv(stack)
-    return tuple(
-        f"`{field}` names {name}, which no layer has; "
-        + (did_you_mean(name, known) or "remove it, or correct the name")
-        for name, field in sorted(named.items())
-        if name not in known
-    )
+    named = {(field, name) for pair in pairs for name, field in _named(*pair)}
+    named |= {(field, name) for name, field in _named_for_uv(stack).items()}
+    unknown: dict[str, list[str]] = {}
+    for field, name in sorted(named):
+        if name not in known:
+            unknown.setdefault(field, []).append(name)
+    return tuple(_unknown(field, names, known) for field, names in unknown.items())
+
+
+def _unknown(field: str, names: Sequence[str], known: Collection[str]) -> str:
+    """The sentence for the `names` of one field."""
+    text = f"`{field}` names {', '.join(names)}, which no layer has; "
+    if len(names) > 1:
+        return text + "remove them, or correct the names"
+    return text + (did_you_mean(names[0], known) or "remove it, or correct the name")
 
 
 def _named_for_uv(stack: Stack) -> dict[NormalizedName, str]:
@@ -218,6 +226,12 @@ def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, s
         ("build-wheel", policy.build_wheel),
     ):
         yield from ((name, field) for name in names)
+    resolution = cast("Settings", on_platform(layer.settings, platform).get("resolution", {}))
+    for key in ("allow-source-list", "force-no-binary-list", "only-binary-list"):
+        for item in cast("tuple[Setting, ...]", resolution.get(key, ())):
+            # The list may be that of [tool.uv], with another name.
+            field = item.place.rpartition("[")[0].rpartition(".")[2]
+            yield cast("NormalizedName", item.value), field
 
 
 def _skips(stack: Stack) -> Iterator[tuple[Layer, str, Platform, Setting]]:

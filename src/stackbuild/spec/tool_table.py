@@ -79,8 +79,11 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     platforms = _platforms(table, layers, reader.named_platforms)
     frames = _frames(table.part("frames"))
     common = table.part(_SHARED)
-    shared = merge(uv.policy, read_settings(common, _by_any_platform, Context(indexes=indexes)))
+    given = read_settings(common, _by_any_platform, Context(indexes=indexes))
     common.done()
+    plain = cast("Mapping[str, Setting]", uv.policy.get("overrides", {}))
+    _check_overrides(given, {**uv.overrides, **plain}, table.problems)
+    shared = merge(uv.policy, given)
     conflicts = table.word("sibling-conflicts", _conflicts) or "error"
     common_settings = as_written(table, ["sibling-conflicts"])
     changed = {
@@ -94,6 +97,7 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     for name, entry in entries.subtables():
         if name in layers:
             changed[name], own[name] = _layer(entry, changed[name], indexes, overlays)
+            _check_overrides(own[name], uv.overrides, table.problems)
             chosen = entry.word("sibling-conflicts", _conflicts)
             changed[name] = replace(
                 changed[name],
@@ -116,6 +120,19 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
         changed[name] = with_policy(layer, merge(shared, own.get(name, {})))
     check_registries(changed.values(), table.problems)
     return ToolTable(platforms=platforms, frames=frames, layers=changed)
+
+
+def _check_overrides(settings: Settings, others: Mapping[str, Setting], problems: Problems) -> None:
+    """Report `overrides` in `settings` that differ from those `others`, of `[tool.uv]`."""
+    for name, setting in cast("Mapping[str, Setting]", settings.get("overrides", {})).items():
+        if name in others and others[name].value != setting.value:
+            problems.add(
+                setting.place,
+                f"{name} is overridden in {others[name].place} already",
+                expected=str(others[name].value),
+                found=setting.value,
+                hint="remove one of the two",
+            )
 
 
 def _conflicts(item: Item[str]) -> SiblingConflicts:

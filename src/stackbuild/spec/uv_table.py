@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from stackbuild.spec.model import Settings
@@ -102,6 +103,8 @@ class UvTable:
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Settings = field(default_factory=dict)
     """Settings that `[tool.stackbuild.shared]` has under another name."""
+    overrides: Mapping[str, Setting] = field(default_factory=dict)
+    """Those of `override-dependencies` that are handed to uv; of several for one name the last."""
 
     @property
     def index_names(self) -> Collection[str]:
@@ -117,7 +120,7 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     settings = _settings(table)
     overrides, others = _overrides(table)
     if others:
-        settings["override-dependencies"] = others
+        settings["override-dependencies"] = [str(item.value) for item in others]
     # Always as with true; building from source is decided in [tool.stackbuild].
     if not table.flag("no-build", default=True):
         table.problems.remark(f"{table.place_of('no-build')} = false")
@@ -136,29 +139,39 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     if overrides:
         policy["overrides"] = overrides
     table.done()
-    return UvTable(indexes=indexes, sources=sources, settings=settings, policy=policy)
+    return UvTable(
+        indexes=indexes,
+        sources=sources,
+        settings=settings,
+        policy=policy,
+        overrides={_name(item): Setting(str(item.value), item.place) for item in others},
+    )
 
 
-def _overrides(table: Table) -> tuple[dict[str, Node], list[str]]:
+def _name(item: Item[Requirement]) -> NormalizedName:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(item.value.name)
+
+
+def _overrides(table: Table) -> tuple[dict[str, Node], list[Item[Requirement]]]:
     """`override-dependencies`: plain versions as the policy field `overrides`, and the others.
 
     Others have a marker or extras; uv applies them.
     """
-    from packaging.utils import canonicalize_name
-
     plain: dict[str, Node] = {}
     others = []
     for item in table.words("override-dependencies", as_requirement):
         found = item.value
         if found.specifier and not (found.marker or found.extras):
-            name, value = canonicalize_name(found.name), str(found.specifier)
+            name, value = _name(item), str(found.specifier)
             former = plain.setdefault(name, Setting(value, item.place))
             if isinstance(former, Setting) and former.value != value:
                 table.problems.add(
                     item.place, f"{name} is overridden with {former.value} already", found=value
                 )
         else:
-            others.append(str(found))
+            others.append(item)
     return plain, others
 
 

@@ -16,7 +16,7 @@ from stackbuild.platforms import Platform
 from stackbuild.verify.build_paths import BuildPaths
 from stackbuild.verify.check import _is_explained
 from stackbuild.verify.expected_failures import Tried, entries_of
-from stackbuild.verify.libraries import check_libraries
+from stackbuild.verify.libraries import check_libraries, search_path_warnings
 from stackbuild.verify.model import Finding, Outcome, Rules
 from stackbuild.verify.modules import check_modules
 from stackbuild.verify.record_check import ReadLayer, read_layer
@@ -187,6 +187,65 @@ def test_where_dyld_finds_libraries(tmp_path: Path, name: str, there: bool) -> N
         last = name.rpartition("/")[2]
         assert check_libraries(chain[0], seen, chain, [last]) == []
         assert check_libraries(chain[0], seen, chain, [name]) == []
+
+
+HOME, OWN = "/Users/fx/lib", "@loader_path/.dylibs"
+
+
+@pytest.mark.parametrize(
+    ("name", "rpaths", "found"),
+    [
+        ("@rpath/liba.dylib", [HOME, OWN], [HOME]),
+        ("@rpath/liba.dylib", ["/opt/x/lib", HOME, OWN], ["/opt/x/lib", HOME]),
+        # As in wheels of scipy, scikit-learn and torchvision.
+        ("@rpath/liba.dylib", [OWN, HOME], []),
+        ("@loader_path/.dylibs/liba.dylib", [HOME], []),
+        ("@rpath/libnotfar.dylib", [HOME], []),
+        # macOS's own directory, which others cannot write.
+        ("@rpath/liba.dylib", ["/usr/lib/swift", OWN], []),
+    ],
+)
+def test_search_paths_of_the_host_before_those_of_the_layer(
+    tmp_path: Path, name: str, rpaths: list[str], found: list[str]
+) -> None:
+    module = f"{SITE}/own/_own.cpython-312-darwin.so"
+    files = {
+        module: images.macho(needed=[name], rpaths=rpaths, kind=images.BUNDLE),
+        f"{SITE}/own/.dylibs/liba.dylib": b"",
+        f"{SITE}/far/libnotfar.dylib": b"",
+    }
+    chain, seen = deployed(tmp_path, MAC, files)
+    text = (
+        f"app: own 1.0 searches {', '.join(found)} of the host before its own directories for"
+        f" shared libraries, in {module}; add globs on them to `allow-paths` in"
+        " [tool.stackbuild.layers.app.verify] if no host has them"
+    )
+    assert search_path_warnings(chain[0], seen, chain) == ([text] if found else [])
+    assert search_path_warnings(chain[0], seen, chain, found) == []
+
+
+def test_search_paths_of_elf_files(tmp_path: Path) -> None:
+    library, module = f"{SITE}/own.libs/liba.so.1", f"{SITE}/own/a.so"
+    app = layer("app", below=[layer("cpython")], directory=tmp_path, files=[library, module])
+    chain = [app, layer("cpython")]
+
+    def is_found(*search: str) -> bool:
+        needed = ("liba.so.1", "libc.so.6")
+        binary = Binary(machines=("x86_64",), needed=needed, search=search)
+        read = ReadLayer(1, (), {module: binary}, {})
+        return bool(search_path_warnings(app, read, chain))
+
+    assert is_found("/usr/local/lib", "$ORIGIN/../own.libs")
+    assert not is_found("$ORIGIN/../own.libs", "/usr/local/lib")
+    assert not is_found("/usr/local/lib")
+
+
+def test_where_a_missing_library_is_searched_on_the_host(tmp_path: Path) -> None:
+    data = images.macho(needed=["@rpath/libomp.dylib"], rpaths=["/opt/homebrew/lib", OWN])
+    chain, seen = deployed(tmp_path, MAC, {f"{SITE}/own/a.so": data})
+    (one,) = check_libraries(chain[0], seen, chain, [])
+    assert (one.expected, one.found) == ("@rpath/libomp.dylib", "the search path /opt/homebrew/lib")
+    assert search_path_warnings(chain[0], seen, chain) == []
 
 
 def test_a_program_is_its_own_executable(tmp_path: Path) -> None:

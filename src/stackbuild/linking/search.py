@@ -132,6 +132,23 @@ class Chain:
         """The file that the loader finds by the search paths of `binary`, at `path`."""
         return next(filter(None, map(self.place, self.at(binary, path, name))), None)
 
+    def abroad(self, binary: Binary, path: str, name: str) -> list[str]:
+        """The directories of the host that are searched before the chain's file for `name`.
+
+        They are absolute search paths of `binary`, at `path`, outside of macOS's own directories.
+        Empty if no search path leads to a file of the chain.
+        """
+        places = self.at(binary, path, name)
+        if len(places) != len(binary.search):
+            return []
+        found: list[str] = []
+        for item, place in zip(binary.search, places, strict=True):
+            if self.place(place):
+                return found
+            if is_of_host(item, self.top.os):
+                found.append(item)
+        return []
+
     def has_name(self, name: str) -> bool:
         """Whether a file of the chain is called `name`.
 
@@ -160,6 +177,12 @@ class Chain:
         return os == "macos" and any(
             posixpath.normpath(item).startswith(MACOS) for item in macho_items(binary, name)
         )
+
+
+def is_of_host(search: str, os: OsName) -> bool:
+    """Whether the search path `search` is a directory of the host, other than macOS's own."""
+    plain = posixpath.normpath(search)
+    return plain.startswith("/") and not (os == "macos" and f"{plain}/".startswith(MACOS))
 
 
 def last_part(name: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from stackbuild.layout import extension_module
-from stackbuild.linking.search import Chain, LayerFiles, matches
+from stackbuild.linking.search import Chain, LayerFiles, is_of_host, matches
 from stackbuild.tomltext import layer_table
 from stackbuild.verify.model import Finding
 from stackbuild.verify.modules import is_module_name
@@ -83,7 +84,43 @@ def check_libraries(
         *_findings(
             layer, _OTHER, others, lambda found, files: (machine, found + _also(files)), build
         ),
-        *_findings(layer, _MISSING, missing, lambda name, files: (name, _users(files)), add),
+        *_findings(
+            layer,
+            _MISSING,
+            missing,
+            lambda name, files: (name, _users(files, read.binaries[files[0]], platform)),
+            add,
+        ),
+    ]
+
+
+def search_path_warnings(
+    layer: DeployedLayer,
+    read: ReadLayer,
+    chain: Sequence[DeployedLayer],
+    allow_paths: Sequence[str] = (),
+) -> list[str]:
+    """A warning for each distribution with files that search the host before their own directory.
+
+    A host with such a directory may use another library. Other search paths to directories of the
+    machine that built a wheel do not matter: many wheels have them after their own, or for
+    libraries that they no longer need. `allow_paths` are globs on directories to ignore.
+    """
+    around = Chain([_files(one) for one in chain])
+    found: dict[str, dict[str, list[str]]] = {}
+    for path, binary in sorted(read.binaries.items()):
+        place = f"{layer.manifest.directory}/{path}"
+        searched = [item for name in binary.needed for item in around.abroad(binary, place, name)]
+        for directory in dict.fromkeys(searched):
+            if not any(fnmatchcase(directory, glob) for glob in allow_paths):
+                owner = str(read.owners.get(path) or path)
+                found.setdefault(owner, {}).setdefault(directory, []).append(path)
+    name = layer.manifest.layer
+    return [
+        f"{name}: {owner} searches {', '.join(directories)} of the host before its own directories"
+        f" for shared libraries, in {next(iter(directories.values()))[0]}; add globs on them to"
+        f" `allow-paths` in {layer_table(name, 'verify')} if no host has them"
+        for owner, directories in found.items()
     ]
 
 
@@ -147,8 +184,12 @@ def _findings(
     return findings
 
 
-def _users(files: Sequence[str]) -> str | None:
-    return f"{len(files)} files that need it" if len(files) > 1 else None
+def _users(files: Sequence[str], first: Binary, platform: Platform) -> str | None:
+    """How many files need a library, and where `first` of them searches for it on the host."""
+    texts = [f"{len(files)} files that need it"] if len(files) > 1 else []
+    if searched := [item for item in first.search if is_of_host(item, platform.os)]:
+        texts.append(f"the search path {', '.join(searched)}")
+    return "; ".join(texts) or None
 
 
 def _also(files: Sequence[str]) -> str:

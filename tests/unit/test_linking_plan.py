@@ -204,6 +204,56 @@ def test_what_lower_layers_link_is_followed_and_is_no_second_library() -> None:
     }
 
 
+def test_what_edited_files_of_lower_layers_find_comes_along() -> None:
+    base = layer("base", "linux", {"mid/m.so": needs("libx.so.1"), "pub/libx.so.1": None})
+    runtime = LayerFiles(name="py", directory="py", os="linux", owners={})
+    linking = plan_linking(Chain([base, runtime]))
+    assert linking.links == {}
+    app = layer("app", "linux", {"own/b.so": needs("m.so", search=("$ORIGIN/../mid",))})
+    assert plan_linking(Chain([app, linking.applied(base), runtime])).links == {
+        f"{SITE}/mid/m.so": f"base@1/{SITE}/mid/m.so",
+        f"{SITE}/pub/libx.so.1": f"base@1/{SITE}/pub/libx.so.1",
+    }
+
+
+def test_a_library_that_a_link_finds_in_the_layer_is_used() -> None:
+    own = {"own/a.so": needs("libx.so", search=("$ORIGIN/../pub",)), "pub/liby.so": None}
+    lower = {"pub/libx.so": needs("liby.so", search=("$ORIGIN",)), "pub/liby.so": None}
+    assert plan("linux", own, lower) == Linking(
+        links={f"{SITE}/pub/libx.so": f"base0@1/{SITE}/pub/libx.so"}
+    )
+
+
+def test_a_link_beside_a_program_would_lead_out_of_the_layer() -> None:
+    path, far = f"{SITE}/pub/lib/libx.so", "zlib/libz.so"
+    library = replace(needs("libz.so", search=("$ORIGIN/../../../../../zlib",)), path=path)
+    base = LayerFiles(
+        name="base",
+        directory="base@1",
+        os="linux",
+        owners={path: "pub", far: "pub"},
+        binaries={path: library},
+    )
+    runtime = LayerFiles(name="py", directory="py", os="linux", owners={})
+    app = layer("app", "linux", {"bin/tool": needs("libx.so", search=("$ORIGIN",))})
+    assert plan_linking(Chain([app, base, runtime])) == Linking(
+        links={path: f"base@1/{path}", far: f"base@1/{far}"},
+        edits={"bin/tool": {"libx.so": path}},
+    )
+
+
+def test_a_link_does_not_replace_a_link() -> None:
+    own = {
+        "own/a.so": needs("libx.so", search=("$ORIGIN/../pub",)),
+        "own/b.so": needs("m.so", search=("$ORIGIN/../mid",)),
+    }
+    lower = {"mid/m.so": needs("libx.so", search=("$ORIGIN/../pub",)), "pub/libx.so": None}
+    assert plan("linux", own, {"pub/libx.so": None}, lower) == Linking(
+        links={f"{SITE}/pub/libx.so": f"base0@1/{SITE}/pub/libx.so"},
+        missing={"m.so": [f"{SITE}/own/b.so"]},
+    )
+
+
 def test_a_link_does_not_replace_a_file() -> None:
     own = {
         "own/a.so": needs("libx.so.1", search=("$ORIGIN/b.so", "$ORIGIN/c")),
@@ -417,6 +467,26 @@ def test_a_program_for_windows_gets_copies_of_dlls_beside_it() -> None:
     assert plan_linking(Chain([top, app, base, runtime])).dll_directories == (
         f"base@1/{WINDOWS_SITE}/pub/libs",
     )
+
+
+def test_copies_beside_a_program_differ_by_more_than_case() -> None:
+    own = {
+        "Scripts/tool.exe": needs("one.dll", "two.dll", "own.dll", program=True),
+        "Scripts/OWN.dll": None,
+    }
+    lower = {
+        "pub/one.dll": needs("dep.dll"),
+        "pub/dep.dll": None,
+        "other/two.dll": needs("dep.dll", "own.dll"),
+        "other/Dep.dll": None,
+        "other/own.dll": None,
+    }
+    site = f"base0@1/{WINDOWS_SITE}"
+    assert plan("windows", own, lower).copies == {
+        "Scripts/one.dll": f"{site}/pub/one.dll",
+        "Scripts/dep.dll": f"{site}/pub/dep.dll",
+        "Scripts/two.dll": f"{site}/other/two.dll",
+    }
 
 
 # --- torch 2.7.1 with nvidia-*-cu12, as its wheels for Linux on x86-64 are linked

@@ -52,18 +52,20 @@ class Linking:
     """Needed names that only files in `dynlib_exclude` have, each with the paths that need it."""
 
     def applied(self, layer: LayerFiles) -> LayerFiles:
-        """`layer` with the links and the edited files."""
-        if not (self.links or self.edits or self.copies):
+        """`layer` with the links and the edited files.
+
+        Copies are beside programs, where no other layer looks for libraries.
+        """
+        if not (self.links or self.edits):
             return layer
-        added = {**self.links, **self.copies}
         binaries = dict(layer.binaries)
         for path, libraries in self.edits.items():
             binaries[path] = edited(binaries[path], libraries, layer.os)
         return replace(
             layer,
-            owners={**layer.owners, **dict.fromkeys(added, "")},
+            owners={**layer.owners, **dict.fromkeys(self.links, "")},
             binaries=binaries,
-            links=added,
+            links=self.links,
         )
 
 
@@ -189,7 +191,8 @@ class _Unix(_Planner):
         place = f"{top.directory}/{path}"
         if self.chain.is_provided(binary, place, name):
             return
-        steps = list(self._own(binary, place, name))
+        searched = map(self._in_layer, self.chain.at(binary, place, name))
+        steps = [step for step in searched if step]
         if any(step in self.links for step in steps):
             return
         found = self._beside(steps)
@@ -214,15 +217,9 @@ class _Unix(_Planner):
             return False
         return True
 
-    def _own(self, binary: Binary, place: str, name: str) -> Iterator[str]:
-        """The paths in the top layer where the loader looks for `name`."""
-        for path in self.chain.at(binary, place, name):
-            if path is not None and (step := self._in_layer(path)):
-                yield step
-
-    def _in_layer(self, path: str) -> str | None:
+    def _in_layer(self, path: str | None) -> str | None:
         start = f"{self.chain.top.directory}/"
-        return path.removeprefix(start) if path.startswith(start) else None
+        return path.removeprefix(start) if path and path.startswith(start) else None
 
     def _beside(self, steps: Sequence[str]) -> tuple[str, Place] | None:
         """The path of a lower layer that would be found if all layers were one directory."""
@@ -263,7 +260,7 @@ class _Unix(_Planner):
             library = self.chain.place(home)
             if library is None:
                 continue
-            step = self._in_layer(linked or "")
+            step = self._in_layer(linked)
             site, inside, _ = library.path.rpartition("site-packages/")
             if step is None or not step.startswith(site + inside):
                 # There only because the link is not at the path that the library has in its layer.
@@ -308,7 +305,8 @@ class _Windows(_Planner):
         Windows searches them beside the program, wherever the DLL is that needs them.
         """
         path = f"{directory}/{last_part(found.path)}"
-        if path not in self.copies and not self.chain.top.has(path):
+        copied = map(str.lower, self.copies)
+        if path.lower() not in copied and not self.chain.top.has(path):
             self.copies[path] = str(found)
             for needed in self._of_its_distribution(found):
                 self._copy(needed, directory)

@@ -6,6 +6,7 @@ Each case is the TOML that is added to a good start, and all messages it gets.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -918,7 +919,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# pytest escapes other characters of ids, and then finds the test only once in a process.
+IDS = [re.sub(r"[^ -\[\]-~]", "?", name) for name in CASES]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=IDS)
 def test_messages(project: Path, case: Case) -> None:
     assert problems_of(project, case.spec) == case.messages
 

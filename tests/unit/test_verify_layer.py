@@ -120,7 +120,7 @@ HOST = (
         ("include-system-site-packages = false\ninclude-system-site-packages = true\n", [HOST]),
         ("include-system-site-packages = true\ninclude-system-site-packages = false\n", []),
         ("prompt = app\n", [HOST]),
-        ("include-system-site-packages false\n", [HOST]),
+        ("include-system-site-packages\n", [HOST]),
         ("", [HOST]),
     ],
 )
@@ -200,6 +200,7 @@ ENTRY_POINTS = """\
 Tool = tool:main
 listed = tool:listed
 percent = tool:%(x)s
+co:lon = tool:colon
 
 [gui_scripts]
 window = tool:window
@@ -218,18 +219,20 @@ def test_the_scripts_of_entry_points(root: Path) -> None:
     message = "the script of an entry point is missing"
     assert problems(root, one) == [
         ("bin/Tool", message, "Tool = tool:main", None),
+        ("bin/co:lon", message, "co:lon = tool:colon", None),
         ("bin/window", message, "window = tool:window", None),
     ]
-    (first, _) = check_layer(chain(root, one)[0], chain(root))
+    first, *_ = check_layer(chain(root, one)[0], chain(root))
     assert first.distribution == "tool 1.0"
-    write_files(root / "app", {"bin/Tool": "", "bin/window": ""})
+    write_files(root / "app", dict.fromkeys(("bin/Tool", "bin/co:lon", "bin/window"), ""))
     assert problems(root, one) == []
 
 
 def test_no_scripts_are_expected_of_a_damaged_file(root: Path) -> None:
     tool, none = distribution("tool"), replace(distribution("none"), record=None)
-    write_files(root / "app" / tool.info, {"entry_points.txt": "tool = tool:main\n"})
-    assert problems(root, tool, none) == []
+    for text in ("tool = tool:main\n", "[console_scripts]\ntool = tool:main\nother\n"):
+        write_files(root / "app" / tool.info, {"entry_points.txt": text})
+        assert problems(root, tool, none) == []
     # A name may be given twice, with colons in its value.
     text = "[console_scripts]\ntool = a:b\ntool = tool : main\n"
     write_files(root / "app" / tool.info, {"entry_points.txt": text})

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import tomllib
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import tomli
@@ -16,24 +16,20 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from stackbuild.compose.manifest import Shipped
-from stackbuild.frames.model import FrameKind
 from stackbuild.layout import extension_suffixes
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform, marker_environment
-from stackbuild.verify.build_paths import (
-    BuildPaths,
-    counts_on_any_machine,
-    find_any,
-    find_home,
-    is_text,
-)
+from stackbuild.verify.build_paths import BuildPaths
 from stackbuild.verify.deployed import RecordEntry, is_left_out, native_modules
 from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
 from stackbuild.verify.model import Outcome, Rules
 from stackbuild.verify.record_check import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
 from tests.support.deployed import SITE, distribution, layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # --- native modules
 
@@ -249,114 +245,6 @@ def test_what_a_record_may_be(tmp_path: Path) -> None:
         ("layer", None, f"{SITE}/gone", "is missing", None),
     ]
     assert read.binaries == {}
-
-
-# --- build paths
-
-
-def test_paths_of_this_machine(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / ".pyenv").mkdir(parents=True)
-    paths = BuildPaths([tmp_path / "project", Path("/app")], [home])
-    project = str(tmp_path / "project")
-    assert paths.find(f"x = '{project}/src/a.c'".encode()) == f"{project}/src"
-    assert paths.find(f"-I{project}".encode()) == project
-    assert paths.find(f"{project}-2/src {project}s".encode()) is None
-    assert paths.find(f"{home}/.pyenv/bin".encode()) == f"{home}/.pyenv"
-    assert paths.find(f"see {home}/example, {home}/.. and {home}".encode()) is None
-    assert paths.find(b"the directory /app/main.py of a container") is None
-    assert paths.find(b"") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("prefix=/home/builder/x", "/home/builder"),
-        ("#!/root/interpreters/bin/python", "/root/interpreters"),
-        ("r'C:\\Users\\me\\x'", "C:\\Users\\me"),
-        ("'C:\\\\Users\\\\me\\\\x'", "C:\\\\Users\\\\me"),
-        ("/tmp/tmpx1/y", "/tmp/tmpx1"),
-        ("/usr/bin/env /homely /rooted /opt/x", None),
-    ],
-)
-def test_paths_of_any_machine(text: str, found: str | None) -> None:
-    assert find_any(text.encode()) == found
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "expected"),
-    [
-        ("lib/python3.12/_sysconfigdata__linux_.py", FrameKind.INTERPRETER, True),
-        ("lib/pkgconfig/python3.pc", FrameKind.INTERPRETER, True),
-        ("lib/python3.12/argparse.py", FrameKind.INTERPRETER, False),
-        ("bin/tool", FrameKind.HEAD, True),
-        ("pyvenv.cfg", FrameKind.HEAD, True),
-        (f"{SITE}/launch.py", FrameKind.HEAD, False),
-        ("bin/tool", FrameKind.DISTRIBUTION, False),
-    ],
-)
-def test_where_any_machine_counts(path: str, kind: FrameKind, expected: bool) -> None:
-    assert counts_on_any_machine(path, kind) is expected
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "found"),
-    [
-        ("a.py", "x = '/home/alice/x'", "/home/alice/x"),
-        ("a.py", "x = ['-L/Users/alice/lib', 'y']", None),
-        ("a.py", "def f(x=r'C:\\Users\\Alice Liddell\\x'): pass", "C:\\Users\\Alice"),
-        ("a.py", "x = f'/home/alice/{1}'", "/home/alice/"),
-        # Nobody's home, or not where it matters.
-        (
-            "a.py",
-            "x = '/home/user/x', '/Users/runner/x', '/Users/{name}/x', '/home/$USER'",
-            None,
-        ),
-        ("a.py", "x = 'https://example.org/home/alice/x', '/data/home/alice/x'", None),
-        ("a.py", '"""Reads /home/alice/x."""  # and /home/alice/y', None),
-        ("a.py", "if __name__ == '__main__':\n    run('/home/alice/x')", None),
-        (
-            "a.py",
-            "if __name__ == '__main__':\n    pass\nelse:\n    x = '/home/alice'",
-            "/home/alice",
-        ),
-        ("a.py", "x = '/home/alice/x' +", None),
-        ("pkg/tests/a.py", "x = '/home/alice/x'", None),
-        ("pkg/test_a.py", "x = '/home/alice/x'", None),
-        ("README.md", "x = '/home/alice/x'", None),
-        ("a.pth", "/home/alice/src\n", "/home/alice/src"),
-        ("a.cfg", "# comment\npath=/home/alice/src\n", "/home/alice/src"),
-        ("bin/tool", "#!/home/alice/bin/sh\n", "/home/alice/bin/sh"),
-        ("bin/tool", "#!/usr/bin/env python3\nx = '/home/alice/x'\n", "/home/alice/x"),
-        ("bin/tool", "#!/bin/sh\n# /home/alice/x\n", None),
-    ],
-)
-def test_homes_in_code_and_settings(path: str, text: str, found: str | None) -> None:
-    assert find_home(path, text.encode()) == found
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "found"),
-    [
-        ("a.py", "x = 'C:\\Users\\YourUserName\\x'", None),
-        ("a.py", "#!/home/alice/bin/python\n", None),
-        ("a.cmake", "set(X /home/alice/x)", None),
-        ("a/METADATA.json", '{"at": "/home/alice/x"}', None),
-        ("bin/tool", "#!/home/alice/bin/python\n", "/home/alice/bin/python"),
-        ("bin/tool", "#!/usr/bin/env python3\nx = '/home/alice/x'\n", None),
-        ("Scripts/tool", "#!/home/alice/bin/python\n", "/home/alice/bin/python"),
-        (f"{SITE}/a.pth", "/home/alice/src\n", "/home/alice/src"),
-        (f"{SITE}/a-1.dist-info/direct_url.json", '{"url": "/home/alice/a"}', "/home/alice/a"),
-    ],
-)
-def test_homes_in_a_wheel_of_an_index(path: str, text: str, found: str | None) -> None:
-    assert find_home(path, text.encode(), of_index=True) == found
-
-
-def test_what_is_text() -> None:
-    assert is_text("a.py", "ä".encode())
-    assert not is_text("a.py", b"\x7fELF\0")
-    assert not is_text("a.pyc", b"abc")
 
 
 # --- known import errors

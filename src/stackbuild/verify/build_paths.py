@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _TEXT_PROBE = 8192
 _REST = rb"[^\s\"'`<>|:;,()\[\]{}\\/]+"
+_LONGER_NAME = re.compile(rb"[\w.-]")
 _SYSTEM = ("/", "/usr", "/usr/local", "/opt")
 """Common prefixes of interpreters, which are not reported."""
 _ANY_MACHINE = re.compile(
@@ -85,8 +86,7 @@ class BuildPaths:
     @staticmethod
     def _whole_name(pattern: re.Pattern[bytes], data: bytes) -> bytes | None:
         for match in pattern.finditer(data):
-            after = data[match.end() : match.end() + 1]
-            if match[1] or not re.match(rb"[\w.-]", after):
+            if not _LONGER_NAME.match(data, match.end()):
                 return match[0]
         return None
 
@@ -188,10 +188,16 @@ def _strings(code: str) -> Iterator[str]:
         node = pending.pop()
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
+        if isinstance(node, ast.If) and _names_main(node.test):
             pending += node.orelse
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, str):
                 yield node.value
         else:
             pending += ast.iter_child_nodes(node)
+
+
+def _names_main(test: ast.expr) -> bool:
+    # Not with `ast.dump`, whose recursion is too deep for long expressions.
+    nodes = ast.walk(test)
+    return any(isinstance(node, ast.Constant) and node.value == "__main__" for node in nodes)

@@ -40,9 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:
     text = (
-        "where the layer is installed (default: this directory if it is a root, else the root of "
+        "where the layer is installed "
+        "(default: this directory if it is a root, else the root of `stackbuild build`)"
     )
-    text += "`stackbuild build`)"
     add_value(parser, "--root", "DIR", text, default=default)
 
 

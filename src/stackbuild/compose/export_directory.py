@@ -175,11 +175,7 @@ class ExportDirectory:
         """Write `manifest`, whose archive is here. Raises OSError."""
         atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
 
-    def enter(
-        self,
-        manifests: Iterable[tuple[Manifest, Catalogue]],
-        messages: Messages,
-    ) -> None:
+    def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
         """Make `manifests` the current ones in the index; other entries are kept.
 
         Each comes with its catalogue entry, whose version must be set. Raises OSError,

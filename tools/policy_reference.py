@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from stackbuild.platforms import Platform
 from stackbuild.spec.policy import SPECIFIC
 from stackbuild.spec.policy_fields import POLICY_FIELDS
-from stackbuild.spec.settings import Field, Group, Kind, Leaf, Named, by_platform
+from stackbuild.spec.settings import Either, Field, Group, Kind, Leaf, Named, by_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from stackbuild.spec.settings import Part
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMA = DOCS / "venvstacks.schema.json"
@@ -47,20 +49,23 @@ def page(text: str) -> str:
 def _rows() -> Iterator[str]:
     for field in POLICY_FIELDS:
         where = {(True, True): "too", (False, True): "only"}.get((field.general, field.specific))
-        lock = {None: "", "own": "if `versioned`"}.get(field.changes, "✓")
-        for path, meaning, merging in _described(field, ""):
+        for path, meaning, merging, changes in _described(field, "", field.changes):
+            lock = {None: "", "own": "if `versioned`"}.get(changes, "✓")
             yield f"| `{path}` | {meaning} | {merging} | {where or ''} | {lock} |\n"
 
 
-def _described(field: Field, prefix: str) -> Iterator[tuple[str, str, str]]:
+def _described(
+    field: Field, prefix: str, changes: Part | None
+) -> Iterator[tuple[str, str, str, Part | None]]:
     path, kind = prefix + field.key, field.kind
     while isinstance(kind, Named):
         path, kind = f"{path}.{kind.word}", kind.of
-    merging = kind.merging if isinstance(kind, Leaf) else ""
+    merging = kind.merging if isinstance(kind, Leaf | Either) else ""
     if field.meaning:
-        yield path, field.meaning, merging
-    for below in kind.fields if isinstance(kind, Group) else ():
-        yield from _described(below, f"{path}.")
+        yield path, field.meaning, merging, changes
+    group = kind.table if isinstance(kind, Either) else kind
+    for below in group.fields if isinstance(group, Group) else ():
+        yield from _described(below, f"{path}.", below.changes or changes)
 
 
 def schema_text() -> str:
@@ -109,6 +114,8 @@ def _schema(kind: Kind) -> dict[str, Any]:
         names = [name for one in Platform for name in (str(one), one.venvstacks_name)]
         keys = {"propertyNames": {"enum": names}} if kind.word == "<platform>" else {}
         return {"type": "object", **keys, "additionalProperties": _schema(kind.of)}
+    if isinstance(kind, Either):
+        return {"anyOf": [_schema(kind.leaf), _schema(kind.table)]}
     required = [field.key for field in kind.fields if field.required]
     found = _object(_fields(kind.fields), closed=True)
     return {**found, "required": required} if required else found

@@ -65,7 +65,10 @@ LAUNCHED = "libexec"
 """Python scripts, run by launchers of the same names (`frames.scripts`); not on Windows."""
 
 METADATA = "share/venv/metadata"
-"""The file in which venvstacks stores the metadata of a layer."""
+"""The directory in which venvstacks stores the metadata of a layer."""
+
+ENVIRONMENT_SCRIPT = f"{METADATA}/environment.sh"
+"""Sets the environment variables of a layer that has some; not on Windows."""
 
 
 def layout_for(platform: Platform, python_version: Version) -> Layout:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from stackbuild.layout import ENVIRONMENT_SCRIPT
+
 # Without links to follow, sh starts no other program. The variable names are unlikely to be
 # exported; exported ones would be visible to the program.
 _HEADER = """\
@@ -23,8 +25,13 @@ if [ -h "$__at" ] || [ "$__at" != "$0" ]; then
     done
     __at=$(cd -P -- "${{__at%/*}}/" && pwd -P)/
 fi
-exec "${{__at%/*}}/{python}" "$0" "$@"
+{before}exec "${{__at%/*}}/{python}" "$0" "$@"
 '''
+"""
+
+_VARIABLES = f"""\
+__set=${{__at%/*}}/../{ENVIRONMENT_SCRIPT}
+if [ -f "$__set" ]; then . "$__set"; fi
 """
 
 _BOUND = re.compile(
@@ -35,9 +42,12 @@ _BOUND = re.compile(
 python-build-standalone, pip and uv, or the one above)."""
 
 
-def header(python: str) -> bytes:
-    """The header of a script that is run by the `python` beside it."""
-    return _HEADER.format(python=python).encode()
+def header(python: str, *, variables: bool = False) -> bytes:
+    """The header of a script that is run by the `python` beside it.
+
+    With `variables` it first sets those of its layer, if the layer has any.
+    """
+    return _HEADER.format(python=python, before=_VARIABLES if variables else "").encode()
 
 
 def unbound(script: bytes) -> bytes | None:

@@ -151,6 +151,30 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "platform-specific.linux-x64.depends: unknown key; did you mean 'dependencies'?",
         ],
     ),
+    "environment": (
+        "environment = {PYTHONPATH = 'a', __X = 'a', UID = '1', 'A B' = 'x', N = 1, E = {}, "
+        "P = {prepend = ['{layr}'], after = []}, B = '{', C = '{other}', "
+        "S = 'https://me:secret@host/'}",
+        [
+            "environment.PYTHONPATH: reserved: the interpreter finds the layer by such variables "
+            "(found 'PYTHONPATH')",
+            "environment.__X: reserved: the interpreter finds the layer by such variables "
+            "(found '__X')",
+            "environment.UID: reserved: shells set this variable themselves (found 'UID')",
+            "environment.\"A B\": not the name of an environment variable (found 'A B')",
+            "environment.N: wrong type (expected a string, or a table with prepend or append, "
+            "found 1)",
+            "environment.E: empty (expected prepend or append)",
+            "environment.P.prepend[0]: unknown placeholder {layr} (expected {layer} or {runtime} "
+            "or {{ and }} for braces, found '{layr}'); did you mean '{layer}'?",
+            "environment.P.after: unknown key (expected one of append, prepend)",
+            "environment.B: a single { (expected {{ for a brace, found '{')",
+            "environment.C: unknown placeholder {other} (expected {layer} or {runtime} or "
+            "{{ and }} for braces, found '{other}')",
+            "environment.S: a user or password in an address; it would be published "
+            "(found 'https://***@host/')",
+        ],
+    ),
     "misspelt": (
         "skips = {}\nbuild_wheel = {}",
         [
@@ -168,6 +192,18 @@ def test_messages(tmp_path: Path, case: tuple[str, list[str]], place: str) -> No
     given = ALL.replace('["base"]\n', '["base"]\npackage_indexes = {x = "nvidia"}\n')
     spec = f"{given}[{place}]\n{text}\n{MORE}"
     assert problems_of(tmp_path, spec) == [f"{place}.{message}" for message in messages]
+
+
+def test_variables_of_a_chain_that_windows_takes_for_one(tmp_path: Path) -> None:
+    spec = (
+        f"{ALL}[{OWN}]\nenvironment.Mode = 'a'\n"
+        "[tool.stackbuild.layers.base]\nenvironment.MODE = 'b'\n"
+    )
+    assert problems_of(tmp_path, spec) == [
+        f"{OWN}.environment: MODE and Mode are one variable on {platform}; write the name in one "
+        "way in all layers of the chain"
+        for platform in ("windows-x64", "windows-aarch64")
+    ]
 
 
 @pytest.mark.parametrize("place", [OWN, SHARED])

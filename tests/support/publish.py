@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stackbuild.variables import Variable
+
 Files = dict[str, "FileContent | Link | bytes | str"]
 
 PYTHON = """#!/bin/sh
@@ -64,6 +66,7 @@ class Publisher:
         directory: str | None = None,
         python_version: str = "3.12.1",
         kind: LayerKind | None = None,
+        environment: Mapping[str, Variable] | None = None,
     ) -> Manifest:
         """Publish `layer` with `frames` (subject to files) on the layers `below`, nearest first."""
         target = platform or self.platform
@@ -108,6 +111,7 @@ class Publisher:
                 sha256=hashlib.sha256(data).hexdigest(),
                 format=self.archive_format,
             ),
+            environment=environment or {},
             distributions=(
                 Shipped(name="demo", version="1", wheel="demo-1-py3-none-any.whl", sha256=sha("")),
             ),

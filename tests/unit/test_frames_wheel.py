@@ -136,7 +136,7 @@ def test_scripts_find_their_interpreter(tmp_path: Path) -> None:
     for name in ("thing", "other", "run-thing"):
         script = files[f"bin/{name}"]
         assert isinstance(script, bytes)
-        assert script.startswith(header("python"))
+        assert script.startswith(header("python", variables=True))
     assert files["libexec/run-thing"] == b"#!python\nprint('thing')\n"
     assert files["bin/shell"] == b"#!/bin/sh\necho thing\n"
 

@@ -36,6 +36,7 @@ from stackbuild.lock.model import LeftOut
 from stackbuild.names import layer_directory, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.spec.model import Catalogue, LayerKind
+from stackbuild.variables import Variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,13 @@ frames = st.builds(
 shipped = st.builds(Shipped, name=names, version=names, wheel=names, sha256=sha256s)
 
 
+texts = st.sampled_from(["", "/opt/lib", "{root}/app", "{{x}} é"])
+variables = st.builds(
+    Variable,
+    value=st.none() | texts,
+    prepend=st.lists(texts, max_size=2).map(tuple),
+    append=st.lists(texts, max_size=2).map(tuple),
+)
 left_out = st.builds(LeftOut, name=names.map(canonicalize_name), reason=names)
 
 
@@ -113,6 +121,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         distributions=tuple(draw(st.lists(shipped, max_size=3))),
         skipped=tuple(draw(st.lists(left_out, max_size=2))),
         omitted=tuple(draw(st.lists(left_out, max_size=2))),
+        environment=draw(st.dictionaries(st.sampled_from(["A", "LD_X", "b"]), variables)),
         provenance={"level": draw(counts), "zstandard": draw(names)},
     )
     return replace(manifest, digest=body_digest(manifest))
@@ -218,16 +227,19 @@ def test_the_digest_covers_contents_and_chain() -> None:
     assert body_digest(replace(example, frames=example.frames[:1])) != example.digest
 
 
-def test_a_manifest_of_the_first_format_is_read_and_written_as_it_was() -> None:
+@pytest.mark.parametrize("format_number", [1, 2])
+def test_a_manifest_of_an_older_format_is_read_and_written_as_it_was(format_number: int) -> None:
     """A root and a place of published layers may hold some, which keep their names."""
     value = json.loads(manifest_to_json(_example()))
-    value["format"] = 1
-    covered = {key: value[key] for key in value if key not in {"archive", "digest"}}
+    value["format"] = format_number
+    del value["environment"]
+    left_out = {"archive", "digest"} if format_number == 1 else {"archive", "digest", "provenance"}
+    covered = {key: value[key] for key in value if key not in left_out}
     value["digest"] = hashlib.sha256(canonical_json(covered)).hexdigest()
     data = canonical_json(value)
     manifest = manifest_from_json(data)
     assert manifest_to_json(manifest) == data
-    value["provenance"]["level"] = 3
+    value["lock"] = "1" * 64
     with pytest.raises(IntegrityError, match="digest is not the digest of this manifest"):
         manifest_from_json(canonical_json(value))
 
@@ -249,7 +261,13 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("python_version", to="3.12.1+" + "a" * 5000), "is not a version of Python"),
         (_set("chain", to=[{}] * 1001), "the manifest is damaged: chain has 1001 layers"),
         (_set("provenance", to=json.loads("[" * 70 + "]" * 70)), "the manifest is damaged"),
-        (_set("format", to=3), "the manifest was written by a newer stackbuild"),
+        (_set("format", to=4), "the manifest was written by a newer stackbuild"),
+        (_set("environment", to={"PYTHONPATH": {}}), "environment.PYTHONPATH reserved"),
+        (
+            _set("environment", to={"A": {"value": "{root.x}", "prepend": [], "append": []}}),
+            "environment.A.value is no value of a variable",
+        ),
+        (_set("environment", to={"A": {"value": "x"}}), "environment.A.prepend is missing"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),
         (_set("format", to=0), "the manifest is damaged: format is wrong"),
         (_set("layer", to="../x"), "the manifest is damaged: layer is not a valid layer name"),

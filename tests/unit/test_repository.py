@@ -26,7 +26,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     for group in (
         "__init__",
         "errors names platforms layout messages workspace mark windows durable files record"
-        " scripts strictjson tomltext reading processes",
+        " scripts strictjson tomltext reading variables processes",
         "transport",
         "spec",
         "project",

@@ -16,7 +16,8 @@ from stackbuild.platforms import Platform
 from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
 from stackbuild.spec.policy import SPECIFIC, merge
 from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS
-from stackbuild.spec.settings import Field, Kind, Leaf, Named
+from stackbuild.spec.settings import Either, Field, Kind, Leaf, Named
+from stackbuild.variables import Variable
 from tests.support.specs import ALL, read_spec
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ EXAMPLES = {
     "registries": "registries.additional = ['ours']",
     "build": "build.timeout = 1",
     "allow-import-errors": "allow-import-errors.a.b = 'text'",
+    "environment": "environment.A = 'b'",
     "copy-files": "copy-files = [{ from = 'file', to = '.' }]",
 }
 """Something for each field."""
@@ -92,6 +94,7 @@ no-deps = ["a"]
 overrides = { torch = "2.7.0", numpy = ">=2,<3" }
 resolution = { strict-missing = false, allow-source-list = ["a"], only-binary-list = ["b"] }
 build.timeout = 60
+environment = { MODE = "shared", PATH.prepend = ["a"], OFF = "" }
 allow-import-errors."x-*"."x.y" = "driver"
 [tool.stackbuild.layers.app]
 skip.torch.linux-x64 = "own"
@@ -99,6 +102,7 @@ no-deps = ["B", "A"]
 overrides.torch = "2.8"
 resolution = { strict-missing = true, allow-source-list = ["c", "a"] }
 build = { logging = true, parallel-downloads = false }
+environment = { MODE = "{layer}/{{x}}", PATH = { prepend = ["b"], append = ["c"] } }
 [tool.stackbuild.layers.app.build-wheel.numpy.linux-x64]
 reason = "none"
 build-requires = ["setuptools>=40", "wheel"]
@@ -107,6 +111,7 @@ config-settings = { one = "{packageRoot}/x", many = ["a", "b"] }
 dependencies = ["torch==1"]
 resolution = { allow-source-all = true, force-no-binary-list = ["d"] }
 allow-import-errors."x-*"."x.z" = "other"
+environment.MODE = { append = ["d"] }
 """
 
 
@@ -135,11 +140,17 @@ def test_every_field_arrives_in_the_policy(tmp_path: Path) -> None:
         dependencies=policy.dependencies,
         build=BuildSettings(logging=True, parallel_downloads=False, timeout=60),
         allow_import_errors={"x-*": {"x.y": "driver", "x.z": "other"}},
+        environment={
+            "MODE": Variable(append=("d",)),
+            "PATH": Variable(prepend=("a", "b"), append=("c",)),
+            "OFF": Variable(value=""),
+        },
     )
     assert sorted(policy.overrides[NUMPY].split(",")) == ["<3", ">=2"]
     assert [str(item) for item in app.requirements_on(Platform.LINUX_X64)] == ["torch==1"]
     mac = app.policy(Platform.MACOSX_AARCH64)
     assert mac.skip == {TORCH: "mac"}
+    assert mac.environment["MODE"] == Variable(value="{layer}/{{x}}")
     assert (mac.build_wheel, mac.dependencies, mac.force_source) == ({}, (), {})
     base = stack.layers["base"].policy(Platform.LINUX_X64)
     assert base.skip == {TORCH: "shared"}
@@ -212,6 +223,8 @@ def _leaves(settings: Any) -> Iterator[tuple[Leaf, object]]:
 def _leaves_of(kind: Kind, node: Any) -> Iterator[tuple[Leaf, object]]:
     if isinstance(kind, Leaf):
         yield kind, node
+    elif isinstance(kind, Either):
+        yield from _leaves_of(kind.leaf if isinstance(node, Setting) else kind.table, node)
     elif isinstance(kind, Named):
         for below in node.values():
             yield from _leaves_of(kind.of, below)

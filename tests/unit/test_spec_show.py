@@ -24,6 +24,7 @@ py (runtime, CPython 3.12.10)
 ├── base (framework)
 │   │     {STATES}
 │   │     requirements: numpy>=2, pandas==2.2.3
+│   │     environment: PATH prepend {{{{layer}}}}/lib, /b; append /c on macosx-x64
 │   └── both (framework)
 │       │     chain: both, base, other, py
 │       │     {STATES}
@@ -31,6 +32,7 @@ py (runtime, CPython 3.12.10)
 │                 chain: app, both, base, other, py
 │                 not locked: linux-x64
 │                 overlay: été to {{{{site-packages}}}}/ on linux-x64, overwriting
+│                 environment: LD_LIBRARY_PATH = /opt/lib (changes which libraries are loaded)
 └── other (framework)
     │     {STATES}
     └── off (application)
@@ -51,6 +53,9 @@ def spec(tmp_path: Path) -> Path:
         'platforms = ["linux-x64"]\n',
         APPLICATION.replace('"app"', '"off"').replace("base", "other"),
         "platforms = []\n",
+        "[tool.stackbuild.layers.app]\nenvironment.LD_LIBRARY_PATH = '/opt/lib'\n",
+        "[tool.stackbuild.layers.base.platform-specific.macosx-x64]\n",
+        "environment.PATH = { prepend = ['{layer}/lib', '/b'], append = ['/c'] }\n",
         "[tool.stackbuild.layers.app.platform-specific.linux-x64]\n",
         'copy-files = [{ from = "été", to = "{site-packages}/", overwrite = true }]\n',
     )
@@ -110,6 +115,9 @@ def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 "include-ignored": False,
             }
         ],
+        "environment": {
+            "linux-x64": {"LD_LIBRARY_PATH": {"value": "/opt/lib", "prepend": [], "append": []}}
+        },
         "launch_module": None,
         "support_modules": [],
         "versioned": False,

@@ -16,6 +16,7 @@ from stackbuild.frames.files import FileContent, Link
 from stackbuild.mark import Kind, write_mark
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
+from stackbuild.variables import Variable
 from tests.support.http import serving
 from tests.support.publish import PYTHON, head, publisher
 from tests.support.roots import command, fail, generation, snapshot, stackbuild, succeed, tool
@@ -320,6 +321,33 @@ def test_running_commands(made: Publisher, root: Path, tmp_path: Path) -> None:
     assert start.environment["PYTHONPATH"] == ""
     code = stackbuild("run", "atls", "--root", root, "--", "sh", "-c", "exit 7").returncode
     assert code == 7
+
+
+def test_run_and_env_set_the_variables_of_the_layer(made: Publisher, root: Path) -> None:
+    runtime = made.publish("rt", {"p": {"bin/python3.12": PYTHON}})
+    variables = {"MODE": Variable(value="it's"), "EXTRA": Variable(prepend=("{root}/app",))}
+    made.publish("app", {"app": head("rt")}, below=[runtime], environment=variables)
+    succeed("install", "app", "rt", "--from", made.directory, "--root", root)
+    layer = f"{root.resolve()}/generations/1/app"
+    expected = {"MODE": "it's", "EXTRA": f"{layer}:old", "STACKBUILD_LAYER": layer}
+    done = stackbuild("run", "app", "--root", root, "--", "env", env={"EXTRA": "old"})
+    lines = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert {name: lines[name] for name in expected} == expected
+    words = ("env", "app", "--root", root)
+    answer = json.loads(stackbuild(*words, "--json", env={"EXTRA": "old"}).stdout)
+    assert answer == {"layer": "app", "environment": expected}
+    # Another process of the layer does not add the entries again.
+    assert json.loads(stackbuild(*words, "--json", env=expected).stdout) == answer
+    shown = {shell: stackbuild(*words, "--shell", shell).stdout for shell in ("fish", "powershell")}
+    assert shown["fish"].splitlines()[1] == "set -gx MODE 'it\\'s'"
+    assert shown["powershell"].splitlines()[1] == "$Env:MODE = 'it''s'"
+    script = f'{stackbuild(*words).stdout}printf %s "$MODE:$EXTRA"'
+    answered = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert answered.stdout == f"it's:{layer}"
+    assert succeed("env", "rt", "--root", root).strip() == ""
+    bad = stackbuild(*words, env={"EXTRA": "a\tb"})
+    assert bad.returncode == 2
+    assert "EXTRA has a value with a character that cannot be printed" in bad.stderr
 
 
 def test_an_application_runs_its_launch_module(made: Publisher, root: Path) -> None:

@@ -113,6 +113,34 @@ def test_the_archive_holds_the_layer_and_its_chain_scripts(small: SmallStack) ->
     }
 
 
+def test_variables_of_the_chain_are_in_the_manifest_and_the_layer(small: SmallStack) -> None:
+    small.more = """
+[tool.stackbuild.layers.base]
+environment = { MODE = "base", PATH = { prepend = ["{runtime}/lib"] } }
+[tool.stackbuild.layers.app]
+environment = { PATH = { prepend = ["{layer}/x"] } }
+[tool.stackbuild.layers.app.platform-specific.linux-x64]
+environment = { MODE = "app" }
+"""
+    small.publish()
+    (name,) = (small.exports / "linux-x64").glob("app-*.json")
+    value = json.loads(name.read_bytes())
+    expected = {
+        "MODE": {"value": "app", "prepend": [], "append": []},
+        "PATH": {"value": None, "prepend": ["{root}/app/x", "{root}/cpython/lib"], "append": []},
+    }
+    assert (value["format"], value["environment"]) == (3, expected)
+    found = contents(archive(small))
+    assert json.loads(found["share/venv/metadata/environment.json"]) == expected
+    assert b"export MODE='app'" in bytes(found["share/venv/metadata/environment.sh"])  # type: ignore[arg-type]
+    assert b"'{root}/app/x'" in bytes(found[f"{SITE}/sitecustomize.py"])  # type: ignore[arg-type]
+    small.publish(["app"], "windows-x64")
+    (name,) = (small.exports / "windows-x64").glob("app-*.json")
+    windows = json.loads(name.read_bytes())["environment"]
+    assert windows["MODE"]["value"] == "base"
+    assert windows["PATH"]["prepend"] == ["{root}\\app/x", "{root}\\cpython/lib"]
+
+
 def test_venvstacks_reads_the_description_of_a_layer(small: SmallStack, tmp_path: Path) -> None:
     # Not to be skipped where a newer venvstacks has it elsewhere: its format may be another too.
     postinstall = importlib.import_module("venvstacks._injected.postinstall")

@@ -20,6 +20,7 @@ from stackbuild.api.roots import (
     pack_interpreter,
     repair,
     uninstall,
+    variables,
     verify_files,
 )
 from stackbuild.errors import (
@@ -43,5 +44,5 @@ __all__ = [
     "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
     "UsageError", "VerifyError", "build_root", "clean", "export", "import_runenv", "install",
     "invocation", "list_installed", "list_published", "pack_interpreter", "repair", "uninstall",
-    "verify", "verify_files",
+    "variables", "verify", "verify_files",
 ]

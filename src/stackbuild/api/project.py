@@ -391,6 +391,7 @@ class Project:
             requirements=tuple(map(str, layer.requirements)),
             conflicts=tuple(describe_conflicts(_readable(layer, wanted, locks))),
             overlays=tuple(overlays),
+            environment={one: layer.policy(one).environment for one in layer.platforms},
             launch_module=layer.launch_module,
             support_modules=layer.support_modules,
             versioned=layer.versioned,

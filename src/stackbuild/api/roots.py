@@ -187,6 +187,18 @@ def invocation(
     return invocation_in(layer, command, Path(root), environment)
 
 
+def variables(layer: str, root: str | Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of an installed layer, as they become in `environment`.
+
+    Entries that the layer adds to a variable are joined with the value in `environment`. They are
+    not added again if `environment` is that of a process of this layer. Empty if the layer sets
+    none. Raises InstallError.
+    """
+    from stackbuild.install.run import variables as variables_in
+
+    return variables_in(layer, Path(root), environment)
+
+
 def clean(
     *,
     root: str | Path | None = None,

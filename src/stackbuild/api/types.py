@@ -48,6 +48,7 @@ from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.platforms import OsName
 from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport, VenvstacksUse
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
+from stackbuild.variables import Variable
 from stackbuild.verify.model import Check, Counts, Finding, KnownError, StaleEntry, VerifyReport
 
 # fmt: off
@@ -61,5 +62,5 @@ __all__ = [
     "LockedDistribution", "LockedFile", "Manifest", "Note", "NoteKind", "OsName",
     "PackedInterpreter", "PlacedFrame", "PublishReport", "PublishedLayer", "RepairReport",
     "Setting", "Settings", "Shipped", "StaleEntry", "StaleLock", "SuggestedFramework",
-    "Suggestion", "VcsSource", "VenvstacksUse", "VerifyReport", "WheelAddition",
+    "Suggestion", "Variable", "VcsSource", "VenvstacksUse", "VerifyReport", "WheelAddition",
 ]

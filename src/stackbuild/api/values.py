@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stackbuild.install.report import InstallReport
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import CopyFiles, LayerKind
+    from stackbuild.variables import Variable
 
 LockState = Literal["locked", "not locked", "stale", "damaged"]
 
@@ -38,6 +39,8 @@ class LayerDescription:
     """Conflicts between frameworks that the locks accept, as sentences."""
     overlays: tuple[tuple[Platform | None, CopyFiles], ...]
     """Each overlay with its platform; None for all platforms."""
+    environment: Mapping[Platform, Mapping[str, Variable]]
+    """The variables that the layer itself sets, with the placeholders of the spec."""
     launch_module: Path | None
     support_modules: tuple[Path, ...]
     versioned: bool

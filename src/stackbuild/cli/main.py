@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "copy layers, and the layers below them, into plain directories",
     "install": "install layers, and the layers below them, into a root",
     "run": "run a command in an installed layer",
+    "env": "print the environment variables of an installed layer",
     "list": "list what is installed in a root or published in a place",
     "uninstall": "remove layers from a root",
     "verify": "check that deployed layers work, or are unchanged",

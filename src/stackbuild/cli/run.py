@@ -32,13 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run a command in an installed layer."
     parser.epilog = EXAMPLES
     parser.usage = "stackbuild run LAYER [--root DIR] [-- COMMAND ...]"
-    _add_root(parser, None)
+    add_root(parser, None)
     # argparse would take the command's options for those of `run`, and drop a `--` that
     # follows a positional argument; so `split` parses the layer and everything after it.
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER")
 
 
-def _add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:
+def add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:
+    """Add `--root`, the root of an installed layer."""
     text = (
         "where the layer is installed "
         "(default: this directory if it is a root, else the root of `stackbuild build`)"
@@ -55,7 +56,7 @@ def split(words: Sequence[str], root: Path | None) -> tuple[str, Path | None, li
         add_help=False,
         allow_abbrev=False,
     )
-    _add_root(parser, root)
+    add_root(parser, root)
     if not at:
         parser.error("the following arguments are required: LAYER")
     layer, *others = words[:at]
@@ -65,7 +66,7 @@ def split(words: Sequence[str], root: Path | None) -> tuple[str, Path | None, li
     return layer, options.root, [*command, *words[at + 1 :]]
 
 
-def _default_root() -> Path:
+def default_root() -> Path:
     """This directory, or the root that `stackbuild build` made in it."""
     if not os.path.lexists(MARK):
         with suppress(UsageError):
@@ -76,7 +77,7 @@ def _default_root() -> Path:
 def run(arguments: argparse.Namespace) -> int:
     """Replace this process by the command; on Windows, run it and wait."""
     layer, root, command = split(arguments.words, arguments.root)
-    start = invocation(layer, command, root or _default_root(), os.environ)
+    start = invocation(layer, command, root or default_root(), os.environ)
     words = [str(start.executable), *start.arguments]
     if os.name != "nt":
         sys.stdout.flush()

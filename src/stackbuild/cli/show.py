@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError
@@ -27,6 +28,10 @@ Examples:
   stackbuild show --layer 'app-*'
   stackbuild show --effective atls --platform macosx-aarch64
 """
+
+
+_OF_LOADERS = ("LD_", "DYLD_")
+"""How variables begin that change which shared libraries programs load."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +87,10 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
         "overlays": [
             {"platform": platform, **entry.as_entry()} for platform, entry in layer.overlays
         ],
+        "environment": {
+            platform: {name: asdict(one) for name, one in variables.items()}
+            for platform, variables in layer.environment.items()
+        },
         "launch_module": layer.launch_module,
         "support_modules": layer.support_modules,
         "versioned": layer.versioned,
@@ -131,6 +140,18 @@ def _details(layer: LayerDescription) -> Iterator[str]:
     for only, entry in layer.overlays:
         where = f" on {only}" if only else ""
         yield f"overlay: {overlay_text(entry, where)}"
+    yield from _variables(layer)
+
+
+def _variables(layer: LayerDescription) -> Iterator[str]:
+    by_text: dict[str, list[str]] = {}
+    for platform, variables in layer.environment.items():
+        for name, variable in variables.items():
+            note = " (changes which libraries are loaded)" if name.startswith(_OF_LOADERS) else ""
+            by_text.setdefault(f"{name} {variable}{note}", []).append(platform)
+    for text, platforms in by_text.items():
+        where = "" if len(platforms) == len(layer.platforms) else f" on {', '.join(platforms)}"
+        yield f"environment: {text}{where}"
 
 
 _ASCII = str.maketrans("│├└─", "|+`-")

@@ -354,7 +354,7 @@ class _Gathering:
     def _module_files(self, target: LayerTarget) -> dict[str, FileContent]:
         sources = module_sources(target.layer, target.platform, self._files)
         lower, added = self._lower(target), self._plan(target).dll_directories
-        files = module_files(target.layer, target.layout, lower, sources, added)
+        files = module_files(target, lower, sources, added)
         replaced = self._overwriting(target)
         return {path: content for path, content in files.items() if path not in replaced}
 

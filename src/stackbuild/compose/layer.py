@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild import __version__
 from stackbuild.compose.conflicts import Claim, case_only, file_as_directory, owners, same_path
-from stackbuild.compose.layer_metadata import Licensed, chain_scripts, head_files, licence_files
+from stackbuild.compose.layer_metadata import (
+    Licensed,
+    chain_scripts,
+    chain_variables,
+    head_files,
+    licence_files,
+    variable_files,
+)
 from stackbuild.compose.manifest import Archive, ChainLink, Manifest, PlacedFrame, Shipped
 from stackbuild.compose.serialize import body_digest
 from stackbuild.errors import ComposeError
@@ -211,6 +218,7 @@ def _head(parts: Parts, replaced: set[str], cache: FrameCache) -> dict[str, File
     """The files of the head, without those that overlays with `overwrite` replace."""
     target = parts.target
     own = head_files(target.layer, target.layout, target.lock, parts.lower, parts.dll_directories)
+    own |= variable_files(chain_variables(target, parts.lower), target.layout)
     own |= licence_files(_licensed(parts), target.layout)
     claims = _claims(parts)
     if parts.overlay:
@@ -316,6 +324,7 @@ def _manifest(parts: Parts, sets: Sequence[FrameSet], settings: FrameSettings) -
         ),
         skipped=target.lock.skipped,
         omitted=target.lock.omitted,
+        environment=chain_variables(target, parts.lower),
         provenance=_provenance(parts, settings),
     )
     return replace(manifest, digest=body_digest(manifest))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,21 +14,23 @@ from stackbuild.errors import ComposeError
 from stackbuild.files import read_regular
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.frames.scripts import script_files
-from stackbuild.layout import METADATA
+from stackbuild.layout import ENVIRONMENT_SCRIPT, METADATA
 from stackbuild.names import layer_directory
 from stackbuild.spec.model import LayerKind
+from stackbuild.variables import in_root, merged, sh_script
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
-    from stackbuild.compose.layer_inputs import LowerLayer
+    from stackbuild.compose.layer_inputs import LayerTarget, LowerLayer
     from stackbuild.frames.model import FrameSet
     from stackbuild.layout import Layout
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer
+    from stackbuild.variables import Variable
 
 
 LICENCES = "share/licenses/distributions.json"
@@ -43,8 +47,7 @@ def directory_name(layer: Layer, lock: LayerLock) -> str:
 
 
 def module_files(
-    layer: Layer,
-    layout: Layout,
+    target: LayerTarget,
     lower: Sequence[LowerLayer],
     sources: Mapping[str, Path],
     dll_directories: Sequence[str] = (),
@@ -56,10 +59,12 @@ def module_files(
     `dll_directories` those of `Linking`, of the whole chain. Raises ComposeError if a file cannot
     be read.
     """
+    layer, layout = target.layer, target.layout
     if layer.kind is LayerKind.RUNTIME:
         return {}
     below = [(place.directory, place.pth) for place in lower]
-    files = site_files(layout, lower[-1].directory, below, dll_directories)
+    variables = chain_variables(target, lower)
+    files = site_files(layout, lower[-1].directory, below, dll_directories, variables)
     for name, path in sources.items():
         try:
             content = FileContent(data=read_regular(path))
@@ -147,6 +152,33 @@ def chain_scripts(
     return files
 
 
+def chain_variables(target: LayerTarget, lower: Sequence[LowerLayer]) -> dict[str, Variable]:
+    """The environment variables of a layer and those below, relative to the root."""
+    chain = [place.target for place in reversed(lower)] + [target]
+    windows = target.layout.os == "windows"
+    place = partial(in_root, runtime=chain[0].directory, separator="\\" if windows else "/")
+    return merged(
+        {
+            name.upper() if windows else name: place(variable, one.directory)
+            for name, variable in one.layer.policy(one.platform).environment.items()
+        }
+        for one in chain
+    )
+
+
+def variable_files(
+    variables: Mapping[str, Variable], layout: Layout
+) -> dict[str, FileContent | Link]:
+    """The files that tell the variables of a layer; none if it has no variables."""
+    if not variables:
+        return {}
+    plain = {name: asdict(variable) for name, variable in variables.items()}
+    files: dict[str, FileContent | Link] = {f"{METADATA}/environment.json": _json(plain, indent=2)}
+    if layout.os != "windows":
+        files[ENVIRONMENT_SCRIPT] = _text(sh_script(variables))
+    return files
+
+
 class Licensed(NamedTuple):
     """A part of a layer that has a licence."""
 
@@ -224,6 +256,7 @@ def site_files(
     runtime_directory: str,
     lower: Sequence[tuple[str, Iterable[str]]],
     dll_directories: Sequence[str] = (),
+    variables: Mapping[str, Variable] | None = None,
 ) -> dict[str, FileContent]:
     """The `sitecustomize.py` of a layer, and the `.pth` file through which it is found first.
 
@@ -239,6 +272,9 @@ def site_files(
         "IMPORTS: tuple[tuple[str, str], ...]": repr(imports),
         "PRECEDENCE": repr(PTH),
         "DLL_DIRECTORIES: tuple[str, ...]": repr(tuple(dll_directories)),
+        'VARIABLES: "_Variables"': repr(
+            tuple((name, *astuple(variable)) for name, variable in (variables or {}).items())
+        ),
     }
     return {
         f"{layout.site_packages}/sitecustomize.py": _filled(_TEMPLATE, settings),

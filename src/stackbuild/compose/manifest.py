@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import LeftOut
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import LayerKind
+    from stackbuild.variables import Variable
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
+WITHOUT_VARIABLES = (1, 2)
+"""The formats without the variables of a layer. They are still read."""
 COVERED_PROVENANCE = 1
-"""The format whose digests cover the provenance too. It is still read."""
+"""The format whose digests cover the provenance too."""
 INDEX_FORMAT = 1
 
 ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
@@ -101,6 +104,9 @@ class Manifest:
     """Distributions that the spec's `skip` keeps out of the layer on this platform."""
     omitted: tuple[LeftOut, ...] = ()
     """Distributions that are not available, if the spec allows that (`strict-missing`)."""
+    environment: Mapping[str, Variable] = field(default_factory=dict)
+    """The variables of the layer with those of the layers below, by name, sorted. Their only
+    placeholder is ``{root}``, the directory that contains the layers."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
     runtime's source and the host libraries that it needs. JSON values only."""

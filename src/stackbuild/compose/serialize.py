@@ -17,6 +17,7 @@ from stackbuild.compose.manifest import (
     COVERED_PROVENANCE,
     INDEX_FORMAT,
     MANIFEST_FORMAT,
+    WITHOUT_VARIABLES,
     Archive,
     ArchiveFormat,
     ChainLink,
@@ -33,6 +34,7 @@ from stackbuild.names import LAYER_NAME, is_directory_of, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, read_json, records
 from stackbuild.spec.model import LayerKind
+from stackbuild.variables import read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +64,9 @@ def canonical_json(value: object) -> bytes:
 
 def _body(manifest: Manifest) -> dict[str, object]:
     """The manifest without `archive` and `digest`."""
+    variables = {name: asdict(variable) for name, variable in manifest.environment.items()}
     return {
+        **({} if manifest.format in WITHOUT_VARIABLES else {"environment": variables}),
         "format": manifest.format,
         "layer": manifest.layer,
         "kind": str(manifest.kind),
@@ -139,6 +143,7 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
 
 
 def _manifest(value: Item[object]) -> Manifest:
+    known = value.table().get("format") not in WITHOUT_VARIABLES
     manifest = value.record(
         lambda **given: Manifest(format=value["format"].count(), **given),
         {
@@ -154,8 +159,9 @@ def _manifest(value: Item[object]) -> Manifest:
             "skipped": records(LeftOut, _LEFT_OUT),
             "omitted": records(LeftOut, _LEFT_OUT),
             "provenance": Item.table,
+            **({"environment": read_variables} if known else {}),
         },
-        formats=(COVERED_PROVENANCE, MANIFEST_FORMAT),
+        formats=(*WITHOUT_VARIABLES, MANIFEST_FORMAT),
     )
     _check_chain(manifest, value["chain"])
     _check_size(manifest, value["archive"]["size"])

@@ -23,6 +23,8 @@ TYPE_CHECKING = False  # the `typing` module is not loaded by then either
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
+    _Variables = tuple[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], ...]
+
 # stackbuild fills in from here
 SITE_PACKAGES = "lib/python3.12/site-packages"
 RUNTIME = "cpython-3.12"
@@ -31,6 +33,7 @@ PATHS: tuple[str, ...] = ("framework/lib/python3.12/site-packages",)
 IMPORTS: tuple[tuple[str, str], ...] = ()
 PRECEDENCE = "zzz_stackbuild.pth"
 DLL_DIRECTORIES: tuple[str, ...] = ()
+VARIABLES: "_Variables" = ()
 # to here
 
 
@@ -49,6 +52,8 @@ def activate() -> list[str]:
         prefix = os.path.realpath(prefix)  # …/atls -> current/atls, …/current -> generations/7
     root = os.path.dirname(prefix)
     _rename(_new_names(prefix, root))
+    if VARIABLES:
+        _set_variables(os.path.realpath(prefix))
     if os.name == "posix":
         # What `venv` and others start to make an environment of their own. Without a
         # `home` in pyvenv.cfg, CPython takes the layer's own link for it.
@@ -66,6 +71,24 @@ def activate() -> list[str]:
     for path, line in IMPORTS:
         _run(line, os.path.join(root, *path.split("/")))
     return added
+
+
+def _set_variables(layer: str) -> None:
+    """Set the variables of this layer, unless a process of this layer has started this one.
+
+    The same as `stackbuild.variables.to_set`. Those that the dynamic loader or Python itself
+    read at the start have an effect only in child processes.
+    """
+    if os.environ.get("STACKBUILD_LAYER") == layer:
+        return
+    root = layer.rpartition(os.sep)[0]
+    for name, value, before, after in VARIABLES:
+        middle = os.environ.get(name, "") if value is None else value.format(root=root)
+        parts = [text.format(root=root) for text in before]
+        parts += [middle] if middle else []
+        parts += [text.format(root=root) for text in after]
+        os.environ[name] = os.pathsep.join(parts)
+    os.environ["STACKBUILD_LAYER"] = layer
 
 
 def _another(paths: list[str]) -> "ModuleSpec | None":

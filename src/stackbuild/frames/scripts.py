@@ -43,7 +43,7 @@ __doc__ = None
 exec(_code())
 """
 
-LAUNCHER = header("python") + _SCRIPT.encode()
+LAUNCHER = header("python", variables=True) + _SCRIPT.encode()
 """Runs the script of the same name in ``libexec/`` with the interpreter beside it."""
 
 _LAUNCHER_DIRECTORY = "<launcher_dir>\\"
@@ -64,7 +64,7 @@ def script_files(entry_point: EntryPoint, layout: Layout, machine: str) -> dict[
     path = f"{layout.scripts}/{entry_point.name}"
     if layout.os == "windows":
         return {f"{path}.exe": _launcher(entry_point, layout, machine) + _zipped(body)}
-    return {path: header("python") + body}
+    return {path: header("python", variables=True) + body}
 
 
 def launched_script(path: str) -> str:

@@ -15,6 +15,7 @@ from stackbuild.install.root import Root
 from stackbuild.layout import METADATA
 from stackbuild.platforms import host_platform, nearest
 from stackbuild.spec.model import LayerKind
+from stackbuild.variables import MARKER, to_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,40 @@ def invocation(
     layer: str, command: Sequence[str], root: Path, environment: Mapping[str, str]
 ) -> Invocation:
     """How to start `command` in the installed `layer`; see `api.invocation`."""
+    manifest, directory = _installed(layer, root)
+    layout = manifest.layout
+    bin_directory = directory / layout.scripts
+    outer = {
+        **environment,
+        **to_set(manifest.environment, environment, os.path.realpath(directory)),
+    }
+    inner = _environment(outer, directory, bin_directory)
+    python = directory / (
+        layout.runtime_interpreter if manifest.kind is LayerKind.RUNTIME else layout.interpreter
+    )
+    words = list(command) or _default_command(directory)
+    if words[0] == "python":
+        executable = python
+    else:
+        executable = _find(words[0], manifest, bin_directory, inner["PATH"])
+    return Invocation(executable=executable, arguments=tuple(words[1:]), environment=inner)
+
+
+def variables(layer: str, root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the installed `layer` sets; see `api.variables`."""
+    manifest, directory = _installed(layer, root)
+    place = os.path.realpath(directory)
+    new = {**environment, **to_set(manifest.environment, environment, place)}
+    names = (*manifest.environment, MARKER) if manifest.environment else ()
+    return {name: new[name] for name in names if name in new}
+
+
+def _installed(layer: str, root: Path) -> tuple[Manifest, Path]:
+    """The manifest of `layer`, which must run here, and its directory.
+
+    That is the one in the generation and not the link, so that a process and its children keep
+    their files while another version is installed.
+    """
     where = Root(root)
     trees, state = where.installed_layers()
     manifest = find_installed(layer, state)
@@ -39,21 +74,7 @@ def invocation(
             platform=state.platform,
             expected=f"layers for {host_platform()}",
         )
-    # Use the generation and not the link, so that a process and its children keep their files while
-    # another version is installed.
-    directory = trees / manifest.directory
-    layout = manifest.layout
-    bin_directory = directory / layout.scripts
-    inner = _environment(environment, directory, bin_directory)
-    python = directory / (
-        layout.runtime_interpreter if manifest.kind is LayerKind.RUNTIME else layout.interpreter
-    )
-    words = list(command) or _default_command(directory)
-    if words[0] == "python":
-        executable = python
-    else:
-        executable = _find(words[0], manifest, bin_directory, inner["PATH"])
-    return Invocation(executable=executable, arguments=tuple(words[1:]), environment=inner)
+    return manifest, trees / manifest.directory
 
 
 def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> dict[str, str]:

@@ -82,9 +82,9 @@ class Locks:
     def own(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> str | None:
         """The current digest of a versioned layer's own files (`LayerLock.own`).
 
-        These are its launch module, support modules and overlays, and the directories of the
-        layers below, whose names contain their versions; `lower` are the locks of these. None
-        for other layers. Raises ComposeError for files that cannot be published.
+        These are its launch module, support modules, overlays and variables, and the directories
+        of the layers below, whose names contain their versions; `lower` are the locks of these.
+        None for other layers. Raises ComposeError for files that cannot be published.
         """
         if not layer.versioned:
             return None
@@ -94,6 +94,8 @@ class Locks:
         layout = layout_for(platform, self.stack.python_version(layer))
         modules = module_sources(layer, platform, self._files)
         copied = overlay_files(layer, platform, layout, self._workspace.overlays, self._files)
+        environment = layer.policy(platform).environment.items()
+        variables = {name: asdict(variable) for name, variable in environment}
         return digest_of(
             {
                 "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
@@ -102,6 +104,7 @@ class Locks:
                     layer_directory(lock.layer, lock.version if lock.own else None)
                     for lock in lower
                 ],
+                **({"environment": variables} if variables else {}),
             }
         )
 
@@ -136,7 +139,7 @@ class Locks:
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
         is_same = lock.own == self.own(layer, platform, present)
-        return None if is_same else "its modules, its overlays or a version below changed"
+        return None if is_same else "its modules, overlays, variables or a version below changed"
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the current archive."""

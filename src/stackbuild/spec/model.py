@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.platforms import Platform
+    from stackbuild.variables import Variable
 
 Settings = Mapping[str, "Setting | tuple[Setting, ...] | Settings"]
 """Settings with their locations: single values, lists, and tables."""
@@ -195,6 +196,8 @@ class Policy:
     build: BuildSettings = BuildSettings()
     allow_import_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Glob on a wheel's name to module to a part of the error that importing it may raise."""
+    environment: Mapping[str, Variable] = field(default_factory=dict)
+    """The variables that the layer sets, with the placeholders of the spec."""
 
     @property
     def from_source(self) -> tuple[NormalizedName, ...]:

@@ -20,6 +20,7 @@ from stackbuild.spec.settings import (
     SECONDS,
     SPECIFIER,
     TEXT,
+    VARIABLES,
     Field,
     Group,
     by_any,
@@ -146,6 +147,14 @@ POLICY_FIELDS: tuple[Field, ...] = (
         kind=by_any("<wheel>", by_any("<module>", TEXT)),
         specific=True,
         meaning="a failure that `stackbuild verify` expects; the value is a part of its message",
+    ),
+    Field(
+        key="environment",
+        kind=VARIABLES,
+        changes="own",
+        specific=True,
+        meaning="the value of an environment variable in the layer and the layers above it, as "
+        "described below",
     ),
     Field(
         key="copy-files",

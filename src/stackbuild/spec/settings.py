@@ -20,6 +20,7 @@ from stackbuild.spec.values import (
     as_requirement,
     as_specifier,
 )
+from stackbuild.variables import PLACES, Variable, as_layer_variable, as_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -131,6 +132,36 @@ class Group:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Either:
+    """A single value, or a table with keys of its own instead of it."""
+
+    leaf: Leaf
+    make: Callable[[Any], object]
+    """Makes the value in the model from that of `leaf`."""
+    table: Group
+
+    @property
+    def merging(self) -> str:
+        """How a shared value is merged with that of a layer."""
+        return "replaced, a table by a table merged"
+
+    def read(self, table: Table, key: str, context: Context) -> Node | None:
+        """The value or the table at `key`."""
+        given = table.values.get(key)
+        if given == {}:
+            keys = " or ".join(field.key for field in self.table.fields)
+            table.problems.add(table.place_of(key), "empty", expected=keys)
+        kind = self.table if isinstance(given, dict) else self.leaf
+        return kind.read(table, key, context)
+
+    def value(self, node: Node) -> Any:
+        """The value in the model for a node of one platform (`on_platform`)."""
+        if isinstance(node, Setting):
+            return self.make(self.leaf.value(node))
+        return self.table.value(node)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """One key of the spec."""
@@ -141,7 +172,7 @@ class Field:
     """A line of documentation; empty if the fields below have theirs."""
     changes: Part | None = None
     """The part of a lock's inputs that it belongs to; None for a field that changes no lock.
-    Fields of a group belong to the part of the group."""
+    Fields of a group belong to the part of the group, or to one of their own."""
     required: bool = False
     general: bool = True
     """Whether it may be set for all platforms."""
@@ -154,7 +185,7 @@ class Field:
         return self.key.replace("-", "_")
 
 
-Kind = Leaf | Named | Group
+Kind = Leaf | Named | Group | Either
 
 
 def on_platform(kind: Kind, node: Node, platform: Platform) -> Node | None:
@@ -266,6 +297,27 @@ def _copy_files(table: Table, key: str, context: Context) -> tuple[Setting, ...]
     return read_copy_files(table, key, context.overlays)
 
 
+def _variables(places: Collection[str]) -> Named:
+    """A table of environment variables, with `places` as placeholders in their values."""
+
+    def value(item: Item[Any]) -> str:
+        if not isinstance(item.value, str):
+            raise item.wrong_type("a string, or a table with prepend or append")
+        return as_value(Item(item.place, item.line() if item.value else ""), places)
+
+    def entries(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
+        return _settings(table.words(key, lambda item: as_value(item, places)))
+
+    array = Leaf(entries, _STRINGS)
+    fields = (
+        Field(key="prepend", kind=array, meaning="entries before the value that the variable has"),
+        Field(key="append", kind=array, meaning="entries after it"),
+    )
+    single = Leaf(_single(value), {"type": "string"})
+    kind = Either(single, lambda text: Variable(value=text), Group(Variable, fields))
+    return Named("<variable>", as_layer_variable, kind)
+
+
 _STRING = {"type": "string", "minLength": 1}
 _STRINGS = {"type": "array", "items": _STRING}
 _BOOLEAN = {"type": "boolean"}
@@ -280,6 +332,7 @@ REQUIREMENT_TEXTS = Leaf(_requirement_texts, _STRINGS)
 FOR_BACKEND = Leaf(_for_backend, {"anyOf": [_STRING, _STRINGS]})
 NAMES = Leaf(_names, _STRINGS)
 INDEX_NAMES = Leaf(_index_names, _STRINGS)
+VARIABLES = _variables(PLACES)
 COPY_FILES = Leaf(
     _copy_files,
     {

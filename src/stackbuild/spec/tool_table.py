@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
@@ -29,6 +28,7 @@ from stackbuild.spec.policy import (
 from stackbuild.spec.settings import Context, as_written
 from stackbuild.spec.table import Problems, Table, join
 from stackbuild.spec.values import as_address, as_platform, as_sha256, in_order
+from stackbuild.variables import as_variable, case_clashes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -55,7 +55,6 @@ _SHOWN = (
     *("sibling-conflicts", "version", "deprecated", "superseded-by", "verify"),
 )
 """The settings of one layer that are no policy; `show --effective` prints them, too."""
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_IMPORT = 3600
 
 
@@ -119,6 +118,7 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
         _check_shared_overlays(shared, layer, overlays, table.problems)
         changed[name] = with_policy(layer, merge(shared, own.get(name, {})))
     check_registries(changed.values(), table.problems)
+    _check_variables(changed, entries)
     return ToolTable(platforms=platforms, frames=frames, layers=changed)
 
 
@@ -133,6 +133,25 @@ def _check_overrides(settings: Settings, others: Mapping[str, Setting], problems
                 found=setting.value,
                 hint="remove one of the two",
             )
+
+
+def _check_variables(layers: Mapping[str, Layer], table: Table) -> None:
+    """Report variables of a chain on Windows that would be one there; `table` is `layers`."""
+    for name, layer in layers.items():
+        for platform in layer.platforms:
+            if platform.os != "windows":
+                continue
+            # A reference to a layer that does not exist is reported elsewhere.
+            chain = [layers[one] for one in (*layer.lower, name) if one in layers]
+            names = dict.fromkeys(
+                word for one in chain for word in one.policy(platform).environment
+            )
+            for first, second in case_clashes(names):
+                table.problems.add(
+                    join(join(table.place, name), "environment"),
+                    f"{first} and {second} are one variable on {platform}",
+                    hint="write the name in one way in all layers of the chain",
+                )
 
 
 def _conflicts(item: Item[str]) -> SiblingConflicts:
@@ -287,8 +306,7 @@ def _read_checks(table: Table) -> CheckSettings:
     """The table `verify` of a layer."""
     environment = dict(table.pairs("environment"))
     for name, item in environment.items():
-        if not _VARIABLE.fullmatch(name):
-            table.problems.add(item.place, "not the name of an environment variable", found=name)
+        table.checked(Item(item.place, name), as_variable)
     default = CheckSettings()
     limit = table.integer("time-limit", default=default.time_limit, low=1, high=_LONGEST_IMPORT)
     settings = CheckSettings(

@@ -16,7 +16,9 @@ from stackbuild.install.root import Root
 from stackbuild.linking.search import DLL_MISSING
 from stackbuild.lock.current import Locks
 from stackbuild.platforms import host_platform
+from stackbuild.processes import system_environment
 from stackbuild.resolve.lock_stack import describe_conflicts
+from stackbuild.variables import to_set
 from stackbuild.verify import expected_failures
 from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
@@ -217,7 +219,14 @@ class _Checking:
             self.messages,
             jobs=self.jobs,
             limit=rules.time_limit,
-            environment=rules.environment,
+            environment={
+                **to_set(
+                    top.manifest.environment,
+                    system_environment("PATH"),
+                    os.path.realpath(top.directory),
+                ),
+                **rules.environment,
+            },
         )
         chain = tuple(one.manifest.layer for one in self.deployment.chain(top))
         self.tried += [

@@ -1,4 +1,4 @@
-"""Archives in the `install_only` layout, small and not of a real interpreter."""
+"""Archives: small ones in the `install_only` layout, and unpacking those of layers."""
 
 from __future__ import annotations
 
@@ -56,3 +56,16 @@ def archive_at(path: Path) -> RuntimeArchive:
         stands_in=True,
         origin=path.name,
     )
+
+
+def unpack_layer(archive: Path, to: Path) -> None:
+    """Unpack the archive of a layer with Python's `tarfile`."""
+    with (
+        archive.open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as data,
+        tarfile.open(fileobj=data, mode="r|") as tar,
+    ):
+        # The filter `data`, the default from CPython 3.14 on, refuses the link to the
+        # interpreter, which leaves the directory. CPython before 3.11.4 has no filters.
+        tar.extraction_filter = getattr(tarfile, "tar_filter", None)
+        tar.extractall(to)

@@ -6,11 +6,9 @@ import os
 import runpy
 import subprocess
 import sys
-import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 
 from stackbuild.compose.layer_metadata import POSTINSTALL
 from stackbuild.compose.postinstall_template import (
@@ -20,6 +18,7 @@ from stackbuild.compose.postinstall_template import (
     with_home,
     write_home,
 )
+from tests.support.archives import unpack_layer
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -152,11 +151,7 @@ def test_it_changes_nothing_elsewhere(root: Path) -> None:
 def test_each_layer_has_it(tmp_path: Path) -> None:
     stack = SmallStack(tmp_path / "project", tmp_path / "cache")
     (layer,) = stack.publish(["app"]).layers
-    data = zstandard.ZstdDecompressor().stream_reader(
-        layer.path.read_bytes(), read_across_frames=True
-    )
-    with tarfile.open(fileobj=data, mode="r|") as tar:
-        tar.extractall(tmp_path / "app")
+    unpack_layer(layer.path, tmp_path / "app")
     script = tmp_path / "app" / POSTINSTALL
     assert runpy.run_path(str(script))["RUNTIME"] == "cpython"
     configuration = (tmp_path / "app/pyvenv.cfg").read_bytes()

@@ -10,13 +10,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.model import FrameKind
 from stackbuild.frames.wheel import wheel_set
 from stackbuild.spec.model import FrameSettings
+from tests.support.archives import unpack_layer
 from tests.support.frames import LINUX, digests, sha256
 from tests.support.wheels import make_wheel
 
@@ -162,14 +162,7 @@ def _check(directory: Path, expected: dict[str, str]) -> None:
 def test_tarfile_unpacks_an_archive(wheels: Path, tmp_path: Path) -> None:
     archive, expected = _archive(wheels, tmp_path)
     to = tmp_path / "unpacked"
-    with (
-        archive.open("rb") as file,
-        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as data,
-        tarfile.open(fileobj=data, mode="r|") as tar,
-    ):
-        # CPython before 3.11.4 has no filters.
-        tar.extraction_filter = getattr(tarfile, "tar_filter", None)
-        tar.extractall(to)
+    unpack_layer(archive, to)
     _check(to, expected)
 
 

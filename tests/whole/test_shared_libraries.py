@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 
 from stackbuild.errors import ComposeError
 from stackbuild.messages import SILENT, Silent
 from stackbuild.record import record_hash, record_rows
 from tests.support import native
+from tests.support.archives import unpack_layer
 from tests.support.handmade import HandMade, execute, interpreters, make_layers
 from tests.support.smallstack import SmallStack
 
@@ -86,10 +85,7 @@ class Stack:
             shutil.rmtree(made.directory / name)
         for manifest in manifests.values():
             archive = self.small.exports / PLATFORM / manifest.archive.name
-            with archive.open("rb") as file:
-                reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-                with tarfile.open(fileobj=reader, mode="r|") as tar:
-                    tar.extractall(made.directory / manifest.directory)
+            unpack_layer(archive, made.directory / manifest.directory)
         return made
 
 

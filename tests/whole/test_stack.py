@@ -7,16 +7,15 @@ import json
 import os
 import shutil
 import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import findpython
 import pytest
-import zstandard
 from packaging.version import Version
 from tools.standin import PROJECT
 
+from tests.support.archives import unpack_layer
 from tests.support.stack import APPLICATION, RealStack, out_of_reach, run
 
 if TYPE_CHECKING:
@@ -234,19 +233,7 @@ def _bsdtar(archive: Path, to: Path) -> None:
     run("bsdtar", "-xf", archive, "-C", to)
 
 
-def _tarfile(archive: Path, to: Path) -> None:
-    with (
-        archive.open("rb") as file,
-        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as plain,
-        tarfile.open(fileobj=plain, mode="r|") as members,
-    ):
-        # The filter `data` refuses the link to the interpreter, which leaves the directory.
-        # CPython before 3.11.4 has no filters.
-        members.extraction_filter = getattr(tarfile, "tar_filter", None)
-        members.extractall(to)
-
-
-@pytest.fixture(params=[_gnu_tar, _bsdtar, _tarfile], ids=["GNU tar", "bsdtar", "tarfile"])
+@pytest.fixture(params=[_gnu_tar, _bsdtar, unpack_layer], ids=["GNU tar", "bsdtar", "tarfile"])
 def unpack(request: pytest.FixtureRequest) -> Callable[[Path, Path], None]:
     if request.param is _bsdtar and not shutil.which("bsdtar"):
         pytest.skip("no bsdtar here")

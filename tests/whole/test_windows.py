@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 
+from tests.support.archives import unpack_layer
 from tests.support.frames import sha256
 from tests.support.roots import stackbuild
 from tests.support.smallstack import SmallStack
@@ -201,11 +200,7 @@ def test_a_root_made_on_linux_runs_after_it_was_copied(windows: Windows, remedy:
 def test_unpacked_archives_run_after_postinstall(windows: Windows) -> None:
     root = windows.directory / "unpacked"
     for layer, archive in windows.publish("1.0").items():
-        data = zstandard.ZstdDecompressor().stream_reader(
-            archive.read_bytes(), read_across_frames=True
-        )
-        with tarfile.open(fileobj=data, mode="r|") as tar:
-            tar.extractall(root / layer)
+        unpack_layer(archive, root / layer)
     for layer in ("base", "app"):
         script = root / layer / "postinstall.py"
         windows.wine.run(root / "cpython" / "python.exe", script)

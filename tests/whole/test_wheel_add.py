@@ -69,12 +69,11 @@ def test_another_platform_is_refused_with_what_to_do(foreign: BuildProject) -> N
     foreign.lock(platforms=["host"])
 
 
-def test_what_cannot_be_built_here_may_be_left_out(foreign: BuildProject) -> None:
-    foreign.spec("tiny", policy=FORCE + "resolution.strict-missing = false\n", extra=BOTH)
-    foreign.lock()
-    lock = foreign.read("fw", ELSEWHERE)
-    assert [item.name for item in lock.omitted] == ["tiny"]
-    assert foreign.versions("fw", HERE) == {"tiny": "1.0"}
+def test_what_must_be_built_is_never_left_out(foreign: BuildProject) -> None:
+    lenient = "resolution.strict-missing = false\n"
+    foreign.spec("nowhere", "tiny", policy=FORCE + lenient, extra=BOTH)
+    with pytest.raises(LockError, match="must be built from source on a machine of each"):
+        foreign.lock()
 
 
 def test_an_added_wheel_is_locked_with_what_it_needs(foreign: BuildProject) -> None:

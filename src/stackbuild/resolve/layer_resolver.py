@@ -69,7 +69,7 @@ class LayerResolver:
             try:
                 wheel = self.wheels.wheel_of(name, commit)
             except ResolveError as failure:
-                if self.policy.resolution.strict_missing or not failure.is_missing:
+                if not self._may_omit(failure):
                     raise
                 self.omitted[name] = failure.in_short()
             else:
@@ -90,7 +90,7 @@ class LayerResolver:
             try:
                 return self._choice(self._attempt(request))
             except ResolveError as failure:
-                if self.policy.resolution.strict_missing or not failure.is_missing:
+                if not self._may_omit(failure):
                     raise
                 broken = self._broken(request)
                 if not broken:
@@ -128,18 +128,25 @@ class LayerResolver:
             try:
                 result = self._ask(request)
             except ResolveError as failure:
-                missing = failure.problem
-                if not isinstance(missing, MissingWheel) or not self._may_build(missing):
+                if not (failure.name and self._may_build(failure.name, failure.problem)):
                     raise
-                request = replace(request, from_source={*request.from_source, missing.name})
+                request = replace(request, from_source={*request.from_source, failure.name})
                 continue
             new = self._build_all(result, request)
             if not any(item.dependencies for _, item in new):
                 return result
             request = replace(request, sources=(*request.sources, *new))
 
-    def _may_build(self, missing: MissingWheel) -> bool:
-        return missing.has_source and self.policy.may_build(missing.name)
+    def _may_build(self, name: NormalizedName, problem: object) -> bool:
+        """Whether `name` has no wheel and is built instead."""
+        return (
+            isinstance(problem, MissingWheel) and problem.has_source and self.policy.may_build(name)
+        )
+
+    def _may_omit(self, failure: ResolveError) -> bool:
+        """Whether the layer is locked without what is missing. What must be built never is."""
+        may_omit = failure.is_missing and not self.policy.resolution.strict_missing
+        return may_omit and failure.name not in self.policy.from_source
 
     def _ask(self, request: ResolveRequest) -> ResolveResult:
         try:
@@ -173,12 +180,17 @@ class LayerResolver:
         return new
 
     def _broken(self, request: ResolveRequest) -> dict[NormalizedName, str]:
-        """The requirements that cannot be met even separately, each with the reason."""
+        """The requirements that cannot be met even separately, each with the reason.
+
+        Raises ResolveError if one of them cannot be omitted.
+        """
 
         def reason(text: str) -> str | None:
             try:
                 self._attempt(replace(request, requirements=(text,)))
             except ResolveError as failure:
+                if failure.is_missing and not self._may_omit(failure):
+                    raise
                 return failure.in_short() if failure.is_missing else None
             return None
 

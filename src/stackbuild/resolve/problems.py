@@ -57,13 +57,6 @@ class MissingWheel:
     has_source: bool = False
     """Whether it could be built from a source distribution."""
 
-    @property
-    def name(self) -> NormalizedName:
-        """The distribution's name alone."""
-        from packaging.utils import canonicalize_name
-
-        return canonicalize_name(self.distribution.partition(" ")[0])
-
     def error(self, layer: str, failures: Sequence[ResolveError]) -> StackbuildError:
         """The error for `layer`, with the remedies for each platform."""
         available = sorted({tag for failure in failures for tag in failure.tags})
@@ -110,6 +103,16 @@ class ResolveError(Exception):
         """Whether a distribution is not available, which `strict-missing = false` allows."""
         problem = self.problem
         return isinstance(problem, MissingWheel) or getattr(problem, "absent", False)
+
+    @property
+    def name(self) -> NormalizedName | None:
+        """The distribution that is missing; None if the problem is another one."""
+        from packaging.utils import canonicalize_name
+
+        subject = getattr(self.problem, "distribution", None) if self.is_missing else None
+        # With a version after it: ``numpy 2.2.6``, ``numpy==9``.
+        match = re.match(r"[\w.-]+", subject or "")
+        return canonicalize_name(match[0]) if match else None
 
     def in_short(self) -> str:
         """What is wrong, without the layer and the remedies."""

@@ -57,7 +57,8 @@ _RESOLUTION = Group(
         Field(
             key="strict-missing",
             kind=FLAG,
-            meaning="`false`: what is not available is left out and reported, not an error",
+            meaning="`false`: what is not available is left out and reported, not an error; "
+            "except what must be built from source",
         ),
         Field(
             key="allow-source-list",

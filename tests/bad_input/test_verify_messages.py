@@ -128,23 +128,6 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def test_a_layer_that_is_not_installed(root: Path) -> None:
-    assert fail(8, "verify", "atsl", "--root", root) == (
-        "error: atsl is not installed\n"
-        "  expected: cpython-3.12, framework, atls\n"
-        "  to fix: did you mean 'atls'?\n"
-    )
-
-
-@pytest.mark.parametrize("command", [["verify"], ["uninstall"], ["run"]])
-def test_a_name_like_no_installed_layer(root: Path, command: list[str]) -> None:
-    assert fail(8, *command, "web", "--root", root) == (
-        "error: web is not installed\n"
-        "  expected: cpython-3.12, framework, atls\n"
-        "  to fix: name a layer that is installed, or install this one with `stackbuild install`\n"
-    )
-
-
 @pytest.mark.parametrize("mode", [(), ("--installed",)])
 def test_another_platform_than_the_roots(root: Path, mode: tuple[str, ...]) -> None:
     assert fail(2, "verify", *mode, "--root", root, "--platform", "windows-aarch64") == (

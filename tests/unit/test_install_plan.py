@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import InstallError, IntegrityError, UsageError
+from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.install.plan import Plan, find_installed, plan_install, plan_uninstall
 from stackbuild.install.state import State
 from stackbuild.registry.directory import DirectoryRegistry
@@ -185,9 +185,24 @@ def test_a_needed_layer_is_not_uninstalled(made: Publisher) -> None:
     assert not plan_uninstall(["atls", "pgen", "framework"], state).state.layers
 
 
-def test_unknown_names_get_the_nearest(made: Publisher) -> None:
-    made.stack()
-    with pytest.raises(UsageError, match="did you mean 'atls'"):
-        planned(made, "atl")
-    with pytest.raises(InstallError, match="did you mean 'pgen'"):
-        find_installed("pgenn", planned(made, "pgen").state)
+def test_directories_are_names_too_and_a_pattern_means_all_versions(made: Publisher) -> None:
+    runtime, *_ = made.stack()
+    for number in ("1", "2"):
+        framework = made.publish(
+            "fw",
+            {"f": {"x": number}},
+            below=[runtime],
+            kind=LayerKind.FRAMEWORK,
+            lock=number,
+            directory=f"fw@{number}",
+        )
+        made.application({"1": "atls", "2": "pgen"}[number], [framework, runtime], number)
+    state = planned(made, "atls", "pgen", "fw").state
+
+    def found(*words: str) -> list[str]:
+        return [one.directory for one in find_installed(words, state, made.directory)]
+
+    assert found("fw") == found("framework-fw") == ["fw@2"]  # the one that was asked for
+    assert found("fw@1") == found("framework-fw@1") == ["fw@1"]
+    assert sorted(found("f*", "fw")) == ["fw@1", "fw@2"]
+    assert found("app-*", "atls") == ["atls", "pgen"]

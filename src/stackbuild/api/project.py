@@ -103,15 +103,9 @@ class Project:
         platform that the layer is not made for.
         """
         from stackbuild.spec.policy import on_platform
-        from stackbuild.spec.select import find_layers, select
+        from stackbuild.spec.select import check_single, find_layers, select
 
-        if len(found := find_layers(self._stack, layer)) > 1:
-            raise UsageError(
-                f"{layer!r} matches several layers",
-                file=self.spec,
-                expected="the name of one layer",
-                found=", ".join(one.name for one in found),
-            )
+        check_single(layer, [one.name for one in find_layers(self._stack, layer)], self.spec)
         ((one, on),) = select(self._stack, [layer], [platform], with_chain=False)
         return on_platform(one.settings, on)
 
@@ -451,8 +445,7 @@ def verify(
     up. What `project` allows (`allow-import-errors`) is not among the findings. `platform` is
     the one that the root must be for.
 
-    Raises InstallError for layers that are not installed, UsageError for a root of another
-    platform.
+    Raises UsageError for layers that are not installed, and for a root of another platform.
     """
     refuse_text(layers=layers)
     from stackbuild.verify.check import verify_root

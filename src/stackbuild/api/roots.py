@@ -41,11 +41,12 @@ def install(
 ) -> InstallReport:
     """Install `layers`, and the layers below them, from `registry` into `root`.
 
-    `registry` is a directory that layers were published to, or an http(s) address. `platform` is
-    that of a new root, this machine's by default. `store` is where frames are unpacked: in the
-    root by default, or the directory that was given before; several roots of one file system may
-    share one. With `sync` the files are on the disk when the function returns; without it a
-    power cut soon after may damage them.
+    Layers are named as for `Project`, here and in the other functions for roots. `registry` is a
+    directory that layers were published to, or an http(s) address. `platform` is that of a new
+    root, this machine's by default. `store` is where frames are unpacked: in the root by default,
+    or the directory that was given before; several roots of one file system may share one. With
+    `sync` the files are on the disk when the function returns; without it a power cut soon after
+    may damage them.
 
     Only what is missing is fetched, and all of it is verified. Until everything is there, the
     root stays as it is; after an error the same call continues where the last one stopped.
@@ -92,8 +93,11 @@ def export(
 
     with TemporaryDirectory(prefix="stackbuild-export-") as work:
         root = Path(work) / "root"
-        install(layers, root, registry=registry, platform=platform, sync=False, messages=messages)
-        return export_from(layers, root, Path(directory), messages, sync=sync_function(sync))
+        report = install(
+            layers, root, registry=registry, platform=platform, sync=False, messages=messages
+        )
+        names = [item.manifest.directory for item in report.layers if item.asked]
+        return export_from(names, root, Path(directory), messages, sync=sync_function(sync))
 
 
 def uninstall(
@@ -101,8 +105,8 @@ def uninstall(
 ) -> InstallReport:
     """Remove `layers` from `root`, and the lower layers that no other layer needs.
 
-    Disk space is freed by `clean`. Raises InstallError for a layer that is not installed, or
-    that another one needs.
+    Disk space is freed by `clean`. Raises UsageError for a layer that is not installed,
+    InstallError for one that another layer needs.
     """
     refuse_text(layers=layers)
     from stackbuild.install.install import uninstall as uninstall_from
@@ -156,8 +160,7 @@ def verify_files(
     """Compare every file of `layers`, and of those below them, with what was published.
 
     None named means all layers of `root`. The next install or repair replaces what differs.
-    Raises InstallError for layers that are not installed, UsageError for a root that is not for
-    `platform`.
+    Raises UsageError for layers that are not installed, and for a root that is not for `platform`.
     """
     refuse_text(layers=layers)
     from stackbuild.install.root import Root
@@ -174,7 +177,9 @@ def invocation(
     """How to run `command` in an installed layer, with `environment` around it.
 
     Programs of the layer come before those on the PATH. An empty command means the launch
-    module of an application, and the Python of any other layer. Raises InstallError.
+    module of an application, and the Python of any other layer. Raises UsageError for a layer that
+    is not installed and for a pattern that matches several, InstallError for a program that the
+    layer lacks.
 
     Example::
 
@@ -192,7 +197,7 @@ def variables(layer: str, root: str | Path, environment: Mapping[str, str]) -> d
 
     Entries that the layer adds to a variable are joined with the value in `environment`. They are
     not added again if `environment` is that of a process of this layer. Empty if the layer sets
-    none. Raises InstallError.
+    none. Raises UsageError as `invocation` does, InstallError.
     """
     from stackbuild.install.run import variables as variables_in
 

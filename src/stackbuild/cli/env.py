@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from stackbuild.api import UsageError, variables
-from stackbuild.cli.options import add_shared, add_value
+from stackbuild.cli.options import LAYER_HELP, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.run import add_root, default_root
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Print commands that set the environment variables of an installed layer."
     parser.epilog = EXAMPLES
-    add_value(parser, "layer", "LAYER", "an installed layer")
+    add_value(parser, "layer", "LAYER", LAYER_HELP)
     add_root(parser, None)
     parser.add_argument(
         "--shell",

@@ -18,6 +18,12 @@ _PATHS = {"DIR", "MIRROR", "PATH"}
 _SEVERAL: dict[str, Any] = {"action": "append", "default": []}
 _FLAG: dict[str, Any] = {"action": "store_true"}
 
+LAYER_HELP = (
+    "the name of a layer, its name in venvstacks (app-NAME, framework-NAME), or a pattern such as "
+    "'app-*'"
+)
+"""How commands take layers (`spec.select.find_names`)."""
+
 _SHARED: dict[str, dict[str, Any]] = {
     "--spec": {
         "type": path_argument,
@@ -28,8 +34,8 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--layer": _SEVERAL
     | {
         "metavar": "LAYER",
-        "help": "only this layer and the layers below it: its name, its name in venvstacks "
-        "(app-NAME, framework-NAME), or a pattern such as 'app-*'; may be given several times",
+        "help": f"only this layer and the layers below it: {LAYER_HELP}; "
+        "may be given several times",
     },
     "--platform": _SEVERAL
     | {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackbuild.api import UsageError, build_root, invocation
-from stackbuild.cli.options import add_value
+from stackbuild.cli.options import LAYER_HELP, add_value
 from stackbuild.mark import MARK
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_root(parser, None)
     # argparse would take the command's options for those of `run`, and drop a `--` that
     # follows a positional argument; so `split` parses the layer and everything after it.
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER", help=LAYER_HELP)
 
 
 def add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.api import uninstall
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
-from stackbuild.cli.options import add_shared, add_value
+from stackbuild.cli.options import LAYER_HELP, add_shared, add_value
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Remove layers from a root."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="+", metavar="LAYER")
+    parser.add_argument("layers", nargs="+", metavar="LAYER", help=LAYER_HELP)
     add_value(parser, "--root", "DIR", "the root", required=True)
     add_shared(parser, "--json")
 

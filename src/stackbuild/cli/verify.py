@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError, VerifyError, build_root, verify, verify_files
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import add_flag, add_shared, add_value
+from stackbuild.cli.options import LAYER_HELP, add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.errors import quoted
 from stackbuild.mark import MARK
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Check deployed layers, and the layers below them."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="*", metavar="LAYER", help="(default: all)")
+    parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"{LAYER_HELP} (default: all)")
     add_flag(parser, "--installed", "compare installed files with the published ones")
     text = "the root (default: that of `stackbuild build` for the platform)"
     add_value(parser, "--root", "DIR", text)

@@ -32,7 +32,7 @@ from stackbuild.errors import ComposeError, IntegrityError, system_errors
 from stackbuild.files import WORK_SUFFIX, atomic_write, locked, read_regular, sha256_file
 from stackbuild.mark import Kind, check_mark, claim, contents, read_mark, write_mark
 from stackbuild.platforms import Platform
-from stackbuild.spec.model import VENVSTACKS_PREFIXES
+from stackbuild.spec.model import venvstacks_name
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.workspace import CACHE_VARIABLE
 
@@ -64,7 +64,7 @@ def venvstacks_part(manifest: Manifest) -> Mapping[str, object]:
     Empty if it is damaged, as no digest covers it, or if the manifest was written without it.
     """
     part = manifest.provenance.get("layer")
-    name = f"{VENVSTACKS_PREFIXES[manifest.kind]}{manifest.layer}"
+    name = venvstacks_name(manifest.layer, manifest.kind)
     return part if isinstance(part, dict) and part.get("layer_name") == name else {}
 
 

@@ -64,11 +64,11 @@ def export(
     """Copy `layers` of `root`, and the layers below them, to `directory`; see `api.export`.
 
     Each layer replaces the one of the same name from an earlier export, once all are copied.
-    Raises InstallError for a layer that is not installed, for a directory with other files, and
-    where another exported layer needs a lower layer that would be replaced.
+    Raises UsageError for a layer that is not installed, InstallError for a directory with other
+    files, and where another exported layer needs a lower layer that would be replaced.
     """
     trees, state = Root(root).installed_layers()
-    tops = [find_installed(layer, state) for layer in layers]
+    tops = find_installed(layers, state, Root(root).path)
     names = {top.directory for top in tops} | {link.directory for top in tops for link in top.chain}
     chosen = tuple(manifest for name, manifest in state.layers.items() if name in names)
     target = Path(os.path.abspath(expanded(directory)))  # noqa: PTH100 - removes `..`

@@ -9,7 +9,7 @@ from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
 from stackbuild.install.change import apply
 from stackbuild.install.home import must_be_adjusted
-from stackbuild.install.plan import plan_install, plan_uninstall
+from stackbuild.install.plan import find_installed, plan_install, plan_uninstall
 from stackbuild.install.root import Root
 from stackbuild.install.state import State
 from stackbuild.platforms import host_platform
@@ -48,6 +48,7 @@ def install(
     before = where.state()
     target = _platform(platform, before, where)
     published = Published(registry, target)
+    layers = published.find(layers)
     if before is None:
         # Create a new root only after checking that the layers exist and no file is in the way.
         plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
@@ -112,7 +113,8 @@ def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallR
     where.check_free(())
     with where.explained(), where.locked(messages):
         before = where.installed_state()
-        plan = plan_uninstall(layers, before)
+        leaving = find_installed(layers, before, where.path)
+        plan = plan_uninstall([manifest.directory for manifest in leaving], before)
         where.check_free(plan.state.layers)
         return apply(where, before, plan.state, None, sync_to_disk, messages)
 

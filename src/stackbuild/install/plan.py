@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError, quoted
-from stackbuild.platforms import nearest
+from stackbuild.spec.select import find_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.compose.manifest import ChainLink, Manifest
@@ -214,7 +214,8 @@ class Plan:
 def plan_install(layers: Sequence[str], state: State, published: Published, root: Path) -> Plan:
     """Plan a generation with the current version of `layers` and the layers already installed.
 
-    Raises UsageError for layers that are not published, InstallError for conflicting layers.
+    `layers` are names. Raises UsageError for layers that are not published, InstallError for
+    conflicting layers.
     """
     choice = _Choice(state, published, root, tuple(layers))
     named = [published.current(layer) for layer in dict.fromkeys(layers)]
@@ -256,12 +257,11 @@ def plan_install(layers: Sequence[str], state: State, published: Published, root
     )
 
 
-def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
-    """Plan a generation without `layers` and the lower layers that only they need.
+def plan_uninstall(leaving: Sequence[str], state: State) -> Plan:
+    """Plan a generation without the directories `leaving` and the lower layers that only they need.
 
-    Raises InstallError for layers that are not installed or that other layers need.
+    Raises InstallError for layers that others need.
     """
-    leaving = {find_installed(layer, state).directory for layer in layers}
     asked = tuple(directory for directory in state.asked if directory not in leaving)
     after = _state(state, asked, state.layers)
     for directory in leaving:
@@ -276,24 +276,25 @@ def plan_uninstall(layers: Sequence[str], state: State) -> Plan:
     return Plan(state=after)
 
 
-def find_installed(layer: str, state: State) -> Manifest:
-    """The installed layer of that name (or directory). Raises InstallError."""
-    for directory, manifest in state.layers.items():
-        if layer == directory:
-            return manifest
-    # If several versions are installed, prefer the one that the user asked for.
-    found = [manifest for manifest in state.layers.values() if manifest.layer == layer]
-    if found:
-        return next((one for one in found if one.directory in state.asked), found[-1])
-    names = [manifest.layer for manifest in state.layers.values()]
-    guess = nearest(layer, names)
-    raise InstallError(
-        f"{layer} is not installed",
-        expected=", ".join(names) or "nothing is installed",
-        remedy=f"did you mean {guess!r}?"
-        if guess
-        else "name a layer that is installed, or install this one with `stackbuild install`",
-    )
+def find_installed(words: Iterable[str], state: State, root: Path) -> list[Manifest]:
+    """The installed layers that `words` mean (see `find_names`), each once.
+
+    The directory of a layer is a name of it, too: `app@2`. If several versions of a layer are
+    installed, its name means the one that the user asked for. Raises UsageError.
+    """
+    layers = state.layers
+    kinds = {name: one.kind for one in layers.values() for name in (one.layer, one.directory)}
+    found: dict[str, Manifest] = {}
+    for word in words:
+        for name in find_names(word, kinds, place=root, add="install it there"):
+            manifest = layers.get(name) or _preferred(name, state)
+            found[manifest.directory] = manifest
+    return list(found.values())
+
+
+def _preferred(layer: str, state: State) -> Manifest:
+    versions = [manifest for manifest in state.layers.values() if manifest.layer == layer]
+    return next((one for one in versions if one.directory in state.asked), versions[-1])
 
 
 def _state(before: State, asked: tuple[str, ...], layers: Mapping[str, Manifest]) -> State:

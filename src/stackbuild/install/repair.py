@@ -122,6 +122,7 @@ def _from_registry(
     known = next((state for path in candidates if (state := recovered_state(path))), None)
     platform = known.platform if known is not None else host_platform()
     published = Published(registry, platform)
+    names = published.find(names)
     manifests = [published.current(name) for name in names]
     below = {link.layer for manifest in manifests for link in manifest.chain}
     asked = [name for name in names if name not in below]

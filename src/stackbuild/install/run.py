@@ -15,6 +15,7 @@ from stackbuild.install.root import Root
 from stackbuild.layout import METADATA
 from stackbuild.platforms import host_platform, nearest
 from stackbuild.spec.model import LayerKind
+from stackbuild.spec.select import check_single
 from stackbuild.variables import MARKER, to_set
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _installed(layer: str, root: Path) -> tuple[Manifest, Path]:
     """
     where = Root(root)
     trees, state = where.installed_layers()
-    manifest = find_installed(layer, state)
+    found = find_installed([layer], state, where.path)
+    check_single(layer, [one.directory for one in found], where.path)
+    manifest = found[0]
     if state.platform != host_platform():
         raise InstallError(
             f"{where.path} contains layers for {state.platform}, which do not run here",

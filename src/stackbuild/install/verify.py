@@ -65,7 +65,7 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> F
     where = Root(root)
     generation, state = where.installed()
     trees = where.trees(generation)
-    directories = _with_lower(layers, state)
+    directories = _with_lower(layers, state, where.path)
     store = Store(state.store or where.own_store)
     adjusted = adjusted_files(state, trees)
     findings = _Findings()
@@ -85,12 +85,11 @@ def verify_installed(layers: Sequence[str], root: Path, messages: Messages) -> F
     )
 
 
-def _with_lower(layers: Sequence[str], state: State) -> tuple[str, ...]:
+def _with_lower(layers: Sequence[str], state: State, root: Path) -> tuple[str, ...]:
     if not layers:
         return tuple(state.layers)
     named: set[str] = set()
-    for layer in layers:
-        manifest = find_installed(layer, state)
+    for manifest in find_installed(layers, state, root):
         named |= {manifest.directory, *(link.directory for link in manifest.chain)}
     return tuple(directory for directory in state.layers if directory in named)
 

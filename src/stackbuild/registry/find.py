@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import FetchError, InstallError, IntegrityError, UsageError
+from stackbuild.errors import FetchError, InstallError, IntegrityError, UsageError, quoted
 from stackbuild.messages import SILENT
-from stackbuild.platforms import nearest
+from stackbuild.spec.select import find_names
 from stackbuild.transport.urls import redact, split_address
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -86,8 +88,35 @@ class Published:
         """Whether `manifest` was read from here."""
         return manifest.digest in self._entries
 
+    def find(self, words: Iterable[str]) -> list[str]:
+        """The names of the layers that `words` mean (see `find_names`), each once.
+
+        Where a word means several, those that are not published for the platform are left out.
+        Raises UsageError if none is left.
+        """
+        return list(dict.fromkeys(name for word in words for name in self._find(word)))
+
+    def _find(self, word: str) -> list[str]:
+        kinds = {
+            layer: entries[0].kind
+            for layer, platforms in sorted(self._index.entries.items())
+            for entries in platforms.values()
+            if entries
+        }
+        names = find_names(word, kinds, place=self.location, add="publish it there")
+        made = [name for name in names if self._index.entries[name].get(self.platform)]
+        if not made and len(names) > 1:
+            raise UsageError(
+                f"no layer that {word!r} matches is published for {self.platform}",
+                file=self.location,
+                found=", ".join(names),
+                remedy=f"publish one: stackbuild publish --layer {quoted(word)} "
+                f"--platform {self.platform}",
+            )
+        return made or names
+
     def current(self, layer: str) -> Manifest:
-        """The current manifest of `layer`.
+        """The current manifest of the layer with the name `layer`.
 
         Raises UsageError for a layer that is not published, or not for the platform.
         """
@@ -131,14 +160,7 @@ class Published:
         )
 
     def _entries_of(self, layer: str) -> tuple[IndexEntry, ...]:
-        platforms = self._index.entries.get(layer)
-        if not platforms:
-            guess = nearest(layer, self._index.entries)
-            raise UsageError(
-                f"no layer {layer!r} is published in {self.location}",
-                expected=", ".join(sorted(self._index.entries)) or "nothing is published there",
-                remedy=f"did you mean {guess!r}?" if guess else None,
-            )
+        platforms = self._index.entries.get(layer, {})
         entries = platforms.get(self.platform)
         if not entries:
             raise UsageError(

@@ -44,6 +44,11 @@ VENVSTACKS_PREFIXES = {
 """What venvstacks puts before the name of a layer where it names directories and files."""
 
 
+def venvstacks_name(name: str, kind: LayerKind) -> str:
+    """The name of a layer with the prefix of venvstacks: ``app-atls``."""
+    return f"{VENVSTACKS_PREFIXES[kind]}{name}"
+
+
 COPY_TEXTS = {"from": "source", "to": "target"}
 COPY_FLAGS = {"overwrite": "overwrite", "include-ignored": "include_ignored"}
 """The keys of an entry of `copy-files`, required strings and flags, each with its attribute."""
@@ -296,7 +301,7 @@ class Layer:
     @property
     def venvstacks_name(self) -> str:
         """The name with the prefix of venvstacks: ``app-atls``."""
-        return f"{VENVSTACKS_PREFIXES[self.kind]}{self.name}"
+        return venvstacks_name(self.name, self.kind)
 
     @property
     def modules(self) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Which layers on which platforms a command works on."""
+"""Which layers, on which platforms, a command works on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
 from stackbuild.platforms import nearest, parse_platform
+from stackbuild.spec.model import venvstacks_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer, Stack
+    from stackbuild.spec.model import Layer, LayerKind, Stack
 
 
 def select(
@@ -42,32 +43,55 @@ def select(
 
 
 def find_layers(stack: Stack, word: str) -> list[Layer]:
-    """The layers that `word` names, lower layers first; at least one.
+    """The layers of `stack` that `word` means, lower layers first; see `find_names`."""
+    kinds = {layer.name: layer.kind for layer in stack.layers.values()}
+    names = find_names(word, kinds, place=stack.path, add="add it to this file")
+    return [stack.layers[name] for name in names]
+
+
+def find_names(word: str, kinds: Mapping[str, LayerKind], *, place: object, add: str) -> list[str]:
+    """The names among those of `kinds` that `word` means, in their order; at least one.
 
     It is the name of a layer, its name in venvstacks (`app-NAME`, `framework-NAME`), or a pattern
     with `*`, `?` or `[…]` for either. A name comes before a name in venvstacks, and both before a
-    pattern. Raises UsageError.
+    pattern. All commands use this function, for layers of a spec, of a registry and of a root:
+    `place` is where the layers are, and `add` says in the error how a layer gets there. Raises
+    UsageError.
     """
-    layers = stack.layers.values()
+    prefixed = {name: venvstacks_name(name, kind) for name, kind in kinds.items()}
     found = (
-        [layer for layer in layers if layer.name == word]
-        or [layer for layer in layers if layer.venvstacks_name == word]
+        [name for name in prefixed if name == word]
+        or [name for name, other in prefixed.items() if other == word]
         or [
-            layer
-            for layer in layers
-            if fnmatchcase(layer.name, word) or fnmatchcase(layer.venvstacks_name, word)
+            name
+            for name, other in prefixed.items()
+            if fnmatchcase(name, word) or fnmatchcase(other, word)
         ]
     )
     if found:
         return found
-    guess = nearest(word, stack.layers)
+    guess = nearest(word, dict.fromkeys((*prefixed, *prefixed.values())))
     is_pattern = any(char in word for char in "*?[")
     raise UsageError(
         f"no layer matches {word!r}" if is_pattern else f"there is no layer {word!r}",
-        file=stack.path,
-        expected=f"one of {', '.join(stack.layers)}",
-        remedy=f"did you mean {guess!r}?" if guess else None,
+        file=place,
+        expected=f"one of {', '.join(kinds)}" if kinds else None,
+        found=None if kinds else "no layers",
+        remedy=f"did you mean {guess!r}?"
+        if guess
+        else f"{'name one of these layers, or ' if kinds else ''}{add}",
     )
+
+
+def check_single(word: str, found: Sequence[str], place: object) -> None:
+    """Raise UsageError if `word` means several layers, where a command works on one."""
+    if len(found) > 1:
+        raise UsageError(
+            f"{word!r} matches several layers",
+            file=place,
+            expected="the name of one layer",
+            found=", ".join(found),
+        )
 
 
 def left_alone(stack: Stack) -> list[Layer]:

@@ -62,10 +62,12 @@ def verify_root(
     workspace = open_workspace(stack.directory if stack else Path.cwd(), read_only=True)
     rules, places = {}, [workspace.cache]
     if stack is not None:
-        state = Root(root).installed_state()
+        where = Root(root)
+        state = where.installed_state()
+        named = [manifest.layer for manifest in find_installed(layers, state, where.path)]
         rules = rules_of(stack, state.platform)
         places.append(workspace.project)
-        for text in accepted_conflicts(stack, workspace, state, layers):
+        for text in accepted_conflicts(stack, workspace, state, named):
             messages.warn(text)
     return check_deployed(
         layers,
@@ -92,18 +94,19 @@ def check_deployed(
 
     `rules` are by layer name; the rules of lower layers also apply. `places` are further build
     directories of this machine. Modules are imported if the layers run on this machine, `jobs` at a
-    time (by default one for each processor). Raises InstallError for layers that are not installed,
-    UsageError if the root is for another platform than `platform`.
+    time (by default one for each processor). Raises UsageError for layers that are not installed,
+    and if the root is for another platform than `platform`.
     """
     begin = time.monotonic()
-    check_platform(Root(root), platform)
+    where = Root(root)
+    check_platform(where, platform)
     deployment = open_deployment(root)
     state = deployment.state
     run = _Checking(deployment, rules or {}, messages, jobs or os.cpu_count() or 1)
     # By default the upper layers, which include all lower ones.
     upper = [name for name in state.layers if not state.needed_by(name)]
-    names = [find_installed(layer, state).directory for layer in layers] or upper
-    tops = [deployment.layers[name] for name in dict.fromkeys(names)]
+    names = [manifest.directory for manifest in find_installed(layers, state, where.path)] or upper
+    tops = [deployment.layers[name] for name in names]
     wanted = {one.manifest.directory for top in tops for one in deployment.chain(top)}
     checked = [layer for name, layer in deployment.layers.items() if name in wanted]
     not_imported = ""

@@ -15,6 +15,7 @@ from stackbuild.lock.files import write_locks
 from stackbuild.lock.model import (
     Build,
     LayerLock,
+    LeftOut,
     LockedDistribution,
     LockedFile,
     RuntimeLock,
@@ -83,6 +84,8 @@ class SmallStack:
     """Of all layers; the default ones if empty."""
     built: frozenset[str] = frozenset()
     """Distributions whose wheels were built from source, as their locks say."""
+    omitted: Mapping[str, tuple[LeftOut, ...]] = field(default_factory=dict)
+    """What the locks of layers leave out."""
     wheels: dict[str, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,6 +179,7 @@ class SmallStack:
                 digest=content_digest(distributions, interpreter, own),
                 own=own,
                 interpreter=interpreter,
+                omitted=self.omitted.get(layer.name, ()),
             )
             made[layer.name, platform] = lock
         write_locks(self.workspace, [runtime], made.values())

@@ -442,7 +442,15 @@ def test_what_cannot_be_had_is_omitted_where_the_spec_says_so(
     project.write(layer)
     with pytest.raises(LockError):
         project.lock()
-    project.write(layer + SHARED + "resolution.strict-missing = false\n")
+    lenient = SHARED + "resolution.strict-missing = false\n"
+    project.write(layer + lenient)
+    with pytest.raises(LockError) as caught:
+        project.lock()
+    assert f"found: {missing}; no package index has nowhere\n" in str(caught.value)
+    advice = '`optional-list = ["native", "nowhere", "user"]` to `resolution` in [tool.stackbuild.'
+    assert f"leave native, nowhere, user out where not available, add {advice}" in str(caught.value)
+    own = 'resolution.optional-list = ["native", "nowhere", "user"]\n'
+    project.write(layer + lenient + OWN + own)
     for _ in range(2):
         assert _run(project, "lock") == 0
         lines = capsys.readouterr().out.splitlines()
@@ -468,11 +476,24 @@ def test_a_version_that_no_index_has(project: Project) -> None:
     with pytest.raises(LockError) as caught:
         project.lock()
     assert caught.value.message == "no package index has ok==9"
-    project.write(layer + OWN + "resolution.strict-missing = false\n")
+    lenient = OWN + 'resolution = {strict-missing = false, optional-list = ["Ok"]}\n'
+    project.write(layer + lenient)
     project.lock()
     lock = project.read("fw")
     assert _left_out(lock.omitted) == [("ok", "no package index has ok==9")]
     assert [item.name for item in lock.distributions] == ["other"]
+
+
+def test_an_optional_requirement_is_not_replaced_by_another_version(project: Project) -> None:
+    project.wheel("numpy", "2.5.5")
+    project.wheel("pandas", "2.2.3", requires=("numpy>=1",))
+    lenient = 'resolution = {strict-missing = false, optional-list = ["numpy"]}\n'
+    layer = framework("fw", "numpy==2.2.6+mkl", "pandas==2.2.3", extra=LINUX_ONLY)
+    project.write(layer + OWN + lenient)
+    with pytest.raises(LockError, match="numpy is not available, but another") as caught:
+        project.lock()
+    assert "expected: no numpy, as no package index has numpy==2.2.6+mkl" in str(caught.value)
+    assert not project.path("fw").exists()
 
 
 def test_a_contradiction_is_an_error_even_where_omissions_are_allowed(project: Project) -> None:
@@ -525,6 +546,12 @@ def test_what_must_be_built_is_refused_with_its_reason(
     [
         ("resolution.allow-source-all = true", "native 1.0 must be built from source"),
         ('resolution.allow-source-list = ["native"]', "native 1.0 must be built from source"),
+        ('resolution.allow-source-list = ["top"]', "native 1.0 must be built from source"),
+        (
+            'resolution = {allow-source-list = ["top"], only-binary-list = ["native"]}',
+            "native 1.0 has no wheel for linux-x64",
+        ),
+        ('resolution.allow-source-list = ["other"]', "native 1.0 has no wheel for linux-x64"),
         (
             'resolution = {allow-source-all = true, only-binary-list = ["native"]}',
             "native 1.0 has no wheel for linux-x64",
@@ -539,7 +566,12 @@ def test_what_must_be_built_is_refused_with_its_reason(
 def test_who_may_be_built_for_want_of_a_wheel(project: Project, policy: str, message: str) -> None:
     project.wheel("native", "1.0", MAC)
     make_sdist(project.index.directory, "native", "1.0", {})
-    project.write(framework("fw", "native", extra=LINUX_ONLY) + OWN + policy + "\n")
+    project.wheel("middle", "1.0", requires=("native",))
+    project.wheel("top", "1.0", requires=("middle",))
+    project.wheel("other", "1.0")
+    project.write(
+        framework("fw", "other", "top", extra=only(Platform.LINUX_X64)) + OWN + policy + "\n"
+    )
     with pytest.raises(LockError) as caught:
         project.lock()
     assert caught.value.message.startswith(message)
@@ -778,7 +810,8 @@ def test_nothing_of_the_policy_is_lost_in_a_lock(project: Project) -> None:
     project.write(
         framework("fw", "top", "gone", extra=LINUX_ONLY)
         + OWN
-        + 'skip.cuda.linux-x64 = "a \\"b\\" é"\nresolution.strict-missing = false\n'
+        + 'skip.cuda.linux-x64 = "a \\"b\\" é"\n'
+        'resolution = {strict-missing = false, optional-list = ["gone"]}\n'
     )
     project.lock()
     tool = tomli.loads(project.path("fw").read_text(encoding="utf-8"))["tool"]["stackbuild"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LINUX_ONLY = only(Platform.LINUX_X64)
 OWN = "[tool.stackbuild.layers.fw]\n"
-LENIENT = OWN + "resolution.strict-missing = false\n"
+LENIENT = OWN + 'resolution = {strict-missing = false, optional-list = ["top", "base", "old"]}\n'
 JSON = "application/vnd.pypi.simple.v1+json"
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from stackbuild.cli.verify import summary
 from stackbuild.install.root import Root
 from stackbuild.layout import Layout, extension_suffixes
+from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.verify.check import check_deployed
@@ -44,6 +46,7 @@ TAGS = {
     Platform.WINDOWS_X64: "win_amd64",
     Platform.WINDOWS_AARCH64: "win_arm64",
 }
+OMITTED = (LeftOut(name=canonicalize_name("gone"), reason="no package index has gone"),)
 OTHER_SYSTEM = {"linux": "macos", "macos": "windows", "windows": "linux"}
 OTHER_MACHINE = {"x86_64": "aarch64", "aarch64": "x86_64"}
 ODD_LIBRARY = {"linux": "libgone.so.7", "macos": "@rpath/libgone.dylib", "windows": "gone.dll"}
@@ -164,6 +167,7 @@ def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "[tool.stackbuild.layers.app]\n"
             'copy-files = [{ from = "place.json", to = "share/place.json" }]\n',
             built=frozenset({"made"}),
+            omitted={"base": OMITTED},
             platforms=(str(platform),),
         )
         module = f"tool/_tool{extension_suffixes(platform, '3.12')[0]}"
@@ -197,7 +201,10 @@ def installed(pristine: Installed, tmp_path: Path) -> Installed:
 
 
 def test_nothing_is_found_where_nothing_was_planted(pristine: Installed) -> None:
-    assert pristine.report().findings == ()
+    report = pristine.report()
+    assert report.findings == ()
+    assert report.omitted == {"base": OMITTED}
+    assert list(summary(report))[-1] == "omitted gone in base: no package index has gone"
 
 
 # --- what is planted; each function says in which file it should be found

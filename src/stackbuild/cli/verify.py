@@ -114,6 +114,8 @@ def summary(report: VerifyReport) -> Iterator[str]:
         f"{counts.files} files, {counts.binaries} programs and libraries, "
         f"{_modules(report)} in {report.seconds:.1f} s"
     )
+    for layer, items in report.omitted.items():
+        yield from (f"omitted {item.name} in {layer}: {item.reason}" for item in items)
 
 
 def _cut(text: str) -> str:

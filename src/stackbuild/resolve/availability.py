@@ -245,6 +245,16 @@ class Availability:
             has_source=any(offer.tags is None for offer in offers),
         )
 
+    def needed_by(self, name: NormalizedName) -> frozenset[NormalizedName]:
+        """The distributions that depend on `name`, also indirectly."""
+        found: set[NormalizedName] = set()
+        pending = [name]
+        while pending:
+            parents = {one.parent for one in self.dependencies[pending.pop()] if one.parent}
+            pending += parents - found
+            found |= parents
+        return frozenset(found)
+
     def unmet_dependency(self) -> Dependency | None:
         """The first requirement of the layer itself that no version of any index meets."""
         for name, dependencies in self.dependencies.items():

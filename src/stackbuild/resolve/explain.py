@@ -88,7 +88,7 @@ class Explainer:
         if problem := self._built_clash(free, followed, layer, lower):
             return problem
         if missing := self._culprit(free, list(followed.unavailable.values())):
-            return _unavailable(missing, layer, request, text)
+            return _unavailable(missing, layer, request, followed, text)
         self._check_refusals(free, followed)
         if dependency := followed.unmet_dependency():
             return _unmet(dependency, followed, text)
@@ -238,7 +238,11 @@ def _excluding(followed: Availability, name: NormalizedName, version: str) -> li
 
 
 def _unavailable(
-    missing: Unavailable, layer: Layer, request: ResolveRequest, text: str
+    missing: Unavailable,
+    layer: Layer,
+    request: ResolveRequest,
+    followed: Availability,
+    text: str,
 ) -> ResolveProblem | ResolveError:
     """The problem of a distribution that is not available."""
     name, dependency = missing.name, missing.dependency
@@ -252,6 +256,7 @@ def _unavailable(
                 distribution=subject,
                 asked=direct if dependency.parent is None else f"which {dependency.parent} needs",
                 has_source=missing.has_source,
+                needed_by=followed.needed_by(name),
             ),
             target=request.target,
             tags=missing.tags,

@@ -13,6 +13,7 @@ from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import VcsSource
 from stackbuild.project.git import git_environment
+from stackbuild.resolve.request import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -190,6 +191,6 @@ def reason_to_build(name: NormalizedName, layer: Layer, platform: Platform) -> s
         return f"force-source: {policy.force_source[name]}"
     if name in policy.resolution.force_no_binary_list:
         return "it is in resolution.force-no-binary-list"
-    if policy.may_build(name):
-        return "it has no compatible wheel, and `resolution` allows a source build"
-    return f"{layer.name} requires a commit of its repository"
+    if any(one.url and name_of(str(one)) == name for one in layer.requirements_on(platform)):
+        return f"{layer.name} requires a commit of its repository"
+    return "it has no compatible wheel, and `resolution` allows a source build"

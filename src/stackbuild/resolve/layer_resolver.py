@@ -11,9 +11,10 @@ from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSou
 from stackbuild.resolve.explain import Explainer, check_tags
 from stackbuild.resolve.git_sources import GitCommits, plain_requirement
 from stackbuild.resolve.metadata import metadata_of
-from stackbuild.resolve.problems import MissingWheel, ResolveError
+from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
 from stackbuild.resolve.request import name_of
 from stackbuild.resolve.uv import UnresolvableError
+from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class LayerResolver:
     commits: GitCommits
     for_newer: Mapping[NormalizedName, CoreMetadata]
     """Distributions of `lower` whose wheels are for newer systems than the layer's target."""
-    omitted: dict[NormalizedName, str] = field(default_factory=dict)
+    omitted: dict[NormalizedName, ResolveError] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
     def choose(self, request: ResolveRequest) -> Choice:
@@ -71,7 +72,7 @@ class LayerResolver:
             except ResolveError as failure:
                 if not self._may_omit(failure):
                     raise
-                self.omitted[name] = failure.in_short()
+                self._omit({name: failure})
             else:
                 self._built[name, wheel.version] = wheel
                 built[name] = metadata_of(wheel)
@@ -88,14 +89,17 @@ class LayerResolver:
         )
         while True:
             try:
-                return self._choice(self._attempt(request))
+                result = self._attempt(request)
             except ResolveError as failure:
                 if not self._may_omit(failure):
                     raise
                 broken = self._broken(request)
                 if not broken:
                     raise
-            self.omitted |= broken
+            else:
+                self._check_omitted(result)
+                return self._choice(result)
+            self._omit(broken)
             kept = [text for text in request.requirements if name_of(text) not in broken]
             request = replace(request, requirements=tuple(kept))
 
@@ -140,13 +144,35 @@ class LayerResolver:
     def _may_build(self, name: NormalizedName, problem: object) -> bool:
         """Whether `name` has no wheel and is built instead."""
         return (
-            isinstance(problem, MissingWheel) and problem.has_source and self.policy.may_build(name)
+            isinstance(problem, MissingWheel)
+            and problem.has_source
+            and self.policy.may_build(name, problem.needed_by)
         )
 
     def _may_omit(self, failure: ResolveError) -> bool:
-        """Whether the layer is locked without what is missing. What must be built never is."""
+        """Whether an optional requirement may be omitted. What must be built never is."""
         may_omit = failure.is_missing and not self.policy.resolution.strict_missing
         return may_omit and failure.name not in self.policy.from_source
+
+    def _omit(self, broken: Mapping[NormalizedName, ResolveError]) -> None:
+        """Omit the requirements `broken`. Raises ResolveError if one of them is not optional."""
+        required = sorted(broken.keys() - {*self.policy.resolution.optional_list})
+        if required:
+            raise _unavailable(self.layer.name, {name: broken[name] for name in required})
+        self.omitted |= broken
+
+    def _check_omitted(self, result: ResolveResult) -> None:
+        """Raise ResolveError if another version of an omitted requirement is needed."""
+        for name, failure in self.omitted.items():
+            if name in result.versions:
+                problem = ResolveProblem(
+                    message=f"the optional requirement on {name} is not available, but another"
+                    " distribution needs it",
+                    distribution=f"{name} {result.versions[name]}",
+                    expected=f"no {name}, as {failure.in_short()}",
+                    remedy=f"require a version of {name} that is available",
+                )
+                raise ResolveError(self.layer.name, failure.platform, problem)
 
     def _ask(self, request: ResolveRequest) -> ResolveResult:
         try:
@@ -179,19 +205,19 @@ class LayerResolver:
             new.append((item.name, metadata_of(self._built[item.name, item.version])))
         return new
 
-    def _broken(self, request: ResolveRequest) -> dict[NormalizedName, str]:
-        """The requirements that cannot be met even separately, each with the reason.
+    def _broken(self, request: ResolveRequest) -> dict[NormalizedName, ResolveError]:
+        """The requirements that cannot be met even separately.
 
         Raises ResolveError if one of them cannot be omitted.
         """
 
-        def reason(text: str) -> str | None:
+        def reason(text: str) -> ResolveError | None:
             try:
                 self._attempt(replace(request, requirements=(text,)))
             except ResolveError as failure:
                 if failure.is_missing and not self._may_omit(failure):
                     raise
-                return failure.in_short() if failure.is_missing else None
+                return failure if failure.is_missing else None
             return None
 
         with ThreadPoolExecutor(_TRIALS) as pool:
@@ -216,8 +242,27 @@ class LayerResolver:
                 if name in below
             ),
             skipped=_left_out({name: self.policy.skip[name] for name in result.excluded}),
-            omitted=_left_out(self.omitted),
+            omitted=_left_out({name: one.in_short() for name, one in self.omitted.items()}),
         )
+
+
+def _unavailable(layer: str, required: Mapping[NormalizedName, ResolveError]) -> ResolveError:
+    """The error for requirements that are not optional."""
+    first, *others = required.values()
+    error = first
+    if any(one.problem != first.problem for one in others):
+        problem = ResolveProblem(
+            message=f"{layer} requires distributions that are not available",
+            distribution=", ".join(required),
+            found="; ".join(dict.fromkeys(one.in_short() for one in required.values())),
+            remedy="require versions that are available",
+        )
+        error = ResolveError(layer, first.platform, problem)
+    error.also = (
+        f"to leave {', '.join(required)} out where not available, add `optional-list ="
+        f" {inline([*required])}` to `resolution` in {layer_table(layer)}"
+    )
+    return error
 
 
 def _left_out(reasons: Mapping[NormalizedName, str]) -> tuple[LeftOut, ...]:

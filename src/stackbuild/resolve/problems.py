@@ -6,7 +6,7 @@ The same problem on several platforms is one error.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError, StackbuildError
@@ -42,7 +42,7 @@ class ResolveProblem:
             distribution=self.distribution,
             expected=self.expected,
             found=self.found,
-            remedy=self.remedy,
+            remedy="; or ".join(filter(None, [self.remedy, failures[0].also])) or None,
         )
 
 
@@ -56,6 +56,8 @@ class MissingWheel:
     """The requirement on it, for messages."""
     has_source: bool = False
     """Whether it could be built from a source distribution."""
+    needed_by: frozenset[NormalizedName] = field(default=frozenset(), compare=False)
+    """The distributions that depend on it, also indirectly."""
 
     def error(self, layer: str, failures: Sequence[ResolveError]) -> StackbuildError:
         """The error for `layer`, with the remedies for each platform."""
@@ -63,6 +65,7 @@ class MissingWheel:
         platforms = ", ".join(str(failure.platform) for failure in failures)
         remedies = [*_other_versions(failures), *_higher_levels(failures)]
         remedies.append(f"leave {platforms} out of the `platforms` of {layer}")
+        remedies += filter(None, [failures[0].also])
         return LockError(
             f"{self.distribution} has no wheel for {platforms}",
             layer=layer,
@@ -97,6 +100,8 @@ class ResolveError(Exception):
         self.target = target
         self.tags = tags
         self.alternative = alternative
+        self.also: str | None = None
+        """One more remedy."""
 
     @property
     def is_missing(self) -> bool:

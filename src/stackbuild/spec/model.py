@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from stackbuild.platforms import marker_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from packaging.requirements import Requirement
@@ -161,13 +161,15 @@ class SourcePolicy:
     allow_source_all: bool = False
     """Whether any distribution without a compatible wheel may be built."""
     allow_source_list: tuple[NormalizedName, ...] = ()
-    """Distributions that may be built if they have no compatible wheel."""
+    """Distributions that may be built if they have no compatible wheel, with all that they need."""
     force_no_binary_list: tuple[NormalizedName, ...] = ()
     """Distributions that are built even if they have a wheel."""
     only_binary_list: tuple[NormalizedName, ...] = ()
     """Distributions that are not built if they have no wheel, whatever else allows it."""
     strict_missing: bool = True
-    """Whether a distribution that is not available is an error; if not, it is omitted."""
+    """Whether each requirement that is not available is an error, also an optional one."""
+    optional_list: tuple[NormalizedName, ...] = ()
+    """Requirements that are omitted where they are not available, unless `strict_missing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +212,16 @@ class Policy:
         forced = {*self.force_source, *self.build_wheel, *self.resolution.force_no_binary_list}
         return tuple(sorted(forced))
 
-    def may_build(self, name: NormalizedName) -> bool:
-        """Whether the distribution `name` is built if it has no compatible wheel."""
+    def may_build(self, name: NormalizedName, needed_by: Collection[NormalizedName] = ()) -> bool:
+        """Whether the distribution `name` is built if it has no compatible wheel.
+
+        `needed_by` are the distributions that depend on it, also indirectly.
+        """
         if name in self.from_source:
             return True
-        listed = self.resolution.allow_source_all or name in self.resolution.allow_source_list
-        return listed and name not in self.resolution.only_binary_list
+        allowed = {*self.resolution.allow_source_list}
+        listed = self.resolution.allow_source_all or allowed.intersection({name, *needed_by})
+        return bool(listed) and name not in self.resolution.only_binary_list
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,20 @@ _RESOLUTION = Group(
         Field(
             key="strict-missing",
             kind=FLAG,
-            meaning="`false`: what is not available is left out and reported, not an error; "
-            "except what must be built from source",
+            meaning="`false`: what `optional-list` names is left out and reported where it is not "
+            "available",
+        ),
+        Field(
+            key="optional-list",
+            kind=NAMES,
+            meaning="requirements of the layer that `strict-missing = false` concerns; not what "
+            "must be built from source",
         ),
         Field(
             key="allow-source-list",
             kind=NAMES,
-            meaning="distributions that may be built where they have no wheel for the platform",
+            meaning="distributions that may be built where they have no wheel for the platform, "
+            "and so may what they depend on",
         ),
         Field(
             key="force-no-binary-list",

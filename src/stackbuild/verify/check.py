@@ -288,6 +288,11 @@ class _Checking:
                 else ()
             ),
             left_out=tuple(sorted(self.left_out)),
+            omitted={
+                self._name(layer): omitted
+                for layer in layers
+                if (omitted := self.deployment.layers[layer].manifest.omitted)
+            },
             entries=expected_failures.new_entries(new),
             not_imported=not_imported,
             seconds=seconds,

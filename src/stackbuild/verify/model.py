@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stackbuild.lock.model import LeftOut
+
 Check = Literal["import", "record", "requirement", "path", "library", "layer", "module", "bytecode"]
 ImportResult = Literal["imported", "error", "crash", "hang"]
 
@@ -123,6 +125,8 @@ class VerifyReport:
     stale: tuple[StaleEntry, ...]
     left_out: tuple[str, ...]
     """Native modules excluded by a pattern."""
+    omitted: Mapping[str, tuple[LeftOut, ...]]
+    """Layer to its optional requirements that were not available."""
     entries: str
     """TOML for the spec that allows the import failures, or empty."""
     not_imported: str

@@ -25,10 +25,11 @@ def config_notes(repository: Repository) -> Iterator[Note]:
     shared = repository.shared
     kept = repository.kept_entries()
     yield from _fields(shared, SHARED, "[tool.stackbuild.shared]", kept, list(Platform))
-    if ("resolution", "strict-missing") not in shared.joined:
+    if not shared.joined.get(("resolution", "strict-missing")):
         text = (
-            "not set: the older build left out packages that are not available, without an error."
-            " Here they are an error; set strict-missing = false to leave them out"
+            "not true: the older build left out packages that are not available, without an error."
+            " Here they are an error; let a layer do without some of them with `resolution ="
+            ' { strict-missing = false, optional-list = ["name"] }`'
         )
         yield Note("question", f"{SHARED}: packages.resolution.strictMissing", text)
     if shared.dependencies.get(None):

@@ -88,7 +88,7 @@ def test_names_and_patterns(made: Publisher, tmp_path: Path, word: str) -> None:
     verified = json.loads(succeed("verify", word, "--installed", "--root", root, "--json"))
     assert verified["layers"] == chain
     assert succeed("run", word, "--root", root, "--", "pgen-tool") == "pgen 1\n"
-    assert succeed("env", word, "--root", root) == "\n"
+    assert succeed("env", word, "--root", root) == ""
     succeed("uninstall", word, "--root", root)
     assert succeed("list", "--root", root, "--json") == "[]\n"
 

@@ -17,6 +17,7 @@ from packaging.tags import Tag
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from stackbuild.cli.lock import summary
 from stackbuild.errors import LockError
 from stackbuild.lock.current import contents
 from stackbuild.lock.files import (
@@ -42,7 +43,7 @@ from stackbuild.lock.model import (
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.resolve.lock_stack import change_of
+from stackbuild.resolve.lock_stack import LockReport, change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
@@ -358,6 +359,23 @@ def test_the_difference_of_two_locks() -> None:
     assert change_of(new, None).state == "new"
     assert change_of(new, new).state == "current"
     assert change_of(replace(new, inputs="1" * 64), new).state == "renewed"
+
+
+def test_a_line_for_each_layer() -> None:
+    first = _lock([_distribution("a", "1"), _distribution("b", "1")])
+    upgraded = change_of(_lock([_distribution("a", "2"), _distribution("c", "1")]), first)
+    elsewhere = (Platform.WINDOWS_X64, Platform.LINUX_AARCH64)
+    changes = [upgraded, *(replace(change_of(first, first), platform=one) for one in elsewhere)]
+    changes += [replace(change_of(first, None), layer="other", platform=one) for one in elsewhere]
+    changes.append(replace(upgraded, layer="third", interpreter=True, own=True, version=3))
+    difference = "upgraded a 1 -> 2, added c 1, removed b 1"
+    assert list(summary(LockReport(changes=tuple(changes)))) == [
+        f"fw     changed on linux-x64: {difference}; current on windows-x64, linux-aarch64",
+        "other  new: 2 distributions",
+        "third  changed: a different archive of the interpreter, "
+        f"modules, overlays or a version below (now version 3), {difference}",
+        "6 locks: 2 new, 2 changed, 2 current",
+    ]
 
 
 def test_the_table_names_a_stripped_archive_for_each_platform() -> None:

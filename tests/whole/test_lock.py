@@ -418,10 +418,12 @@ def test_check_tells_what_is_stale_and_exits_with_4(
     assert "fw on linux-x64, macosx-aarch64: not locked\n" in capsys.readouterr().out
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "fw on linux-x64, macosx-aarch64\n  added        base 1.0\n" in printed
-    assert "7 locks: 7 new\n" in printed
+    assert printed == "rt  new: 0 distributions\nfw  new: 1 distribution\n7 locks: 7 new\n"
     assert main([*command, "--check"]) == 0
     assert capsys.readouterr().out == "all locks are current\n"
+    assert main(["-q", *command, "--check"]) == 0
+    assert main(["-q", *command]) == 0
+    assert capsys.readouterr() == ("", "")
     project.write(framework("fw", "base>=1", extra=TWO))
     assert main([*command, "--check", "--json", "--platform", "linux-x64"]) == 4
     assert json.loads(capsys.readouterr().out)["stale"] == [

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Locked versions are kept, unless an option or the spec requires others. Layers
 that did not change are not resolved again. Locks name files by sha256, so they
-are valid with any mirror.
+are valid with any mirror. For each layer a line is printed; with `stackbuild -q
+lock` only what was omitted.
 
 Examples:
   stackbuild lock
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     for warning in report.warnings:
         console.warn(warning)
-    lines = _checked(report) if arguments.check else summary(report)
+    lines = (_checked if arguments.check else _result)(report, quiet=arguments.quiet)
     print_answer(as_json(report), lines, as_json=arguments.json)
     return LockError.exit_code if report.stale or (arguments.check and report.leftovers) else 0
 
@@ -103,24 +104,32 @@ def _left_out_json(
     ]
 
 
-def _checked(report: LockReport) -> list[str]:
-    lines = [
-        *_grouped((item.layer, item.platform, item.reason) for item in report.stale),
-        *(f"{path}: not in the spec" for path in report.leftovers),
-    ]
-    return lines or ["all locks are current"]
+def _checked(report: LockReport, *, quiet: bool) -> Iterator[str]:
+    yield from _grouped((item.layer, item.platform, item.reason) for item in report.stale)
+    yield from (f"{path}: not in the spec" for path in report.leftovers)
+    if not (report.stale or report.leftovers or quiet):
+        yield "all locks are current"
+
+
+def _result(report: LockReport, *, quiet: bool) -> Iterator[str]:
+    """The summary, without it for `quiet`; then the distributions that layers lack, in any case."""
+    if not quiet:
+        yield from summary(report)
+    for line in _left_out((lock, lock.omitted) for lock in report.locks):
+        yield f"omitted {line}"
 
 
 def summary(report: LockReport) -> Iterator[str]:
-    """How the locks changed; platforms with the same difference share their lines."""
+    """A line for each layer, and how many locks changed."""
     changes = report.changes
-    groups: dict[tuple[str, tuple[str, ...]], list[Change]] = {}
+    layers: dict[str, dict[str, list[Change]]] = {}
     for change in changes:
-        if lines := tuple(_differences(change)):
-            groups.setdefault((change.layer, lines), []).append(change)
-    for (layer, lines), group in groups.items():
-        yield f"{layer} on {', '.join(change.platform for change in group)}"
-        yield from (f"  {line}" for line in lines)
+        layers.setdefault(change.layer, {}).setdefault(_state(change), []).append(change)
+    width = max(map(len, layers), default=0)
+    for layer, states in layers.items():
+        one = len(states) == 1
+        parts = (text if one else _on(text, group) for text, group in states.items())
+        yield f"{layer:<{width}}  {'; '.join(parts)}"
     moved = {(item.layer, item.platform) for item in changes if item.state != "current"}
     new = [lock for lock in report.locks if (lock.layer, lock.platform) in moved]
     for line in _left_out((lock, lock.skipped) for lock in new):
@@ -134,8 +143,21 @@ def summary(report: LockReport) -> Iterator[str]:
     ]
     yield f"{len(changes)} locks: {', '.join(counts)}"
     yield from _from_venvstacks(report)
-    for line in _left_out((lock, lock.omitted) for lock in report.locks):
-        yield f"omitted {line}"
+
+
+def _on(text: str, changes: Iterable[Change]) -> str:
+    """The state `text`, with the platforms of `changes` after its first word."""
+    state, colon, rest = text.partition(":")
+    return f"{state} on {', '.join(change.platform for change in changes)}{colon}{rest}"
+
+
+def _state(change: Change) -> str:
+    """The state of a lock, and the differences from the former one."""
+    if change.state == "new":
+        count = len(change.added)
+        return f"new: {count} distribution{'s' * (count != 1)}"
+    text = ", ".join(_differences(change))
+    return f"{change.state}: {text}" if text else change.state
 
 
 def _from_venvstacks(report: LockReport) -> Iterator[str]:
@@ -171,16 +193,13 @@ def _grouped(items: Iterable[tuple[str, str, str]]) -> Iterator[str]:
 
 def _differences(change: Change) -> Iterator[str]:
     if change.interpreter:
-        yield "interpreter  a different archive"
+        yield "a different archive of the interpreter"
     if change.own:
-        yield f"own files    modules, overlays or a version below (now version {change.version})"
-    for name, version in change.added:
-        yield f"added        {name} {version}"
-    for name, version in change.removed:
-        yield f"removed      {name} {version}"
-    for name, old, new in change.upgraded:
-        yield f"upgraded     {name} {old} -> {new}"
-    for name, old, new in change.downgraded:
-        yield f"downgraded   {name} {old} -> {new}"
-    for name, version in change.refiled:
-        yield f"other file   {name} {version}"
+        yield f"modules, overlays or a version below (now version {change.version})"
+    for word, items in (("upgraded", change.upgraded), ("downgraded", change.downgraded)):
+        if items:
+            yield f"{word} {', '.join(f'{name} {old} -> {new}' for name, old, new in items)}"
+    same = (("added", change.added), ("removed", change.removed), ("other file of", change.refiled))
+    for word, pairs in same:
+        if pairs:
+            yield f"{word} {', '.join(map(' '.join, pairs))}"

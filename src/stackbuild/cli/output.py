@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print the result of a command to stdout; a line break inside a line is escaped."""
-    print("\n".join(map(one_line, lines)))
+    for line in lines:
+        print(one_line(line))
 
 
 def print_json(value: object) -> None:

@@ -179,8 +179,8 @@ def test_the_inputs_of_a_lock_are_those_of_earlier_versions(tmp_path: Path) -> N
     stack = read_spec(tmp_path, ALL, POLICY.replace("{packageRoot}/x", "x"))
     inputs = [inputs_digest(stack, stack.layers[name], LINUX, [], None) for name in ("app", "base")]
     assert inputs == [
-        "09bfa2a32685c1b1a0d6cf7ab330dabedb5f2401b8cab55f25bac9731c047810",
-        "91e9fd4ba298e9431982ee1fed716981c72f011169ea91c625128bfa5f6689bb",
+        "194add317d56bf010a67454f9dbb04eb5537253aa9a68d4ea2490a6d753c5b7e",
+        "822d9bb771a74137ad4d85879c0003720459874e187669a3f034f9d5a075eb55",
     ]
 
 

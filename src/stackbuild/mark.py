@@ -40,6 +40,7 @@ class Kind(StrEnum):
     EXPORTS = "exports"
     CACHE = "cache"
     LAYERS = "layers"
+    WHEELS = "wheels"
 
 
 _ERRORS: dict[Kind, type[StackbuildError]] = {
@@ -48,6 +49,7 @@ _ERRORS: dict[Kind, type[StackbuildError]] = {
     Kind.EXPORTS: ComposeError,
     Kind.CACHE: UsageError,
     Kind.LAYERS: InstallError,
+    Kind.WHEELS: ComposeError,
 }
 _NAMES = {
     Kind.ROOT: "a root directory",
@@ -55,13 +57,15 @@ _NAMES = {
     Kind.EXPORTS: "an exports directory",
     Kind.CACHE: "a cache directory",
     Kind.LAYERS: "a directory of exported layers",
+    Kind.WHEELS: "a directory of exported wheels",
 }
-_ELSEWHERE = {
+ELSEWHERE = {
     Kind.ROOT: "choose another root directory",
     Kind.STORE: "choose another store: stackbuild install --store DIR",
     Kind.EXPORTS: "choose another directory: stackbuild publish --to DIR",
     Kind.CACHE: "choose another directory with STACKBUILD_CACHE_DIR",
     Kind.LAYERS: "choose another directory: stackbuild export LAYER DIR",
+    Kind.WHEELS: "choose another directory: stackbuild wheelhouse LAYER DIR",
 }
 """How to choose another directory of each kind."""
 
@@ -103,7 +107,7 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
         file=path,
         expected=f"stackbuild {kind}, format {MARK_FORMAT}",
         found=found[0] if found else f"{text.partition(chr(10))[0][:80]!r}",
-        remedy=f"{_ELSEWHERE[kind]}{other_way}",
+        remedy=f"{ELSEWHERE[kind]}{other_way}",
     )
 
 
@@ -130,7 +134,7 @@ def check_mark(directory: Path, kind: Kind) -> None:
         file=directory,
         expected=f"a missing or empty directory, or the file {MARK} of stackbuild in it",
         found=shown,
-        remedy=f"{_ELSEWHERE[kind]}; or, if an earlier stackbuild "
+        remedy=f"{ELSEWHERE[kind]}; or, if an earlier stackbuild "
         "made this one, remove it and run the command again",
     )
 

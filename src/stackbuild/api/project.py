@@ -192,6 +192,22 @@ class Project:
             self._stack, workspace, locks.values(), self._messages, index=index, rebuild=rebuild
         )
 
+    def export_wheels(
+        self, layers: Sequence[str], directory: str | Path, *, platform: str = "host"
+    ) -> tuple[Path, ...]:
+        """Copy the wheels of `layers`, and of the layers below them, to `directory`.
+
+        ``pip install --no-index --find-links`` then installs from it. Their paths there are
+        returned, sorted. Wheels are hard links to those of the wheelhouse, where the file system
+        allows that; those that an earlier call left there are removed.
+
+        Raises as `fetch` does, and ComposeError for a directory with other files.
+        """
+        from stackbuild.lock.export_wheels import export_wheels
+
+        wheels = self.fetch(layers, [platform])
+        return export_wheels(wheels, Path(directory))
+
     def add_wheels(self, files: Sequence[str | Path]) -> list[WheelAddition]:
         """Check wheels that were built elsewhere and copy them into the wheelhouse, all or none.
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "print the layers of the stack as a tree",
     "lock": "choose the distributions of each layer and write its locks",
     "fetch": "fill the wheelhouse with the files that the locks name",
+    "wheelhouse": "copy the wheels of layers to a directory for pip",
     "wheel": "put wheels that were built elsewhere into the wheelhouse",
     "publish": "compose layers and write archives, manifests and the index",
     "build": "compose layers and install them into a local root",

@@ -35,7 +35,7 @@ from stackbuild.install.home import WriteHome, adjustments
 from stackbuild.install.plan import find_installed
 from stackbuild.install.report import ExportReport
 from stackbuild.install.root import Root
-from stackbuild.mark import Kind, claim
+from stackbuild.mark import ELSEWHERE, Kind, claim
 from stackbuild.platforms import host_platform
 from stackbuild.spec.model import LayerKind
 from stackbuild.workspace import expanded
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NO_LINKS = {errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NEEDS_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD of Windows
-_ELSEWHERE = "choose another directory: stackbuild export LAYER DIR"
+_ELSEWHERE = ELSEWHERE[Kind.LAYERS]
 
 
 def export(

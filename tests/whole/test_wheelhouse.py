@@ -1,0 +1,81 @@
+"""`stackbuild wheelhouse`: what pip installs from it, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackbuild.api import ComposeError, IntegrityError, Project
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ["lib-1.0-py3-none-any.whl", "tool-2.0-py3-none-any.whl"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallStack:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.lock()
+    return small
+
+
+def export(small: SmallStack, to: Path, layer: str = "app") -> list[str]:
+    paths = Project.load(small.spec).export_wheels([layer], to, platform="linux-x64")
+    assert [path for path in sorted(to.iterdir()) if path.suffix == ".whl"] == list(paths)
+    return [path.name for path in paths]
+
+
+def test_pip_installs_the_layers_distributions_from_it(small: SmallStack, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    assert export(small, packages) == NAMES
+    (tmp_path / "requirements.txt").write_text("tool\nlib==1.0\n")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    command = [python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", packages]
+    subprocess.run([*map(str, command), "-r", str(tmp_path / "requirements.txt")], check=True)
+    subprocess.run([python, "-c", "import lib, tool"], check=True)
+
+
+def test_wheels_are_hard_links_and_follow_the_locks(small: SmallStack, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    export(small, packages)
+    wheelhouse = small.directory / "wheelhouse"
+    assert all((packages / name).samefile(wheelhouse / name) for name in NAMES)
+    small.wheel("app", "tool", "3.0", {"tool.py": ""})
+    small.lock()
+    assert export(small, packages) == [NAMES[0], "tool-3.0-py3-none-any.whl"]
+    assert export(small, packages, "base") == NAMES[:1]
+    assert (wheelhouse / NAMES[1]).exists(), "only the links are removed"
+
+
+def test_a_changed_wheel_in_the_directory_is_replaced(small: SmallStack, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    export(small, packages)
+    (packages / NAMES[1]).unlink()
+    (packages / NAMES[1]).write_bytes(b"other")
+    export(small, packages)
+    assert (packages / NAMES[1]).samefile(small.directory / "wheelhouse" / NAMES[1])
+
+
+def test_a_directory_with_other_files_is_refused(small: SmallStack, tmp_path: Path) -> None:
+    (tmp_path / "mine.whl").write_bytes(b"")
+    with pytest.raises(ComposeError) as caught:
+        export(small, tmp_path)
+    assert "is not a directory of exported wheels" in str(caught.value)
+    assert "choose another directory: stackbuild wheelhouse LAYER DIR" in str(caught.value)
+    assert (tmp_path / "mine.whl").exists()
+
+
+def test_a_damaged_wheel_is_not_exported(small: SmallStack, tmp_path: Path) -> None:
+    wheel = small.directory / "wheelhouse" / NAMES[1]
+    data = bytearray(wheel.read_bytes())
+    data[10] ^= 1
+    wheel.write_bytes(data)
+    with pytest.raises(IntegrityError, match="a wheel in the wheelhouse is damaged"):
+        export(small, tmp_path / "packages")
+    assert not (tmp_path / "packages" / NAMES[1]).exists()

@@ -146,8 +146,8 @@ def test_what_is_left_out_on_purpose_stays_out() -> None:
     lacks = {torch.name: frozenset({triton})}
     more = {"lacks": lacks, "left_out": {triton: "too large"}}
     _, settings = taken_over(stack(), torch, **more)
-    assert settings == {"skip": {"triton": {"linux-x64": "too large"}}}
-    skip = '[tool.stackbuild.shared.skip]\ntriton = {linux-x64 = "too large"}\n'
+    assert settings == {"exclude": {"triton": {"linux-x64": "too large"}}}
+    skip = '[tool.stackbuild.shared.exclude]\ntriton = {linux-x64 = "too large"}\n'
     assert taken_over(stack(tool=skip), torch, **more)[1] == {}
 
 

@@ -72,6 +72,7 @@ LINUX = Platform.LINUX_X64
 
 EXAMPLES = {
     "skip": "skip.a.linux-x64 = 'reason'",
+    "exclude": "exclude.a.linux-x64 = 'reason'",
     "force-source": "force-source.a.linux-x64 = 'reason'",
     "build-wheel": "build-wheel.a.linux-x64.reason = 'reason'",
     "no-deps": "no-deps = ['a']",
@@ -179,8 +180,8 @@ def test_the_inputs_of_a_lock_are_those_of_earlier_versions(tmp_path: Path) -> N
     stack = read_spec(tmp_path, ALL, POLICY.replace("{packageRoot}/x", "x"))
     inputs = [inputs_digest(stack, stack.layers[name], LINUX, [], None) for name in ("app", "base")]
     assert inputs == [
-        "194add317d56bf010a67454f9dbb04eb5537253aa9a68d4ea2490a6d753c5b7e",
-        "822d9bb771a74137ad4d85879c0003720459874e187669a3f034f9d5a075eb55",
+        "0a2df0b60713f04ac392632e26736303bca25f4bee7c5c574b23dfb9db47e6cd",
+        "76f22d1343b94a0ffad10c4699979fa112bf40d3de51877b0958647d9e12f163",
     ]
 
 

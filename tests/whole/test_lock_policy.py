@@ -64,13 +64,13 @@ def _cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 # skip
 
 
-def test_a_skip_leaves_out_a_dependency_on_its_platform_only(
+def test_an_exclusion_leaves_out_a_dependency_on_its_platform_only(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.wheel("cuda", "1.0", LINUX, requires=("deep",))
     project.wheel("deep", "1.0")
     project.wheel("top", "1.0", requires=("cuda>=1",))
-    skip = 'skip.Cuda.macosx_arm64 = "no CUDA on macOS"\n'
+    skip = 'exclude.Cuda.macosx_arm64 = "no CUDA on macOS"\n'
     project.write(framework("fw", "top", extra=TWO) + SHARED + skip)
     assert _run(project, "lock") == 0
     out, err = capsys.readouterr()
@@ -100,25 +100,47 @@ def test_a_skip_leaves_out_a_requirement_of_the_layer_itself(project: Project) -
     assert _left_out(project.read("fw").skipped) == [("other", "not here")]
 
 
+def test_a_skip_leaves_a_dependency_of_others(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("tensor", version)
+    project.wheel("top", "1.0", requires=("tensor",))
+    layer = framework("fw", "top", "tensor==1.0", extra=TWO)
+    project.write(layer + SHARED + 'skip.tensor.macosx_arm64 = "no wheel"\n')
+    assert _run(project, "lock") == 0
+    assert capsys.readouterr().err == ""
+    assert project.versions("fw") == {"tensor": "1.0", "top": "1.0"}
+    # Nothing says that it was left out, as it is there.
+    assert project.versions("fw", "macosx-aarch64")["tensor"] == "1.0"
+    assert project.read("fw", "macosx-aarch64").skipped == ()
+    project.write(framework("fw", "top", extra=TWO) + OWN + 'skip.tensor.macosx_arm64 = "x"\n')
+    assert _run(project, "lock") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: tool.stackbuild.layers.fw.skip.tensor.macosx_arm64: other distributions need"
+        " tensor there; move this entry to `exclude`"
+    ]
+
+
 def test_a_skip_that_meets_nothing_is_warned_of(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.wheel("top", "1.0")
     project.wheel("used", "1.0")
     own = 'skip.cuda = {linux-x64 = "a", windows-x64 = "b"}\n'
-    shared = 'skip.used.linux-x64 = "c"\nskip.other.linux-x64 = "d"\n'
+    shared = 'skip.used.linux-x64 = "c"\nexclude.other.linux-x64 = "d"\n'
     layers = framework("fw", "top", extra=LINUX_ONLY) + application("app", "fw", "used")
     project.write(layers + OWN + own + SHARED + shared)
     for _ in range(2):
         assert _run(project, "lock", "--platform", "linux-x64") == 0
-        warnings = [line for line in capsys.readouterr().err.splitlines() if "this skip" in line]
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "entry" in line]
         assert [line.removeprefix("warning: ") for line in warnings] == [
-            "tool.stackbuild.shared.skip.other.linux-x64: no distribution needs other "
-            "there; remove this skip",
             "tool.stackbuild.layers.fw.skip.cuda.linux-x64: no distribution needs cuda "
-            "there; remove this skip",
+            "there; remove this entry",
             "tool.stackbuild.layers.fw.skip.cuda.windows-x64: no distribution needs cuda "
-            "there; remove this skip",
+            "there; remove this entry",
+            "tool.stackbuild.shared.exclude.other.linux-x64: no distribution needs other "
+            "there; remove this entry",
         ]
 
 
@@ -191,10 +213,10 @@ def test_an_index_that_always_needs_credentials(
 def test_a_changed_reason_renews_a_lock_without_a_new_version(project: Project) -> None:
     project.wheel("top", "1.0", requires=("cuda",))
     layer = framework("fw", "top", extra=LINUX_ONLY) + OWN
-    project.write(layer + 'skip.cuda.linux-x64 = "a"\n')
+    project.write(layer + 'exclude.cuda.linux-x64 = "a"\n')
     project.lock()
     before = project.read("fw")
-    project.write(layer + 'skip.cuda.linux-x64 = "b"\n')
+    project.write(layer + 'exclude.cuda.linux-x64 = "b"\n')
     report = project.lock()
     assert {change.layer: change.state for change in report.changes}["fw"] == "renewed"
     after = project.read("fw")
@@ -216,7 +238,7 @@ requirements = ["b"]
 @pytest.mark.parametrize(
     ("policy", "upper", "inherited"),
     [
-        ('skip.x.linux-x64 = "not here"', {"b": "1.0"}, ["a"]),
+        ('exclude.x.linux-x64 = "not here"', {"b": "1.0"}, ["a"]),
         ('no-deps = ["a"]', {"b": "1.0"}, ["a"]),
         ('overrides = {x = "1.0"}', {"b": "1.0"}, ["a", "x"]),
     ],
@@ -237,7 +259,7 @@ def test_what_a_lower_layer_decided_holds_above_it(
     assert [item.name for item in project.read("upper", "linux-x64").inherited] == inherited
 
 
-def test_a_requirement_of_another_platform_does_not_undo_a_skip(project: Project) -> None:
+def test_a_requirement_of_another_platform_does_not_undo_an_exclusion(project: Project) -> None:
     project.wheel("tz", "1.0")
     project.wheel("a", "1.0", requires=("tz",))
     two = only(Platform.LINUX_X64, Platform.WINDOWS_X64)
@@ -245,7 +267,7 @@ def test_a_requirement_of_another_platform_does_not_undo_a_skip(project: Project
         framework("fw", "a", extra=two)
         + application("app", "fw", "a", "tz; sys_platform == 'win32'", extra=two)
         + OWN
-        + 'skip.tz.linux-x64 = "the system has the data"\nskip.tz.windows-x64 = "not yet"\n'
+        + 'exclude.tz = {linux-x64 = "the system has the data", windows-x64 = "not yet"}\n'
     )
     project.lock()
     assert project.versions("app", "linux-x64") == {}
@@ -273,16 +295,16 @@ def test_a_requirement_of_another_platform_does_not_settle_where_a_distribution_
     assert project.versions("fw") == {"a": "1.0", "torch": "9.0"}
 
 
-def test_what_a_lower_layer_brings_cannot_be_skipped(project: Project) -> None:
+def test_what_a_lower_layer_brings_cannot_be_excluded(project: Project) -> None:
     project.wheel("a", "1.0")
     project.wheel("b", "1.0", requires=("a",))
     project.write(
         f'[[frameworks]]\nname = "fw"\nruntime = "rt"\nrequirements = ["a"]\n{LINUX_ONLY}\n'
-        f'{UPPER}{LINUX_ONLY}\n[tool.stackbuild.layers.upper]\nskip.a.linux-x64 = "no"\n'
+        f'{UPPER}{LINUX_ONLY}\n[tool.stackbuild.layers.upper]\nexclude.a.linux-x64 = "no"\n'
     )
     listener = Listener()
     lock_stack(project.stack, project.workspace, listener)
-    assert "upper on linux-x64 cannot skip a: it is in fw" in listener.warnings
+    assert "upper on linux-x64 cannot exclude a: it is in fw" in listener.warnings
     assert project.read("upper", "linux-x64").skipped == ()
 
 
@@ -703,7 +725,7 @@ def test_any_edit_of_a_lock_is_noticed(project: Project, old: str, new: str) -> 
         framework("fw", "base", extra=LINUX_ONLY)
         + application("app", "fw", "top")
         + SHARED
-        + 'skip.cuda.linux-x64 = "a"\n'
+        + 'exclude.cuda.linux-x64 = "a"\n'
     )
     project.lock()
     path = project.path("app")
@@ -810,7 +832,7 @@ def test_nothing_of_the_policy_is_lost_in_a_lock(project: Project) -> None:
     project.write(
         framework("fw", "top", "gone", extra=LINUX_ONLY)
         + OWN
-        + 'skip.cuda.linux-x64 = "a \\"b\\" é"\n'
+        + 'exclude.cuda.linux-x64 = "a \\"b\\" é"\n'
         'resolution = {strict-missing = false, optional-list = ["gone"]}\n'
     )
     project.lock()

@@ -15,6 +15,7 @@ from stackbuild.planning.suggest import suggest
 from stackbuild.resolve.lock_stack import lock_stack
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.reader import load_stack
+from stackbuild.tomltext import section
 from stackbuild.workspace import open_workspace
 from tests.support.index import IndexServer
 from tests.support.runenv import ALL, PrefixedIndex, wheel, write_json, write_variant
@@ -56,6 +57,11 @@ class Applied:
             write_variant(base / "older", f"-{name}", {"packages": packages})
         workspace = open_workspace(base / "stack", cache=base.parent / "cache")
         spec = import_runenv(base / "older", workspace.project, index=index.url).spec
+        with spec.open("a") as file:
+            # The older project has nothing of the kind.
+            for name, packages in variants.items():
+                table = f"[tool.stackbuild.layers.{name}.exclude]"
+                file.write(section(table, packages.get("exclude", {})))
         stack = load_stack(spec)
         lock_stack(stack, workspace, Silent())
         self.before = _held(stack, workspace)
@@ -83,10 +89,10 @@ def _held(stack: Stack, workspace: Workspace) -> dict[tuple[str, str], dict[str,
     return found
 
 
-def entry(*dependencies: str, **skip: str) -> dict[str, Any]:
+def entry(*dependencies: str, **left_out: str) -> dict[str, Any]:
     """The packages of a variant that leaves names out on one platform."""
-    skips = {name: {platform.replace("_", "-"): "why"} for name, platform in skip.items()}
-    return {"dependencies": [*dependencies], "skip": skips}
+    reasons = {name: {platform.replace("_", "-"): "why"} for name, platform in left_out.items()}
+    return {"dependencies": [*dependencies], "exclude": reasons}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_a_skip_that_a_framework_needs_is_written_for_it(
     found = Applied(tmp_path, index, {"a": packages, "b": packages})
     assert found.after == found.before
     (framework,) = found.suggestion.frameworks
-    assert framework.settings == {"skip": {"base": {"linux-x64": "why"}}}
+    assert framework.settings == {"exclude": {"base": {"linux-x64": "why"}}}
 
 
 def test_extras_of_one_stay_with_it(tmp_path: Path, index: IndexServer) -> None:

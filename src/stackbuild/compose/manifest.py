@@ -101,7 +101,7 @@ class Manifest:
     archive: Archive
     distributions: tuple[Shipped, ...]
     skipped: tuple[LeftOut, ...] = ()
-    """Distributions that the spec's `skip` keeps out of the layer on this platform."""
+    """Distributions that the spec's `skip` and `exclude` keep out of the layer on this platform."""
     omitted: tuple[LeftOut, ...] = ()
     """Distributions that are not available, if the spec allows that (`strict-missing`)."""
     environment: Mapping[str, Variable] = field(default_factory=dict)

@@ -246,6 +246,9 @@ def inputs_digest(
     target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
     policy = policy_on_chain(stack, layer, platform)
     described = _described(policy)
+    if policy.skip:
+        # Earlier versions also left out what others required.
+        described["skip-of"] = "requirements"
     # Builds may read these files; few layers have such a build.
     if any(map(uses_package_root, policy.build_wheel.values())):
         described["package-root"] = contents(stack.directory / "overlays" / layer.name)

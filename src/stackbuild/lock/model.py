@@ -165,7 +165,7 @@ class LayerLock:
     """sha256 (hex) of the interpreter's archive; None for other layers, and for runtimes
     that are always packed from a local interpreter."""
     skipped: tuple[LeftOut, ...] = ()
-    """Distributions that `skip` left out here, sorted by name; without unused skips."""
+    """Distributions that `skip` and `exclude` left out, sorted by name."""
     omitted: tuple[LeftOut, ...] = ()
     """Distributions that are not available, omitted by `strict-missing = false`, sorted by name."""
 

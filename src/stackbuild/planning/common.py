@@ -79,8 +79,8 @@ def common_settings(
     ]
     if registries:
         settings["registries"] = {"additional": registries}
-    if skip := _skip(layers, contents, members):
-        settings["skip"] = skip
+    if exclude := _exclude(layers, contents, members):
+        settings["exclude"] = exclude
     names = {name for items in contents.values() for name in items}
     bare = {name for held in members.values() for item in held.values() for name in item.bare}
     listed = cast("tuple[Setting, ...]", layers[0].settings.get("no-deps", ()))
@@ -96,7 +96,7 @@ def _part(layer: Layer, key: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", layer.settings.get(key, {}))
 
 
-def _skip(
+def _exclude(
     layers: Sequence[Layer], contents: Contents, members: Applications
 ) -> dict[str, dict[str, str]]:
     """Dependencies of a framework that all its applications leave out."""
@@ -108,7 +108,7 @@ def _skip(
             # If one of them has it, it is from an extra that the framework does not require.
             if any(name in held.distributions for held in present):
                 continue
-            given = _part(layers[0], "skip").get(name, {}).get(platform)
+            given = _part(layers[0], "exclude").get(name, {}).get(platform)
             if given is None or not given.place.startswith(_SHARED):
                 reason = next(held.left_out[name] for held in present if name in held.left_out)
                 found.setdefault(name, {})[str(platform)] = reason

@@ -40,7 +40,7 @@ class Held:
     lacks: Mapping[NormalizedName, Names]
     """The left out distributions that each requires."""
     left_out: Mapping[NormalizedName, str]
-    """Distributions that `skip` and `strict-missing` left out, with the reason."""
+    """Distributions that `skip`, `exclude` and `optional-list` left out, with the reason."""
     bare: Names
     """Those whose requirements `no-deps` ignores."""
 

@@ -59,11 +59,18 @@ class LayerResolver:
     for_newer: Mapping[NormalizedName, CoreMetadata]
     """Distributions of `lower` whose wheels are for newer systems than the layer's target."""
     omitted: dict[NormalizedName, ResolveError] = field(default_factory=dict)
+    _skipped: dict[NormalizedName, str] = field(default_factory=dict)
     _built: dict[tuple[NormalizedName, Version], LockedDistribution] = field(default_factory=dict)
 
     def choose(self, request: ResolveRequest) -> Choice:
         """Resolve `request` under the layer's policy. Raises ResolveError, StackbuildError."""
         below = {name: item for name, (_, item) in imported(self.lower).items()}
+        skip = self.policy.skip
+        own = tuple(text for text in request.requirements if name_of(text) not in skip)
+        self._skipped = {
+            name_of(text): skip[name_of(text)] for text in {*request.requirements} - {*own}
+        }
+        request = replace(request, requirements=own)
         built = {name: metadata_of(item) for name, item in below.items() if item.source}
         built |= self.for_newer
         for name, commit in dict(self._commits(request, below)).items():
@@ -76,12 +83,12 @@ class LayerResolver:
             else:
                 self._built[name, wheel.version] = wheel
                 built[name] = metadata_of(wheel)
-        left = [text for text in request.requirements if name_of(text) not in self.omitted]
+        left = [text for text in own if name_of(text) not in self.omitted]
         request = replace(
             request,
             requirements=tuple(map(plain_requirement, left)),
-            # A distribution of a lower layer cannot be skipped.
-            excluded=self.policy.skip.keys() - below.keys(),
+            # A distribution of a lower layer cannot be excluded.
+            excluded=self.policy.exclude.keys() - below.keys(),
             overrides=self.policy.overrides,
             without_dependencies=self.policy.no_deps,
             from_source={*self.policy.from_source} - below.keys() - built.keys(),
@@ -113,7 +120,7 @@ class LayerResolver:
         for name, commit in commits.items():
             other = below.get(name)
             if other is None:
-                if name not in self.policy.skip:
+                if name not in self.policy.exclude:
                     yield name, commit
             elif not isinstance(other.source, VcsSource) or other.source.commit != commit.commit:
                 raise LockError(
@@ -241,7 +248,10 @@ class LayerResolver:
                 for name in sorted(versions)
                 if name in below
             ),
-            skipped=_left_out({name: self.policy.skip[name] for name in result.excluded}),
+            skipped=_left_out(
+                {name: why for name, why in self._skipped.items() if name not in versions}
+                | {name: self.policy.exclude[name] for name in result.excluded}
+            ),
             omitted=_left_out({name: one.in_short() for name, one in self.omitted.items()}),
         )
 

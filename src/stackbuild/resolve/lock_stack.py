@@ -128,24 +128,35 @@ def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
 
 
 def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tuple[str, ...]:
-    """A sentence for each skip of the spec that no lock needs.
+    """A sentence for each `skip` and `exclude` of the spec that no lock needs.
 
-    `current` are the locks of this run; a shared skip may also be used by other
-    layers, whose locks are taken from `locks`. A skip is not reported while one
+    `current` are the locks of this run; a shared entry may also be used by other
+    layers, whose locks are taken from `locks`. An entry is not reported while one
     of its layers is not locked.
     """
+    from packaging.utils import canonicalize_name
+
     by_pair = {(lock.layer, lock.platform): lock for lock in current}
-    met: dict[tuple[str, str], bool] = {}
-    for layer, name, platform, setting in _skips(stack):
-        used = False
-        if platform in layer.platforms:
-            lock = by_pair.get((layer.name, platform)) or locks.get(layer.name, platform)
-            used = lock is None or any(item.name == name for item in lock.skipped)
-        key = (setting.place, name)
-        met[key] = met.get(key, False) or used
+    met: dict[tuple[str, str, str], bool] = {}
+    needed: set[tuple[str, str]] = set()
+    for key in ("skip", "exclude"):
+        for layer, name, platform, setting in _left_out(stack, key):
+            used = False
+            if platform in layer.platforms:
+                lock = by_pair.get((layer.name, platform)) or locks.get(layer.name, platform)
+                own = stack.requirements_for(layer, platform) if key == "skip" else ()
+                used = lock is None or any(canonicalize_name(one.name) == name for one in own)
+                if lock:
+                    used = used or any(item.name == name for item in lock.skipped)
+                    if any(item.name == name for item in lock.distributions):
+                        needed.add((setting.place, name))
+            entry = (key, setting.place, name)
+            met[entry] = met.get(entry, False) or used
     return tuple(
-        f"{place}: no distribution needs {name} there; remove this skip"
-        for (place, name), used in met.items()
+        f"{place}: other distributions need {name} there; move this entry to `exclude`"
+        if (place, name) in needed and key == "skip"
+        else f"{place}: no distribution needs {name} there; remove this entry"
+        for (key, place, name), used in met.items()
         if not used
     )
 
@@ -227,16 +238,17 @@ def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, s
     ):
         yield from ((name, field) for name in names)
     resolution = cast("Settings", on_platform(layer.settings, platform).get("resolution", {}))
-    for key in ("allow-source-list", "force-no-binary-list", "only-binary-list"):
+    for key in ("optional-list", "allow-source-list", "force-no-binary-list", "only-binary-list"):
         for item in cast("tuple[Setting, ...]", resolution.get(key, ())):
             # The list may be that of [tool.uv], with another name.
             field = item.place.rpartition("[")[0].rpartition(".")[2]
             yield cast("NormalizedName", item.value), field
 
 
-def _skips(stack: Stack) -> Iterator[tuple[Layer, str, Platform, Setting]]:
+def _left_out(stack: Stack, key: str) -> Iterator[tuple[Layer, str, Platform, Setting]]:
+    """The entries of the field `key`, which is `skip` or `exclude`."""
     for layer in stack.layers.values():
-        for name, reasons in cast("Settings", layer.settings.get("skip", {})).items():
+        for name, reasons in cast("Settings", layer.settings.get(key, {})).items():
             for platform, setting in cast("Settings", reasons).items():
                 yield layer, name, cast("Platform", platform), cast("Setting", setting)
 

@@ -402,8 +402,9 @@ def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:
 
 
 def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Iterator[str]:
-    """Warnings for skips of `layer` that a lower layer makes ineffective."""
+    """Warnings for entries of `exclude` that a lower layer makes ineffective."""
     for lock in reversed(lower):
         for item in lock.distributions:
-            if item.name in layer.policy(platform).skip:
-                yield f"{layer.name} on {platform} cannot skip {item.name}: it is in {lock.layer}"
+            if item.name in layer.policy(platform).exclude:
+                text = f"{layer.name} on {platform} cannot exclude {item.name}"
+                yield f"{text}: it is in {lock.layer}"

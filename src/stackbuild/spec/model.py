@@ -188,6 +188,8 @@ class Policy:
     """Settings for the distributions of one layer on one platform, with the shared ones."""
 
     skip: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Requirements of the layer that do not apply, to the reason."""
+    exclude: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distributions that are left out, also if others depend on them, to the reason."""
     force_source: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distributions that are built from source even if they have a wheel, to the reason."""

@@ -88,23 +88,23 @@ def on_platform(settings: Settings, platform: Platform) -> Settings:
 
 
 def policy_on_chain(stack: Stack, layer: Layer, platform: Platform) -> Policy:
-    """The policy of `layer`, with the `skip`, `overrides` and `no-deps` of the layers below.
+    """The policy of `layer`, with the `exclude`, `overrides` and `no-deps` of the layers below.
 
     Otherwise a layer would install again what a lower layer left out. The layer's
     own entries have priority, and what it requires by name on `platform` is not
-    skipped because of a lower layer.
+    excluded because of a lower layer.
     """
     from packaging.utils import canonicalize_name
 
     own = layer.policy(platform)
     lower = [stack.layers[name].policy(platform) for name in reversed(layer.lower)]
     named = {canonicalize_name(item.name) for item in stack.requirements_for(layer, platform)}
-    skip = {name: why for one in lower for name, why in one.skip.items() if name not in named}
+    exclude = {name: why for one in lower for name, why in one.exclude.items() if name not in named}
     overrides = {name: text for one in lower for name, text in one.overrides.items()}
     no_deps = dict.fromkeys([*own.no_deps, *(name for one in lower for name in one.no_deps)])
     return replace(
         own,
-        skip={**skip, **own.skip},
+        exclude={**exclude, **own.exclude},
         overrides={**overrides, **own.overrides},
         no_deps=tuple(no_deps),
     )

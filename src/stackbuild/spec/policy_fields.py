@@ -112,8 +112,14 @@ POLICY_FIELDS: tuple[Field, ...] = (
         key="skip",
         kind=by_distribution(by_platform(TEXT)),
         changes="policy",
-        meaning="the distribution is left out on that platform, also where another one needs it; "
-        "the value is the reason, which lock and manifest record",
+        meaning="the requirement of the layer does not apply on that platform; other distributions "
+        "may still need this one. The value is the reason, which lock and manifest record",
+    ),
+    Field(
+        key="exclude",
+        kind=by_distribution(by_platform(TEXT)),
+        changes="policy",
+        meaning="as `skip`, but the distribution is left out also where another one needs it",
     ),
     Field(
         key="force-source",

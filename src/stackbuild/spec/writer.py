@@ -56,7 +56,11 @@ def _sections(header: str, values: Mapping[str, Any], key: str = "") -> Iterator
     """A table, and those in it that have headers of their own."""
 
     def is_inline(name: str, value: object) -> bool:
-        if not isinstance(value, dict) or name in _INLINE or key in ("skip", "force-source"):
+        if (
+            not isinstance(value, dict)
+            or name in _INLINE
+            or key in ("skip", "exclude", "force-source")
+        ):
             return True
         deep = any(isinstance(item, dict) for item in value.values())
         return bool(key) and key != "platform-specific" and not deep

@@ -35,7 +35,7 @@ def check_requirements(chain: Sequence[DeployedLayer], rules: Rules) -> list[Fin
     """A finding for each unsatisfied requirement of the first layer of `chain`.
 
     An extra applies if the spec or another distribution of the chain requests it. Distributions
-    that were deliberately left out (`skip`, `strict-missing`) are not reported.
+    that were deliberately left out (`skip`, `exclude`, `optional-list`) are not reported.
     """
     layer = chain[0]
     environment = marker_environment(layer.manifest.platform, chain[-1].manifest.python_version)

@@ -9,6 +9,7 @@ import pytest
 from packaging.version import Version
 
 from stackbuild.compose.layer_metadata import PTH, interpreter_links, pyvenv_cfg, site_files
+from stackbuild.frames.model import FrameKind
 from stackbuild.layout import Layout
 from stackbuild.platforms import Platform
 from stackbuild.verify.deployed import RecordEntry
@@ -226,6 +227,17 @@ def test_the_scripts_of_entry_points(root: Path) -> None:
     assert first.distribution == "tool 1.0"
     write_files(root / "app", dict.fromkeys(("bin/Tool", "bin/co:lon", "bin/window"), ""))
     assert problems(root, one) == []
+
+
+def test_no_scripts_are_expected_of_what_came_with_the_interpreter(root: Path) -> None:
+    pip = distribution("pip")
+    write_files(
+        root / "app" / pip.info, {"entry_points.txt": "[console_scripts]\npip = pip:main\n"}
+    )
+    app, *lower = chain(root, pip)
+    assert [one.file for one in check_layer(app, [app, *lower])] == ["bin/pip"]
+    packed = replace(app, kinds={f"{pip.info}/entry_points.txt": FrameKind.INTERPRETER})
+    assert [*check_layer(packed, [packed, *lower])] == []
 
 
 def test_no_scripts_are_expected_of_a_damaged_file(root: Path) -> None:

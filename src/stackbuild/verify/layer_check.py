@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.compose.layer_metadata import PTH
 from stackbuild.compose.postinstall_template import CONFIGURATION
+from stackbuild.frames.model import FrameKind
 from stackbuild.spec.model import LayerKind
 from stackbuild.verify.model import Finding
 
@@ -27,7 +28,7 @@ _GONE = "is missing"
 def check_layer(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterator[Finding]:
     """Find what keeps Python from starting in `layer`, or from seeing the layers below it.
 
-    Also finds console scripts that are missing.
+    Also finds missing console scripts of distributions other than the interpreter's own.
     """
     if layer.manifest.kind is LayerKind.RUNTIME:
         problems = _runtime_problems(layer)
@@ -124,8 +125,15 @@ def _shows_the_host(configuration: str) -> bool:
 
 
 def _missing_scripts(layer: DeployedLayer, distribution: Distribution) -> Iterator[Finding]:
-    """A finding for each entry point of `distribution` without its script."""
-    text = _text(layer, f"{distribution.info}/entry_points.txt")
+    """A finding for each entry point of `distribution` without its script.
+
+    A distribution that came with the interpreter has the scripts that its RECORD lists: ensurepip
+    leaves `pip` out, and names `pip3.12` after its own version.
+    """
+    path = f"{distribution.info}/entry_points.txt"
+    if layer.kinds.get(path) is FrameKind.INTERPRETER:
+        return
+    text = _text(layer, path)
     listed = {entry.path for entry in distribution.record or ()}
     parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]

@@ -67,6 +67,8 @@ LAUNCHED = "libexec"
 METADATA = "share/venv/metadata"
 """The directory in which venvstacks stores the metadata of a layer."""
 
+PACKAGES = "packages"
+"""The directory of a layer for wheels, as in environments of runenv-python-3."""
 ENVIRONMENT_SCRIPT = f"{METADATA}/environment.sh"
 """Sets the environment variables of a layer that has some; not on Windows."""
 

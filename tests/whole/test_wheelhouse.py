@@ -1,4 +1,4 @@
-"""`stackbuild wheelhouse`: what pip installs from it, and what it leaves alone."""
+"""Wheels for pip: `stackbuild wheelhouse`, and layers with `packages`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.api import ComposeError, IntegrityError, Project
+from stackbuild.frames.model import FrameKind
+from tests.support.archives import unpack_layer
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -79,3 +81,49 @@ def test_a_damaged_wheel_is_not_exported(small: SmallStack, tmp_path: Path) -> N
     with pytest.raises(IntegrityError, match="a wheel in the wheelhouse is damaged"):
         export(small, tmp_path / "packages")
     assert not (tmp_path / "packages" / NAMES[1]).exists()
+
+
+PACKAGES = "[tool.stackbuild.layers.app]\npackages = true\n"
+
+
+def test_a_layer_has_the_wheels_of_its_chain_as_files(small: SmallStack, tmp_path: Path) -> None:
+    small.more = PACKAGES + "[tool.stackbuild.layers.base]\npackages = true\n"
+    base, app = small.publish().layers
+    unpack_layer(app.path, tmp_path / "app")
+    names = [path.name for path in sorted((tmp_path / "app/packages").iterdir())]
+    assert names == NAMES
+    wheelhouse = small.directory / "wheelhouse"
+    for name in names:
+        assert (tmp_path / "app/packages" / name).read_bytes() == (wheelhouse / name).read_bytes()
+    frames = {
+        item.manifest.layer: {
+            placed.frame.sha256
+            for placed in item.manifest.frames
+            if placed.frame.kind is FrameKind.WHEEL
+        }
+        for item in (base, app)
+    }
+    assert len(frames["base"]) == 1
+    assert len(frames["app"]) == 2
+    assert frames["base"] < frames["app"], "the frame of lib is the same in both"
+
+
+def test_wheels_are_fetched_for_packages_if_their_frames_are_cached(small: SmallStack) -> None:
+    small.publish()
+    wheel = small.directory / "wheelhouse" / NAMES[0]
+    data = bytearray(wheel.read_bytes())
+    data[10] ^= 1
+    wheel.write_bytes(data)
+    small.more = PACKAGES
+    small.spec.write_text(small.spec.read_text() + PACKAGES)
+    (failure,) = small.publish_locked().failures
+    assert failure.layer == "app"
+    assert "a wheel in the wheelhouse is damaged" in str(failure.error)
+
+
+def test_packages_make_a_new_version_of_a_versioned_layer(small: SmallStack) -> None:
+    small.more_app = "versioned = true"
+    small.lock()
+    small.spec.write_text(small.spec.read_text() + PACKAGES)
+    report = Project.load(small.spec).check_locks(["app"], ["linux-x64"])
+    assert [stale.layer for stale in report.stale] == ["app"]

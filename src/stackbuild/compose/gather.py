@@ -25,7 +25,7 @@ from stackbuild.compose.report import LayerFailure
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.bytecode import bytecode_key, bytecode_set
 from stackbuild.frames.contents import FrameSources
-from stackbuild.frames.files import files_set, overlay_set
+from stackbuild.frames.files import files_set, overlay_set, packed_wheel_key, packed_wheel_set
 from stackbuild.frames.interpreter import interpreter_set
 from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import FrameKind, FrameSet
@@ -42,7 +42,7 @@ from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.files import FileContent
@@ -214,7 +214,13 @@ class _Gathering:
             for pair, target in targets.items()
             for item in target.lock.distributions
         ]
-        self._add_wheels([one for one in wanted if not self._is_cached(one.keys)])
+        packed = [
+            _Wanted(one, item, (self._packed_key(item),))
+            for target in asked
+            for one, item in self._packed(target)
+        ]
+        missing = [one for one in wanted if not self._is_cached(one.keys)]
+        self._add_wheels(missing, [one for one in packed if not self._is_cached(one.keys)])
         for target in asked:
             self._add_interpreter(target)
         for target in targets.values():
@@ -225,8 +231,22 @@ class _Gathering:
         keys = (self._wheel_key(target, item), self._wheel_bytecode_key(target, item))
         return _Wanted(target, item, tuple(key for key in keys[: 1 + compiled] if key))
 
-    def _add_wheels(self, missing: Sequence[_Wanted]) -> None:
-        wheels = self._fetch(missing)
+    def _packed(self, target: LayerTarget) -> Iterator[tuple[LayerTarget, LockedDistribution]]:
+        """The distributions whose wheels `target` has as files: those of its chain."""
+        if target.layer.policy(target.platform).packages:
+            for one in (target, *self._below(target)):
+                yield from ((one, item) for item in one.lock.distributions)
+
+    def _packed_key(self, item: LockedDistribution) -> str:
+        return packed_wheel_key(item.wheel.name, item.wheel.sha256, self._stack.frames)
+
+    def _packed_keys(self, target: LayerTarget) -> list[str]:
+        return [self._packed_key(item) for _, item in self._packed(target)]
+
+    def _add_wheels(self, missing: Sequence[_Wanted], packed: Sequence[_Wanted]) -> None:
+        wheels = self._fetch([*missing, *packed])
+        for _, item, (key,) in packed:
+            self._add(key, packed_wheel_set, wheels[item.wheel.sha256], item.wheel.sha256)
         for target, item, (key, *bytecode) in missing:
             sha256, layout = item.wheel.sha256, target.layout
             wheel, machine = wheels[sha256], target.platform.machine
@@ -387,6 +407,7 @@ class _Gathering:
             PartName("compiler", target.layer.runtime),
             *(name for one in (target, *self._below(target)) for name in self._visible(one)),
             *bytecode,
+            *self._packed_keys(target),
         )
         return self._outcomes.error(names)
 
@@ -402,6 +423,7 @@ class _Gathering:
             runtime=self._archive(target),
             interpreter=outcomes.get(target.part("interpreter"), FrameSet),
             distributions=outcomes.sets(self._wheel_key(target, item) for item in items),
+            packages=outcomes.sets(self._packed_keys(target)),
             overlay=outcomes.get(target.part("overlay"), FrameSet),
             overwriting=self._overwriting(target),
             linking=planned.linking,

@@ -1,7 +1,7 @@
 """Composes one layer on one platform from its parts.
 
 The order of an archive: the interpreter, the distributions by name, their
-bytecode, the overlays, edited copies of native files (`linking.editing`), the
+bytecode, wheels as files, the overlays, edited copies of native files (`linking.editing`), the
 layer's own modules, the bytecode of overlays and modules, the head. If two frames
 contain one path, `tar -x` and `stackbuild install` use the later one. So overlays
 replace files of distributions, and the head could replace any file.
@@ -79,6 +79,7 @@ def compose(parts: Parts, settings: FrameSettings, cache: FrameCache) -> Composi
             parts.interpreter,
             *parts.distributions,
             *parts.bytecode,
+            *parts.packages,
             parts.overlay,
             *parts.edited,
             parts.modules,
@@ -98,9 +99,13 @@ def _subject(frame_set: FrameSet) -> str:
 
 
 def _claims(parts: Parts) -> list[Claim]:
-    """The paths of the interpreter and the distributions."""
-    sets = [parts.interpreter] if parts.interpreter else []
-    return [Claim(_subject(item), item.paths) for item in (*sets, *parts.distributions)]
+    """The paths of the interpreter, the distributions, and the wheels that are files."""
+    return [Claim(_subject(item), item.paths) for item in _contents(parts)]
+
+
+def _contents(parts: Parts) -> list[FrameSet]:
+    interpreter = [parts.interpreter] if parts.interpreter else []
+    return [*interpreter, *parts.distributions, *parts.packages]
 
 
 def _check_distributions(parts: Parts, cache: FrameCache) -> set[str]:
@@ -130,8 +135,8 @@ def _check_same_content(parts: Parts, clash: Clash, cache: FrameCache) -> None:
     """Two distributions may share a file only if its contents are the same."""
     contents = [
         read_files(item.frames, [clash.path], cache)
-        for item in (parts.interpreter, *parts.distributions)
-        if item and _subject(item) in {clash.first, clash.second} and clash.path in item.paths
+        for item in _contents(parts)
+        if _subject(item) in {clash.first, clash.second} and clash.path in item.paths
     ]
     if any(content != contents[0] for content in contents):
         raise _error(

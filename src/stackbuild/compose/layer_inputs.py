@@ -109,6 +109,8 @@ class Parts(NamedTuple):
     """The runtime's own files."""
     distributions: tuple[FrameSet, ...]
     """In the order of the lock, which is by name."""
+    packages: tuple[FrameSet, ...]
+    """The wheels that the layer has as files."""
     overlay: FrameSet | None
     overwriting: frozenset[str]
     """The overlay's paths that may replace others."""

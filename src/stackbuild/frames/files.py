@@ -12,9 +12,11 @@ from stackbuild.frames.binaries import BinaryReader
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import Frame, FrameKind, FrameSet, pth_lines
+from stackbuild.layout import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from stackbuild.frames.cache import FrameCache
     from stackbuild.frames.model import Binary
@@ -142,6 +144,33 @@ def frames_of(
 
 
 _CHUNK = 1024 * 1024
+_WHEEL_LEVEL = 1
+"""Wheels are compressed already (zip)."""
+
+
+def packed_wheel_set(
+    wheel: Path, sha256: str, settings: FrameSettings, cache: FrameCache
+) -> FrameSet:
+    """One frame with the file `wheel` itself, in `packages/`, from the cache or newly made.
+
+    Raises IntegrityError for a wheel without the `sha256` of its lock.
+    """
+    path, size = f"{PACKAGES}/{wheel.name}", wheel.stat().st_size
+    error = IntegrityError(
+        "a wheel in the wheelhouse is damaged",
+        file=wheel,
+        expected=f"sha256 {sha256}",
+        remedy="remove it and run the command again: it is then fetched again",
+    )
+    with cache.new_frame(FrameKind.WHEEL, wheel.name, _WHEEL_LEVEL, expected=size) as frame:
+        frame.add(path, _chunks(wheel, sha256, error), size=size)
+    key = packed_wheel_key(wheel.name, sha256, settings)
+    return cache.put(FrameSet(key=key, frames=(frame.frame,), paths=(path,)))
+
+
+def packed_wheel_key(name: str, sha256: str, settings: FrameSettings) -> str:
+    """The key of `packed_wheel_set`."""
+    return frame_key("packed wheel", name, sha256, settings=settings)
 
 
 def overlay_set(
@@ -165,7 +194,11 @@ def overlay_set(
         FrameKind.OVERLAY,
         layer,
         files,
-        lambda file: _chunks(file, digests[file.path]),
+        lambda file: _chunks(
+            file.source,
+            digests[file.path],
+            IntegrityError("a file of an overlay changed while it was read", file=file.source),
+        ),
         settings,
         cache,
         os=layout.os,
@@ -193,11 +226,12 @@ def _pth_lines(file: OverlayFile, layout: Layout) -> tuple[str, ...]:
         ) from error
 
 
-def _chunks(file: OverlayFile, sha256: str) -> Iterator[bytes]:
+def _chunks(path: Path, sha256: str, error: IntegrityError) -> Iterator[bytes]:
+    """The contents of a file in pieces; `error` is raised at the end if its sha256 is another."""
     digest = hashlib.sha256()
-    with file.source.open("rb") as stream:
+    with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
             yield chunk
     if digest.hexdigest() != sha256:
-        raise IntegrityError("a file of an overlay changed while it was read", file=file.source)
+        raise error

@@ -24,6 +24,7 @@ class FrameKind(StrEnum):
     INTERPRETER = "interpreter"
     DISTRIBUTION = "distribution"
     BYTECODE = "bytecode"
+    WHEEL = "wheel"
     OVERLAY = "overlay"
     HEAD = "head"
 

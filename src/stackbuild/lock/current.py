@@ -94,8 +94,8 @@ class Locks:
         layout = layout_for(platform, self.stack.python_version(layer))
         modules = module_sources(layer, platform, self._files)
         copied = overlay_files(layer, platform, layout, self._workspace.overlays, self._files)
-        environment = layer.policy(platform).environment.items()
-        variables = {name: asdict(variable) for name, variable in environment}
+        policy = layer.policy(platform)
+        variables = {name: asdict(variable) for name, variable in policy.environment.items()}
         return digest_of(
             {
                 "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
@@ -105,6 +105,7 @@ class Locks:
                     for lock in lower
                 ],
                 **({"environment": variables} if variables else {}),
+                **({"packages": True} if policy.packages else {}),
             }
         )
 

@@ -207,6 +207,8 @@ class Policy:
     """Glob on a wheel's name to module to a part of the error that importing it may raise."""
     environment: Mapping[str, Variable] = field(default_factory=dict)
     """The variables that the layer sets, with the placeholders of the spec."""
+    packages: bool = False
+    """Whether the layer has the wheels of its chain as files."""
 
     @property
     def from_source(self) -> tuple[NormalizedName, ...]:

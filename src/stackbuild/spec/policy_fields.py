@@ -171,6 +171,13 @@ POLICY_FIELDS: tuple[Field, ...] = (
         "described below",
     ),
     Field(
+        key="packages",
+        kind=FLAG,
+        changes="own",
+        meaning="`true`: the layer has the wheels of its chain as files in `packages/`, for "
+        "`pip install --find-links`",
+    ),
+    Field(
         key="copy-files",
         kind=COPY_FILES,
         changes="own",

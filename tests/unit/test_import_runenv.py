@@ -145,7 +145,8 @@ def test_merging_follows_the_older_rules(tmp_path: Path) -> None:
     assert policy.no_deps == ("x", "y")
     assert policy.resolution.strict_missing is False
     assert policy.resolution.allow_source_list == ("a-b", "c")
-    assert (policy.build.timeout, policy.build.logging) == (600, True)
+    # It did not limit builds.
+    assert (policy.build.timeout, policy.build.logging) == (3600, True)
     assert layers["plain"].policy(Platform.WINDOWS_X64).skip == {"a": "shared"}
     assert layers["plain"].policy(LINUX).overrides == {}
     six = [str(item) for item in layers["six"].requirements_on(LINUX)]
@@ -577,12 +578,13 @@ def test_a_directory_that_is_not_imported_is_noted(tmp_path: Path) -> None:
 def test_keys_written_twice_are_noted(tmp_path: Path) -> None:
     write_json(tmp_path / "shared-config.json", {})
     write_file(
-        tmp_path / "python-3.12.10" / "config.json", '{"build": {"timeout": 1, "timeout": 2}}'
+        tmp_path / "python-3.12.10" / "config.json",
+        '{"build": {"enableLogging": false, "enableLogging": true}}',
     )
     found = read_repository(tmp_path)
-    assert found.variants[0].own.joined == {("build", "timeout"): 2}
+    assert found.variants[0].own.joined == {("build", "logging"): True}
     assert [note.text for note in found.notes] == [
-        "'timeout' is written twice; the last value counts, as in the older project"
+        "'enableLogging' is written twice; the last value counts, as in the older project"
     ]
 
 

@@ -13,7 +13,7 @@ from stackbuild.frames.model import FrameKind
 from stackbuild.layout import Layout
 from stackbuild.platforms import Platform
 from stackbuild.verify.deployed import RecordEntry
-from stackbuild.verify.layer_check import check_layer
+from stackbuild.verify.layer_check import check_layer, pip_warnings
 from stackbuild.verify.layer_check import interpreter_links as link_paths
 from tests.support.deployed import SITE, distribution, layer
 from tests.support.handmade import write_files
@@ -249,3 +249,22 @@ def test_no_scripts_are_expected_of_a_damaged_file(root: Path) -> None:
     text = "[console_scripts]\ntool = a:b\ntool = tool : main\n"
     write_files(root / "app" / tool.info, {"entry_points.txt": text})
     assert [one[::2] for one in problems(root, tool)] == [("bin/tool", "tool = tool : main")]
+
+
+def test_scripts_that_run_pip(root: Path) -> None:
+    tool, pip = distribution("tool"), distribution("pip")
+    text = "[console_scripts]\none = tool.main:run\ntwo = tool:run\nother = tool.other:run\n"
+    call = "import sys\n\ncommand = [sys.executable, '-m', 'pip', 'freeze']\n"
+    files = {"main.py": call, "__init__.py": 'x = ("-m",  "pip")\n', "other.py": "['-m', 'pipx']\n"}
+    write_files(root / "app" / tool.info, {"entry_points.txt": text})
+    write_files(root / "app" / SITE / "tool", {**files, "unused.py": call})
+    app, *lower = chain(root, tool)
+    remedy = (
+        'and the layers have no pip; to fix: keep = ["pip"] in [tool.stackbuild.layers.cpython]'
+    )
+    assert [*pip_warnings(app, [app, *lower])] == [
+        f"app: one of tool 1.0 runs `python -m pip` (line 3 of {SITE}/tool/main.py), {remedy}",
+        f"app: two of tool 1.0 runs `python -m pip` (line 1 of {SITE}/tool/__init__.py), {remedy}",
+    ]
+    kept = replace(lower[-1], distributions=(pip,))
+    assert [*pip_warnings(app, [app, *lower[:-1], kept])] == []

@@ -24,7 +24,7 @@ from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
 from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
-from stackbuild.verify.layer_check import check_layer, interpreter_links
+from stackbuild.verify.layer_check import check_layer, interpreter_links, pip_warnings
 from stackbuild.verify.libraries import check_libraries, search_path_warnings
 from stackbuild.verify.model import Counts, Finding, KnownError, Rules, VerifyReport
 from stackbuild.verify.modules import check_bytecode, check_modules, check_tags
@@ -195,7 +195,10 @@ class _Checking:
                     () if imported else expected_failures.entries_of(layer.manifest.layer, rules)
                 )
                 self.findings += check_libraries(layer, read, chain, rules.host_libraries, entries)
-                for text in search_path_warnings(layer, read, chain, rules.allow_paths):
+                for text in (
+                    *search_path_warnings(layer, read, chain, rules.allow_paths),
+                    *pip_warnings(layer, chain),
+                ):
                     self.messages.warn(text)
                 self.files += read.files
                 self.binaries += len(read.binaries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from itertools import islice
@@ -12,6 +13,7 @@ from stackbuild.compose.layer_metadata import PTH
 from stackbuild.compose.postinstall_template import CONFIGURATION
 from stackbuild.frames.model import FrameKind
 from stackbuild.spec.model import LayerKind
+from stackbuild.tomltext import layer_table
 from stackbuild.verify.model import Finding
 
 if TYPE_CHECKING:
@@ -130,29 +132,61 @@ def _missing_scripts(layer: DeployedLayer, distribution: Distribution) -> Iterat
     A distribution that came with the interpreter has the scripts that its RECORD lists: ensurepip
     leaves `pip` out, and names `pip3.12` after its own version.
     """
-    path = f"{distribution.info}/entry_points.txt"
-    if layer.kinds.get(path) is FrameKind.INTERPRETER:
+    if layer.kinds.get(_entry_points_file(distribution)) is FrameKind.INTERPRETER:
         return
-    text = _text(layer, path)
     listed = {entry.path for entry in distribution.record or ()}
+    ending = ".exe" if layer.layout.os == "windows" else ""
+    for name, place in _entry_points(layer, distribution):
+        script = f"{layer.layout.scripts}/{name}{ending}"
+        # The check of RECORD reports a missing file that it lists.
+        if script not in listed and not (layer.directory / script).is_file():
+            yield Finding(
+                check="layer",
+                layer=layer.manifest.layer,
+                distribution=str(distribution),
+                file=script,
+                message="the script of an entry point is missing",
+                expected=f"{name} = {place}",
+                remedy=layer.remedy(script),
+            )
+
+
+def _entry_points_file(distribution: Distribution) -> str:
+    return f"{distribution.info}/entry_points.txt"
+
+
+def _entry_points(layer: DeployedLayer, distribution: Distribution) -> Iterator[tuple[str, str]]:
+    """The name and the object (``module:function``) of each script that `distribution` declares."""
     parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(text or "")
+        parser.read_string(_text(layer, _entry_points_file(distribution)) or "")
     except ConfigError:
         return  # the check of RECORD reports a damaged file
-    ending = ".exe" if layer.layout.os == "windows" else ""
     for section in ("console_scripts", "gui_scripts"):
-        for name, place in parser.items(section) if parser.has_section(section) else ():
-            script = f"{layer.layout.scripts}/{name}{ending}"
-            # The check of RECORD reports a missing file that it lists.
-            if script not in listed and not (layer.directory / script).is_file():
-                yield Finding(
-                    check="layer",
-                    layer=layer.manifest.layer,
-                    distribution=str(distribution),
-                    file=script,
-                    message="the script of an entry point is missing",
-                    expected=f"{name} = {place}",
-                    remedy=layer.remedy(script),
-                )
+        yield from parser.items(section) if parser.has_section(section) else ()
+
+
+_RUNS_PIP = re.compile(r"""["']-m["'],\s*["']pip["']""")
+
+
+def pip_warnings(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterator[str]:
+    """A warning for each console script that runs `python -m pip`, if the layers have no pip.
+
+    Only the modules of entry points are read: others may contain a call that no program reaches.
+    """
+    if any(one.name == "pip" for each in chain for one in each.distributions):
+        return
+    for distribution in layer.distributions:
+        for name, place in _entry_points(layer, distribution):
+            module = place.partition(":")[0].strip().replace(".", "/")
+            for file in (f"{module}.py", f"{module}/__init__.py"):
+                path = f"{layer.layout.site_packages}/{file}"
+                text = _text(layer, path) or ""
+                if found := _RUNS_PIP.search(text):
+                    line = text.count("\n", 0, found.start()) + 1
+                    yield (
+                        f"{layer.manifest.layer}: {name} of {distribution} runs `python -m pip` "
+                        f"(line {line} of {path}), and the layers have no pip; to fix: "
+                        f'keep = ["pip"] in {layer_table(chain[-1].manifest.layer)}'
+                    )

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from dataclasses import dataclass
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackbuild.errors import StackbuildError, UsageError
 from stackbuild.mark import Kind, claim, read_mark, write_mark
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
+
+_LINKED = (
+    "addresses/*/*.json",
+    "published/*.json",
+    "runtimes/*.json",
+    "runtimes/downloads/*/*",
+    "runtimes/local/*.json",
+    "runtimes/local/*/*",
+    "runtimes/unpacked/*",
+)
+"""What `temporary` links in the cache. Frames are not linked; they are too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,8 @@ class Workspace:
     cache: Path
     """Shared by projects; everything in it can be recreated."""
     jobs: int
+    original: Workspace | None = None
+    """What a temporary workspace stands for; see `temporary`."""
 
     @property
     def layers(self) -> Path:
@@ -36,7 +54,7 @@ class Workspace:
     @property
     def wheelhouse(self) -> Path:
         """The wheels that the locks point to."""
-        return self.project / "wheelhouse"
+        return (self.cache if self.original else self.project) / "wheelhouse"
 
     @property
     def exports(self) -> Path:
@@ -137,6 +155,47 @@ def open_workspace(
                 # without a mark.
                 write_mark(place, Kind.CACHE)
     return Workspace(project=project, cache=place, jobs=os.cpu_count() or 1)
+
+
+@contextmanager
+def temporary(workspace: Workspace) -> Iterator[Workspace]:
+    """A workspace with a cache and a wheelhouse that are removed when the block ends.
+
+    They have links to the files of `workspace`, which can be replaced there without any effect on
+    `workspace`. Its frames are read through `original`.
+    """
+    from tempfile import mkdtemp
+
+    from stackbuild.files import remove_tree
+
+    cache = Path(mkdtemp(prefix="stackbuild-dry-run-"))
+    try:
+        work = replace(workspace, cache=cache, original=workspace)
+        for pattern in _LINKED:
+            for path in workspace.cache.glob(pattern):
+                _link(path, cache / path.relative_to(workspace.cache))
+        for path in workspace.wheelhouse.glob("*.whl"):
+            _link(path, work.wheelhouse / path.name)
+        yield work
+    finally:
+        remove_tree(cache)
+
+
+def _link(path: Path, place: Path) -> None:
+    # Unfinished downloads would be continued in place.
+    if ".part" in path.suffixes[-2:]:
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = path.absolute()
+    with suppress(OSError):
+        place.symlink_to(path, target_is_directory=path.is_dir())
+        return
+    # Windows needs a privilege for links. Directories of the cache are made again.
+    if path.is_file():
+        try:
+            place.hardlink_to(path)
+        except OSError:
+            shutil.copy2(path, place)
 
 
 def expanded(path: Path) -> Path:

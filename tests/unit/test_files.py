@@ -38,6 +38,7 @@ from stackbuild.files import (
     zip_entry,
 )
 from stackbuild.messages import Silent
+from stackbuild.workspace import Workspace, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -751,3 +752,34 @@ def test_a_deep_tree_is_removed(reachable_by_rm: Path) -> None:
         os.chdir(before)
     remove_tree(top)
     assert list(reachable_by_rm.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_changes_in_a_temporary_workspace_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    workspace = Workspace(project=tmp_path / "project", cache=tmp_path / "cache", jobs=1)
+    names = (
+        *("addresses/ab/one.json", "published/one.json", "runtimes/local/one/about.json"),
+        *("runtimes/downloads/one/archive.tar.gz", "runtimes/unpacked/one/bin/python"),
+    )
+    paths = [workspace.wheelhouse / "one.whl", *(workspace.cache / name for name in names)]
+    for path in paths:
+        atomic_write(path, "old")
+    atomic_write(workspace.runtimes / "downloads/two/archive.tar.gz.part", "interrupted")
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", refuse)
+    with temporary(workspace) as work:
+        seen = [work.wheelhouse / "one.whl", *(work.cache / name for name in names)]
+        # Without links, an interpreter is unpacked again.
+        assert [path.exists() for path in seen] == [True] * 5 + [links]
+        # A download would be continued in the cache.
+        assert not (work.runtimes / "downloads/two").exists()
+        remove_tree(work.runtimes / "unpacked/one")
+        for path in seen:
+            atomic_write(path, "new")
+    assert [path.read_text() for path in paths] == ["old"] * 6
+    assert not work.cache.exists()

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import zipfile
 from dataclasses import replace
@@ -32,7 +33,7 @@ from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
 from tests.support import images
 from tests.support.archives import make_archive
-from tests.support.roots import snapshot, stackbuild
+from tests.support.roots import snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
@@ -289,6 +290,57 @@ def test_a_dry_run_reports_what_would_be_published(
     assert snapshot(to) == before
     assert snapshot(small.cache / "published") == seals
     assert not (to / "linux-x64" / "__venvstacks__").exists()
+
+
+def states(*directories: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each file was changed, and its bytes."""
+    files = (path for one in directories for path in one.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_dry_run_writes_nothing(
+    small: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(tmp_path / "none"))
+    (tmp_path / "temporary").mkdir()
+    index = shutil.copytree(small.directory / "wheelhouse", tmp_path / "index")
+    small.more = f'[[tool.uv.index]]\nname = "ours"\nurl = "{index}"\nformat = "flat"\n'
+    small.lock()
+    shutil.rmtree(small.directory / "wheelhouse")
+    command = ("publish", "--layer", "base", "--layer", "app", "--only", "--spec", small.spec)
+    dry_run = (*command, "--platform", "linux-x64", "--dry-run", "--json")
+
+    # Neither wheels nor frames are there.
+    before = states(small.directory, small.cache)
+    planned = succeed(*dry_run)
+    assert [item["new"] for item in json.loads(planned)["layers"]] == [True, True]
+    assert states(small.directory, small.cache) == before
+    assert not (small.directory / "wheelhouse").exists()
+    assert not (tmp_path / "none").exists()
+
+    # All is there, but a frame is damaged.
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(small.cache))
+    succeed(*command, "--platform", "linux-x64")
+    shutil.rmtree(small.exports)
+    frame = max((small.cache / "frames/frames").rglob("*.zst"), key=lambda one: one.stat().st_size)
+    frame.write_bytes(bytes(frame.stat().st_size))
+    before = states(small.directory, small.cache)
+    assert json.loads(succeed(*dry_run, "--format", "tar.gz"))["failures"] == []
+    assert succeed(*dry_run) == planned
+    assert states(small.directory, small.cache) == before
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_dry_run_builds_nothing(small: SmallStack) -> None:
+    small.built = frozenset({"lib"})
+    small.lock()
+    (wheel,) = small.wheels["base"]
+    wheel.unlink()
+    (failure, _) = small.publish_locked(["base", "app"], dry_run=True).failures
+    details = dict(failure.error.details)
+    assert details["found"] == "a dry run builds nothing"
+    assert details["to fix"] == "build it: stackbuild fetch --layer base --platform linux-x64"
 
 
 def test_a_dry_run_does_not_mark_a_directory(small: SmallStack) -> None:

@@ -263,8 +263,9 @@ class Project:
         composed is in `failures` of the report, with the layers that need this version of it; the
         others are published. So is a layer that needs a shared library that neither its chain nor
         every host has; with `allow_unresolved`, a warning names the library. With `dry_run` nothing
-        is written to `to`: wheels are fetched and frames made, and the report has the archives
-        that would be written.
+        is written but temporary files: missing wheels are downloaded and frames made there, and
+        the report has the archives that would be written. A wheel that must be built from source
+        first is a failure then.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
         written, IntegrityError for a damaged index.
@@ -275,7 +276,7 @@ class Project:
         from stackbuild.compose.venvstacks_metadata import write_metadata
         from stackbuild.spec.select import select
 
-        workspace = self._workspace()
+        workspace = self._workspace(read_only=dry_run)
         place = workspace.exports if to is None else Path(to)
         with explained(place, workspace):
             report = publish(

@@ -28,6 +28,10 @@ Examples:
 A layer that is published already with the same contents is not written again. If a layer cannot be
 composed, it and the layers that need this version of it are not published: their former versions
 stay current. The others are published, and the exit code is that of the first failure.
+
+With --dry-run, files that are missing in the wheelhouse or the cache are downloaded to a temporary
+directory, which is removed at the end. Nothing is built from source then: run `stackbuild fetch`
+first.
 """
 
 
@@ -47,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     text = "zstd's level, 1 to 22 (default: the spec's, or 9)"
     add_value(parser, "--level", "N", text, type=_level)
     add_flag(parser, "--check", "read the published archives, and write damaged ones again")
-    add_flag(parser, "--dry-run", "write nothing; print what would be published")
+    add_flag(parser, "--dry-run", "print what would be published; write temporary files only")
     text = "also write __venvstacks__/ beside the archives, as venvstacks does"
     add_flag(parser, "--venvstacks-metadata", text)
     add_shared(parser, "--allow-unresolved", "--json")

@@ -260,7 +260,7 @@ class _Gathering:
         if not missing:
             return {}
         from stackbuild.builds import wheel_rebuilder
-        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse
+        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse, not_built_yet
 
         grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
         for one in missing:
@@ -270,6 +270,8 @@ class _Gathering:
             for group in grouped.values()
         ]
         rebuild = wheel_rebuilder(self._stack, self._workspace, self._messages)
+        if self._workspace.original:
+            rebuild = not_built_yet
         try:
             return fetch(self._stack, self._workspace, locks, self._messages, rebuild=rebuild)
         except StackbuildError as error:

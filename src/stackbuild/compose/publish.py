@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from stackbuild.compose.venvstacks_metadata import layer_metadata
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
 from stackbuild.lock.current import load_locks
+from stackbuild.workspace import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
@@ -44,7 +45,7 @@ class PublishOptions:
     allow_unresolved: bool = False
     """Publish layers that lack shared libraries, with warnings."""
     dry_run: bool = False
-    """Write nothing to the export directory; the report is as if everything was written."""
+    """Write nothing but temporary files; the report is as if everything was written."""
 
 
 def publish(
@@ -62,6 +63,18 @@ def publish(
     """
     if options.level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=options.level))
+    with temporary(workspace) if options.dry_run else nullcontext(workspace) as work:
+        return _publish(stack, work, messages, pairs, to, options)
+
+
+def _publish(
+    stack: Stack,
+    workspace: Workspace,
+    messages: Messages,
+    pairs: Sequence[tuple[Layer, Platform]],
+    to: Path,
+    options: PublishOptions,
+) -> PublishReport:
     exports = ExportDirectory(to)
     exports.check(messages, may_mark=not options.dry_run)
     index = exports.index()
@@ -70,7 +83,10 @@ def publish(
         exports.claim(messages)
         exports.sweep()
     seals = Seals(workspace.cache, to, read_all=options.check)
-    run = _Publishing(stack, workspace, messages, locks, exports, index, options, seals)
+    original = workspace.original
+    lower = FrameCache(original.frames, read_only=True) if original else None
+    cache = FrameCache(workspace.frames, lower=lower)
+    run = _Publishing(stack, workspace, messages, locks, exports, index, options, seals, cache)
     done, failures = run.all(pairs)
     again = [failure for failure in failures if isinstance(failure.error, LostFrameError)]
     if again:
@@ -145,17 +161,17 @@ class _Publishing:
     index: Index
     options: PublishOptions
     seals: Seals
+    cache: FrameCache
 
     def all(
         self, pairs: Sequence[tuple[Layer, Platform]]
     ) -> tuple[dict[tuple[str, Platform], PublishedLayer], list[LayerFailure]]:
         """Publish `pairs`, without the index."""
-        cache = FrameCache(self.workspace.frames)
         parts, failures = gather(
             self.stack,
             pairs,
             self.locks,
-            cache,
+            self.cache,
             self.workspace,
             self.messages,
             allow_unresolved=self.options.allow_unresolved,
@@ -163,7 +179,7 @@ class _Publishing:
         done: dict[tuple[str, Platform], PublishedLayer] = {}
         with ThreadPoolExecutor(self.workspace.jobs) as pool:
             # Layers of one platform may share frames, but nothing else.
-            results = list(pool.map(partial(_attempt, partial(self._one, cache)), parts))
+            results = list(pool.map(partial(_attempt, self._one), parts))
         for part, result in zip(parts, results, strict=True):
             if isinstance(result, LayerFailure):
                 failures.append(result)
@@ -174,13 +190,13 @@ class _Publishing:
                 self.messages.warn(part.library_warning)
         return done, failures
 
-    def _one(self, cache: FrameCache, parts: Parts) -> PublishedLayer:
-        composition = compose(parts, self.stack.frames, cache)
+    def _one(self, parts: Parts) -> PublishedLayer:
+        composition = compose(parts, self.stack.frames, self.cache)
         before = self.exports.current(self.index, parts.target.layer.name, parts.target.platform)
         form = self.options.archive_format
         there = self.exports.complete(composition.manifest, form, self.seals)
         was_there = self.exports.has_archive(composition.manifest, form)
-        manifest = there or self._write(parts, composition, cache)
+        manifest = there or self._write(parts, composition)
         return PublishedLayer(
             manifest=manifest,
             path=self.exports.manifest_path(manifest).with_name(manifest.archive.name),
@@ -189,8 +205,8 @@ class _Publishing:
             download=_download(before, manifest),
         )
 
-    def _write(self, parts: Parts, composition: Composition, cache: FrameCache) -> Manifest:
-        manifest = composition.manifest
+    def _write(self, parts: Parts, composition: Composition) -> Manifest:
+        manifest, cache = composition.manifest, self.cache
         directory = self.exports.platform(manifest.platform)
         try:
             provenance = {**manifest.provenance, "layer": layer_metadata(parts, cache)}

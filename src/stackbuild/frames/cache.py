@@ -44,10 +44,17 @@ _GRACE = 600.0
 class FrameCache:
     """A directory of frames. All methods are safe in several threads and processes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, lower: FrameCache | None = None
+    ) -> None:
+        """With `read_only` no method may write. `lower` has frames that need not be made again."""
         self._frames = directory / "frames"
         self._sets = directory / "sets"
         self._work = directory / "work"
+        self._read_only = read_only
+        self._lower = lower
+        self._damaged: set[str] = set()
+        """sha256 of the damaged frames that may not be removed."""
 
     def frame_path(self, sha256: str) -> Path:
         """The path of the frame with this sha256, which may be missing."""
@@ -58,15 +65,21 @@ class FrameCache:
 
         Marks it as just used, so that `prune` keeps it for a while.
         """
+        found = self._own(key)
+        return self._lower.get(key) if found is None and self._lower else found
+
+    def _own(self, key: str) -> FrameSet | None:
         path = self._set_path(key)
         try:
             frame_set = read_frame_set(path)
             if frame_set.key != key or not all(
                 self.frame_path(frame.sha256).stat().st_size == frame.size
+                and frame.sha256 not in self._damaged
                 for frame in frame_set.frames
             ):
                 return None
-            os.utime(path)
+            if not self._read_only:
+                os.utime(path)
         except (OSError, ValueError):
             return None
         return frame_set
@@ -107,6 +120,9 @@ class FrameCache:
         raised.
         """
         path = self.frame_path(frame.sha256)
+        if self._lower and not path.exists():
+            yield from self._lower.read(frame)
+            return
         digest = hashlib.sha256()
         try:
             with path.open("rb") as file:
@@ -116,7 +132,10 @@ class FrameCache:
         except FileNotFoundError:
             raise _lost(frame, "is missing from the cache", path) from None
         if digest.hexdigest() != frame.sha256:
-            path.unlink(missing_ok=True)
+            if self._read_only:
+                self._damaged.add(frame.sha256)
+            else:
+                path.unlink(missing_ok=True)
             raise _lost(frame, "was damaged in the cache", path)
 
     def sets(self) -> Iterator[FrameSet]:

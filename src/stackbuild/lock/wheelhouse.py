@@ -83,7 +83,21 @@ def fetch(
     return paths
 
 
-def built_elsewhere(item: LockedDistribution, lock: LayerLock, found: str) -> FetchError:
+def not_built_yet(missing: Sequence[_Wanted]) -> None:
+    """The function `rebuild` of a dry run. Raises FetchError."""
+    found = "a dry run builds nothing"
+    remedy = "build it: stackbuild fetch --layer {} --platform {}"
+    raise_all(
+        [
+            built_elsewhere(item, lock, found, remedy.format(lock.layer, lock.platform))
+            for item, lock in missing
+        ]
+    )
+
+
+def built_elsewhere(
+    item: LockedDistribution, lock: LayerLock, found: str, remedy: str | None = None
+) -> FetchError:
     """The error for a wheel that was built from source, and cannot be built here."""
     return FetchError(
         "a locked wheel that was built from source is missing",
@@ -93,7 +107,8 @@ def built_elsewhere(item: LockedDistribution, lock: LayerLock, found: str) -> Fe
         file=item.wheel.name,
         expected=f"sha256 {item.wheel.sha256}",
         found=found,
-        remedy=f"copy it from the wheelhouse of a {lock.platform} machine, and add it with"
+        remedy=remedy
+        or f"copy it from the wheelhouse of a {lock.platform} machine, and add it with"
         " `stackbuild wheel add FILE`",
     )
 
@@ -227,13 +242,14 @@ class _Fetching:
         return index_settings(self.stack, layer, default=self.index)
 
     def _not_found(self, item: LockedDistribution, lock: LayerLock) -> NotFoundError:
+        lasting = self.workspace.original or self.workspace
         return NotFoundError(
             "no package index has the file that the lock names",
             layer=lock.layer,
             platform=lock.platform,
             file=item.wheel.name,
             expected=f"sha256 {item.wheel.sha256}",
-            remedy=f"copy it to {self.workspace.wheelhouse}, name an index that has it with"
+            remedy=f"copy it to {lasting.wheelhouse}, name an index that has it with"
             " `stackbuild fetch --index URL`, or lock again with --upgrade",
         )
 

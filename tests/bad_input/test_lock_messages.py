@@ -41,7 +41,9 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def _error(project: Project) -> str:
     with pytest.raises(LockError) as caught:
         project.lock()
-    assert not list(project.workspace.layers.rglob("pylock*"))
+    for error in getattr(caught.value, "errors", [caught.value]):
+        layer = project.workspace.layers / dict(error.details)["layer"]
+        assert not list(layer.glob("pylock*"))
     return str(caught.value)
 
 

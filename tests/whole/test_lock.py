@@ -18,6 +18,7 @@ from stackbuild.lock.files import read_lock
 from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.index import IndexServer
 from tests.support.locking import (
     ARM,
@@ -245,6 +246,43 @@ def test_only_what_changed_is_resolved_again(project: Project) -> None:
     } == {"app": "changed"}
     assert project.index.count("GET", "/simple/two/") == 0
     assert project.index.count("GET", "/simple/base/") == 0
+
+
+def test_layers_without_problems_are_locked(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(project.workspace.cache))
+    odd = RUNTIME.replace('"rt"', '"odd"').replace("3.12.10", "3.12.{}")
+    layers = (
+        framework("good", "base{0}", extra=TWO)
+        + framework("bad", "base{0}", "native=={1}", extra=TWO)
+        + application("above", "bad", "top{0}")
+        + application("beside", "good", "top{0}")
+    )
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+        project.wheel("top", version)
+    project.wheel("native", "1.0")
+    project.wheel("native", "2.0", LINUX)
+    words = ["lock", "--spec", str(project.directory / "venvstacks.toml")]
+    project.write(odd.format(10) + layers.format("<2", "1.0"))
+    assert main(words) == 0
+    before = {path: path.read_bytes() for path in project.workspace.layers.rglob("*.toml")}
+    capsys.readouterr()
+    project.write(odd.format(99) + layers.format(">=2", "2.0"))
+    assert main(words) == 4
+    err = capsys.readouterr().err
+    assert "wrote the locks of good, beside; unchanged are those of odd, bad, above\n" in err
+    assert "native 2.0 has no wheel for macosx-aarch64\n" in err
+    assert "3.12.99" in err
+    changed = {path.parent.name for path, data in before.items() if path.read_bytes() != data}
+    assert changed == {"good", "beside"}
+    assert project.versions("good", "macosx-aarch64") == {"base": "2.0"}
+    capsys.readouterr()
+    # The next run starts from there.
+    project.write(odd.format(10) + layers.format(">=2", "1.0"))
+    assert main(words) == 0
+    assert "unchanged are" not in capsys.readouterr().err
 
 
 def test_a_changed_lower_layer_makes_the_upper_one_stale(project: Project) -> None:

@@ -124,9 +124,12 @@ class Project:
         `upgrade_packages`, or all with `upgrade`; where `layers` are named, only these are
         upgraded. With `from_venvstacks`, locks that do not exist yet start from
         ``requirements/`` of venvstacks 0.8: they prefer its versions, and the numbers of versioned
-        layers go on. After an error no lock has changed.
+        layers go on.
 
-        Raises LockError for a layer that cannot be resolved and for damaged locks, FetchError where
+        If a layer cannot be locked on one of its platforms, its locks and those of the layers above
+        it stay as they are. The locks of the others are written before the error is raised.
+
+        Raises LockError for layers that cannot be resolved and for damaged locks, FetchError where
         the package index does not answer, UsageError for unknown names.
         """
         refuse_text(layers=layers, platforms=platforms, upgrade_packages=upgrade_packages)

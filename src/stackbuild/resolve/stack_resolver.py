@@ -86,6 +86,7 @@ class StackResolver:
         self._uv = uv
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
+        self._failed_runtimes: dict[str, StackbuildError] = {}
         self._commits = GitCommits()
         self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
@@ -95,7 +96,11 @@ class StackResolver:
         self._notes: dict[str, None] = {}
 
     def run(self, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[LayerLock, ...]:
-        """The current locks of `pairs`, written unless there are problems."""
+        """The current locks of `pairs`, written.
+
+        If there are problems, they are raised after the locks of the layers without any are
+        written. A layer is only written with all its platforms and all layers below it.
+        """
         self._lock_runtimes(pairs)
         outcomes = self._resolve_all(pairs)
         failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ResolveError)]
@@ -103,21 +108,37 @@ class StackResolver:
         if untried:
             text = ", ".join(f"{layer} on {platform}" for layer, platform in untried)
             self._messages.note(f"not tried, as a layer below failed: {text}")
-        raise_all(errors_of(failures))
         for text in self._notes:
             self._messages.note(text)
         for text in self._warnings:
             self._messages.warn(text)
         done = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, LayerLock))
+        failed = {failure.layer for failure in failures} | {layer for layer, _ in untried}
+        kept = {
+            layer.name for layer, _ in pairs if not failed.isdisjoint({layer.name, *layer.lower})
+        }
+        new = [
+            lock
+            for lock in done
+            if lock.layer not in kept and lock != self._locks.get(lock.layer, lock.platform)
+        ]
         write_locks(
             self._workspace,
-            [lock for name, lock in self._runtimes.items() if lock != self._locks.runtime(name)],
-            [lock for lock in done if lock != self._locks.get(lock.layer, lock.platform)],
+            [
+                lock
+                for name, lock in self._runtimes.items()
+                if name not in kept and lock != self._locks.runtime(name)
+            ],
+            new,
         )
+        if failures:
+            written = ", ".join(dict.fromkeys(lock.layer for lock in new)) or "no layer"
+            unchanged = ", ".join(layer for layer in self._stack.layers if layer in kept)
+            self._messages.note(f"wrote the locks of {written}; unchanged are those of {unchanged}")
+        raise_all(errors_of(failures))
         return done
 
     def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
-        errors: list[StackbuildError] = []
         runtimes = {layer.name: layer for layer, _ in pairs if layer.kind is LayerKind.RUNTIME}
         used = {
             platform: [
@@ -144,8 +165,7 @@ class StackResolver:
                     used,
                 )
             except StackbuildError as error:
-                errors.append(error)
-        raise_all(errors)
+                self._failed_runtimes[name] = error
 
     def _resolve_all(self, pairs: Sequence[tuple[Layer, Platform]]) -> dict[Pair, _Outcome]:
         # A task is submitted after those that it waits for, so that the oldest unfinished
@@ -177,6 +197,8 @@ class StackResolver:
         old = self._locks.get(layer.name, platform)
         archive = None
         if layer.kind is LayerKind.RUNTIME:
+            if error := self._failed_runtimes.get(layer.name):
+                raise error
             archive = self._runtimes[layer.name].archives.get(platform)
         interpreter = archive.sha256 if archive else None
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)

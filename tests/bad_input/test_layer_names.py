@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.cli.main import COMMANDS, _command
 from tests.support.roots import fail, succeed
 from tests.support.specs import write_spec
 
@@ -33,12 +35,21 @@ requirements = []
 """
 OF_A_SPEC = (
     *("show --layer", "show --effective", "lock --layer", "lock --check --layer", "fetch --layer"),
-    *("publish --layer", "publish --dry-run --layer", "build --layer", "export"),
+    *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "wheelhouse"),
 )
 OF_A_ROOT = ("run", "env", "verify", "verify --installed", "uninstall")
 OF_A_REGISTRY = ("install", "export")
 KNOWN = {"spec": "cpython-3.12, framework, atls", "root": "cpython-3.12, framework, atls"}
 EXPECTED = {**KNOWN, "registry": "atls, cpython-3.12, framework, pgen"}
+
+
+def test_all_commands_that_take_a_layer_are_here() -> None:
+    taking = set()
+    for name in COMMANDS:
+        parser = ArgumentParser()
+        _command(name).configure(parser)
+        taking |= {name for action in parser._actions if action.metavar == "LAYER"}
+    assert taking == {words.split()[0] for words in (*OF_A_SPEC, *OF_A_ROOT, *OF_A_REGISTRY)}
 
 
 @pytest.fixture
@@ -63,7 +74,9 @@ def test_an_unknown_layer(place: dict[str, Path], tmp_path: Path, command: str, 
         options: tuple[str | Path, ...] = ("--spec", place["spec"])
         if kind == "registry":
             options = ("--from", place["registry"])
-        target: tuple[str | Path, ...] = (tmp_path / "out",) if command == "export" else ()
+        target: tuple[str | Path, ...] = (
+            (tmp_path / "out",) if command in {"export", "wheelhouse"} else ()
+        )
         if kind == "root" or command == "install":
             options = (*options, "--root", place["root"])
             options = options if command in {"install", "verify"} else options[2:]

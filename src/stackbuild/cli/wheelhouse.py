@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import add_shared, add_value
+from stackbuild.cli.options import LAYER_HELP, add_shared, add_value
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `wheelhouse`."""
     parser.description = "Copy the wheels of layers, and of the layers below them, to a directory."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="+", metavar="LAYER")
+    parser.add_argument("layers", nargs="+", metavar="LAYER", help=LAYER_HELP)
     add_value(parser, "directory", "DIR", "a missing or empty directory, or one of an earlier run")
     add_value(parser, "--platform", "PLATFORM", "(default: this machine's)", default="host")
     add_shared(parser, "--spec", "--json")

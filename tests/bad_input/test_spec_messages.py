@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 PLATFORMS = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64, windows-aarch64"
 LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
-DIRECT = "expected such as 'name @ git+https://host/repository@revision'"
+DIRECT = (
+    "expected such as 'name @ git+https://host/repository@revision' or 'name @ file:services/name'"
+)
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
 IN_PROJECT = (
     "expected a path in the directory of this file, or one with .. in its git work tree "
@@ -286,7 +288,7 @@ CASES = {
             "runtimes[0].requirements[3]: empty (expected some text)",
             "runtimes[0].requirements[1]: not a requirement: Expected semicolon (after name with "
             f"no version specifier) or end ({REQUIREMENT}, found 'a b')",
-            f"runtimes[0].requirements[4]: not the address of a git repository ({DIRECT})",
+            f"runtimes[0].requirements[4]: not a supported address ({DIRECT})",
             "runtimes[0].requirements[5]: not a requirement: Expected package name at the start "
             f"of dependency specifier ({REQUIREMENT}, found '-r x')",
         ],
@@ -564,8 +566,10 @@ CASES = {
             "tool.uv.sources.torch.index: unknown package index "
             "(expected one of one, two, found 'thre')",
             "tool.uv.sources.Torch: torch is named already (found 'Torch')",
-            "tool.uv.sources.a.git: not supported yet; a source can only name an index",
-            "tool.uv.sources.b.index: missing (expected the name of a package index)",
+            "tool.uv.sources.a.git: not supported yet; a source can name an index, a path, or the "
+            "workspace",
+            "tool.uv.sources.b.index: missing (expected the name of a package index, or `path`, or "
+            "`workspace`)",
             "tool.uv.sources.c: wrong type (expected a table, found an array)",
         ],
     ),
@@ -721,8 +725,8 @@ CASES = {
         + OWN_RUNTIME
         + "mirror = 'https://h:99999/x'\n",
         [
-            f"runtimes[0].requirements[0]: not the address of a git repository ({DIRECT})",
-            f"runtimes[0].requirements[1]: not the address of a git repository ({DIRECT})",
+            f"runtimes[0].requirements[0]: not a supported address ({DIRECT})",
+            f"runtimes[0].requirements[1]: not a supported address ({DIRECT})",
             f"tool.stackbuild.layers.py.mirror: not an address ({ADDRESS}, "
             "found 'https://h:99999/x')",
         ],
@@ -927,6 +931,60 @@ IDS = [re.sub(r"[^ -\[\]-~]", "?", name) for name in CASES]
 @pytest.mark.parametrize("case", CASES.values(), ids=IDS)
 def test_messages(project: Path, case: Case) -> None:
     assert problems_of(project, case.spec) == case.messages
+
+
+PROJECT_FORM = "expected a directory with a pyproject.toml, relative to this file"
+
+
+def test_projects_of_the_repository(tmp_path: Path) -> None:
+    project = tmp_path / "stack"
+    (project / "empty").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    for name, text in {
+        "good": '[project]\nname = "Good"\n',
+        "damaged": "[project\n",
+        "old": "",
+    }.items():
+        (project / name).mkdir()
+        (project / name / ("setup.py" if name == "old" else "pyproject.toml")).write_text(text)
+    (project / "link").symlink_to("../outside")
+    (project / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["g*"]\n')
+    found = problems_of(
+        project,
+        RUNTIME.replace(
+            "[]", "['a @ file:good', 'b @ file:/abs', 'c @ file:./none', 'd @ file:old']"
+        )
+        + "[tool.uv.sources]\ngood = { path = 'good', editable = false }\n"
+        "e = { path = 'empty' }\nf = { path = 'link' }\ng = { path = 'damaged' }\n"
+        "h = { path = '/abs' }\ni = { workspace = true }\nGOOD2 = { workspace = true }\n"
+        "j = { path = 'good', workspace = true }\nk = { path = 'old', editable = true }\n"
+        "l = { path = 'good/pyproject.toml' }\n"
+        + OWN_RUNTIME
+        + "platform-specific.linux-x64.dependencies = ['m @ file:empty']\n",
+    )
+    assert found == [
+        f"tool.uv.sources.e.path: not a project: it has no pyproject.toml ({PROJECT_FORM}, "
+        "found 'empty')",
+        "tool.uv.sources.f.path: leads out of the project (expected a path in the directory of "
+        "this file, or one with .. in its git work tree, found 'link')",
+        f"tool.uv.sources.g.path: {project}/damaged/pyproject.toml is not TOML: Expected ']' at "
+        "the end of a table declaration (at line 1, column 9) (found 'damaged')",
+        "tool.uv.sources.h.path: an absolute path, which other machines do not have "
+        f"({PROJECT_FORM}, found '/abs')",
+        f"tool.uv.sources.i.workspace: no member of the workspace in {project}/pyproject.toml has "
+        "this name (expected one of good, found 'i')",
+        f"tool.uv.sources.GOOD2.workspace: no member of the workspace in {project}/pyproject.toml "
+        "has this name (expected one of good, found 'good2'); did you mean 'good'?",
+        "tool.uv.sources.j: has several sources (expected one of them)",
+        "tool.uv.sources.k.editable: not supported: a layer has a copy of the project; remove it",
+        f"tool.uv.sources.l.path: not a directory ({PROJECT_FORM}, found 'good/pyproject.toml')",
+        f"runtimes[0].requirements[1]: not a supported address ({DIRECT})",
+        "runtimes[0].requirements[0]: contains another distribution, good (expected a project "
+        "named a, found 'good')",
+        f"runtimes[0].requirements[2]: does not exist ({PROJECT_FORM}, found 'none')",
+        "tool.stackbuild.layers.py.platform-specific.linux-x64.dependencies[0]: not a project: it "
+        f"has no pyproject.toml ({PROJECT_FORM}, found 'empty')",
+    ]
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,12 @@ from stackbuild.lock.model import (
     LeftOut,
     LockedDistribution,
     LockedFile,
+    ProjectSource,
     RuntimeLock,
     VcsSource,
     content_digest,
 )
+from stackbuild.lock.projects import digest_of_files
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
@@ -211,14 +213,39 @@ def test_control_characters_are_escaped_in_toml() -> None:
     assert inline('\x00\x1f\x7f\t"\\é') == r'"\u0000\u001f\u007f\t\"\\é"'
 
 
+def test_the_digest_of_a_project_covers_names_modes_contents_and_links(tmp_path: Path) -> None:
+    file, link = tmp_path / "one.py", tmp_path / "two.py"
+    file.write_text("1")
+    link.symlink_to("one.py")
+    digests = [digest_of_files(tmp_path, [file])]
+    digests.append(digest_of_files(tmp_path, [file, link]))
+    file.chmod(0o755)
+    digests.append(digest_of_files(tmp_path, [file]))
+    file.write_text("2")
+    digests.append(digest_of_files(tmp_path, [file]))
+    assert len({*digests}) == len(digests)
+    (tmp_path / "inner").mkdir()
+    for target in ("../one.py", str(tmp_path / "inner/file")):
+        out = tmp_path / "inner/out"
+        out.unlink(missing_ok=True)
+        out.symlink_to(target)
+        with pytest.raises(LockError, match="a link leads out of a project") as caught:
+            digest_of_files(tmp_path / "inner", [out])
+        assert target in str(caught.value)
+
+
 COMMIT = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)
 FILES = st.builds(LockedFile, name=st.just("zz-1.tar.gz"), size=st.integers(0, 9), sha256=SHA256)
-SOURCES = FILES | st.builds(
-    VcsSource,
-    url=st.just("https://git.example/ours.git"),
-    commit=COMMIT,
-    requested=st.none() | st.just("main"),
-    subdirectory=st.none() | st.just("python/ours"),
+SOURCES = (
+    FILES
+    | st.builds(
+        VcsSource,
+        url=st.just("https://git.example/ours.git"),
+        commit=COMMIT,
+        requested=st.none() | st.just("main"),
+        subdirectory=st.none() | st.just("python/ours"),
+    )
+    | st.builds(ProjectSource, path=st.just("services/ours"), sha256=SHA256)
 )
 LEFT_OUT = st.lists(
     st.builds(LeftOut, name=NAMES.map(canonicalize_name), reason=st.text(min_size=1, max_size=20)),

@@ -14,6 +14,7 @@ from stackbuild.builds.process import RunError, Runner, tail
 from stackbuild.builds.source import (
     ask_backend,
     check_out,
+    copy_project,
     read_backend,
     state_requires,
     unpack_sdist,
@@ -21,8 +22,9 @@ from stackbuild.builds.source import (
 from stackbuild.builds.wheelfile import finish, wheel_facts
 from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
-from stackbuild.lock.model import Build, LockedFile, VcsSource
-from stackbuild.resolve.source_wheels import BuiltWheel, fetch_sdist
+from stackbuild.lock.model import Build, LockedFile, ProjectSource, VcsSource
+from stackbuild.lock.runtime import lock_runtime
+from stackbuild.resolve.source_wheels import BuiltWheel, build_tag, fetch_sdist
 from stackbuild.runtimes.interpreters import unpacked_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.settings import PACKAGE_ROOT
@@ -53,7 +55,13 @@ def build_wheel(
     interpreter.
     """
     runtime = stack.layers[order.layer.runtime]
-    archive = provide_runtime(stack, runtime, order.platform, order.runtime, workspace, messages)
+    locked = order.runtime
+    if order.platform not in locked.archives:
+        # A project is built here for a layer that is for other platforms only.
+        locked = lock_runtime(
+            runtime, locked.python_version, [order.platform], None, lambda *_: False, {}
+        )
+    archive = provide_runtime(stack, runtime, order.platform, locked, workspace, messages)
     interpreter = unpacked_interpreter(archive, workspace)
     with _prepared(order, interpreter, workspace, messages) as build:
         try:
@@ -154,14 +162,16 @@ class _Build:
                 requires = self._asked_requires(tree)
             pins = pin_requirements(order, requires, self.workspace, self.messages)
         made_of = digest_of([order.recipe, [[pin.name, pin.sha256] for pin in pins]])
-        key = digest_of([made_of, self.interpreter.version])
+        key = digest_of([made_of, self.interpreter.version, str(order.target)])
         kept = self.kept.get(key)
         if kept is None:
             self.messages.note(
                 f"building {order.subject} for {order.layer.name} on {order.platform}"
             )
             made = self._made(tree or self._source(), pins)
-            path, foreign = finish(made, order, self.directory, build=f"0_{made_of[:8]}")
+            tag = build_tag(order.recipe) if isinstance(order.source, ProjectSource) else "0_"
+            tag += made_of[:8]
+            path, foreign = finish(made, order, self.directory, build=tag)
             kept = self.kept.put(key, path, foreign)
         return kept, pins
 
@@ -186,6 +196,8 @@ class _Build:
         source, to = self.order.source, self.directory / "source"
         if isinstance(source, VcsSource):
             tree = check_out(source, to, self.runner)
+        elif isinstance(source, ProjectSource):
+            tree = copy_project(source, self.workspace.project, to)
         else:
             sdist = fetch_sdist(source, self.order, self.workspace, self.messages)
             tree = unpack_sdist(sdist, to)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import shutil
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from stackbuild import strictjson
 from stackbuild.builds.process import RunError
 from stackbuild.errors import IntegrityError, LockError
+from stackbuild.lock.projects import digest_of_files
+from stackbuild.project.files import ProjectFiles
 from stackbuild.project.git import git_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from stackbuild.builds.process import Runner
-    from stackbuild.lock.model import VcsSource
+    from stackbuild.lock.model import ProjectSource, VcsSource
 
 _WORKER = Path(__file__).with_name("hook_worker.py")
 
@@ -119,6 +122,29 @@ def check_out(source: VcsSource, to: Path, runner: Runner) -> Path:
             found=f"commit {source.commit} without it",
         )
     return tree
+
+
+def copy_project(source: ProjectSource, project: Path, to: Path) -> Path:
+    """Copy the files of `source`, a project in the directory `project`, to `to`; returns `to`.
+
+    Raises LockError if they changed since their digest was computed, and ComposeError if they
+    cannot be listed.
+    """
+    directory = project / source.path
+    copies = []
+    for path in ProjectFiles(project).below(directory):
+        copy = to / path.relative_to(directory)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy, follow_symlinks=False)
+        copies.append(copy)
+    if digest_of_files(to, copies) != source.sha256:
+        raise LockError(
+            "the files of a project changed while it was locked",
+            file=directory,
+            expected=f"files with the digest {source.sha256}",
+            remedy="run `stackbuild lock`",
+        )
+    return to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from stackbuild.lock.files import (
     runtime_lock_path,
 )
 from stackbuild.lock.model import StaleLock, content_digest, imported
+from stackbuild.lock.projects import OwnProjects
 from stackbuild.lock.runtime import is_current
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
@@ -51,6 +52,7 @@ class Locks:
         self._runtimes: dict[str, RuntimeLock | None] = {}
         versioned = (layer for layer in stack.layers.values() if layer.versioned)
         self._files = project_files(workspace.project, workspace.overlays, versioned)
+        self.projects = OwnProjects(self._files)
 
     def get(self, layer: str, platform: Platform) -> LayerLock | None:
         """The lock of a layer; None if there is none. Raises LockError for a damaged one."""
@@ -139,8 +141,11 @@ class Locks:
         inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
-        is_same = lock.own == self.own(layer, platform, present)
-        return None if is_same else "its modules, overlays, variables or a version below changed"
+        own, changed = self.own(layer, platform, present), self.projects.changed(lock)
+        reason = f"the project {', '.join(changed)} changed" if changed else None
+        if lock.own != own and not reason:
+            reason = "its modules, overlays, variables or a version below changed"
+        return reason
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the current archive."""
@@ -264,6 +269,7 @@ def inputs_digest(
             "indexes": index_settings(stack, layer).described(),
             "lower": [[lock.layer, content_digest(lock.distributions, None)] for lock in lower],
             "interpreter": interpreter,
+            **({"sources": stack.sources} if stack.sources and layer.lower else {}),
             **({"siblings": siblings} if (siblings := _siblings(layer, lower)) else {}),
         }
     )

@@ -26,6 +26,7 @@ from stackbuild.lock.model import (
     LeftOut,
     LockedDistribution,
     LockedFile,
+    ProjectSource,
     RuntimeLock,
     VcsSource,
     content_digest,
@@ -331,6 +332,9 @@ def package_values(item: LockedDistribution) -> dict[str, Any]:
     own = {
         "index": item.index,
         "vcs": _vcs(item.source) if isinstance(item.source, VcsSource) else None,
+        "project": dataclasses.asdict(item.source)
+        if isinstance(item.source, ProjectSource)
+        else None,
         "build": _build(item.build) if item.build else None,
     }
     if own := {key: value for key, value in own.items() if value}:
@@ -378,7 +382,7 @@ def _package(package: Package, place: str) -> LockedDistribution:
     tool = Item(f"{place}.tool", package.tool or {"stackbuild": {}})
     own: dict[str, Any] = tool["stackbuild"].record(dict, {}, _OWN)
     sdist = _file_of(package.sdist, f"{place}.sdist") if package.sdist else None
-    source = own.get("vcs") or sdist
+    source = own.get("vcs") or own.get("project") or sdist
     if (source is None) != ("build" not in own):
         raise ReadError(place, None, None, "needs a source and how it was built, or neither")
     return LockedDistribution(
@@ -424,6 +428,7 @@ _OWN: Readers = {
     "vcs": lambda item: item.record(
         _vcs_source, _VCS, {"requested-revision": Item.text, "subdirectory": Item.text}
     ),
+    "project": lambda item: item.record(ProjectSource, {"path": Item.text, "sha256": Item.sha256}),
     "build": lambda item: item.record(Build, {"recipe": Item.sha256}, _BUILD),
 }
 """The keys of `tool.stackbuild` of a package."""

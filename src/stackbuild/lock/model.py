@@ -56,8 +56,18 @@ class VcsSource:
     subdirectory: str | None = None
 
 
-Source = LockedFile | VcsSource
-"""The source of a wheel: a source distribution or a commit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectSource:
+    """A project of the repository, in the state that a wheel was built from."""
+
+    path: str
+    """Relative to the spec, with slashes."""
+    sha256: str
+    """The digest of its files (`lock.projects.OwnProjects`), hex."""
+
+
+Source = LockedFile | VcsSource | ProjectSource
+"""The source of a wheel: a source distribution, a commit, or a project of the repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +102,7 @@ class LockedDistribution:
     name: NormalizedName
     version: Version
     wheel: LockedFile
-    source: LockedFile | VcsSource | None = None
+    source: LockedFile | VcsSource | ProjectSource | None = None
     """The source of a wheel that was built here; None for a wheel of a package index. A
     built wheel is in no index: it is in the wheelhouse, or built again."""
     build: Build | None = None

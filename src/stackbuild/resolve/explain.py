@@ -151,7 +151,7 @@ class Explainer:
                     message="a version is required that differs from the one built from source",
                     distribution=f"{name} {known.version}",
                     found="; ".join(dependencies),
-                    remedy="change the requirement, or the revision of its repository",
+                    remedy="change the requirement, or the source",
                 )
         return None
 

@@ -35,41 +35,13 @@ class GitCommits:
         self._pinned: dict[str, VcsSource] = {}
         self._lock = Lock()
 
-    def of(
-        self,
-        requirements: Iterable[str],
-        markers: Mapping[str, str],
-        kept: Mapping[NormalizedName, VcsSource],
-    ) -> dict[NormalizedName, VcsSource]:
-        """The commit for each of `requirements` that names a repository.
+    def of(self, url: str, kept: VcsSource | None) -> VcsSource:
+        """The commit that `url` names; `kept` if that was found for the same revision.
 
-        Requirements whose marker is not true for `markers` are ignored. A commit of
-        `kept` is used again for the same revision. Raises FetchError if a
-        repository cannot be read, and LockError if it has no such revision, or if
-        one distribution has two addresses.
+        Raises FetchError if the repository cannot be read, and LockError if it has no such
+        revision.
         """
-        from packaging.requirements import Requirement
-        from packaging.utils import canonicalize_name
-
-        addresses: dict[NormalizedName, str] = {}
-        for text in requirements:
-            item = Requirement(text) if "git+" in text else None
-            if item is None or item.url is None:
-                continue
-            if item.marker is not None and not item.marker.evaluate(dict(markers)):
-                continue
-            name = canonicalize_name(item.name)
-            if addresses.setdefault(name, item.url) != item.url:
-                raise LockError(
-                    "one distribution has two addresses",
-                    distribution=name,
-                    expected=f"one of {without_secrets(addresses[name])}",
-                    found=without_secrets(item.url),
-                )
-        return {
-            name: same if (same := kept.get(name)) and _is_of(same, url) else self._pin(url)
-            for name, url in addresses.items()
-        }
+        return kept if kept and _is_of(kept, url) else self._pin(url)
 
     def _pin(self, url: str) -> VcsSource:
         with self._lock:
@@ -78,9 +50,41 @@ class GitCommits:
             return self._pinned[url]
 
 
+def addresses_of(
+    requirements: Iterable[str],
+    markers: Mapping[str, str],
+    sources: Mapping[NormalizedName, str],
+) -> dict[NormalizedName, str]:
+    """The addresses that `requirements` name, and those in `sources` of the others.
+
+    Requirements whose marker is not true for `markers` are ignored. Raises LockError if one
+    distribution has two addresses.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    addresses: dict[NormalizedName, str] = {}
+    for text in requirements:
+        if not sources and "@ " not in text:
+            continue
+        item = Requirement(text)
+        if item.marker is not None and not item.marker.evaluate(dict(markers)):
+            continue
+        name = canonicalize_name(item.name)
+        url = item.url or sources.get(name)
+        if url and addresses.setdefault(name, url) != url:
+            raise LockError(
+                "one distribution has two addresses",
+                distribution=name,
+                expected=f"one of {without_secrets(addresses[name])}",
+                found=without_secrets(url),
+            )
+    return addresses
+
+
 def plain_requirement(text: str) -> str:
     """The requirement `text` without its address."""
-    if "git+" not in text:
+    if "@ " not in text:
         return text
     from packaging.requirements import Requirement
 
@@ -182,9 +186,16 @@ def _unreachable(url: str, found: str) -> FetchError:
     )
 
 
-def reason_to_build(name: NormalizedName, layer: Layer, platform: Platform) -> str:
-    """Why `name` is built from source for `layer` and not taken as a wheel of an index."""
+def reason_to_build(
+    name: NormalizedName, layer: Layer, platform: Platform, path: str | None = None
+) -> str:
+    """Why `name` is built from source for `layer` and not taken as a wheel of an index.
+
+    `path` is that of its project in the repository, if it has one.
+    """
     policy = layer.policy(platform)
+    if path:
+        return f"it is built from {path}, and its wheel is not for any platform"
     if name in policy.build_wheel:
         return f"build-wheel: {policy.build_wheel[name].reason}"
     if name in policy.force_source:

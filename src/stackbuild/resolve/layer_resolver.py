@@ -7,22 +7,33 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError
-from stackbuild.lock.model import Inherited, LeftOut, LockedDistribution, VcsSource, imported
+from stackbuild.lock.model import (
+    Inherited,
+    LeftOut,
+    LockedDistribution,
+    ProjectSource,
+    VcsSource,
+    imported,
+)
 from stackbuild.resolve.explain import Explainer, check_tags
-from stackbuild.resolve.git_sources import GitCommits, plain_requirement
+from stackbuild.resolve.git_sources import addresses_of, plain_requirement
 from stackbuild.resolve.metadata import metadata_of
 from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
 from stackbuild.resolve.request import name_of
 from stackbuild.resolve.uv import UnresolvableError
+from stackbuild.spec.model import LOCAL
+from stackbuild.spec.sources import local_path
 from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.lock.model import LayerLock
+    from stackbuild.lock.model import LayerLock, Source
+    from stackbuild.lock.projects import OwnProjects
+    from stackbuild.resolve.git_sources import GitCommits
     from stackbuild.resolve.request import CoreMetadata, Found, ResolveRequest
     from stackbuild.resolve.source_wheels import SourceWheels
     from stackbuild.resolve.uv import ResolveResult, Uv
@@ -56,6 +67,9 @@ class LayerResolver:
     policy: Policy
     lower: Sequence[LayerLock]
     commits: GitCommits
+    projects: OwnProjects
+    sources: Mapping[NormalizedName, str]
+    """`Stack.sources`."""
     for_newer: Mapping[NormalizedName, CoreMetadata]
     """Distributions of `lower` whose wheels are for newer systems than the layer's target."""
     omitted: dict[NormalizedName, ResolveError] = field(default_factory=dict)
@@ -73,9 +87,11 @@ class LayerResolver:
         request = replace(request, requirements=own)
         built = {name: metadata_of(item) for name, item in below.items() if item.source}
         built |= self.for_newer
-        for name, commit in dict(self._commits(request, below)).items():
+        waiting = dict(self._direct(request.requirements, request, below))
+        while waiting:
+            name, source = waiting.popitem()
             try:
-                wheel = self.wheels.wheel_of(name, commit)
+                wheel = self.wheels.wheel_of(name, source)
             except ResolveError as failure:
                 if not self._may_omit(failure):
                     raise
@@ -83,6 +99,13 @@ class LayerResolver:
             else:
                 self._built[name, wheel.version] = wheel
                 built[name] = metadata_of(wheel)
+                # A project may need others of the repository.
+                needed = _possible(built[name], request.target.markers)
+                waiting |= {
+                    one: other
+                    for one, other in self._direct(needed, request, below)
+                    if one not in built
+                }
         left = [text for text in own if name_of(text) not in self.omitted]
         request = replace(
             request,
@@ -110,27 +133,41 @@ class LayerResolver:
             kept = [text for text in request.requirements if name_of(text) not in broken]
             request = replace(request, requirements=tuple(kept))
 
-    def _commits(
-        self, request: ResolveRequest, below: Mapping[NormalizedName, LockedDistribution]
-    ) -> Iterator[tuple[NormalizedName, VcsSource]]:
-        """The commits that the layer installs itself. Raises LockError, FetchError."""
+    def _direct(
+        self,
+        requirements: Iterable[str],
+        request: ResolveRequest,
+        below: Mapping[NormalizedName, LockedDistribution],
+    ) -> Iterator[tuple[NormalizedName, VcsSource | ProjectSource]]:
+        """The commits and projects that `requirements` name and the layer installs itself.
+
+        Raises LockError, FetchError, ComposeError.
+        """
         kept = self.wheels.kept_commits()
         kept |= {name: i.source for name, i in below.items() if isinstance(i.source, VcsSource)}
-        commits = self.commits.of(request.requirements, request.target.markers, kept)
-        for name, commit in commits.items():
+        markers = request.target.markers
+        for name, url in addresses_of(requirements, markers, self.sources).items():
             other = below.get(name)
+            if other is None and name in self.policy.exclude:
+                continue
+            source: VcsSource | ProjectSource
+            if url.startswith(LOCAL):
+                source = self.projects.source(local_path(url))
+            else:
+                source = self.commits.of(url, kept.get(name))
             if other is None:
-                if name not in self.policy.exclude:
-                    yield name, commit
-            elif not isinstance(other.source, VcsSource) or other.source.commit != commit.commit:
+                yield name, source
+            elif not _is_same(other.source, source):
                 raise LockError(
                     f"{self.layer.name} needs another version of {name} than a layer below has",
                     layer=self.layer.name,
                     platform=request.target.platform,
                     distribution=name,
-                    expected=f"commit {commit.commit}",
+                    expected=f"commit {source.commit}"
+                    if isinstance(source, VcsSource)
+                    else f"the project {source.path}",
                     found=f"{name} {other.version}, {other.wheel.name}",
-                    remedy="require the same commit in both layers",
+                    remedy="require the same source in both layers",
                 )
 
     def _attempt(self, request: ResolveRequest) -> ResolveResult:
@@ -277,3 +314,24 @@ def _unavailable(layer: str, required: Mapping[NormalizedName, ResolveError]) ->
 
 def _left_out(reasons: Mapping[NormalizedName, str]) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(name=name, reason=reasons[name]) for name in sorted(reasons))
+
+
+def _is_same(one: Source | None, other: VcsSource | ProjectSource) -> bool:
+    """Whether both are the same commit, or the same state of a project."""
+    if isinstance(one, VcsSource) and isinstance(other, VcsSource):
+        return one.commit == other.commit
+    return one == other
+
+
+def _possible(metadata: CoreMetadata, markers: Mapping[str, str]) -> list[str]:
+    """The dependencies of a wheel that apply for `markers`, with any of its extras."""
+    from packaging.requirements import Requirement
+
+    found = []
+    for text in metadata.dependencies:
+        item = Requirement(text)
+        extras = ("", *metadata.extras)
+        marker, item.marker = item.marker, None
+        if not marker or any(marker.evaluate({**markers, "extra": extra}) for extra in extras):
+            found.append(str(item))
+    return found

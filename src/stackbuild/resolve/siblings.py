@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.lock.model import Conflict, VcsSource, imported
+from stackbuild.lock.model import Conflict, imported
 from stackbuild.lock.targets import active, extras_of, requested_extras
 from stackbuild.platforms import marker_environment
 from stackbuild.resolve.problems import ResolveProblem
@@ -118,7 +118,7 @@ def _broken(
         specifier = SpecifierSet(overrides.get(name, str(requirement.specifier)))
         met = specifier.contains(seen.version, prereleases=True)
         if requirement.url is not None:
-            met = isinstance(seen.source, VcsSource) and seen.source == expected.source
+            met = seen.source is not None and seen.source == expected.source
         if met:
             continue
         text = f"{name}{overrides[name]}" if name in overrides else str(requirement)

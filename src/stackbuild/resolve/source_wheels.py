@@ -16,7 +16,7 @@ from stackbuild.lock.current import contents, uses_package_root
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.lock.index_pages import Addresses, IndexPages
 from stackbuild.lock.indexes import default_index, index_settings
-from stackbuild.lock.model import Build, LockedDistribution, LockedFile, VcsSource
+from stackbuild.lock.model import Build, LockedDistribution, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import built_elsewhere, find_added
 from stackbuild.platforms import host_platform
@@ -93,17 +93,19 @@ class SourceWheels:
         kept = self.upgrade.kept(self.old).items()
         return {name: item.source for name, item in kept if isinstance(item.source, VcsSource)}
 
-    def wheel_of(self, name: NormalizedName, found: Found | VcsSource) -> LockedDistribution:
+    def wheel_of(
+        self, name: NormalizedName, found: Found | VcsSource | ProjectSource
+    ) -> LockedDistribution:
         """The wheel of the source `found`, in the wheelhouse if it is a new one.
 
         A locked wheel is kept while source and recipe are the same, so that other changes of
         the spec need no build. Raises ResolveError where the build needs another machine,
         LockError if it fails, FetchError and IntegrityError.
         """
-        source: LockedFile | VcsSource
+        source: Source
         target, indexes = self.request.target, self.request.indexes
         version, url = None, None
-        if isinstance(found, VcsSource):
+        if isinstance(found, VcsSource | ProjectSource):
             source = found
         else:
             (source,) = self.metadata.files([found], indexes)
@@ -116,14 +118,18 @@ class SourceWheels:
             kept = None
         if kept and not self.upgrade.concerns(name):
             return replace(kept, source=source, index=index)
-        if added := find_added(self.workspace.wheelhouse, name, version, target):
+        added = find_added(self.workspace.wheelhouse, name, version, target)
+        if added and isinstance(source, ProjectSource) and build_tag(made) not in added.wheel.name:
+            added = None  # It was built from another state of the project.
+        where = self._build_target(name, source)
+        if added:
             build = Build(recipe=made, dependencies=added.dependencies, extras=added.extras)
             version, wheel = added.version, added.wheel
-        elif target.platform == host_platform() and self.builder:
+        elif where and self.builder:
             built = self.builder(
                 BuildOrder(
                     layer=self.layer,
-                    target=target,
+                    target=where,
                     name=name,
                     version=version,
                     source=source,
@@ -135,16 +141,61 @@ class SourceWheels:
                 )
             )
             version, wheel, build = built.version, built.wheel, built.build
+            if where != target and not is_for_any(wheel):
+                raise self._other_platform(name, source, version)
             atomic_copy(built.path, self.workspace.wheelhouse / wheel.name)
         elif kept:
             return replace(kept, source=source, index=index)
         else:
-            subject = f"{name} {version or ''}".strip()
-            problem = _other_platform(name, subject, self.layer, target.platform)
-            raise ResolveError(self.layer.name, target.platform, problem)
+            raise self._other_platform(name, source, version)
         return LockedDistribution(
             name=name, version=version, wheel=wheel, index=index, source=source, build=build
         )
+
+    def _build_target(self, name: NormalizedName, source: Source) -> Target | None:
+        """The target that the wheel of `source` is built for on this machine, if it can be.
+
+        A project is built for this machine also if the layer is for another platform, as the
+        wheel may be for any.
+        """
+        target, host = self.request.target, host_platform()
+        if target.platform == host:
+            return target
+        settings = self.layer.policy(target.platform).build_wheel.get(name)
+        is_alike = settings == self.layer.policy(host).build_wheel.get(name)
+        if isinstance(source, ProjectSource) and is_alike:
+            return target_of(self.layer, host, target.python)
+        return None
+
+    def _other_platform(
+        self, name: NormalizedName, source: Source, version: Version | None
+    ) -> ResolveError:
+        """The error for a source build for another platform than this machine's."""
+        layer, platform = self.layer, self.request.target.platform
+        subject = f"{name} {version or ''}".strip()
+        path = source.path if isinstance(source, ProjectSource) else None
+        reason = reason_to_build(name, layer, platform, path)
+        here = "" if path else " (on this one, if the wheel is for any platform)"
+        problem = ResolveProblem(
+            message=f"{subject} must be built from source on a machine of each platform",
+            distribution=name,
+            found=f"this machine is {host_platform()}; {reason}",
+            remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine"
+            f"{here}, copy the wheel from its wheelhouse, and add it here with `stackbuild wheel"
+            f" add FILE`; or leave the platform out of the `platforms` of {layer.name}",
+            absent=True,
+        )
+        return ResolveError(layer.name, platform, problem)
+
+
+def is_for_any(wheel: LockedFile) -> bool:
+    """Whether a wheel is for any platform."""
+    return wheel.name.endswith("-any.whl")
+
+
+def build_tag(recipe: str) -> str:
+    """The beginning of the build tag of a project's wheel, which tells the state of the project."""
+    return f"0_{recipe[:8]}_"
 
 
 def fetch_sdist(
@@ -164,22 +215,6 @@ def fetch_sdist(
         address = order.indexes.with_credentials(url)
         download(address, path, sha256=source.sha256, messages=messages, size=source.size)
     return path
-
-
-def _other_platform(
-    name: NormalizedName, subject: str, layer: Layer, platform: Platform
-) -> ResolveProblem:
-    """The problem of a source build for another platform than this machine's."""
-    return ResolveProblem(
-        message=f"{subject} must be built from source on a machine of each platform",
-        distribution=name,
-        found=f"this machine is {host_platform()}; {reason_to_build(name, layer, platform)}",
-        remedy=f"run `stackbuild lock --layer {layer.name} --platform host` on such a machine (on"
-        " this one, if the wheel is for any platform), copy the wheel from its wheelhouse, and"
-        " add it here with `stackbuild wheel add FILE`; or leave the"
-        f" platform out of the `platforms` of {layer.name}",
-        absent=True,
-    )
 
 
 def rebuild(
@@ -227,12 +262,14 @@ def _order(
     index: str | None,
 ) -> BuildOrder:
     """The order to build a locked wheel again. Raises FetchError if it cannot be built here."""
-    if lock.platform != host_platform():
+    platform = host_platform()
+    is_portable = isinstance(item.source, ProjectSource) and is_for_any(item.wheel)
+    if lock.platform != platform and not is_portable:
         raise built_elsewhere(item, lock, f"this machine is {host_platform()}")
     if item.source is None or item.build is None or item.build.requirements is None:
         raise built_elsewhere(item, lock, "it was built elsewhere")
     layer = stack.layers[lock.layer]
-    target = target_of(layer, lock.platform, lock.python_version)
+    target = target_of(layer, platform, lock.python_version)
     return BuildOrder(
         layer=layer,
         target=target,
@@ -273,7 +310,7 @@ class BuildOrder:
     target: Target
     name: NormalizedName
     version: Version | None
-    """None for a commit, whose version is known after the build."""
+    """None for a commit or a project, whose version is known after the build."""
     source: Source
     runtime: RuntimeLock
     indexes: IndexSettings
@@ -301,6 +338,8 @@ class BuildOrder:
         """The distribution, for messages."""
         if isinstance(self.source, VcsSource):
             return f"{self.name} (commit {self.source.commit[:12]})"
+        if isinstance(self.source, ProjectSource):
+            return f"{self.name} ({self.source.path})"
         return f"{self.name} {self.version}"
 
 
@@ -336,14 +375,16 @@ def recipe(
     what they were built with.
     """
     settings = layer.policy(target.platform).build_wheel.get(name)
+    # The wheel of a project may be for any platform, and is then the same for all.
+    is_portable = isinstance(source, ProjectSource)
     described = {
         "recipe": RECIPE,
         "name": name,
         "source": [source.commit, source.subdirectory]
         if isinstance(source, VcsSource)
         else source.sha256,
-        "platform": target.platform,
-        "level": target.level,
+        "platform": None if is_portable else target.platform,
+        "level": None if is_portable else target.level,
         "python": str(target.python),
         "build-requires": settings.build_requires if settings else (),
         "config-settings": asdict(settings)["config_settings"] if settings else {},

@@ -203,7 +203,8 @@ class StackResolver:
         interpreter = archive.sha256 if archive else None
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
         own = self._locks.own(layer, platform, lower)
-        if old is not None and old.inputs == inputs and not self._upgrade.of(layer.name):
+        is_kept = old is not None and old.inputs == inputs and not self._upgrade.of(layer.name)
+        if old is not None and is_kept and not self._locks.projects.changed(old):
             return old if old.own == own else self._with_own(old, own)
         conflicts = self._conflicts(layer, platform, lower)
         if conflicts and layer.sibling_conflicts == "error":
@@ -370,6 +371,8 @@ class StackResolver:
                 policy=policy_on_chain(self._stack, layer, platform),
                 lower=lower,
                 commits=self._commits,
+                projects=self._locks.projects,
+                sources=self._stack.sources,
                 for_newer=for_newer,
             ).choose(request)
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, cast
 
-from stackbuild.files import is_inside, mode_of, why, work_tree
+from stackbuild.files import mode_of, why
 from stackbuild.names import is_directory_of
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
 from stackbuild.spec.settings import as_written
+from stackbuild.spec.sources import is_of_project
 from stackbuild.spec.values import (
     as_index,
+    as_layer_requirement,
     as_linux_target,
     as_macosx_target,
     as_platform,
     as_python,
-    as_requirement,
     check_layer_name,
     in_order,
 )
@@ -220,7 +220,7 @@ class LayerReader:
 
 def _read_requirements(table: Table) -> tuple[Setting, ...]:
     """The requirements, each a `Requirement`."""
-    items = table.words("requirements", as_requirement, required=True)
+    items = table.words("requirements", as_layer_requirement, required=True)
     return tuple(Setting(item.value, item.place) for item in items)
 
 
@@ -282,7 +282,7 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
         problems.add(
             item.place, "not a module", expected="a .py file or a directory", found=item.value
         )
-    elif not is_inside(path, directory) and not _is_named_outside(path, item.value, directory):
+    elif not is_of_project(item.value, directory):
         problems.add(
             item.place,
             "leads out of the project",
@@ -301,18 +301,6 @@ def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None
     else:
         return path
     return None
-
-
-def _is_named_outside(path: Path, text: str, directory: Path) -> bool:
-    """Whether `text` itself, and not a link, names a module outside of the project.
-
-    It must be in the work tree of the project, if there is one; links stay in it.
-    """
-    if ".." not in PurePath(text).parts:
-        return False
-    real = directory.resolve()
-    top = work_tree(real)
-    return is_inside(path, top) if top else Path(os.path.normpath(real / text)) == path.resolve()
 
 
 def _import_name(text: str, is_directory: bool) -> str:

@@ -336,6 +336,10 @@ class Layer:
         return (*self.copy_files, *self.platform_copy_files.get(platform, ()))
 
 
+LOCAL = "file:"
+"""The beginning of the address of a project of the repository: ``file:services/orders``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """Everything one `venvstacks.toml` defines."""
@@ -353,6 +357,8 @@ class Stack:
     indexes: tuple[PackageIndex, ...] = ()
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     """Other settings of `[tool.uv]` that change a resolution (`exclude-newer`, …)."""
+    sources: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to the address of the project in `[tool.uv.sources]` that it is built from."""
     without_effect: tuple[str, ...] = ()
     """The places of settings that stackbuild accepts and does not need."""
     warnings: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from stackbuild.files import read_regular, why
 from stackbuild.reading import did_you_mean
 from stackbuild.spec.layers import KEYS, LayerReader
 from stackbuild.spec.model import Stack
+from stackbuild.spec.sources import check_local_requirements
 from stackbuild.spec.table import Problems, Table
 from stackbuild.spec.tool_table import read_tool_table
 from stackbuild.spec.uv_table import CONFIG_FILE, UvTable, read_uv_table
@@ -55,6 +56,8 @@ def read_stack(
         problems.add("", "defines no layer", expected=expected)
     own, overlays = tool.part("stackbuild"), path.parent / "overlays"
     settings = read_tool_table(own, reader, overlays, uv)
+    for layer in settings.layers.values():
+        check_local_requirements(layer, path.parent, problems)
     _check_tools(tool)
     if problems.found:
         raise SpecError(path, problems.found)
@@ -66,6 +69,7 @@ def read_stack(
         frames=settings.frames,
         indexes=uv.indexes,
         uv_settings=uv.settings,
+        sources=uv.projects,
         without_effect=tuple(problems.remarks),
         warnings=tuple(problems.warnings),
     )

@@ -16,6 +16,7 @@ from stackbuild.spec.overlays import read_copy_files
 from stackbuild.spec.table import join
 from stackbuild.spec.values import (
     as_distribution,
+    as_layer_requirement,
     as_platform,
     as_requirement,
     as_specifier,
@@ -246,7 +247,7 @@ def _settings(items: Iterable[Item[Any]]) -> tuple[Setting, ...]:
 def _requirements(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
     """Requirements, each once."""
     found: dict[str, Item[Any]] = {}
-    for item in table.words(key, as_requirement):
+    for item in table.words(key, as_layer_requirement):
         found.setdefault(str(item.value), item)
     return _settings(found.values())
 

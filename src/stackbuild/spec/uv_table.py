@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from stackbuild.files import mode_of
 from stackbuild.reading import Item
 from stackbuild.spec.model import PackageIndex, Setting
+from stackbuild.spec.sources import read_project_source
 from stackbuild.spec.values import (
     as_address,
     as_distribution,
@@ -100,6 +101,8 @@ class UvTable:
     indexes: tuple[PackageIndex, ...] = ()
     sources: Mapping[NormalizedName, Setting] = field(default_factory=dict)
     """Distribution to index name, for every layer."""
+    projects: Mapping[NormalizedName, str] = field(default_factory=dict)
+    """Distribution to the address of a project of the repository."""
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Settings = field(default_factory=dict)
     """Settings that `[tool.stackbuild.shared]` has under another name."""
@@ -116,7 +119,7 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     """Read and check the settings of uv in `table`; `directory` is that of the file."""
     indexes = _indexes(table, directory)
     names = [index.name for index in indexes if index.name]
-    sources = _sources(table, names)
+    sources, projects = _sources(table, names, directory)
     settings = _settings(table)
     overrides, others = _overrides(table)
     if others:
@@ -142,6 +145,7 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     return UvTable(
         indexes=indexes,
         sources=sources,
+        projects=projects,
         settings=settings,
         policy=policy,
         overrides={_name(item): Setting(str(item.value), item.place) for item in others},
@@ -322,21 +326,30 @@ def _location(table: Table, directory: Path) -> str | None:
     return None
 
 
-def _sources(table: Table, names: Collection[str]) -> dict[NormalizedName, Setting]:
+def _sources(
+    table: Table, names: Collection[str], directory: Path
+) -> tuple[dict[NormalizedName, Setting], dict[NormalizedName, str]]:
+    """The indexes and the projects that `sources` names."""
     sources: dict[NormalizedName, Setting] = {}
+    projects: dict[NormalizedName, str] = {}
     entries = table.part("sources")
     for key, name in entries.names(as_distribution):
         entry = entries.table(key)
         if entry is None:
             continue
         index = entry.word("index", as_index(names))
-        for other in entry.values.keys() - {"index"}:
-            entry.refuse(other, "not supported yet; a source can only name an index")
+        project = read_project_source(entry, name, directory, entry.has("index"))
+        for other in entry.values.keys() - {"index", "path", "workspace", "editable"}:
+            entry.refuse(
+                other, "not supported yet; a source can name an index, a path, or the workspace"
+            )
         if not entry.values:
-            entry.missing("index", "the name of a package index")
+            entry.missing("index", "the name of a package index, or `path`, or `workspace`")
         if index is not None:
             sources[name] = Setting(index, entry.place_of("index"))
-    return sources
+        if project is not None:
+            projects[name] = str(project.value)
+    return sources, projects
 
 
 def _moments(table: Table) -> dict[str, str]:

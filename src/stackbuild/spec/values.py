@@ -27,10 +27,12 @@ _PLATFORMS = {str(platform): platform for platform in Platform} | {
 
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _DIRECT = "such as 'name @ git+https://host/repository@revision'"
+_DIRECT_OR_LOCAL = f"{_DIRECT} or 'name @ file:services/name'"
 _GIT = re.compile(r"git\+(?P<scheme>https?|ssh|file)://((?P<user>[^/\s@]*)@)?[^/\s@]*/[^\s?]+")
 OLDEST_PYTHON = (3, 9)
 """The code that stackbuild runs in layers, such as `sitecustomize`, supports it."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+_LOCAL = re.compile(r"file:(?!/)[^\s?#]+")
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 _ADDRESS = re.compile(r"https?://([^/\s]*@)?[^/\s@:]+(:[0-9]+)?(/\S*)?|file:///\S+")
@@ -64,8 +66,16 @@ def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
     return tuple(platform for platform in Platform if platform in wanted)
 
 
-def as_requirement(item: Item[str]) -> Requirement:
-    """A requirement (PEP 508); only a git repository is accepted as its address."""
+def as_layer_requirement(item: Item[str]) -> Requirement:
+    """A requirement of a layer; as `as_requirement`, or on a project of the repository."""
+    return as_requirement(item, local=True)
+
+
+def as_requirement(item: Item[str], *, local: bool = False) -> Requirement:
+    """A requirement (PEP 508); only a git repository is accepted as its address.
+
+    With `local`, also ``file:`` and a relative path. Whether it exists is not checked.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -75,22 +85,23 @@ def as_requirement(item: Item[str]) -> Requirement:
     except RecursionError:
         reason = "Too many parentheses in its marker"
     else:
-        if found.url is not None:
-            _check_git(item.place, found.url)
+        is_local = local and found.url is not None and _LOCAL.fullmatch(found.url)
+        if found.url is not None and not is_local:
+            _check_git(item.place, found.url, _DIRECT_OR_LOCAL if local else _DIRECT)
         return found
     if "://" in item.value:
-        raise item.error("an address without a name", _DIRECT)
+        raise item.error("an address without a name", _DIRECT_OR_LOCAL if local else _DIRECT)
     raise item.error(f"not a requirement: {reason}", _REQUIREMENT)
 
 
-def _check_git(place: str, url: str) -> None:
+def _check_git(place: str, url: str, expected: str) -> None:
     """Raise ReadError unless `url` is that of a git repository, without a secret.
 
     The error does not show it, as any part of an address may be a secret.
     """
     match = _GIT.fullmatch(url)
     if match is None or not has_valid_port(url):
-        raise ReadError(place, None, _DIRECT, "not the address of a git repository")
+        raise ReadError(place, None, expected, "not a supported address")
     if match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
         raise ReadError(
             place,

@@ -1,0 +1,70 @@
+"""The projects of the repository that layers are built from, and their digests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackbuild.errors import LockError
+from stackbuild.files import is_inside, sha256_file
+from stackbuild.lock.model import ProjectSource
+from stackbuild.strictjson import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from stackbuild.lock.model import LayerLock
+    from stackbuild.project.files import ProjectFiles
+
+
+class OwnProjects:
+    """The projects of one repository; each is read once. Thread-safe."""
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self._files = files
+        self._found: dict[str, ProjectSource] = {}
+
+    def source(self, path: str) -> ProjectSource:
+        """The project at `path`, relative to the spec, with its present digest.
+
+        Its files are those that git tracks or would track. Raises ComposeError if they cannot be
+        listed, and LockError for a link that leads out of it.
+        """
+        if path not in self._found:
+            directory = self._files.project / path
+            digest = digest_of_files(directory, self._files.below(directory))
+            self._found[path] = ProjectSource(path=path, sha256=digest)
+        return self._found[path]
+
+    def changed(self, lock: LayerLock) -> list[str]:
+        """The projects whose files are not those that `lock` was made from."""
+        return [
+            item.source.path
+            for item in lock.distributions
+            if isinstance(item.source, ProjectSource)
+            and not (
+                (self._files.project / item.source.path).is_dir()
+                and self.source(item.source.path) == item.source
+            )
+        ]
+
+
+def digest_of_files(directory: Path, paths: Iterable[Path]) -> str:
+    """The sha256 (hex) of the names, modes and contents of `paths` in `directory`."""
+    described: list[tuple[str, str, str]] = []
+    for path in paths:
+        name = path.relative_to(directory).as_posix()
+        if not path.is_symlink():
+            kind = "executable" if path.stat().st_mode & 0o100 else "file"
+            described.append((name, kind, sha256_file(path)))
+        elif is_inside(path, directory) and not path.readlink().is_absolute():
+            described.append((name, "link", path.readlink().as_posix()))
+        else:
+            raise LockError(
+                "a link leads out of a project that a wheel is built from",
+                file=path,
+                expected=f"a relative link to a file in {directory.name}",
+                found=f"a link to {path.readlink()}",
+                remedy="replace the link by a copy of the file, or let git ignore it",
+            )
+    return digest_of(described)

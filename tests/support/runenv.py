@@ -334,7 +334,7 @@ def _special(root: Path, directory: Path, commit: str, indexes: Indexes) -> None
             },
             "extra": {"key": 1},
         },
-        envVars=["LD_LIBRARY_PATH=/usr/local/lib", "MODE=ABI"],
+        envVars=["LD_LIBRARY_PATH=/usr/local/lib", "PATH=/opt/bin:$PATH", "PYTHONHOME=/opt"],
         theme="dark",
     )
 

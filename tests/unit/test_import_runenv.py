@@ -621,3 +621,39 @@ def test_the_text_holds_any_value_as_it_is() -> None:
 def test_what_is_empty_is_left_out() -> None:
     table = {("a", "b"): {}, ("c", "d"): [], ("e",): False, ("f",): 0, ("g", "h"): ""}
     assert nested(table) == {"e": False, "f": 0, "g": {"h": ""}}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("MODE=A=B:C", "MODE", "= A=B:C"),
+        ("EMPTY=", "EMPTY", "= "),
+        ("PATH=/a:/b:$PATH", "PATH", "prepend /a, /b"),
+        ("PATH=${PATH}:/a", "PATH", "append /a"),
+        ("PATH=/a:$PATH:/b", "PATH", "prepend /a; append /b"),
+        ("PATH=/a:$HOME", None, "`$` and `{` are not read in the value"),
+        ("DATA={pkg}/data", None, "`$` and `{` are not read in the value"),
+        ("PYTHONHOME=/a", None, "reserved"),
+        ("A B=1", None, "not the name of an environment variable"),
+        ("MODE", None, "not a variable"),
+        ("path=1", None, "PATH and path differ only in case"),
+        ("URL=https://me:secret@example.org", None, "a user or password in an address"),
+    ],
+)
+def test_variables_of_a_variant_are_those_of_its_layer(
+    tmp_path: Path, text: str, name: str | None, found: str
+) -> None:
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    first = ["PATH=/bin:$PATH"] if text.startswith("path=") else []
+    write_variant(tmp_path / "older", "-a", {}, envVars=[*first, text])
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    variables = load_stack(report.spec).layers["a"].policy(LINUX).environment
+    if name:
+        assert str(variables[name]) == found
+    else:
+        assert len(variables) == len(first)
+        (note,) = (
+            note for note in report.notes if note.kind == "question" and "envVars" in note.place
+        )
+        assert "was left out: " + found in note.text
+        assert "secret" not in note.text

@@ -219,10 +219,11 @@ def test_nothing_is_dropped_in_silence(imported: Imported) -> None:
     assert "python-3.12.10-hilary/config.json: extra: an unknown key" in unknown
     assert "artifact.theme: an unknown key: 'dark'" in unknown
     assert "linux-amd64.json: _comment: a comment" in unknown
+    assert "envVars[0]: environment.LD_LIBRARY_PATH of the layer" in imported.notes("became")
     assert (
-        "envVars[0]: 'LD_LIBRARY_PATH=/usr/local/lib': a layer sets no variables"
-        in imported.notes("without-counterpart")
-    )
+        "envVars[2]: 'PYTHONHOME=/opt' was left out: reserved: the interpreter finds the layer by"
+        " such variables"
+    ) in imported.notes("question")
     questions = imported.notes("question")
     assert "missing/ does not exist in python-3.12.10-" in questions
     assert "it names python-3.12.10-gone, and there is no such directory" in questions

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _INLINE = ("copy-files", "resolution", "build", "overrides", "registries", "config-settings")
 """Tables that are short enough for one line."""
+_LINES = ("skip", "exclude", "force-source", "environment")
+"""Tables whose entries have a line each."""
 _LINE = 88
 """Lists longer than this have a line for each item."""
 
@@ -56,11 +58,7 @@ def _sections(header: str, values: Mapping[str, Any], key: str = "") -> Iterator
     """A table, and those in it that have headers of their own."""
 
     def is_inline(name: str, value: object) -> bool:
-        if (
-            not isinstance(value, dict)
-            or name in _INLINE
-            or key in ("skip", "exclude", "force-source")
-        ):
+        if not isinstance(value, dict) or name in _INLINE or key in _LINES:
             return True
         deep = any(isinstance(item, dict) for item in value.values())
         return bool(key) and key != "platform-specific" and not deep

@@ -201,6 +201,7 @@ def layer_settings(variant: Variant, repository: Repository, overlays: Overlays)
             if platform
         },
         **overlays,
+        **{("environment", name): value for name, value in variant.environment.items()},
     }
     for keys in list(settings):
         if keys[0] in _BY_PLATFORM:

@@ -147,6 +147,8 @@ class Variant:
     """`own` merged with the shared configuration."""
     platforms: tuple[Platform, ...] = DEFAULT_PLATFORMS
     description: str | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """The variables of its layer, as in `environment`."""
 
     @property
     def file(self) -> str:

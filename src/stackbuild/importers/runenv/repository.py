@@ -14,7 +14,9 @@ from stackbuild.importers.runenv.model import Config, Repository, Variant
 from stackbuild.importers.runenv.registries import free_name, registries_of
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.reading import Item, ReadError, redacted
 from stackbuild.spec.values import in_order
+from stackbuild.variables import PLACES, as_layer_variable, as_value, case_clashes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,11 +122,13 @@ def _variant(files: JsonFiles, folder: Path, shared: Config) -> Variant:
     table = files.read(folder.name, "config.json")
     own = read_config(table, f"{folder.name}/config.json") if table else Config()
     own = _with_import_errors(own, files, (*_WHITELISTS, folder.name))
+    environment = _environment(artifact) if artifact else {}
     return Variant(
         directory=folder,
         name=(match[2] if match else None) or folder.name,
         python=Version(version),
         own=own,
+        environment=environment,
         config=shared.merged(own),
         platforms=_platforms(artifact) if artifact else DEFAULT_PLATFORMS,
         description=package.text("description") if package else None,
@@ -147,10 +151,41 @@ def _artifact(package: JsonTable) -> JsonTable | None:
         table = lower
     for key in _NOT_NEEDED:
         table.text(key)
-    for item in table.texts("envVars") or ():
-        text = f"{item.value!r}: a layer sets no variables; set it where the layer is run"
-        table.add_note("without-counterpart", item.place, text)
     return table
+
+
+def _environment(artifact: JsonTable) -> dict[str, Any]:
+    """`envVars`, which are ``NAME=value``, as `environment` of a layer."""
+    found: dict[str, Any] = {}
+    for item in artifact.texts("envVars") or ():
+        name, sign, text = item.value.partition("=")
+        try:
+            if not sign:
+                raise item.error("not a variable", "NAME=value")
+            name = as_layer_variable(Item(item.place, name))
+            value = _variable(Item(item.place, text), name)
+            if twins := case_clashes([*found, name]):
+                raise item.error(f"{twins[0][0]} and {name} differ only in case")
+        except ReadError as error:
+            text = f"{item.value!r} was left out: {error.message or f'expected {error.expected}'}"
+            artifact.add_note("question", item.place, redacted(text))
+        else:
+            found[name] = value
+            artifact.add_note("became", item.place, f"environment.{name} of the layer")
+    return found
+
+
+def _variable(item: Item[str], name: str) -> str | dict[str, list[str]]:
+    """The value of the variable `name`: a text, or entries around the value that it has."""
+    entries = item.value.replace(f"${{{name}}}", f"${name}").split(":")
+    at = entries.index(f"${name}") if f"${name}" in entries else None
+    rest = [item.value] if at is None else entries[:at] + entries[at + 1 :]
+    if any("$" in entry or "{" in entry for entry in rest):
+        raise item.error("`$` and `{` are not read in the value")
+    texts = [as_value(Item(item.place, entry.replace("}", "}}")), PLACES) for entry in rest]
+    if at is None:
+        return texts[0]
+    return {key: part for key, part in (("prepend", texts[:at]), ("append", texts[at:])) if part}
 
 
 def _platforms(artifact: JsonTable) -> tuple[Platform, ...]:

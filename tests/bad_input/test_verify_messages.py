@@ -8,6 +8,7 @@ import pytest
 
 from stackbuild.errors import SpecError
 from stackbuild.platforms import Platform, host_platform
+from stackbuild.spec.model import Catalogue
 from stackbuild.spec.reader import load_stack
 from tests.support.publish import publisher
 from tests.support.roots import fail, succeed
@@ -39,29 +40,40 @@ def problems(directory: Path, text: str) -> list[str]:
 
 
 APP = "tool.stackbuild.layers.app"
+CATALOGUE = f"{APP}.catalogue"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("version = 3", f"{APP}.version: wrong type (expected a string, found 3)"),
-        ('version = ""', f"{APP}.version: empty (expected some text)"),
-        ("deprecated = true", f"{APP}.deprecated: wrong type (expected a string, found true)"),
+        ("catalogue.version = 3", f"{CATALOGUE}.version: wrong type (expected a string, found 3)"),
+        ('catalogue.version = ""', f"{CATALOGUE}.version: empty (expected some text)"),
         (
-            'superseded-by = "ap"',
-            f"{APP}.superseded-by: no such layer (found 'ap')",
+            "catalogue.name = 'a'",
+            f"{CATALOGUE}.name: unknown key (expected one of deprecated, description, "
+            "superseded-by, title, version)",
+        ),
+        ("version = '1'", f"{APP}.version: belongs in [{CATALOGUE}]"),
+        (
+            "catalogue.deprecated = true",
+            f"{CATALOGUE}.deprecated: wrong type (expected a string, found true)",
         ),
         (
-            'superseded-by = "cpyton"',
-            f"{APP}.superseded-by: no such layer (found 'cpyton'); did you mean 'cpython'?",
+            'catalogue.superseded-by = "ap"',
+            f"{CATALOGUE}.superseded-by: no such layer (found 'ap')",
         ),
         (
-            'superseded-by = "app"',
-            f"{APP}.superseded-by: a layer cannot supersede itself (found 'app')",
+            'catalogue.superseded-by = "cpyton"',
+            f"{CATALOGUE}.superseded-by: no such layer (found 'cpyton'); did you mean 'cpython'?",
         ),
         (
-            'superseded-by = "cpython"\n[tool.stackbuild.layers.cpython]\nsuperseded-by = "app"',
-            "tool.stackbuild.layers.cpython.superseded-by: layers supersede each other "
+            'catalogue.superseded-by = "app"',
+            f"{CATALOGUE}.superseded-by: a layer cannot supersede itself (found 'app')",
+        ),
+        (
+            'catalogue.superseded-by = "cpython"\n'
+            '[tool.stackbuild.layers.cpython]\ncatalogue.superseded-by = "app"',
+            "tool.stackbuild.layers.cpython.catalogue.superseded-by: layers supersede each other "
             "(found 'cpython -> app -> cpython')",
         ),
         ("verify = 1", f"{APP}.verify: wrong type (expected a table, found 1)"),
@@ -105,14 +117,19 @@ def test_bad_values_in_the_spec(tmp_path: Path, text: str, message: str) -> None
 def test_good_values_in_the_spec(tmp_path: Path) -> None:
     path = tmp_path / "venvstacks.toml"
     path.write_text(
-        SPEC + 'version = "1.2"\ndeprecated = "old"\nsuperseded-by = "cpython"\n'
+        SPEC + 'catalogue = { title = "App", description = "An application", version = "1.2", '
+        'deprecated = "old", superseded-by = "cpython" }\n'
         'verify = { skip-modules = ["a.*"], host-libraries = ["libX*"], '
         'allow-paths = ["/home/x/*"], environment = { A = "1" }, time-limit = 5 }\n'
     )
     layer = load_stack(path).layers["app"]
-    assert layer.catalogue.version == "1.2"
-    assert layer.catalogue.deprecated == "old"
-    assert layer.catalogue.superseded_by == "cpython"
+    assert layer.catalogue == Catalogue(
+        title="App",
+        description="An application",
+        version="1.2",
+        deprecated="old",
+        superseded_by="cpython",
+    )
     assert layer.checks.skip_modules == ("a.*",)
     assert layer.checks.host_libraries == ("libX*",)
     assert layer.checks.allow_paths == ("/home/x/*",)

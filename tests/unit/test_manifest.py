@@ -193,6 +193,8 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
                         size=counts,
                         content_size=counts,
                         files=counts,
+                        title=st.none() | names,
+                        description=st.none() | names,
                         deprecated=st.none() | names,
                         superseded_by=st.none() | layer_names,
                     ),
@@ -374,6 +376,8 @@ def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
         ("size", -1, "size is not a whole number"),
         ("content_size", 1.5, "content_size is not a whole number"),
         ("files", True, "files is not a whole number"),
+        ("title", 1, "title is not a string"),
+        ("description", "", "description is not a string"),
         ("deprecated", "", "deprecated is not a string"),
         ("superseded_by", 3, "superseded_by is not a string"),
         ("superseded_by", "a\nb", "superseded_by is not a valid layer name"),
@@ -388,6 +392,17 @@ def test_an_entry_of_the_index_that_was_changed_is_refused(
     with pytest.raises(IntegrityError) as caught:
         index_from_json(json.dumps(index).encode())
     assert f"the index is damaged: layers.app.linux-x64[0].{message}" in str(caught.value)
+
+
+def test_an_index_without_titles_is_read() -> None:
+    index = Index(entries={"app": {Platform.LINUX_X64: (_entry(),)}})
+    plain = json.loads(index_to_json(index))
+    (entry,) = plain["layers"]["app"]["linux-x64"]
+    plain["format"] = 1
+    with pytest.raises(IntegrityError, match="description is not known"):
+        index_from_json(json.dumps(plain).encode())
+    del entry["title"], entry["description"]
+    assert index_from_json(json.dumps(plain).encode()) == index
 
 
 def test_the_index_tells_what_an_entry_is() -> None:

@@ -83,6 +83,7 @@ EXAMPLES = {
     "build": "build.timeout = 1",
     "allow-import-errors": "allow-import-errors.a.b = 'text'",
     "environment": "environment.A = 'b'",
+    "packages": "packages = true",
     "copy-files": "copy-files = [{ from = 'file', to = '.' }]",
 }
 """Something for each field."""

@@ -56,19 +56,21 @@ def test_what_the_spec_says_of_a_layer_is_told_also_when_nothing_else_changes(
 ) -> None:
     small.publish()
     small.more = (
-        '[tool.stackbuild.layers.app]\nversion = "2024.2"\ndeprecated = "wrong results"\n'
-        '[tool.stackbuild.layers.base]\nsuperseded-by = "app"\n'
+        '[tool.stackbuild.layers.app.catalogue]\nversion = "2024.2"\ntitle = "Programs"\n'
+        'description = "All of them"\ndeprecated = "wrong results"\n'
+        '[tool.stackbuild.layers.base.catalogue]\nsuperseded-by = "app"\n'
     )
     report = small.publish()
     assert [layer.is_new for layer in report.layers] == [False, False]
     app, base = listed(small.exports)
     assert (app["version"], app["deprecated"]) == ("2024.2", "wrong results")
+    assert (app["title"], app["description"]) == ("Programs", "All of them")
     assert (base["version"], base["superseded_by"]) == ("3", "app")
     text = succeed("list", "--from", small.exports)
     assert text.splitlines()[0].split() == [
         *("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", "DIGEST", "FILES", "SIZE", "ARCHIVE")
     ]
-    assert text.splitlines()[1].endswith("deprecated: wrong results")
+    assert text.splitlines()[1].endswith("  Programs; deprecated: wrong results")
     assert text.splitlines()[2].endswith("superseded by app")
     # Said no more, it is told no more.
     small.more = ""

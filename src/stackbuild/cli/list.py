@@ -72,7 +72,8 @@ def _variant(variant: AvailableLayer) -> Iterator[dict[str, object]]:
 
 def _variant_row(variant: AvailableLayer) -> tuple[str, ...]:
     entry = variant.entry
-    notes = [*entry.doubts, *([f"{len(variant.older)} older"] if variant.older else [])]
+    title = [entry.title] if entry.title else []
+    notes = [*title, *entry.doubts, *([f"{len(variant.older)} older"] if variant.older else [])]
     return (
         *(variant.layer, entry.kind, entry.version, variant.platform, entry.python_version),
         *(entry.digest[:12], str(entry.files)),

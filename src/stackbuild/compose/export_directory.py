@@ -280,6 +280,8 @@ def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEnt
         size=manifest.archive.size,
         content_size=sum(placed.frame.content_size for placed in manifest.frames),
         files=sum(placed.frame.files for placed in manifest.frames),
+        title=catalogue.title,
+        description=catalogue.description,
         deprecated=catalogue.deprecated,
         superseded_by=catalogue.superseded_by,
     )

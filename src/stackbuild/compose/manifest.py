@@ -26,7 +26,9 @@ WITHOUT_VARIABLES = (1, 2)
 """The formats without the variables of a layer. They are still read."""
 COVERED_PROVENANCE = 1
 """The format whose digests cover the provenance too."""
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
+WITHOUT_TITLES = 1
+"""The format without titles and descriptions. It is still read."""
 
 ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
 
@@ -151,6 +153,9 @@ class IndexEntry:
     """Of the files with their tar headers, in bytes."""
     files: int
     """The number of files and links."""
+    title: str | None = None
+    """The layer's name for people."""
+    description: str | None = None
     deprecated: str | None = None
     """Why new users should not choose it; None if it is not deprecated."""
     superseded_by: str | None = None

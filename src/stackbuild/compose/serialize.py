@@ -11,12 +11,14 @@ import hashlib
 import json
 import re
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from stackbuild.compose.manifest import (
     COVERED_PROVENANCE,
     INDEX_FORMAT,
     MANIFEST_FORMAT,
+    WITHOUT_TITLES,
     WITHOUT_VARIABLES,
     Archive,
     ArchiveFormat,
@@ -37,7 +39,7 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.variables import read_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from stackbuild.reading import Readers
 
@@ -223,15 +225,22 @@ def _check_size(manifest: Manifest, size: Item[object]) -> None:
 
 
 def _index(value: Item[object]) -> Index:
+    known = value.table().get("format") != WITHOUT_TITLES
+    read_entries = records(IndexEntry, {**_ENTRY, **(_TEXTS if known else {})})
     return value.record(
-        lambda layers: Index(entries=layers), {"layers": _layers}, formats=(INDEX_FORMAT,)
+        lambda layers: Index(entries=layers),
+        {"layers": partial(_layers, read_entries=read_entries)},
+        formats=(WITHOUT_TITLES, INDEX_FORMAT),
     )
 
 
-def _layers(value: Item[object]) -> dict[str, _Entries]:
+def _layers(
+    value: Item[object], read_entries: Callable[[Item[object]], tuple[IndexEntry, ...]]
+) -> dict[str, _Entries]:
     return {
         _layer_name(layer): {
-            platform.choice(Platform): _entries(entries) for platform, entries in platforms.pairs()
+            platform.choice(Platform): read_entries(entries)
+            for platform, entries in platforms.pairs()
         }
         for layer, platforms in value.pairs()
     }
@@ -307,4 +316,7 @@ _ENTRY: Readers = {
     "deprecated": lambda item: item.optional(Item.text),
     "superseded_by": lambda item: item.optional(_layer_name),
 }
-_entries = records(IndexEntry, _ENTRY)
+_TEXTS: Readers = {
+    "title": lambda item: item.optional(Item.text),
+    "description": lambda item: item.optional(Item.text),
+}

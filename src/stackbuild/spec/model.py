@@ -241,6 +241,9 @@ class Setting:
 class Catalogue:
     """What the index says about a layer for its users."""
 
+    title: str | None = None
+    """Its name for people."""
+    description: str | None = None
     version: str | None = None
     """The project's own version of the layer; None means the version of its lock."""
     deprecated: str | None = None

@@ -50,9 +50,10 @@ _LEFT_OUT_BY_DEFAULT = cast("tuple[NormalizedName, ...]", ("pip", "setuptools", 
 _SHARED = "shared"
 _HOST_LIBRARIES = "host-libraries"
 _ELSEWHERE = ("build", "registries")
+_CATALOGUE = "catalogue"
 _SHOWN = (
     *("sources", "mirror", "path", "keep", "downloads"),
-    *("sibling-conflicts", "version", "deprecated", "superseded-by", "verify"),
+    *("sibling-conflicts", _CATALOGUE, "verify"),
 )
 """The settings of one layer that are no policy; `show --effective` prints them, too."""
 _LONGEST_IMPORT = 3600
@@ -101,10 +102,12 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
             changed[name] = replace(
                 changed[name],
                 sibling_conflicts=chosen or conflicts,
-                catalogue=_read_catalogue(entry, name, layers),
+                catalogue=_read_catalogue(entry.part(_CATALOGUE), name, layers),
                 checks=_read_checks(entry.part("verify")),
                 settings={**changed[name].settings, **as_written(entry, _SHOWN)},
             )
+            for key in ("version", "deprecated", "superseded-by"):
+                entry.refuse(key, f"belongs in [{entry.place_of(_CATALOGUE)}]")
             entry.done()
         else:
             hint = did_you_mean(name, layers)
@@ -272,18 +275,22 @@ def _download(table: Table) -> Download | None:
 
 
 def _read_catalogue(table: Table, name: str, layers: Collection[str]) -> Catalogue:
-    """The keys `version`, `deprecated` and `superseded-by` of the layer `name`."""
+    """The table `catalogue` of the layer `name`."""
     successor = table.text("superseded-by")
     if successor is not None and (successor == name or successor not in layers):
         problem = "a layer cannot supersede itself" if successor == name else "no such layer"
         others = [layer for layer in layers if layer != name]
         hint = did_you_mean(successor, others)
         table.problems.add(table.place_of("superseded-by"), problem, found=successor, hint=hint)
-    return Catalogue(
+    catalogue = Catalogue(
+        title=table.text("title"),
+        description=table.text("description"),
         version=table.text("version"),
         deprecated=table.text("deprecated"),
         superseded_by=successor,
     )
+    table.done()
+    return catalogue
 
 
 def _check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None:
@@ -296,7 +303,7 @@ def _check_successors(catalogues: Mapping[str, Catalogue], table: Table) -> None
                 break
             way.append(str(successor))
         if successor == name and len(way) > 1:
-            place = join(join(table.place, name), "superseded-by")
+            place = join(join(join(table.place, name), _CATALOGUE), "superseded-by")
             circle = " -> ".join([*way, name])
             table.problems.add(place, "layers supersede each other", found=circle)
             settled.update(way)

@@ -1,4 +1,4 @@
-"""Write whole TOML files in a fixed style.
+"""Write whole TOML files in a fixed style, and find the lines of keys in others.
 
 tomlkit is used to edit files of people. For new files it takes ten times as long, which was a third
 of the processor time of `stackbuild lock`.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def section(header: str, values: Mapping[str, object], *, multiline: bool = False) -> str:
@@ -56,3 +58,36 @@ def layer_table(layer: str, *keys: str) -> str:
 def quoted_key(text: str) -> str:
     """`text` as a key, quoted if that is needed."""
     return text if re.fullmatch("[A-Za-z0-9_-]+", text) else inline(text)
+
+
+_STEP = re.compile(r'\.?("(?:[^"\\]|\\.)*"|[A-Za-z0-9_-]+)|\[(\d+)\]')
+
+
+def line_of(text: str, place: str) -> int | None:
+    """The line of the TOML file `text` where the statement begins that sets `place`.
+
+    `place` is such as ``frameworks[1].requirements[0]``. None if nothing sets it.
+    """
+    import tomli
+
+    lines = text.split("\n")
+    steps = [int(number) if number else key.strip('"') for key, number in _STEP.findall(place)]
+
+    def is_set(count: int) -> bool:
+        """Whether `place` is set by the first `count` lines, and the rest of their statement."""
+        for end in range(count, len(lines) + 1):
+            with suppress(tomli.TOMLDecodeError):
+                return _has(tomli.loads("\n".join(lines[:end])), steps)
+        return False
+
+    line = bisect_left(range(len(lines) + 1), True, key=is_set)
+    return line if line <= len(lines) else None
+
+
+def _has(data: Any, steps: Iterable[str | int]) -> bool:
+    for step in steps:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

@@ -116,8 +116,8 @@ def test_a_skip_leaves_a_dependency_of_others(
     assert project.read("fw", "macosx-aarch64").skipped == ()
     project.write(framework("fw", "top", extra=TWO) + OWN + 'skip.tensor.macosx_arm64 = "x"\n')
     assert _run(project, "lock") == 0
-    assert capsys.readouterr().err.splitlines() == [
-        "warning: tool.stackbuild.layers.fw.skip.tensor.macosx_arm64: other distributions need"
+    assert _unused(capsys) == [
+        "line 14: tool.stackbuild.layers.fw.skip.tensor.macosx_arm64: other distributions need"
         " tensor there; move this entry to `exclude`"
     ]
 
@@ -133,40 +133,57 @@ def test_a_skip_that_meets_nothing_is_warned_of(
     project.write(layers + OWN + own + SHARED + shared)
     for _ in range(2):
         assert _run(project, "lock", "--platform", "linux-x64") == 0
-        warnings = [line for line in capsys.readouterr().err.splitlines() if "entry" in line]
-        assert [line.removeprefix("warning: ") for line in warnings] == [
-            "tool.stackbuild.layers.fw.skip.cuda.linux-x64: no distribution needs cuda "
-            "there; remove this entry",
-            "tool.stackbuild.layers.fw.skip.cuda.windows-x64: no distribution needs cuda "
-            "there; remove this entry",
-            "tool.stackbuild.shared.exclude.other.linux-x64: no distribution needs other "
-            "there; remove this entry",
+        assert _unused(capsys) == [
+            "line 19: tool.stackbuild.layers.fw.skip.cuda.linux-x64: no distribution needs cuda"
+            " there; remove this entry",
+            "line 19: tool.stackbuild.layers.fw.skip.cuda.windows-x64: no distribution needs cuda"
+            " there; remove this entry",
+            "line 22: tool.stackbuild.shared.exclude.other.linux-x64: no distribution needs other"
+            " there; remove this entry",
         ]
 
 
-def test_a_misspelt_name_is_warned_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def _unused(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The warnings of settings without effect."""
+    begin = "warning: venvstacks.toml, "
+    lines = capsys.readouterr().err.splitlines()
+    return [line.removeprefix(begin) for line in lines if line.startswith(begin)]
+
+
+def test_names_that_no_lock_has_are_warned_of(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.wheel("numpy", "1.0")
     project.wheel("other", "1.0")
     layer = framework("fw", "numpy", "other; sys_platform == 'plan9'", extra=LINUX_ONLY)
+    layers = layer + application("app", "fw") + framework("next", "other", extra=LINUX_ONLY)
     fields = (
         'overrides = {nunpy = "==1.0", other = "==1.0"}\n'
         'no-deps = ["nothing-like-it", "numpy"]\n'
         'force-source.numpi.linux-x64 = "a"\n'
         'build-wheel.numppy.linux-x64.reason = "b"\n'
-        'platform-specific.linux-x64.resolution.only-binary-list = ["nmpy"]\n'
+        "platform-specific.linux-x64.resolution.only-binary-list = [\n"
+        '    "numpy",\n    "nmpy",\n]\n'
+        "[tool.stackbuild.layers.next]\n"
+        'no-deps = ["numpy"]\n'
     )
-    project.write(layer + OWN + fields)
+    project.write(layers + OWN + fields)
     for words in ((), ("--check",)):
         assert _run(project, "lock", *words) == 0
-        err = capsys.readouterr().err.splitlines()
-        warnings = [line for line in err if "no layer has" in line]
-        assert warnings == [
-            "warning: `build-wheel` names numppy, which no layer has; did you mean 'numpy'?",
-            "warning: `force-source` names numpi, which no layer has; did you mean 'numpy'?",
-            "warning: `no-deps` names nothing-like-it, which no layer has; remove it, or correct"
-            " the name",
-            "warning: `only-binary-list` names nmpy, which no layer has; did you mean 'numpy'?",
-            "warning: `overrides` names nunpy, which no layer has; did you mean 'numpy'?",
+        own = "tool.stackbuild.layers.fw"
+        assert _unused(capsys) == [
+            f"line 25: {own}.overrides.nunpy: neither fw nor a layer above it has nunpy; did you"
+            " mean 'numpy'?",
+            f"line 26: {own}.no-deps[0]: neither fw nor a layer above it has nothing-like-it;"
+            " remove it, or correct the name",
+            f"line 27: {own}.force-source.numpi.linux-x64: fw does not have numpi; did you mean"
+            " 'numpy'?",
+            f"line 28: {own}.build-wheel.numppy.linux-x64.reason: fw does not have numppy; did you"
+            " mean 'numpy'?",
+            f"line 29: {own}.platform-specific.linux-x64.resolution.only-binary-list[1]: fw does"
+            " not have nmpy; did you mean 'numpy'?",
+            "line 34: tool.stackbuild.layers.next.no-deps[0]: next does not have numpy; remove it,"
+            " or correct the name",
         ]
 
 
@@ -176,23 +193,27 @@ def test_settings_of_uv_that_leave_out_or_match_nothing_are_warned_of(
     project.wheel("numpy", "1.0", requires=("other",))
     project.wheel("other", "1.0")
     settings = (
-        '[tool.uv]\nexclude-dependencies = ["tool", "other"]\n'
+        "[tool.uv]\n"
+        'exclude-dependencies = ["tool", "other"]\n'
         'exclude-newer-package = { nunpy = "2025-01-01" }\n'
+        'constraint-dependencies = ["numpy<9", "absent<9"]\n'
         'dependency-metadata = [{ name = "nothing-like-it" }, { name = "numpy" }]\n'
-        'no-build-package = ["numpy", "one", "Two"]\nno-binary-package = ["nunpy"]\n'
+        'no-build-package = ["numpy", "Two"]\nno-binary-package = ["nunpy"]\n'
     )
     project.write(framework("fw", "numpy", "Tool", extra=LINUX_ONLY) + settings)
     for words in ((), ("--check",)):
         assert _run(project, "lock", *words) == 0
         err = capsys.readouterr().err.splitlines()
+        begin = "warning: venvstacks.toml, line"
         assert [line for line in err if line.startswith("warning")] == [
-            "warning: `dependency-metadata` names nothing-like-it, which no layer has; remove it,"
+            f"{begin} 15: tool.uv.exclude-newer-package: no layer has nunpy; did you mean 'numpy'?",
+            f"{begin} 16: tool.uv.constraint-dependencies: no layer has absent; remove it, or"
+            " correct the name",
+            f"{begin} 17: tool.uv.dependency-metadata[0]: no layer has nothing-like-it; remove it,"
             " or correct the name",
-            "warning: `exclude-newer-package` names nunpy, which no layer has; did you mean"
-            " 'numpy'?",
-            "warning: `no-binary-package` names nunpy, which no layer has; did you mean 'numpy'?",
-            "warning: `no-build-package` names one, two, which no layer has; remove them, or"
-            " correct the names",
+            f"{begin} 18: tool.uv.no-build-package[1]: no layer has two; remove it, or correct the"
+            " name",
+            f"{begin} 19: tool.uv.no-binary-package[0]: no layer has nunpy; did you mean 'numpy'?",
             "warning: fw requires tool, but exclude-dependencies in [tool.uv] leaves it out;"
             " remove one of the two",
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from stackbuild.errors import LockError, UsageError
 from stackbuild.lock.current import Locks, find_orphaned_locks, find_stale, remove_locks
@@ -14,12 +14,11 @@ from stackbuild.lock.venvstacks_locks import (
     venvstacks_lock_path,
 )
 from stackbuild.platforms import nearest
-from stackbuild.reading import did_you_mean
-from stackbuild.spec.policy import on_platform
+from stackbuild.resolve.unused_settings import excluded_requirements, unused_settings
 from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.source_wheels import Builder
-    from stackbuild.spec.model import Layer, Setting, Settings, Stack
+    from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
 
 
@@ -125,132 +124,6 @@ def describe_conflicts(locks: Iterable[LayerLock]) -> list[str]:
         f" {one.asked_by} requires {one.requirement}"
         for (layer, one), platforms in grouped.items()
     ]
-
-
-def unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> tuple[str, ...]:
-    """A sentence for each `skip` and `exclude` of the spec that no lock needs.
-
-    `current` are the locks of this run; a shared entry may also be used by other
-    layers, whose locks are taken from `locks`. An entry is not reported while one
-    of its layers is not locked.
-    """
-    from packaging.utils import canonicalize_name
-
-    by_pair = {(lock.layer, lock.platform): lock for lock in current}
-    met: dict[tuple[str, str, str], bool] = {}
-    needed: set[tuple[str, str]] = set()
-    for key in ("skip", "exclude"):
-        for layer, name, platform, setting in _left_out(stack, key):
-            used = False
-            if platform in layer.platforms:
-                lock = by_pair.get((layer.name, platform)) or locks.get(layer.name, platform)
-                own = stack.requirements_for(layer, platform) if key == "skip" else ()
-                used = lock is None or any(canonicalize_name(one.name) == name for one in own)
-                if lock:
-                    used = used or any(item.name == name for item in lock.skipped)
-                    if any(item.name == name for item in lock.distributions):
-                        needed.add((setting.place, name))
-            entry = (key, setting.place, name)
-            met[entry] = met.get(entry, False) or used
-    return tuple(
-        f"{place}: other distributions need {name} there; move this entry to `exclude`"
-        if (place, name) in needed and key == "skip"
-        else f"{place}: no distribution needs {name} there; remove this entry"
-        for (key, place, name), used in met.items()
-        if not used
-    )
-
-
-def unknown_names(stack: Stack, current: Sequence[LayerLock]) -> tuple[str, ...]:
-    """A sentence for each distribution that a policy or index is set for and no lock names.
-
-    `current` are the locks of this run. Nothing is reported unless they are those of the
-    whole stack, since another layer or platform may have the distribution.
-    """
-    from packaging.utils import canonicalize_name
-
-    pairs = select(stack, (), ())
-    if len(current) < len(pairs):
-        return ()
-    known = {item.name for lock in current for item in lock.distributions}
-    known |= {item.name for lock in current for item in lock.inherited}
-    known |= {item.name for lock in current for item in (*lock.skipped, *lock.omitted)}
-    known |= {
-        canonicalize_name(requirement.name)
-        for layer, platform in pairs
-        for requirement in layer.requirements_on(platform)
-    }
-    named = {(field, name) for pair in pairs for name, field in _named(*pair)}
-    named |= {(field, name) for name, field in _named_for_uv(stack).items()}
-    unknown: dict[str, list[str]] = {}
-    for field, name in sorted(named):
-        if name not in known:
-            unknown.setdefault(field, []).append(name)
-    return tuple(_unknown(field, names, known) for field, names in unknown.items())
-
-
-def _unknown(field: str, names: Sequence[str], known: Collection[str]) -> str:
-    """The sentence for the `names` of one field."""
-    text = f"`{field}` names {', '.join(names)}, which no layer has; "
-    if len(names) > 1:
-        return text + "remove them, or correct the names"
-    return text + (did_you_mean(names[0], known) or "remove it, or correct the name")
-
-
-def _named_for_uv(stack: Stack) -> dict[NormalizedName, str]:
-    """The distributions that settings of uv are for, and the setting."""
-    settings = cast("Mapping[str, Mapping[NormalizedName, str]]", stack.uv_settings)
-    metadata = cast(
-        "Sequence[Mapping[str, NormalizedName]]", settings.get("dependency-metadata", ())
-    )
-    return {
-        **dict.fromkeys(settings.get("exclude-newer-package", {}), "exclude-newer-package"),
-        **{entry["name"]: "dependency-metadata" for entry in metadata},
-    }
-
-
-def excluded_requirements(stack: Stack, pairs: Iterable[tuple[Layer, Platform]]) -> tuple[str, ...]:
-    """A sentence for each requirement of a layer that `exclude-dependencies` leaves out."""
-    from packaging.utils import canonicalize_name
-
-    excluded = cast("Collection[str]", stack.uv_settings.get("exclude-dependencies", ()))
-    left_out = {
-        (layer.name, name): None
-        for layer, platform in pairs
-        for requirement in stack.requirements_for(layer, platform)
-        if (name := canonicalize_name(requirement.name)) in excluded
-    }
-    return tuple(
-        f"{layer} requires {name}, but exclude-dependencies in [tool.uv] leaves it out; "
-        "remove one of the two"
-        for layer, name in left_out
-    )
-
-
-def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, str]]:
-    policy = layer.policy(platform)
-    for field, names in (
-        ("package_indexes", layer.package_indexes),
-        ("overrides", policy.overrides),
-        ("no-deps", policy.no_deps),
-        ("force-source", policy.force_source),
-        ("build-wheel", policy.build_wheel),
-    ):
-        yield from ((name, field) for name in names)
-    resolution = cast("Settings", on_platform(layer.settings, platform).get("resolution", {}))
-    for key in ("optional-list", "allow-source-list", "force-no-binary-list", "only-binary-list"):
-        for item in cast("tuple[Setting, ...]", resolution.get(key, ())):
-            # The list may be that of [tool.uv], with another name.
-            field = item.place.rpartition("[")[0].rpartition(".")[2]
-            yield cast("NormalizedName", item.value), field
-
-
-def _left_out(stack: Stack, key: str) -> Iterator[tuple[Layer, str, Platform, Setting]]:
-    """The entries of the field `key`, which is `skip` or `exclude`."""
-    for layer in stack.layers.values():
-        for name, reasons in cast("Settings", layer.settings.get(key, {})).items():
-            for platform, setting in cast("Settings", reasons).items():
-                yield layer, name, cast("Platform", platform), cast("Setting", setting)
 
 
 def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
@@ -363,12 +236,8 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
                 for layer in left_alone(locks.stack)
             ),
             *describe_conflicts(report.locks),
-            *unmet_skips(locks.stack, locks, report.locks),
-            *(() if report.stale else unknown_names(locks.stack, report.locks)),
-            *excluded_requirements(
-                locks.stack,
-                [(locks.stack.layers[lock.layer], lock.platform) for lock in report.locks],
-            ),
+            *unused_settings(locks.stack, locks, report.locks, stale=bool(report.stale)),
+            *excluded_requirements(locks.stack, report.locks),
         ),
     )
 

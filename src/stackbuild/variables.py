@@ -126,6 +126,18 @@ def in_root(variable: Variable, layer: str, runtime: str, separator: str) -> Var
     return _mapped(variable, lambda text: _filled(text, words))
 
 
+def applied(
+    variables: Mapping[str, Variable], environment: Mapping[str, str], **places: str
+) -> dict[str, str]:
+    """`variables` as `environment` needs them, with `places` instead of their placeholders."""
+    return {
+        name: _mapped(variable, lambda text: text.format(**places)).on(
+            environment.get(name, ""), os.pathsep
+        )
+        for name, variable in variables.items()
+    }
+
+
 def to_set(
     variables: Mapping[str, Variable], environment: Mapping[str, str], layer: str
 ) -> dict[str, str]:
@@ -136,13 +148,7 @@ def to_set(
     if not variables or environment.get(MARKER) == layer:
         return {}
     root = layer.rpartition(os.sep)[0]
-    found = {
-        name: _mapped(variable, lambda text: text.format(root=root)).on(
-            environment.get(name, ""), os.pathsep
-        )
-        for name, variable in variables.items()
-    }
-    return {**found, MARKER: layer}
+    return {**applied(variables, environment, root=root), MARKER: layer}
 
 
 def sh_script(variables: Mapping[str, Variable]) -> str:

@@ -175,6 +175,16 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "(found 'https://***@host/')",
         ],
     ),
+    "environment of builds": (
+        "build.environment = {PYTHONPATH = 'a', A = '{layer}', B.after = ['b']}",
+        [
+            "build.environment.PYTHONPATH: reserved: the interpreter finds the layer by such "
+            "variables (found 'PYTHONPATH')",
+            "build.environment.A: unknown placeholder {layer} (expected {{ and }} for braces, "
+            "found '{layer}')",
+            "build.environment.B.after: unknown key (expected one of append, prepend)",
+        ],
+    ),
     "misspelt": (
         "skips = {}\nbuild_wheel = {}",
         [
@@ -196,13 +206,18 @@ def test_messages(tmp_path: Path, case: tuple[str, list[str]], place: str) -> No
 
 def test_variables_of_a_chain_that_windows_takes_for_one(tmp_path: Path) -> None:
     spec = (
-        f"{ALL}[{OWN}]\nenvironment.Mode = 'a'\n"
+        f"{ALL}[{OWN}]\nenvironment.Mode = 'a'\nbuild.environment = {{Cc = 'a', CC = 'b'}}\n"
         "[tool.stackbuild.layers.base]\nenvironment.MODE = 'b'\n"
     )
     assert problems_of(tmp_path, spec) == [
-        f"{OWN}.environment: MODE and Mode are one variable on {platform}; write the name in one "
-        "way in all layers of the chain"
+        f"{OWN}.{problem}"
         for platform in ("windows-x64", "windows-aarch64")
+        for problem in (
+            f"environment: MODE and Mode are one variable on {platform}; write the name in one "
+            "way in all layers of the chain",
+            f"build.environment: Cc and CC are one variable on {platform}; write the name in one "
+            "way in the spec",
+        )
     ]
 
 

@@ -681,7 +681,7 @@ CASES = {
             "applications[0].frameworks[0]: unknown framework "
             "(expected the name of a framework, found 'base')",
             "tool.stackbuild.layers.app.platform-specific.win_arm64.x: unknown key "
-            "(expected one of allow-import-errors, copy-files, dependencies, environment, "
+            "(expected one of allow-import-errors, build, copy-files, dependencies, environment, "
             "resolution)",
             "tool.stackbuild.layers.app.platforms: unknown key; did you mean 'platform-specific'?",
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 from tools import policy_reference
 
 from stackbuild.lock.current import inputs_digest
+from stackbuild.lock.model import VcsSource
+from stackbuild.lock.targets import target_of
 from stackbuild.platforms import Platform
+from stackbuild.resolve.source_wheels import recipe
 from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
 from stackbuild.spec.policy import SPECIFIC, merge
 from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS
 from stackbuild.spec.settings import Either, Field, Kind, Leaf, Named
-from stackbuild.variables import Variable
+from stackbuild.variables import Variable, applied
 from tests.support.specs import ALL, read_spec
 
 if TYPE_CHECKING:
@@ -199,6 +204,40 @@ def test_a_field_changes_the_inputs_of_a_lock_as_declared(tmp_path: Path, field:
         digests.add(inputs_digest(stack, stack.layers["app"], LINUX, [], None))
     in_inputs = field.changes in ("policy", "requirements", "indexes")
     assert (len(digests) == 2) == in_inputs
+
+
+def test_variables_of_builds_belong_to_recipes_and_inputs(tmp_path: Path) -> None:
+    shared = """
+[tool.stackbuild.shared.build]
+environment = { CUDA_HOME = "/usr/local/cuda", PATH.prepend = ["/usr/local/cuda/bin"] }
+"""
+    own = """
+[tool.stackbuild.layers.app.platform-specific.linux-x64.build]
+timeout = 9
+environment = { CUDA_HOME = "/opt/{{cuda}}", PATH.prepend = ["/opt/cuda/bin"] }
+"""
+    seen: list[tuple[str, str, BuildSettings, BuildSettings]] = []
+    for text in ("", shared, shared + own, shared + "timeout = 9"):
+        stack = read_spec(tmp_path, ALL, text)
+        app = stack.layers["app"]
+        target = target_of(app, LINUX, Version("3.12.10"))
+        made = recipe(app, target, TORCH, VcsSource(url="u", commit="0" * 40), tmp_path)
+        policies = [app.policy(one).build for one in (LINUX, Platform.MACOSX_AARCH64)]
+        seen.append((inputs_digest(stack, app, LINUX, [], None), made, policies[0], policies[1]))
+    _, (_, _, build, _), (_, _, linux, mac), _ = seen
+    assert build == mac
+    cuda = Variable(prepend=("/usr/local/cuda/bin",))
+    assert build.environment == {"CUDA_HOME": Variable(value="/usr/local/cuda"), "PATH": cuda}
+    assert (linux.timeout, applied(linux.environment, {"PATH": "/bin"})) == (
+        9,
+        {
+            "CUDA_HOME": "/opt/{cuda}",
+            "PATH": os.pathsep.join(("/usr/local/cuda/bin", "/opt/cuda/bin", "/bin")),
+        },
+    )
+    for plain, common, changed, limited in zip(*(one[:2] for one in seen), strict=True):
+        assert len({plain, common, changed}) == 3
+        assert limited == common
 
 
 def test_every_field_of_a_policy_is_declared() -> None:

@@ -358,7 +358,8 @@ def test_a_build_sees_nothing_of_the_host(
     for name in ("PYTHONPATH", "PIP_INDEX_URL", "UV_INDEX", "CFLAGS", "MY_TOKEN"):
         monkeypatch.setenv(name, "/unwanted")
     project.source(pure("return {'tiny.py': repr((dict(os.environ), os.getcwd())).encode()}"))
-    project.spec("tiny", policy=FORCE)
+    variables = '{ A = "b", CPPFLAGS = "-DX", PATH = { prepend = ["/a"] } }'
+    project.spec("tiny", policy=f"{FORCE}\nbuild.environment = {variables}")
     project.lock()
     environment, directory = eval(text_of(project.built(), "tiny.py"))
     assert [name for name, value in environment.items() if "/unwanted" in value] == []
@@ -367,6 +368,18 @@ def test_a_build_sees_nothing_of_the_host(
     assert Path(directory).is_relative_to(project.workspace.builds)
     if sys.platform == "linux":
         assert (environment["CC"], environment["CXX"]) == ("gcc", "g++")
+        assert re.fullmatch(r"(-ffile-prefix-map=\S+ )*-DX", environment["CPPFLAGS"])
+    # The spec sets variables. Another value makes another wheel.
+    assert environment["A"] == "b"
+    own, *others = dict.fromkeys(environment["PATH"].split(os.pathsep))
+    assert Path(own).parent == Path(environment["VIRTUAL_ENV"])
+    assert others[0] == "/a"
+    wheel = project.built().name
+    project.spec("tiny", policy=f'{FORCE}\nbuild.environment.A = "c"')
+    assert [item.layer for item in project.lock(check=True).stale] == ["fw"]
+    project.lock()
+    assert eval(text_of(project.built(), "tiny.py"))[0]["A"] == "c"
+    assert project.built().name != wheel
 
 
 def test_what_a_build_requires_is_pinned_and_is_all_there_is(project: BuildProject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ class _Build:
         """The variables for the backend, run by `python` of the build environment."""
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
-        environment = build_environment(self.order.target.uv_environment, home)
+        environment = build_environment(self.order, home)
         prefix = self.interpreter.executable.parents[1]
         maps = {self.directory: "/build", prefix: "/python"}
         # Keep directories of this machine out of debug information. CPPFLAGS and not CFLAGS, which
@@ -230,8 +231,8 @@ class _Build:
             for place, name in maps.items()
             if len(str(place).split()) == 1
         ]
-        if environment.get("CC") == "gcc":
-            environment["CPPFLAGS"] = " ".join(flags)
+        if sys.platform == "linux":
+            environment["CPPFLAGS"] = " ".join([*flags, environment.get("CPPFLAGS", "")]).rstrip()
         environment["VIRTUAL_ENV"] = str(python.parents[1])
         environment["PATH"] = os.pathsep.join([str(python.parent), environment.get("PATH", "")])
         return environment
@@ -279,6 +280,6 @@ def _failed(build: _Build, error: RunError) -> LockError:
         file=log,
         found=f"{error}; the log ends with:\n{last}" if last else str(error),
         remedy="see the whole log; `build-wheel` sets build requirements and config"
-        " settings, `build.timeout` its time; or add a wheel built elsewhere with"
-        " `stackbuild wheel add FILE`",
+        " settings, `build.environment` variables, `build.timeout` its time; or add a wheel"
+        " built elsewhere with `stackbuild wheel add FILE`",
     )

@@ -15,10 +15,11 @@ from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import UnresolvableError, Uv
 from stackbuild.tomltext import fields
+from stackbuild.variables import applied
 from stackbuild.workspace import home_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from stackbuild.builds.process import Runner
@@ -105,10 +106,11 @@ def make_environment(
     return python
 
 
-def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict[str, str]:
+def build_environment(order: BuildOrder, home: Path) -> dict[str, str]:
     """Environment variables for a build backend and its compilers; `home` is their HOME.
 
-    Time (SOURCE_DATE_EPOCH), language and time zone are fixed.
+    Time (SOURCE_DATE_EPOCH), language and time zone are fixed. `build.environment` of the spec is
+    applied last.
     """
     environment = network_environment() | {
         "HOME": str(home),
@@ -125,4 +127,6 @@ def build_environment(platform_variables: Mapping[str, str], home: Path) -> dict
     for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
         if user is not None and (toolchain := user / folder).is_dir():
             environment[name] = str(toolchain)
-    return environment | dict(platform_variables)
+    environment |= order.target.uv_environment
+    variables = order.layer.policy(order.platform).build.environment
+    return environment | applied(variables, environment)

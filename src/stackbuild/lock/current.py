@@ -255,6 +255,8 @@ def inputs_digest(
     if policy.skip:
         # Earlier versions also left out what others required.
         described["skip-of"] = "requirements"
+    if policy.build.environment:
+        described["build-environment"] = _plain(policy.build.environment)
     # Builds may read these files; few layers have such a build.
     if any(map(uses_package_root, policy.build_wheel.values())):
         described["package-root"] = contents(stack.directory / "overlays" / layer.name)

@@ -374,7 +374,9 @@ def recipe(
     on every machine; two builds of one recipe may differ in the versions of
     what they were built with.
     """
-    settings = layer.policy(target.platform).build_wheel.get(name)
+    policy = layer.policy(target.platform)
+    settings = policy.build_wheel.get(name)
+    variables = {key: asdict(one) for key, one in policy.build.environment.items()}
     # The wheel of a project may be for any platform, and is then the same for all.
     is_portable = isinstance(source, ProjectSource)
     described = {
@@ -389,5 +391,6 @@ def recipe(
         "build-requires": settings.build_requires if settings else (),
         "config-settings": asdict(settings)["config_settings"] if settings else {},
         "package-root": contents(overlays / layer.name) if uses_package_root(settings) else None,
+        **({"environment": variables} if variables else {}),
     }
     return digest_of(described)

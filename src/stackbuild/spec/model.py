@@ -174,13 +174,15 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
-    """How source builds and downloads run (`build`); none of it changes a lock."""
+    """How source builds and downloads run (`build`); only `environment` changes a lock."""
 
     logging: bool = False
     """Whether the output of builds is always shown, and not only after a failure."""
     parallel_downloads: bool = True
     timeout: int = 3600
     """The limit of one source build, in seconds."""
+    environment: Mapping[str, Variable] = field(default_factory=dict)
+    """Variables for the build backend and its compilers, with ``{{`` and ``}}`` for braces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from stackbuild.spec.model import BuildSettings, BuildWheel, SourcePolicy
 from stackbuild.spec.settings import (
+    BUILD_VARIABLES,
     COPY_FILES,
     FLAG,
     FOR_BACKEND,
@@ -92,6 +93,12 @@ _BUILD = Group(
         Field(key="logging", kind=FLAG, meaning="`true`: the output of builds is shown"),
         Field(key="parallel-downloads", kind=FLAG, meaning="`false`: one connection at a time"),
         Field(key="timeout", kind=SECONDS, meaning="of one build, in seconds"),
+        Field(
+            key="environment",
+            kind=BUILD_VARIABLES,
+            changes="policy",
+            meaning="the value of an environment variable in builds of the layer from source",
+        ),
     ),
 )
 
@@ -155,7 +162,7 @@ POLICY_FIELDS: tuple[Field, ...] = (
     ),
     Field(key="resolution", kind=_RESOLUTION, changes="policy", specific=True),
     Field(key="registries", kind=_REGISTRIES, changes="indexes"),
-    Field(key="build", kind=_BUILD),
+    Field(key="build", kind=_BUILD, specific=True),
     Field(
         key="allow-import-errors",
         kind=by_any("<wheel>", by_any("<module>", TEXT)),

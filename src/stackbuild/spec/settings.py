@@ -334,6 +334,7 @@ FOR_BACKEND = Leaf(_for_backend, {"anyOf": [_STRING, _STRINGS]})
 NAMES = Leaf(_names, _STRINGS)
 INDEX_NAMES = Leaf(_index_names, _STRINGS)
 VARIABLES = _variables(PLACES)
+BUILD_VARIABLES = _variables(())
 COPY_FILES = Leaf(
     _copy_files,
     {

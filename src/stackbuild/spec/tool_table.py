@@ -146,15 +146,18 @@ def _check_variables(layers: Mapping[str, Layer], table: Table) -> None:
                 continue
             # A reference to a layer that does not exist is reported elsewhere.
             chain = [layers[one] for one in (*layer.lower, name) if one in layers]
-            names = dict.fromkeys(
-                word for one in chain for word in one.policy(platform).environment
-            )
-            for first, second in case_clashes(names):
-                table.problems.add(
-                    join(join(table.place, name), "environment"),
-                    f"{first} and {second} are one variable on {platform}",
-                    hint="write the name in one way in all layers of the chain",
-                )
+            of_chain = (word for one in chain for word in one.policy(platform).environment)
+            of_builds = layer.policy(platform).build.environment
+            for key, names, where in (
+                ("environment", of_chain, "all layers of the chain"),
+                ("build.environment", of_builds, "the spec"),
+            ):
+                for first, second in case_clashes(dict.fromkeys(names)):
+                    table.problems.add(
+                        f"{join(table.place, name)}.{key}",
+                        f"{first} and {second} are one variable on {platform}",
+                        hint=f"write the name in one way in {where}",
+                    )
 
 
 def _conflicts(item: Item[str]) -> SiblingConflicts:

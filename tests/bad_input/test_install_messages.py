@@ -16,7 +16,7 @@ from stackbuild.messages import Silent
 from stackbuild.names import layer_name_fault
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.registry.find import open_registry
-from tests.support.roots import fail, snapshot, succeed
+from tests.support.roots import fail, snapshot, stackbuild, succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -292,3 +292,18 @@ def test_verify_of_a_root_whose_store_is_gone(made: Publisher, root: Path) -> No
     assert message.startswith("error: 5 differences from what was installed\n")
     succeed("install", "atls", "--from", made.directory, "--root", root)
     succeed("verify", "--installed", "--root", root)
+
+
+def test_quiet_commands_print_no_summary(made: Publisher, root: Path, tmp_path: Path) -> None:
+    place = ("--from", made.directory)
+    for command in (
+        ("install", "atls", *place, "--root", root),
+        ("export", "atls", tmp_path / "out", *place),
+        ("repair", root),
+        ("uninstall", "atls", "--root", root),
+        ("clean", "--root", root),
+    ):
+        done = stackbuild("-q", *command)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads(succeed("-q", "install", "atls", *place, "--root", root, "--json"))["changed"]
+    assert "atls" in succeed("-q", "list", "--root", root)

@@ -178,7 +178,7 @@ def test_a_root_is_no_place_for_an_export(real: SmallStack) -> None:
 def test_links_become_copies_where_there_are_none(
     real: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    succeed("build", "--spec", real.spec)
+    assert succeed("-q", "build", "--spec", real.spec) == ""
     out = tmp_path / "out"
 
     def without_links(*_: object, **__: object) -> None:

@@ -321,7 +321,8 @@ def test_a_dry_run_writes_nothing(
 
     # All is there, but a frame is damaged.
     monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(small.cache))
-    succeed(*command, "--platform", "linux-x64")
+    assert succeed("-q", *command, "--platform", "linux-x64") == ""
+    assert "linux-x64  new" in succeed("-q", *dry_run[:-1], "--format", "zip")
     shutil.rmtree(small.exports)
     frame = max((small.cache / "frames/frames").rglob("*.zst"), key=lambda one: one.stat().st_size)
     frame.write_bytes(bytes(frame.stat().st_size))

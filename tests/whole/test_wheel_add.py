@@ -201,6 +201,8 @@ def test_the_command_tells_where_a_wheel_fits(
     brought = wheel(foreign)
     assert main(["wheel", "add", str(brought)]) == 0
     assert capsys.readouterr().out == f"added  {brought.name}  {ELSEWHERE}\n"
+    assert main(["-q", "wheel", "add", str(brought)]) == 0
+    assert capsys.readouterr().out == ""
     assert main(["lock"]) == 0
     capsys.readouterr()
     changed = wheel(foreign, "value = 4\n")

@@ -47,5 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         [report_json(item) for item in report.installed],
         [line for item in report.installed for line in report_text(item)],
         as_json=arguments.json,
+        quiet=arguments.quiet,
     )
     return 0

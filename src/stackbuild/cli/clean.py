@@ -61,5 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"kept     {size_text(it.size):>9}  {it.what} (--caches removes it): {it.path}"
         for it in report.kept
     ]
-    print_answer(value, [*lines, f"freed {size_text(size)}"], as_json=arguments.json)
+    print_answer(
+        value, [*lines, f"freed {size_text(size)}"], as_json=arguments.json, quiet=arguments.quiet
+    )
     return 0

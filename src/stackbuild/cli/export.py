@@ -79,5 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
         },
         [f"exported   {path}" for path in paths.values()],
         as_json=arguments.json,
+        quiet=arguments.quiet,
     )
     return 0

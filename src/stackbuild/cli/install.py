@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         sync=not arguments.no_sync,
         messages=Console(quiet=arguments.quiet),
     )
-    print_answer(report_json(report), report_text(report), as_json=arguments.json)
+    print_answer(
+        report_json(report), report_text(report), as_json=arguments.json, quiet=arguments.quiet
+    )
     return 0
 
 

@@ -120,7 +120,7 @@ def _parsers(
     )
     parser.add_argument("--version", action="version", version=f"stackbuild {__version__}")
     parser.add_argument(_GENERAL[0], action="store_true", help="show the traceback of an error")
-    text = "print only the result, warnings and errors: no notes and no progress"
+    text = "print only answers, warnings and errors: no notes, progress and summaries"
     parser.add_argument(*_GENERAL[1:], action="store_true", help=text)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     found = None

@@ -31,11 +31,16 @@ def print_json(value: object) -> None:
     print("\n".join(map(_json_line, text.split("\n"))))
 
 
-def print_answer(value: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print the result of a command: `value` with `as_json`, else `lines`."""
+def print_answer(
+    value: object, lines: Iterable[str], *, as_json: bool, quiet: bool = False
+) -> None:
+    """Print the result of a command: `value` with `as_json`, else `lines`.
+
+    With `quiet` the lines are left out: commands pass it for a summary of what they did.
+    """
     if as_json:
         print_json(value)
-    else:
+    elif not quiet:
         print_lines(lines)
 
 

@@ -83,7 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         console.note("nothing is written; without --dry-run this would be published:")
     if report.layers or arguments.json:
-        print_answer(report_json(report), report_text(report.layers), as_json=arguments.json)
+        lines = omitted(report.layers)
+        if arguments.dry_run or not arguments.quiet:
+            lines = report_text(report.layers) + lines
+        print_answer(report_json(report), lines, as_json=arguments.json)
     return print_failures(report.failures)
 
 
@@ -133,12 +136,16 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
             f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"
         )
-    lines += [
+    return lines
+
+
+def omitted(layers: Sequence[PublishedLayer]) -> list[str]:
+    """A line for each distribution that a layer lacks."""
+    return [
         f"omitted {left.name} in {item.manifest.layer} on {item.manifest.platform}: {left.reason}"
         for item in layers
         for left in item.manifest.omitted
     ]
-    return lines
 
 
 def print_failures(failures: Sequence[LayerFailure]) -> int:

@@ -45,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         )
     report = repair(root, registry=arguments.place, messages=Console(quiet=arguments.quiet))
     whole = f"{report.root}: generation {report.generation} is whole"
-    print_answer(report, [*report.done, whole], as_json=arguments.json)
+    print_answer(report, [*report.done, whole], as_json=arguments.json, quiet=arguments.quiet)
     return 0

@@ -34,5 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and print what the root now contains."""
     report = uninstall(arguments.layers, arguments.root, messages=Console(quiet=arguments.quiet))
-    print_answer(report_json(report), report_text(report), as_json=arguments.json)
+    print_answer(
+        report_json(report), report_text(report), as_json=arguments.json, quiet=arguments.quiet
+    )
     return 0

@@ -57,5 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
         added,
         [f"added  {item.wheel.name}  {', '.join(item.platforms)}" for item in added],
         as_json=arguments.json,
+        quiet=arguments.quiet,
     )
     return 0

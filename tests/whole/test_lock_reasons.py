@@ -166,6 +166,31 @@ def test_a_missing_wheel_that_uv_avoids_does_not_hide_a_contradiction(project: P
     assert _error(project).message == "the requirements of fw contradict each other"
 
 
+def test_pins_that_others_exclude_can_be_installed_all_the_same(project: Project) -> None:
+    project.wheel("cudf", "25.6", requires=("pyarrow<20", "numpy<2"))
+    for name in ("pyarrow", "numpy"):
+        project.wheel(name, "1.0")
+        project.wheel(name, "24.0")
+    project.wheel("rich", "1.0")
+    project.wheel("rich", "2.0", requires=("numpy<1",))
+    own = OWN + 'overrides = {rich = "1.0"}\n'
+    project.write(_fw("cudf==25.6", "pyarrow==24.0", "numpy==24.0", "rich") + own)
+    error = _error(project)
+    assert error.message == "the requirements of fw contradict each other"
+    details = dict(error.details)
+    assert details["found"] == (
+        "fw requires pyarrow==24.0, but pyarrow<20 through cudf; "
+        "fw requires numpy==24.0, but numpy<2 through cudf"
+    )
+    advice, _, line = details["to fix"].partition("[tool.stackbuild.layers.fw]: ")
+    assert "install pyarrow 24.0, numpy 24.0 all the same" in advice
+    # The line replaces the one that is there, and works.
+    assert line == 'overrides = {rich = "1.0", pyarrow = "24.0", numpy = "24.0"}'
+    project.write(_fw("cudf==25.6", "pyarrow==24.0", "numpy==24.0", "rich") + OWN + line + "\n")
+    project.lock()
+    assert project.versions("fw")["pyarrow"] == "24.0"
+
+
 def test_a_wheel_that_a_contradiction_leads_to_is_not_called_missing(project: Project) -> None:
     """uv goes back to versions without wheels before it gives up."""
     project.wheel("old", "1.0", MAC)

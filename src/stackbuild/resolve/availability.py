@@ -255,6 +255,16 @@ class Availability:
             found |= parents
         return frozenset(found)
 
+    def pins(self) -> dict[NormalizedName, str]:
+        """The versions that requirements of the layer itself pin."""
+        found = {}
+        for name, dependencies in self.dependencies.items():
+            for one in dependencies:
+                parts = [*one.requirement.specifier] if one.parent is None else []
+                if len(parts) == 1 and parts[0].operator == "==" and "*" not in parts[0].version:
+                    found[name] = parts[0].version
+        return found
+
     def unmet_dependency(self) -> Dependency | None:
         """The first requirement of the layer itself that no version of any index meets."""
         for name, dependencies in self.dependencies.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stackbuild.errors import FetchError
 from stackbuild.lock.index_pages import INDEX_FAILURE, index_failure
@@ -20,9 +20,10 @@ from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
 from stackbuild.resolve.request import name_of, project_name
 from stackbuild.resolve.uv import UnresolvableError
+from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from stackbuild.resolve.metadata import Metadata
     from stackbuild.resolve.request import Found, ResolveRequest
     from stackbuild.resolve.uv import ResolveResult, Uv
-    from stackbuild.spec.model import Layer
+    from stackbuild.spec.model import Layer, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,31 @@ class Explainer:
         if dependency := followed.unmet_dependency():
             return _unmet(dependency, followed, text)
         message = f"the requirements of {layer.name} contradict each other"
-        return ResolveProblem(message=message, found=text)
+        pins = self._excluded_pins(request)
+        return ResolveProblem(
+            message=message,
+            found="; ".join(pins.values()) or text,
+            remedy=_overriding(layer, [*pins]) if pins else None,
+        )
+
+    def _excluded_pins(self, request: ResolveRequest) -> dict[tuple[NormalizedName, str], str]:
+        """The pins of the layer that would solve `request` as overrides.
+
+        Each name and version with what excludes it; empty if overrides are not enough.
+        """
+        found: dict[tuple[NormalizedName, str], str] = {}
+        while True:
+            overrides = {name: f"=={version}" for name, version in found}
+            request = replace(request, overrides={**request.overrides, **overrides})
+            followed = self._follow(replace(request, constraints={}))
+            new = {
+                (name, pin): f"{request.layer} requires {name}=={pin}, but {', '.join(others)}"
+                for name, pin in followed.pins().items()
+                if name not in request.overrides and (others := _excluding(followed, name, pin))
+            }
+            if not new:
+                return found if found and self.uv.solves(request) else {}
+            found |= new
 
     def _check_refusals(self, request: ResolveRequest, followed: Availability) -> None:
         """Raise the refusal of an index that prevents uv from continuing."""
@@ -278,6 +303,21 @@ def _unavailable(
         found=text,
         remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
         absent=True,
+    )
+
+
+def _overriding(layer: Layer, pins: Sequence[tuple[NormalizedName, str]]) -> str:
+    """How to install the versions `pins` all the same."""
+    given = cast("Mapping[str, Setting]", layer.settings.get("overrides", {}))
+    own = {
+        name: str(setting.value).removeprefix("==")
+        for name, setting in given.items()
+        if not setting.place.startswith("tool.stackbuild.shared.")
+    }
+    line = f"overrides = {inline(own | dict(pins))}"
+    return (
+        f"change a requirement, or install {', '.join(map(' '.join, pins))} all the same, with this"
+        f" line in {layer_table(layer.name)}: {line}"
     )
 
 

@@ -51,10 +51,15 @@ def built(small: SmallStack, *options: str) -> Path:
 
 
 def native_wheel(
-    small: SmallStack, compiler: native.Compiler, layer: str, name: str, **bodies: str
+    small: SmallStack,
+    compiler: native.Compiler,
+    layer: str,
+    name: str,
+    code: str = "",
+    **bodies: str,
 ) -> None:
-    """A wheel with a package and a native module for each of `bodies`."""
-    files: dict[str, bytes | str] = {f"{name}/__init__.py": ""}
+    """A wheel with a package, which runs `code`, and a native module for each of `bodies`."""
+    files: dict[str, bytes | str] = {f"{name}/__init__.py": code}
     for module, body in bodies.items():
         path = compiler.module(small.directory / "compiled", module, body)
         files[f"{name}/{path.name}"] = path.read_bytes()
@@ -72,8 +77,16 @@ def report(*words: str | Path, code: int = 0) -> dict[str, Any]:
 def test_native_modules_of_the_whole_chain(small: SmallStack, compiler: native.Compiler) -> None:
     bodies = {"fine": native.FINE, "_test_of_it": native.CRASH, "_gpu": native.CRASH}
     native_wheel(small, compiler, "base", "lower", **bodies)
-    native_wheel(small, compiler, "app", "upper", crash=native.CRASH, nodriver=native.NO_DRIVER)
+    # As libraries find LD_LIBRARY_PATH: a variable of the layer is set before Python starts.
+    code = """\
+with open("/proc/self/environ") as file:
+    assert "MODE=base:app" in file.read().split(chr(0))
+"""
+    bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER}
+    native_wheel(small, compiler, "app", "upper", code, **bodies)
     small.more = (
+        '[tool.stackbuild.layers.app.environment]\nMODE = { append = ["app"] }\n'
+        '[tool.stackbuild.layers.base.environment]\nMODE = "base"\n'
         '[tool.stackbuild.layers.base.allow-import-errors."lower-*"]\n"lower._gpu" = "SEGV"\n'
     )
     root = built(small)

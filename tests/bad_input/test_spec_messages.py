@@ -26,6 +26,10 @@ DIRECT = (
     "expected such as 'name @ git+https://host/repository@revision' or 'name @ file:services/name'"
 )
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
+MODULE = "expected a .py file or a directory"
+CREATE = "create it, or correct the path, which starts at the directory of this file"
+IMPORTABLE = "expected a name of letters, digits and _, with no digit first"
+OTHER_NAME = "expected names that differ in more than case"
 IN_PROJECT = (
     "expected a path in the directory of this file, or one with .. in its git work tree "
     "(without git: one with .. and without links)"
@@ -794,14 +798,14 @@ CASES = {
         + "launch_module = 'linked.py'\n"
         + "support_modules = ['linked', '../OUTSIDE/linked', '../link/package']\n",
         [
-            "applications[0].launch_module: leads out of the project "
-            f"({IN_PROJECT}, found 'linked.py')",
-            "applications[0].support_modules[0]: leads out of the project "
-            f"({IN_PROJECT}, found 'linked')",
-            "applications[0].support_modules[1]: leads out of the project "
-            f"({IN_PROJECT}, found '../OUTSIDE/linked')",
-            "applications[0].support_modules[2]: leads out of the project "
-            f"({IN_PROJECT}, found '../link/package')",
+            "applications[0].launch_module: the module 'linked.py' of app leads out "
+            f"of the project ({IN_PROJECT}); copy the module into the project",
+            "applications[0].support_modules[0]: the module 'linked' of app leads out "
+            f"of the project ({IN_PROJECT}); copy the module into the project",
+            "applications[0].support_modules[1]: the module '../OUTSIDE/linked' of app leads out "
+            f"of the project ({IN_PROJECT}); copy the module into the project",
+            "applications[0].support_modules[2]: the module '../link/package' of app leads out "
+            f"of the project ({IN_PROJECT}); copy the module into the project",
         ],
     ),
     "overlays to": Case(
@@ -852,23 +856,34 @@ CASES = {
     ),
     # Modules.
     "launch module": Case(
-        ALL + "launch_module = 'nothing.py'\n",
-        ["applications[0].launch_module: does not exist (found 'nothing.py')"],
+        ALL + "launch_module = 'zz.py'\n",
+        [
+            "applications[0].launch_module: the module 'zz.py' of app does not exist "
+            f"({MODULE}); {CREATE}"
+        ],
+    ),
+    "misspelt launch module": Case(
+        ALL + "launch_module = 'modul.py'\n",
+        [
+            "applications[0].launch_module: the module 'modul.py' of app does not exist "
+            f"({MODULE}); did you mean 'module.py'?"
+        ],
     ),
     "modules from elsewhere": Case(
         ALL + f"launch_module = '{__file__}'\nsupport_modules = ['{'b' * 300}']\n",
         [
-            "applications[0].launch_module: an absolute path "
-            f"(expected one relative to this file, found {shown(__file__)})",
-            "applications[0].support_modules[0]: cannot be read (File name too long) "
-            f"(found '{'b' * 68}…)",
+            f"applications[0].launch_module: the module {shown(__file__)} of app has an absolute "
+            "path (expected a relative path); write it relative to the directory of this file",
+            f"applications[0].support_modules[0]: the module '{'b' * 68}… of app cannot be read "
+            f"(File name too long) ({MODULE}); {CREATE}",
         ],
     ),
     "launch package without __main__": Case(
         ALL + "launch_module = 'package'\n",
         [
-            "applications[0].launch_module: a package without a __main__.py, "
-            "which `python -m` needs (found 'package')"
+            "applications[0].launch_module: the package of app has no __main__.py, which "
+            "`python -m` runs (expected the file package/__main__.py); create it, or name a .py "
+            "file"
         ],
     ),
     "modules": Case(
@@ -877,23 +892,25 @@ CASES = {
         + "support_modules = ['not-a-name.py', 'Module.py', 'other/module.py', 'sitecustomize.py',"
         + " '.', 'module.py/x']\n",
         [
-            "applications[0].launch_module: not a module "
-            "(expected a .py file or a directory, found 'notes.txt')",
-            "applications[0].support_modules[0]: not a name that can be imported "
-            "(found 'not-a-name.py')",
-            "applications[0].support_modules[2]: applications[0].support_modules[1] has the same "
-            "module name (found 'other/module.py')",
-            "applications[0].support_modules[3]: the name sitecustomize is reserved by stackbuild "
-            "(found 'sitecustomize.py')",
-            "applications[0].support_modules[4]: not a name that can be imported (found '.')",
-            "applications[0].support_modules[5]: does not exist (found 'module.py/x')",
+            "applications[0].launch_module: the module 'notes.txt' of app is not a module "
+            f"({MODULE}); name another file, or copy it with `copy-files`",
+            "applications[0].support_modules[0]: the module 'not-a-name.py' of app has a name "
+            f"that cannot be imported ({IMPORTABLE}); rename it",
+            "applications[0].support_modules[2]: applications[0].support_modules[1] of app has the "
+            f"same module name ({OTHER_NAME}, found 'other/module.py'); rename one of the two",
+            "applications[0].support_modules[3]: the module 'sitecustomize.py' of app has the name "
+            "sitecustomize, which is reserved by stackbuild; rename it",
+            "applications[0].support_modules[4]: the module '.' of app has a name that cannot be "
+            f"imported ({IMPORTABLE}); rename it",
+            "applications[0].support_modules[5]: the module 'module.py/x' of app does not exist "
+            f"({MODULE}); {CREATE}",
         ],
     ),
     "support module with the name of the launch module": Case(
         ALL + "launch_module = 'module.py'\nsupport_modules = ['other/module.py']\n",
         [
-            "applications[0].support_modules[0]: applications[0].launch_module has the same "
-            "module name (found 'other/module.py')",
+            "applications[0].support_modules[0]: applications[0].launch_module of app has the same "
+            f"module name ({OTHER_NAME}, found 'other/module.py'); rename one of the two",
         ],
     ),
 }
@@ -1077,6 +1094,6 @@ def test_modules_in_the_directory_of_git(tmp_path: Path, place: str) -> None:
     (top / ".git" / "m.py").touch()
     (top / "link").symlink_to(".git")
     assert problems_of(top, ALL + f"launch_module = '{place}'\n") == [
-        "applications[0].launch_module: in the directory of git, which is never published "
-        f"(found '{place}')"
+        f"applications[0].launch_module: the module '{place}' of app is in the directory of git, "
+        "which is never published; move it elsewhere"
     ]

@@ -165,4 +165,4 @@ def test_a_module_elsewhere_without_git(tmp_path: Path) -> None:
     found = module_sources(layer, Platform.LINUX_X64, ProjectFiles(directory, layer.modules))
     assert sorted(found) == ["shared/__init__.py", "shared/inner.py", "shared/own.py"]
     (problem,) = problems_of(directory, spec, "support_modules = ['../common/linked']\n")
-    assert "support_modules[0]: leads out of the project" in problem
+    assert "of app leads out of the project" in problem

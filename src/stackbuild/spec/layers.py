@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from stackbuild.files import mode_of, why
 from stackbuild.names import is_directory_of
 from stackbuild.platforms import Platform
-from stackbuild.reading import Item
+from stackbuild.reading import Item, did_you_mean, shown
 from stackbuild.spec.model import Layer, LayerKind, RuntimeSettings, Setting
 from stackbuild.spec.references import Known, Lower, read_lower, read_package_indexes
 from stackbuild.spec.settings import as_written
@@ -241,66 +241,98 @@ def _read_modules(table: Table, directory: Path) -> tuple[Path | None, tuple[Pat
     file, or a directory that is an import package. Names must differ in more
     than case, as some file systems ignore case.
     """
+    name = str(table.values.get("name"))
     launch_text = table.text("launch_module")
     launch = launch_text and _module(
-        Item(table.place_of("launch_module"), launch_text), directory, table.problems
+        Item(table.place_of("launch_module"), launch_text), name, directory, table.problems
     )
     if launch and launch.suffix != ".py" and not mode_of(launch / "__main__.py"):
         table.problems.add(
             table.place_of("launch_module"),
-            "a package without a __main__.py, which `python -m` needs",
-            found=launch_text,
+            f"the package of {name} has no __main__.py, which `python -m` runs",
+            expected=f"the file {PurePath(str(launch_text)).as_posix()}/__main__.py",
+            hint="create it, or name a .py file",
         )
     names = {launch.stem.lower(): table.place_of("launch_module")} if launch else {}
     support = []
     for item in table.texts("support_modules") or ():
-        module = _module(item, directory, table.problems)
+        module = _module(item, name, directory, table.problems)
         if module is None:
             continue
         holder = names.setdefault(module.stem.lower(), item.place)
         if holder != item.place:
-            table.problems.add(item.place, f"{holder} has the same module name", found=item.value)
+            table.problems.add(
+                item.place,
+                f"{holder} of {name} has the same module name",
+                expected="names that differ in more than case",
+                found=item.value,
+                hint="rename one of the two",
+            )
         support.append(module)
     # Their order in the file has no meaning, so it must not change a layer.
     return launch or None, tuple(sorted(support))
 
 
-def _module(item: Item[str], directory: Path, problems: Problems) -> Path | None:
-    if PurePath(item.value).is_absolute():
-        problems.add(
-            item.place, "an absolute path", expected="one relative to this file", found=item.value
-        )
-        return None
+def _module(item: Item[str], layer: str, directory: Path, problems: Problems) -> Path | None:
+    """The module that `item` names for `layer`; None if it is none, which is noted."""
     path = directory / item.value
+    if fault := _module_fault(item.value, path, directory):
+        message = f"the module {shown(item.value)} of {layer} {fault.message}"
+        problems.add(item.place, message, expected=fault.expected, hint=fault.hint)
+        return None
+    return path
+
+
+class _Fault(NamedTuple):
+    message: str
+    """The end of a sentence."""
+    hint: str
+    expected: str | None = None
+
+
+def _module_fault(text: str, path: Path, directory: Path) -> _Fault | None:
+    """What is wrong with the module `path`, written as `text`."""
+    kinds = "a .py file or a directory"
+    if PurePath(text).is_absolute():
+        hint = "write it relative to the directory of this file"
+        return _Fault("has an absolute path", hint, "a relative path")
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        problems.add(item.place, why(error), found=item.value)
-        return None
+        hint = "create it, or correct the path, which starts at the directory of this file"
+        return _Fault(why(error), did_you_mean(text, _modules_beside(path, text)) or hint, kinds)
     is_directory = stat.S_ISDIR(mode)
     if not is_directory and not (stat.S_ISREG(mode) and path.suffix == ".py"):
-        problems.add(
-            item.place, "not a module", expected="a .py file or a directory", found=item.value
+        return _Fault("is not a module", "name another file, or copy it with `copy-files`", kinds)
+    if not is_of_project(text, directory):
+        expected = (
+            "a path in the directory of this file, or one with .. in its git work tree"
+            " (without git: one with .. and without links)"
         )
-    elif not is_of_project(item.value, directory):
-        problems.add(
-            item.place,
-            "leads out of the project",
-            expected="a path in the directory of this file, or one with .. in its git work tree"
-            " (without git: one with .. and without links)",
-            found=item.value,
-        )
-    elif ".git" in path.resolve().parts and ".git" not in directory.resolve().parts:
-        problems.add(
-            item.place, "in the directory of git, which is never published", found=item.value
-        )
-    elif not _import_name(item.value, is_directory).isidentifier():
-        problems.add(item.place, "not a name that can be imported", found=item.value)
-    elif path.stem.lower() == _TAKEN:
-        problems.add(item.place, f"the name {_TAKEN} is reserved by stackbuild", found=item.value)
-    else:
-        return path
+        return _Fault("leads out of the project", "copy the module into the project", expected)
+    if ".git" in path.resolve().parts and ".git" not in directory.resolve().parts:
+        return _Fault("is in the directory of git, which is never published", "move it elsewhere")
+    return _name_fault(_import_name(text, is_directory))
+
+
+def _name_fault(name: str) -> _Fault | None:
+    """What is wrong with the name of a module."""
+    if not name.isidentifier():
+        expected = "a name of letters, digits and _, with no digit first"
+        return _Fault("has a name that cannot be imported", "rename it", expected)
+    if name.lower() == _TAKEN:
+        return _Fault(f"has the name {_TAKEN}, which is reserved by stackbuild", "rename it")
     return None
+
+
+def _modules_beside(path: Path, text: str) -> list[str]:
+    """The Python files and directories beside the missing `path`, written like `text`."""
+    try:
+        entries = list(path.parent.iterdir())
+    except OSError:
+        return []
+    names = [one.name for one in entries if one.suffix == ".py" or one.is_dir()]
+    return [PurePath(text).with_name(name).as_posix() for name in names]
 
 
 def _import_name(text: str, is_directory: bool) -> str:

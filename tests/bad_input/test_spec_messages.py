@@ -612,7 +612,7 @@ CASES = {
         + "[tool.uv]\nexclude-newer = '9999999 days'\n"
         + "override-dependencies = ['a==1', 'A==1', 'a==2', 'a==3; python_version > \"3\"']\n"
         + "dependency-metadata = [{name = 'x', version = 'one'}, {name = 'x-y', version = '1'},"
-        + " {name = 'X_y', version = '1', requires-python = 'three', provides-extra = ['b c']}]\n"
+        + " {name = 'X_y', version = '1.0', requires-python = 'three', provides-extra = ['b c']}]\n"
         + "exclude-newer-package = {b = '9999-12-31'}\n",
         [
             "tool.uv.exclude-newer: not a date, a time with a UTC offset, or a duration "
@@ -625,7 +625,8 @@ CASES = {
             "(expected such as >=3.9, found 'three')",
             "tool.uv.dependency-metadata[2].provides-extra[0]: not the name of an extra "
             "(found 'b c')",
-            "tool.uv.dependency-metadata[2]: another entry has this name and version (found 'x-y')",
+            "tool.uv.dependency-metadata[2]: tool.uv.dependency-metadata[1] has this name and "
+            "version (found 'x-y 1.0'); remove one of the two",
             "tool.uv.override-dependencies[2]: a is overridden with ==1 already (found '==2')",
         ],
     ),

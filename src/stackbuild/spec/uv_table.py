@@ -195,20 +195,27 @@ def _settings(table: Table) -> dict[str, object]:
     if found_names := table.words("exclude-dependencies", as_distribution):
         settings["exclude-dependencies"] = [item.value for item in found_names]
     if metadata := table.tables("dependency-metadata"):
-        settings["dependency-metadata"] = [_metadata(entry) for entry in metadata]
-        _check_unique(metadata)
+        entries = [_metadata(entry) for entry in metadata]
+        _check_unique(metadata, entries)
+        settings["dependency-metadata"] = entries
     return settings
 
 
-def _check_unique(metadata: Sequence[Table]) -> None:
-    """Uv uses the first entry of a name and version, and ignores the others."""
-    known: set[tuple[str, object]] = set()
-    for entry in metadata:
-        name = re.sub(r"[-_.]+", "-", str(entry.values.get("name"))).lower()
-        key = (name, entry.values.get("version"))
-        if key in known:
-            entry.problems.add(entry.place, "another entry has this name and version", found=name)
-        known.add(key)
+def _check_unique(tables: Sequence[Table], entries: Sequence[Mapping[str, object]]) -> None:
+    """Report entries for one name and version (PEP 440), of which uv uses the first."""
+    from packaging.version import Version
+
+    known: dict[tuple[object, Version | None], str] = {}
+    for table, entry in zip(tables, entries, strict=True):
+        name, version = entry["name"], entry.get("version")
+        place = known.setdefault((name, Version(str(version)) if version else None), table.place)
+        if name and place != table.place:
+            table.problems.add(
+                table.place,
+                f"{place} has this name and version",
+                found=f"{name} {version}" if version else name,
+                hint="remove one of the two",
+            )
 
 
 def _version(item: Item[str]) -> str:

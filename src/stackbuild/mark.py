@@ -41,6 +41,7 @@ class Kind(StrEnum):
     CACHE = "cache"
     LAYERS = "layers"
     WHEELS = "wheels"
+    RUNENV = "runenv"
 
 
 _ERRORS: dict[Kind, type[StackbuildError]] = {
@@ -50,6 +51,7 @@ _ERRORS: dict[Kind, type[StackbuildError]] = {
     Kind.CACHE: UsageError,
     Kind.LAYERS: InstallError,
     Kind.WHEELS: ComposeError,
+    Kind.RUNENV: InstallError,
 }
 _NAMES = {
     Kind.ROOT: "a root directory",
@@ -58,6 +60,7 @@ _NAMES = {
     Kind.CACHE: "a cache directory",
     Kind.LAYERS: "a directory of exported layers",
     Kind.WHEELS: "a directory of exported wheels",
+    Kind.RUNENV: "an exported environment of runenv-python-3",
 }
 ELSEWHERE = {
     Kind.ROOT: "choose another root directory",
@@ -66,6 +69,7 @@ ELSEWHERE = {
     Kind.CACHE: "choose another directory with STACKBUILD_CACHE_DIR",
     Kind.LAYERS: "choose another directory: stackbuild export LAYER DIR",
     Kind.WHEELS: "choose another directory: stackbuild wheelhouse LAYER DIR",
+    Kind.RUNENV: "choose another directory: stackbuild export runenv LAYER DIR",
 }
 """How to choose another directory of each kind."""
 

@@ -236,3 +236,58 @@ def run(*words: str | Path) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_an_environment_as_runenv_builds_it(real: SmallStack, tmp_path: Path) -> None:
+    if not any(packable().stdlib.glob("site-packages/pip-*.dist-info")):
+        pytest.skip("no interpreter here has pip")
+    variant = tmp_path / "variant"
+    words = ["export", "runenv", "app", str(variant), "--spec", str(real.spec), "--no-sync"]
+    real.more = """keep = ["pip"]
+[tool.stackbuild.layers.app]
+copy-files = [{ from = "here/", to = "{site-packages}/" }, { from = "tool", to = "bin/" }]
+"""
+    real.write("overlays/app/here/given.py", "word = 'overlay'\n")
+    real.write("overlays/app/tool", "#!/bin/sh\necho of the overlay\n")
+    (real.directory / "overlays/app/tool").chmod(0o755)
+    real.lock()
+    environment = variant / "pydist" / host_platform()
+    succeed(*words)
+    (environment / "stale").touch()
+    assert succeed(*words).split() == ["exported", str(environment)]
+    assert not (environment / "stale").exists()
+    assert sorted(path.name for path in environment.parent.iterdir()) == [
+        f".{host_platform()}.lock",
+        host_platform(),
+    ]
+    wheels = sorted(path.name for path in (environment / "packages").iterdir())
+    assert wheels == ["lib-1.0-py3-none-any.whl", "tool-2.0-py3-none-any.whl"]
+    python = environment / "bin/python"
+    assert execute(python, "-c", "import given; print(given.word)") == "overlay"
+    assert execute(environment / "bin/tool") == "of the overlay"
+    target = tmp_path / "block"
+    packages = ["--no-index", "--find-links", environment / "packages", "--target", target]
+    command = [python, "-m", "pip", "install", "--quiet", *packages, "tool", "lib"]
+    subprocess.run(list(map(str, command)), check=True)
+    assert sorted(path.name for path in target.glob("*.dist-info")) == [
+        "lib-1.0.dist-info",
+        "tool-2.0.dist-info",
+    ]
+
+
+def test_words_of_an_environment_of_runenv(real: SmallStack, tmp_path: Path) -> None:
+    words = ["export", "runenv", "app", "base", str(tmp_path), "--spec", str(real.spec)]
+    assert "takes one layer at a time" in fail(2, *words)
+    assert "cannot be combined with --from" in fail(
+        2, "export", "runenv", "app", tmp_path, "--from", "exports"
+    )
+    assert "'*' matches several layers" in fail(2, "export", "runenv", "*", "--spec", real.spec)
+    error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
+    assert "the runtime has no pip" in error
+    assert 'to fix: keep = ["pip"] in [tool.stackbuild.layers.cpython], and an' in error
+    mine = tmp_path / "pydist" / host_platform() / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
+    assert "is not an exported environment of runenv-python-3 of stackbuild" in error
+    assert mine.exists()

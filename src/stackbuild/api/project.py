@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stackbuild.api.values import BuildReport, LayerDescription, LockState
     from stackbuild.compose.manifest import ArchiveFormat
-    from stackbuild.compose.report import PublishedLayer, PublishReport
+    from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
     from stackbuild.install.report import ExportReport, InstallReport
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import LayerLock, WheelAddition
@@ -345,22 +345,48 @@ class Project:
         refuse_text(layers=layers)
         from stackbuild.api.roots import sync_function
         from stackbuild.install.export import export
-        from stackbuild.install.report import ExportReport
         from stackbuild.spec.select import find_layers
 
         built = self.build(layers, [platform], allow_unresolved=allow_unresolved, sync=False)
         if built.failures:
-            return ExportReport(
-                directory=Path(directory),
-                platform=parse_platform(platform),
-                layers=(),
-                copied_links=False,
-                failures=built.failures,
-            )
+            return _not_exported(directory, platform, built.failures)
         root, on = built.installed[0].root, built.installed[0].platform
         found = (layer for word in layers for layer in find_layers(self._stack, word))
         names = list(dict.fromkeys(layer.name for layer in found if on in layer.platforms))
         return export(names, root, Path(directory), self._messages, sync=sync_function(sync))
+
+    def export_runenv(
+        self,
+        layer: str,
+        directory: str | Path = ".",
+        *,
+        platform: str = "host",
+        allow_unresolved: bool = False,
+        sync: bool = True,
+    ) -> ExportReport:
+        """Build `layer`, and make ``pydist/<platform>`` in `directory` as runenv-python-3 does.
+
+        It has the interpreter of the runtime, the overlays of the chain, and its wheels in
+        ``packages/``. Parameters are as for `export`. Raises as it does, and InstallError for a
+        runtime without pip.
+        """
+        from stackbuild.api.roots import sync_function
+        from stackbuild.install.export_runenv import export_runenv
+        from stackbuild.spec.select import check_single, find_layers
+
+        found = [one.name for one in find_layers(self._stack, layer)]
+        check_single(layer, found, self.spec)
+        built = self.build(found, [platform], allow_unresolved=allow_unresolved, sync=False)
+        if built.failures:
+            return _not_exported(directory, platform, built.failures)
+        return export_runenv(
+            found[0],
+            built.installed[0].root,
+            self.fetch(found, [platform]),
+            Path(directory),
+            self._messages,
+            sync=sync_function(sync),
+        )
 
     def _install(
         self, layers: Sequence[PublishedLayer], workspace: Workspace, *, sync: bool
@@ -410,6 +436,20 @@ class Project:
             support_modules=layer.support_modules,
             versioned=layer.versioned,
         )
+
+
+def _not_exported(
+    directory: str | Path, platform: str, failures: tuple[LayerFailure, ...]
+) -> ExportReport:
+    from stackbuild.install.report import ExportReport
+
+    return ExportReport(
+        directory=Path(directory),
+        platform=parse_platform(platform),
+        layers=(),
+        copied_links=False,
+        failures=failures,
+    )
 
 
 def _lock_state(layer: Layer, platform: Platform, locks: Locks) -> tuple[LockState, str | None]:

@@ -14,11 +14,15 @@ from stackbuild.cli.publish import print_failures
 if TYPE_CHECKING:
     import argparse
 
+_RUNENV = "runenv"
+"""In place of the first layer; a layer of that name is exported as `app-runenv`."""
+
 EXAMPLES = """\
 Examples:
   stackbuild export atls out        out/cpython-3.12, out/framework, out/atls
   stackbuild export atls pgen out --platform windows-x64
   stackbuild export atls /media/stick --from https://layers.example.org/stack
+  stackbuild export runenv atls variant   variant/pydist/linux-x64, as runenv-python-3 builds it
 
 The directories are copies that no longer need stackbuild, a store or links into a root. Where the
 file system has no links (FAT, exFAT), each link becomes a copy of what it leads to.
@@ -50,7 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
             remedy="leave it out: layers are checked when they are published",
         )
     messages, sync = Console(quiet=arguments.quiet), not arguments.no_sync
-    if arguments.place is None:
+    if arguments.layers[0] == _RUNENV:
+        layer, directory = _runenv_words(arguments)
+        report = Project.load(arguments.spec, messages=messages).export_runenv(
+            layer,
+            directory,
+            platform=arguments.platform,
+            allow_unresolved=arguments.allow_unresolved,
+            sync=sync,
+        )
+    elif arguments.place is None:
         report = Project.load(arguments.spec, messages=messages).export(
             arguments.layers,
             arguments.directory,
@@ -69,6 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if report.failures:
         return print_failures(report.failures)
+    if arguments.layers[0] == _RUNENV:
+        answer = {"directory": report.directory, "platform": report.platform}
+        print_answer(answer, [f"exported   {report.directory}"], as_json=arguments.json)
+        return 0
     paths = {item.layer: str(Path(report.directory) / item.directory) for item in report.layers}
     print_answer(
         {
@@ -82,3 +99,23 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
     )
     return 0
+
+
+def _runenv_words(arguments: argparse.Namespace) -> tuple[str, str]:
+    """LAYER and DIR of `export runenv LAYER [DIR]`."""
+    match [*arguments.layers[1:], str(arguments.directory)]:
+        case [layer]:
+            words = layer, "."
+        case [layer, directory]:
+            words = layer, directory
+        case _:
+            raise UsageError(
+                "`export runenv` takes one layer at a time",
+                expected="stackbuild export runenv LAYER [DIR]",
+            )
+    if arguments.place is not None:
+        raise UsageError(
+            "`export runenv` cannot be combined with --from",
+            remedy="run it in the project: the wheels are those of its locks",
+        )
+    return words

@@ -88,7 +88,7 @@ def export(
             _finish(private, target, sync)
             _check_present(chosen, target, _exported(private))
             try:
-                copied = _copy(chosen, trees, staging / "layers")
+                copied = copy_layers(chosen, trees, staging / "layers")
                 _adjust(chosen, staging / "layers", target, copied)
                 (staging / "manifests").mkdir()
                 for manifest in chosen:
@@ -109,7 +109,7 @@ def export(
     )
 
 
-def _copy(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:
+def copy_layers(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:
     """Copy `layers` to `staging`. Returns whether links became copies."""
     links: list[tuple[str, str]] = []
     for manifest in layers:
@@ -131,7 +131,7 @@ def _copy(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:
                 except FileExistsError as error:
                     raise _same_path(place) from error
             else:
-                _copy_file(entry.path, place)
+                copy_file(entry.path, place)
     # Links come last, so that the files they lead to are there, in whichever layer.
     for number, (link, place) in enumerate(links):
         if not _link(os.readlink(link), place):  # noqa: PTH115 - the text of the link
@@ -176,7 +176,7 @@ def _copy_followed(path: str, place: str, top: str, above: tuple[str, ...]) -> s
     if not Path(real).exists():
         return "leads to a missing file"
     if not Path(real).is_dir():
-        _copy_file(real, place)
+        copy_file(real, place)
         return None
     if real in above:
         return "leads to a directory that it is in"
@@ -186,7 +186,7 @@ def _copy_followed(path: str, place: str, top: str, above: tuple[str, ...]) -> s
     return next(filter(None, faults), None)
 
 
-def _copy_file(source: str, target: str) -> None:
+def copy_file(source: str, target: str) -> None:
     """Copy a file to the new file `target`, with the modes of new files."""
     executable = os.stat(source).st_mode & 0o111  # noqa: PTH116 - as above
     try:
@@ -220,7 +220,7 @@ def _adjust(layers: Sequence[Manifest], built: Path, final: Path, copied: bool) 
         WriteHome(layer / CONFIGURATION, interpreter.parent).apply()
         for library in (built / runtime / "lib").glob("libpython*"):
             if library.is_file() and not (layer / "lib" / library.name).exists():
-                _copy_file(str(library), f"{layer}/lib/{library.name}")
+                copy_file(str(library), f"{layer}/lib/{library.name}")
 
 
 def _finish(private: Path, target: Path, sync: Sync) -> None:

@@ -29,15 +29,24 @@ def export_wheels(wheels: Mapping[str, Path], directory: Path) -> tuple[Path, ..
     target = Path(os.path.abspath(expanded(directory)))  # noqa: PTH100 - removes `..`
     with system_errors(ComposeError, target, elsewhere=ELSEWHERE[Kind.WHEELS]):
         claim(target, Kind.WHEELS)
-        placed = {target / source.name: (sha256, source) for sha256, source in wheels.items()}
-        for path, (sha256, source) in sorted(placed.items()):
-            if not path.is_file() or sha256_file(path) != sha256:
-                _check(source, sha256)
-                _place(source, path)
+        placed = place_wheels(wheels, target)
         for path in target.glob("*.whl"):
             if path not in placed:
                 path.unlink()
-        return tuple(sorted(placed))
+        return placed
+
+
+def place_wheels(wheels: Mapping[str, Path], target: Path) -> tuple[Path, ...]:
+    """Put `wheels`, by sha256, into `target`; returns their paths there, sorted.
+
+    Raises IntegrityError for a damaged wheel, OSError.
+    """
+    placed = {target / source.name: (sha256, source) for sha256, source in wheels.items()}
+    for path, (sha256, source) in placed.items():
+        if not path.is_file() or sha256_file(path) != sha256:
+            _check(source, sha256)
+            _place(source, path)
+    return tuple(sorted(placed))
 
 
 def _check(wheel: Path, sha256: str) -> None:

@@ -1,0 +1,128 @@
+"""Copy an installed layer into a directory of the shape of a runenv-python-3 environment.
+
+<directory>/pydist/<platform>/              the interpreter of the layer's runtime, with pip
+<directory>/pydist/<platform>/packages/     the wheels of the chain
+<directory>/pydist/<platform>/…             the overlays of the chain, those of upper layers last
+<directory>/pydist/.<platform>.lock         held while the directory is replaced
+<directory>/pydist/.<platform>.new          the next environment, until it is complete
+<directory>/pydist/.<platform>.old          the former one, until the next is in its place
+
+Blocks of Platforma create their environments with its `bin/python`, and install their requirements
+from `packages/` (`pip install --no-index --find-links`). So distributions are not installed in it,
+except those of the runtime itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackbuild import windows
+from stackbuild.durable import sync_to_disk
+from stackbuild.errors import InstallError, system_errors
+from stackbuild.files import locked, remove_tree
+from stackbuild.frames.model import FrameKind
+from stackbuild.install.export import copy_file, copy_layers
+from stackbuild.install.generation import stored
+from stackbuild.install.plan import find_installed
+from stackbuild.install.report import ExportReport
+from stackbuild.install.root import Root
+from stackbuild.install.store import Store
+from stackbuild.layout import PACKAGES
+from stackbuild.lock.export_wheels import place_wheels
+from stackbuild.mark import ELSEWHERE, Kind, check_mark, write_mark
+from stackbuild.tomltext import layer_table
+from stackbuild.workspace import expanded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.durable import Sync
+    from stackbuild.messages import Messages
+
+
+def export_runenv(
+    layer: str,
+    root: Path,
+    wheels: Mapping[str, Path],
+    directory: Path,
+    messages: Messages,
+    *,
+    sync: Sync = sync_to_disk,
+) -> ExportReport:
+    """Make ``pydist/<platform>`` in `directory` of `layer` in `root`, and of `wheels`, by sha256.
+
+    An earlier one is replaced. Raises InstallError for a runtime without pip and for a directory
+    with other files.
+    """
+    trees, state = Root(root).installed_layers()
+    (top,) = find_installed([layer], state, root)
+    names = (top.directory, *(link.directory for link in top.chain))
+    chain = [state.layers[name] for name in reversed(names)]
+    place = Path(os.path.abspath(expanded(directory))) / "pydist"  # noqa: PTH100 - removes `..`
+    target = place / state.platform
+    new, old = (place / f".{target.name}.{word}" for word in ("new", "old"))
+    with system_errors(InstallError, target, elsewhere=ELSEWHERE[Kind.RUNENV]):
+        check_mark(target, Kind.RUNENV)
+        _check_pip(chain[0], trees)
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place / f".{target.name}.lock", messages):
+            if os.path.lexists(old) and not os.path.lexists(target):
+                windows.rename(old, target)  # A run was killed before it put the next in place.
+            remove_tree(new)
+            remove_tree(old)
+            try:
+                copied = copy_layers(chain[:1], trees, new)
+                made = new / chain[0].directory
+                store = Store(state.store or Root(root).own_store)
+                for manifest in chain:
+                    _copy_overlays(manifest, store, trees, made)
+                (made / PACKAGES).mkdir(exist_ok=True)
+                place_wheels(wheels, made / PACKAGES)
+                write_mark(made, Kind.RUNENV)
+                sync(trees=(new,))
+                if os.path.lexists(target):
+                    windows.rename(target, old)
+                windows.rename(made, target)
+                sync(directories=(place,))
+                remove_tree(old)
+            finally:
+                remove_tree(new)
+    return ExportReport(
+        directory=target, platform=state.platform, layers=tuple(chain), copied_links=copied
+    )
+
+
+def _check_pip(runtime: Manifest, trees: Path) -> None:
+    site = trees / runtime.directory / runtime.layout.site_packages
+    if not any(site.glob("pip-*.dist-info")):
+        raise InstallError(
+            "the runtime has no pip, with which blocks install their requirements",
+            layer=runtime.layer,
+            platform=runtime.platform,
+            remedy=f'keep = ["pip"] in {layer_table(runtime.layer)}, and an interpreter with pip '
+            "(those of python-build-standalone have it)",
+        )
+
+
+def _copy_overlays(manifest: Manifest, store: Store, trees: Path, to: Path) -> None:
+    """Copy the overlays of a layer over the files in `to`."""
+    for path, link in _overlays(manifest, store):
+        target = to / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        if link is None:
+            copy_file(str(trees / manifest.directory / path), str(target))
+        else:
+            target.symlink_to(link)
+
+
+def _overlays(manifest: Manifest, store: Store) -> Iterator[tuple[str, str | None]]:
+    """The path of each file, and the target of each link."""
+    for placed in manifest.frames:
+        if placed.frame.kind is FrameKind.OVERLAY:
+            listing = stored(manifest, placed.frame.sha256, store)
+            yield from ((file.path, None) for file in listing.files)
+            yield from listing.links

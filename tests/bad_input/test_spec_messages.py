@@ -23,8 +23,10 @@ PLATFORMS = "linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64, 
 LAYER_NAME = "letters, digits, '.', '_', '-' and '@', a letter or digit first"
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
 DIRECT = (
-    "expected such as 'name @ git+https://host/repository@revision' or 'name @ file:services/name'"
+    "expected such as 'name @ git+https://host/repository@revision', "
+    "'name @ https://host/name-1.0-py3-none-any.whl' or 'name @ file:name'"
 )
+WITH_USER = "a user or password in an address; it would be written into the locks"
 PYTHON = "expected cpython@ and three numbers, such as cpython@3.12.10"
 MODULE = "expected a .py file or a directory"
 CREATE = "create it, or correct the path, which starts at the directory of this file"
@@ -292,9 +294,34 @@ CASES = {
             "runtimes[0].requirements[3]: empty (expected some text)",
             "runtimes[0].requirements[1]: not a requirement: Expected semicolon (after name with "
             f"no version specifier) or end ({REQUIREMENT}, found 'a b')",
-            f"runtimes[0].requirements[4]: not a supported address ({DIRECT})",
+            f"runtimes[0].requirements[4]: {WITH_USER} (expected a netrc file)",
             "runtimes[0].requirements[5]: not a requirement: Expected package name at the start "
             f"of dependency specifier ({REQUIREMENT}, found '-r x')",
+        ],
+    ),
+    "requirements on files": Case(
+        RUNTIME.replace(
+            "[]",
+            "['x @ https://h/y-1-py3-none-any.whl', 'x @ https://h/x.whl', 'x @ https://h/x',"
+            " 'x @ https://h/x-1.tar.gz#sha256=1', 'x @ https://h/x-1.tar.gz?token=1',"
+            " 'x @ https://h:0/x-1.tar.gz', 'x @ ftp://h/x-1.zip', 'x @ file:x-1.zip',"
+            " 'x @ file:other/y-1.zip', 'x @ file:other']",
+        ),
+        [
+            "runtimes[0].requirements[0]: a file of another distribution, y "
+            "(expected one of x, found 'y-1-py3-none-any.whl')",
+            "runtimes[0].requirements[1]: not the file name of a wheel or source distribution "
+            "(found 'x.whl')",
+            *(
+                f"runtimes[0].requirements[{number}]: not a supported address ({DIRECT})"
+                for number in (2, 3, 4, 5, 6)
+            ),
+            "runtimes[0].requirements[8]: a file of another distribution, y "
+            "(expected one of x, found 'y-1.zip')",
+            "runtimes[0].requirements[7]: does not exist (expected a wheel or source distribution, "
+            "relative to this file, found 'x-1.zip')",
+            "runtimes[0].requirements[9]: not a project: it has no pyproject.toml "
+            "(expected a directory with a pyproject.toml, relative to this file, found 'other')",
         ],
     ),
     "requirements that are no names": Case(

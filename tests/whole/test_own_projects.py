@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import LockError
+from stackbuild.errors import IntegrityError, LockError
+from stackbuild.files import remove_tree
 from stackbuild.lock.model import ProjectSource
+from stackbuild.lock.wheelhouse import fetch
+from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from tests.support.building import (
     BuildProject,
     c_extension,
+    make_sdist,
     project,
     pure,
     shared_cache,
     source_files,
 )
+from tests.support.index import IndexServer
+from tests.support.locking import LINUX, application, framework, open_project
+from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.locking import Project
 
 __all__ = ["project", "shared_cache"]
 
@@ -66,7 +76,7 @@ def test_a_project_is_built_once_for_all_platforms_and_again_when_it_changes(
 
     (project.directory / "services/tiny/build.py").open("a").write("# edited\n")
     [stale, _] = project.lock(check=True).stale
-    assert stale.reason == "the project services/tiny changed"
+    assert stale.reason == "services/tiny changed"
     project.lock()
     new = project.read("fw", AWAY).distributions
     assert new[0] == base
@@ -93,3 +103,71 @@ def test_a_version_that_the_project_does_not_have(project: BuildProject) -> None
     project.spec("tiny>=2", policy='[tool.uv.sources]\ntiny = { path = "tiny" }\n')
     with pytest.raises(LockError, match="a version is required that differs from the one built"):
         project.lock()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Project]:
+    """A project that builds nothing."""
+    with open_project(tmp_path) as opened:
+        yield opened
+
+
+def test_a_wheel_at_an_address_is_pinned(plain: Project, tmp_path: Path) -> None:
+    def serve(content: str) -> str:
+        files = {"given.py": content}
+        return make_wheel(
+            server.directory, "given", "1.0", files, requires=["needed"], tag=LINUX
+        ).name
+
+    (tmp_path / "elsewhere").mkdir()
+    plain.wheel("needed", "1.5")
+    plain.wheel("other", "1")
+    with IndexServer(tmp_path / "elsewhere") as server:
+        url = f"{server.url.removesuffix('/simple/')}/files/{serve('1')}"
+        given = f"given @ {url} ; sys_platform == 'linux' and platform_machine == 'x86_64'"
+        plain.write(framework("fw", given) + application("app", "fw", "given>=1"))
+        plain.lock(platforms=["linux-x64"])
+        plain.lock(layers=["fw"], platforms=["windows-x64"])
+        assert plain.versions("fw") == {"given": "1.0", "needed": "1.5"}
+        assert plain.versions("app") == plain.versions("fw", "windows-x64") == {}
+        before = plain.read("fw").distributions[0]
+        assert "url" not in plain.raw("fw")["packages"][0]["wheels"][0]
+
+        # Another file at the address is neither locked nor accepted.
+        serve("2 + 2")
+        plain.write(framework("fw", given, "other") + application("app", "fw", "given"))
+        plain.lock(platforms=["linux-x64"])
+        assert plain.read("fw").distributions[0] == before
+        with pytest.raises(IntegrityError) as caught:
+            fetch(plain.stack, plain.workspace, [plain.read("fw")], Silent())
+        text = str(caught.value)
+        assert "the address of a requirement has another file than the lock names" in text
+        assert "`stackbuild lock --upgrade-package given`" in text
+        plain.lock(platforms=["linux-x64"], upgrade_packages=["given"])
+        after = plain.read("fw").distributions[0]
+        remove_tree(plain.workspace.cache)
+        found = fetch(plain.stack, plain.workspace, [plain.read("fw")], Silent())
+        assert found[after.wheel.sha256].is_file()
+
+        plain.write(framework("fw", given.partition(" ;")[0]) + application("app", "fw"))
+        with pytest.raises(LockError, match="the required wheel does not fit the platform"):
+            plain.lock(layers=["fw"], platforms=["windows-x64"])
+
+
+def test_a_wheel_and_a_source_distribution_of_the_repository(project: BuildProject) -> None:
+    project.directory.mkdir()
+    wheel = make_wheel(project.directory / "wheels", "given", "1.0", {"given.py": "1"})
+    make_sdist(project.directory / "wheels", "tiny", "1.0", source_files(pure()))
+    sources = '[tool.uv.sources]\ntiny = { path = "wheels/tiny-1.0.tar.gz" }\n'
+    project.spec(f"given @ file:wheels/{wheel.name}", "tiny", policy=sources)
+    project.lock()
+    assert project.versions("fw", HERE) == {"given": "1.0", "tiny": "1.0"}
+    shutil.rmtree(project.workspace.wheelhouse)
+    shutil.rmtree(project.workspace.builds)
+    project.fetch()
+    assert project.built("given").read_bytes() == wheel.read_bytes()
+    make_wheel(wheel.parent, "given", "1.0", {"given.py": "2"})
+    assert project.lock(check=True).stale[0].reason == f"{wheel.name} changed"
+    project.lock()
+    project.fetch()
+    assert project.built("given").read_bytes() == wheel.read_bytes()

@@ -31,6 +31,7 @@ from stackbuild.spec.model import LayerKind, Policy
 from stackbuild.spec.policy import policy_on_chain
 from stackbuild.spec.policy_fields import POLICY_FIELDS
 from stackbuild.spec.settings import PACKAGE_ROOT
+from stackbuild.spec.sources import direct_files
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
@@ -141,11 +142,15 @@ class Locks:
         inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
-        own, changed = self.own(layer, platform, present), self.projects.changed(lock)
-        reason = f"the project {', '.join(changed)} changed" if changed else None
+        own, changed = self.own(layer, platform, present), self.changed(layer, lock)
+        reason = f"{', '.join(changed)} changed" if changed else None
         if lock.own != own and not reason:
             reason = "its modules, overlays, variables or a version below changed"
         return reason
+
+    def changed(self, layer: Layer, lock: LayerLock) -> list[str]:
+        """The projects and files of the repository that changed since `lock` was made."""
+        return self.projects.changed(lock, direct_files(self.stack, layer))
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the current archive."""

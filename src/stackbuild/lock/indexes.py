@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from stackbuild.errors import FetchError, LockError
 from stackbuild.processes import uv_environment
+from stackbuild.spec.sources import direct_files
 from stackbuild.transport.urls import host_of, path_of, without_credentials
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class IndexSettings:
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     directory: Path = field(default_factory=Path)
     """The directory that relative addresses start from."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The wheels and source distributions that requirements name: file name to address."""
 
     @property
     def has_default(self) -> bool:
@@ -153,6 +156,7 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
         sources=layer.package_indexes,
         uv_settings=stack.uv_settings,
         directory=stack.directory,
+        files=direct_files(stack, layer),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from stackbuild.errors import LockError
 from stackbuild.files import is_inside, sha256_file
-from stackbuild.lock.model import ProjectSource
+from stackbuild.lock.model import LockedFile, ProjectSource
 from stackbuild.strictjson import digest_of
+from stackbuild.transport.urls import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from stackbuild.lock.model import LayerLock
@@ -36,9 +38,20 @@ class OwnProjects:
             self._found[path] = ProjectSource(path=path, sha256=digest)
         return self._found[path]
 
-    def changed(self, lock: LayerLock) -> list[str]:
-        """The projects whose files are not those that `lock` was made from."""
-        return [
+    def changed(self, lock: LayerLock, given: Mapping[str, str]) -> list[str]:
+        """The projects and files of the repository that are not those `lock` was made from.
+
+        `given` are the addresses of the files that the layer requires, by name.
+        """
+        files = [
+            file
+            for item in lock.distributions
+            for file in (item.wheel, item.source)
+            if isinstance(file, LockedFile)
+            and (path := path_of(urlsplit(given.get(file.name, ""))))
+            and (path.stat().st_size, sha256_file(path)) != (file.size, file.sha256)
+        ]
+        return [file.name for file in files] + [
             item.source.path
             for item in lock.distributions
             if isinstance(item.source, ProjectSource)

@@ -190,6 +190,8 @@ class _Fetching:
 
     def _look_up(self, pages: IndexPages, item: LockedDistribution, lock: LayerLock) -> str:
         """The address of the wheel of `item` in the indexes of its layer. Raises FetchError."""
+        if given := self._settings(lock).files.get(item.wheel.name):
+            return given
         try:
             files = [offer.file for offer in pages.offers(item.name, self._settings(lock)) or ()]
         except FetchError as error:
@@ -222,7 +224,10 @@ class _Fetching:
             url = self._settings(lock).with_credentials(urls[sha256])
             try:
                 download(url, path, sha256=sha256, messages=self.messages, size=size)
-            except (FetchError, IntegrityError) as error:
+            except IntegrityError as error:
+                is_given = item.wheel.name in self._settings(lock).files
+                return _replaced(item, lock, error) if is_given else error
+            except FetchError as error:
                 return error
             address = Address(url=without_credentials(urls[sha256]), size=size)
             self.addresses.remember(sha256, address)
@@ -252,6 +257,21 @@ class _Fetching:
             remedy=f"copy it to {lasting.wheelhouse}, name an index that has it with"
             " `stackbuild fetch --index URL`, or lock again with --upgrade",
         )
+
+
+def _replaced(item: LockedDistribution, lock: LayerLock, error: IntegrityError) -> IntegrityError:
+    """The error for another file at the address of a requirement than at the time of locking."""
+    return IntegrityError(
+        "the address of a requirement has another file than the lock names",
+        layer=lock.layer,
+        platform=lock.platform,
+        distribution=f"{item.name} {item.version}",
+        file=item.wheel.name,
+        expected=f"sha256 {item.wheel.sha256}",
+        found=error.without_remedy(),
+        remedy="restore the file at the address; or, if the other one is wanted, lock it with"
+        f" `stackbuild lock --upgrade-package {item.name}`",
+    )
 
 
 LIST = "added.json"

@@ -16,8 +16,6 @@ from stackbuild.project.git import git_environment
 from stackbuild.resolve.request import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from packaging.utils import NormalizedName
 
     from stackbuild.platforms import Platform
@@ -48,49 +46,6 @@ class GitCommits:
             if url not in self._pinned:
                 self._pinned[url] = pin(url)
             return self._pinned[url]
-
-
-def addresses_of(
-    requirements: Iterable[str],
-    markers: Mapping[str, str],
-    sources: Mapping[NormalizedName, str],
-) -> dict[NormalizedName, str]:
-    """The addresses that `requirements` name, and those in `sources` of the others.
-
-    Requirements whose marker is not true for `markers` are ignored. Raises LockError if one
-    distribution has two addresses.
-    """
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    addresses: dict[NormalizedName, str] = {}
-    for text in requirements:
-        if not sources and "@ " not in text:
-            continue
-        item = Requirement(text)
-        if item.marker is not None and not item.marker.evaluate(dict(markers)):
-            continue
-        name = canonicalize_name(item.name)
-        url = item.url or sources.get(name)
-        if url and addresses.setdefault(name, url) != url:
-            raise LockError(
-                "one distribution has two addresses",
-                distribution=name,
-                expected=f"one of {without_secrets(addresses[name])}",
-                found=without_secrets(url),
-            )
-    return addresses
-
-
-def plain_requirement(text: str) -> str:
-    """The requirement `text` without its address."""
-    if "@ " not in text:
-        return text
-    from packaging.requirements import Requirement
-
-    requirement = Requirement(text)
-    requirement.url = None
-    return str(requirement)
 
 
 def pin(address: str) -> VcsSource:

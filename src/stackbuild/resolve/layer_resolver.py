@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import LockError
 from stackbuild.lock.model import (
     Inherited,
     LeftOut,
     LockedDistribution,
+    LockedFile,
     ProjectSource,
     VcsSource,
     imported,
 )
+from stackbuild.resolve.direct import addresses_of, found_at, plain_requirement
 from stackbuild.resolve.explain import Explainer, check_tags
-from stackbuild.resolve.git_sources import addresses_of, plain_requirement
 from stackbuild.resolve.metadata import metadata_of
 from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
-from stackbuild.resolve.request import name_of
+from stackbuild.resolve.request import Found, name_of
 from stackbuild.resolve.uv import UnresolvableError
 from stackbuild.spec.model import LOCAL
-from stackbuild.spec.sources import local_path
+from stackbuild.spec.sources import file_in, local_path
 from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
-    from stackbuild.lock.model import LayerLock, Source
+    from stackbuild.lock.model import LayerLock
     from stackbuild.lock.projects import OwnProjects
     from stackbuild.resolve.git_sources import GitCommits
-    from stackbuild.resolve.request import CoreMetadata, Found, ResolveRequest
+    from stackbuild.resolve.request import CoreMetadata, ResolveRequest
     from stackbuild.resolve.source_wheels import SourceWheels
     from stackbuild.resolve.uv import ResolveResult, Uv
     from stackbuild.spec.model import Layer, Policy
+
+Direct: TypeAlias = "VcsSource | ProjectSource | Found"
+"""What the address of a requirement names: a commit, a project, or a file."""
 
 _TRIALS = 8
 """How many requirements are tried separately at a time."""
@@ -87,25 +91,7 @@ class LayerResolver:
         request = replace(request, requirements=own)
         built = {name: metadata_of(item) for name, item in below.items() if item.source}
         built |= self.for_newer
-        waiting = dict(self._direct(request.requirements, request, below))
-        while waiting:
-            name, source = waiting.popitem()
-            try:
-                wheel = self.wheels.wheel_of(name, source)
-            except ResolveError as failure:
-                if not self._may_omit(failure):
-                    raise
-                self._omit({name: failure})
-            else:
-                self._built[name, wheel.version] = wheel
-                built[name] = metadata_of(wheel)
-                # A project may need others of the repository.
-                needed = _possible(built[name], request.target.markers)
-                waiting |= {
-                    one: other
-                    for one, other in self._direct(needed, request, below)
-                    if one not in built
-                }
+        built |= self._built_directly(request, below)
         left = [text for text in own if name_of(text) not in self.omitted]
         request = replace(
             request,
@@ -133,13 +119,43 @@ class LayerResolver:
             kept = [text for text in request.requirements if name_of(text) not in broken]
             request = replace(request, requirements=tuple(kept))
 
+    def _built_directly(
+        self, request: ResolveRequest, below: Mapping[NormalizedName, LockedDistribution]
+    ) -> dict[NormalizedName, CoreMetadata]:
+        """The metadata of what requirements name by address, with the projects that those need."""
+        built: dict[NormalizedName, CoreMetadata] = {}
+        waiting = dict(self._direct(request.requirements, request, below))
+        while waiting:
+            name, source = waiting.popitem()
+            try:
+                if isinstance(source, Found) and source.file.endswith(".whl"):
+                    wheel, metadata = self.wheels.given_wheel(source)
+                else:
+                    wheel = self.wheels.wheel_of(name, source)
+                    metadata = metadata_of(wheel)
+            except ResolveError as failure:
+                if not self._may_omit(failure):
+                    raise
+                self._omit({name: failure})
+            else:
+                self._built[name, wheel.version] = wheel
+                built[name] = metadata
+                # A project may need others of the repository.
+                needed = _possible(built[name], request.target.markers)
+                waiting |= {
+                    one: other
+                    for one, other in self._direct(needed, request, below)
+                    if one not in built and one not in self.omitted
+                }
+        return built
+
     def _direct(
         self,
         requirements: Iterable[str],
         request: ResolveRequest,
         below: Mapping[NormalizedName, LockedDistribution],
-    ) -> Iterator[tuple[NormalizedName, VcsSource | ProjectSource]]:
-        """The commits and projects that `requirements` name and the layer installs itself.
+    ) -> Iterator[tuple[NormalizedName, Direct]]:
+        """The sources that `requirements` name by address and the layer installs itself.
 
         Raises LockError, FetchError, ComposeError.
         """
@@ -150,22 +166,24 @@ class LayerResolver:
             other = below.get(name)
             if other is None and name in self.policy.exclude:
                 continue
-            source: VcsSource | ProjectSource
-            if url.startswith(LOCAL):
+            source: Direct
+            if file := file_in(url):
+                _, mark, sha256 = url.partition("#")
+                address = request.indexes.files[file] + mark + sha256
+                source = found_at(name, file, address, self.wheels.kept_file(name, file))
+            elif url.startswith(LOCAL):
                 source = self.projects.source(local_path(url))
             else:
                 source = self.commits.of(url, kept.get(name))
             if other is None:
                 yield name, source
-            elif not _is_same(other.source, source):
+            elif not _is_same(other, source):
                 raise LockError(
                     f"{self.layer.name} needs another version of {name} than a layer below has",
                     layer=self.layer.name,
                     platform=request.target.platform,
                     distribution=name,
-                    expected=f"commit {source.commit}"
-                    if isinstance(source, VcsSource)
-                    else f"the project {source.path}",
+                    expected=_described(source),
                     found=f"{name} {other.version}, {other.wheel.name}",
                     remedy="require the same source in both layers",
                 )
@@ -316,11 +334,22 @@ def _left_out(reasons: Mapping[NormalizedName, str]) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(name=name, reason=reasons[name]) for name in sorted(reasons))
 
 
-def _is_same(one: Source | None, other: VcsSource | ProjectSource) -> bool:
-    """Whether both are the same commit, or the same state of a project."""
-    if isinstance(one, VcsSource) and isinstance(other, VcsSource):
-        return one.commit == other.commit
-    return one == other
+def _is_same(locked: LockedDistribution, source: Direct) -> bool:
+    """Whether `locked` is from the same commit, state of a project, or file."""
+    if isinstance(source, Found):
+        files = [one for one in (locked.wheel, locked.source) if isinstance(one, LockedFile)]
+        return any(one.name == source.file and source.sha256 in (None, one.sha256) for one in files)
+    if isinstance(source, VcsSource) and isinstance(locked.source, VcsSource):
+        return locked.source.commit == source.commit
+    return locked.source == source
+
+
+def _described(source: Direct) -> str:
+    if isinstance(source, Found):
+        return source.file
+    if isinstance(source, VcsSource):
+        return f"commit {source.commit}"
+    return f"the project {source.path}"
 
 
 def _possible(metadata: CoreMetadata, markers: Mapping[str, str]) -> list[str]:

@@ -117,11 +117,11 @@ class Metadata:
         from stackbuild.transport.simple_api import IndexFile
 
         wheel = item.wheel
-        known = self._addresses.get(wheel.sha256)
-        offers = () if known else self._pages.offers(item.name, indexes) or ()
+        given, known = indexes.files.get(wheel.name), self._addresses.get(wheel.sha256)
+        offers = () if known or given else self._pages.offers(item.name, indexes) or ()
         urls = [offer.file.url for offer in offers if offer.file.sha256 == wheel.sha256]
-        if known or urls:
-            url = known.url if known else urls[0]
+        if given or known or urls:
+            url = given or (known.url if known else urls[0])
             # Some indexes serve the metadata beside the wheel without announcing it.
             return IndexFile(name=wheel.name, url=url, size=wheel.size, has_metadata=True)
         raise FetchError(

@@ -22,6 +22,7 @@ from stackbuild.lock.wheelhouse import built_elsewhere, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import ResolveError, ResolveProblem
+from stackbuild.resolve.request import Found
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import (
         BuildRequirement,
         LayerLock,
-        LockedFile,
         RuntimeLock,
         Source,
     )
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.metadata import Metadata
-    from stackbuild.resolve.request import Found, ResolveRequest
+    from stackbuild.resolve.request import CoreMetadata, ResolveRequest
     from stackbuild.spec.model import BuildWheel, Layer, Stack
     from stackbuild.workspace import Workspace
 
@@ -88,10 +88,41 @@ class SourceWheels:
     old: LayerLock | None
     upgrade: Upgrade
 
+    def kept_file(self, name: NormalizedName, file: str) -> LockedFile | None:
+        """The file of the old lock with this file name, unless it is upgraded."""
+        item = self.upgrade.kept(self.old).get(name)
+        files = (item.wheel, item.source) if item else ()
+        return next(
+            (one for one in files if isinstance(one, LockedFile) and one.name == file), None
+        )
+
     def kept_commits(self) -> dict[NormalizedName, VcsSource]:
         """The commits of the old lock, which are kept for the same revision."""
         kept = self.upgrade.kept(self.old).items()
         return {name: item.source for name, item in kept if isinstance(item.source, VcsSource)}
+
+    def given_wheel(self, found: Found) -> tuple[LockedDistribution, CoreMetadata]:
+        """The wheel that a requirement names by its address, and its metadata.
+
+        Raises ResolveError if it does not fit the platform, FetchError and IntegrityError.
+        """
+        from packaging.utils import parse_wheel_filename
+
+        target, indexes = self.request.target, self.request.indexes
+        tags = parse_wheel_filename(found.file)[3]
+        if target.rank(tags) is None:
+            problem = ResolveProblem(
+                message="the required wheel does not fit the platform",
+                distribution=f"{found.name} {found.version}",
+                expected=f"a wheel for {target} and CPython {target.python}",
+                found=found.file,
+                remedy="require another wheel there, and limit this requirement with a marker such"
+                " as ; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            )
+            raise ResolveError(self.layer.name, target.platform, problem)
+        (file,) = self.metadata.files([found], indexes)
+        item = LockedDistribution(name=found.name, version=found.version, wheel=file)
+        return item, self.metadata.of(self.layer.name, [item], indexes)[found.name]
 
     def wheel_of(
         self, name: NormalizedName, found: Found | VcsSource | ProjectSource
@@ -110,7 +141,8 @@ class SourceWheels:
         else:
             (source,) = self.metadata.files([found], indexes)
             version, url = found.version, found.url
-        index = indexes.name_of(name, url) if url else None
+        is_given = isinstance(found, Found) and found.file in indexes.files
+        index = indexes.name_of(name, url) if url and not is_given else None
         made = recipe(self.layer, target, name, source, self.workspace.overlays)
         locked = {item.name: item for item in self.old.distributions} if self.old else {}
         kept = locked.get(name)
@@ -285,6 +317,8 @@ def _order(
 
 def _look_up(source: LockedFile, order: BuildOrder, workspace: Workspace) -> str:
     """The address of the source distribution. Raises FetchError."""
+    if given := order.indexes.files.get(source.name):
+        return given
     pages = IndexPages(default=partial(default_index, workspace.uv))
     for offer in pages.offers(order.name, order.indexes) or ():
         if offer.file.sha256 in (None, source.sha256) and offer.file.name == source.name:

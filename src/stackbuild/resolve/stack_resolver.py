@@ -204,7 +204,7 @@ class StackResolver:
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
         own = self._locks.own(layer, platform, lower)
         is_kept = old is not None and old.inputs == inputs and not self._upgrade.of(layer.name)
-        if old is not None and is_kept and not self._locks.projects.changed(old):
+        if old is not None and is_kept and not self._locks.changed(layer, old):
             return old if old.own == own else self._with_own(old, own)
         conflicts = self._conflicts(layer, platform, lower)
         if conflicts and layer.sibling_conflicts == "error":
@@ -292,9 +292,10 @@ class StackResolver:
     def _for_newer(
         self, target: Target, lower: Sequence[LayerLock]
     ) -> dict[NormalizedName, CoreMetadata]:
-        """Distributions of `lower` whose wheels are for newer systems than `target`.
+        """Distributions of `lower` that uv cannot choose from the indexes for `target`.
 
-        The target of a layer applies to what it adds, not to what it inherits.
+        Their wheels are for newer systems, as the target of a layer applies to what it adds and not
+        to what it inherits, or are named by an address.
         """
         from packaging.utils import parse_wheel_filename
 
@@ -302,9 +303,13 @@ class StackResolver:
         for lock, item in imported(lower).values():
             layer = self._stack.layers[lock.layer]
             its_own = target_of(layer, target.platform, target.python)
-            if item.source or its_own.level <= target.level:
+            given = index_settings(self._stack, layer).files
+            if item.source or (its_own.level <= target.level and item.wheel.name not in given):
                 continue
-            if target.rank(parse_wheel_filename(item.wheel.name)[3]) is None:
+            if (
+                item.wheel.name in given
+                or target.rank(parse_wheel_filename(item.wheel.name)[3]) is None
+            ):
                 found |= self._metadata_of(layer, [item])
         return found
 

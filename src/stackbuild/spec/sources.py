@@ -1,4 +1,4 @@
-"""Projects of the repository that requirements name: `[tool.uv.sources]` and ``name @ file:…``."""
+"""Sources of a distribution that are no index: projects of the repository, and files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from stackbuild.spec.model import LOCAL, Setting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
+    from packaging.version import Version
 
-    from stackbuild.spec.model import Layer
+    from stackbuild.spec.model import Layer, Stack
     from stackbuild.spec.table import Problems, Table
 
 _PROJECT = "pyproject.toml"
 _SETUP = ("setup.py", "setup.cfg")
 _FORM = "a directory with a pyproject.toml, relative to this file"
+_FILE_FORM = "a wheel or source distribution, relative to this file"
+_FILES = (".whl", ".tar.gz", ".zip")
 
 
 def read_project_source(
     entry: Table, name: NormalizedName, directory: Path, names_index: bool
 ) -> Setting | None:
-    """The project that an entry of `[tool.uv.sources]` names, as an address.
+    """The project or file that an entry of `[tool.uv.sources]` names, as an address.
 
     None for an entry that names an index, and after a problem, which is noted.
     """
@@ -52,14 +56,13 @@ def read_project_source(
     if path is None:
         return None
     item = Item(entry.place_of("path"), path)
-    checked = entry.checked(item, lambda item: as_project(item, name, directory))
+    checked = entry.checked(item, lambda item: as_local(item, name, directory))
     return Setting(f"{LOCAL}{checked}", item.place) if checked else None
 
 
 def check_local_requirements(layer: Layer, directory: Path, problems: Problems) -> None:
-    """Report the requirements of `layer` that name a directory which is no project."""
+    """Report the requirements of `layer` whose project or file is not in the repository."""
     from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
 
     for setting in _settings_in(layer.settings):
         requirement = setting.value
@@ -68,9 +71,23 @@ def check_local_requirements(layer: Layer, directory: Path, problems: Problems) 
         if requirement.url.startswith(LOCAL):
             item = Item(setting.place, local_path(requirement.url))
             try:
-                as_project(item, canonicalize_name(requirement.name), directory)
+                as_local(item, canonical_name(requirement), directory)
             except ReadError as error:
                 problems.note(error)
+
+
+def direct_files(stack: Stack, layer: Layer) -> dict[str, str]:
+    """The files that requirements of `layer` name on any platform: file name to full address."""
+    policies = layer.policies.values()
+    requirements = [*layer.requirements, *(one for it in policies for one in it.dependencies)]
+    urls = [*(one.url for one in requirements if one.url), *stack.sources.values()]
+    return {
+        file: (stack.directory / local_path(url)).resolve().as_uri()
+        if url.startswith(LOCAL)
+        else url.partition("#")[0]
+        for url in urls
+        if (file := file_in(url))
+    }
 
 
 def local_path(address: str) -> str:
@@ -78,22 +95,61 @@ def local_path(address: str) -> str:
     return PurePath(os.path.normpath(unquote(address.removeprefix(LOCAL)))).as_posix()
 
 
-def as_project(item: Item[str], name: NormalizedName, directory: Path) -> str:
-    """The path of the project `name`, normalised. Raises ReadError if it is not one."""
+def canonical_name(requirement: Requirement) -> NormalizedName:
+    """The normalised name of the distribution that `requirement` is on."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(requirement.name)
+
+
+def file_in(address: str) -> str | None:
+    """The name of the wheel or source distribution that an address names, if it is of one."""
+    name = unquote(address.partition("#")[0].rpartition("/")[2].removeprefix(LOCAL))
+    return name if name.endswith(_FILES) and not address.startswith("git+") else None
+
+
+def check_file_name(item: Item[str], name: NormalizedName) -> Version:
+    """The version in the name of a wheel or source distribution of `name`. Raises ReadError."""
+    from packaging.utils import (
+        InvalidSdistFilename,
+        InvalidWheelFilename,
+        parse_sdist_filename,
+        parse_wheel_filename,
+    )
+
+    file = item.value
+    try:
+        if file.endswith(".whl"):
+            actual, version = parse_wheel_filename(file)[:2]
+        else:
+            actual, version = parse_sdist_filename(file)
+    except (InvalidSdistFilename, InvalidWheelFilename):
+        raise item.error("not the file name of a wheel or source distribution") from None
+    if actual != name:
+        raise item.error(f"a file of another distribution, {actual}", f"one of {name}")
+    return version
+
+
+def as_local(item: Item[str], name: NormalizedName, directory: Path) -> str:
+    """The path of the project `name`, or of a file of it, normalised. Raises ReadError."""
+    file = file_in(item.value)
+    form = _FILE_FORM if file else _FORM
     if PurePath(item.value).is_absolute():
-        raise item.error("an absolute path, which other machines do not have", _FORM)
+        raise item.error("an absolute path, which other machines do not have", form)
     path = directory / item.value
-    if not path.is_dir():
-        raise item.error("not a directory" if path.exists() else "does not exist", _FORM)
+    if not (path.is_file() if file else path.is_dir()):
+        wrong = "not a file" if file else "not a directory"
+        raise item.error(wrong if path.exists() else "does not exist", form)
     if not is_of_project(item.value, directory):
         raise item.error(
             "leads out of the project",
             "a path in the directory of this file, or one with .. in its git work tree",
         )
-    if not any((path / file).is_file() for file in (_PROJECT, *_SETUP)):
-        raise item.error(f"not a project: it has no {_PROJECT}", _FORM)
-    actual = _name_of(item, path)
-    if actual not in (name, None):
+    if file:
+        check_file_name(Item(item.place, file), name)
+    elif not any((path / one).is_file() for one in (_PROJECT, *_SETUP)):
+        raise item.error(f"not a project: it has no {_PROJECT}", form)
+    elif (actual := _name_of(item, path)) not in (name, None):
         raise item.error(f"contains another distribution, {actual}", f"a project named {name}")
     return PurePath(os.path.normpath(item.value)).as_posix()
 

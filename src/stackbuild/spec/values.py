@@ -10,6 +10,7 @@ from stackbuild.names import LAYER_NAME, layer_name_fault
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, ReadError, did_you_mean, redacted
 from stackbuild.spec.model import VENVSTACKS_PREFIXES
+from stackbuild.spec.sources import canonical_name, check_file_name, file_in
 from stackbuild.transport.urls import has_valid_port
 
 if TYPE_CHECKING:
@@ -27,16 +28,21 @@ _PLATFORMS = {str(platform): platform for platform in Platform} | {
 
 _REQUIREMENT = "a name and versions, such as 'numpy>=2'"
 _DIRECT = "such as 'name @ git+https://host/repository@revision'"
-_DIRECT_OR_LOCAL = f"{_DIRECT} or 'name @ file:services/name'"
+_OF_LAYER = f"{_DIRECT}, 'name @ https://host/name-1.0-py3-none-any.whl' or 'name @ file:name'"
 _GIT = re.compile(r"git\+(?P<scheme>https?|ssh|file)://((?P<user>[^/\s@]*)@)?[^/\s@]*/[^\s?]+")
 OLDEST_PYTHON = (3, 9)
 """The code that stackbuild runs in layers, such as `sitecustomize`, supports it."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _LOCAL = re.compile(r"file:(?!/)[^\s?#]+")
+_WEB = re.compile(
+    r"https?://((?P<user>[^/\s@]*)@)?[^/\s@?#]+/[^\s?#]+"
+    r"\.(whl|tar\.gz|zip)(#sha256=[0-9a-fA-F]{64})?"
+)
 _LINUX_TARGET = re.compile(r"glibc(@[0-9]{1,3}\.[0-9]{1,3})?")
 _MACOSX_TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 _ADDRESS = re.compile(r"https?://([^/\s]*@)?[^/\s@:]+(:[0-9]+)?(/\S*)?|file:///\S+")
 _ADDRESSES = "https://…, http://… or file:///…"
+_WITH_USER = "a user or password in an address; it would be written into the locks"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -67,15 +73,22 @@ def in_order(platforms: Iterable[Platform]) -> tuple[Platform, ...]:
 
 
 def as_layer_requirement(item: Item[str]) -> Requirement:
-    """A requirement of a layer; as `as_requirement`, or on a project of the repository."""
-    return as_requirement(item, local=True)
+    """A requirement of a layer: as `as_requirement`, or with the address of a file or project.
 
-
-def as_requirement(item: Item[str], *, local: bool = False) -> Requirement:
-    """A requirement (PEP 508); only a git repository is accepted as its address.
-
-    With `local`, also ``file:`` and a relative path. Whether it exists is not checked.
+    That is ``file:`` and a relative path, or http(s), a file, and optionally its sha256. Whether
+    it exists is not checked.
     """
+    return _requirement(item, _check_address, _OF_LAYER)
+
+
+def as_requirement(item: Item[str]) -> Requirement:
+    """A requirement (PEP 508); only a git repository is accepted as its address."""
+    return _requirement(item, _check_git, _DIRECT)
+
+
+def _requirement(
+    item: Item[str], check: Callable[[str, Requirement, str], None], direct: str
+) -> Requirement:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -85,30 +98,39 @@ def as_requirement(item: Item[str], *, local: bool = False) -> Requirement:
     except RecursionError:
         reason = "Too many parentheses in its marker"
     else:
-        is_local = local and found.url is not None and _LOCAL.fullmatch(found.url)
-        if found.url is not None and not is_local:
-            _check_git(item.place, found.url, _DIRECT_OR_LOCAL if local else _DIRECT)
+        if found.url is not None:
+            check(item.place, found, direct)
         return found
     if "://" in item.value:
-        raise item.error("an address without a name", _DIRECT_OR_LOCAL if local else _DIRECT)
+        raise item.error("an address without a name", direct)
     raise item.error(f"not a requirement: {reason}", _REQUIREMENT)
 
 
-def _check_git(place: str, url: str, expected: str) -> None:
-    """Raise ReadError unless `url` is that of a git repository, without a secret.
+def _check_address(place: str, requirement: Requirement, expected: str) -> None:
+    """Raise ReadError unless the address is one of a layer's requirement, without a secret."""
+    url = requirement.url or ""
+    web = _WEB.fullmatch(url)
+    if not _LOCAL.fullmatch(url) and not web:
+        _check_git(place, requirement, expected)
+    elif web and not has_valid_port(url):
+        raise ReadError(place, None, expected, "not a supported address")
+    elif web and web["user"]:
+        raise ReadError(place, None, "a netrc file", _WITH_USER)
+    elif file := file_in(url):
+        check_file_name(Item(place, file), canonical_name(requirement))
+
+
+def _check_git(place: str, requirement: Requirement, expected: str) -> None:
+    """Raise ReadError unless the address is that of a git repository, without a secret.
 
     The error does not show it, as any part of an address may be a secret.
     """
+    url = requirement.url or ""
     match = _GIT.fullmatch(url)
     if match is None or not has_valid_port(url):
         raise ReadError(place, None, expected, "not a supported address")
     if match["user"] and (match["scheme"] != "ssh" or ":" in match["user"]):
-        raise ReadError(
-            place,
-            None,
-            "git's own credential helper, or netrc",
-            "a user or password in an address; it would be written into the locks",
-        )
+        raise ReadError(place, None, "git's own credential helper, or netrc", _WITH_USER)
 
 
 def as_python(item: Item[str]) -> Version:

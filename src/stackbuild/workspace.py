@@ -26,7 +26,7 @@ _LINKED = (
     "runtimes/local/*/*",
     "runtimes/unpacked/*",
 )
-"""What `temporary` links in the cache. Frames are not linked; they are too many."""
+"""What `temporary` links in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ def open_workspace(
 def temporary(workspace: Workspace) -> Iterator[Workspace]:
     """A workspace with a cache and a wheelhouse that are removed when the block ends.
 
-    They have links to the files of `workspace`, which can be replaced there without any effect on
-    `workspace`. Its frames are read through `original`.
+    The cache has links to the files of `workspace`, which can be replaced there without any effect
+    on `workspace`. Its frames and wheels are read through `original`.
     """
     from tempfile import mkdtemp
 
@@ -170,13 +170,10 @@ def temporary(workspace: Workspace) -> Iterator[Workspace]:
 
     cache = Path(mkdtemp(prefix="stackbuild-dry-run-"))
     try:
-        work = replace(workspace, cache=cache, original=workspace)
         for pattern in _LINKED:
             for path in workspace.cache.glob(pattern):
                 _link(path, cache / path.relative_to(workspace.cache))
-        for path in workspace.wheelhouse.glob("*.whl"):
-            _link(path, work.wheelhouse / path.name)
-        yield work
+        yield replace(workspace, cache=cache, original=workspace)
     finally:
         remove_tree(cache)
 

@@ -766,20 +766,20 @@ def test_what_changes_in_a_temporary_workspace_stays_there(
         *("addresses/ab/one.json", "published/one.json", "runtimes/local/one/about.json"),
         *("runtimes/downloads/one/archive.tar.gz", "runtimes/unpacked/one/bin/python"),
     )
-    paths = [workspace.wheelhouse / "one.whl", *(workspace.cache / name for name in names)]
+    paths = [workspace.cache / name for name in names]
     for path in paths:
         atomic_write(path, "old")
     atomic_write(workspace.runtimes / "downloads/two/archive.tar.gz.part", "interrupted")
     if not links:
         monkeypatch.setattr(Path, "symlink_to", refuse)
     with temporary(workspace) as work:
-        seen = [work.wheelhouse / "one.whl", *(work.cache / name for name in names)]
+        seen = [work.cache / name for name in names]
         # Without links, an interpreter is unpacked again.
-        assert [path.exists() for path in seen] == [True] * 5 + [links]
+        assert [path.exists() for path in seen] == [True] * 4 + [links]
         # A download would be continued in the cache.
         assert not (work.runtimes / "downloads/two").exists()
         remove_tree(work.runtimes / "unpacked/one")
         for path in seen:
             atomic_write(path, "new")
-    assert [path.read_text() for path in paths] == ["old"] * 6
+    assert [path.read_text() for path in paths] == ["old"] * 5
     assert not work.cache.exists()

@@ -33,7 +33,7 @@ from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
 from tests.support import images
 from tests.support.archives import make_archive
-from tests.support.roots import snapshot, stackbuild, succeed
+from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
@@ -330,6 +330,12 @@ def test_a_dry_run_writes_nothing(
     assert json.loads(succeed(*dry_run, "--format", "tar.gz"))["failures"] == []
     assert succeed(*dry_run) == planned
     assert states(small.directory, small.cache) == before
+
+    # A damaged wheel is named by its lasting place.
+    wheel = small.directory / "wheelhouse/tool-2.0-py3-none-any.whl"
+    wheel.write_bytes(bytes(wheel.stat().st_size))
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(tmp_path / "none"))
+    assert f"file: {wheel}\n" in fail(6, *dry_run)
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

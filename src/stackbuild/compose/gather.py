@@ -260,7 +260,7 @@ class _Gathering:
         if not missing:
             return {}
         from stackbuild.builds import wheel_rebuilder
-        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse, not_built_yet
+        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse, not_built_yet, wheel_path
 
         grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
         for one in missing:
@@ -280,8 +280,8 @@ class _Gathering:
                 if not is_in_wheelhouse(self._workspace, one.item.wheel):
                     for key in one.keys:
                         self._outcomes.put(key, error)
-        names = {one.item.wheel.sha256: one.item.wheel.name for one in missing}
-        return {sha256: self._workspace.wheelhouse / name for sha256, name in names.items()}
+        wheels = (one.item.wheel for one in missing)
+        return {wheel.sha256: wheel_path(self._workspace, wheel) for wheel in wheels}
 
     def _wheel_key(self, target: LayerTarget, item: LockedDistribution) -> str:
         settings, machine = self._stack.frames, target.platform.machine

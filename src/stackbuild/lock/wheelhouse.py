@@ -65,7 +65,7 @@ def fetch(
     are missing into the wheelhouse, each with the lock that names it.
     """
     wanted = _wanted(locks)
-    paths = {sha256: workspace.wheelhouse / item.wheel.name for sha256, (item, _) in wanted.items()}
+    paths = {sha256: wheel_path(workspace, item.wheel) for sha256, (item, _) in wanted.items()}
     missing = {
         sha256: pair
         for sha256, pair in wanted.items()
@@ -135,9 +135,16 @@ def _wanted(locks: Iterable[LayerLock]) -> dict[str, _Wanted]:
 def is_in_wheelhouse(workspace: Workspace, file: LockedFile) -> bool:
     """Whether the wheelhouse has a file with the name and size of `file`."""
     try:
-        return (workspace.wheelhouse / file.name).stat().st_size == file.size
+        return wheel_path(workspace, file).stat().st_size == file.size
     except FileNotFoundError:
         return False
+
+
+def wheel_path(workspace: Workspace, file: LockedFile) -> Path:
+    """Where `file` is, or is downloaded to; a temporary workspace uses the original's files."""
+    if workspace.original and is_in_wheelhouse(workspace.original, file):
+        return wheel_path(workspace.original, file)
+    return workspace.wheelhouse / file.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from stackbuild.cli.main import main
 from stackbuild.errors import quoted
 from stackbuild.reading import shown
+from stackbuild.spec.reader import load_stack
 from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, problems_of, write_spec
 
 if TYPE_CHECKING:
@@ -657,6 +658,24 @@ CASES = {
             "tool.uv.override-dependencies[2]: a is overridden with ==1 already (found '==2')",
         ],
     ),
+    "addresses in settings of uv": Case(
+        ALL
+        + "[tool.uv]\n"
+        + "constraint-dependencies = ['a @ git+https://a.invalid/a']\n"
+        + "override-dependencies = ['b', 'c @ git+https://a.invalid/c']\n"
+        + "dependency-metadata = [{name = 'd', requires-dist = ['e @ git+https://a.invalid/e']}]\n",
+        [
+            f"tool.uv.{place}: an address is supported in the requirements of a layer only "
+            "(expected a requirement without an address, "
+            f"found '{name} @ git+https://a.invalid/{name}'); "
+            "write it in `requirements` of the layer that needs it"
+            for place, name in (
+                ("constraint-dependencies[0]", "a"),
+                ("dependency-metadata[0].requires-dist[0]", "e"),
+                ("override-dependencies[1]", "c"),
+            )
+        ],
+    ),
     "overrides in two tables": Case(
         ALL
         + "[tool.uv]\noverride-dependencies = ['a==1', 'b==1', 'c; python_version > \"3\"']\n"
@@ -1113,6 +1132,24 @@ def test_syntax_error_beside_the_spec(tmp_path: Path, capsys: pytest.CaptureFixt
         f"error: {tmp_path}/venvstacks.uv.toml has 1 problem\n"
         "  line 1, column 8: not TOML: Expected ']]' at the end of an array declaration\n"
     )
+
+
+@pytest.mark.parametrize("is_address", [False, True])
+def test_a_directory_of_wheels_is_a_flat_index(tmp_path: Path, is_address: bool) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "a-1-py3-none-any.whl").touch()
+    url = wheels.as_uri() if is_address else "wheels"
+    index = f"[[tool.uv.index]]\nurl = '{url}'\n"
+    assert problems_of(tmp_path, ALL + index) == [
+        "tool.uv.index[0].url: the directory contains files of distributions, as a flat index does "
+        "(expected a directory with an index.html for each distribution, "
+        "found 'a-1-py3-none-any.whl'); add format = 'flat'"
+    ]
+    load_stack(write_spec(tmp_path, ALL + index + "format = 'flat'\n"))
+    (wheels / "a").mkdir()
+    (wheels / "a" / "index.html").touch()
+    load_stack(write_spec(tmp_path, ALL + index))
 
 
 @pytest.mark.parametrize("place", [".git/m.py", "link/m.py", "../top/.git/m.py"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from stackbuild.files import mode_of
 from stackbuild.reading import Item
@@ -26,6 +27,7 @@ from stackbuild.spec.values import (
     as_index_name,
     as_requirement,
 )
+from stackbuild.transport.urls import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -158,6 +160,18 @@ def _name(item: Item[Requirement]) -> NormalizedName:
     return canonicalize_name(item.value.name)
 
 
+def _indexed(item: Item[str]) -> Requirement:
+    """A requirement without an address: repositories are pinned where a layer requires them."""
+    found = as_requirement(item)
+    if found.url:
+        raise item.error(
+            "an address is supported in the requirements of a layer only",
+            "a requirement without an address",
+            "write it in `requirements` of the layer that needs it",
+        )
+    return found
+
+
 def _overrides(table: Table) -> tuple[dict[str, Node], list[Item[Requirement]]]:
     """`override-dependencies`: plain versions as the policy field `overrides`, and the others.
 
@@ -165,7 +179,7 @@ def _overrides(table: Table) -> tuple[dict[str, Node], list[Item[Requirement]]]:
     """
     plain: dict[str, Node] = {}
     others = []
-    for item in table.words("override-dependencies", as_requirement):
+    for item in table.words("override-dependencies", _indexed):
         found = item.value
         if found.specifier and not (found.marker or found.extras):
             name, value = _name(item), str(found.specifier)
@@ -190,7 +204,7 @@ def _settings(table: Table) -> dict[str, object]:
     for key, valid in _CHOICES.items():
         if chosen := table.word(key, partial(Item.word_of, valid=valid)):
             settings[key] = chosen
-    if found := table.words("constraint-dependencies", as_requirement):
+    if found := table.words("constraint-dependencies", _indexed):
         settings["constraint-dependencies"] = [str(item.value) for item in found]
     if found_names := table.words("exclude-dependencies", as_distribution):
         settings["exclude-dependencies"] = [item.value for item in found_names]
@@ -267,7 +281,7 @@ def _metadata(table: Table) -> dict[str, object]:
         "requires-python": table.word("requires-python", _python_versions),
     }
     lists = {
-        "requires-dist": [str(item.value) for item in table.words("requires-dist", as_requirement)],
+        "requires-dist": [str(item.value) for item in table.words("requires-dist", _indexed)],
         "provides-extra": [item.value for item in table.words("provides-extra", _extra)],
     }
     table.done()
@@ -295,7 +309,7 @@ def _indexes(table: Table, directory: Path) -> tuple[PackageIndex, ...]:
 
 def _index(table: Table, directory: Path) -> PackageIndex | None:
     name = table.word("name", as_index_name)
-    url = _location(table, directory)
+    url = _location(table, directory, flat=table.values.get("format") == "flat")
     default = table.flag("default", default=False)
     explicit = table.flag("explicit", default=False)
     layout = table.word("format", lambda item: item.word_of(("simple", "flat")))
@@ -320,17 +334,36 @@ def _index(table: Table, directory: Path) -> PackageIndex | None:
     )
 
 
-def _location(table: Table, directory: Path) -> str | None:
+def _location(table: Table, directory: Path, *, flat: bool) -> str | None:
     """The address of an index, or its directory."""
-    if "://" in str(table.values.get("url")):
-        return table.word("url", as_address)
     text = table.text("url", required=True)
-    if text is None or stat.S_ISDIR(mode_of(directory / text)):
-        return text
-    table.problems.add(
-        table.place_of("url"), "neither an address nor a directory that exists", found=text
-    )
-    return None
+    if text is None:
+        return None
+    url = table.word("url", as_address) if "://" in text else text
+    local = path_of(urlsplit(url)) if url and "://" in url else directory / text
+    if url is None or local is None:
+        return url
+    if "://" not in text and not stat.S_ISDIR(mode_of(local)):
+        table.problems.add(
+            table.place_of("url"), "neither an address nor a directory that exists", found=text
+        )
+        return None
+    # uv would look for a directory with an index.html for each distribution, and find nothing.
+    if (
+        not flat
+        and not any(local.glob("*/index.html"))
+        and (
+            files := [one.name for one in local.glob("*") if one.name.endswith((".whl", ".tar.gz"))]
+        )
+    ):
+        table.problems.add(
+            table.place_of("url"),
+            "the directory contains files of distributions, as a flat index does",
+            expected="a directory with an index.html for each distribution",
+            found=min(files),
+            hint="add format = 'flat'",
+        )
+    return url
 
 
 def _sources(

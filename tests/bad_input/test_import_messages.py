@@ -99,6 +99,24 @@ FILE = "python-3.12.10-x/config.json: "
             "packages.overrides.numpy: wrong type (expected a string, found 2)",
         ),
         ({"copyFiles": [{"from": "x"}]}, "packages.copyFiles[0].to: missing (expected a string)"),
+        (
+            {"copyFiles": [{"from": "x", "to": "{sitepackages}/x"}]},
+            "packages.copyFiles[0].to: unknown placeholder {sitepackages}"
+            " (expected {site-packages}); did you mean '{site-packages}'?",
+        ),
+        (
+            {"copyFiles": [{"from": "x", "to": "{odd}/x"}]},
+            "packages.copyFiles[0].to: unknown placeholder {odd} (expected {site-packages})",
+        ),
+        (
+            {
+                "buildWheel": {
+                    "a": {"linux-x64": {"configSettings": ["x={packageroot}", "y={odd}"]}}
+                }
+            },
+            "packages.buildWheel.a.linux-x64.configSettings: unknown placeholder {packageroot}"
+            " (expected {packageRoot}); did you mean '{packageRoot}'?",
+        ),
         ({"copyFiles": ["x"]}, "packages.copyFiles[0]: wrong type (expected an object, found 'x')"),
         (
             {"resolution": {"strictMissing": "no"}},

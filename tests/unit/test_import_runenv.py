@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import SpecError, UsageError
 from stackbuild.importers.runenv.config import read_config, read_requirement
 from stackbuild.importers.runenv.convert import import_runenv, nested, runtime_names
 from stackbuild.importers.runenv.jsonfile import Findings, JsonTable
@@ -354,6 +354,64 @@ def test_overlays_stay_inside(tmp_path: Path, entry: Any, expected: Any) -> None
     else:
         assert found == {("copy-files",): [expected]}
         assert notes == []
+
+
+def test_an_overlay_may_replace_files_of_its_packages(tmp_path: Path) -> None:
+    for path in ("linux-x64/bin/PDB_Fixer", "linux-x64/bin/other", "site/numpy/x.py", "bin/tool"):
+        write_file(tmp_path / path)
+    copies = [
+        {"from": "linux-x64/bin/", "to": "bin/"},
+        {"from": "site/", "to": "{site-packages}/"},
+        {"from": "bin/", "to": "bin/"},
+        {"from": "site/", "to": "share/"},
+    ]
+    packages = {"dependencies": ["pdb-fixer==1", "numpy", "share"], "copyFiles": copies}
+    notes: list[Note] = []
+    found = overlay_settings(variant(tmp_path, config(packages)), notes)["copy-files",]
+    assert [entry.get("overwrite") for entry in found] == [True, True, None, None]
+    assert [note.text for note in notes] == [
+        f"overwrite = true, as it has the files of {name}" for name in ("pdb-fixer", "numpy")
+    ]
+
+
+def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
+    write_file(tmp_path / "secret")
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    copies = {"packages": {"copyFiles": [{"from": "files/", "to": "bin/"}]}}
+    folder = write_variant(tmp_path / "older", "-a", copies)
+    write_file(folder / "files" / "tool")
+    (folder / "files" / "secret").symlink_to(tmp_path / "secret")
+    with pytest.raises(SpecError) as caught:
+        import_runenv(tmp_path / "older", tmp_path / "stack")
+    assert str(caught.value).endswith(
+        "python-3.12.10-a/files/secret: a link that leads out of the repository;"
+        " put a copy of the file in its place, or remove it"
+    )
+    assert not (tmp_path / "stack").exists()
+
+
+def test_import_errors_of_several_variants_are_shared(tmp_path: Path) -> None:
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    own = {"a": {"m": "x", "a": "only"}, "b": {"m": "x", "n": "b"}, "c": {"n": "c"}, "d": {}}
+    for name, entry in own.items():
+        folder = write_variant(tmp_path / "older", f"-{name}", {})
+        path = tmp_path / "older" / "checker" / "whitelists" / folder.name / "linux-x64.json"
+        write_json(path, {"numba-*.whl": entry})
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    assert report.text.count('m = "x"') == 1
+    layers = load_stack(report.spec).layers
+    errors = {name: layers[name].policy(LINUX).allow_import_errors for name in own}
+    assert errors == {name: {"numba-*.whl": {"m": "x"} | entry} for name, entry in own.items()}
+
+
+def test_a_python_that_was_not_released_is_noted(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {})
+    write_variant(tmp_path, "-a", {}, version="3.99.0")
+    write_variant(tmp_path, "-b", {}, version="3.9.99")
+    notes = [note for note in read_repository(tmp_path).notes if note.kind == "question"]
+    for folder, minor in (("python-3.99.0-a", "3."), ("python-3.9.99-b", "3.9.")):
+        (text,) = (note.text for note in notes if note.place == folder)
+        assert f"has no CPython {folder[7:-2]}, but it has {minor}" in text
 
 
 def test_overlays_for_other_platforms_are_left_out(tmp_path: Path) -> None:

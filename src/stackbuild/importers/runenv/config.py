@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stackbuild.importers.runenv.model import Config, Copy, Dependency
 from stackbuild.platforms import Platform
-from stackbuild.reading import Item, ReadError, redacted
+from stackbuild.reading import Item, ReadError, did_you_mean, redacted
+from stackbuild.spec.overlays import SITE_PACKAGES
 from stackbuild.spec.values import as_distribution, as_requirement, as_specifier
 from stackbuild.transport.urls import without_credentials
 
@@ -30,6 +31,7 @@ _RESOLUTION_LISTS = {
     "onlyBinaryList": "only-binary-list",
 }
 _BUILD_FLAGS = {"enableLogging": "logging", "parallelDownloads": "parallel-downloads"}
+PACKAGE_ROOT = "{packageRoot}"
 _LONGEST_BUILD = 7 * 24 * 3600
 _REASON = "as in the older configuration"
 _USER = re.compile(r"(?<=://)(?P<user>[^/@]*)@")
@@ -142,7 +144,20 @@ def _config_settings(table: JsonTable) -> dict[str, str | list[str]]:
                 table.problems.add(
                     item.place, "not a setting", expected="key=value", found=item.value
                 )
+    for value in (value for values in found.values() for value in values):
+        _check_placeholders(table, "configSettings", value, PACKAGE_ROOT, others=False)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
+
+
+def _check_placeholders(
+    table: JsonTable, place: str, text: str, known: str, *, others: bool
+) -> None:
+    """Report what looks like the placeholder `known`; with `others` also what does not."""
+    for found in re.findall(r"\{[^{}]*\}", text):
+        hint = did_you_mean(found, [known])
+        if found != known and (hint or others):
+            place = table.place_of(place)
+            table.problems.add(place, f"unknown placeholder {found}", expected=known, hint=hint)
 
 
 def _names(table: JsonTable, key: str) -> list[str]:
@@ -163,6 +178,7 @@ def _copies(table: JsonTable, file: str) -> tuple[Copy, ...]:
     for entry in table.tables("copyFiles"):
         source, target = entry.text("from", required=True), entry.text("to", required=True)
         entry.done()
+        _check_placeholders(entry, "to", target or "", SITE_PACKAGES, others=True)
         if source and target:
             copy = Copy(source=source, target=target, place=f"{file}: {entry.place}")
             found.setdefault((source, target), copy)

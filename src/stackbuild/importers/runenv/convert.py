@@ -9,11 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import SpecError, UsageError
 from stackbuild.files import atomic_write
 from stackbuild.importers.runenv.model import specifier
 from stackbuild.importers.runenv.notes import config_notes
-from stackbuild.importers.runenv.overlays import overlay_settings, sources, write_overlays
+from stackbuild.importers.runenv.overlays import (
+    outside_links,
+    overlay_settings,
+    sources,
+    write_overlays,
+)
 from stackbuild.importers.runenv.repository import read_repository
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.writer import LayerText, spec_text
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from stackbuild.importers.runenv.model import Keys, Note, Repository, Variant
     from stackbuild.importers.runenv.registries import Registry
 
-    Overlays = Mapping[Keys, list[dict[str, str]]]
+    Overlays = Mapping[Keys, list[dict[str, Any]]]
     Table = dict[str, Any]
 
 SPEC = "venvstacks.toml"
@@ -85,6 +90,13 @@ def import_runenv(
     repository = read_repository(directory)
     notes = list(repository.notes)
     overlays = {item.name: overlay_settings(item, notes) for item in repository.variants}
+    problems = [
+        problem
+        for item in repository.variants
+        for problem in outside_links(item, sources(item, overlays[item.name]))
+    ]
+    if problems:
+        raise SpecError(directory, problems)
     notes += config_notes(repository)
     text = spec_text(
         _layers(repository),

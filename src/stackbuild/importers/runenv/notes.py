@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
 """The older names of the fields that name packages."""
+_ERRORS = "allow-import-errors"
 
 
 def config_notes(repository: Repository) -> Iterator[Note]:
@@ -76,14 +77,15 @@ def _fields(
             yield _became(file, f"packages.{older}", text)
     if names := config.joined.get(("no-deps",)):
         yield _became(file, "packages.noDeps", f"no-deps in {table}: {', '.join(names)}")
-    for keys in dict.fromkeys(keys[:-1] for keys in config.joined if len(keys) > 1):
+    found = [keys for keys in config.joined if len(keys) > 1 and _ERRORS not in keys]
+    for keys in dict.fromkeys(keys[:-1] for keys in found):
         if keys[0] != "platform-specific" or keys[1] in platforms:
             yield _became(file, _older_place(keys), f"{'.'.join(keys)} in {table}")
         else:
             yield _not_made(file, _older_place(keys), keys[1])
-    specific = (keys[:3] for keys in config.replaced if keys[0] == "platform-specific")
+    errors = (keys[:3] for keys in (*config.replaced, *config.joined) if _ERRORS in keys)
     place = "checker/whitelists" if file == SHARED else f"checker/whitelists of {file}"
-    for keys in dict.fromkeys(specific):
+    for keys in dict.fromkeys(errors):
         if keys[1] in platforms:
             yield _became(place, keys[1], f"{'.'.join(keys)} in {table}")
 

@@ -11,19 +11,20 @@ import filecmp
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stackbuild.errors import UsageError
+from stackbuild.errors import Problem, UsageError
 from stackbuild.files import atomic_copy
 from stackbuild.importers.runenv.model import Note
 from stackbuild.spec.model import CopyFiles
+from stackbuild.spec.overlays import SITE_PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.importers.runenv.model import Copy, Keys, Variant
 
-_PLACEHOLDER = "{site-packages}"
+_OUTSIDE = "a link that leads out of the repository"
 _ROOT = re.compile(r"\{packageRoot\}(?P<rest>[^{]*)")
 _END = re.compile(r"[\s;,:\"']|$")
 """Where a path within a setting may end."""
@@ -31,10 +32,10 @@ _NOT_COPIED = frozenset({"node_modules", "pydist"})
 """What the build of a variant writes into its directory."""
 
 
-def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dict[str, str]]]:
+def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dict[str, Any]]]:
     """The `copy-files` of a variant, by their keys in the settings of its layer."""
     notes += _root_notes(variant)
-    found: dict[Keys, list[dict[str, str]]] = {}
+    found: dict[Keys, list[dict[str, Any]]] = {}
     for platform, copies in variant.config.copies.items():
         keys = ("platform-specific", platform, "copy-files") if platform else ("copy-files",)
         for copy in copies:
@@ -44,12 +45,16 @@ def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dic
             elif isinstance(entry := _entry(variant.directory, copy), str):
                 notes.append(Note("question", copy.place, f"left out: {entry}"))
             else:
+                if replaced := _replaced(variant, entry):
+                    entry["overwrite"] = True
+                    text = f"overwrite = true, as it has the files of {', '.join(replaced)}"
+                    notes.append(Note("became", copy.place, text))
                 found.setdefault(keys, []).append(entry)
                 notes += _left_out(variant, entry["from"], copy.place)
     return found
 
 
-def _entry(directory: Path, copy: Copy) -> dict[str, str] | str:
+def _entry(directory: Path, copy: Copy) -> dict[str, Any] | str:
     """The entry of `copy-files` for `copy`, or why there is none."""
     source, target = _inside(copy.source), _target(copy.target)
     if source is None or target is None:
@@ -61,6 +66,31 @@ def _entry(directory: Path, copy: Copy) -> dict[str, str] | str:
     if not any(isinstance(file, Path) for _, file in _files(directory, source)):
         return f"there is no file in {directory.name}/{source}"
     return {"from": source, "to": target}
+
+
+def _replaced(variant: Variant, entry: Mapping[str, Any]) -> list[str]:
+    """The packages of the variant that have a program or a directory of the same name.
+
+    The older build replaced files without asking.
+    """
+    from packaging.utils import canonicalize_name
+
+    base = entry["from"].rstrip("/")
+    named = variant.names()
+    found = set()
+    for path, _ in _files(variant.directory, entry["from"]):
+        target = PurePosixPath(entry["to"], PurePosixPath(path).relative_to(base)).parts
+        if target[0] in ("bin", "Scripts", SITE_PACKAGES) and len(target) > 1:
+            found.add(canonicalize_name(target[1].removesuffix(".exe").removesuffix(".py")))
+    return sorted(found & named)
+
+
+def outside_links(variant: Variant, paths: Iterable[str]) -> Iterator[Problem]:
+    """A problem for each link at `paths` that leads out of the repository."""
+    for name, reason in (found for path in paths for found in _files(variant.directory, path)):
+        if reason == _OUTSIDE:
+            hint = "put a copy of the file in its place, or remove it"
+            yield Problem(place=f"{variant.directory.name}/{name}", message=reason, hint=hint)
 
 
 def _left_out(variant: Variant, path: str, place: str) -> Iterator[Note]:
@@ -79,15 +109,15 @@ def _inside(path: str) -> str | None:
 
 
 def _target(path: str) -> str | None:
-    before, placeholder, after = path.replace("\\", "/").partition(_PLACEHOLDER)
+    before, placeholder, after = path.replace("\\", "/").partition(SITE_PACKAGES)
     if placeholder:
         inside = _inside(after) if after.strip("/") else ""
         usual = not before.strip("./") and inside is not None
-        return f"{_PLACEHOLDER}/{inside}" if usual else None
+        return f"{SITE_PACKAGES}/{inside}" if usual else None
     return _inside(path) if path.strip("./") else "./"
 
 
-def sources(variant: Variant, entries: Mapping[Keys, list[dict[str, str]]]) -> Iterator[str]:
+def sources(variant: Variant, entries: Mapping[Keys, list[dict[str, Any]]]) -> Iterator[str]:
     """The paths, relative to the variant's directory, that its layer refers to."""
     for copies in entries.values():
         for copy in copies:
@@ -185,7 +215,7 @@ def _target_of(entry: Path, repository: Path) -> Path | str:
     if not entry.exists():
         return "a broken link"
     if not _is_inside(entry, repository):
-        return "a link that leads out of the repository"
+        return _OUTSIDE
     return Path(os.path.realpath(entry)) if entry.is_file() else "not a file"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from stackbuild import strictjson
 from stackbuild.errors import Problem, SpecError, UsageError
 from stackbuild.importers.runenv.config import read_config
 from stackbuild.importers.runenv.jsonfile import JsonFiles
@@ -19,6 +21,7 @@ from stackbuild.spec.values import in_order
 from stackbuild.variables import PLACES, as_layer_variable, as_value, case_clashes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from stackbuild.importers.runenv.jsonfile import JsonTable
@@ -64,13 +67,16 @@ def read_repository(directory: Path) -> Repository:
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
     shared = _with_import_errors(shared, files, _WHITELISTS)
-    variants = _named([_variant(files, folder, shared) for folder in folders], files)
+    shared, variants = _with_common_errors(
+        shared, _named([_variant(files, folder, shared) for folder in folders], files)
+    )
     names = {folder.name for folder in folders}
     _check_catalogue(files, names)
     for path in sorted(directory.joinpath(*_WHITELISTS).glob("*/")):
         if path.name not in names:
             text = "no variant has this name, so this has no effect"
             files.note("unknown", "/".join((*_WHITELISTS, path.name)), text)
+    _check_versions(variants, files)
     files.close()
     if files.problems:
         raise SpecError(directory, files.problems)
@@ -254,6 +260,49 @@ def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]
                 found[keys] = {module: text for module, text in errors.items() if text}
         table.done()
     return replace(config, replaced={**config.replaced, **found})
+
+
+def _with_common_errors(
+    shared: Config, variants: tuple[Variant, ...]
+) -> tuple[Config, tuple[Variant, ...]]:
+    """Move the `allow-import-errors` that several variants have alike to `shared`.
+
+    They concern wheels. So they have no effect in layers without the wheel.
+    """
+    texts: dict[tuple[Keys, str], list[str]] = {}
+    for variant in variants:
+        for keys, errors in variant.own.replaced.items():
+            if keys[0] == "platform-specific" and keys not in shared.replaced:
+                for module, text in errors.items():
+                    texts.setdefault((keys, module), []).append(text)
+    common: dict[Keys, dict[str, str]] = {}
+    for (keys, module), found in texts.items():
+        if len(found) > 1 and len(set(found)) == 1:
+            common.setdefault(keys, {})[module] = found[0]
+    shared = replace(shared, joined={**shared.joined, **common})
+    changed = []
+    for variant in variants:
+        rest: dict[Keys, Any] = {}
+        for keys, entry in variant.own.replaced.items():
+            left = {key: value for key, value in entry.items() if key not in common.get(keys, ())}
+            if left or keys not in common:
+                rest[keys] = left
+        own = replace(variant.own, replaced=rest)
+        changed.append(replace(variant, own=own, config=shared.merged(own)))
+    return shared, tuple(changed)
+
+
+def _check_versions(variants: Iterable[Variant], files: JsonFiles) -> None:
+    """Note the versions of CPython that python-build-standalone does not have."""
+    path = resources.files("pbs_installer").joinpath("versions.json")
+    named = [item["python_version"] for item in strictjson.parse(path.read_bytes(), str(path))]
+    known = {tuple(item[part] for part in ("major", "minor", "micro")) for item in named}
+    for variant in variants:
+        if variant.python.release not in known:
+            minor = variant.python.release[:2]
+            newest = max((one for one in known if one[:2] == minor), default=max(known))
+            text = f"python-build-standalone has no CPython {variant.python}, but it has"
+            files.note("question", variant.directory.name, f"{text} {'.'.join(map(str, newest))}")
 
 
 def _check_catalogue(files: JsonFiles, names: set[str]) -> None:

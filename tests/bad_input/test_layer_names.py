@@ -35,7 +35,8 @@ requirements = []
 """
 OF_A_SPEC = (
     *("show --layer", "show --effective", "lock --layer", "lock --check --layer", "fetch --layer"),
-    *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "wheelhouse"),
+    *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "export runenv"),
+    "wheelhouse",
 )
 OF_A_ROOT = ("run", "env", "verify", "verify --installed", "uninstall")
 OF_A_REGISTRY = ("install", "export")

@@ -252,7 +252,7 @@ copy-files = [{ from = "here/", to = "{site-packages}/" }, { from = "tool", to =
     (real.directory / "overlays/app/tool").chmod(0o755)
     real.lock()
     environment = variant / "pydist" / host_platform()
-    succeed(*words)
+    assert succeed("-q", *words) == ""
     (environment / "stale").touch()
     assert succeed(*words).split() == ["exported", str(environment)]
     assert not (environment / "stale").exists()

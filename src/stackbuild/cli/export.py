@@ -82,22 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if report.failures:
         return print_failures(report.failures)
+    answer: dict[str, object] = {"directory": report.directory, "platform": report.platform}
     if arguments.layers[0] == _RUNENV:
-        answer = {"directory": report.directory, "platform": report.platform}
-        print_answer(answer, [f"exported   {report.directory}"], as_json=arguments.json)
-        return 0
-    paths = {item.layer: str(Path(report.directory) / item.directory) for item in report.layers}
-    print_answer(
-        {
-            "directory": report.directory,
-            "platform": report.platform,
-            "layers": paths,
-            "copied_links": report.copied_links,
-        },
-        [f"exported   {path}" for path in paths.values()],
-        as_json=arguments.json,
-        quiet=arguments.quiet,
-    )
+        paths = {arguments.layers[0]: str(report.directory)}
+    else:
+        paths = {item.layer: str(Path(report.directory) / item.directory) for item in report.layers}
+        answer |= {"layers": paths, "copied_links": report.copied_links}
+    lines = [f"exported   {path}" for path in paths.values()]
+    print_answer(answer, lines, as_json=arguments.json, quiet=arguments.quiet)
     return 0
 
 

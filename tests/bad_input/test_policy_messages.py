@@ -18,9 +18,6 @@ PLATFORMS = (
     "windows-aarch64"
 )
 REQUIREMENT = "expected a name and versions, such as 'numpy>=2'"
-DIRECT = (
-    "expected such as 'name @ git+https://host/repository@revision' or 'name @ file:services/name'"
-)
 INDEX = "expected the name or the address of a [[tool.uv.index]] that has a name"
 MORE = '[[tool.uv.index]]\nname = "nvidia"\nurl = "https://wheels.example/simple"\n'
 
@@ -142,7 +139,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "depends = []}",
         [
             "platform-specific.linux-x64.dependencies[1]: wrong type (expected a string, found 1)",
-            f"platform-specific.linux-x64.dependencies[2]: not a supported address ({DIRECT})",
+            "platform-specific.linux-x64.dependencies[2]: not the file name of a wheel or source "
+            "distribution (found 'x.whl')",
             "platform-specific.linux-x64.dependencies[3]: a user or password in an address; "
             "it would be written into the locks (expected git's own credential helper, or netrc)",
             "platform-specific.linux-x64.resolution.strict: unknown key; "

@@ -11,7 +11,7 @@ import pytest
 from stackbuild.builds.add import add_wheels
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, IntegrityError, LockError, UsageError
-from stackbuild.files import remove_tree
+from stackbuild.files import remove_tree, sha256_file
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.building import BuildProject, project, pure, shared_cache
@@ -223,3 +223,34 @@ def test_a_damaged_list_of_added_wheels(foreign: BuildProject) -> None:
     message = str(caught.value)
     assert message.startswith("the list of added wheels is damaged\n")
     assert "  found: [0].file is missing\n" in message
+
+
+def test_a_wheel_that_no_index_has(project: BuildProject, tmp_path: Path) -> None:
+    project.wheel("needed", "1.0")
+    optional = 'resolution = { strict-missing = false, optional-list = ["given", "other"] }'
+    project.spec("given>=1,<3", "other", policy=optional)
+    project.lock()
+    assert [item.name for item in project.read("fw", str(HERE)).omitted] == ["given", "other"]
+    for version in ("1.0", "2.0", "3.0"):
+        files = {"given.py": f"value = '{version}'"}
+        add(project, make_wheel(tmp_path, "given", version, files, requires=["needed"]))
+    [stale] = project.lock(check=True).stale
+    assert stale.reason == "a wheel of given, which it omits, was added"
+    project.lock()
+    assert project.versions("fw", str(HERE)) == {"given": "2.0", "needed": "1.0"}
+    assert project.built("given").is_file()
+
+    # A wheel that does not help is tried once.
+    add(project, make_wheel(tmp_path, "other", "1.0", {}, requires=["nowhere"]))
+    assert project.lock(check=True).stale
+    project.lock()
+    assert [item.name for item in project.read("fw", str(HERE)).omitted] == ["other"]
+    assert project.lock(check=True).stale == ()
+
+    # A wheel that an index has for this platform is taken from there.
+    project.wheel("given", "2.0")
+    project.spec("given<3")
+    project.lock(upgrade=True)
+    [given] = project.index.directory.glob("given-2.0-*")
+    assert project.read("fw", str(HERE)).distributions[0].wheel.sha256 == sha256_file(given)
+    assert sha256_file(given) != sha256_file(tmp_path / given.name)

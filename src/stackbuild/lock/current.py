@@ -25,6 +25,8 @@ from stackbuild.lock.files import (
 from stackbuild.lock.model import StaleLock, content_digest, imported
 from stackbuild.lock.projects import OwnProjects
 from stackbuild.lock.runtime import is_current
+from stackbuild.lock.targets import target_of
+from stackbuild.lock.wheelhouse import sums_of_added
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
 from stackbuild.spec.model import LayerKind, Policy
@@ -142,15 +144,26 @@ class Locks:
         inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
             return "its policy, a layer below, a package index or the target changed"
-        own, changed = self.own(layer, platform, present), self.changed(layer, lock)
-        reason = f"{', '.join(changed)} changed" if changed else None
-        if lock.own != own and not reason:
+        reason = self.news(layer, lock)
+        if lock.own != self.own(layer, platform, present) and not reason:
             reason = "its modules, overlays, variables or a version below changed"
         return reason
 
-    def changed(self, layer: Layer, lock: LayerLock) -> list[str]:
-        """The projects and files of the repository that changed since `lock` was made."""
-        return self.projects.changed(lock, direct_files(self.stack, layer))
+    def news(self, layer: Layer, lock: LayerLock) -> str | None:
+        """What changed in the repository or the wheelhouse since `lock` was made, if anything did.
+
+        These are projects and files of the repository that the layer requires, and added wheels of
+        distributions that the lock omits.
+        """
+        if changed := self.projects.changed(lock, direct_files(self.stack, layer)):
+            return f"{', '.join(changed)} changed"
+        if not lock.omitted:
+            return None
+        target = target_of(layer, lock.platform, lock.python_version)
+        for item in lock.omitted:
+            if sums_of_added(self._workspace.wheelhouse, [item.name], target) - {*lock.tried}:
+                return f"a wheel of {item.name}, which it omits, was added"
+        return None
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the current archive."""

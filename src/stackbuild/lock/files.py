@@ -312,9 +312,10 @@ _KEYS: Readers = {
     "conflicts": records(Conflict, _CONFLICT),
     "skipped": records(LeftOut, _LEFT_OUT),
     "omitted": records(LeftOut, _LEFT_OUT),
+    "tried": Item.strings,
 }
 """The keys of `tool.stackbuild` of a lock, in the order of the file."""
-_OPTIONAL = ("own", "interpreter", "conflicts", "skipped", "omitted")
+_OPTIONAL = ("own", "interpreter", "conflicts", "skipped", "omitted", "tried")
 _RUNTIME: Readers = {"layer": Item.text, "python": Item.version}
 _ARCHIVE: Readers = {"url": Item.text, "sha256": Item.sha256}
 

@@ -179,6 +179,8 @@ class LayerLock:
     omitted: tuple[LeftOut, ...] = ()
     """Distributions that are not available, omitted by `strict-missing = false`, sorted by name."""
 
+    tried: tuple[str, ...] = ()
+    """sha256 (hex) of the added wheels of `omitted` distributions that did not help, sorted."""
     conflicts: tuple[Conflict, ...] = ()
     """Requirements that are not met, which `sibling-conflicts = "warn"` allows."""
 

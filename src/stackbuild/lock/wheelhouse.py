@@ -25,7 +25,7 @@ from stackbuild.transport.retries import NotFoundError
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stackbuild.lock.indexes import IndexSettings
@@ -365,6 +365,18 @@ def write_added(wheelhouse: Path, wheels: Sequence[AddedWheel]) -> None:
     atomic_write(wheelhouse / LIST, json.dumps(items, indent=2) + "\n")
 
 
+def compatible_added(wheelhouse: Path, target: Target) -> list[tuple[int, AddedWheel]]:
+    """The added wheels for `target` whose file is there, in their order, each with its rank."""
+    from packaging.utils import parse_wheel_filename
+
+    return [
+        (rank, item)
+        for item in read_added(wheelhouse)
+        if (rank := target.rank(parse_wheel_filename(item.wheel.name)[3])) is not None
+        and (wheelhouse / item.wheel.name).is_file()
+    ]
+
+
 def find_added(
     wheelhouse: Path, name: NormalizedName, version: Version | None, target: Target
 ) -> AddedWheel | None:
@@ -372,13 +384,17 @@ def find_added(
 
     None as `version` means any. Wheels whose file is missing are ignored.
     """
-    from packaging.utils import parse_wheel_filename
-
     best: tuple[int, AddedWheel] | None = None
-    for item in read_added(wheelhouse):
-        rank = target.rank(parse_wheel_filename(item.wheel.name)[3])
+    for rank, item in compatible_added(wheelhouse, target):
         wanted = item.name == name and version in (None, item.version)
-        there = (wheelhouse / item.wheel.name).is_file()
-        if wanted and there and rank is not None and (best is None or rank <= best[0]):
+        if wanted and (best is None or rank <= best[0]):
             best = rank, item
     return best[1] if best else None
+
+
+def sums_of_added(wheelhouse: Path, names: Collection[NormalizedName], target: Target) -> set[str]:
+    """The sha256 of the added wheels of the distributions `names` that `target` can use."""
+    if not names:
+        return set()
+    found = compatible_added(wheelhouse, target)
+    return {item.wheel.sha256 for _, item in found if item.name in names}

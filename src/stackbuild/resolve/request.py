@@ -11,6 +11,7 @@ version and dependencies, so that it must meet the requirements on it.
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from stackbuild.lock.targets import Target
 
 
+ADDED = "added"
+"""The directory with `ResolveRequest.added`."""
 ANSWER = "pylock.answer.toml"
 """The file that uv writes the resolution to."""
 
@@ -66,6 +69,8 @@ class ResolveRequest:
     """Known metadata of source distributions; others are treated as without dependencies."""
     built: Mapping[NormalizedName, CoreMetadata] = field(default_factory=dict)
     """Distributions that are not looked up, as they were built from source."""
+    added: Mapping[str, Path] = field(default_factory=dict)
+    """Wheels that are candidates besides those of the indexes, by file name."""
     no_deps: bool = False
     refresh: bool = False
     """Ask the indexes again, even for pages that may be cached."""
@@ -115,7 +120,17 @@ def write_request(
     `tables` are the package indexes, `fixed` the wheels of overridden
     distributions that are bound to an index.
     """
+    if request.added:
+        (directory / ADDED).mkdir()
+        for file, path in request.added.items():
+            try:
+                (directory / ADDED / file).symlink_to(path)
+            except OSError:  # Windows asks for a privilege.
+                shutil.copyfile(path, directory / ADDED / file)
     settings = {**request.indexes.uv_settings, "index": tables}
+    if request.added:
+        # Unlike those of a flat index, they are candidates beside those of other indexes.
+        settings["find-links"] = [str(directory / ADDED)]
     if metadata := list(_metadata(request)):
         # uv uses the first entry of a distribution and version.
         given = cast("list[object]", settings.get("dependency-metadata", []))

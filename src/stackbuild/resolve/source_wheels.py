@@ -18,7 +18,7 @@ from stackbuild.lock.index_pages import Addresses, IndexPages
 from stackbuild.lock.indexes import default_index, index_settings
 from stackbuild.lock.model import Build, LockedDistribution, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import built_elsewhere, find_added
+from stackbuild.lock.wheelhouse import built_elsewhere, compatible_added, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import ResolveError, ResolveProblem
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.resolve.metadata import Metadata
     from stackbuild.resolve.request import CoreMetadata, ResolveRequest
-    from stackbuild.spec.model import BuildWheel, Layer, Stack
+    from stackbuild.spec.model import BuildWheel, Layer, Policy, Stack
     from stackbuild.workspace import Workspace
 
 
@@ -218,6 +218,30 @@ class SourceWheels:
             absent=True,
         )
         return ResolveError(layer.name, platform, problem)
+
+
+def added_candidates(
+    wheelhouse: Path, request: ResolveRequest, policy: Policy, pages: IndexPages
+) -> dict[str, Path]:
+    """The added wheels that no index of `request` has, by file name.
+
+    Those of a distribution that is built from source are used instead of the build (`wheel_of`).
+    Raises FetchError and LockError as `IndexPages.offers` does.
+    """
+    from packaging.utils import parse_wheel_filename
+
+    found: dict[str, Path] = {}
+    for _, item in compatible_added(wheelhouse, request.target):
+        name, version, _, _ = parse_wheel_filename(item.wheel.name)
+        offers = pages.offers(name, request.indexes) or ()
+        if offers and policy.may_build(name):
+            continue
+        if not any(
+            offer.version == version and offer.tags and request.target.rank(offer.tags) is not None
+            for offer in offers
+        ):
+            found[item.wheel.name] = wheelhouse / item.wheel.name
+    return found
 
 
 def is_for_any(wheel: LockedFile) -> bool:

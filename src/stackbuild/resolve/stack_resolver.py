@@ -25,6 +25,7 @@ from stackbuild.lock.model import (
 from stackbuild.lock.runtime import lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.lock.venvstacks_locks import beginning
+from stackbuild.lock.wheelhouse import sums_of_added
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import GitCommits
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
@@ -32,7 +33,7 @@ from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.problems import ResolveError, errors_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.siblings import conflict_problem, find_conflicts, hidden
-from stackbuild.resolve.source_wheels import SourceWheels, Upgrade
+from stackbuild.resolve.source_wheels import SourceWheels, Upgrade, added_candidates
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
@@ -204,7 +205,7 @@ class StackResolver:
         inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
         own = self._locks.own(layer, platform, lower)
         is_kept = old is not None and old.inputs == inputs and not self._upgrade.of(layer.name)
-        if old is not None and is_kept and not self._locks.changed(layer, old):
+        if old is not None and is_kept and not self._locks.news(layer, old):
             return old if old.own == own else self._with_own(old, own)
         conflicts = self._conflicts(layer, platform, lower)
         if conflicts and layer.sibling_conflicts == "error":
@@ -245,8 +246,15 @@ class StackResolver:
             interpreter=interpreter,
             skipped=chosen.skipped,
             omitted=chosen.omitted,
+            tried=self._tried(layer, platform, chosen),
             conflicts=conflicts,
         )
+
+    def _tried(self, layer: Layer, platform: Platform, chosen: Choice) -> tuple[str, ...]:
+        """The added wheels of what `layer` omits."""
+        target = target_of(layer, platform, self._stack.python_version(layer))
+        names = [item.name for item in chosen.omitted]
+        return tuple(sorted(sums_of_added(self._workspace.wheelhouse, names, target)))
 
     def _begin(
         self,
@@ -355,6 +363,9 @@ class StackResolver:
             preferences=self._preferences(layer, platform),
             refresh=bool(upgrade),
         )
+        policy = policy_on_chain(self._stack, layer, platform)
+        added = added_candidates(self._workspace.wheelhouse, request, policy, self._uv.pages)
+        request = replace(request, added=added)
         for_newer = self._for_newer(request.target, lower)
         wheels = SourceWheels(
             workspace=self._workspace,
@@ -373,7 +384,7 @@ class StackResolver:
                 explainer=self._explainer,
                 wheels=wheels,
                 layer=layer,
-                policy=policy_on_chain(self._stack, layer, platform),
+                policy=policy,
                 lower=lower,
                 commits=self._commits,
                 projects=self._locks.projects,

@@ -264,6 +264,7 @@ def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) ->
         named[file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]] = (file, url)
     best = min(named, key=lambda file_name: _rank(file_name, request))
     file, url = named[best]
+    url = request.added[best].as_uri() if best in request.added else url
     return Found(
         name=name,
         version=Version(package["version"]),

@@ -13,7 +13,7 @@ import pytest
 
 from stackbuild.errors import InstallError
 from stackbuild.frames.files import Link
-from stackbuild.install.export import export
+from stackbuild.install.export import _copy_targets, export
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from tests.support.publish import Publisher, head, publisher
@@ -178,6 +178,29 @@ def test_links_that_cannot_be_copied(
         succeed("export", "app", out, "--from", made.directory)
         for path in ("lib/b/f", "lib/c/f", "lib/e"):
             assert (out / "rt" / path).read_text() == "f"
+
+
+def test_only_links_are_resolved_where_they_become_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "layers"
+    for number in range(20):
+        (top / "a" / str(number)).mkdir(parents=True)
+        (top / "a" / str(number) / "file").touch()
+    (top / "a" / "inner").symlink_to("0")
+    (top / "b").symlink_to("a")
+    resolved: list[str] = []
+    realpath = os.path.realpath
+
+    def counting(path: str) -> str:
+        resolved.append(path.rpartition("/")[2])
+        return realpath(path)
+
+    monkeypatch.setattr("stackbuild.install.export.os.path.realpath", counting)
+    _copy_targets([(str(top / "b"), str(tmp_path / "copy"))], top)
+    assert sorted(resolved) == ["b", "inner", "layers"]
+    assert (tmp_path / "copy" / "inner" / "file").is_file()
+    assert len(list((tmp_path / "copy").glob("*/file"))) == 21
 
 
 def test_a_full_disk_names_the_copy(

@@ -166,7 +166,7 @@ def _copy_targets(links: Sequence[tuple[str, str]], generation: Path) -> None:
 
 
 def _copy_followed(path: str, place: str, top: str, above: tuple[str, ...]) -> str | None:
-    """Copy `path` to the new `place`, and what links lead to; why not, if it cannot be copied.
+    """Copy what the link `path` leads to to the new `place`; why not, if it cannot be copied.
 
     `above` are the directories in `top` that are being copied.
     """
@@ -178,12 +178,28 @@ def _copy_followed(path: str, place: str, top: str, above: tuple[str, ...]) -> s
     if not Path(real).is_dir():
         copy_file(real, place)
         return None
+    return _copy_directory(real, place, top, above)
+
+
+def _copy_directory(real: str, place: str, top: str, above: tuple[str, ...]) -> str | None:
+    """Copy the directory `real`, which no link is a part of, as `_copy_followed` does."""
     if real in above:
         return "leads to a directory that it is in"
     os.mkdir(place)  # noqa: PTH102 - a Path for each is too slow
-    inner = ((entry.path, f"{place}{os.sep}{entry.name}") for entry in os.scandir(real))
-    faults = (_copy_followed(one, target, top, (*above, real)) for one, target in inner)
-    return next(filter(None, faults), None)
+    with os.scandir(real) as entries:
+        for entry in entries:
+            target = f"{place}{os.sep}{entry.name}"
+            fault = None
+            # Only links are resolved: realpath looks at each component of a path.
+            if entry.is_symlink():
+                fault = _copy_followed(entry.path, target, top, (*above, real))
+            elif entry.is_dir():
+                fault = _copy_directory(entry.path, target, top, (*above, real))
+            else:
+                copy_file(entry.path, target)
+            if fault:
+                return fault
+    return None
 
 
 def copy_file(source: str, target: str) -> None:

@@ -26,6 +26,7 @@ import pytest
 import zstandard
 
 from stackbuild.cli.publish import report_text
+from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.layer_metadata import POSTINSTALL
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
 from stackbuild.platforms import Platform
@@ -39,7 +40,7 @@ from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
 
 if TYPE_CHECKING:
-    from stackbuild.compose.manifest import ArchiveFormat
+    from stackbuild.compose.manifest import ArchiveFormat, Manifest
     from stackbuild.compose.report import PublishedLayer
     from tests.support.archives import Content
 
@@ -505,6 +506,35 @@ def test_an_archive_cut_off_or_touched_is_written_again(small: SmallStack) -> No
     path.unlink()
     assert by_layer(small)["app"].is_new
     assert path.read_bytes() == whole
+
+
+def test_files_of_another_command_are_not_called_repaired(
+    small: SmallStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command publishes the same layer at the same time."""
+    first = by_layer(small)["app"]
+    manifest = first.path.with_name(first.path.name.replace(".tar.zst", ".json"))
+    kept = {path: path.read_bytes() for path in (manifest, first.path)}
+    # It has written the archive, and not yet the manifest.
+    manifest.unlink()
+    second = by_layer(small)["app"]
+    assert (second.is_new, second.was_damaged) == (True, False)
+    assert manifest.read_bytes() == kept[manifest]
+    # It writes both after they were found missing.
+    for path in kept:
+        path.unlink()
+    complete = ExportDirectory.complete
+
+    def late(exports: ExportDirectory, wanted: Manifest, *others: Any) -> Any:
+        found = complete(exports, wanted, *others)
+        if wanted.layer == "app":
+            for path, data in kept.items():
+                path.write_bytes(data)
+        return found
+
+    monkeypatch.setattr(ExportDirectory, "complete", late)
+    third = by_layer(small)["app"]
+    assert (third.is_new, third.was_damaged) == (True, False)
 
 
 @pytest.mark.parametrize("told", ["by its status", "by nothing"])

@@ -163,9 +163,10 @@ class ExportDirectory:
         stem = name.removesuffix(".tar.zst")
         return self.platform(manifest.platform) / f"{stem}.json"
 
-    def has_archive(self, manifest: Manifest, format_: ArchiveFormat) -> bool:
-        """Whether a file with the name of the archive of `manifest` exists."""
-        return (self.platform(manifest.platform) / archive_name(manifest, format_)).exists()
+    def has(self, manifest: Manifest, format_: ArchiveFormat) -> bool:
+        """Whether files with the names of `manifest` and its archive exist; it is written last."""
+        path = self._manifest_path(manifest, format_)
+        return path.exists() and path.with_name(archive_name(manifest, format_)).exists()
 
     def manifest_path(self, manifest: Manifest) -> Path:
         """The path of `manifest`, which has its archive."""

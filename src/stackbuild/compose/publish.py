@@ -194,8 +194,9 @@ class _Publishing:
         composition = compose(parts, self.stack.frames, self.cache)
         before = self.exports.current(self.index, parts.target.layer.name, parts.target.platform)
         form = self.options.archive_format
+        # In this order: another command that writes the same files damages nothing.
+        was_there = self.exports.has(composition.manifest, form)
         there = self.exports.complete(composition.manifest, form, self.seals)
-        was_there = self.exports.has_archive(composition.manifest, form)
         manifest = there or self._write(parts, composition)
         return PublishedLayer(
             manifest=manifest,

@@ -148,7 +148,7 @@ def test_what_cuda_packages_need_is_locked_from_their_index(imported: Imported) 
 def test_fields_keep_their_meaning(imported: Imported) -> None:
     shared = imported.spec["tool"]["stackbuild"]["shared"]
     assert shared["build"] == {"logging": True, "parallel-downloads": False}
-    assert "build.timeout: 300 s did not limit builds of wheels" in imported.notes("needless")
+    assert "build.timeout: 300 s did not limit builds of wheels" in imported.notes("differs")
     assert shared["resolution"] == {"strict-missing": False, "only-binary-list": ["numpy", "scipy"]}
     assert set(shared["skip"]["cudf-cu12"]) == set(ALL) - {"linux-x64"}
     assert shared["force-source"] == {"parasail": {"linux-aarch64": "No wheel for ARM"}}
@@ -270,6 +270,19 @@ def test_a_dry_run_only_prints(imported: Imported, command: Any, tmp_path: Path)
     assert sorted(tmp_path.rglob("*")) == before
     assert report["written"] == []
     assert "[[applications]]" in report["text"]
+
+
+def test_a_report_begins_with_what_is_important(imported: Imported, command: Any) -> None:
+    words = ["import", "runenv", imported.repository, "--dry-run"]
+    lines = command(*words)[1].splitlines()
+    headings = [line for line in lines if line.endswith(":") and line[0] != " "]
+    assert headings == ["will behave differently:", "needs an answer:"]
+    became, needless = (imported.notes(kind).count("\n") + 1 for kind in ("became", "needless"))
+    counts = f"settings: {became} carried over, {needless} had no effect; --verbose lists them"
+    assert counts in lines
+    out = command(*words, "--verbose")[1]
+    assert out.partition("\ncarried over:\n")[2].partition("\n\n")[0].count("\n") + 1 == became
+    assert counts not in out
 
 
 def test_the_older_form_with_shared_dependencies(

@@ -27,14 +27,12 @@ Examples:
   stackbuild import runenv . --json > report.json
 """
 
-_HEADINGS: dict[NoteKind, str] = {
-    "became": "converted",
-    "question": "needs a decision",
-    "without-counterpart": "has no counterpart",
-    "unknown": "unknown, not converted",
-    "needless": "has no effect",
+_IMPORTANT: dict[str, tuple[NoteKind, ...]] = {
+    "will behave differently": ("differs", "without-counterpart", "unknown"),
+    "needs an answer": ("question",),
 }
-"""The kinds of notes, in the order of the report."""
+"""The kinds of notes that are always printed, in the order of the report."""
+_COUNTED: dict[str, NoteKind] = {"carried over": "became", "had no effect": "needless"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_value(parser, "--to", "DIR", text)
     add_value(parser, "--index", "URL", "the default package index of the stack, if it is not uv's")
     add_flag(parser, "--dry-run", "only print the report")
+    add_flag(parser, "--verbose", "print what was carried over and what had no effect too")
     add_shared(parser, "--json")
 
 
@@ -57,24 +56,28 @@ def run(arguments: argparse.Namespace) -> int:
     )
     variants = [{"directory": name, "layer": layer} for name, layer in report.environments]
     value = asdict(report) | {"environments": variants}
-    print_answer(value, lines(report), as_json=arguments.json)
+    print_answer(value, lines(report, verbose=arguments.verbose), as_json=arguments.json)
     if report.written:
         # Errors that the import itself does not check show up here, not in the next command.
         Project.load(report.spec)
     return 0
 
 
-def lines(report: ImportReport) -> Iterator[str]:
-    """The report for a person."""
+def lines(report: ImportReport, *, verbose: bool) -> Iterator[str]:
+    """The report for a person, the most important first; with `verbose` all of its notes."""
     count = len(report.environments)
     yield f"{report.repository}: {count} variant{'' if count == 1 else 's'}"
-    for kind, heading in _HEADINGS.items():
-        notes = [note for note in report.notes if note.kind == kind]
-        if notes:
+    counted = {heading: (kind,) for heading, kind in _COUNTED.items()}
+    for heading, kinds in {**_IMPORTANT, **(counted if verbose else {})}.items():
+        if notes := [note for kind in kinds for note in report.notes if note.kind == kind]:
             yield ""
             yield f"{heading}:"
             yield from (f"  {note.place}: {note.text}" for note in notes)
     yield ""
+    found = [note.kind for note in report.notes]
+    if not verbose:
+        counts = (f"{found.count(kind)} {heading}" for heading, kind in _COUNTED.items())
+        yield f"settings: {', '.join(counts)}; --verbose lists them"
     if report.written:
         yield f"written to {report.spec.parent}:"
         yield from (f"  {name}" for name in report.written)

@@ -63,7 +63,7 @@ def read_config(table: JsonTable, file: str) -> Config:
     joined |= _flags(build, _BUILD_FLAGS, ("build",))
     if timeout := build.integer("timeout", default=0, low=1, high=_LONGEST_BUILD):
         text = f"{timeout} s did not limit builds of wheels, which had 720 s; here `build.timeout`"
-        build.add_note("needless", build.place_of("timeout"), f"{text} does, 3600 s if not set")
+        build.add_note("differs", build.place_of("timeout"), f"{text} does, 3600 s if not set")
     config = Config(
         dependencies={key: items for key, items in dependencies.items() if items},
         copies={key: items for key, items in copies.items() if items},

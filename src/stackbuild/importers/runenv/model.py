@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     """The keys that lead to a setting in `[tool.stackbuild.layers.<name>]`."""
 
 T = TypeVar("T")
-NoteKind = Literal["became", "question", "without-counterpart", "unknown", "needless"]
+NoteKind = Literal["differs", "without-counterpart", "unknown", "question", "became", "needless"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Note:
     """One line of the report."""
 
     kind: NoteKind
-    """What became of the field or file: ``became`` (converted), ``question`` (needs a decision),
-    ``without-counterpart``, ``unknown`` (not converted) or ``needless`` (has no effect)."""
+    """What became of the field or file: ``differs`` (has another effect), ``without-counterpart``,
+    ``unknown`` (not converted), ``question`` (needs an answer), ``became`` (converted) or
+    ``needless`` (has no effect)."""
     place: str
     """Its location in the repository: ``python-3.12.10-atls/config.json: packages.skip``."""
     text: str

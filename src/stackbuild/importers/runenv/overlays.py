@@ -48,7 +48,7 @@ def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dic
                 if replaced := _replaced(variant, entry):
                     entry["overwrite"] = True
                     text = f"overwrite = true, as it has the files of {', '.join(replaced)}"
-                    notes.append(Note("became", copy.place, text))
+                    notes.append(Note("differs", copy.place, text))
                 found.setdefault(keys, []).append(entry)
                 notes += _left_out(variant, entry["from"], copy.place)
     return found

@@ -192,8 +192,8 @@ def test_only_links_are_resolved_where_they_become_copies(
     resolved: list[str] = []
     realpath = os.path.realpath
 
-    def counting(path: str) -> str:
-        resolved.append(path.rpartition("/")[2])
+    def counting(path: str | Path) -> str:
+        resolved.append(str(path).rpartition("/")[2])
         return realpath(path)
 
     monkeypatch.setattr("stackbuild.install.export.os.path.realpath", counting)

@@ -12,7 +12,8 @@ import pytest
 from packaging.pylock import Pylock
 
 from stackbuild.cli.main import main
-from stackbuild.errors import LockError, UsageError
+from stackbuild.errors import FetchError, LockError, UsageError
+from stackbuild.files import remove_tree
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.files import read_lock
 from stackbuild.lock.wheelhouse import fetch
@@ -758,6 +759,23 @@ def test_an_index_without_hashes_is_measured_by_its_files(tmp_path: Path) -> Non
     content = (project.directory / "wheelhouse/base-1.0-py3-none-any.whl").read_bytes()
     wheel = project.read("fw").distributions[0].wheel
     assert (wheel.sha256, wheel.size) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_local_wheels_are_candidates_beside_the_index(project: Project) -> None:
+    project.wheel("needed", "1.0")
+    project.wheel("ours", "1.0")
+    table = '[tool.stackbuild]\nlocal-wheels = ["dist"]\n'
+    project.write(framework("fw", "ours") + table)
+    with pytest.raises(FetchError, match="the directory of local wheels does not exist"):
+        project.lock(platforms=["linux-x64"])
+    make_wheel(project.directory / "dist", "ours", "2.0", {"ours.py": ""}, requires=["needed"])
+    project.lock(platforms=["linux-x64"])
+    assert project.versions("fw") == {"needed": "1.0", "ours": "2.0"}
+    remove_tree(project.workspace.cache)
+    found = fetch(project.stack, project.workspace, [project.read("fw")], Silent())
+    assert all(path.is_file() for path in found.values())
+    project.write(framework("fw", "ours"))
+    assert project.lock(check=True).stale
 
 
 def test_a_folder_of_wheels_is_an_index(project: Project) -> None:

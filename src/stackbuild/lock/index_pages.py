@@ -68,6 +68,9 @@ class IndexPages:
         """
         every = settings.uv_settings.get("index-strategy", "first-index") != "first-index"
         found: list[Offer] | None = None
+        for path in settings.local_directories:
+            local = self._page(path.as_uri(), name, flat=True) if path.is_dir() else None
+            found = [*(found or ()), *local] if local else found
         refusal = None
         for table in self._tables(name, settings):
             try:

@@ -48,6 +48,8 @@ class IndexSettings:
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     directory: Path = field(default_factory=Path)
     """The directory that relative addresses start from."""
+    local_wheels: tuple[str, ...] = ()
+    """Directories whose wheels are candidates beside those of the indexes."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The wheels and source distributions that requirements name: file name to address."""
 
@@ -77,7 +79,24 @@ class IndexSettings:
     def described(self) -> list[object]:
         """The part that a lock depends on, without credentials and the project's location."""
         indexes = [_table(index, without_credentials(index.url)) for index in self.indexes]
-        return [indexes, dict(sorted(self.sources.items())), dict(self.uv_settings)]
+        local = [self.local_wheels] if self.local_wheels else []
+        return [indexes, dict(sorted(self.sources.items())), dict(self.uv_settings), *local]
+
+    @property
+    def local_directories(self) -> list[Path]:
+        """The directories of `local_wheels`, which may not exist."""
+        return [(self.directory / text).resolve() for text in self.local_wheels]
+
+    def find_links(self) -> list[str]:
+        """Those directories for uv. Raises FetchError if one does not exist."""
+        for path in self.local_directories:
+            if not path.is_dir():
+                raise FetchError(
+                    "the directory of local wheels does not exist",
+                    file=path,
+                    remedy="put wheels into it, or correct `local-wheels` in [tool.stackbuild]",
+                )
+        return list(map(str, self.local_directories))
 
     def with_credentials(self, url: str) -> str:
         """`url` with the user and password of the index on the same host, if any."""
@@ -156,6 +175,7 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
         sources=layer.package_indexes,
         uv_settings=stack.uv_settings,
         directory=stack.directory,
+        local_wheels=stack.local_wheels,
         files=direct_files(stack, layer),
     )
 

@@ -128,9 +128,11 @@ def write_request(
             except OSError:  # Windows asks for a privilege.
                 shutil.copyfile(path, directory / ADDED / file)
     settings = {**request.indexes.uv_settings, "index": tables}
-    if request.added:
-        # Unlike those of a flat index, they are candidates beside those of other indexes.
-        settings["find-links"] = [str(directory / ADDED)]
+    # Unlike those of a flat index, they are candidates beside those of other indexes.
+    links = request.indexes.find_links()
+    links += [str(directory / ADDED)] if request.added else []
+    if links:
+        settings["find-links"] = links
     if metadata := list(_metadata(request)):
         # uv uses the first entry of a distribution and version.
         given = cast("list[object]", settings.get("dependency-metadata", []))

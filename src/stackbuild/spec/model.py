@@ -364,6 +364,8 @@ class Stack:
     """Other settings of `[tool.uv]` that change a resolution (`exclude-newer`, …)."""
     sources: Mapping[NormalizedName, str] = field(default_factory=dict)
     """Distribution to the address of the project in `[tool.uv.sources]` that it is built from."""
+    local_wheels: tuple[str, ...] = ()
+    """Directories, relative to the project, whose wheels are candidates beside the indexes."""
     without_effect: tuple[str, ...] = ()
     """The places of settings that stackbuild accepts and does not need."""
     warnings: tuple[str, ...] = ()

@@ -70,6 +70,7 @@ def read_stack(
         indexes=uv.indexes,
         uv_settings=uv.settings,
         sources=uv.projects,
+        local_wheels=settings.local_wheels,
         without_effect=tuple(problems.remarks),
         warnings=tuple(problems.warnings),
     )

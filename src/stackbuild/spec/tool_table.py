@@ -65,6 +65,7 @@ class ToolTable:
 
     platforms: tuple[Platform, ...]
     frames: FrameSettings
+    local_wheels: tuple[str, ...]
     layers: Mapping[str, Layer]
     """The layers, completed by their settings in the table."""
 
@@ -78,6 +79,7 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     layers, indexes = reader.layers, uv.indexes
     platforms = _platforms(table, layers, reader.named_platforms)
     frames = _frames(table.part("frames"))
+    local_wheels = tuple(item.value for item in table.texts("local-wheels") or ())
     common = table.part(_SHARED)
     given = read_settings(common, _by_any_platform, Context(indexes=indexes))
     common.done()
@@ -122,7 +124,7 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
         changed[name] = with_policy(layer, merge(shared, own.get(name, {})))
     check_registries(changed.values(), table.problems)
     _check_variables(changed, entries)
-    return ToolTable(platforms=platforms, frames=frames, layers=changed)
+    return ToolTable(platforms=platforms, frames=frames, local_wheels=local_wheels, layers=changed)
 
 
 def _check_overrides(settings: Settings, others: Mapping[str, Setting], problems: Problems) -> None:

@@ -297,6 +297,35 @@ def test_the_error_names_what_is_missing_and_how_to_allow_it() -> None:
     assert f"  platform: linux-x64\n  file: {SITE}/own/a.so\n" in told
 
 
+def test_a_library_of_the_chain_that_no_link_reaches_has_its_own_error() -> None:
+    app, base = target("app"), target("base", kind=FRAMEWORK)
+    # A library that replaces the one of a lower layer, and needs it.
+    path = f"{SITE}/pub/libx.so"
+    own, below = [overlay(needs(path, "libx.so"))], [frames("pub 1.0", path)]
+    plan = planned((app, own), (base, below))
+    with pytest.raises(ComposeError) as caught:
+        check(plan, [app, base], [], allow_unresolved=False)
+    assert str(caught.value) == (
+        "a shared library that the layer needs is in its chain, but the file does not search there"
+        " and no link can be added where it searches\n"
+        f"  layer: app\n  platform: linux-x64\n  file: {path}\n"
+        "  expected: a search path of the file that leads to libx.so, such as $ORIGIN/lib\n"
+        f"  found: libx.so is needed by {path}, and is at base@1/{path}\n"
+        "  to fix: build the file with such a search path (build-wheel), or rename the file of the"
+        " layer that is where the link would be; if the file is not used, run publish, build or"
+        " export with --allow-unresolved"
+    )
+    assert check(plan, [app, base], [], allow_unresolved=True) == (
+        "app on linux-x64 lacks shared libraries that its chain has where the files do not search:"
+        f" libx.so is needed by {path}"
+    )
+    # One that the chain does not have comes first.
+    both = planned((app, [*own, frames("own 1.0", needs("a.so", "libodd.so"))]), (base, below))
+    with pytest.raises(ComposeError) as caught:
+        check(both, [app, base], [], allow_unresolved=False)
+    assert "found: libodd.so is needed by a.so\n" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("count", "ending"), [(1, ""), (2, " and 1 other file"), (3, " and 2 other files")]
 )

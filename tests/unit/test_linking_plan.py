@@ -251,6 +251,7 @@ def test_a_link_does_not_replace_a_link() -> None:
     assert plan("linux", own, {"pub/libx.so": None}, lower) == Linking(
         links={f"{SITE}/pub/libx.so": f"base0@1/{SITE}/pub/libx.so"},
         missing={"m.so": [f"{SITE}/own/b.so"]},
+        unreachable={"m.so": f"base1@1/{SITE}/mid/m.so"},
     )
 
 
@@ -280,7 +281,9 @@ def test_neither_does_a_link_replace_the_file_that_needs_it() -> None:
         below = layer("base0", "linux", {"pub/libx.so": None})
         return plan_linking(Chain([top, below, runtime]))
 
-    assert shim() == Linking(missing={"libx.so": [path]})
+    assert shim() == Linking(
+        missing={"libx.so": [path]}, unreachable={"libx.so": f"base0@1/{path}"}
+    )
     assert shim("$ORIGIN/original") == Linking(
         links={f"{SITE}/pub/original/libx.so": f"base0@1/{path}"}
     )
@@ -390,7 +393,11 @@ def test_macos(name: str, search: tuple[str, ...], link: str, is_edited: bool) -
 
 def test_a_wrong_path_to_a_library_of_its_own_is_missing_on_macos() -> None:
     own = {"own/a.so": needs("@loader_path/libx.dylib"), "own/lib/libx.dylib": None}
-    assert plan("macos", own).missing == {"@loader_path/libx.dylib": [f"{SITE}/own/a.so"]}
+    name = "@loader_path/libx.dylib"
+    assert plan("macos", own) == Linking(
+        missing={name: [f"{SITE}/own/a.so"]},
+        unreachable={name: f"app@1/{SITE}/own/lib/libx.dylib"},
+    )
 
 
 # --- Windows

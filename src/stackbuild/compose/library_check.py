@@ -204,6 +204,11 @@ def _is_known(
 def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> ComposeError:
     """The error for the libraries `missing`, each with the files that need it."""
     target = planned.target
+    unreachable = planned.linking.unreachable
+    if all(name in unreachable for name in missing):
+        return _unreachable_error(planned, missing)
+    # What is in the chain is no reason to add a distribution.
+    missing = {name: users for name, users in missing.items() if name not in unreachable}
     name, users = next(iter(missing.items()))
     place = layer_table(target.layer.name, "verify")
     return ComposeError(
@@ -220,12 +225,45 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
     )
 
 
+def _unreachable_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -> ComposeError:
+    """The error for the libraries `missing`, which are in the chain."""
+    target = planned.target
+    name, users = next(iter(missing.items()))
+    places = planned.linking.unreachable
+    here = "@loader_path" if target.layout.os == "macos" else "$ORIGIN"
+    found = [
+        f"{line}, and is at {places[one]}"
+        for one, line in zip(missing, _listed(missing), strict=True)
+    ]
+    return ComposeError(
+        "a shared library that the layer needs is in its chain, but the file does not search there"
+        " and no link can be added where it searches",
+        layer=target.layer.name,
+        platform=target.platform,
+        distribution=planned.files.owners[users[0]] or None,
+        file=users[0],
+        expected=f"a search path of the file that leads to {name}, such as {here}/lib",
+        found=_shortened(found),
+        remedy="build the file with such a search path (build-wheel), or rename the file of the"
+        " layer that is where the link would be; if the file is not used, run publish, build or"
+        " export with --allow-unresolved",
+    )
+
+
 def _warning(planned: Planned, missing: Mapping[str, Sequence[str]]) -> str:
     """The warning of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
+    unreachable = planned.linking.unreachable
     texts = [
         f"shared libraries that {why}: {_all(libraries)}"
         for why, libraries in (
-            ("neither its chain nor every host has", missing),
+            (
+                "neither its chain nor every host has",
+                {one: users for one, users in missing.items() if one not in unreachable},
+            ),
+            (
+                "its chain has where the files do not search",
+                {one: users for one, users in missing.items() if one in unreachable},
+            ),
             ("`dynlib_exclude` excludes", planned.linking.excluded),
         )
         if libraries

@@ -48,6 +48,9 @@ class Linking:
     """Directories, relative to the root, that `sitecustomize` adds on Windows."""
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Needed names that neither chain nor host provides, each with the paths that need it."""
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+    """Those of `missing` that the chain has where nothing makes the files find it, each with a
+    path relative to the root."""
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Needed names that only files in `dynlib_exclude` have, each with the paths that need it."""
 
@@ -105,6 +108,7 @@ class _Planner:
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self.missing: dict[str, list[str]] = {}
+        self.unreachable: dict[str, str] = {}
         self.excluded: dict[str, list[str]] = {}
 
     def choose(self, path: str, name: str) -> Place | None:
@@ -116,7 +120,7 @@ class _Planner:
         top, last = self.chain.top, last_part(name)
         if self._is_its_own(path, last):
             if not self.chain.has_name(name):
-                self.missing.setdefault(name, []).append(path)
+                self._note_unreachable(path, name, Place(top, top.names[last][0]))
             return None
         everywhere = [
             Place(layer, found)
@@ -131,6 +135,10 @@ class _Planner:
             kind = self.excluded if everywhere else self.missing
             kind.setdefault(name, []).append(path)
         return allowed[0] if allowed else None
+
+    def _note_unreachable(self, path: str, name: str, found: Place) -> None:
+        self.missing.setdefault(name, []).append(path)
+        self.unreachable.setdefault(name, str(found))
 
     def _is_its_own(self, path: str, last: str) -> bool:
         """Whether the distribution of the file `path` has a file called `last`."""
@@ -182,7 +190,11 @@ class _Unix(_Planner):
     def result(self) -> Linking:
         """The plan."""
         return Linking(
-            links=self.links, edits=self.edits, missing=self.missing, excluded=self.excluded
+            links=self.links,
+            edits=self.edits,
+            missing=self.missing,
+            unreachable=self.unreachable,
+            excluded=self.excluded,
         )
 
     def provide(self, binary: Binary, path: str, name: str) -> None:
@@ -206,7 +218,7 @@ class _Unix(_Planner):
         if is_editable and (target.layer is top or self._try_link(target.path, target)):
             self.edits.setdefault(path, {})[name] = target.path
         else:
-            self.missing.setdefault(name, []).append(path)
+            self._note_unreachable(path, name, target)
 
     def _try_link(self, step: str, target: Place) -> bool:
         before = dict(self.links)
@@ -284,6 +296,7 @@ class _Windows(_Planner):
             copies=self.copies,
             dll_directories=tuple(self.directories),
             missing=self.missing,
+            unreachable=self.unreachable,
             excluded=self.excluded,
         )
 

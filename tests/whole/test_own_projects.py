@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import IntegrityError, LockError
+from stackbuild.errors import InstallError, IntegrityError, LockError
 from stackbuild.files import remove_tree
+from stackbuild.install.sources import link_sources
 from stackbuild.lock.model import ProjectSource
 from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
@@ -18,6 +19,7 @@ from tests.support.building import (
     BuildProject,
     c_extension,
     make_sdist,
+    only_here,
     project,
     pure,
     shared_cache,
@@ -83,6 +85,39 @@ def test_a_project_is_built_once_for_all_platforms_and_again_when_it_changes(
     assert new[1].wheel.name != tiny.wheel.name
     assert new == project.read("fw", HERE).distributions
     assert project.lock(check=True).stale == ()
+
+
+def test_the_sources_of_a_layer_are_linked(project: BuildProject) -> None:
+    module = "src/tiny/__init__.py"
+    write_project(
+        project.directory / "tiny",
+        pure(f"return {{'tiny/__init__.py': open({module!r}, 'rb').read()}}"),
+    )
+    (project.directory / "tiny/src/tiny").mkdir(parents=True)
+    (project.directory / "tiny" / module).write_text("value = 1\n")
+    write_project(project.directory / "made", pure("return {'made.py': b''}"), name="made")
+    project.spec("tiny @ file:tiny", "made @ file:made")
+    with (project.directory / "venvstacks.toml").open("a") as spec:
+        spec.write(application("app", "fw", extra='launch_module = "serve.py"\n' + only_here()))
+    (project.directory / "serve.py").write_text("print(1)\n")
+    project.lock()
+    stack = project.stack
+    for _ in range(2):
+        links = link_sources(stack, project.workspace, "app", project.listener)
+        assert {path.name: path.readlink() for path in links.iterdir()} == {
+            "serve.py": project.directory / "serve.py",
+            "tiny": project.directory / "tiny/src/tiny",
+        }
+        (links / "left.py").symlink_to("gone")
+    assert (
+        project.listener.warnings
+        == ["made runs from its wheel and not from made, which does not have made.py"] * 2
+    )
+    remove_tree(project.workspace.wheelhouse)
+    with pytest.raises(InstallError, match="the wheel of a project is missing"):
+        link_sources(stack, project.workspace, "app", project.listener)
+    project.fetch()
+    link_sources(stack, project.workspace, "app", project.listener)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a compiler")

@@ -327,6 +327,19 @@ class Project:
         ExportDirectory(workspace.build_exports).forget_older(self._messages)
         return BuildReport(installed=installed, failures=())
 
+    def link_sources(self, layer: str) -> Path:
+        """A directory with links to the sources of `layer` and those below it, for PYTHONPATH.
+
+        These are launch and support modules, and the modules of projects of the repository that
+        the locks name. If a project lacks files that its wheel has, such as compiled modules, a
+        warning says so, and no link to it is made. The directory is in ``build/`` and is the same
+        for each call. Raises UsageError for an unknown layer, LockError for a damaged lock,
+        InstallError for a wheel that is not in the wheelhouse and if no link can be made.
+        """
+        from stackbuild.install.sources import link_sources
+
+        return link_sources(self._stack, self._workspace(), layer, self._messages)
+
     def export(
         self,
         layers: Sequence[str],

@@ -70,6 +70,39 @@ def test_modules_that_cannot_be_loaded(
 
 
 @pytest.mark.parametrize(
+    ("magic", "found"),
+    [
+        (b"\xcf\xfa\xed\xfe", "Mach-O (macOS)"),
+        (b"\xce\xfa\xed\xfe", "Mach-O (macOS)"),
+        (b"\xca\xfe\xba\xbe", "Mach-O (macOS)"),
+        (b"\xca\xfe\xba\xbf", "Mach-O (macOS)"),
+        (b"MZ\x90\0", "PE (Windows)"),
+        (b"text", "another format"),
+        (b"", "an empty file"),
+    ],
+)
+def test_the_format_of_a_module_is_named(magic: bytes, found: str) -> None:
+    (finding,) = check_modules(layer("app"), read_of({"a.abi3.so": magic}), ())
+    assert (finding.expected, finding.found) == ("ELF (Linux)", found)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("darwin", "macos", "osx", "apple", "ios", "mac"),
+        *("windows", "win", "win32", "win64", "win_arm64", "msvc", "mingw"),
+    ],
+)
+def test_libraries_in_a_place_for_their_system_are_there_on_purpose(place: str) -> None:
+    magic = MACHO if place in {"darwin", "macos", "osx", "apple", "ios", "mac"} else b"MZ\x90\0"
+    app = layer("app")
+    assert [*check_modules(app, read_of({f"{place}/liba.so.1.2": magic}), ())] == []
+    assert [*check_modules(app, read_of({f"x{place}/liba.so.1.2": magic}), ())]
+    other = b"MZ\x90\0" if magic == MACHO else MACHO
+    assert [*check_modules(app, read_of({f"{place}/liba.so.1.2": other}), ())]
+
+
+@pytest.mark.parametrize(
     ("tags", "found"),
     [
         ((), False),

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from stackbuild.platforms import Platform
 from stackbuild.spec.policy import SPECIFIC
 from stackbuild.spec.policy_fields import POLICY_FIELDS
-from stackbuild.spec.settings import Either, Field, Group, Kind, Leaf, Named, by_platform
+from stackbuild.spec.settings import (
+    ArrayOrNamed,
+    Either,
+    Field,
+    Group,
+    Kind,
+    Leaf,
+    Named,
+    by_platform,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,7 +122,8 @@ def _schema(kind: Kind) -> dict[str, Any]:
     if isinstance(kind, Named):
         names = [name for one in Platform for name in (str(one), one.venvstacks_name)]
         keys = {"propertyNames": {"enum": names}} if kind.word == "<platform>" else {}
-        return {"type": "object", **keys, "additionalProperties": _schema(kind.of)}
+        table = {"type": "object", **keys, "additionalProperties": _schema(kind.of)}
+        return {"anyOf": [_schema(kind.of), table]} if isinstance(kind, ArrayOrNamed) else table
     if isinstance(kind, Either):
         return {"anyOf": [_schema(kind.leaf), _schema(kind.table)]}
     required = [field.key for field in kind.fields if field.required]

@@ -733,6 +733,7 @@ CASES = {
             "(expected the name of a framework, found 'base')",
             "tool.stackbuild.layers.app.platform-specific.win_arm64.x: unknown key "
             "(expected one of allow-import-errors, build, copy-files, dependencies, environment, "
+            "exclude-files, "
             "resolution)",
             "tool.stackbuild.layers.app.platforms: unknown key; did you mean 'platform-specific'?",
         ],

@@ -8,6 +8,7 @@ import io
 import posixpath
 import zipfile
 from base64 import urlsafe_b64encode
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -108,9 +109,47 @@ def test_what_composing_needs_is_told(tmp_path: Path) -> None:
     assert made.licence == "MIT"
 
 
+def test_files_that_a_pattern_matches_are_left_out(tmp_path: Path) -> None:
+    wheel = _full(tmp_path)
+    cache, whole = _made(wheel, LINUX, tmp_path)
+    patterns = ("@headers", "thing/*.bin", "bin/run-thing", "share/**", "plat.py", "another.pth")
+    made = wheel_set(wheel, sha256(wheel), LINUX, _SETTINGS, cache, patterns=patterns)
+    gone = {*whole.paths} - {*made.paths}
+    assert gone == {
+        "bin/run-thing",
+        "include/python3.12/Some.Thing/thing.h",
+        "libexec/run-thing",
+        "share/thing/readme.txt",
+        *(f"{_SITE}/{name}" for name in ("another.pth", "plat.py", "thing/data.bin")),
+    }
+    assert made.excluded == (
+        *("another.pth", "bin/run-thing", "include/thing.h", "plat.py"),
+        *("share/thing/readme.txt", "thing/data.bin"),
+    )
+    assert (made.pth, made.entry_points) == (whole.pth[1:], whole.entry_points)
+    assert cache.get(made.key) == made
+    # What installing needs is always there.
+    least = wheel_set(wheel, sha256(wheel), LINUX, _SETTINGS, cache, patterns=("**",))
+    info = [path for path in whole.paths if ".dist-info/" in path]
+    assert [*least.paths] == sorted([*info, "bin/thing", "bin/other"])
+
+
+def test_patterns_that_match_nothing_make_no_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = _full(tmp_path)
+    cache, whole = _made(wheel, LINUX, tmp_path)
+    monkeypatch.setattr(cache, "new_frame", None)
+    made = wheel_set(wheel, sha256(wheel), LINUX, _SETTINGS, cache, patterns=("*.nothing",))
+    assert replace(made, key=whole.key) == whole
+    assert made.key != whole.key
+
+
+@pytest.mark.parametrize("patterns", [(), ("@headers", "*.bin", "bin/shell")])
 @pytest.mark.parametrize("layout", [LINUX, WINDOWS])
-def test_record_is_true(tmp_path: Path, layout: Layout) -> None:
-    cache, made = _made(_full(tmp_path), layout, tmp_path)
+def test_record_is_true(tmp_path: Path, layout: Layout, patterns: tuple[str, ...]) -> None:
+    wheel, cache = _full(tmp_path), FrameCache(tmp_path / "cache")
+    made = wheel_set(wheel, sha256(wheel), layout, _SETTINGS, cache, patterns=patterns)
     files = files_of(cache, made)
     info = f"{layout.site_packages}/Some.Thing-1.0.dist-info"
     record = files[f"{info}/RECORD"]

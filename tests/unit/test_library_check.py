@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -280,6 +281,22 @@ def test_errors_that_are_allowed_when_importing(
     # A library is not imported, and a file of an overlay is of no wheel.
     assert problem(target("app", allowed=allowed), frames("own 1.0", needs("a.so", "libodd.so.1")))
     assert problem(target("app", allowed={"?*": {name: text}}), overlay(module("libodd.so.1")))
+
+
+def test_the_error_names_the_pattern_that_leaves_the_library_out() -> None:
+    policy = Policy(exclude_files={"*": ("*.txt",), "pub": ("x/**",)})
+    base = target("base", kind=FRAMEWORK)
+    base = base._replace(layer=replace(base.layer, policies={LINUX: policy}))
+    pub = replace(frames("pub 1.0"), excluded=("x/libx.so.1", "x/liby.so.1"))
+    own = frames("own 1.0", module("dir/libx.so.1", "libq.so.1"))
+    plan = planned((target("app"), [own]), (base, [pub]))
+    with pytest.raises(ComposeError) as caught:
+        check(plan, [target("app"), base], (), allow_unresolved=False)
+    left_out = "x/libx.so.1 is left out by `exclude-files` of base: 'x/**'"
+    told = str(caught.value)
+    assert f"dir/libx.so.1 is needed by {SITE}/own/a.so ({left_out}); libq.so.1 is needed" in told
+    assert "to fix: keep the file that is left out; or add the distribution" in told
+    assert left_out in check(plan, [target("app"), base], (), allow_unresolved=True)
 
 
 def test_the_error_names_what_is_missing_and_how_to_allow_it() -> None:

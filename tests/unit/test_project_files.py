@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from stackbuild.errors import ComposeError
 from stackbuild.files import is_top, work_tree
+from stackbuild.globs import parts_match
 from stackbuild.names import MAX_DEPTH
 from stackbuild.project.files import NEVER, USUAL, ProjectFiles
 from stackbuild.project.git import git_environment, status
-from stackbuild.project.overlays import _matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -306,10 +306,10 @@ PARTS = st.lists(st.sampled_from(["a", "b", "ab", "x.py"]), min_size=1, max_size
 
 @given(PARTS)
 def test_a_path_matches_itself_and_what_stands_for_it(parts: list[str]) -> None:
-    assert _matches(parts, parts)
-    assert _matches(parts, ["*"] * len(parts))
-    assert _matches(parts, ["**"])
-    assert _matches(parts, ["**", parts[-1]])
-    assert _matches(parts, [parts[0], "**"])
-    assert not _matches(parts, ["*"] * (len(parts) + 1))
-    assert not _matches(parts, ["*"] * (len(parts) - 1))
+    assert parts_match(parts, parts)
+    assert parts_match(parts, ["*"] * len(parts))
+    assert parts_match(parts, ["**"])
+    assert parts_match(parts, ["**", parts[-1]])
+    assert parts_match(parts, [parts[0], "**"])
+    assert not parts_match(parts, ["*"] * (len(parts) + 1))
+    assert not parts_match(parts, ["*"] * (len(parts) - 1))

@@ -25,7 +25,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split())
     for group in (
         "__init__",
-        "errors names platforms layout messages workspace mark windows durable files record"
+        "errors names platforms layout messages workspace mark windows durable files globs record"
         " scripts strictjson tomltext reading variables processes",
         "transport",
         "spec",

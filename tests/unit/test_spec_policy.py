@@ -89,6 +89,7 @@ EXAMPLES = {
     "allow-import-errors": "allow-import-errors.a.b = 'text'",
     "environment": "environment.A = 'b'",
     "packages": "packages = true",
+    "exclude-files": "exclude-files = ['*.a']",
     "copy-files": "copy-files = [{ from = 'file', to = '.' }]",
 }
 """Something for each field."""
@@ -238,6 +239,25 @@ environment = { CUDA_HOME = "/opt/{{cuda}}", PATH.prepend = ["/opt/cuda/bin"] }
     for plain, common, changed, limited in zip(*(one[:2] for one in seen), strict=True):
         assert len({plain, common, changed}) == 3
         assert limited == common
+
+
+def test_files_are_left_out_of_all_distributions_or_of_one(tmp_path: Path) -> None:
+    text = """
+[tool.stackbuild.shared]
+exclude-files = ["@tests", "*.a"]
+[tool.stackbuild.layers.app]
+exclude-files = { Numba = ["numba/cuda/**"], "*" = ["*.a", "*.pyi"] }
+[tool.stackbuild.layers.app.platform-specific.linux-x64]
+exclude-files.numba = ["*.dll"]
+"""
+    stack = read_spec(tmp_path, ALL, text)
+    policy = stack.layers["app"].policy(LINUX)
+    everywhere = ("@tests", "*.a", "*.pyi")
+    assert policy.excluded_from("numba") == (*everywhere, "numba/cuda/**", "*.dll")
+    assert policy.excluded_from("other") == everywhere
+    mac = stack.layers["app"].policy(Platform.MACOSX_AARCH64)
+    assert mac.excluded_from("numba") == (*everywhere, "numba/cuda/**")
+    assert stack.layers["base"].policy(LINUX).excluded_from("x") == ("@tests", "*.a")
 
 
 def test_every_field_of_a_policy_is_declared() -> None:

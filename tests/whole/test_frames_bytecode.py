@@ -165,6 +165,12 @@ def test_the_modules_of_a_wheel(tmp_path: Path) -> None:
     subjects = {frame.subject for frame in made.frames}
     own = wheel_set(wheel, sha256(wheel), layout, _SETTINGS, cache)
     assert subjects == {frame.subject for frame in own.frames} == {"pkg 1"}
+    # Bytecode is left out with its module; other patterns do not concern it.
+    less = bytecode_set(
+        sources._replace(patterns=("other.*",)), interpreter, layout, _SETTINGS, cache
+    )
+    assert less.paths == made.paths[1:]
+    assert sources._replace(patterns=("*.pyi", "@headers")).identity == sources.identity
     damaged = WheelSources(wheel=wheel, sha256="0" * 64, layout=layout)
     with pytest.raises(IntegrityError, match="does not match its lock"):
         bytecode_set(damaged, interpreter, layout, _SETTINGS, cache)

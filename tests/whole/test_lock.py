@@ -404,6 +404,10 @@ def test_a_layer_that_becomes_versioned_begins_to_count(project: Project) -> Non
     project.lock()
     assert project.read("app").version == 2
     assert project.lock(check=True).stale == ()
+    # So do settings that change its contents.
+    for setting in ('exclude-files = ["*.a"]', 'environment.A = "b"', "packages = true"):
+        project.write(f"{layer}versioned = true\n[tool.stackbuild.layers.app]\n{setting}\n")
+        assert project.lock(check=True).stale, setting
 
 
 def test_locks_are_neither_read_nor_written_through_a_link_out_of_the_project(

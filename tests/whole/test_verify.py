@@ -84,7 +84,10 @@ with open("/proc/self/environ") as file:
 """
     bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER}
     native_wheel(small, compiler, "app", "upper", code, **bodies)
+    small.wheel("app", "prog", "1.0", {"prog/__init__.py": "", "prog/extra.py": ""})
+    native_wheel(small, compiler, "app", "third", "import prog.extra", fine=native.FINE)
     small.more = (
+        '[tool.stackbuild.layers.app]\nexclude-files.prog = ["prog/ex*"]\n'
         '[tool.stackbuild.layers.app.environment]\nMODE = { append = ["app"] }\n'
         '[tool.stackbuild.layers.base.environment]\nMODE = "base"\n'
         '[tool.stackbuild.layers.base.allow-import-errors."lower-*"]\n"lower._gpu" = "SEGV"\n'
@@ -92,18 +95,22 @@ with open("/proc/self/environ") as file:
     root = built(small)
     found = report("app", "--spec", small.spec, code=9)
     assert found["layers"] == ["cpython", "base", "app"]
-    assert found["counts"]["modules"] == 4
+    assert found["counts"]["modules"] == 5
     assert found["left_out"] == ["lower._test_of_it"]
     assert [
         (f["check"], f["layer"], f["distribution"], f["module"]) for f in found["findings"]
     ] == [
+        ("import", "app", "third 1.0", "third.fine"),
         ("import", "app", "upper 1.0", "upper.crash"),
         ("import", "app", "upper 1.0", "upper.nodriver"),
     ]
     assert [(k["layer"], k["module"]) for k in found["known"]] == [("base", "lower._gpu")]
     assert found["stale"] == []
+    left_out = "`exclude-files` of app leaves out prog/extra: 'prog/ex*'"
+    assert [f["message"].partition("; ")[2] for f in found["findings"]] == [left_out, "", ""]
     assert found["entries"].splitlines() == [
         "[tool.stackbuild.layers.app.allow-import-errors]",
+        '"third-*" = { "third.fine" = "ModuleNotFoundError: No module named \'prog.extra\'" }',
         '"upper-*" = { "upper.crash" = "crash: killed by SIGSEGV (signal 11)", '
         f'"upper.nodriver" = "ImportError: {DRIVER}" }}',
     ]
@@ -112,7 +119,7 @@ with open("/proc/self/environ") as file:
     small.lock()
     out = succeed("verify", "app", "--spec", small.spec, "--root", root)
     assert f"known: app: upper.nodriver (upper 1.0): ImportError: {DRIVER}" in out
-    assert "4 native modules (1 left out)" in out
+    assert "5 native modules (1 left out)" in out
 
 
 def test_entries_nothing_needs_any_more_are_told(

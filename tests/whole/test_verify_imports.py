@@ -93,6 +93,7 @@ def test_what_modules_do_is_told(layers: HandMade, fork: bool) -> None:
         "pkg.no_driver": ("error", "pkg.no_driver"),
         "pkg.absent": ("error", "pkg.absent"),
     }
+    assert found["pkg.absent"].missing == ("pkg/absent",)
     assert found["pkg.crash"].text == "killed by SIGSEGV (signal 11)"
     assert "Segmentation fault" in found["pkg.crash"].output
     assert found["pkg.leave"].text == "ended the process with exit code 3"

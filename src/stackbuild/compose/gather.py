@@ -250,9 +250,10 @@ class _Gathering:
         for target, item, (key, *bytecode) in missing:
             sha256, layout = item.wheel.sha256, target.layout
             wheel, machine = wheels[sha256], target.platform.machine
-            self._add(key, wheel_set, wheel, sha256, layout, machine=machine)
+            patterns = _patterns(target, item)
+            self._add(key, wheel_set, wheel, sha256, layout, machine=machine, patterns=patterns)
             for name in bytecode:
-                sources = WheelSources(wheel=wheel, sha256=sha256, layout=layout)
+                sources = WheelSources(wheel, sha256, layout, patterns)
                 self._add_bytecode(name, target, sources)
 
     def _fetch(self, missing: Sequence[_Wanted]) -> dict[str, Path]:
@@ -285,14 +286,17 @@ class _Gathering:
 
     def _wheel_key(self, target: LayerTarget, item: LockedDistribution) -> str:
         settings, machine = self._stack.frames, target.platform.machine
-        return wheel_key(item.wheel.sha256, target.layout, settings, machine=machine)
+        patterns = _patterns(target, item)
+        return wheel_key(
+            item.wheel.sha256, target.layout, settings, machine=machine, patterns=patterns
+        )
 
     def _wheel_bytecode_key(self, target: LayerTarget, item: LockedDistribution) -> str | None:
         compiler = self._compiler(target)
         if compiler is None:
             return None
         sources = WheelSources(
-            wheel=Path(item.wheel.name), sha256=item.wheel.sha256, layout=target.layout
+            Path(item.wheel.name), item.wheel.sha256, target.layout, _patterns(target, item)
         )
         return bytecode_key(sources, compiler, target.layout, self._stack.frames)
 
@@ -437,6 +441,11 @@ class _Gathering:
             own_bytecode=outcomes.sets(target.part(what) for what in own),
             compiled_by=compiler.version if compiler else None,
         )
+
+
+def _patterns(target: LayerTarget, item: LockedDistribution) -> tuple[str, ...]:
+    """The patterns of `exclude-files` for a distribution of the layer."""
+    return target.layer.policy(target.platform).excluded_from(item.name)
 
 
 _OWN_PARTS = (

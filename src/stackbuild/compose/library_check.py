@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import ComposeError
 from stackbuild.frames.model import FrameKind
+from stackbuild.globs import first_match
 from stackbuild.layout import extension_module
 from stackbuild.linking.editing import copied_set, edited_set
 from stackbuild.linking.plan import Linking, plan_linking
@@ -49,6 +50,9 @@ class Planned:
     linking: Linking
     dll_directories: tuple[str, ...]
     """Those of `Linking`, of the whole chain."""
+    left_out: Mapping[str, str]
+    """By name, the files that `exclude-files` of the chain leaves out: their layer, path and
+    pattern."""
 
     def parts(self) -> list[PartName]:
         """The names of the frame sets with edited and copied files."""
@@ -112,8 +116,13 @@ class Libraries:
         directories = dict.fromkeys(linking.dll_directories)
         for one in below:
             directories |= dict.fromkeys(one.linking.dll_directories)
+        left_out = {name: where for one in reversed(below) for name, where in one.left_out.items()}
         return Planned(
-            target=target, files=files, linking=linking, dll_directories=tuple(directories)
+            target=target,
+            files=files,
+            linking=linking,
+            dll_directories=tuple(directories),
+            left_out={**left_out, **dict(_left_out(target, self._sets(target), files))},
         )
 
 
@@ -141,6 +150,18 @@ def _layer_files(target: LayerTarget, sets: Sequence[FrameSet]) -> LayerFiles:
         binaries=binaries,
         excluded=target.layer.dynlib_exclude,
     )
+
+
+def _left_out(
+    target: LayerTarget, sets: Sequence[FrameSet], files: LayerFiles
+) -> Iterator[tuple[str, str]]:
+    """The files that the layer leaves out, by name."""
+    policy = target.layer.policy(target.platform)
+    for one in sets:
+        patterns = policy.excluded_from(one.frames[0].subject.partition(" ")[0])
+        for path in one.excluded:
+            where = f"`exclude-files` of {target.layer.name}: {first_match(path, patterns)!r}"
+            yield files.folded(path), f"{path} is left out by {where}"
 
 
 def _of_interpreter(layout: Layout) -> Iterator[str]:
@@ -211,6 +232,8 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
     missing = {name: users for name, users in missing.items() if name not in unreachable}
     name, users = next(iter(missing.items()))
     place = layer_table(target.layer.name, "verify")
+    is_left_out = any(one.rpartition("/")[2] in planned.left_out for one in missing)
+    keep = "keep the file that is left out; or " if is_left_out else ""
     return ComposeError(
         "a shared library that the layer needs is neither in its chain nor on every host",
         layer=target.layer.name,
@@ -218,10 +241,10 @@ def _unresolved_error(planned: Planned, missing: Mapping[str, Sequence[str]]) ->
         distribution=planned.files.owners[users[0]] or None,
         file=users[0],
         expected=name,
-        found=_shortened(_listed(missing)),
-        remedy="add the distribution that has the library to this layer or to one below it; if the"
-        " file is not used, run publish, build or export with --allow-unresolved; if every host has"
-        f" the library, set in {place}:\n{_setting(target.layer, missing)}",
+        found=_shortened(_listed(missing, planned.left_out)),
+        remedy=f"{keep}add the distribution that has the library to this layer or to one below it;"
+        " if the file is not used, run publish, build or export with --allow-unresolved; if every"
+        f" host has the library, set in {place}:\n{_setting(target.layer, missing)}",
     )
 
 
@@ -233,7 +256,7 @@ def _unreachable_error(planned: Planned, missing: Mapping[str, Sequence[str]]) -
     here = "@loader_path" if target.layout.os == "macos" else "$ORIGIN"
     found = [
         f"{line}, and is at {places[one]}"
-        for one, line in zip(missing, _listed(missing), strict=True)
+        for one, line in zip(missing, _listed(missing, {}), strict=True)
     ]
     return ComposeError(
         "a shared library that the layer needs is in its chain, but the file does not search there"
@@ -254,7 +277,7 @@ def _warning(planned: Planned, missing: Mapping[str, Sequence[str]]) -> str:
     """The warning of the libraries `missing`, and of those that `dynlib_exclude` excludes."""
     unreachable = planned.linking.unreachable
     texts = [
-        f"shared libraries that {why}: {_all(libraries)}"
+        f"shared libraries that {why}: {_all(libraries, planned.left_out)}"
         for why, libraries in (
             (
                 "neither its chain nor every host has",
@@ -272,9 +295,10 @@ def _warning(planned: Planned, missing: Mapping[str, Sequence[str]]) -> str:
     return f"{target.layer.name} on {target.platform} lacks {'; and '.join(texts)}" if texts else ""
 
 
-def _all(libraries: Mapping[str, Sequence[str]]) -> str:
+def _all(libraries: Mapping[str, Sequence[str]], left_out: Mapping[str, str]) -> str:
     """All `libraries`; a few with the files that need them."""
-    return ", ".join(libraries) if len(libraries) > _SHOWN else "; ".join(_listed(libraries))
+    lines = _listed(libraries, left_out)
+    return ", ".join(libraries) if len(libraries) > _SHOWN else "; ".join(lines)
 
 
 def _setting(layer: Layer, missing: Iterable[str]) -> str:
@@ -292,11 +316,12 @@ def _shortened(lines: Sequence[str]) -> str:
     return "; ".join(lines[:_SHOWN]) + rest
 
 
-def _listed(missing: Mapping[str, Sequence[str]]) -> list[str]:
+def _listed(missing: Mapping[str, Sequence[str]], left_out: Mapping[str, str]) -> list[str]:
     """``libx.so.1 is needed by a.so and 3 other files``, for each library."""
     lines = []
     for name, users in missing.items():
         others = len(users) - 1
         more = f" and {others} other file{'s' if others > 1 else ''}" if others else ""
-        lines.append(f"{name} is needed by {users[0]}{more}")
+        where = left_out.get(name.rpartition("/")[2])
+        lines.append(f"{name} is needed by {users[0]}{more}" + (f" ({where})" if where else ""))
     return lines

@@ -292,7 +292,9 @@ def dump_frame_set(frame_set: FrameSet) -> bytes:
 def read_frame_set(path: Path) -> FrameSet:
     """Read the frame set in a file that `dump` wrote. Raises OSError and ValueError."""
     try:
-        return Item("", strictjson.read(path)).record(FrameSet, _FRAME_SET)
+        return Item("", strictjson.read(path)).record(
+            FrameSet, _FRAME_SET, {"excluded": Item.strings}
+        )
     except (strictjson.JsonError, ReadError) as error:
         raise ValueError(str(error)) from error
 

@@ -107,6 +107,8 @@ class FrameSet:
     """SPDX expression or free text of the distribution's metadata."""
     binaries: tuple[Binary, ...] = ()
     """The programs and shared libraries, and links to them, sorted by path."""
+    excluded: tuple[str, ...] = ()
+    """The paths of a wheel that patterns of `exclude-files` left out."""
 
 
 def pth_lines(data: bytes) -> tuple[str, ...]:

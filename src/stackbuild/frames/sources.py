@@ -6,10 +6,11 @@ import hashlib
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from stackbuild.globs import expanded
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -56,6 +57,8 @@ class WheelSources(NamedTuple):
     wheel: Path
     sha256: str
     layout: Layout
+    patterns: Sequence[str] = ()
+    """Those of `exclude-files`: bytecode is left out with its module."""
 
     @property
     def subject(self) -> str:
@@ -65,8 +68,11 @@ class WheelSources(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Depends on the wheel and the layout."""
-        return digest_of(["wheel", self.sha256, self.layout.site_packages])
+        """Depends on the wheel, the layout, and the patterns that can match modules."""
+        of_modules = [
+            one for one in expanded(self.patterns) if one.endswith((".py", "*", "?", "]"))
+        ]
+        return digest_of(["wheel", self.sha256, self.layout.site_packages, *of_modules])
 
     @contextmanager
     def opened(self, _cache: FrameCache) -> Iterator[OpenSources]:
@@ -76,7 +82,7 @@ class WheelSources(NamedTuple):
         verify_wheel(self.wheel, self.sha256)
         members = {
             f"{self.layout.site_packages}/{member.target}": member.info
-            for member in read_wheel(self.wheel).members
+            for member in read_wheel(self.wheel, self.patterns).members
             if member.scheme in ("root", "purelib", "platlib") and member.target.endswith(".py")
         }
 

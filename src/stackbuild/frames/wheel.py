@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stackbuild.frames.keys import frame_key
 from stackbuild.frames.make import Part, plan_parts, run_parts
 from stackbuild.frames.model import MAX_FILE_BYTES, FrameSet
+from stackbuild.globs import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +24,19 @@ if TYPE_CHECKING:
 
 
 def wheel_key(
-    sha256: str, layout: Layout, settings: FrameSettings, *, machine: str = "x86_64"
+    sha256: str,
+    layout: Layout,
+    settings: FrameSettings,
+    *,
+    machine: str = "x86_64",
+    patterns: Sequence[str] = (),
 ) -> str:
     """The key of the frame set that `wheel_set` makes of the wheel with this sha256."""
     launcher = ""
     if layout.os == "windows":
         launcher = f"{machine}, runtime" if layout.is_runtime else machine
-    return frame_key("wheel", sha256, layout.os, layout.python, launcher, settings=settings)
+    inputs = (sha256, layout.os, layout.python, launcher, *expanded(patterns))
+    return frame_key("wheel", *inputs, settings=settings)
 
 
 def wheel_set(
@@ -39,21 +47,26 @@ def wheel_set(
     cache: FrameCache,
     *,
     machine: str = "x86_64",
+    patterns: Sequence[str] = (),
 ) -> FrameSet:
     """The frames of the distribution in `wheel`, from the cache or newly made.
 
-    `machine` (``x86_64`` or ``aarch64``) selects the launchers for Windows. Raises IntegrityError,
-    with wheel and file, if the sha256 of the wheel is wrong, a file does not match RECORD, or a
-    path leaves its directory.
+    `machine` (``x86_64`` or ``aarch64``) selects the launchers for Windows; files
+    that `patterns` of `exclude-files` match are left out. Raises IntegrityError, with wheel and
+    file, if the sha256 of the wheel is wrong, a file does not match RECORD, or a path leaves its
+    directory.
     """
-    key = wheel_key(sha256, layout, settings, machine=machine)
+    key = wheel_key(sha256, layout, settings, machine=machine, patterns=patterns)
     if found := cache.get(key):
         return found
     from stackbuild.frames.wheelplan import licence_of, metadata_of, read_wheel, verify_wheel
     from stackbuild.frames.wheelstream import stream_part
 
     verify_wheel(wheel, sha256)
-    plan = read_wheel(wheel)
+    plan = read_wheel(wheel, patterns)
+    if patterns and not plan.excluded:
+        whole = wheel_set(wheel, sha256, layout, settings, cache, machine=machine)
+        return cache.put(replace(whole, key=key))
     parts = _parts(plan)
     # The last part writes RECORD, of all parts.
     others = [member for part in parts[:-1] for member in part]
@@ -80,6 +93,7 @@ def wheel_set(
             pth=tuple(line for name in sorted(pth) for line in pth[name]),
             licence=licence_of(metadata_of(plan)),
             binaries=tuple(sorted(binaries, key=lambda one: one.path)),
+            excluded=plan.excluded,
         )
     )
 

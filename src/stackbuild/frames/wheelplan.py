@@ -20,11 +20,12 @@ from installer.utils import parse_metadata_file
 
 from stackbuild.errors import IntegrityError
 from stackbuild.files import sha256_file
+from stackbuild.globs import first_match
 from stackbuild.names import path_fault
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from email.message import Message
     from pathlib import Path
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     _Error = Callable[..., IntegrityError]
     """`wheel_error` for one wheel."""
 
+_SEEN = {"scripts": "bin/", "headers": "include/"}
+"""Where patterns find the files of a scheme, on all platforms."""
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _MAX_METADATA = 64 * 1024 * 1024
 _ENCRYPTED = 0x1
@@ -74,9 +77,11 @@ class Wheel:
     """Name and version as in the name of the `.dist-info` directory: ``numpy-2.2.6``."""
     data_directory: str
     members: tuple[WheelMember, ...]
-    """Without RECORD, its signatures, and `__pycache__`."""
+    """Without RECORD, its signatures, `__pycache__`, and `excluded`."""
     texts: Mapping[str, str]
     """The files at the top of `.dist-info` that installing needs, by name."""
+    excluded: tuple[str, ...]
+    """The paths that patterns left out, as patterns see them, sorted."""
 
     @property
     def info_directory(self) -> str:
@@ -133,9 +138,10 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
         raise IntegrityError(f"a wheel is not a valid zip file: {error}", file=path) from error
 
 
-def read_wheel(path: Path) -> Wheel:
+def read_wheel(path: Path, patterns: Sequence[str] = ()) -> Wheel:
     """Read the wheel at `path`, without the contents of its files.
 
+    The files that `patterns` of `exclude-files` match are left out, but none of `.dist-info`.
     Raises IntegrityError, with wheel and file, for an invalid wheel: files missing from RECORD or
     from the wheel, paths out of their directory, duplicate paths, links, encrypted files.
     """
@@ -160,8 +166,20 @@ def read_wheel(path: Path) -> Wheel:
             if not _is_left_out(info.filename, stem)
         )
     _check_complete(records, infos, error)
+    excluded = {
+        member.name: seen
+        for member in members
+        if not member.name.startswith(f"{stem}.dist-info/")
+        and first_match(seen := _SEEN.get(member.scheme, "") + member.target, patterns)
+    }
     return Wheel(
-        path=path, subject=subject, stem=stem, data_directory=data, members=members, texts=texts
+        path=path,
+        subject=subject,
+        stem=stem,
+        data_directory=data,
+        members=tuple(member for member in members if member.name not in excluded),
+        texts=texts,
+        excluded=tuple(sorted(excluded.values())),
     )
 
 

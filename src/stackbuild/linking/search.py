@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from stackbuild.globs import path_matches
 from stackbuild.linking.host_libraries import MACOS, on_host
 
 if TYPE_CHECKING:
@@ -59,17 +60,7 @@ class LayerFiles:
 
     def excludes(self, path: str) -> bool:
         """Whether a glob of `dynlib_exclude` matches the end of `path`, as in venvstacks."""
-        parts = path.split("/")
-        return any(_matches(parts, ["**", *glob.split("/")]) for glob in self.excluded)
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the path `parts` matches `pattern`, in which ``**`` is any number of parts."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+        return any(path_matches(path, f"**/{glob}") for glob in self.excluded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ class Locks:
                     for lock in lower
                 ],
                 **({"environment": variables} if variables else {}),
+                **({"exclude-files": excluded} if (excluded := policy.exclude_files) else {}),
                 **({"packages": True} if policy.packages else {}),
             }
         )
@@ -146,7 +147,7 @@ class Locks:
             return "its policy, a layer below, a package index or the target changed"
         reason = self.news(layer, lock)
         if lock.own != self.own(layer, platform, present) and not reason:
-            reason = "its modules, overlays, variables or a version below changed"
+            reason = "its modules, overlays, variables, `exclude-files` or a version below changed"
         return reason
 
     def news(self, layer: Layer, lock: LayerLock) -> str | None:

@@ -6,17 +6,17 @@ import os
 import posixpath
 import stat
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import ComposeError
 from stackbuild.files import sha256_file
+from stackbuild.globs import parts_match
 from stackbuild.names import link_fault, path_fault
 from stackbuild.spec.overlays import SITE_PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from stackbuild.layout import Layout
     from stackbuild.platforms import Platform
@@ -165,7 +165,7 @@ class _Reading:
         pattern = self.copy.pattern
         if not pattern:
             return list(paths)
-        return [path for path in paths if _matches(path.relative_to(source).parts, pattern)]
+        return [path for path in paths if parts_match(path.relative_to(source).parts, pattern)]
 
     def _empty(self, source: Path) -> ComposeError:
         if not self.copy.include_ignored and self._matching(source, include_ignored=True):
@@ -242,15 +242,6 @@ class _Reading:
                 "extend the entry's `from` to the target of the link, or remove the link",
             )
         return target
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the components of a path match those of a pattern; ``**`` matches any number."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _with_parents(paths: Iterable[str]) -> frozenset[str]:

@@ -233,9 +233,10 @@ def _correct(name: str, known: Collection[str]) -> str:
 def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, str, bool]]:
     """Name, place and whether it is inherited, of each distribution that settings name."""
     settings = on_platform(layer.settings, platform)
-    for key in ("package_indexes", "overrides", "force-source", "build-wheel"):
+    for key in ("package_indexes", "overrides", "force-source", "build-wheel", "exclude-files"):
         for name, node in cast("Settings", settings.get(key, {})).items():
-            yield cast("NormalizedName", name), _place(node), key in _INHERITED
+            if name != "*":
+                yield cast("NormalizedName", name), _place(node), key in _INHERITED
     lists = {"no-deps": settings.get("no-deps", ()), **_resolution(layer, platform)}
     for key, node in lists.items():
         for item in node if isinstance(node, tuple) else ():

@@ -209,8 +209,14 @@ class Policy:
     """Glob on a wheel's name to module to a part of the error that importing it may raise."""
     environment: Mapping[str, Variable] = field(default_factory=dict)
     """The variables that the layer sets, with the placeholders of the spec."""
+    exclude_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By distribution, or ``*`` for all, the patterns of files that are left out."""
     packages: bool = False
     """Whether the layer has the wheels of its chain as files."""
+
+    def excluded_from(self, name: str) -> tuple[str, ...]:
+        """The patterns of `exclude_files` for the distribution `name`."""
+        return (*self.exclude_files.get("*", ()), *self.exclude_files.get(name, ()))
 
     @property
     def from_source(self) -> tuple[NormalizedName, ...]:

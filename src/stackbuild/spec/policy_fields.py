@@ -12,6 +12,7 @@ from stackbuild.spec.model import BuildSettings, BuildWheel, SourcePolicy
 from stackbuild.spec.settings import (
     BUILD_VARIABLES,
     COPY_FILES,
+    EXCLUDED_FILES,
     FLAG,
     FOR_BACKEND,
     INDEX_NAMES,
@@ -176,6 +177,14 @@ POLICY_FIELDS: tuple[Field, ...] = (
         specific=True,
         meaning="the value of an environment variable in the layer and the layers above it, as "
         "described below",
+    ),
+    Field(
+        key="exclude-files",
+        kind=EXCLUDED_FILES,
+        changes="own",
+        specific=True,
+        meaning="patterns of files of the distribution that the layer does not contain; an array "
+        "instead of the table is for all distributions of the layer, as the name `*` is",
     ),
     Field(
         key="packages",

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from stackbuild.globs import as_pattern
 from stackbuild.reading import Item, did_you_mean
 from stackbuild.spec.model import COPY_FLAGS, COPY_TEXTS, Setting
 from stackbuild.spec.overlays import read_copy_files
@@ -100,6 +101,19 @@ class Named:
         if self.read_key is as_platform:
             return self.of.value(node)
         return {name: self.of.value(entry) for name, entry in cast("Settings", node).items()}
+
+
+class ArrayOrNamed(Named):
+    """A table whose keys are names, or an array in place of the table, which is that of ``*``."""
+
+    __slots__ = ()
+
+    def read(self, table: Table, key: str, context: Context) -> Settings:
+        """The table or the array at `key`."""
+        if not isinstance(table.values.get(key), list):
+            return Named.read(self, table, key, context)
+        found = self.of.read(table, key, context)
+        return {"*": found} if found else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +308,14 @@ def _index_names(table: Table, key: str, context: Context) -> tuple[Setting, ...
     return _settings(table.distinct(key, read) or ())
 
 
+def _patterns(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
+    return _settings(table.words(key, as_pattern))
+
+
+def _as_distribution_or_all(item: Item[str]) -> str:
+    return "*" if item.value == "*" else as_distribution(item)
+
+
 def _copy_files(table: Table, key: str, context: Context) -> tuple[Setting, ...]:
     return read_copy_files(table, key, context.overlays)
 
@@ -335,6 +357,7 @@ NAMES = Leaf(_names, _STRINGS)
 INDEX_NAMES = Leaf(_index_names, _STRINGS)
 VARIABLES = _variables(PLACES)
 BUILD_VARIABLES = _variables(())
+EXCLUDED_FILES = ArrayOrNamed("<name>", _as_distribution_or_all, Leaf(_patterns, _STRINGS))
 COPY_FILES = Leaf(
     _copy_files,
     {

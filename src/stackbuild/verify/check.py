@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
+from stackbuild.globs import first_match
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
 from stackbuild.linking.search import DLL_MISSING
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stackbuild.verify.model import Outcome
     from stackbuild.workspace import Workspace
 
+_ENDS = (".py", "/__init__.py", ".so", ".pyd")
 _START_LIMIT = 30.0
 """Time limit for the start and exit of an interpreter, in seconds."""
 
@@ -240,11 +242,22 @@ class _Checking:
                 layer=layer,
                 distribution=distribution,
                 wheel=wheel,
-                outcome=outcomes[name],
+                outcome=self._explained(outcomes[name], chain),
                 chain=chain,
             )
             for name, (layer, distribution, wheel) in modules.items()
         ]
+
+    def _explained(self, outcome: Outcome, chain: Sequence[str]) -> Outcome:
+        """`outcome`, with the pattern of `exclude-files` that leaves out what was not found."""
+        for path in outcome.missing:
+            for layer in chain:
+                patterns = self.rules.get(layer, Rules()).exclude_files
+                for file in (path, *(f"{path}{end}" for end in _ENDS)):
+                    if pattern := first_match(file, patterns):
+                        text = f"`exclude-files` of {layer} leaves out {file}: {pattern!r}"
+                        return replace(outcome, left_out=text)
+        return outcome
 
     def _name(self, directory: str) -> str:
         return self.deployment.layers[directory].manifest.layer
@@ -367,7 +380,7 @@ def _finding(one: Tried) -> Finding:
         layer=one.layer,
         distribution=one.distribution,
         module=outcome.module,
-        message=messages[outcome.result] + through,
+        message="; ".join(filter(None, (messages[outcome.result] + through, outcome.left_out))),
         found=outcome.text,
         detail=outcome.output.strip(),
     )

@@ -212,6 +212,7 @@ def _rules(stack: Stack, layer: Layer, platform: Platform) -> Rules:
         no_deps=policy.no_deps,
         overridden=tuple(policy.overrides),
         extras=extras,
+        exclude_files=tuple(one for found in policy.exclude_files.values() for one in found),
     )
 
 

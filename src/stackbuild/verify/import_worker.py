@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _TEXT_LIMIT = 2000
+_MOST_MISSING = 10
 _GRACE = 0.3
 """Seconds for a process to write its traceback before it is killed."""
 
@@ -168,9 +169,25 @@ def _attempt(name: str) -> dict[str, Any]:
     try:
         importlib.import_module(name)
     except BaseException as error:  # noqa: BLE001 - a module may raise anything, also SystemExit
-        text = str(error).strip() or "no message"
-        return {"result": "error", "text": f"{type(error).__name__}: {text}"[:_TEXT_LIMIT]}
+        text = f"{type(error).__name__}: {str(error).strip() or 'no message'}"[:_TEXT_LIMIT]
+        return {"result": "error", "text": text, "missing": _missing(error)}
     return {"result": "imported"}
+
+
+def _missing(error: BaseException) -> list[str]:
+    """What `error` and its causes could not find: files and modules, by path in site-packages."""
+    found: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(found) < _MOST_MISSING:
+        if isinstance(seen, ImportError) and seen.name:
+            # `from package import module`, from CPython 3.12 on
+            parts = (seen.name, getattr(seen, "name_from", None) or "")
+            found.append(".".join(filter(None, parts)).replace(".", "/"))
+        elif isinstance(seen, FileNotFoundError) and isinstance(seen.filename, str):
+            places = [place for place in sys.path if seen.filename.startswith(f"{place}{os.sep}")]
+            found += [seen.filename[len(place) + 1 :].replace(os.sep, "/") for place in places]
+        seen = seen.__cause__ or seen.__context__
+    return found
 
 
 def _has_threads() -> bool:

@@ -201,6 +201,7 @@ class _Run:
                 result=result["result"],
                 at=result["at"],
                 text=result.get("text", ""),
+                missing=tuple(result.get("missing", ())),
                 output=result.get("output", ""),
                 seconds=result.get("seconds", 0.0),
             )

@@ -42,6 +42,8 @@ class Rules:
     """Distributions whose version need not match requirements."""
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The extras requested in the spec, by distribution."""
+    exclude_files: tuple[str, ...] = ()
+    """The patterns of files that the layer leaves out, of all distributions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,11 @@ class Outcome:
     """The failing import: the module itself or a parent package."""
     text: str = ""
     """The error, empty for a successful import."""
+    missing: tuple[str, ...] = ()
+    """The modules and files that the error names, as paths in site-packages; modules without
+    their extensions."""
+    left_out: str = ""
+    """Which pattern of `exclude-files` leaves one of them out; empty if none does."""
     output: str = ""
     """The end of the output of a process that crashed or hung."""
     seconds: float = 0.0

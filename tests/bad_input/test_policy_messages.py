@@ -255,8 +255,8 @@ def test_fields_that_stand_in_the_wrong_place(tmp_path: Path) -> None:
     assert problems_of(tmp_path, spec) == [
         f"tool.stackbuild.build: {shared}",
         f"tool.stackbuild.registries: {shared}",
-        "tool.stackbuild.skip: unknown key (expected one of frames, layers, platforms, shared, "
-        "sibling-conflicts)",
+        "tool.stackbuild.skip: unknown key (expected one of frames, layers, local-wheels, "
+        "platforms, shared, sibling-conflicts)",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.api import ComposeError, IntegrityError, Project
+from stackbuild.files import remove_tree, work_path
 from stackbuild.frames.model import FrameKind
 from tests.support.archives import unpack_layer
 from tests.support.smallstack import SmallStack
@@ -71,6 +73,38 @@ def test_a_directory_with_other_files_is_refused(small: SmallStack, tmp_path: Pa
     assert "is not a directory of exported wheels" in str(caught.value)
     assert "choose another directory: stackbuild wheelhouse LAYER DIR" in str(caught.value)
     assert (tmp_path / "mine.whl").exists()
+
+
+def test_the_wheelhouse_itself_is_refused(small: SmallStack) -> None:
+    wheelhouse = small.directory / "wheelhouse"
+    remove_tree(wheelhouse)
+    for directory in (wheelhouse, wheelhouse / "inner"):
+        with pytest.raises(ComposeError, match="cannot be exported into the wheelhouse of the pr"):
+            export(small, directory, "cpython")
+    assert not wheelhouse.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
+def test_links_to_wheels_and_read_only_wheels(small: SmallStack, tmp_path: Path) -> None:
+    for name in NAMES:
+        wheel = small.directory / "wheelhouse" / name
+        wheel.rename(small.directory / name)
+        (small.directory / name).chmod(0o444)
+        wheel.symlink_to(f"../{name}")
+    packages = tmp_path / "some/where"
+    export(small, packages)
+    for name in NAMES:
+        assert not (packages / name).is_symlink()
+        assert (packages / name).samefile(small.directory / name)
+
+
+def test_what_a_killed_run_left_is_removed(small: SmallStack, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    export(small, packages)
+    left = work_path(packages / NAMES[0])
+    left.write_bytes(b"half")
+    export(small, packages)
+    assert not left.exists()
 
 
 def test_a_damaged_wheel_is_not_exported(small: SmallStack, tmp_path: Path) -> None:

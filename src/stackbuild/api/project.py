@@ -204,12 +204,13 @@ class Project:
         returned, sorted. Wheels are hard links to those of the wheelhouse, where the file system
         allows that; those that an earlier call left there are removed.
 
-        Raises as `fetch` does, and ComposeError for a directory with other files.
+        Raises as `fetch` does, and ComposeError for a directory with other files and for the
+        wheelhouse.
         """
         from stackbuild.lock.export_wheels import export_wheels
 
         wheels = self.fetch(layers, [platform])
-        return export_wheels(wheels, Path(directory))
+        return export_wheels(wheels, Path(directory), self._workspace(), self._messages)
 
     def add_wheels(self, files: Sequence[str | Path]) -> list[WheelAddition]:
         """Check wheels that were built elsewhere and copy them into the wheelhouse, all or none.

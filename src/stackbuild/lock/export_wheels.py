@@ -1,38 +1,52 @@
 """Copy wheels into a directory that `pip install --no-index --find-links` reads.
 
-It has nothing but wheels, whose names and bytes are those of the locks, so that equal locks give
-equal directories. Wheels that an earlier export left there are removed.
+Its wheels have the names and bytes of the locks, so that equal locks give equal directories. Wheels
+that an earlier export left there are removed.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackbuild import windows
 from stackbuild.errors import ComposeError, IntegrityError, system_errors
-from stackbuild.files import atomic_file, sha256_file
+from stackbuild.files import WORK_SUFFIX, atomic_copy, is_inside, locked, sha256_file, work_path
 from stackbuild.mark import ELSEWHERE, Kind, claim
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stackbuild.messages import Messages
+    from stackbuild.workspace import Workspace
 
-def export_wheels(wheels: Mapping[str, Path], directory: Path) -> tuple[Path, ...]:
+
+def export_wheels(
+    wheels: Mapping[str, Path], directory: Path, workspace: Workspace, messages: Messages
+) -> tuple[Path, ...]:
     """Put `wheels`, by sha256, into `directory`; returns their paths there, sorted.
 
     They are hard links where the file system allows that, otherwise copies. Raises ComposeError
-    for a directory with other files, IntegrityError for a damaged wheel.
+    for a directory with other files and for the wheelhouse of the project, IntegrityError for a
+    damaged wheel.
     """
     target = Path(os.path.abspath(expanded(directory)))  # noqa: PTH100 - removes `..`
+    if is_inside(target, workspace.wheelhouse):
+        raise ComposeError(
+            "wheels cannot be exported into the wheelhouse of the project",
+            file=target,
+            expected=f"a directory outside {workspace.wheelhouse}",
+            remedy=ELSEWHERE[Kind.WHEELS],
+        )
     with system_errors(ComposeError, target, elsewhere=ELSEWHERE[Kind.WHEELS]):
         claim(target, Kind.WHEELS)
-        placed = place_wheels(wheels, target)
-        for path in target.glob("*.whl"):
-            if path not in placed:
-                path.unlink()
+        with locked(target / ".lock", messages):
+            placed = place_wheels(wheels, target)
+            unfinished = target.glob(f".*.whl.*{WORK_SUFFIX}")  # of a run that was killed
+            for path in {*target.glob("*.whl"), *unfinished}.difference(placed):
+                windows.unlink(path)
         return placed
 
 
@@ -61,8 +75,14 @@ def _check(wheel: Path, sha256: str) -> None:
 
 
 def _place(source: Path, path: Path) -> None:
-    with atomic_file(path) as work:
-        try:
-            os.link(source, work)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(source, work)
+    work = work_path(path)
+    try:
+        # The file itself, because a relative link would lead elsewhere from here.
+        os.link(os.path.realpath(source), work)
+    except OSError:  # another file system, or one without hard links
+        atomic_copy(source, path)
+        return
+    try:
+        windows.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)

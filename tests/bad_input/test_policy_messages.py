@@ -249,14 +249,23 @@ def test_a_registry_that_nothing_comes_from(tmp_path: Path, place: str) -> None:
     ]
 
 
+def test_platforms_of_an_index(tmp_path: Path) -> None:
+    tool = '[tool.stackbuild.index-platforms]\nnvidea = []\nnvidia = ["linux-x46", "linux-x64"]\n'
+    found = problems_of(tmp_path, f"{ALL}{tool}{MORE}")
+    assert [text.partition(" (")[0] for text in found] == [
+        "tool.stackbuild.index-platforms.nvidea: unknown package index",
+        "tool.stackbuild.index-platforms.nvidia[0]: unknown platform",
+    ]
+
+
 def test_fields_that_stand_in_the_wrong_place(tmp_path: Path) -> None:
     spec = f"{ALL}[tool.stackbuild]\nbuild = {{}}\nregistries = {{}}\nskip = {{}}\n"
     shared = "belongs in [tool.stackbuild.shared] or in the table of a layer"
     assert problems_of(tmp_path, spec) == [
         f"tool.stackbuild.build: {shared}",
         f"tool.stackbuild.registries: {shared}",
-        "tool.stackbuild.skip: unknown key (expected one of frames, layers, local-wheels, "
-        "platforms, shared, sibling-conflicts)",
+        "tool.stackbuild.skip: unknown key (expected one of frames, index-platforms, layers, "
+        "local-wheels, platforms, shared, sibling-conflicts)",
     ]
 
 

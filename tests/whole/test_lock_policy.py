@@ -399,6 +399,31 @@ def test_an_additional_registry_serves_only_what_is_given_to_it(
             assert b"cret" not in path.read_bytes(), path
 
 
+def test_an_index_for_some_platforms_serves_only_these(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.wheel("torch", "1.0", MAC)
+    project.wheel("helper", "1.0", requires=("torch",))
+    for name, requires in (("torch", ()), ("helper", ("torch",))):
+        files = {f"{name}.py": ""}
+        make_wheel(tmp_path / "more", name, "1.0+cu126", files, requires=requires, tag=LINUX)
+    with IndexServer(tmp_path / "more") as other:
+        index = f'[[tool.uv.index]]\nname = "cuda"\nurl = "{other.url}"\nexplicit = true\n'
+        given = TWO + 'package_indexes = {torch = "cuda"}\npriority_indexes = ["cuda"]\n'
+        layer = framework("fw", "helper", extra=given) + index
+        project.write(layer)
+        with pytest.raises(LockError, match="has no wheel for macosx-aarch64"):
+            project.lock()
+        project.write(layer + '[tool.stackbuild]\nindex-platforms.cuda = ["linux_x86_64"]\n')
+        assert _run(project, "lock") == 0
+        mac = project.read("fw", "macosx-aarch64")
+        fetched = fetch(project.stack, project.workspace, [mac], Silent())
+    assert project.versions("fw") == {"helper": "1.0+cu126", "torch": "1.0+cu126"}
+    assert project.versions("fw", "macosx-aarch64") == {"helper": "1.0", "torch": "1.0"}
+    assert len(fetched) == 2
+    assert project.lock(check=True).stale == ()
+
+
 @pytest.mark.parametrize("override", ["2.0", "<3"])
 def test_an_override_keeps_to_the_index_of_its_distribution(
     project: Project, tmp_path: Path, override: str

@@ -287,7 +287,7 @@ def inputs_digest(
             "platform": platform,
             "target": target,
             "python": str(stack.python_version(layer)),
-            "indexes": index_settings(stack, layer).described(),
+            "indexes": index_settings(stack, layer, platform).described(),
             "lower": [[lock.layer, content_digest(lock.distributions, None)] for lock in lower],
             "interpreter": interpreter,
             **({"sources": stack.sources} if stack.sources and layer.lower else {}),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
+    from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, PackageIndex, Stack
 
 
@@ -143,8 +144,13 @@ class IndexSettings:
         return urlunsplit(parts._replace(netloc=f"{secret}@{host}" if secret else host))
 
 
-def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) -> IndexSettings:
+def index_settings(
+    stack: Stack, layer: Layer, platform: Platform | None = None, *, default: str | None = None
+) -> IndexSettings:
     """The indexes of `layer`; `default` is the address of another default index.
+
+    With `platform`, those of `index-platforms` that do not serve it are left out, and distributions
+    that are assigned to them come from the others.
 
     First those of `priority_indexes`, then explicit ones that a distribution
     of the layer is bound to, then the others in the order of the spec. The
@@ -154,10 +160,14 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
     indexes = [
         replace(index, explicit=True) if index.name in registries else index
         for index in stack.indexes
+        if platform is None or platform in stack.index_platforms.get(index.name or "", (platform,))
     ]
     named = {index.name: index for index in indexes if index.name}
-    bound = set(layer.package_indexes.values())
-    first = [replace(named[name], explicit=False) for name in layer.priority_indexes]
+    sources = {item: name for item, name in layer.package_indexes.items() if name in named}
+    bound = set(sources.values())
+    first = [
+        replace(named[name], explicit=False) for name in layer.priority_indexes if name in named
+    ]
     others = [index for index in indexes if index.name not in layer.priority_indexes]
     chosen = [
         *first,
@@ -172,7 +182,7 @@ def index_settings(stack: Stack, layer: Layer, *, default: str | None = None) ->
         chosen.append(PackageIndex(name=None, url=default, default=True))
     return IndexSettings(
         indexes=tuple(chosen),
-        sources=layer.package_indexes,
+        sources=sources,
         uv_settings=stack.uv_settings,
         directory=stack.directory,
         local_wheels=stack.local_wheels,

@@ -251,7 +251,7 @@ class _Fetching:
 
     def _settings(self, lock: LayerLock) -> IndexSettings:
         layer = self.stack.layers[lock.layer]
-        return index_settings(self.stack, layer, default=self.index)
+        return index_settings(self.stack, layer, lock.platform, default=self.index)
 
     def _not_found(self, item: LockedDistribution, lock: LayerLock) -> NotFoundError:
         lasting = self.workspace.original or self.workspace

@@ -77,7 +77,7 @@ def held_by(
     requires: dict[str, Sequence[str]] = {}
     for lock in chain:
         items = [item for owner, item in owned.values() if owner is lock]
-        indexes = index_settings(stack, stack.layers[lock.layer])
+        indexes = index_settings(stack, stack.layers[lock.layer], platform)
         for name, one in metadata.of(lock.layer, items, indexes).items():
             requires[name] = one.dependencies
     left_out = {

@@ -333,7 +333,7 @@ def _order(
         version=item.version,
         source=item.source,
         runtime=read_runtime_lock(workspace, layer.runtime),
-        indexes=index_settings(stack, layer, default=index),
+        indexes=index_settings(stack, layer, lock.platform, default=index),
         recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
         requirements=item.build.requirements,
     )

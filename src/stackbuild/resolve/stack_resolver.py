@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import StackbuildError, raise_all
@@ -211,7 +212,7 @@ class StackResolver:
         if conflicts and layer.sibling_conflicts == "error":
             raise ResolveError(layer.name, platform, conflict_problem(layer, conflicts))
         chosen = self._choose(layer, platform, lower)
-        indexes = index_settings(self._stack, layer)
+        indexes = index_settings(self._stack, layer, platform)
         found = [
             LockedDistribution(
                 name=item.name,
@@ -284,7 +285,9 @@ class StackResolver:
     def _conflicts(
         self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]
     ) -> tuple[Conflict, ...]:
-        found = find_conflicts(self._stack, layer, platform, lower, self._metadata_of)
+        found = find_conflicts(
+            self._stack, layer, platform, lower, partial(self._metadata_of, platform)
+        )
         names = {one.name for one in found}
         for name, text in hidden(lower):
             if name not in names:
@@ -293,9 +296,9 @@ class StackResolver:
         return found
 
     def _metadata_of(
-        self, layer: Layer, items: Sequence[LockedDistribution]
+        self, platform: Platform, layer: Layer, items: Sequence[LockedDistribution]
     ) -> dict[NormalizedName, CoreMetadata]:
-        return self._metadata.of(layer.name, items, index_settings(self._stack, layer))
+        return self._metadata.of(layer.name, items, index_settings(self._stack, layer, platform))
 
     def _for_newer(
         self, target: Target, lower: Sequence[LayerLock]
@@ -318,7 +321,7 @@ class StackResolver:
                 item.wheel.name in given
                 or target.rank(parse_wheel_filename(item.wheel.name)[3]) is None
             ):
-                found |= self._metadata_of(layer, [item])
+                found |= self._metadata_of(target.platform, layer, [item])
         return found
 
     def _check_extras(
@@ -339,7 +342,7 @@ class StackResolver:
             owner, item = items.get(canonicalize_name(requirement.name), (None, None))
             if not requirement.extras or owner is None or item is None:
                 continue
-            known = self._metadata_of(owner, [item])[item.name].extras
+            known = self._metadata_of(platform, owner, [item])[item.name].extras
             if absent := unknown_extras(requirement, known):
                 has = f"; it has {', '.join(sorted(known))}" if known else ""
                 text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
@@ -358,7 +361,7 @@ class StackResolver:
             layer=layer.name,
             requirements=tuple(map(str, requirements)),
             target=target_of(layer, platform, self._stack.python_version(layer)),
-            indexes=index_settings(self._stack, layer),
+            indexes=index_settings(self._stack, layer, platform),
             constraints={name: item.version for name, (_, item) in imported(lower).items()},
             preferences=self._preferences(layer, platform),
             refresh=bool(upgrade),

@@ -366,6 +366,8 @@ class Stack:
     """The default platforms of commands."""
     frames: FrameSettings
     indexes: tuple[PackageIndex, ...] = ()
+    index_platforms: Mapping[str, tuple[Platform, ...]] = field(default_factory=dict)
+    """Name of an index to the platforms that it serves; the others serve all platforms."""
     uv_settings: Mapping[str, object] = field(default_factory=dict)
     """Other settings of `[tool.uv]` that change a resolution (`exclude-newer`, …)."""
     sources: Mapping[NormalizedName, str] = field(default_factory=dict)

@@ -68,6 +68,7 @@ def read_stack(
         platforms=settings.platforms,
         frames=settings.frames,
         indexes=uv.indexes,
+        index_platforms=settings.index_platforms,
         uv_settings=uv.settings,
         sources=uv.projects,
         local_wheels=settings.local_wheels,

@@ -27,7 +27,7 @@ from stackbuild.spec.policy import (
 )
 from stackbuild.spec.settings import Context, as_written
 from stackbuild.spec.table import Problems, Table, join
-from stackbuild.spec.values import as_address, as_platform, as_sha256, in_order
+from stackbuild.spec.values import as_address, as_index, as_platform, as_sha256, in_order
 from stackbuild.variables import as_variable, case_clashes
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ToolTable:
     platforms: tuple[Platform, ...]
     frames: FrameSettings
     local_wheels: tuple[str, ...]
+    index_platforms: Mapping[str, tuple[Platform, ...]]
     layers: Mapping[str, Layer]
     """The layers, completed by their settings in the table."""
 
@@ -80,6 +81,11 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     platforms = _platforms(table, layers, reader.named_platforms)
     frames = _frames(table.part("frames"))
     local_wheels = tuple(item.value for item in table.texts("local-wheels") or ())
+    served = table.part("index-platforms")
+    index_platforms = {
+        name: in_order(item.value for item in served.distinct(key, as_platform) or ())
+        for key, name in served.names(as_index(uv.index_names))
+    }
     common = table.part(_SHARED)
     given = read_settings(common, _by_any_platform, Context(indexes=indexes))
     common.done()
@@ -124,7 +130,13 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
         changed[name] = with_policy(layer, merge(shared, own.get(name, {})))
     check_registries(changed.values(), table.problems)
     _check_variables(changed, entries)
-    return ToolTable(platforms=platforms, frames=frames, local_wheels=local_wheels, layers=changed)
+    return ToolTable(
+        platforms=platforms,
+        frames=frames,
+        local_wheels=local_wheels,
+        index_platforms=index_platforms,
+        layers=changed,
+    )
 
 
 def _check_overrides(settings: Settings, others: Mapping[str, Setting], problems: Problems) -> None:

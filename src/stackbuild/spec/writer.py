@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _INLINE = ("copy-files", "resolution", "build", "overrides", "registries", "config-settings")
 """Tables that are short enough for one line."""
-_LINES = ("skip", "exclude", "force-source", "environment")
+_LINES = ("skip", "exclude", "force-source", "environment", "index-platforms")
 """Tables whose entries have a line each."""
 _LINE = 88
 """Lists longer than this have a line for each item."""
@@ -32,14 +32,16 @@ def spec_text(
     layers: Mapping[str, Sequence[LayerText]],
     *,
     indexes: Sequence[Mapping[str, Any]] = (),
+    tool: Mapping[str, Any] | None = None,
     shared: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     header: Sequence[str] = (),
 ) -> str:
     """The text of a spec.
 
-    `layers` are by the array that contains them; `indexes` are `[[tool.uv.index]]`, `shared` is
-    `[tool.stackbuild.shared]`, and `settings` are the tables below `[tool.stackbuild.layers]`.
+    `layers` are by the array that contains them; `indexes` are `[[tool.uv.index]]`, `tool` is
+    `[tool.stackbuild]`, `shared` is `[tool.stackbuild.shared]`, and `settings` are the tables below
+    `[tool.stackbuild.layers]`.
     """
     parts = ["".join(f"# {line}\n" for line in header)]
     for key, items in layers.items():
@@ -48,6 +50,7 @@ def spec_text(
             comment = f" # {' '.join(item.comment.split())}" if item.comment else ""
             parts.append(f"[[{key}]]\n{name}{comment}\n{rest}")
     parts += [f"[[tool.uv.index]]\n{_fields(index)}" for index in indexes]
+    parts += _sections("tool.stackbuild", tool or {})
     parts += _sections("tool.stackbuild.shared", shared or {})
     for name, table in (settings or {}).items():
         parts += _sections(f"tool.stackbuild.layers.{quoted_key(name)}", table)

@@ -101,6 +101,7 @@ def import_runenv(
     text = spec_text(
         _layers(repository),
         indexes=_indexes(repository.registries.values(), index),
+        tool=_index_platforms(repository),
         shared=shared_settings(repository),
         settings={
             item.name: layer_settings(item, repository, overlays[item.name])
@@ -177,6 +178,16 @@ def _indexes(registries: Iterable[Registry], default: str | None) -> list[Table]
     if default:
         tables.append({"url": without_credentials(default), "default": True})
     return tables
+
+
+def _index_platforms(repository: Repository) -> Table:
+    """The indexes that do not serve all platforms: there is no CUDA and no ROCm for macOS.
+
+    pip searched all indexes, and found the packages for macOS in the default one.
+    """
+    served = [str(platform) for platform in DEFAULT_PLATFORMS if platform.os != "macos"]
+    found = {item.name: served for item in repository.registries.values() if item.is_for_gpus}
+    return {"index-platforms": found} if found else {}
 
 
 def shared_settings(repository: Repository) -> Table:

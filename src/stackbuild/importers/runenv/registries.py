@@ -47,6 +47,11 @@ class Registry:
         """Whether it is an index of NVIDIA."""
         return self.build is None and self.name.startswith("nvidia")
 
+    @property
+    def is_for_gpus(self) -> bool:
+        """Whether its files need a GPU of NVIDIA, AMD or Intel, which no Mac has."""
+        return self.is_nvidia or re.match("cu|rocm|xpu", self.build or "") is not None
+
     def serves(self, distribution: str) -> bool:
         """Whether such an index exists for a distribution of this name."""
         if self.build is not None:

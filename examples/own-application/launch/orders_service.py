@@ -1,0 +1,5 @@
+"""Start the service."""
+
+from orders import main
+
+main()

@@ -1,0 +1,5 @@
+"""Start the service."""
+
+from stock import main
+
+main()

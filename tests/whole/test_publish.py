@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from packaging.utils import canonicalize_name
 
 from stackbuild.cli.publish import report_text
 from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.layer_metadata import POSTINSTALL
 from stackbuild.compose.serialize import index_from_json, manifest_from_json
+from stackbuild.lock.model import LeftOut
 from stackbuild.platforms import Platform
 from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
@@ -191,6 +193,13 @@ def test_two_places_users_and_times_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(first) == 10
     everything = b"".join(first.values())
     assert str(tmp_path).encode() not in everything
+
+
+def test_what_layers_do_without_is_listed_last(small: SmallStack) -> None:
+    gone = LeftOut(name=canonicalize_name("gone"), reason="no package index has gone")
+    small.omitted = {"base": (gone,)}
+    text = report_text(small.publish().layers)
+    assert text[-1] == "omitted gone in base on linux-x64: no package index has gone"
 
 
 def test_publishing_again_changes_nothing(small: SmallStack) -> None:

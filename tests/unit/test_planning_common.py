@@ -158,3 +158,11 @@ def test_only_the_same_file_is_shared() -> None:
     # How a wheel is built depends on the settings of its layer.
     assert held(built).key(name, "a") != held(built).key(name, "b")
     assert held(plain).key(name, "a") != held(plain, bare=frozenset({name})).key(name, "a")
+
+
+def test_what_only_one_application_can_have() -> None:
+    """A source build depends on its layer, and an address stands in its requirements."""
+    item, built = locked("ours"), locked("ours", source=True)
+    assert held(item).key(item.name, "a") == held(item).key(item.name, "b")
+    for one in (held(item, given=frozenset([item.name])), held(built)):
+        assert one.key(item.name, "a") != one.key(item.name, "b")

@@ -123,7 +123,10 @@ def test_the_sources_of_a_layer_are_linked(project: BuildProject) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a compiler")
 def test_a_project_with_an_extension_module_needs_its_platform(project: BuildProject) -> None:
     write_project(project.directory / "tiny", c_extension())
-    project.spec("tiny", policy='[tool.uv.sources]\ntiny = { path = "tiny" }\n', extra=BOTH)
+    with (project.directory / "tiny/pyproject.toml").open("a") as file:
+        file.write('[project]\nname = "tiny"\nversion = "1.0"\n')
+    (project.directory / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["t*"]\n')
+    project.spec("tiny", policy="[tool.uv.sources]\ntiny = { workspace = true }\n", extra=BOTH)
     with pytest.raises(LockError) as caught:
         project.lock()
     text = str(caught.value)

@@ -210,9 +210,16 @@ def test_the_command_tells_where_a_wheel_fits(
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["platforms"] == [str(ELSEWHERE)]
     assert printed.err == (
-        f"warning: the locks of fw on {ELSEWHERE} name another wheel of tiny;"
+        f"warning: the locks of fw on {ELSEWHERE} omit tiny or name another wheel of it;"
         " `stackbuild lock --upgrade-package tiny` takes the best added wheel\n"
     )
+    words = ["lock", "--local-wheels", str(changed.parent)]
+    assert main([*words, "--check"]) == 2
+    assert main([*words, "--upgrade-package", "tiny"]) == 0
+    assert foreign.read("fw", str(ELSEWHERE)).distributions[-1].wheel.sha256 == sha256_file(changed)
+    remove_tree(foreign.workspace.wheelhouse)
+    assert main(["lock", "--local-wheels", str(foreign.directory / "layers")]) == 2
+    assert "there are no wheels in the directory" in capsys.readouterr().err
 
 
 def test_a_damaged_list_of_added_wheels(foreign: BuildProject) -> None:
@@ -234,6 +241,13 @@ def test_a_wheel_that_no_index_has(project: BuildProject, tmp_path: Path) -> Non
     for version in ("1.0", "2.0", "3.0"):
         files = {"given.py": f"value = '{version}'"}
         add(project, make_wheel(tmp_path, "given", version, files, requires=["needed"]))
+    [again] = add_wheels(
+        project.stack,
+        project.workspace,
+        project.listener,
+        [tmp_path / "given-2.0-py3-none-any.whl"],
+    )
+    assert again.stale == (f"fw on {HERE}",)
     [stale] = project.lock(check=True).stale
     assert stale.reason == "a wheel of given, which it omits, was added"
     project.lock()

@@ -128,10 +128,12 @@ def _stale(
     file: LockedFile,
     platforms: Sequence[Platform],
 ) -> Iterator[str]:
-    """The layers and platforms whose locks name another wheel built from the same distribution."""
+    """The layers and platforms whose locks omit the distribution, or name another built wheel."""
     locks = Locks(stack, workspace)
     for layer, platform in stack.pairs():
         lock = locks.get(layer.name, platform) if platform in platforms else None
+        if lock and any(item.name == facts.name for item in lock.omitted):
+            yield f"{layer.name} on {platform}"
         for item in lock.distributions if lock else ():
             same = (item.name, item.version) == (facts.name, facts.version)
             if same and item.source and item.wheel.sha256 != file.sha256:

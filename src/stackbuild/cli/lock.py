@@ -12,6 +12,7 @@ from stackbuild.cli.output import print_answer
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from stackbuild.api.types import Change, LayerLock, LeftOut, LockReport
 
@@ -41,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_value(parser, "--upgrade-package", "NAME", text, action="append", default=[])
     text = "start locks that do not exist yet from the versions that venvstacks 0.8 locked"
     add_flag(parser, "--from-venvstacks", text)
+    text = "first add the wheels in this directory, as `stackbuild wheel add` does; may be given"
+    add_value(parser, "--local-wheels", "DIR", f"{text} several times", action="append", default=[])
     add_flag(parser, "--check", "change nothing; exit with 4 if a lock is stale")
     add_shared(parser, "--json")
 
@@ -52,6 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
             "--check changes nothing, so there is nothing to upgrade",
             remedy="leave out --check or the options to upgrade",
         )
+    if arguments.check and arguments.local_wheels:
+        raise UsageError(
+            "--check changes nothing, so no wheels are added",
+            remedy="leave out --check or --local-wheels",
+        )
     if arguments.check and arguments.from_venvstacks:
         raise UsageError(
             "--check changes nothing, so nothing starts from venvstacks",
@@ -59,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     console = Console(quiet=arguments.quiet)
     project = Project.load(arguments.spec, messages=console)
+    if arguments.local_wheels:
+        project.add_wheels([path for name in arguments.local_wheels for path in _wheels(name)])
     if arguments.check:
         report = project.check_locks(arguments.layer, arguments.platform)
     else:
@@ -74,6 +84,17 @@ def run(arguments: argparse.Namespace) -> int:
     lines = (_checked if arguments.check else _result)(report, quiet=arguments.quiet)
     print_answer(as_json(report), lines, as_json=arguments.json)
     return LockError.exit_code if report.stale or (arguments.check and report.leftovers) else 0
+
+
+def _wheels(directory: Path) -> list[Path]:
+    """The wheels in `directory`. Raises UsageError if there are none."""
+    if found := sorted(directory.glob("*.whl")):
+        return found
+    raise UsageError(
+        "there are no wheels in the directory of local wheels",
+        file=directory,
+        remedy="build them into it, such as with `uv build --wheel --out-dir DIR`",
+    )
 
 
 def as_json(report: LockReport) -> dict[str, object]:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         if item.stale:
             name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
             console.warn(
-                f"the locks of {', '.join(item.stale)} name another wheel of {name};"
+                f"the locks of {', '.join(item.stale)} omit {name} or name another wheel of it;"
                 f" `stackbuild lock --upgrade-package {name}` takes the best added wheel"
             )
     print_answer(

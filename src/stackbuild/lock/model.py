@@ -40,7 +40,7 @@ class WheelAddition:
     platforms: tuple[Platform, ...]
     """The platforms of the stack that it is compatible with."""
     stale: tuple[str, ...]
-    """Layers, each with its platform, whose locks name another wheel of this distribution."""
+    """Layers, each with its platform, whose locks omit the distribution or name another wheel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

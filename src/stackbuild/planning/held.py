@@ -43,16 +43,20 @@ class Held:
     """Distributions that `skip`, `exclude` and `optional-list` left out, with the reason."""
     bare: Names
     """Those whose requirements `no-deps` ignores."""
+    given: Names = frozenset()
+    """Those whose wheel a requirement names by its address."""
 
     def key(self, name: NormalizedName, application: str) -> str:
         """The same for two applications only if they can share the distribution.
 
-        The result of a source build depends on the settings of its layer, so it is not shared.
+        The result of a source build depends on the settings of its layer, and the address of a
+        wheel is in its requirements, so these are not shared.
         """
         item = self.distributions[name]
         parts = [f"{name}=={item.version}", item.wheel.sha256]
         parts += ["without dependencies"] if name in self.bare else []
-        parts += [f"built in {application}"] if item.source is not None else []
+        is_alone = item.source is not None or name in self.given
+        parts += [f"of {application}"] if is_alone else []
         return " ".join(parts)
 
 
@@ -75,9 +79,11 @@ def held_by(
     owned = imported(chain)
     found = {name: item for name, (_, item) in owned.items()}
     requires: dict[str, Sequence[str]] = {}
+    given: set[NormalizedName] = set()
     for lock in chain:
         items = [item for owner, item in owned.values() if owner is lock]
         indexes = index_settings(stack, stack.layers[lock.layer], platform)
+        given |= {item.name for item in items if item.wheel.name in indexes.files}
         for name, one in metadata.of(lock.layer, items, indexes).items():
             requires[name] = one.dependencies
     left_out = {
@@ -104,6 +110,7 @@ def held_by(
         lacks={name: names & left_out.keys() for name, names in wanted.items()},
         left_out=left_out,
         bare=bare,
+        given=frozenset(given),
     )
 
 

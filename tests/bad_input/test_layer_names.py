@@ -34,7 +34,14 @@ frameworks = ["framework"]
 requirements = []
 """
 OF_A_SPEC = (
-    *("show --layer", "show --effective", "lock --layer", "lock --check --layer", "fetch --layer"),
+    *(
+        "show --layer",
+        "show --effective",
+        "show --sizes",
+        "lock --layer",
+        "lock --check --layer",
+        "fetch --layer",
+    ),
     *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "export runenv"),
     "wheelhouse",
 )

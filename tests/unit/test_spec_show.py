@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stackbuild.cli.main import main
+from tests.support.smallstack import SmallStack
 from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, write_spec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -172,3 +173,40 @@ def test_the_repository_s_own_stack(capsys: pytest.CaptureFixture[str]) -> None:
         "    ├── pgen (application)",
         "    └── prodigy (application)",
     ]
+
+
+def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    files = {"big/a/b/x.so.1": "x" * 9000, "big/a/y.so": "y" * 500, ".hidden": "", "big/z.a": "z"}
+    small.wheel("app", "big", "1.0", files, data={"scripts/big": b"#!/bin/sh\n"})
+    small.more = '[tool.stackbuild.layers.app]\nexclude-files.big = ["*.a", "@tests"]\n'
+    small.lock()
+    words = ["show", "--sizes", "app", "--platform", "linux-x64", "--spec", str(small.spec)]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["layer"], found["platform"]) == ("app", "linux-x64")
+    assert (found["excluded"]["files"], found["excluded"]["installed"]) == (1, 1)
+    groups = {
+        key: {one["name"]: (one["files"], one["installed"]) for one in found[key]}
+        for key in ("distributions", "directories", "kinds")
+    }
+    assert [*groups["distributions"]] == ["big 1.0", "tool 2.0"]
+    assert [*groups["directories"].items()][:1] == [("big/a/", (2, 9500))]
+    assert {"big/", "bin/", "./"} & {*groups["directories"]} == {"bin/", "./"}
+    assert [*groups["kinds"].items()][:2] == [("*.so.*", (1, 9000)), ("*.so", (1, 500))]
+    assert groups["kinds"][".hidden"] == (1, 0)
+    for kinds in groups.values():
+        assert sum(size for _, size in kinds.values()) == found["total"]["installed"]
+    assert found["total"]["compressed"] < found["total"]["installed"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("app on linux-x64: ")
+    assert lines[1].startswith("`exclude-files` leaves out 1 files, 1 B installed, ")
+    assert lines[3].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
+    assert lines[4].startswith("big 1.0       ")
+    # Of wheels that are not there, nothing is known.
+    small.wheels["app"][-1].unlink()
+    assert main(words) == 5
+    assert "run stackbuild fetch --layer app --platform linux-x64" in capsys.readouterr().err
+    assert main([*words, "--effective", "app"]) == 2
+    assert "--effective names its layer" in capsys.readouterr().err

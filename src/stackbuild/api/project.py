@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stackbuild.api.values import BuildReport, LayerDescription, LockState
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+    from stackbuild.compose.sizes import LayerSizes
     from stackbuild.install.report import ExportReport, InstallReport
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import LayerLock, WheelAddition
@@ -103,11 +104,30 @@ class Project:
         platform that the layer is not made for.
         """
         from stackbuild.spec.policy import on_platform
+
+        ((one, on),) = self._pair(layer, platform)
+        return on_platform(one.settings, on)
+
+    def _pair(self, layer: str, platform: str) -> Sequence[tuple[Layer, Platform]]:
+        """The one layer that `layer` names, on `platform`."""
         from stackbuild.spec.select import check_single, find_layers, select
 
         check_single(layer, [one.name for one in find_layers(self._stack, layer)], self.spec)
-        ((one, on),) = select(self._stack, [layer], [platform], with_chain=False)
-        return on_platform(one.settings, on)
+        return select(self._stack, [layer], [platform], with_chain=False)
+
+    def sizes(self, layer: str, platform: str = "host") -> LayerSizes:
+        """What the bytes of the distributions of `layer` on `platform` are.
+
+        Raises UsageError as `settings` does, LockError if the layer is not locked, FetchError if a
+        wheel is not fetched yet, IntegrityError for a damaged wheel.
+        """
+        from stackbuild.compose.sizes import layer_sizes
+        from stackbuild.lock.current import load_locks
+
+        ((one, on),) = self._pair(layer, platform)
+        workspace = self._workspace(read_only=True)
+        lock = load_locks(self._stack, workspace, [(one, on)])[one.name, on]
+        return layer_sizes(one, lock, workspace)
 
     def lock(
         self,

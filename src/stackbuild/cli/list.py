@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from stackbuild.api import list_installed, list_published
 from stackbuild.cli.console import Console
 from stackbuild.cli.options import add_place, add_shared, add_value
-from stackbuild.cli.output import print_answer
-from stackbuild.messages import one_line, size_text
+from stackbuild.cli.output import print_answer, table
+from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from stackbuild.api.types import AvailableLayer, InstalledLayer
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         objects = [_item(item) for item in items]
         rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", *_SIZES)]
         rows += [_item_row(item) for item in items]
-    print_answer(objects, _table(rows), as_json=arguments.json)
+    print_answer(objects, table(rows), as_json=arguments.json)
     return 0
 
 
@@ -110,13 +110,3 @@ def _item_row(item: InstalledLayer) -> tuple[str, ...]:
         *(size_text(item.size), size_text(manifest.archive.size)),
         f"for {', '.join(item.needed_by)}" if item.needed_by else "",
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    # Escaped before they are measured, so that the columns align.
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

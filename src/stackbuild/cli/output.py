@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stackbuild.messages import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -42,6 +42,17 @@ def print_answer(
         print_json(value)
     elif not quiet:
         print_lines(lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """`rows` as lines with aligned columns."""
+    # Escaped before they are measured, so that the columns align.
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _plain(value: object) -> object:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from stackbuild.api import Project, UsageError
 from stackbuild.cli.effective import as_json, effective, overlay_text
 from stackbuild.cli.options import add_shared, add_value
-from stackbuild.cli.output import print_answer
+from stackbuild.cli.output import print_answer, table
+from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from stackbuild.api.types import LayerDescription
+    from stackbuild.api.types import FileGroup, LayerDescription, LayerSizes
 
 EXAMPLES = """\
 Each layer is shown below the nearest layer that it depends on. For a layer with
@@ -27,9 +28,12 @@ Examples:
   stackbuild show --spec other/venvstacks.toml --json
   stackbuild show --layer 'app-*'
   stackbuild show --effective atls --platform macosx-aarch64
+  stackbuild show --sizes atls
 """
 
 
+_LARGEST = 15
+"""Groups of files that are printed."""
 _OF_LOADERS = ("LD_", "DYLD_")
 """How variables begin that change which shared libraries programs load."""
 
@@ -46,7 +50,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "print the settings of one layer, merged with the shared ones,"
         " and where each value comes from",
     )
-    text = "with --effective: the platform (default: this machine's)"
+    add_value(
+        parser,
+        "--sizes",
+        "LAYER",
+        "print which distributions, directories and kinds of files of one layer take how many"
+        " bytes, to decide on `exclude-files`",
+    )
+    text = "with --sizes or --effective: the platform (default: this machine's)"
     add_value(parser, "--platform", "PLATFORM", text)
     add_shared(parser, "--json")
 
@@ -54,15 +65,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the stack, or the effective settings of a layer."""
     project = Project.load(arguments.spec)
-    if arguments.effective and arguments.layer:
-        raise UsageError("--effective names its layer", remedy="leave out --layer")
+    words = [word for word in ("effective", "sizes", "layer") if getattr(arguments, word)]
+    if len(words) > 1:
+        first, second = words[:2]
+        raise UsageError(
+            f"--{first} names its layer", found=f"--{second}", remedy=f"leave out --{second}"
+        )
     if arguments.effective:
         layer, platform = arguments.effective, parse_platform(arguments.platform or "host")
         settings = project.settings(layer, platform)
         value = {"layer": layer, "platform": platform, "settings": as_json(settings)}
         lines = effective(layer, platform, settings)
+    elif arguments.sizes:
+        sizes = project.sizes(arguments.sizes, arguments.platform or "host")
+        value, lines = asdict(sizes), _sizes(sizes)
     elif arguments.platform:
-        raise UsageError("--platform requires --effective LAYER")
+        raise UsageError("--platform requires --effective LAYER or --sizes LAYER")
     else:
         layers = project.describe(arguments.layer)
         value = {
@@ -73,6 +91,30 @@ def run(arguments: argparse.Namespace) -> int:
         lines = tree(project, layers)
     print_answer(value, map(_in_encoding, lines), as_json=arguments.json)
     return 0
+
+
+def _sizes(sizes: LayerSizes) -> Iterator[str]:
+    yield f"{sizes.layer} on {sizes.platform}: {_size(sizes.total)}"
+    if sizes.excluded.files:
+        yield f"`exclude-files` leaves out {_size(sizes.excluded)}"
+    for title, groups in (
+        ("DISTRIBUTION", sizes.distributions),
+        ("DIRECTORY", sizes.directories),
+        ("KIND", sizes.kinds),
+    ):
+        rows = [
+            (one.name, str(one.files), size_text(one.installed), size_text(one.compressed))
+            for one in groups[:_LARGEST]
+        ]
+        yield ""
+        yield from table([(title, "FILES", "INSTALLED", "COMPRESSED"), *rows])
+        if len(groups) > _LARGEST:
+            yield f"and {len(groups) - _LARGEST} smaller ones"
+
+
+def _size(group: FileGroup) -> str:
+    installed, compressed = size_text(group.installed), size_text(group.compressed)
+    return f"{group.files} files, {installed} installed, {compressed} compressed in wheels"
 
 
 def _layer_json(layer: LayerDescription) -> dict[str, object]:

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     _Error = Callable[..., IntegrityError]
     """`wheel_error` for one wheel."""
 
-_SEEN = {"scripts": "bin/", "headers": "include/"}
-"""Where patterns find the files of a scheme, on all platforms."""
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _MAX_METADATA = 64 * 1024 * 1024
 _ENCRYPTED = 0x1
@@ -170,7 +168,7 @@ def read_wheel(path: Path, patterns: Sequence[str] = ()) -> Wheel:
         member.name: seen
         for member in members
         if not member.name.startswith(f"{stem}.dist-info/")
-        and first_match(seen := _SEEN.get(member.scheme, "") + member.target, patterns)
+        and first_match(seen := seen_path(member), patterns)
     }
     return Wheel(
         path=path,
@@ -344,6 +342,11 @@ def _member(
         executable=is_script or bool(stat.S_ISREG(mode) and mode & 0o111),
         names_python=names_python,
     )
+
+
+def seen_path(member: WheelMember) -> str:
+    """The path of `member` that patterns are compared with, the same on all platforms."""
+    return {"scripts": "bin/", "headers": "include/"}.get(member.scheme, "") + member.target
 
 
 def _check_complete(

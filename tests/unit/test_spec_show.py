@@ -186,6 +186,7 @@ def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert (found["layer"], found["platform"]) == ("app", "linux-x64")
     assert (found["excluded"]["files"], found["excluded"]["installed"]) == (1, 1)
+    assert found["unused"] == ["big: @tests"]
     groups = {
         key: {one["name"]: (one["files"], one["installed"]) for one in found[key]}
         for key in ("distributions", "directories", "kinds")
@@ -202,8 +203,9 @@ def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("app on linux-x64: ")
     assert lines[1].startswith("`exclude-files` leaves out 1 files, 1 B installed, ")
-    assert lines[3].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
-    assert lines[4].startswith("big 1.0       ")
+    assert lines[2] == "no file matches a pattern of `exclude-files`: big: @tests"
+    assert lines[4].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
+    assert lines[5].startswith("big 1.0       ")
     # Of wheels that are not there, nothing is known.
     small.wheels["app"][-1].unlink()
     assert main(words) == 5

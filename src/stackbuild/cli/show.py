@@ -97,6 +97,8 @@ def _sizes(sizes: LayerSizes) -> Iterator[str]:
     yield f"{sizes.layer} on {sizes.platform}: {_size(sizes.total)}"
     if sizes.excluded.files:
         yield f"`exclude-files` leaves out {_size(sizes.excluded)}"
+    for pattern in sizes.unused:
+        yield f"no file matches a pattern of `exclude-files`: {pattern}"
     for title, groups in (
         ("DISTRIBUTION", sizes.distributions),
         ("DIRECTORY", sizes.directories),

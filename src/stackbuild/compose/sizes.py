@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
 from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
+from stackbuild.globs import first_match
 from stackbuild.lock.wheelhouse import is_in_wheelhouse, wheel_path
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class LayerSizes:
     total: FileGroup
     excluded: FileGroup
     """The files that `exclude-files` leaves out; no other field counts them."""
+    unused: tuple[str, ...]
+    """The patterns of `exclude-files` without a file; those of one distribution with its name."""
     distributions: tuple[FileGroup, ...]
     directories: tuple[FileGroup, ...]
     kinds: tuple[FileGroup, ...]
@@ -78,6 +81,16 @@ def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSiz
         platform=lock.platform,
         total=_group("", [member for _, member in kept]),
         excluded=_group("", [member for _, member in excluded]),
+        unused=tuple(
+            pattern if name == "*" else f"{name}: {pattern}"
+            for name, patterns in layer.policy(lock.platform).exclude_files.items()
+            for pattern in patterns
+            if not any(
+                name in ("*", subject.partition(" ")[0])
+                and first_match(seen_path(member), [pattern])
+                for subject, member in excluded
+            )
+        ),
         distributions=_groups(kept, lambda subject, _: subject),
         directories=_groups(kept, lambda _, member: _directory(seen_path(member))),
         kinds=_groups(kept, lambda _, member: _kind(seen_path(member))),

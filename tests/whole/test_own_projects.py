@@ -18,6 +18,7 @@ from stackbuild.platforms import Platform, host_platform
 from tests.support.building import (
     BuildProject,
     c_extension,
+    make_repository,
     make_sdist,
     only_here,
     project,
@@ -118,6 +119,26 @@ def test_the_sources_of_a_layer_are_linked(project: BuildProject) -> None:
         link_sources(stack, project.workspace, "app", project.listener)
     project.fetch()
     link_sources(stack, project.workspace, "app", project.listener)
+
+
+def test_a_project_beside_the_spec(project: BuildProject) -> None:
+    write_project(project.directory, pure())
+    project.spec("tiny @ file:.")
+    project.lock()
+    project.fetch()
+    assert project.lock(check=True).stale == ()
+    item = project.read("fw", HERE).distributions[0]
+    project.spec("tiny @ file:./")
+    project.lock()
+    assert project.read("fw", HERE).distributions[0] == item
+
+
+def test_a_project_that_git_ignores(project: BuildProject) -> None:
+    write_project(project.directory / "tiny", pure())
+    make_repository(project.directory, {".gitignore": "/tiny/\n"})
+    project.spec("tiny @ file:tiny")
+    with pytest.raises(LockError, match="a project that a wheel is built from has no files"):
+        project.lock()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a compiler")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stackbuild import strictjson
 from stackbuild.builds.process import RunError
 from stackbuild.errors import IntegrityError, LockError
-from stackbuild.lock.projects import digest_of_files
+from stackbuild.lock.projects import digest_of_files, files_of
 from stackbuild.project.files import ProjectFiles
 from stackbuild.project.git import git_environment
 
@@ -132,7 +132,7 @@ def copy_project(source: ProjectSource, project: Path, to: Path) -> Path:
     """
     directory = project / source.path
     copies = []
-    for path in ProjectFiles(project).below(directory):
+    for path in files_of(source.path, ProjectFiles(project)):
         copy = to / path.relative_to(directory)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy, follow_symlinks=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,6 +21,35 @@ if TYPE_CHECKING:
     from stackbuild.project.files import ProjectFiles
 
 
+_NOT_SOURCES = re.compile(
+    r"(wheelhouse|exports|build|\.stackbuild)/|layers/[^/]+/(pylock\.[^/]+|runtime)\.toml$"
+    r"|venvstacks[^/]*\.toml$"
+)
+"""Of a project whose directory has the spec, what stackbuild reads and writes there."""
+
+
+def files_of(path: str, files: ProjectFiles) -> list[Path]:
+    """The files of the project at `path`: those that git tracks or would track.
+
+    Raises ComposeError if they cannot be listed, and LockError if there are none.
+    """
+    directory = files.project / path
+    found = [
+        file
+        for file in files.below(directory)
+        if not _NOT_SOURCES.match(os.path.relpath(file, files.project).replace(os.sep, "/"))
+    ]
+    if not found:
+        raise LockError(
+            "a project that a wheel is built from has no files",
+            file=directory,
+            expected="files that git tracks or would track",
+            found="git ignores all of them, or the directory is empty",
+            remedy="remove the directory from .gitignore, or require another one",
+        )
+    return found
+
+
 class OwnProjects:
     """The projects of one repository; each is read once. Thread-safe."""
 
@@ -29,12 +60,12 @@ class OwnProjects:
     def source(self, path: str) -> ProjectSource:
         """The project at `path`, relative to the spec, with its present digest.
 
-        Its files are those that git tracks or would track. Raises ComposeError if they cannot be
-        listed, and LockError for a link that leads out of it.
+        Raises ComposeError and LockError as `files_of` does, and LockError for a link that leads
+        out of it.
         """
         if path not in self._found:
             directory = self._files.project / path
-            digest = digest_of_files(directory, self._files.below(directory))
+            digest = digest_of_files(directory, files_of(path, self._files))
             self._found[path] = ProjectSource(path=path, sha256=digest)
         return self._found[path]
 

@@ -25,6 +25,7 @@ from tests.support.interpreters import packable
 from tests.support.publish import publisher
 from tests.support.roots import fail, stackbuild, succeed
 from tests.support.smallstack import SmallStack
+from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,8 +246,13 @@ def test_an_environment_as_runenv_builds_it(real: SmallStack, tmp_path: Path) ->
     words = ["export", "runenv", "app", str(variant), "--spec", str(real.spec), "--no-sync"]
     real.more = """keep = ["pip"]
 [tool.stackbuild.layers.app]
-copy-files = [{ from = "here/", to = "{site-packages}/" }, { from = "tool", to = "bin/" }]
+copy-files = [
+  { from = "here/", to = "{site-packages}/" },
+  { from = "tool", to = "bin/" },
+  { from = "lib-1.0-py3-none-any.whl", to = "packages/" },
+]
 """
+    patched = make_wheel(real.directory / "overlays/app", "lib", "1.0", {"lib.py": "patched = 1"})
     real.write("overlays/app/here/given.py", "word = 'overlay'\n")
     real.write("overlays/app/tool", "#!/bin/sh\necho of the overlay\n")
     (real.directory / "overlays/app/tool").chmod(0o755)
@@ -262,6 +268,8 @@ copy-files = [{ from = "here/", to = "{site-packages}/" }, { from = "tool", to =
     ]
     wheels = sorted(path.name for path in (environment / "packages").iterdir())
     assert wheels == ["lib-1.0-py3-none-any.whl", "tool-2.0-py3-none-any.whl"]
+    assert (environment / "packages" / wheels[0]).read_bytes() == patched.read_bytes()
+    assert patched.read_bytes() != (real.directory / "wheelhouse" / wheels[0]).read_bytes()
     python = environment / "bin/python"
     assert execute(python, "-c", "import given; print(given.word)") == "overlay"
     assert execute(environment / "bin/tool") == "of the overlay"
@@ -273,6 +281,13 @@ copy-files = [{ from = "here/", to = "{site-packages}/" }, { from = "tool", to =
         "lib-1.0.dist-info",
         "tool-2.0.dist-info",
     ]
+    real.more += """[tool.stackbuild.layers.base]
+copy-files = [{ from = "include", to = "./" }]
+"""
+    real.write("overlays/base/include", "")
+    real.lock()
+    assert "include is a file in one layer of the environment and a directory" in fail(8, *words)
+    assert execute(python, "-c", "import given; print(given.word)") == "overlay"
 
 
 def test_words_of_an_environment_of_runenv(real: SmallStack, tmp_path: Path) -> None:
@@ -285,8 +300,16 @@ def test_words_of_an_environment_of_runenv(real: SmallStack, tmp_path: Path) -> 
     error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
     assert "the runtime has no pip" in error
     assert 'to fix: keep = ["pip"] in [tool.stackbuild.layers.cpython], and an' in error
+    built = real.directory / "build" / host_platform()
+    error = fail(8, "export", "runenv", "app", built, "--spec", real.spec)
+    assert "layers cannot be exported into a root" in error
     mine = tmp_path / "pydist" / host_platform() / "mine"
-    mine.parent.mkdir(parents=True)
+    mine.parent.parent.mkdir(parents=True)
+    mine.parent.touch()
+    error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
+    assert f"something that stackbuild did not make is in the way: {mine.parent}" in error
+    mine.parent.unlink()
+    mine.parent.mkdir()
     mine.touch()
     error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
     assert "is not an exported environment of runenv-python-3 of stackbuild" in error

@@ -72,13 +72,7 @@ def export(
     names = {top.directory for top in tops} | {link.directory for top in tops for link in top.chain}
     chosen = tuple(manifest for name, manifest in state.layers.items() if name in names)
     target = Path(os.path.abspath(expanded(directory)))  # noqa: PTH100 - removes `..`
-    if is_inside(target, root) or is_inside(root, target):
-        raise InstallError(
-            "layers cannot be exported into a root, or around one",
-            file=target,
-            expected=f"a directory outside {root}",
-            remedy=_ELSEWHERE,
-        )
+    check_outside(target, root, _ELSEWHERE)
     with system_errors(InstallError, target, elsewhere=_ELSEWHERE):
         claim(target, Kind.LAYERS)
         private = target / ".stackbuild"
@@ -107,6 +101,17 @@ def export(
     return ExportReport(
         directory=target, platform=state.platform, layers=chosen, copied_links=copied
     )
+
+
+def check_outside(target: Path, root: Path, elsewhere: str) -> None:
+    """Check that an export to `target` changes no file of `root`. Raises InstallError."""
+    if is_inside(target, root) or is_inside(root, target):
+        raise InstallError(
+            "layers cannot be exported into a root, or around one",
+            file=target,
+            expected=f"a directory outside {root}",
+            remedy=elsewhere,
+        )
 
 
 def copy_layers(layers: Sequence[Manifest], generation: Path, staging: Path) -> bool:

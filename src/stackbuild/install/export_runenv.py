@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from stackbuild import windows
 from stackbuild.durable import sync_to_disk
-from stackbuild.errors import InstallError, system_errors
+from stackbuild.errors import InstallError, in_the_way, system_errors
 from stackbuild.files import locked, remove_tree
 from stackbuild.frames.model import FrameKind
-from stackbuild.install.export import copy_file, copy_layers
+from stackbuild.install.export import check_outside, copy_file, copy_layers
 from stackbuild.install.generation import stored
 from stackbuild.install.plan import find_installed
 from stackbuild.install.report import ExportReport
@@ -54,8 +54,8 @@ def export_runenv(
 ) -> ExportReport:
     """Make ``pydist/<platform>`` in `directory` of `layer` in `root`, and of `wheels`, by sha256.
 
-    An earlier one is replaced. Raises InstallError for a runtime without pip and for a directory
-    with other files.
+    An earlier one is replaced. Raises InstallError for a runtime without pip, for a directory with
+    other files or in a root, and for an overlay that has a file in the place of a directory.
     """
     trees, state = Root(root).installed_layers()
     (top,) = find_installed([layer], state, root)
@@ -64,7 +64,10 @@ def export_runenv(
     place = Path(os.path.abspath(expanded(directory))) / "pydist"  # noqa: PTH100 - removes `..`
     target = place / state.platform
     new, old = (place / f".{target.name}.{word}" for word in ("new", "old"))
+    check_outside(target, root, ELSEWHERE[Kind.RUNENV])
     with system_errors(InstallError, target, elsewhere=ELSEWHERE[Kind.RUNENV]):
+        if target.is_file():
+            raise in_the_way(InstallError, target, ELSEWHERE[Kind.RUNENV])
         check_mark(target, Kind.RUNENV)
         _check_pip(chain[0], trees)
         place.mkdir(parents=True, exist_ok=True)
@@ -77,10 +80,11 @@ def export_runenv(
                 copied = copy_layers(chain[:1], trees, new)
                 made = new / chain[0].directory
                 store = Store(state.store or Root(root).own_store)
-                for manifest in chain:
-                    _copy_overlays(manifest, store, trees, made)
+                _check_path(f"{PACKAGES}/*.whl", made, chain[0])
                 (made / PACKAGES).mkdir(exist_ok=True)
                 place_wheels(wheels, made / PACKAGES)
+                for manifest in chain:
+                    _copy_overlays(manifest, store, trees, made)
                 write_mark(made, Kind.RUNENV)
                 sync(trees=(new,))
                 if os.path.lexists(target):
@@ -110,6 +114,7 @@ def _check_pip(runtime: Manifest, trees: Path) -> None:
 def _copy_overlays(manifest: Manifest, store: Store, trees: Path, to: Path) -> None:
     """Copy the overlays of a layer over the files in `to`."""
     for path, link in _overlays(manifest, store):
+        _check_path(path, to, manifest)
         target = to / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -117,6 +122,24 @@ def _copy_overlays(manifest: Manifest, store: Store, trees: Path, to: Path) -> N
             copy_file(str(trees / manifest.directory / path), str(target))
         else:
             target.symlink_to(link)
+
+
+def _check_path(path: str, directory: Path, manifest: Manifest) -> None:
+    """Check that `directory` can have a file at `path`. Raises InstallError."""
+    place = directory / path
+    above = [directory / one for one in Path(path).parents]
+    blocking = [one for one in above if os.path.lexists(one) and not one.is_dir()]
+    if place.is_dir() and not place.is_symlink():
+        blocking.append(place)
+    for one in blocking:
+        raise InstallError(
+            f"{one.relative_to(directory).as_posix()} is a file in one layer of the environment "
+            "and a directory in another",
+            layer=manifest.layer,
+            platform=manifest.platform,
+            file=path,
+            remedy="leave one of the two out of the layers",
+        )
 
 
 def _overlays(manifest: Manifest, store: Store) -> Iterator[tuple[str, str | None]]:

@@ -881,8 +881,9 @@ def compiling(small: SmallStack, monkeypatch: pytest.MonkeyPatch) -> SmallStack:
 
 def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallStack) -> None:
     compiling.write("overlays/app/extra.py", "extra = 1\n")
+    compiling.wheel("app", "tool", "2.0", {"tool.py": "", "tool_cuda.py": ""})
     compiling.more = (
-        "[tool.stackbuild.layers.app]\n"
+        '[tool.stackbuild.layers.app]\nexclude-files = ["*_cuda*"]\n'
         'copy-files = [{from = "extra.py", to = "{site-packages}/"}]\n'
     )
     layer = by_layer(compiling)["app"]
@@ -890,6 +891,7 @@ def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallS
     modules = {path for path in found if path.endswith(".py")} - {POSTINSTALL}
     compiled = {path for path in found if path.endswith(".pyc")}
     assert {f"{OWN_SITE}/{name}.py" for name in ("app", "tool", "extra", "sitecustomize")} < modules
+    assert f"{OWN_SITE}/tool_cuda.py" not in modules
     assert len(modules) == len(compiled)
     assert all(path.endswith(f".{OWN_TAG}.pyc") for path in compiled)
     data = found[f"{OWN_SITE}/__pycache__/app.{OWN_TAG}.pyc"]

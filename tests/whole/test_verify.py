@@ -93,7 +93,6 @@ with open("/proc/self/environ") as file:
         '[tool.stackbuild.layers.base.allow-import-errors."lower-*"]\n"lower._gpu" = "SEGV"\n'
     )
     root = built(small)
-    # The module is left out with its bytecode.
     left = {path.name.partition(".")[0] for path in (root / "app/lib").rglob("prog/**/*.py*")}
     assert left == {"__init__"}
     found = report("app", "--spec", small.spec, code=9)

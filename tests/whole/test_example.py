@@ -84,6 +84,11 @@ def answer(url: str) -> object:
 @pytest.mark.index
 def test_the_page(example: Path) -> None:
     lock, build, start, start_dev = commands()
+    early = subprocess.run(
+        [PROGRAM, *start_dev[1:]], cwd=example, capture_output=True, text=True, check=False
+    )
+    assert early.returncode == 2
+    assert "or make this one: stackbuild build\n" in early.stderr
     for words in (lock, build):
         subprocess.run([PROGRAM, *words[1:]], cwd=example, check=True)
     with served(start, example) as address:

@@ -97,13 +97,14 @@ def default_root() -> Path:
 def run(arguments: argparse.Namespace) -> int:
     """Replace this process by the command; on Windows, run it and wait."""
     layer, options, command = split(arguments.words, arguments.root, dev=arguments.dev)
-    environment = dict(os.environ)
+    environment, root = dict(os.environ), options.root
     if options.dev:
+        root = root or build_root(Path())
         console = Console(quiet=arguments.quiet)
         sources = Project.load("venvstacks.toml", messages=console).link_sources(layer)
         others = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(sources), others]))
-    start = invocation(layer, command, options.root or default_root(), environment)
+    start = invocation(layer, command, root or default_root(), environment)
     words = [str(start.executable), *start.arguments]
     if os.name != "nt":
         sys.stdout.flush()

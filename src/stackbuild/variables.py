@@ -33,7 +33,10 @@ _OF_PYTHON = (
     MARKER,
 )
 """Variables by which an interpreter finds its layer."""
-_OF_SHELLS = ("_", "UID", "EUID", "PPID", "IFS", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO")
+_OF_SHELLS = (
+    *("_", "UID", "EUID", "PPID", "IFS", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO", "OPTIND"),
+    *("PWD", "OLDPWD", "SHLVL", "LINENO", "RANDOM", "SECONDS"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,8 @@ def as_value(item: Item[str], places: Collection[str]) -> str:
     text = item.value
     if redacted(text) != text:
         raise item.error("a user or password in an address; it would be published")
+    if not text.isprintable():
+        raise item.error("contains a character that cannot be printed")
     for match in _BRACES.finditer(text):
         if len(match[0]) == 1:
             raise item.error(f"a single {match[0]}", f"{match[0] * 2} for a brace")

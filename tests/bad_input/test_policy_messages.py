@@ -151,15 +151,15 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "environment": (
-        "environment = {PYTHONPATH = 'a', __X = 'a', UID = '1', 'A B' = 'x', N = 1, E = {}, "
+        "environment = {PYTHONPATH = 'a', __X = 'a', OPTIND = '1', 'A B' = 'x', N = 1, E = {}, "
         "P = {prepend = ['{layr}'], after = []}, B = '{', C = '{other}', "
-        "S = 'https://me:secret@host/'}",
+        "S = 'https://me:secret@host/', U = 'a\u200bb'}",
         [
             "environment.PYTHONPATH: reserved: the interpreter finds the layer by such variables "
             "(found 'PYTHONPATH')",
             "environment.__X: reserved: the interpreter finds the layer by such variables "
             "(found '__X')",
-            "environment.UID: reserved: shells set this variable themselves (found 'UID')",
+            "environment.OPTIND: reserved: shells set this variable themselves (found 'OPTIND')",
             "environment.\"A B\": not the name of an environment variable (found 'A B')",
             "environment.N: wrong type (expected a string, or a table with prepend or append, "
             "found 1)",
@@ -172,6 +172,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "{{ and }} for braces, found '{other}')",
             "environment.S: a user or password in an address; it would be published "
             "(found 'https://***@host/')",
+            "environment.U: contains a character that cannot be printed (found 'a\\u200bb')",
         ],
     ),
     "environment of builds": (

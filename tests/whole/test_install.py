@@ -345,7 +345,10 @@ def test_run_and_env_set_the_variables_of_the_layer(made: Publisher, root: Path)
     answered = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert answered.stdout == f"it's:{layer}"
     assert succeed("env", "rt", "--root", root).strip() == ""
-    bad = stackbuild(*words, env={"EXTRA": "a\tb"})
+    odd = {"EXTRA": "a\tb"}
+    answer = json.loads(stackbuild(*words, "--json", env=odd).stdout)
+    assert answer["environment"]["EXTRA"] == f"{layer}:a\tb"
+    bad = stackbuild(*words, env=odd)
     assert bad.returncode == 2
     assert "EXTRA has a value with a character that cannot be printed" in bad.stderr
 

@@ -43,11 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the variables."""
     found = variables(arguments.layer, arguments.root or default_root(), os.environ)
     for name, value in found.items():
-        if not value.isprintable():
+        if not arguments.json and not value.isprintable():
             raise UsageError(
                 f"{name} has a value with a character that cannot be printed",
                 found=repr(value),
-                remedy=f"remove the character from {name} in this environment",
+                remedy=f"remove the character from {name} in this environment, or from the path of "
+                "the root; or use --json, which escapes it",
             )
     command = _COMMANDS[arguments.shell]
     lines = [command(name, value) for name, value in found.items()]

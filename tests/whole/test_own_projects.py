@@ -14,7 +14,7 @@ from stackbuild.install.sources import link_sources
 from stackbuild.lock.model import ProjectSource
 from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
-from stackbuild.platforms import Platform, host_platform
+from stackbuild.platforms import DEFAULT_PLATFORMS, Platform, host_platform
 from tests.support.building import (
     BuildProject,
     c_extension,
@@ -58,8 +58,10 @@ def test_a_project_is_built_once_for_all_platforms_and_again_when_it_changes(
     write_project(
         project.directory / "libs/base", pure("return {'base.py': b''}"), name="base", version="2.0"
     )
-    project.spec("tiny @ file:services/tiny", policy=SOURCES, extra=BOTH)
+    everywhere = [str(platform) for platform in {HERE, *DEFAULT_PLATFORMS}]
+    project.spec("tiny @ file:services/tiny", policy=SOURCES, extra=f"platforms = {everywhere}")
     project.lock()
+    assert not [text for text in project.listener.notes if text.startswith("waiting for")]
     here, away = (project.read("fw", platform) for platform in (HERE, AWAY))
     assert here.distributions == away.distributions
     assert project.versions("fw", HERE) == {"base": "2.0", "tiny": "1.0"}
@@ -78,7 +80,7 @@ def test_a_project_is_built_once_for_all_platforms_and_again_when_it_changes(
     assert project.built("tiny").is_file()
 
     (project.directory / "services/tiny/build.py").open("a").write("# edited\n")
-    [stale, _] = project.lock(check=True).stale
+    stale, *_ = project.lock(check=True).stale
     assert stale.reason == "services/tiny changed"
     project.lock()
     new = project.read("fw", AWAY).distributions

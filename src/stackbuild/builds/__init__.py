@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def wheel_builder(stack: Stack, workspace: Workspace, messages: Messages) -> Builder:
     """The wheel builder of a command; it runs `workspace.jobs` builds at a time."""
     slots = Semaphore(workspace.jobs)
+    locks: dict[str, Lock] = {}
 
     def build(order: BuildOrder) -> BuiltWheel:
         # Imported late: most commands build no wheel.
         from stackbuild.builds.build import build_wheel
 
-        with slots:
+        # The platforms that get the same wheel of a project ask for it at the same time.
+        with locks.setdefault(order.recipe, Lock()), slots:
             return build_wheel(order, stack, workspace, messages)
 
     return build

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stackbuild.reading import Item, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 SETS = {
     "@tests": ("**/test/**", "**/tests/**"),
@@ -21,15 +21,31 @@ SETS = {
 
 def expanded(patterns: Iterable[str]) -> list[str]:
     """`patterns`, with the globs of a set instead of its name."""
-    return [glob for pattern in patterns for glob in SETS.get(pattern, (pattern,))]
+    return [
+        f"{'!' * is_kept(pattern)}{glob}"
+        for pattern in patterns
+        for name in [pattern.removeprefix("!")]
+        for glob in SETS.get(name, (name,))
+    ]
 
 
-def first_match(path: str, patterns: Iterable[str]) -> str | None:
-    """The first of `patterns` that matches `path`; names of sets are patterns, too.
+def is_kept(pattern: str) -> bool:
+    """Whether `pattern` is one of files that no other pattern leaves out."""
+    return pattern.startswith("!")
 
-    A glob without ``/`` is compared with the name of the file only.
+
+def first_match(path: str, patterns: Collection[str]) -> str | None:
+    """The first of `patterns` that leaves out `path`; names of sets are patterns, too.
+
+    A glob without ``/`` is compared with the name of the file only. A pattern with ``!`` keeps
+    what it matches, wherever it stands.
     """
+    kept = [pattern[1:] for pattern in patterns if is_kept(pattern)]
+    if kept and first_match(path, kept):
+        return None
     for pattern in patterns:
+        if is_kept(pattern):
+            continue
         for glob in expanded([pattern]):
             if path_matches(path, glob if "/" in glob else f"**/{glob}"):
                 return pattern
@@ -52,7 +68,7 @@ def parts_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def as_pattern(item: Item[str]) -> str:
     """A pattern of `exclude-files`."""
-    text = item.value
+    text = item.value.removeprefix("!")
     parts = text.split("/")
     if text.startswith("@") and text not in SETS:
         raise item.error("no such set", " or ".join(SETS), did_you_mean(text, SETS))
@@ -60,4 +76,4 @@ def as_pattern(item: Item[str]) -> str:
         raise item.error("not a pattern", "a path in site-packages, with / between directories")
     if any(part.endswith(".dist-info") for part in parts):
         raise item.error("the metadata of distributions is never left out")
-    return text
+    return item.value

@@ -186,14 +186,14 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "exclude-files": (
-        "exclude-files = {'a b' = ['x'], a = ['@test', '/x', 'x/../y', 1, '', 'x\\y'], "
+        "exclude-files = {'a b' = ['x'], a = ['!@test', '/x', 'x/../y', 1, '', 'x\\y'], "
         "'*' = ['**/x.dist-info/RECORD'], b = 'x'}",
         [
             "exclude-files.\"a b\": not the name of a distribution (found 'a b')",
             "exclude-files.a[3]: wrong type (expected a string, found 1)",
             "exclude-files.a[4]: empty (expected some text)",
             "exclude-files.a[0]: no such set (expected @tests or @headers or @typing or "
-            "@static-libraries, found '@test'); did you mean '@tests'?",
+            "@static-libraries, found '!@test'); did you mean '@tests'?",
             *(
                 f"exclude-files.a[{number}]: not a pattern (expected a path in site-packages, "
                 f"with / between directories, found {text!r})"

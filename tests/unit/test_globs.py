@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stackbuild.globs import first_match, path_matches
+from stackbuild.globs import expanded, first_match, path_matches
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,13 @@ from stackbuild.globs import first_match, path_matches
 )
 def test_what_patterns_match(path: str, pattern: str, found: bool) -> None:
     assert first_match(path, ["nothing", pattern]) == (pattern if found else None)
+
+
+def test_a_pattern_keeps_what_others_leave_out() -> None:
+    patterns = ("*.txt", "@tests", "!a/tests/**", "!@headers")
+    paths = ("a/tests/x.py", "a/tests/x.txt", "b/tests/x.py", "b/tests/x.h", "b/x.txt")
+    assert [first_match(path, patterns) for path in paths] == [None, None, "@tests", None, "*.txt"]
+    assert expanded(["!@typing", "x"]) == ["!*.pyi", "!py.typed", "x"]
 
 
 def test_a_glob_matches_the_whole_path() -> None:

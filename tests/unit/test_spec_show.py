@@ -179,14 +179,16 @@ def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = SmallStack(tmp_path / "project", tmp_path / "cache")
     files = {"big/a/b/x.so.1": "x" * 9000, "big/a/y.so": "y" * 500, ".hidden": "", "big/z.a": "z"}
     small.wheel("app", "big", "1.0", files, data={"scripts/big": b"#!/bin/sh\n"})
-    small.more = '[tool.stackbuild.layers.app]\nexclude-files.big = ["*.a", "@tests"]\n'
+    small.more = (
+        '[tool.stackbuild.layers.app]\nexclude-files.big = ["*.a", "@tests", "!*.so", "!*.b"]\n'
+    )
     small.lock()
     words = ["show", "--sizes", "app", "--platform", "linux-x64", "--spec", str(small.spec)]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["layer"], found["platform"]) == ("app", "linux-x64")
     assert (found["excluded"]["files"], found["excluded"]["installed"]) == (1, 1)
-    assert found["unused"] == ["big: @tests"]
+    assert found["unused"] == ["big: @tests", "big: !*.b"]
     groups = {
         key: {one["name"]: (one["files"], one["installed"]) for one in found[key]}
         for key in ("distributions", "directories", "kinds")
@@ -204,8 +206,9 @@ def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("app on linux-x64: ")
     assert lines[1].startswith("`exclude-files` leaves out 1 files, 1 B installed, ")
     assert lines[2] == "no file matches a pattern of `exclude-files`: big: @tests"
-    assert lines[4].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
-    assert lines[5].startswith("big 1.0       ")
+    assert lines[3].endswith("!*.b")
+    assert lines[5].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
+    assert lines[6].startswith("big 1.0       ")
     # Of wheels that are not there, nothing is known.
     small.wheels["app"][-1].unlink()
     assert main(words) == 5

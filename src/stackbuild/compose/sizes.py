@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError
 from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
-from stackbuild.globs import first_match
+from stackbuild.globs import first_match, is_kept
 from stackbuild.lock.wheelhouse import is_in_wheelhouse, wheel_path
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSiz
             for pattern in patterns
             if not any(
                 name in ("*", subject.partition(" ")[0])
-                and first_match(seen_path(member), [pattern])
-                for subject, member in excluded
+                and first_match(seen_path(member), [pattern.removeprefix("!")])
+                for subject, member in (kept if is_kept(pattern) else excluded)
             )
         ),
         distributions=_groups(kept, lambda subject, _: subject),

@@ -26,8 +26,9 @@ from stackbuild.importers.runenv.registries import given, registries_of
 from stackbuild.importers.runenv.repository import layer_name, read_repository
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item
+from stackbuild.spec.model import Catalogue
 from stackbuild.spec.reader import load_stack
-from stackbuild.spec.writer import LayerText, spec_text
+from stackbuild.spec.writer import spec_text
 from tests.support.runenv import package_json, write_file, write_json, write_variant
 
 LINUX = Platform.LINUX_X64
@@ -172,7 +173,8 @@ def test_a_shared_entry_stays_shared_if_the_own_one_has_all_its_platforms(tmp_pa
     write_variant(tmp_path / "older", "-plain", {})
     report = import_runenv(tmp_path / "older", tmp_path / "stack")
     tool = tomllib.loads(report.text)["tool"]["stackbuild"]
-    assert tool == {"shared": {"skip": shared}, "layers": {"own": {"skip": own}}}
+    assert tool["shared"] == {"skip": shared}
+    assert [table.get("skip") for table in tool["layers"].values()] == [own, None]
     layers = load_stack(report.spec).layers
     for platform, found in (("linux-x64", "own"), ("windows-x64", "own"), ("macosx-x64", "own")):
         assert layers["own"].policy(Platform(platform)).skip == {"a": found}
@@ -600,10 +602,43 @@ def test_nothing_of_a_package_json_is_dropped_in_silence(tmp_path: Path) -> None
     notes = read_repository(tmp_path).notes
     assert [(note.kind, note.place) for note in notes] == [
         ("unknown", "checker/whitelists/python-3.9.1"),
-        ("without-counterpart", "python-3.12.10/package.json: version"),
         ("unknown", "python-3.12.10/package.json: myTool"),
         ("unknown", "python-3.12.10/package.json: block-software.target"),
         ("unknown", "catalogue/package.json: more"),
+    ]
+
+
+def test_what_a_catalogue_says_of_a_variant_is_that_of_its_layer(tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    write_json(older / "shared-config.json", {})
+    for name in ("-a", "-b", "-c"):
+        write_variant(older, name, {})
+    package = package_json("3.12.10", "-c") | {"description": "", "deprecated": True}
+    write_json(older / "python-3.12.10-c" / "package.json", package)
+    entries = {
+        "3.12.10-a": {"reference": "x/main.sw.json", "title": "A", "deprecated": "use b"},
+        "3.12.10-b": {"description": "Of the catalogue", "label": "B"},
+        "3.12.10-c": "x/main.sw.json",
+    }
+    catalogue = {"name": "all", "version": "1", "block-software": {"entrypoints": entries}}
+    write_json(older / "catalogue" / "package.json", catalogue)
+    report = import_runenv(older, tmp_path / "stack")
+    layers = load_stack(report.spec).layers
+    assert [layers[name].catalogue for name in "abc"] == [
+        Catalogue(title="A", description="Python 3.12.10 run environment a", deprecated="use b"),
+        Catalogue(description="Of the catalogue"),
+        Catalogue(),
+    ]
+    notes = {note.place: note for note in report.notes}
+    place = "python-3.12.10-a/package.json"
+    table = "[tool.stackbuild.layers.a.catalogue]"
+    assert notes[place] == Note("became", place, f"description, title, deprecated in {table}")
+    places = [note.place for note in report.notes if note.kind in {"unknown", "question"}]
+    assert "python-3.12.10-c/package.json: deprecated" in places
+    assert 'catalogue/package.json: block-software.entrypoints."3.12.10-b".label' in places
+    # One line for all variants.
+    assert [note.place for note in report.notes if note.kind == "without-counterpart"] == [
+        "python-*/package.json: version"
     ]
 
 
@@ -665,7 +700,7 @@ def test_the_text_holds_any_value_as_it_is() -> None:
         "platform-specific": {"linux-x64": {"dependencies": ["six==1"]}},
     }
     text = spec_text(
-        {"frameworks": [], "applications": [LayerText(fields=layer, comment="a\ncomment")]},
+        {"frameworks": [], "applications": [layer]},
         shared=shared,
         settings={"x": settings},
     )
@@ -673,7 +708,6 @@ def test_the_text_holds_any_value_as_it_is() -> None:
     assert tables["tool"]["stackbuild"] == {"shared": shared, "layers": {"x": settings}}
     assert tables["applications"] == [layer]
     assert "frameworks" not in tables
-    assert 'name = "x" # a comment\n' in text
 
 
 def test_what_is_empty_is_left_out() -> None:

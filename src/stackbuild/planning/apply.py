@@ -10,7 +10,7 @@ import tomli
 from stackbuild.errors import SpecError, UsageError
 from stackbuild.files import atomic_write
 from stackbuild.spec.reader import load_stack
-from stackbuild.spec.writer import LayerText, spec_text
+from stackbuild.spec.writer import spec_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def changed(text: str, suggestion: Suggestion, path: Path) -> str:
             array[place] = _on_frameworks(table, chains[table["name"]])
     found = tomlkit.dumps(document)
     ending = "\r\n" if "\r\n" in text else "\n"
-    frameworks = spec_text({"frameworks": [LayerText(fields=table) for table in tables]})
+    frameworks = spec_text({"frameworks": tables})
     match = _APPLICATIONS.search(found)
     # Frameworks come after those that they depend on.
     start = match.start() if match and not _FRAMEWORK.search(found, match.end()) else len(found)

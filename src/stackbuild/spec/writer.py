@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackbuild.tomltext import fields, quoted_key
@@ -18,18 +17,8 @@ _LINE = 88
 """Lists longer than this have a line for each item."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerText:
-    """One of `[[runtimes]]`, `[[frameworks]]` or `[[applications]]`."""
-
-    fields: Mapping[str, Any]
-    """In the order of the file, the name first."""
-    comment: str | None = None
-    """Follows the name."""
-
-
 def spec_text(
-    layers: Mapping[str, Sequence[LayerText]],
+    layers: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     indexes: Sequence[Mapping[str, Any]] = (),
     tool: Mapping[str, Any] | None = None,
@@ -39,16 +28,12 @@ def spec_text(
 ) -> str:
     """The text of a spec.
 
-    `layers` are by the array that contains them; `indexes` are `[[tool.uv.index]]`, `tool` is
-    `[tool.stackbuild]`, `shared` is `[tool.stackbuild.shared]`, and `settings` are the tables below
-    `[tool.stackbuild.layers]`.
+    `layers` are by the array that contains them, their fields in the order of the file; `indexes`
+    are `[[tool.uv.index]]`, `tool` is `[tool.stackbuild]`, `shared` is `[tool.stackbuild.shared]`,
+    and `settings` are the tables below `[tool.stackbuild.layers]`.
     """
     parts = ["".join(f"# {line}\n" for line in header)]
-    for key, items in layers.items():
-        for item in items:
-            name, _, rest = _fields(item.fields).partition("\n")
-            comment = f" # {' '.join(item.comment.split())}" if item.comment else ""
-            parts.append(f"[[{key}]]\n{name}{comment}\n{rest}")
+    parts += [f"[[{key}]]\n{_fields(item)}" for key, items in layers.items() for item in items]
     parts += [f"[[tool.uv.index]]\n{_fields(index)}" for index in indexes]
     parts += _sections("tool.stackbuild", tool or {})
     parts += _sections("tool.stackbuild.shared", shared or {})

@@ -21,7 +21,7 @@ from stackbuild.importers.runenv.overlays import (
 )
 from stackbuild.importers.runenv.repository import read_repository
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
-from stackbuild.spec.writer import LayerText, spec_text
+from stackbuild.spec.writer import spec_text
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def runtime_names(versions: Sequence[Version]) -> dict[Version, str]:
     }
 
 
-def _layers(repository: Repository) -> dict[str, list[LayerText]]:
+def _layers(repository: Repository) -> dict[str, list[Table]]:
     variants = repository.variants
     names = runtime_names(sorted({variant.python for variant in variants}, reverse=True))
     runtimes = []
@@ -140,7 +140,7 @@ def _layers(repository: Repository) -> dict[str, list[LayerText]]:
         fields: Table = {"name": name, "python_implementation": f"cpython@{version}"}
         if not made <= set(DEFAULT_PLATFORMS):
             fields["platforms"] = _venvstacks_names(made.union(DEFAULT_PLATFORMS))
-        runtimes.append(LayerText(fields={**fields, "requirements": []}))
+        runtimes.append({**fields, "requirements": []})
     applications = []
     for variant in variants:
         runtime = names[variant.python]
@@ -149,7 +149,7 @@ def _layers(repository: Repository) -> dict[str, list[LayerText]]:
             fields["platforms"] = _venvstacks_names(variant.platforms)
         fields["requirements"] = list(variant.dependencies()[None])
         fields |= _index_fields(repository.indexes_of(variant))
-        applications.append(LayerText(fields=fields, comment=variant.description))
+        applications.append(fields)
     return {"runtimes": runtimes, "applications": applications}
 
 
@@ -210,6 +210,7 @@ def layer_settings(variant: Variant, repository: Repository, overlays: Overlays)
     kept = repository.kept_entries() - variant.own.replaced.keys()
     overrides = variant.names() - repository.kept_overrides()
     settings: dict[Keys, Any] = {
+        **{("catalogue", key): text for key, text in variant.catalogue.items()},
         ("registries", "additional"): _used(own, repository, [variant]),
         **{keys: value for keys, value in variant.config.replaced.items() if keys not in kept},
         **variant.own.joined,

@@ -147,7 +147,10 @@ class Variant:
     config: Config = field(default_factory=Config)
     """`own` merged with the shared configuration."""
     platforms: tuple[Platform, ...] = DEFAULT_PLATFORMS
-    description: str | None = None
+    version: str | None = None
+    """That of its npm package."""
+    catalogue: Mapping[str, str] = field(default_factory=dict)
+    """The table `catalogue` of its layer."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """The variables of its layer, as in `environment`."""
 

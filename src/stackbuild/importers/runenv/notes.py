@@ -12,7 +12,7 @@ from stackbuild.tomltext import layer_table
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from stackbuild.importers.runenv.model import Config, Keys, NoteKind, Repository, Variant
 
@@ -53,6 +53,7 @@ def config_notes(repository: Repository) -> Iterator[Note]:
         yield from _overrides(variant)
         yield from _other_platforms(variant)
     yield from _registries(repository)
+    yield from _packages(repository.variants)
 
 
 def _became(file: str, field: str, text: str) -> Note:
@@ -192,3 +193,17 @@ def _registries(repository: Repository) -> Iterator[Note]:
             host = urlsplit(registry.url).hostname
             text = f"its user and password were left out; set those of {host} outside the stack"
             yield Note("question", place, text)
+
+
+def _packages(variants: Sequence[Variant]) -> Iterator[Note]:
+    """What became of each `package.json`."""
+    for variant in variants:
+        if variant.catalogue:
+            keys, table = ", ".join(variant.catalogue), layer_table(variant.name, "catalogue")
+            yield Note("became", f"{variant.directory.name}/package.json", f"{keys} in {table}")
+    if any(variant.version for variant in variants):
+        text = (
+            "not carried over, as layers count their own versions; `version` in the table"
+            " `catalogue` of a layer names one"
+        )
+        yield Note("without-counterpart", "python-*/package.json: version", text)

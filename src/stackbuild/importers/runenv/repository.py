@@ -36,11 +36,13 @@ _UNREAD = ("package-exceptions.json", "build-config.json")
 _NOT_NEEDED = ("type", "runtime", "registry", "binDir")
 """Keys of the artifact in `package.json` that are the same for every run environment."""
 _OF_NPM = (
-    "name", "description", "private", "type", "files", "main", "scripts", "license", "author",
-    "repository", "homepage", "keywords", "engines", "packageManager", "publishConfig",
+    "name", "version", "description", "private", "type", "files", "main", "scripts", "license",
+    "author", "repository", "homepage", "keywords", "engines", "packageManager", "publishConfig",
     "dependencies", "devDependencies", "peerDependencies", "optionalDependencies",
 )  # fmt: skip
 """Keys of any `package.json` that describe the npm package and not the environment."""
+_CATALOGUE = ("title", "description", "deprecated")
+"""Texts that the table `catalogue` of a layer has, too."""
 _LONGEST_NAME = 60
 """Of a layer, so that a number can be added."""
 
@@ -71,7 +73,11 @@ def read_repository(directory: Path) -> Repository:
         shared, _named([_variant(files, folder, shared) for folder in folders], files)
     )
     names = {folder.name for folder in folders}
-    _check_catalogue(files, names)
+    entries = _catalogue(files, names)
+    variants = tuple(
+        replace(item, catalogue={**item.catalogue, **entries.get(item.directory.name, {})})
+        for item in variants
+    )
     for path in sorted(directory.joinpath(*_WHITELISTS).glob("*/")):
         if path.name not in names:
             text = "no variant has this name, so this has no effect"
@@ -109,6 +115,7 @@ def _variant(files: JsonFiles, folder: Path, shared: Config) -> Variant:
 
     match = _DIRECTORY.fullmatch(folder.name)
     package = files.read(folder.name, "package.json")
+    catalogue = _texts(package) if package else {}
     artifact = _artifact(package) if package else None
     written = artifact.text("python-version") if artifact else None
     # Some write the variant behind it.
@@ -137,16 +144,13 @@ def _variant(files: JsonFiles, folder: Path, shared: Config) -> Variant:
         environment=environment,
         config=shared.merged(own),
         platforms=_platforms(artifact) if artifact else DEFAULT_PLATFORMS,
-        description=package.text("description") if package else None,
+        version=str(package.values["version"]) if package and package.has("version") else None,
+        catalogue=catalogue,
     )
 
 
 def _artifact(package: JsonTable) -> JsonTable | None:
     """`block-software.entrypoints.main.environment.artifact` of a `package.json`."""
-    version = package.text("version")
-    if version is not None:
-        text = f"{version}: layers count their own versions, unless `version` is set"
-        package.add_note("without-counterpart", package.place_of("version"), text)
     package.pass_over(*_OF_NPM)
     table = package
     for key in ("block-software", "entrypoints", "main", "environment", "artifact"):
@@ -305,20 +309,36 @@ def _check_versions(variants: Iterable[Variant], files: JsonFiles) -> None:
             files.note("question", variant.directory.name, f"{text} {'.'.join(map(str, newest))}")
 
 
-def _check_catalogue(files: JsonFiles, names: set[str]) -> None:
-    """Compare the variants with what the catalogue names."""
+def _texts(table: JsonTable) -> dict[str, str]:
+    """The texts in `table` that the table `catalogue` of a layer has, too."""
+    texts = {key: value for key in _CATALOGUE if isinstance(value := table.values.get(key), str)}
+    table.pass_over(*texts)
+    return {key: text.strip() for key, text in texts.items() if text.strip()}
+
+
+def _catalogue(files: JsonFiles, names: set[str]) -> dict[str, dict[str, str]]:
+    """The texts in the catalogue, by the directory of the variant. It is compared with `names`."""
     catalogue = files.read("catalogue", "package.json")
     if catalogue is None:
-        return
-    catalogue.pass_over("version", "block-software", *_OF_NPM)
+        return {}
+    catalogue.pass_over("block-software", *_OF_NPM)
     catalogue.done()
     software = catalogue.table("block-software")
     entries = software.table("entrypoints") if software else None
     if software is None or entries is None:
-        return
+        return {}
     software.done()
-    named = {f"python-{key}" for key in entries.values}
-    texts = [f"it names {it}, and there is no such directory" for it in sorted(named - names)]
-    texts += [f"it does not name {it}, which was imported" for it in sorted(names - named)]
+    found: dict[str, dict[str, str]] = {}
+    for key, value in entries.values.items():
+        found[f"python-{key}"] = {}
+        if isinstance(value, dict) and (entry := entries.table(key)):
+            entry.pass_over("reference")
+            found[f"python-{key}"] = _texts(entry)
+            entry.done()
+    texts = [
+        f"it names {it}, and there is no such directory" for it in sorted(found.keys() - names)
+    ]
+    texts += [f"it does not name {it}, which was imported" for it in sorted(names - found.keys())]
     for text in texts:
         files.note("question", "catalogue/package.json", text)
+    return found

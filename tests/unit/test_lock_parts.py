@@ -292,6 +292,20 @@ def test_sources_and_what_is_left_out_read_as_written(
     assert lock.digest != content_digest(plain, None)
 
 
+def test_only_locks_with_something_new_have_the_newer_format(tmp_path: Path) -> None:
+    project = ProjectSource(path="services/ours", sha256="b" * 64)
+    item, build = _distribution("zz", "1"), Build(recipe="c" * 64)
+    path = tmp_path / "layers/fw/pylock.linux-x64.toml"
+    for lock, expected in (
+        (_lock([item]), 1),
+        (_lock([replace(item, source=project, build=build)]), 2),
+        (replace(_lock([item]), tried=("d" * 64,)), 2),
+    ):
+        _write(path, lock)
+        assert tomli.loads(path.read_text())["tool"]["stackbuild"]["format"] == expected
+        assert read_lock(path) == lock
+
+
 def test_a_file_that_no_lock_can_name_is_not_written(tmp_path: Path) -> None:
     file = LockedFile(name="zz-1-beta.tar.gz", size=1, sha256="b" * 64)
     built = Build(recipe="c" * 64)

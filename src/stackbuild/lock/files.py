@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
+PROJECTS_FORMAT = 2
+"""Of a lock with a project of the repository, or with added wheels that were tried. Others keep the
+older format, so that they do not change, and an older stackbuild reads them."""
 _CHECKSUM = "checksum"
 RUNTIME_FILE = "runtime.toml"
 _WRITERS = 8
@@ -209,7 +212,8 @@ def lock_text(lock: LayerLock, name: str) -> str:
 
 
 def _tool_values(lock: LayerLock) -> dict[str, Any]:
-    values: dict[str, Any] = {"format": FORMAT}
+    newer = lock.tried or any(isinstance(one.source, ProjectSource) for one in lock.distributions)
+    values: dict[str, Any] = {"format": PROJECTS_FORMAT if newer else FORMAT}
     for key in _KEYS:
         attribute = "python_version" if key == "python" else key.replace("-", "_")
         value = "" if key == _CHECKSUM else getattr(lock, attribute)
@@ -271,7 +275,7 @@ def _layer_lock(values: dict[str, Any]) -> LayerLock:
     tool = Item("", values)["tool"]["stackbuild"]
     required = {key: read for key, read in _KEYS.items() if key not in _OPTIONAL}
     optional = {key: _KEYS[key] for key in _OPTIONAL}
-    own: dict[str, Any] = tool.record(dict, required, optional, formats=(FORMAT,))
+    own: dict[str, Any] = tool.record(dict, required, optional, formats=(FORMAT, PROJECTS_FORMAT))
     checksum = own.pop(_CHECKSUM)
     packages = enumerate(parse_packages(values))
     distributions = tuple(_package(item, f"packages[{number}]") for number, item in packages)

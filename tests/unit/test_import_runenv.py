@@ -608,6 +608,52 @@ def test_nothing_of_a_package_json_is_dropped_in_silence(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("variants", "kept", "question"),
+    [
+        ({"3.12.10": [], "3.11.9": []}, [], None),
+        (
+            {"3.12.10": ["six"], "3.11.9": []},
+            [],
+            'add `keep = ["pip"]` to [tool.stackbuild.layers."cpython-3.12"] and',
+        ),
+        (
+            {"3.12.10": ["olga==1.3.0"], "3.11.9": ["six"]},
+            ["cpython-3.12"],
+            'add `keep = ["pip"]` to [tool.stackbuild.layers."cpython-3.11"] and',
+        ),
+        (
+            {"3.12.10": ["OLGA"]},
+            ["cpython-3.12"],
+            "add `packages = true` to the table of each layer",
+        ),
+    ],
+)
+def test_pip_is_kept_for_what_runs_it_and_asked_about_for_blocks(
+    tmp_path: Path, variants: dict[str, list[str]], kept: list[str], question: str | None
+) -> None:
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    for version, names in variants.items():
+        packages = {"packages": {"dependencies": names}}
+        write_variant(tmp_path / "older", "-a", packages, version=version)
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    layers = load_stack(report.spec).layers
+    keeping = {
+        layer.name: layer.runtime_settings.keep
+        for layer in layers.values()
+        if layer.runtime_settings and layer.runtime_settings.keep
+    }
+    assert keeping == dict.fromkeys(kept, ("pip",))
+    texts = [note.text for note in report.notes if note.place.endswith("/packages")]
+    assert len(texts) == (1 if question else 0)
+    assert all(question in text for text in texts if question)
+    carried = [note.text for note in report.notes if "runs `python -m pip`" in note.text]
+    assert carried == [
+        f'olga runs `python -m pip`: keep = ["pip"] in [tool.stackbuild.layers."{name}"]'
+        for name in kept
+    ]
+
+
 def test_what_a_catalogue_says_of_a_variant_is_that_of_its_layer(tmp_path: Path) -> None:
     older = tmp_path / "older"
     write_json(older / "shared-config.json", {})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackbuild.errors import SpecError, UsageError
 from stackbuild.files import atomic_write
-from stackbuild.importers.runenv.model import specifier
+from stackbuild.importers.runenv.model import Note, specifier
 from stackbuild.importers.runenv.notes import config_notes
 from stackbuild.importers.runenv.overlays import (
     outside_links,
@@ -22,15 +22,16 @@ from stackbuild.importers.runenv.overlays import (
 from stackbuild.importers.runenv.repository import read_repository
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
 from stackbuild.spec.writer import spec_text
+from stackbuild.tomltext import layer_table
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.version import Version
 
-    from stackbuild.importers.runenv.model import Keys, Note, Repository, Variant
+    from stackbuild.importers.runenv.model import Keys, Repository, Variant
     from stackbuild.importers.runenv.registries import Registry
 
     Overlays = Mapping[Keys, list[dict[str, Any]]]
@@ -56,6 +57,11 @@ if len(sys.argv) > 1:
 else:
     code.interact()
 '''
+_RUN_PIP = frozenset({"olga"})
+"""Distributions whose programs run `python -m pip`.
+
+olga 1.3.0 calls `pip freeze` in olga/compute_pgen.py and olga/generate_sequences.py.
+"""
 _BY_PLATFORM = ("skip", "force-source", "build-wheel")
 """Fields whose entries have a table for each platform."""
 
@@ -98,14 +104,20 @@ def import_runenv(
     if problems:
         raise SpecError(directory, problems)
     notes += config_notes(repository)
+    runtimes = runtime_names(sorted({it.python for it in repository.variants}, reverse=True))
+    with_pip = {it.python for it in repository.variants if it.names() & _RUN_PIP}
+    notes += _pip_notes(repository.variants, runtimes, with_pip)
     text = spec_text(
-        _layers(repository),
+        _layers(repository, runtimes),
         indexes=_indexes(repository.registries.values(), index),
         tool=_index_platforms(repository),
         shared=shared_settings(repository),
         settings={
-            item.name: layer_settings(item, repository, overlays[item.name])
-            for item in repository.variants
+            **{runtimes[version]: {"keep": ["pip"]} for version in runtimes if version in with_pip},
+            **{
+                item.name: layer_settings(item, repository, overlays[item.name])
+                for item in repository.variants
+            },
         },
         header=_HEADER,
     )
@@ -131,9 +143,32 @@ def runtime_names(versions: Sequence[Version]) -> dict[Version, str]:
     }
 
 
-def _layers(repository: Repository) -> dict[str, list[Table]]:
+def _pip_notes(
+    variants: Iterable[Variant], runtimes: Mapping[Version, str], with_pip: set[Version]
+) -> Iterator[Note]:
+    """What became of pip; `with_pip` are the versions of the `runtimes` that keep it."""
+    missing: dict[str, None] = {}
+    has_packages = False
+    for variant in variants:
+        table = layer_table(runtimes[variant.python])
+        if names := variant.names() & _RUN_PIP:
+            text = f'{", ".join(names)} runs `python -m pip`: keep = ["pip"] in {table}'
+            yield Note("became", f"{variant.file}: packages.dependencies", text)
+        if any(variant.asked()):
+            has_packages = True
+            if variant.python not in with_pip:
+                missing[table] = None
+    if has_packages:
+        keep = f'`keep = ["pip"]` to {", ".join(missing)} and ' if missing else ""
+        text = (
+            "blocks installed their requirements.txt from here; to let them do so, add"
+            f" {keep}`packages = true` to the table of each layer that they use"
+        )
+        yield Note("question", "python-*/pydist/<platform>/packages", text)
+
+
+def _layers(repository: Repository, names: Mapping[Version, str]) -> dict[str, list[Table]]:
     variants = repository.variants
-    names = runtime_names(sorted({variant.python for variant in variants}, reverse=True))
     runtimes = []
     for version, name in names.items():
         made = {p for variant in variants if variant.python == version for p in variant.platforms}

@@ -257,6 +257,10 @@ def test_platforms_of_an_index(tmp_path: Path) -> None:
         "tool.stackbuild.index-platforms.nvidea: unknown package index",
         "tool.stackbuild.index-platforms.nvidia[0]: unknown platform",
     ]
+    tool = "[tool.stackbuild]\nindex-platforms.nvidia = []\n"
+    assert problems_of(tmp_path, f"{ALL}{tool}{MORE}") == [
+        "tool.stackbuild.index-platforms.nvidia: empty (expected at least one platform)"
+    ]
 
 
 def test_fields_that_stand_in_the_wrong_place(tmp_path: Path) -> None:

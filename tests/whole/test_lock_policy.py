@@ -817,9 +817,10 @@ def test_show_tells_where_each_value_comes_from(
         + 'skip.cuda.linux_x86_64 = "own"\n'
         + 'platform-specific.linux-x64.dependencies = ["extra"]\n'
         + 'verify = {host-libraries = ["libx*"], environment.A = "b", time-limit = 9}\n'
-        + '[tool.stackbuild]\nsibling-conflicts = "warn"\n'
+        + '[tool.stackbuild]\nsibling-conflicts = "warn"\nindex-platforms.cuda = ["linux_x86_64"]\n'
         + "layers.rt.downloads.linux_x86_64 = "
         + f'{{url = "https://example.org/x", sha256 = "{"0" * 64}"}}\n'
+        + '[[tool.uv.index]]\nname = "cuda"\nurl = "https://example.org/cuda"\n'
     )
     assert _run(project, "show", "--effective", "rt", "--platform", "linux-x64") == 0
     shown = capsys.readouterr().out
@@ -842,6 +843,9 @@ def test_show_tells_where_each_value_comes_from(
         "dynlib_exclude",
         "libz.so # frameworks[0].dynlib_exclude[0]",
         "sibling-conflicts = warn # sibling-conflicts",
+        "index-platforms",
+        "cuda",
+        "linux_x86_64 # index-platforms.cuda[0]",
         "verify",
         "host-libraries",
         "libx* # layers.fw.verify.host-libraries[0]",

@@ -56,6 +56,8 @@ _SHOWN = (
     *("sibling-conflicts", _CATALOGUE, "verify"),
 )
 """The settings of one layer that are no policy; `show --effective` prints them, too."""
+_COMMON = ("sibling-conflicts", "index-platforms")
+"""The same of all layers."""
 _LONGEST_IMPORT = 3600
 
 
@@ -82,10 +84,11 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     frames = _frames(table.part("frames"))
     local_wheels = tuple(item.value for item in table.texts("local-wheels") or ())
     served = table.part("index-platforms")
-    index_platforms = {
-        name: in_order(item.value for item in served.distinct(key, as_platform) or ())
-        for key, name in served.names(as_index(uv.index_names))
-    }
+    index_platforms: dict[str, tuple[Platform, ...]] = {}
+    for key, name in served.names(as_index(uv.index_names)):
+        _refuse_empty(served, key, "at least one platform")
+        items = served.distinct(key, as_platform) or ()
+        index_platforms[name] = in_order(item.value for item in items)
     common = table.part(_SHARED)
     given = read_settings(common, _by_any_platform, Context(indexes=indexes))
     common.done()
@@ -93,7 +96,7 @@ def read_tool_table(table: Table, reader: LayerReader, overlays: Path, uv: UvTab
     _check_overrides(given, {**uv.overrides, **plain}, table.problems)
     shared = merge(uv.policy, given)
     conflicts = table.word("sibling-conflicts", _conflicts) or "error"
-    common_settings = as_written(table, ["sibling-conflicts"])
+    common_settings = as_written(table, _COMMON)
     changed = {
         name: replace(
             layer, sibling_conflicts=conflicts, settings={**layer.settings, **common_settings}
@@ -205,8 +208,7 @@ def _platforms(
         tops = (layer for name, layer in layers.items() if name not in needed)
         used = {platform for layer in tops for platform in layer.platforms}
         return in_order(made.intersection({*DEFAULT_PLATFORMS, *used.intersection(named)}))
-    if not items and table.values["platforms"] == []:
-        table.problems.add(table.place_of("platforms"), "empty", expected="at least one platform")
+    _refuse_empty(table, "platforms", "at least one platform")
     for item in items:
         if layers and item.value not in made:
             table.problems.add(
@@ -259,10 +261,7 @@ def _by_any_platform(table: Table) -> Iterator[tuple[Platform, Table]]:
 
 def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSettings:
     sources = _words(table, "sources", _SOURCES)
-    if table.values.get("sources") == []:
-        table.problems.add(
-            table.place_of("sources"), "empty", expected=f"one of {', '.join(_SOURCES)}"
-        )
+    _refuse_empty(table, "sources", f"one of {', '.join(_SOURCES)}")
     path = table.text("path")
     downloads = {
         platform: download
@@ -276,6 +275,11 @@ def _runtime_settings(table: Table, layer: Layer, project: Path) -> RuntimeSetti
         downloads=downloads,
         keep=_words(table, "keep", _LEFT_OUT_BY_DEFAULT),
     )
+
+
+def _refuse_empty(table: Table, key: str, expected: str) -> None:
+    if table.values.get(key) == []:
+        table.problems.add(table.place_of(key), "empty", expected=expected)
 
 
 def _words(table: Table, key: str, valid: Sequence[T]) -> tuple[T, ...]:

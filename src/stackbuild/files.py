@@ -150,7 +150,8 @@ def locked(path: Path, messages: Messages) -> Iterator[None]:
     """Lock the file `path`; if another process has locked it, show a message and wait.
 
     The system releases the lock when the process ends. The lock is not reentrant. Missing parent
-    directories are created; the file is kept. The holder may remove its directory. Raises OSError.
+    directories are created; the file is kept. The holder may remove its directory. Raises OSError,
+    also for a link.
     """
     with _flocked(path, messages) if fcntl else _filelocked(path, messages):
         yield
@@ -162,7 +163,9 @@ def _flocked(path: Path, messages: Messages) -> Iterator[None]:
     # nothing to do.
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Not through a link: the holder is written into the file.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

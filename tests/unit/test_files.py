@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild import files
-from stackbuild.errors import obstacle
+from stackbuild.errors import IN_THE_WAY, obstacle
 from stackbuild.files import (
     EARLIEST,
     Pieces,
@@ -227,6 +227,17 @@ def test_atomic_write_follows_the_umask(tmp_path: Path, mask: int, mode: int) ->
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_lock_is_not_written_through_a_link(tmp_path: Path) -> None:
+    mine, lock = tmp_path / "mine", tmp_path / "lock"
+    mine.write_text("mine")
+    lock.symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic link") as caught, locked(lock, Silent()):
+        pass
+    assert caught.value.errno in IN_THE_WAY
+    assert mine.read_text() == "mine"
 
 
 def test_atomic_directory_appears_at_once(tmp_path: Path) -> None:

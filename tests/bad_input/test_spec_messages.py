@@ -1052,6 +1052,26 @@ def test_projects_of_the_repository(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("project = 'x'\ntool = 1", "there is no workspace"),
+        ("tool.uv = 1", "there is no workspace"),
+        ("project = []\ntool.uv.workspace = {}", "no member of the workspace in "),
+        ("tool.uv.workspace.members = ['/libs/*']", "`members` of [tool.uv.workspace] in "),
+        ("tool.uv.workspace.members = ['']", "`members` of [tool.uv.workspace] in "),
+        ("tool.uv.workspace.members = [1]", "`members` of [tool.uv.workspace] in "),
+        ("tool.uv.workspace.members = 'libs'", "`members` of [tool.uv.workspace] in "),
+        ("tool.uv.workspace.exclude = 1", "`exclude` of [tool.uv.workspace] in "),
+    ],
+)
+def test_a_workspace_in_another_form(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    sources = "[tool.uv.sources]\na = { workspace = true }\n"
+    (found,) = problems_of(tmp_path, RUNTIME.replace("[]", "['a']") + sources)
+    assert found.startswith(f"tool.uv.sources.a.workspace: {wrong}")
+
+
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_spec(tmp_path, RUNTIME)
     assert main(["show", "--spec", str(tmp_path / "venvstack.toml")]) == 3

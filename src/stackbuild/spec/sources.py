@@ -175,7 +175,7 @@ def _member(item: Item[str], directory: Path) -> str:
     top = work_tree(directory) or directory
     above = [one for one in (directory, *directory.parents) if one.is_relative_to(top)]
     for root in above:
-        table = _toml(item, root).get("tool", {}).get("uv", {}).get("workspace")
+        table = _table(_toml(item, root), "tool", "uv").get("workspace")
         if isinstance(table, Mapping):
             break
     else:
@@ -183,8 +183,7 @@ def _member(item: Item[str], directory: Path) -> str:
             "there is no workspace",
             f"[tool.uv.workspace] in {_PROJECT} here or above, in this git work tree",
         )
-    members = {path for glob in table.get("members", ()) for path in root.glob(str(glob))}
-    members -= {path for glob in table.get("exclude", ()) for path in root.glob(str(glob))}
+    members = _matching(item, root, table, "members") - _matching(item, root, table, "exclude")
     named = {
         _name_of(item, path): path
         for path in sorted({root, *members})
@@ -201,12 +200,31 @@ def _member(item: Item[str], directory: Path) -> str:
     return PurePath(os.path.relpath(found, directory)).as_posix()
 
 
+def _matching(item: Item[str], root: Path, table: Mapping[str, Any], key: str) -> set[Path]:
+    """What the patterns in the array `key` of the workspace in `root` match."""
+    patterns = table.get(key, [])
+    try:
+        if isinstance(patterns, list):
+            return {path for pattern in patterns for path in root.glob(pattern)}
+    except (TypeError, ValueError, NotImplementedError):
+        pass
+    place = f"`{key}` of [tool.uv.workspace] in {root / _PROJECT}"
+    raise item.error(f"{place} is not an array of relative patterns such as 'libs/*'", None)
+
+
 def _name_of(item: Item[str], path: Path) -> NormalizedName | None:
     """The name in the project's table (PEP 621); None if the build backend knows it only."""
     from packaging.utils import canonicalize_name
 
-    name = _toml(item, path).get("project", {}).get("name")
+    name = _table(_toml(item, path), "project").get("name")
     return canonicalize_name(name) if isinstance(name, str) else None
+
+
+def _table(value: object, *keys: str) -> Mapping[str, Any]:
+    """The table at `keys` in `value`, empty if it is missing or no table."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
 
 
 def _toml(item: Item[str], directory: Path) -> dict[str, Any]:

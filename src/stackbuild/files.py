@@ -391,8 +391,8 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 (hex) of a file's contents. Raises OSError."""
-    with path.open("rb") as file:
+    """The sha256 (hex) of the regular file at `path`. Raises OSError."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

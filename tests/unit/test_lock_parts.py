@@ -41,10 +41,12 @@ from stackbuild.lock.model import (
     VcsSource,
     content_digest,
 )
-from stackbuild.lock.projects import digest_of_files
+from stackbuild.lock.projects import digest_of_files, files_of
 from stackbuild.lock.runtime import is_current, lock_runtime
 from stackbuild.lock.targets import target_of
+from stackbuild.mark import Kind, write_mark
 from stackbuild.platforms import DEFAULT_PLATFORMS, Platform
+from stackbuild.project.files import ProjectFiles
 from stackbuild.resolve.lock_stack import LockReport, change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import Uv
@@ -232,6 +234,23 @@ def test_the_digest_of_a_project_covers_names_modes_contents_and_links(tmp_path:
         with pytest.raises(LockError, match="a link leads out of a project") as caught:
             digest_of_files(tmp_path / "inner", [out])
         assert target in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes")
+def test_what_commands_made_is_no_source_of_a_project(tmp_path: Path) -> None:
+    source, pipe = tmp_path / "pyproject.toml", tmp_path / "pipe"
+    source.touch()
+    os.mkfifo(pipe)
+    for kind in (Kind.WHEELS, Kind.LAYERS, Kind.ROOT):
+        write_mark(tmp_path / "made" / kind, kind)
+        (tmp_path / "made" / kind / "inner").mkdir()
+        (tmp_path / "made" / kind / "inner/file").touch()
+    (tmp_path / "pydist").mkdir()
+    (tmp_path / "pydist/.linux-x64.lock").touch()
+    assert files_of(".", ProjectFiles(tmp_path)) == [source]
+    with pytest.raises(LockError, match="cannot be read") as caught:
+        digest_of_files(tmp_path, [pipe])
+    assert "it is a named pipe" in str(caught.value)
 
 
 COMMIT = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)

@@ -26,6 +26,7 @@ from stackbuild.spec.model import (
     RuntimeSettings,
 )
 from stackbuild.spec.reader import load_stack, read_stack
+from stackbuild.spec.sources import local_path
 from tests.support.specs import ALL, APPLICATION, FRAMEWORK, RUNTIME, read_spec, write_spec
 
 NOWHERE = Path("/nonexistent/project/venvstacks.toml")
@@ -49,6 +50,14 @@ def test_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write_spec(tmp_path, RUNTIME)
     monkeypatch.chdir(tmp_path)
     assert load_stack(Path("venvstacks.toml")).path == tmp_path / "venvstacks.toml"
+
+
+def test_a_path_of_a_source_is_no_address(tmp_path: Path) -> None:
+    name = "a%25 b#c"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "setup.py").touch()
+    stack = read_spec(tmp_path, RUNTIME, f"[tool.uv.sources]\nx = {{ path = '{name}' }}")
+    assert local_path(stack.sources[canonicalize_name("x")]) == name
 
 
 def test_everything(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackbuild.errors import LockError
-from stackbuild.files import is_inside, sha256_file
+from stackbuild.files import is_inside, sha256_file, why
 from stackbuild.lock.model import LockedFile, ProjectSource
+from stackbuild.mark import MARK
 from stackbuild.strictjson import digest_of
 from stackbuild.transport.urls import path_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _NOT_SOURCES = re.compile(
     r"(wheelhouse|exports|build|\.stackbuild)/|layers/[^/]+/(pylock\.[^/]+|runtime)\.toml$"
-    r"|venvstacks[^/]*\.toml$"
+    r"|venvstacks[^/]*\.toml$|pydist/\."
 )
 """Of a project whose directory has the spec, what stackbuild reads and writes there."""
 
@@ -31,13 +32,19 @@ _NOT_SOURCES = re.compile(
 def files_of(path: str, files: ProjectFiles) -> list[Path]:
     """The files of the project at `path`: those that git tracks or would track.
 
-    Raises ComposeError if they cannot be listed, and LockError if there are none.
+    So named pipes and sockets are left out. Directories that a command has made and marked
+    (`stackbuild.mark`) are, too. Raises ComposeError if they cannot be listed, and LockError if
+    there are none.
     """
     directory = files.project / path
+    there = files.below(directory)
+    made = {file.parent for file in there if file.name == MARK}
     found = [
         file
-        for file in files.below(directory)
-        if not _NOT_SOURCES.match(os.path.relpath(file, files.project).replace(os.sep, "/"))
+        for file in there
+        if (file.is_file() or file.is_symlink())
+        and made.isdisjoint(file.parents)
+        and not _NOT_SOURCES.match(os.path.relpath(file, files.project).replace(os.sep, "/"))
     ]
     if not found:
         raise LockError(
@@ -94,13 +101,23 @@ class OwnProjects:
 
 
 def digest_of_files(directory: Path, paths: Iterable[Path]) -> str:
-    """The sha256 (hex) of the names, modes and contents of `paths` in `directory`."""
+    """The sha256 (hex) of the names, modes and contents of `paths` in `directory`.
+
+    Raises LockError for a link that leads out of it, and for a file that cannot be read.
+    """
     described: list[tuple[str, str, str]] = []
     for path in paths:
         name = path.relative_to(directory).as_posix()
         if not path.is_symlink():
-            kind = "executable" if path.stat().st_mode & 0o100 else "file"
-            described.append((name, kind, sha256_file(path)))
+            try:
+                kind = "executable" if path.stat().st_mode & 0o100 else "file"
+                described.append((name, kind, sha256_file(path)))
+            except OSError as error:
+                raise LockError(
+                    f"a file of a project that a wheel is built from {why(error)}",
+                    file=path,
+                    remedy="make it readable, or let git ignore it",
+                ) from error
         elif is_inside(path, directory) and not path.readlink().is_absolute():
             described.append((name, "link", path.readlink().as_posix()))
         else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import tomli
 
@@ -52,12 +52,12 @@ def read_project_source(
     if member:
         item = Item(entry.place_of("workspace"), str(name))
         found = entry.checked(item, lambda item: _member(item, directory))
-        return Setting(f"{LOCAL}{found}", item.place) if found else None
+        return Setting(f"{LOCAL}{quote(found)}", item.place) if found else None
     if path is None:
         return None
     item = Item(entry.place_of("path"), path)
     checked = entry.checked(item, lambda item: as_local(item, name, directory))
-    return Setting(f"{LOCAL}{checked}", item.place) if checked else None
+    return Setting(f"{LOCAL}{quote(checked)}", item.place) if checked else None
 
 
 def check_local_requirements(layer: Layer, directory: Path, problems: Problems) -> None:

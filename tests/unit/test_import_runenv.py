@@ -113,7 +113,7 @@ def test_what_names_no_platform_is_noted() -> None:
 
 def test_merging_follows_the_older_rules(tmp_path: Path) -> None:
     shared = {
-        "dependencies": ["numpy==2.2.6", "scipy>=1"],
+        "dependencies": ["numpy==2.2.6", "scipy>=1", "a", "b"],
         "skip": {
             "a": {"linux-x64": "shared", "windows-x64": "shared"},
             "b": {"linux-x64": "x"},
@@ -139,7 +139,7 @@ def test_merging_follows_the_older_rules(tmp_path: Path) -> None:
     policy = layers["own"].policy(LINUX)
     # A pin is replaced; a range was not changed in the older project.
     required = [str(item) for item in layers["own"].requirements_on(LINUX)]
-    assert required == ["numpy==1.26.4", "scipy>=1", "click", "rich"]
+    assert required == ["numpy==1.26.4", "scipy>=1", "a", "b", "click", "rich"]
     # Package by package, and the whole entry of a package.
     assert policy.skip == {"a": "own", "b": "x"}
     assert layers["own"].policy(Platform.WINDOWS_X64).skip == {}
@@ -157,8 +157,9 @@ def test_merging_follows_the_older_rules(tmp_path: Path) -> None:
 def test_a_variant_can_take_back_a_shared_entry(tmp_path: Path) -> None:
     skip = {"a": {"linux-x64": "shared"}}
     write_json(tmp_path / "older" / "shared-config.json", {"packages": {"skip": skip}})
-    write_variant(tmp_path / "older", "-own", {"packages": {"skip": {"a": {}}}})
-    write_variant(tmp_path / "older", "-plain", {})
+    own = {"dependencies": ["a"], "skip": {"a": {}}}
+    write_variant(tmp_path / "older", "-own", {"packages": own})
+    write_variant(tmp_path / "older", "-plain", {"packages": {"dependencies": ["a"]}})
     import_runenv(tmp_path / "older", tmp_path / "stack")
     layers = load_stack(tmp_path / "stack" / "venvstacks.toml").layers
     assert layers["own"].policy(LINUX).skip == {}
@@ -169,8 +170,9 @@ def test_a_shared_entry_stays_shared_if_the_own_one_has_all_its_platforms(tmp_pa
     shared = {"a": {"linux-x64": "shared", "windows-x64": "shared"}}
     own = {"a": {"linux-x64": "own", "windows-x64": "own", "macosx-x64": "own"}}
     write_json(tmp_path / "older" / "shared-config.json", {"packages": {"skip": shared}})
-    write_variant(tmp_path / "older", "-own", {"packages": {"skip": own}})
-    write_variant(tmp_path / "older", "-plain", {})
+    packages = {"dependencies": ["a"]}
+    write_variant(tmp_path / "older", "-own", {"packages": {**packages, "skip": own}})
+    write_variant(tmp_path / "older", "-plain", {"packages": packages})
     report = import_runenv(tmp_path / "older", tmp_path / "stack")
     tool = tomllib.loads(report.text)["tool"]["stackbuild"]
     assert tool["shared"] == {"skip": shared}
@@ -184,12 +186,12 @@ def test_a_shared_entry_stays_shared_if_the_own_one_has_all_its_platforms(tmp_pa
 def test_a_shared_build_is_replaced_as_a_whole(tmp_path: Path) -> None:
     def packages(reason: str, **settings: str) -> dict[str, object]:
         build = {"reason": reason, "configSettings": settings}
-        return {"buildWheel": {"a": {"linux-x64": build}}}
+        return {"dependencies": ["a"], "buildWheel": {"a": {"linux-x64": build}}}
 
     shared = {"packages": packages("shared", x="1")}
     write_json(tmp_path / "older" / "shared-config.json", shared)
     write_variant(tmp_path / "older", "-own", {"packages": packages("own", y="2")})
-    write_variant(tmp_path / "older", "-plain", {})
+    write_variant(tmp_path / "older", "-plain", {"packages": {"dependencies": ["a"]}})
     layers = load_stack(import_runenv(tmp_path / "older", tmp_path / "stack").spec).layers
     for name, settings in (("own", {"y": "2"}), ("plain", {"x": "1"})):
         (build,) = layers[name].policy(LINUX).build_wheel.values()
@@ -223,7 +225,7 @@ def test_a_directory_is_linked_in_place_if_nothing_in_it_is_left_out(
 def test_shared_import_errors_are_written_once(tmp_path: Path) -> None:
     write_json(tmp_path / "older" / "shared-config.json", {})
     for name in ("-one", "-two"):
-        write_variant(tmp_path / "older", name, {})
+        write_variant(tmp_path / "older", name, {"packages": {"dependencies": ["six"]}})
     lists = tmp_path / "older" / "checker" / "whitelists"
     shared = {"a-*.whl": {"a.b": "shared"}, "c-*.whl": {"c": "shared"}}
     write_json(lists / "linux-x64.json", shared)
@@ -257,13 +259,100 @@ def test_a_shared_override_counts_for_the_variants_that_name_it(
     assert [note.kind for note in report.notes if note.place == place] == ["became"]
 
 
+def test_entries_concern_the_dependencies_of_a_variant_only(tmp_path: Path) -> None:
+    entry = {"linux-x64": "shared"}
+    build = {"linux-x64": {"reason": "shared"}}
+    shared = {
+        "skip": {"a": entry, "b": entry, "gone": entry},
+        "forceSource": {"a": entry, "b": entry, "gone": entry},
+        "buildWheel": {"b": build, "gone": build},
+    }
+    write_json(tmp_path / "older" / "shared-config.json", {"packages": shared})
+    own = {"dependencies": ["a"], "skip": {"b": {"linux-x64": "own"}, "c": entry}}
+    write_variant(tmp_path / "older", "-a", {"packages": own})
+    write_variant(tmp_path / "older", "-ab", {"packages": {"dependencies": ["a", "b"]}})
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    layers = load_stack(report.spec).layers
+    one, both = (layers[name].policy(LINUX) for name in ("a", "ab"))
+    # `skip` says nothing of what others require, so it may be shared.
+    assert both.skip == one.skip == {"a": "shared", "b": "shared"}
+    # Something may require b.
+    assert one.force_source == {"a": "shared"}
+    assert both.force_source == {"a": "shared", "b": "shared"}
+    assert (list(one.build_wheel), list(both.build_wheel)) == ([], ["b"])
+    assert "gone" not in report.text
+    notes = {(note.kind, note.place): note.text for note in report.notes}
+    for field in ("skip", "forceSource", "buildWheel"):
+        text = "1 left out, as they are no dependencies of any variant: gone"
+        assert notes["needless", f"shared-config.json: packages.{field}"] == text
+    text = "2 left out, as they are no dependencies of the variant: b, c"
+    assert notes["needless", "python-3.12.10-a/config.json: packages.skip"] == text
+    assert notes["became", "shared-config.json: packages.forceSource"] == (
+        "force-source in [tool.stackbuild.shared]: a;"
+        " force-source in the layers that require them: b"
+    )
+
+
+def test_import_errors_of_wheels_that_no_variant_can_have_are_left_out(tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    write_json(older / "shared-config.json", {"packages": {"skip": {"s": {"linux-x64": "x"}}}})
+    dependencies = ["a==1.5", "b>=2", "c==1; python_version < '3'", "s==1"]
+    folders = [
+        write_variant(older, "-some", {"packages": {"dependencies": dependencies}}),
+        write_variant(older, "-empty", {}),
+    ]
+    possible = (
+        "a-1.5-py3-none-any.whl",
+        "a-1.5+cpu-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "a-2.*.whl",  # a pattern may be of any version
+        "b-2.0-cp39-abi3-manylinux_2_28_x86_64.whl",
+        "c-2.0-py3-none-any.whl",
+        "s-2.0-py3-none-any.whl",  # something may require it
+        "other-1.0-py3-none-any.whl",
+    )
+    impossible = (
+        "A-1.4-py3-none-any.whl",
+        "b-1.9-py3-none-any.whl",
+        "other-1.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+    )
+    errors = {wheel: {"m": "text"} for wheel in (*possible, *impossible)}
+    lists = older / "checker" / "whitelists"
+    write_json(lists / "linux-x64.json", errors)
+    write_json(lists / "windows-aarch64.json", errors)
+    for folder in folders:
+        own = {f"{wheel}*": {"own": "text"} for wheel in impossible}
+        write_json(lists / folder.name / "linux-x64.json", {**errors, **own})
+    report = import_runenv(older, tmp_path / "stack")
+    settings = tomllib.loads(report.text)["tool"]["stackbuild"]
+    (entries,) = settings["shared"]["platform-specific"].values()
+    assert entries["allow-import-errors"].keys() == set(possible)
+    table = settings["layers"]["some"]["platform-specific"]["linux-x64"]["allow-import-errors"]
+    # What is the same as in the shared list is not written again.
+    assert table.keys() == {f"{wheel}*" for wheel in impossible}
+    assert "platform-specific" not in settings["layers"]["empty"]
+    counts = {
+        note.place: note.text.partition(",")[0]
+        for note in report.notes
+        if "are no wheels of" in note.text
+    }
+    assert counts == {
+        "shared-config.json: checker/whitelists/linux-x64": "3 left out",
+        "shared-config.json: checker/whitelists/windows-aarch64": "10 left out",
+        "python-3.12.10-empty/config.json: checker/whitelists/linux-x64": "3 left out",
+    }
+
+
 def test_entries_for_other_platforms_are_left_out_and_noted(tmp_path: Path) -> None:
     other = {
         "dependencies": ["six"],
         "resolution": {"strictMissing": False},
         "copyFiles": [{"from": "a", "to": "b"}],
     }
-    packages = {"platformSpecific": {"windows-x64": other}, "skip": {"a": {"windows-x64": "x"}}}
+    packages = {
+        "dependencies": ["a"],
+        "platformSpecific": {"windows-x64": other},
+        "skip": {"a": {"windows-x64": "x"}},
+    }
     write_json(tmp_path / "older" / "shared-config.json", {})
     write_variant(tmp_path / "older", "-x", {"packages": packages}, platforms=("linux-x64",))
     whitelist = tmp_path / "older" / "checker" / "whitelists" / "python-3.12.10-x"
@@ -280,6 +369,7 @@ def test_entries_for_other_platforms_are_left_out_and_noted(tmp_path: Path) -> N
         f"{file}: packages.platformSpecific.windows-x64.resolution",
         f"{file}: packages.skip.a",
     ]
+    assert not any(note.text.startswith("skip in") for note in report.notes)
 
 
 def test_registries_are_known_by_what_they_are_for() -> None:
@@ -396,7 +486,8 @@ def test_import_errors_of_several_variants_are_shared(tmp_path: Path) -> None:
     write_json(tmp_path / "older" / "shared-config.json", {})
     own = {"a": {"m": "x", "a": "only"}, "b": {"m": "x", "n": "b"}, "c": {"n": "c"}, "d": {}}
     for name, entry in own.items():
-        folder = write_variant(tmp_path / "older", f"-{name}", {})
+        packages = {"packages": {"dependencies": ["numba"]}}
+        folder = write_variant(tmp_path / "older", f"-{name}", packages)
         path = tmp_path / "older" / "checker" / "whitelists" / folder.name / "linux-x64.json"
         write_json(path, {"numba-*.whl": entry})
     report = import_runenv(tmp_path / "older", tmp_path / "stack")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackbuild.errors import SpecError, UsageError
 from stackbuild.files import atomic_write
-from stackbuild.importers.runenv.model import Note, specifier
+from stackbuild.importers.runenv.model import OLDER, Note, specifier
 from stackbuild.importers.runenv.notes import config_notes
 from stackbuild.importers.runenv.overlays import (
     outside_links,
@@ -62,8 +62,6 @@ _RUN_PIP = frozenset({"olga"})
 
 olga 1.3.0 calls `pip freeze` in olga/compute_pgen.py and olga/generate_sequences.py.
 """
-_BY_PLATFORM = ("skip", "force-source", "build-wheel")
-"""Fields whose entries have a table for each platform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +261,7 @@ def layer_settings(variant: Variant, repository: Repository, overlays: Overlays)
         **{("environment", name): value for name, value in variant.environment.items()},
     }
     for keys in list(settings):
-        if keys[0] in _BY_PLATFORM:
+        if keys[0] in OLDER:
             entry = settings[keys]
             settings[keys] = {p: entry[p] for p in variant.platforms if p in entry}
         elif keys[0] == "platform-specific" and keys[1] not in variant.platforms:

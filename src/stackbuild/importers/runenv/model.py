@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     """The keys that lead to a setting in `[tool.stackbuild.layers.<name>]`."""
 
 T = TypeVar("T")
+OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
+"""The older names of the fields that name distributions, then platforms."""
 NoteKind = Literal["differs", "without-counterpart", "unknown", "question", "became", "needless"]
 
 
@@ -199,14 +201,22 @@ class Repository:
         """The entries of `shared.replaced` that mean the same for each variant.
 
         A stack merges tables key by key. For a variant that replaces an entry this gives the same
-        if its own entry has all keys of the shared one.
+        if its own entry has all keys of the shared one. In a stack `force-source` and `build-wheel`
+        also hold for what others require, so they stay shared only if each variant names the
+        distribution.
         """
         return {
             keys
             for keys, entry in self.shared.replaced.items()
             if all(
-                keys not in variant.own.replaced
-                or (keys[0] != "build-wheel" and entry.keys() <= variant.own.replaced[keys].keys())
+                (keys[0] in ("skip", "platform-specific") or keys[1] in variant.names())
+                and (
+                    keys not in variant.own.replaced
+                    or (
+                        keys[0] != "build-wheel"
+                        and entry.keys() <= variant.own.replaced[keys].keys()
+                    )
+                )
                 for variant in self.variants
             )
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackbuild.importers.runenv.model import Note
+from stackbuild.importers.runenv.model import OLDER, Note
 from stackbuild.importers.runenv.repository import SHARED
 from stackbuild.platforms import Platform
 from stackbuild.tomltext import layer_table
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from stackbuild.importers.runenv.model import Config, Keys, NoteKind, Repository, Variant
 
-_OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
-"""The older names of the fields that name packages."""
 _ERRORS = "allow-import-errors"
 
 
@@ -68,14 +66,21 @@ def _fields(
     config: Config, file: str, table: str, kept: set[Keys], platforms: Collection[str]
 ) -> Iterator[Note]:
     """Fields that have the same meaning in `table`, which has only the entries `kept`."""
-    for field, older in _OLDER.items():
-        entries = [keys for keys in config.replaced if keys[0] == field]
-        moved = sorted(keys[1] for keys in entries if keys not in kept)
-        if entries:
-            text = f"{field} in {table}: {', '.join(keys[1] for keys in entries)}"
-            if moved:
-                text += f"; {', '.join(moved)} in each layer, as a variant replaces them"
-            yield _became(file, f"packages.{older}", text)
+    for field, older in OLDER.items():
+        entries = [
+            keys
+            for keys, entry in config.replaced.items()
+            if keys[0] == field and (not entry or not entry.keys().isdisjoint(platforms))
+        ]
+        places = {
+            table: [keys[1] for keys in entries if keys in kept],
+            "the layers that require them": [keys[1] for keys in entries if keys not in kept],
+        }
+        texts = [
+            f"{field} in {place}: {', '.join(items)}" for place, items in places.items() if items
+        ]
+        if texts:
+            yield _became(file, f"packages.{older}", "; ".join(texts))
     if names := config.joined.get(("no-deps",)):
         yield _became(file, "packages.noDeps", f"no-deps in {table}: {', '.join(names)}")
     found = [keys for keys in config.joined if len(keys) > 1 and _ERRORS not in keys]
@@ -153,9 +158,9 @@ def _other_platforms(variant: Variant) -> Iterator[Note]:
     """Entries for platforms that the variant is not made for."""
     own = variant.own
     for keys, entry in own.replaced.items():
-        if keys[0] in _OLDER:
+        if keys[0] in OLDER:
             gone = [platform for platform in entry if platform not in variant.platforms]
-            place = f"packages.{_OLDER[keys[0]]}.{keys[1]}"
+            place = f"packages.{OLDER[keys[0]]}.{keys[1]}"
         else:
             gone = [keys[1]] if keys[1] not in variant.platforms else []
             place = f"checker/whitelists/{keys[1]}: {keys[3]}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stackbuild import strictjson
 from stackbuild.errors import Problem, SpecError, UsageError
 from stackbuild.importers.runenv.config import read_config
+from stackbuild.importers.runenv.entries import with_common_errors, without_unused
 from stackbuild.importers.runenv.jsonfile import JsonFiles
 from stackbuild.importers.runenv.model import Config, Repository, Variant
 from stackbuild.importers.runenv.registries import free_name, registries_of
@@ -69,9 +70,8 @@ def read_repository(directory: Path) -> Repository:
     table = files.read(SHARED, required=True)
     shared = read_config(table, SHARED) if table else Config()
     shared = _with_import_errors(shared, files, _WHITELISTS)
-    shared, variants = _with_common_errors(
-        shared, _named([_variant(files, folder, shared) for folder in folders], files)
-    )
+    found = _named([_variant(files, folder, shared) for folder in folders], files)
+    shared, variants = with_common_errors(*without_unused(shared, SHARED, found, files.notes))
     names = {folder.name for folder in folders}
     entries = _catalogue(files, names)
     variants = tuple(
@@ -264,36 +264,6 @@ def _with_import_errors(config: Config, files: JsonFiles, parts: tuple[str, ...]
                 found[keys] = {module: text for module, text in errors.items() if text}
         table.done()
     return replace(config, replaced={**config.replaced, **found})
-
-
-def _with_common_errors(
-    shared: Config, variants: tuple[Variant, ...]
-) -> tuple[Config, tuple[Variant, ...]]:
-    """Move the `allow-import-errors` that several variants have alike to `shared`.
-
-    They concern wheels. So they have no effect in layers without the wheel.
-    """
-    texts: dict[tuple[Keys, str], list[str]] = {}
-    for variant in variants:
-        for keys, errors in variant.own.replaced.items():
-            if keys[0] == "platform-specific" and keys not in shared.replaced:
-                for module, text in errors.items():
-                    texts.setdefault((keys, module), []).append(text)
-    common: dict[Keys, dict[str, str]] = {}
-    for (keys, module), found in texts.items():
-        if len(found) > 1 and len(set(found)) == 1:
-            common.setdefault(keys, {})[module] = found[0]
-    shared = replace(shared, joined={**shared.joined, **common})
-    changed = []
-    for variant in variants:
-        rest: dict[Keys, Any] = {}
-        for keys, entry in variant.own.replaced.items():
-            left = {key: value for key, value in entry.items() if key not in common.get(keys, ())}
-            if left or keys not in common:
-                rest[keys] = left
-        own = replace(variant.own, replaced=rest)
-        changed.append(replace(variant, own=own, config=shared.merged(own)))
-    return shared, tuple(changed)
 
 
 def _check_versions(variants: Iterable[Variant], files: JsonFiles) -> None:

@@ -86,6 +86,17 @@ def test_the_format_of_a_module_is_named(magic: bytes, found: str) -> None:
     assert (finding.expected, finding.found) == ("ELF (Linux)", found)
 
 
+def test_parts_that_a_compiler_generated_are_checked_and_tests_are_not() -> None:
+    parts = {"md__mypyc.cpython-311-x86_64-linux-gnu.so": ELF, "a/__x.cpython-310.so": ELF}
+    files = {**parts, "a/tests/x.cpython-310.so": ELF, "a/_vendor/y/x.cpython-310.so": ELF}
+    found = [one.file for one in check_modules(layer("app"), read_of(files), ())]
+    assert found == [f"{SITE}/{path}" for path in sorted(parts)]
+    stale = {"a/__pycache__/__main__.cpython-312.pyc": b"\xa7\r\r\n"}
+    assert [one.file for one in check_bytecode(layer("app"), read_of(stale), ())] == [
+        f"{SITE}/{path}" for path in stale
+    ]
+
+
 @pytest.mark.parametrize(
     "place",
     [

@@ -22,7 +22,7 @@ from stackbuild.resolve.lock_stack import describe_conflicts
 from stackbuild.variables import to_set
 from stackbuild.verify import expected_failures
 from stackbuild.verify.build_paths import of_this_machine
-from stackbuild.verify.deployed import is_left_out, native_modules, open_deployment
+from stackbuild.verify.deployed import LEFT_OUT, is_left_out, native_modules, open_deployment
 from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
 from stackbuild.verify.layer_check import check_layer, interpreter_links, pip_warnings
@@ -212,7 +212,7 @@ class _Checking:
         modules: dict[str, tuple[str, str, str]] = {}
         for layer, distribution in effective(self.deployment.chain(top)).values():
             for name, _ in native_modules(layer, distribution):
-                if is_left_out(name, rules.skip_modules):
+                if is_left_out(name, (*LEFT_OUT, *rules.skip_modules)):
                     self.left_out.add(name)
                 else:
                     owner = (layer.manifest.layer, str(distribution), distribution.wheel)

@@ -202,14 +202,16 @@ TEST_SCAFFOLDING = (
 )
 """Modules for the tests of a distribution."""
 
-PACKAGE_PRIVATE = (
-    *("*._vendor.*", "*._vendored.*"),
-    *("*__mypyc", "*.__*"),
-)
-"""Modules that cannot be imported alone: vendored copies of other distributions, whose package
-chooses among them, and parts that a compiler generated for neighbouring modules."""
+_VENDORED = ("*._vendor.*", "*._vendored.*")
+"""Copies of other distributions, whose package chooses among them."""
 
-LEFT_OUT = (*TEST_SCAFFOLDING, *PACKAGE_PRIVATE)
+_COMPILED_PARTS = ("*__mypyc", "*.__*")
+"""Parts that a compiler generated for neighbouring modules: they cannot be imported alone."""
+
+NOT_CHECKED = (*TEST_SCAFFOLDING, *_VENDORED)
+"""Globs on the full names of modules whose files may be for another interpreter."""
+
+LEFT_OUT = (*NOT_CHECKED, *_COMPILED_PARTS)
 """Globs on the full names of modules that are not imported.
 
 Names with one underscore are imported: often they are the only native module (`openmm._openmm`),
@@ -236,9 +238,9 @@ def native_modules(layer: DeployedLayer, distribution: Distribution) -> Iterator
         yield name, entry.path
 
 
-def is_left_out(module: str, more: Iterable[str]) -> bool:
-    """Whether `module` matches `LEFT_OUT` or the globs `more`."""
-    return any(fnmatchcase(module, pattern) for pattern in (*LEFT_OUT, *more))
+def is_left_out(module: str, globs: Iterable[str]) -> bool:
+    """Whether `module` matches one of `globs`."""
+    return any(fnmatchcase(module, pattern) for pattern in globs)
 
 
 def _is_module(path: Path, name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stackbuild.layout import extension_suffixes
 from stackbuild.lock.targets import Target
 from stackbuild.tomltext import inline, layer_table
-from stackbuild.verify.deployed import is_left_out
+from stackbuild.verify.deployed import NOT_CHECKED, is_left_out
 from stackbuild.verify.model import Finding
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check_modules(
     """Find native modules in `layer` that its interpreter cannot load.
 
     These are modules for another system or interpreter, unless one for this interpreter is beside
-    them. Modules whose names match `skip_modules` or `deployed.LEFT_OUT` are not checked.
+    them. Modules whose names match `skip_modules` or `deployed.NOT_CHECKED` are not checked.
     """
     name = layer.manifest.layer
     for path, magic in sorted(item for item in read.magics.items() if _MAY_LOAD.search(item[0])):
@@ -77,7 +77,10 @@ def check_modules(
         problem = _misnamed(layer, path, read, pure=pure) or _misformed(
             layer, path, magic, pure=pure
         )
-        if problem is None or is_left_out(module := _module(layer, path), skip_modules):
+        if problem is None:
+            continue
+        module = _module(layer, path)
+        if is_left_out(module, (*NOT_CHECKED, *skip_modules)):
             continue
         message, expected, found = problem
         yield Finding(
@@ -184,7 +187,7 @@ def check_bytecode(
     wrong: dict[str, list[str]] = {}
     for path, found in sorted(read.magics.items()):
         is_wrong = found != magic and path.endswith(".pyc") and _is_used(layer, path, read)
-        if is_wrong and not is_left_out(_module(layer, path), skip_modules):
+        if is_wrong and not is_left_out(_module(layer, path), (*NOT_CHECKED, *skip_modules)):
             wrong.setdefault(str(read.owners.get(path, "")), []).append(path)
     for owner, files in wrong.items():
         number = int.from_bytes(read.magics[files[0]][:2], "little")

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.api import invocation
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.mark import Kind, write_mark
 from stackbuild.messages import Silent
@@ -369,7 +371,33 @@ def test_an_application_runs_its_launch_module(made: Publisher, root: Path) -> N
         below=[runtime],
     )
     succeed("install", "app", "--from", made.directory, "--root", root)
-    assert succeed("run", "app", "--root", root).endswith("/bin/python -m launch_app\n")
+    assert succeed("run", "app", "--root", root).endswith("/bin/python -P -m launch_app\n")
+    printed = succeed("run", "app", "--root", root, "--", "--port", "80")
+    assert printed.endswith("/bin/python -P -m launch_app --port 80\n")
+
+
+def test_the_launch_module_is_not_one_of_the_working_directory(
+    made: Publisher, root: Path, tmp_path: Path
+) -> None:
+    runtime = made.publish("cpython", {"p": {"bin/python3.10": ""}}, python_version="3.10.4")
+    metadata = {"share/venv/metadata/venvstacks_layer.json": '{"launch_module": "launch_app"}'}
+    made.publish("app", {"app": metadata}, below=[runtime], python_version="3.10.4")
+    succeed("install", "app", "--from", made.directory, "--root", root)
+    # CPython 3.10 has no -P.
+    start = invocation("app", ["--port", "80"], root, {})
+    for directory in ("here", "layer"):
+        (tmp_path / directory).mkdir()
+        text = f"import sys\nprint(__name__, {directory!r}, *sys.argv[1:])\n"
+        (tmp_path / directory / "launch_app.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, *start.arguments],
+        cwd=tmp_path / "here",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "layer")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "__main__ layer --port 80\n"
 
 
 @pytest.mark.parametrize("kind", ["in place", "same size and time", "replaced", "removed"])

@@ -176,8 +176,9 @@ def invocation(
 ) -> Invocation:
     """How to run `command` in an installed layer, with `environment` around it.
 
-    Programs of the layer come before those on the PATH. An empty command means the launch
-    module of an application, and the Python of any other layer. Raises UsageError for a layer that
+    Programs of the layer come before those on the PATH. Without a command, or
+    with options only, the launch module of an application is run, and the Python of any other
+    layer; a module of that name in the working directory is not. Raises UsageError for a layer that
     is not installed and for a pattern that matches several, InstallError for a program that the
     layer lacks.
 

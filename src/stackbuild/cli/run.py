@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
   stackbuild run atls --root ~/envs                        the layer's launch module, or its Python
+  stackbuild run atls --root ~/envs -- --port 8000         the same, with arguments
   stackbuild run atls --root ~/envs -- python -c 'import openmm'
   stackbuild run atls --root ~/envs -- f2py --help         a program of the layer
   stackbuild run atls --dev                                with the sources of the project

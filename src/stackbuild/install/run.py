@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from stackbuild import strictjson
 from stackbuild.errors import InstallError
 from stackbuild.install.plan import find_installed
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 _LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
 """Variables that make an interpreter use files of another installation."""
 
+_WITHOUT_P = (
+    "import runpy, sys; del sys.path[0]; "
+    "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+)
+"""For CPython 3.10, which has no option `-P`: `sys.path[0]` is the working directory."""
+
 
 def invocation(
     layer: str, command: Sequence[str], root: Path, environment: Mapping[str, str]
@@ -42,7 +50,9 @@ def invocation(
     python = directory / (
         layout.runtime_interpreter if manifest.kind is LayerKind.RUNTIME else layout.interpreter
     )
-    words = list(command) or _default_command(directory)
+    given = list(command)
+    # Options are for the launch module, or for Python.
+    words = [*_default_command(manifest, directory), *given] if _is_options(given) else given
     if words[0] == "python":
         executable = python
     else:
@@ -88,14 +98,25 @@ def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> d
     return inner
 
 
-def _default_command(directory: Path) -> list[str]:
-    """Python, with the launch module from venvstacks' layer metadata if there is one."""
+def _is_options(words: Sequence[str]) -> bool:
+    return not words or words[0].startswith("-")
+
+
+def _default_command(manifest: Manifest, directory: Path) -> list[str]:
+    """Python, with the launch module from venvstacks' layer metadata if there is one.
+
+    The module is that of the layer, also if the working directory has one of the same name.
+    """
     try:
         found = strictjson.read(directory / METADATA / "venvstacks_layer.json")
     except (FileNotFoundError, strictjson.JsonError):
         found = None
     module = found.get("launch_module") if isinstance(found, dict) else None
-    return ["python", "-m", module] if isinstance(module, str) and module else ["python"]
+    if not isinstance(module, str) or not module:
+        return ["python"]
+    if Version(manifest.python_version) >= Version("3.11"):
+        return ["python", "-P", "-m", module]
+    return ["python", "-c", _WITHOUT_P.format(module=module)]
 
 
 def _find(name: str, manifest: Manifest, programs: Path, path: str) -> Path:

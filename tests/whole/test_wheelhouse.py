@@ -12,6 +12,8 @@ import pytest
 from stackbuild.api import ComposeError, IntegrityError, Project
 from stackbuild.files import remove_tree, work_path
 from stackbuild.frames.model import FrameKind
+from stackbuild.lock.current import Locks
+from stackbuild.platforms import Platform
 from tests.support.archives import unpack_layer
 from tests.support.smallstack import SmallStack
 
@@ -161,3 +163,13 @@ def test_packages_make_a_new_version_of_a_versioned_layer(small: SmallStack) -> 
     small.spec.write_text(small.spec.read_text() + PACKAGES)
     report = Project.load(small.spec).check_locks(["app"], ["linux-x64"])
     assert [stale.layer for stale in report.stale] == ["app"]
+    small.more = PACKAGES
+    before = own_of_app(small)
+    small.wheel("base", "lib", "1.1", {"lib.py": ""})
+    assert own_of_app(small) != before, "the wheels of lower layers count too"
+
+
+def own_of_app(small: SmallStack) -> str | None:
+    lock = Locks(small.lock(), small.workspace).get("app", Platform.LINUX_X64)
+    assert lock
+    return lock.own

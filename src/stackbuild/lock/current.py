@@ -87,9 +87,10 @@ class Locks:
     def own(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> str | None:
         """The current digest of a versioned layer's own files (`LayerLock.own`).
 
-        These are its launch module, support modules, overlays and variables, and the directories
-        of the layers below, whose names contain their versions; `lower` are the locks of these.
-        None for other layers. Raises ComposeError for files that cannot be published.
+        These are its launch module, support modules, overlays and variables, the wheels of the
+        layers below if it has them as files, and the directories of the layers below, whose names
+        contain their versions; `lower` are the locks of these. None for other layers. Raises
+        ComposeError for files that cannot be published.
         """
         if not layer.versioned:
             return None
@@ -101,6 +102,7 @@ class Locks:
         copied = overlay_files(layer, platform, layout, self._workspace.overlays, self._files)
         policy = layer.policy(platform)
         variables = {name: asdict(variable) for name, variable in policy.environment.items()}
+        packed = sorted(item.wheel.sha256 for lock in lower for item in lock.distributions)
         return digest_of(
             {
                 "modules": [[name, sha256_file(path)] for name, path in sorted(modules.items())],
@@ -111,7 +113,7 @@ class Locks:
                 ],
                 **({"environment": variables} if variables else {}),
                 **({"exclude-files": excluded} if (excluded := policy.exclude_files) else {}),
-                **({"packages": True} if policy.packages else {}),
+                **({"packages": packed} if policy.packages else {}),
             }
         )
 

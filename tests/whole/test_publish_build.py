@@ -227,7 +227,7 @@ def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:
 
     # Another archive counts; those that are not published now are still described.
     real.write("launch/app.py", "print('changed')\n")
-    again = stackbuild(*words, "--venvstacks-metadata", "--layer", "app", "--only")
+    again = stackbuild(*words, "--layer", "app", "--only")
     assert again.returncode == 0, again.stderr
     layers = json.loads((metadata / "venvstacks.json").read_bytes())["layers"]
     assert [one["archive_build"] for one in layers["applications"]] == [2]

@@ -113,9 +113,10 @@ def test_layers_are_directories_of_the_root(made: Publisher, root: Path) -> None
 def test_what_to_do_on_windows_is_said(made: Publisher, root: Path) -> None:
     words = ("install", "app", "--from", made.directory, "--root", root)
     assert stackbuild(*words, "--platform", "windows-x64").stderr == (
-        "the layers are for windows-x64 and contain the path of their runtime: copy the root "
-        "there, then run `stackbuild repair ROOT`, or the postinstall.py of each layer: "
-        "ROOT\\cpython\\python.exe ROOT\\app\\postinstall.py\n"
+        "the layers are for windows-x64 and contain the path of their runtime: copy the directory "
+        "there, then run the postinstall.py of each layer: "
+        "DIR\\cpython\\python.exe DIR\\app\\postinstall.py; in a root, `stackbuild repair ROOT` "
+        "does the same\n"
     )
     assert (root / "app/pyvenv.cfg").read_text() == CONFIGURATION
     assert stackbuild(*words).stderr == ""

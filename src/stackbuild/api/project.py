@@ -283,7 +283,8 @@ class Project:
         `to` is `exports` by default. Without `with_lower`, layers below those named are left out.
         `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
         and written again where they are damaged. With `venvstacks_metadata` the metadata of
-        venvstacks 0.8 is written beside the archives of each platform. A layer that cannot be
+        venvstacks 0.8 is written beside the archives of each platform; where it exists, it is
+        renewed in any case. A layer that cannot be
         composed is in `failures` of the report, with the layers that need this version of it; the
         others are published. So is a layer that needs a shared library that neither its chain nor
         every host has; with `allow_unresolved`, a warning names the library. With `dry_run` nothing
@@ -297,7 +298,7 @@ class Project:
         refuse_text(layers=layers, platforms=platforms)
         from stackbuild.compose.export_directory import ExportDirectory, explained
         from stackbuild.compose.publish import PublishOptions, publish
-        from stackbuild.compose.venvstacks_metadata import write_metadata
+        from stackbuild.compose.venvstacks_metadata import has_metadata, write_metadata
         from stackbuild.spec.select import select
 
         workspace = self._workspace(read_only=dry_run)
@@ -317,9 +318,13 @@ class Project:
                     dry_run=dry_run,
                 ),
             )
-            if venvstacks_metadata and not dry_run:
+            if not dry_run:
+                exports = ExportDirectory(place)
                 done = dict.fromkeys(item.manifest.platform for item in report.layers)
-                write_metadata(ExportDirectory(place), self._stack, done, self._messages)
+                described = [
+                    one for one in done if venvstacks_metadata or has_metadata(exports, one)
+                ]
+                write_metadata(exports, self._stack, described, self._messages)
         return report
 
     def build(

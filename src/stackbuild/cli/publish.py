@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_value(parser, "--level", "N", text, type=_level)
     add_flag(parser, "--check", "read the published archives, and write damaged ones again")
     add_flag(parser, "--dry-run", "print what would be published; write temporary files only")
-    text = "also write __venvstacks__/ beside the archives, as venvstacks does"
+    text = "also write __venvstacks__/ beside the archives, as venvstacks does; later runs renew it"
     add_flag(parser, "--venvstacks-metadata", text)
     add_shared(parser, "--allow-unresolved", "--json")
 

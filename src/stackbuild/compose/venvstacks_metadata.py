@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Stack
 
+_METADATA = "__venvstacks__"
 _CATEGORIES = {
     LayerKind.RUNTIME: "runtimes",
     LayerKind.FRAMEWORK: "frameworks",
@@ -148,6 +149,11 @@ def write_metadata(
         _write(exports.platform(platform), list(described.values()))
 
 
+def has_metadata(exports: ExportDirectory, platform: Platform) -> bool:
+    """Whether there is metadata for `platform` from an earlier run."""
+    return (exports.platform(platform) / _METADATA).is_dir()
+
+
 def _fitting(current: Sequence[Manifest]) -> dict[str, str]:
     """The lock of each layer to describe; `current` are the current manifests.
 
@@ -202,7 +208,7 @@ def _gaps(
 
 def _write(directory: Path, manifests: Sequence[Manifest]) -> None:
     """Write the metadata of `manifests`; `archive_build` counts the archives of a layer from 1."""
-    metadata = directory / "__venvstacks__"
+    metadata = directory / _METADATA
     layers: dict[str, list[dict[str, object]]] = {name: [] for name in _CATEGORIES.values()}
     for manifest in manifests:
         described = venvstacks_part(manifest)

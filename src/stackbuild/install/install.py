@@ -78,17 +78,17 @@ def install(
 
 
 def _on_another_machine(platform: Platform, state: State) -> str:
-    """What to do with a root whose layers contain the path of their runtime."""
+    """What to do with a root, or its export, whose layers contain the path of their runtime."""
     first = (
-        f"the layers are for {platform} and contain the path of their runtime: copy the root "
-        "there, then run `stackbuild repair ROOT`"
+        f"the layers are for {platform} and contain the path of their runtime: copy the directory "
+        "there, then run"
     )
     if platform.os != "windows":
-        return first
+        return f"{first} `stackbuild repair ROOT`"
     (runtime, *_), (*_, top) = state.layers, state.layers
     return (
-        f"{first}, or the postinstall.py of each layer: "
-        rf"ROOT\{runtime}\python.exe ROOT\{top}\postinstall.py"
+        rf"{first} the postinstall.py of each layer: DIR\{runtime}\python.exe "
+        rf"DIR\{top}\postinstall.py; in a root, `stackbuild repair ROOT` does the same"
     )
 
 

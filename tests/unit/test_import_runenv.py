@@ -853,6 +853,35 @@ def test_what_is_empty_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("packages", "is_built"),
+    [
+        ({"dependencies": ["a"]}, False),
+        ({"dependencies": ["six"]}, True),
+        ({"dependencies": ["a"], "resolution": {"allowSourceAll": True}}, True),
+        ({"dependencies": ["a"], "resolution": {"forceNoBinaryList": ["a"]}}, True),
+        ({"dependencies": ["a"], "forceSource": {"a": {"linux-x64": "x"}}}, True),
+        ({"dependencies": ["a"], "forceSource": {"b": {"linux-x64": "x"}}}, False),
+        ({"dependencies": ["git+https://example.org/x/a.git@e0548be"]}, True),
+    ],
+)
+def test_builds_from_source_have_the_variables_of_their_variant(
+    tmp_path: Path, packages: dict[str, object], *, is_built: bool
+) -> None:
+    shared = {"packages": {"resolution": {"allowSourceList": ["six"]}}}
+    write_json(tmp_path / "older" / "shared-config.json", shared)
+    variables = ["MODE=ABI", "PATH=/opt/bin:$PATH"]
+    config = {"packages": packages, "build": {"enableLogging": True}}
+    write_variant(tmp_path / "older", "-a", config, envVars=variables)
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    policy = load_stack(report.spec).layers["a"].policy(LINUX)
+    assert list(policy.environment) == ["MODE", "PATH"]
+    assert policy.build.environment == (policy.environment if is_built else {})
+    assert policy.build.logging
+    places = {note.place for note in report.notes if note.kind == "became"}
+    assert ("python-3.12.10-a/package.json: envVars" in places) is is_built
+
+
+@pytest.mark.parametrize(
     ("text", "name", "found"),
     [
         ("MODE=A=B:C", "MODE", "= A=B:C"),

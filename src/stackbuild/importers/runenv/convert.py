@@ -259,6 +259,11 @@ def layer_settings(variant: Variant, repository: Repository, overlays: Overlays)
         },
         **overlays,
         **{("environment", name): value for name, value in variant.environment.items()},
+        **{
+            ("build", "environment", name): value
+            for name, value in variant.environment.items()
+            if repository.builds_from_source(variant)
+        },
     }
     for keys in list(settings):
         if keys[0] in OLDER:

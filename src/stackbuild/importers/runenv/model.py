@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OLDER = {"skip": "skip", "force-source": "forceSource", "build-wheel": "buildWheel"}
 """The older names of the fields that name distributions, then platforms."""
+_SOURCE_LISTS = ("allow-source-list", "force-no-binary-list")
 NoteKind = Literal["differs", "without-counterpart", "unknown", "question", "became", "needless"]
 
 
@@ -234,6 +235,24 @@ class Repository:
             for name in self.shared.overrides
             if name not in own and all(name in names for names in named)
         }
+
+    def builds_from_source(self, variant: Variant) -> bool:
+        """Whether the older build may have left a dependency of `variant` as source.
+
+        Blocks built it when they installed it, with the variables of the variant.
+        """
+        joined = [*self.shared.joined.items(), *variant.own.joined.items()]
+        lists = [value for keys, value in joined if keys[-1] in _SOURCE_LISTS]
+        return (
+            any(value for keys, value in joined if keys[-1] == "allow-source-all")
+            or any(not variant.names().isdisjoint(names) for names in lists)
+            or any(
+                entry
+                for (field, *_), entry in variant.config.replaced.items()
+                if field == "force-source"
+            )
+            or any(item.requirement.url for item in variant.asked())
+        )
 
     def indexes_of(self, variant: Variant) -> dict[str, Registry]:
         """Each distribution of a variant that comes from an additional index."""

@@ -12,7 +12,7 @@ from stackbuild.tomltext import layer_table
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from stackbuild.importers.runenv.model import Config, Keys, NoteKind, Repository, Variant
 
@@ -51,7 +51,7 @@ def config_notes(repository: Repository) -> Iterator[Note]:
         yield from _overrides(variant)
         yield from _other_platforms(variant)
     yield from _registries(repository)
-    yield from _packages(repository.variants)
+    yield from _packages(repository)
 
 
 def _became(file: str, field: str, text: str) -> Note:
@@ -200,13 +200,17 @@ def _registries(repository: Repository) -> Iterator[Note]:
             yield Note("question", place, text)
 
 
-def _packages(variants: Sequence[Variant]) -> Iterator[Note]:
+def _packages(repository: Repository) -> Iterator[Note]:
     """What became of each `package.json`."""
-    for variant in variants:
+    for variant in repository.variants:
+        if variant.environment and repository.builds_from_source(variant):
+            table = layer_table(variant.name, "build")
+            text = f"also environment in {table}, as dependencies are built from source"
+            yield Note("became", f"{variant.directory.name}/package.json: envVars", text)
         if variant.catalogue:
             keys, table = ", ".join(variant.catalogue), layer_table(variant.name, "catalogue")
             yield Note("became", f"{variant.directory.name}/package.json", f"{keys} in {table}")
-    if any(variant.version for variant in variants):
+    if any(variant.version for variant in repository.variants):
         text = (
             "not carried over, as layers count their own versions; `version` in the table"
             " `catalogue` of a layer names one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -268,3 +269,12 @@ def test_scripts_that_run_pip(root: Path) -> None:
     ]
     kept = replace(lower[-1], distributions=(pip,))
     assert [*pip_warnings(app, [app, *lower[:-1], kept])] == []
+
+
+def test_scripts_of_modules_that_are_no_files(root: Path) -> None:
+    tool = distribution("tool")
+    text = "[console_scripts]\none = a\0b:run\ntwo = pipe:run\nthree = .:run\n"
+    write_files(root / "app" / tool.info, {"entry_points.txt": text})
+    os.mkfifo(root / "app" / SITE / "pipe.py")
+    app, *lower = chain(root, tool)
+    assert [*pip_warnings(app, [app, *lower])] == []

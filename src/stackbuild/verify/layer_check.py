@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.compose.layer_metadata import PTH
 from stackbuild.compose.postinstall_template import CONFIGURATION
+from stackbuild.files import read_regular
 from stackbuild.frames.model import FrameKind
 from stackbuild.spec.model import LayerKind
 from stackbuild.tomltext import layer_table
@@ -108,8 +109,8 @@ def _link_problem(layer: DeployedLayer, path: str, target: str) -> _Problem | No
 
 def _text(layer: DeployedLayer, path: str) -> str | None:
     try:
-        return (layer.directory / path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return read_regular(layer.directory / path).decode("utf-8", errors="replace")
+    except (OSError, ValueError):  # ValueError: a NUL in the path, which a damaged file may name
         return None
 
 

@@ -152,7 +152,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "environment": (
         "environment = {PYTHONPATH = 'a', __X = 'a', OPTIND = '1', 'A B' = 'x', N = 1, E = {}, "
-        "P = {prepend = ['{layr}'], after = []}, B = '{', C = '{other}', "
+        "P = {prepend = ['{lr}'], after = []}, B = '{', C = '{other}', "
         "S = 'https://me:secret@host/', U = 'a\u200bb'}",
         [
             "environment.PYTHONPATH: reserved: the interpreter finds the layer by such variables "
@@ -164,8 +164,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "environment.N: wrong type (expected a string, or a table with prepend or append, "
             "found 1)",
             "environment.E: empty (expected prepend or append)",
-            "environment.P.prepend[0]: unknown placeholder {layr} (expected {layer} or {runtime} "
-            "or {{ and }} for braces, found '{layr}'); did you mean '{layer}'?",
+            "environment.P.prepend[0]: unknown placeholder {lr} (expected {layer} or {runtime} "
+            "or {{ and }} for braces, found '{lr}'); did you mean '{layer}'?",
             "environment.P.after: unknown key (expected one of append, prepend)",
             "environment.B: a single { (expected {{ for a brace, found '{')",
             "environment.C: unknown placeholder {other} (expected {layer} or {runtime} or "

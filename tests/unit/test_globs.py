@@ -32,7 +32,7 @@ def test_what_patterns_match(path: str, pattern: str, found: bool) -> None:
 
 
 def test_a_pattern_keeps_what_others_leave_out() -> None:
-    patterns = ("*.txt", "@tests", "!a/tests/**", "!@headers")
+    patterns = ("!a/tests/**", "*.txt", "@tests", "!@headers")
     paths = ("a/tests/x.py", "a/tests/x.txt", "b/tests/x.py", "b/tests/x.h", "b/x.txt")
     assert [first_match(path, patterns) for path in paths] == [None, None, "@tests", None, "*.txt"]
     assert expanded(["!@typing", "x"]) == ["!*.pyi", "!py.typed", "x"]

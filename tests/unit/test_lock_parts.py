@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,7 @@ from stackbuild.resolve.lock_stack import LockReport, change_of
 from stackbuild.resolve.request import ResolveRequest
 from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import Download, Layer, LayerKind, PackageIndex, RuntimeSettings
+from stackbuild.strictjson import digest_of
 from stackbuild.tomltext import fields, inline, section
 from stackbuild.workspace import Workspace
 
@@ -220,12 +222,19 @@ def test_the_digest_of_a_project_covers_names_modes_contents_and_links(tmp_path:
     file.write_text("1")
     link.symlink_to("one.py")
     digests = [digest_of_files(tmp_path, [file])]
+    file.chmod(0o645)
+    assert digest_of_files(tmp_path, [file]) == digests[0], "not executable for its owner"
     digests.append(digest_of_files(tmp_path, [file, link]))
     file.chmod(0o755)
     digests.append(digest_of_files(tmp_path, [file]))
     file.write_text("2")
     digests.append(digest_of_files(tmp_path, [file]))
     assert len({*digests}) == len(digests)
+    # Locks contain such digests.
+    one = hashlib.sha256(b"1").hexdigest()
+    link_to_one = ("two.py", "link", "one.py")
+    assert digests[1] == digest_of([("one.py", "file", one), link_to_one])
+    assert digests[2] == digest_of([("one.py", "executable", one)])
     (tmp_path / "inner").mkdir()
     for target in ("../one.py", str(tmp_path / "inner/file")):
         out = tmp_path / "inner/out"
@@ -233,7 +242,13 @@ def test_the_digest_of_a_project_covers_names_modes_contents_and_links(tmp_path:
         out.symlink_to(target)
         with pytest.raises(LockError, match="a link leads out of a project") as caught:
             digest_of_files(tmp_path / "inner", [out])
-        assert target in str(caught.value)
+        assert str(caught.value).splitlines() == [
+            "a link leads out of a project that a wheel is built from",
+            f"  file: {out}",
+            "  expected: a relative link to a file in inner",
+            f"  found: a link to {target}",
+            "  to fix: replace the link by a copy of the file, or let git ignore it",
+        ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="named pipes")

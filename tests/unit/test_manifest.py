@@ -267,7 +267,8 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("environment", to={"PYTHONPATH": {}}), "environment.PYTHONPATH reserved"),
         (
             _set("environment", to={"A": {"value": "{root.x}", "prepend": [], "append": []}}),
-            "environment.A.value is no value of a variable",
+            "environment.A.value is no value of a variable\n"
+            "  expected: one line, with {root} as its only placeholder",
         ),
         (_set("environment", to={"A": {"value": "x"}}), "environment.A.prepend is missing"),
         (_set("format", to="1"), "the manifest is damaged: format is wrong"),

@@ -135,9 +135,10 @@ def test_launchers_of_old_and_new_runtimes(root: Path) -> None:
 
 
 def test_home_is_put_first_and_replaced() -> None:
-    once = with_home(b"prompt = \xff\x85\n", "/a")
-    assert once == b"home = /a\nprompt = \xff\x85\n"
-    assert with_home(once, os.fsdecode(b"/d\xe9")) == b"home = /d\xe9\nprompt = \xff\x85\n"
+    rest = b"prompt = \xff\x85\nversion = 3.12\n"
+    once = with_home(rest, "/a")
+    assert once == b"home = /a\n" + rest
+    assert with_home(once, os.fsdecode(b"/d\xe9")) == b"home = /d\xe9\n" + rest
 
 
 @pytest.mark.skipif(os.name == "nt", reason="on Windows it adjusts the layer")

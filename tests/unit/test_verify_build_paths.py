@@ -25,12 +25,14 @@ from tests.support.deployed import SITE
 def test_paths_of_this_machine(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / ".pyenv").mkdir(parents=True)
+    (home / "X").mkdir()
     paths = BuildPaths([tmp_path / "project", Path("/app")], [home])
     project = str(tmp_path / "project")
     assert paths.find(f"x = '{project}/src/a.c'".encode()) == f"{project}/src"
     assert paths.find(f"-I{project}".encode()) == project
     assert paths.find(f"{project}-2/src {project}s".encode()) is None
     assert paths.find(f"{home}/.pyenv/bin".encode()) == f"{home}/.pyenv"
+    assert paths.find(f"{home}/X".encode()) == f"{home}/X"
     assert paths.find(f"see {home}/example, {home}/.. and {home}".encode()) is None
     assert paths.find(b"the directory /app/main.py of a container") is None
     assert paths.find(b"") is None
@@ -168,7 +170,8 @@ SETTINGS = (
             "/home/alice",
         ),
         ("a.py", "if x:\n    y = '/home/alice/x'", "/home/alice/x"),
-        ("a.py", "'Text.'\nrun('/home/alice/x')", "/home/alice/x"),
+        ("a.py", "'Text.'\nrun('/home/alice/x')\n'Text.'", "/home/alice/x"),
+        ("a.cfg", "C:\\Users\\Public /Users/me /home/alice", "/home/alice"),
         ("a.py", "x = '/home/alice/x' +", None),
         ("a.py", "x = '/home/alice/x'\0", None),
         ("a.py", "x = 'C:\\Users\\Public\\x'", None),
@@ -187,6 +190,8 @@ SETTINGS = (
 )
 def test_homes_in_code_and_settings(path: str, text: str, found: str | None) -> None:
     assert find_home(path, text.encode()) == found
+    if path.endswith(".cfg"):
+        assert find_home(path, b"\xff " + text.encode()) == found
 
 
 @pytest.mark.parametrize("terms", [1500, 100_000])

@@ -123,6 +123,7 @@ HOST = (
         ("include-system-site-packages = true\ninclude-system-site-packages = false\n", []),
         ("prompt = app\n", [HOST]),
         ("include-system-site-packages\n", [HOST]),
+        ("include-system-site-packages = false = true\n", []),
         ("", [HOST]),
     ],
 )
@@ -195,6 +196,12 @@ def test_a_launcher_starts_python_on_windows(tmp_path: Path) -> None:
     assert finding.expected == "the launcher of the interpreter"
     write_files(tmp_path / "app", {"Scripts/python.exe": "MZ"})
     assert [*check_layer(app, [app, runtime])] == []
+    tool = distribution("tool")
+    write_files(tmp_path / "app" / tool.info, {"entry_points.txt": "[gui_scripts]\na = tool:b\n"})
+    app = replace(app, distributions=(tool,))
+    assert [one.file for one in check_layer(app, [app, runtime])] == ["Scripts/a.exe"]
+    write_files(tmp_path / "app", {"Scripts/a.exe": "MZ"})
+    assert [*check_layer(app, [app, runtime])] == []
 
 
 ENTRY_POINTS = """\
@@ -254,8 +261,8 @@ def test_no_scripts_are_expected_of_a_damaged_file(root: Path) -> None:
 
 def test_scripts_that_run_pip(root: Path) -> None:
     tool, pip = distribution("tool"), distribution("pip")
-    text = "[console_scripts]\none = tool.main:run\ntwo = tool:run\nother = tool.other:run\n"
-    call = "import sys\n\ncommand = [sys.executable, '-m', 'pip', 'freeze']\n"
+    text = "[console_scripts]\none = tool.main:run\ntwo = tool\nother = tool.other:run\n"
+    call = "\nimport sys\n\ncommand = [sys.executable, '-m', 'pip', 'freeze']\n"
     files = {"main.py": call, "__init__.py": 'x = ("-m",  "pip")\n', "other.py": "['-m', 'pipx']\n"}
     write_files(root / "app" / tool.info, {"entry_points.txt": text})
     write_files(root / "app" / SITE / "tool", {**files, "unused.py": call})
@@ -264,7 +271,7 @@ def test_scripts_that_run_pip(root: Path) -> None:
         'and the layers have no pip; to fix: keep = ["pip"] in [tool.stackbuild.layers.cpython]'
     )
     assert [*pip_warnings(app, [app, *lower])] == [
-        f"app: one of tool 1.0 runs `python -m pip` (line 3 of {SITE}/tool/main.py), {remedy}",
+        f"app: one of tool 1.0 runs `python -m pip` (line 4 of {SITE}/tool/main.py), {remedy}",
         f"app: two of tool 1.0 runs `python -m pip` (line 1 of {SITE}/tool/__init__.py), {remedy}",
     ]
     kept = replace(lower[-1], distributions=(pip,))

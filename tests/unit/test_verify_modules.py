@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.platforms import Platform
+from stackbuild.verify.model import Finding
 from stackbuild.verify.modules import MAGIC, check_bytecode, check_modules, check_tags
 from stackbuild.verify.record_check import ReadLayer
 from tests.support.deployed import SITE, distribution, layer
@@ -58,6 +60,7 @@ MACHO = b"\xcf\xfa\xed\xfe"
         ({"liba.so.1": MACHO}, ANY, False),
         ({"darwin/liba.so": MACHO, "lib/macosx_11_0/a.so": MACHO}, None, False),
         ({"liba.dylib": MACHO, "a.dll": b"MZ\0\0", "a.exe": b"MZ\0\0"}, None, False),
+        ({"p/.so": MACHO}, None, False),
     ],
 )
 def test_modules_that_cannot_be_loaded(
@@ -67,6 +70,48 @@ def test_modules_that_cannot_be_loaded(
     findings = [*check_modules(layer("app"), read_of(files, owner), ())]
     assert [one.distribution for one in findings] == (["a 1.0"] if found else [])
     assert [*check_modules(layer("app"), read_of(files, owner), ("*a",))] == []
+
+
+def test_what_is_said_of_a_module() -> None:
+    app = layer("app")
+    misnamed = Finding(
+        check="module",
+        layer="app",
+        distribution="a 1.0",
+        file=f"{SITE}/p/b.cpython-310-x86_64-linux-gnu.so",
+        message="is a native module for another Python or platform, so it cannot be imported",
+        expected="b.cpython-312-x86_64-linux-gnu.so",
+        found="b.cpython-310-x86_64-linux-gnu.so",
+        remedy="use another version of a, or build it for linux-x64; if nothing uses it there, add "
+        '"p.b" to `skip-modules` in [tool.stackbuild.layers.app.verify]',
+    )
+    misformed = replace(
+        misnamed,
+        distribution=None,
+        file=f"{SITE}/q/r/__init__.abi3.so",
+        message="is not in the format of this platform, so it cannot be loaded",
+        expected="ELF (Linux)",
+        found="Mach-O (macOS)",
+        remedy="use another version of the file, or build it for linux-x64; if nothing uses it "
+        'there, add "q.r" to `skip-modules` in [tool.stackbuild.layers.app.verify]',
+    )
+    files = {
+        "a.abi3.so": ELF,
+        "p/b.cpython-310-x86_64-linux-gnu.so": ELF,
+        "q/r/__init__.abi3.so": MACHO,
+    }
+    read = read_of(files, distribution("a"))
+    del read.owners[f"{SITE}/q/r/__init__.abi3.so"]  # type: ignore[attr-defined]  # a dict
+    assert [*check_modules(app, read, ())] == [misnamed, misformed]
+    assert [*check_modules(app, read, ("p.b",))] == [misformed]
+
+
+def test_pyd_is_always_a_module() -> None:
+    app = layer("app", platform=Platform.WINDOWS_X64)
+    files = {"linux/liba.pyd": ELF, "linux/liba.dll": ELF}
+    assert [one.file for one in check_modules(app, read_of(files), ())] == [
+        f"{SITE}/linux/liba.pyd"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +171,23 @@ def test_libraries_in_a_place_for_their_system_are_there_on_purpose(place: str) 
         (("cp312-cp312-manylinux_2_17_aarch64",), True),
         (("cp312-cp312-musllinux_1_2_x86_64",), True),
         (("py2-none-any",), True),
-        (("nonsense",), True),
+        (("nonsense", "cp310-cp310-manylinux_2_17_x86_64"), True),
     ],
 )
 def test_tags_of_other_pythons_and_platforms(tags: tuple[str, ...], found: bool) -> None:
     app = layer("app", replace(distribution("a"), tags=tags))
     findings = [*check_tags(app, "3.12.10")]
-    assert [one.found for one in findings] == ([", ".join(tags)] if found else [])
+    expected = Finding(
+        check="module",
+        layer="app",
+        distribution="a 1.0",
+        file=f"{SITE}/a-1.0.dist-info/WHEEL",
+        message="has no tag for the Python and platform of the layer",
+        expected="a tag for CPython 3.12 on linux-x64",
+        found=", ".join(tags),
+        remedy="use another version of a, or build it for linux-x64",
+    )
+    assert findings == ([expected] if found else [])
 
 
 def test_magic_numbers_are_those_of_the_interpreters() -> None:
@@ -157,8 +212,23 @@ def test_bytecode_that_is_not_used_may_be_of_any_python() -> None:
     assert [*check_bytecode(app, read_of(files), ())] == []
     wrong = {"__pycache__/a.cpython-312.opt-1.pyc": b"\x6f\x0d\r\n", "b.pyc": b""}
     (finding,) = check_bytecode(app, read_of(files | wrong), ())
-    assert (finding.file, finding.expected, finding.found) == (
-        f"{SITE}/__pycache__/a.cpython-312.opt-1.pyc",
-        "3531 (CPython 3.12)",
-        "3439 (CPython 3.10), in 2 files",
+    assert finding == Finding(
+        check="bytecode",
+        layer="app",
+        file=f"{SITE}/__pycache__/a.cpython-312.opt-1.pyc",
+        message="has the magic number of another Python, so the bytecode is not used",
+        expected="3531 (CPython 3.12)",
+        found="3439 (CPython 3.10), in 2 files",
+        remedy=app.remedy(f"{SITE}/__pycache__/a.cpython-312.opt-1.pyc"),
     )
+    assert [*check_bytecode(app, read_of(wrong), ("a", "b"))] == []
+
+
+def test_bytecode_of_an_unknown_python_is_named_for_each_distribution() -> None:
+    read = read_of({"a.pyc": b"\x01\0\r\n", "b.pyc": b"\x01\0\r\n"}, distribution("a"))
+    read.owners[f"{SITE}/b.pyc"] = distribution("b")  # type: ignore[index]  # a dict
+    found = [*check_bytecode(layer("app"), read, ())]
+    assert [(one.distribution, one.file, one.found) for one in found] == [
+        ("a 1.0", f"{SITE}/a.pyc", "1"),
+        ("b 1.0", f"{SITE}/b.pyc", "1"),
+    ]

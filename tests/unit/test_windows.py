@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +113,7 @@ def test_windows_replaces_no_read_only_file(
 ) -> None:
     files = WindowsFiles(modes)
     monkeypatch.setattr(windows, "os", files)
+    assert windows._attempts() > 1
     windows.replace("C:/new", "C:\\a\\..\\old")
     assert files.calls == [*removed, ("replace", NEW, OLD)]
     assert windows.inside("C:\\a", "b/c") == "C:\\a\\b\\c"
@@ -126,5 +128,17 @@ def test_a_file_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.Monke
 
     (tmp_path / "a").touch()
     monkeypatch.setattr("stackbuild.windows.os.unlink", denied)
+    with pytest.raises(PermissionError):
+        windows.unlink(tmp_path / "a")
+    (tmp_path / "a").chmod(0o444)
+    if sys.platform != "win32":
+        with pytest.raises(PermissionError):
+            windows.unlink(tmp_path / "a")
+    removed: list[str] = []
+    monkeypatch.setattr(windows, "_unlink_read_only", removed.append, raising=False)
+    monkeypatch.setattr("stackbuild.windows.sys.platform", "win32")
+    windows.unlink(tmp_path / "a")
+    assert removed == [windows.extended(tmp_path / "a")]
+    (tmp_path / "a").chmod(0o644)
     with pytest.raises(PermissionError):
         windows.unlink(tmp_path / "a")

@@ -125,8 +125,9 @@ def _misformed(layer: DeployedLayer, path: str, magic: bytes, *, pure: bool) -> 
     if system == own or not _LIBRARY[own].fullmatch(last):
         return None
     if not is_module_name(layer, last):
-        place = rf"(?<![a-z0-9])(?:{_PLACES[system]})(?![a-z0-9])" if system else ""
-        if system is None or pure or re.search(place, path.lower()):
+        if system is None or pure:
+            return None
+        if re.search(rf"(?<![a-z0-9])(?:{_PLACES[system]})(?![a-z0-9])", path.lower()):
             return None
     found = _NAMES[system] if system else "another format" if magic else "an empty file"
     return "is not in the format of this platform, so it cannot be loaded", _NAMES[own], found

@@ -13,6 +13,7 @@ from stackbuild.api import ComposeError, IntegrityError, Project
 from stackbuild.files import remove_tree, work_path
 from stackbuild.frames.model import FrameKind
 from stackbuild.lock.current import Locks
+from stackbuild.mark import MARK
 from stackbuild.platforms import Platform
 from tests.support.archives import unpack_layer
 from tests.support.smallstack import SmallStack
@@ -107,6 +108,7 @@ def test_what_a_killed_run_left_is_removed(small: SmallStack, tmp_path: Path) ->
     left.write_bytes(b"half")
     export(small, packages)
     assert not left.exists()
+    assert os.name == "nt" or {path.name for path in packages.iterdir()} == {MARK, *NAMES}
 
 
 def test_a_damaged_wheel_is_not_exported(small: SmallStack, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ that an earlier export left there are removed.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,14 @@ def export_wheels(
         )
     with system_errors(ComposeError, target, elsewhere=ELSEWHERE[Kind.WHEELS]):
         claim(target, Kind.WHEELS)
-        with locked(target / ".lock", messages):
+        lock = target / ".lock"
+        with locked(lock, messages):
             placed = place_wheels(wheels, target)
             unfinished = target.glob(f".*.whl.*{WORK_SUFFIX}")  # of a run that was killed
             for path in {*target.glob("*.whl"), *unfinished}.difference(placed):
                 windows.unlink(path)
+            with suppress(OSError):  # Windows keeps it while it is locked.
+                lock.unlink()
         return placed
 
 

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from stackbuild.cli.import_ import lines
 from stackbuild.errors import SpecError, UsageError
 from stackbuild.importers.runenv.config import read_config, read_requirement
 from stackbuild.importers.runenv.convert import import_runenv, nested, runtime_names
@@ -462,7 +463,7 @@ def test_an_overlay_may_replace_files_of_its_packages(tmp_path: Path) -> None:
     found = overlay_settings(variant(tmp_path, config(packages)), notes)["copy-files",]
     assert [entry.get("overwrite") for entry in found] == [True, True, None, None]
     assert [note.text for note in notes] == [
-        f"overwrite = true, as it has the files of {name}" for name in ("pdb-fixer", "numpy")
+        f"its files replace those of {name} (overwrite = true)" for name in ("pdb-fixer", "numpy")
     ]
 
 
@@ -743,6 +744,21 @@ def test_pip_is_kept_for_what_runs_it_and_asked_about_for_blocks(
         f'olga runs `python -m pip`: keep = ["pip"] in [tool.stackbuild.layers."{name}"]'
         for name in kept
     ]
+
+
+def test_what_is_the_same_in_several_places_is_one_line_of_the_report(tmp_path: Path) -> None:
+    write_json(tmp_path / "shared-config.json", {"odd": 1, "even": 1})
+    for name in ("-a", "-b"):
+        write_variant(tmp_path, name, {"odd": 1})
+    report = import_runenv(tmp_path, tmp_path, write=False)
+    found = [line for line in lines(report, verbose=False) if "unknown key" in line]
+    assert found == [
+        "  shared-config.json: odd and 2 more: an unknown key: 1",
+        "  shared-config.json: even: an unknown key: 1",
+    ]
+    found = [line for line in lines(report, verbose=True) if "unknown key" in line]
+    assert len(found) == 4
+    assert "  python-3.12.10-b/config.json: odd: an unknown key: 1" in found
 
 
 def test_what_a_catalogue_says_of_a_variant_is_that_of_its_layer(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from stackbuild.api.types import ImportReport, NoteKind
+    from stackbuild.api.types import ImportReport, Note, NoteKind
 
 EXAMPLES = """\
 `runenv` reads a repository of the kind of runenv-python-3: shared-config.json,
@@ -72,7 +72,7 @@ def lines(report: ImportReport, *, verbose: bool) -> Iterator[str]:
         if notes := [note for kind in kinds for note in report.notes if note.kind == kind]:
             yield ""
             yield f"{heading}:"
-            yield from (f"  {note.place}: {note.text}" for note in notes)
+            yield from _each(notes) if verbose else _together(notes)
     yield ""
     found = [note.kind for note in report.notes]
     if not verbose:
@@ -84,3 +84,18 @@ def lines(report: ImportReport, *, verbose: bool) -> Iterator[str]:
         yield "next: stackbuild show, stackbuild lock, stackbuild suggest"
     else:
         yield f"nothing was written; without --dry-run it would be {report.spec}"
+
+
+def _each(notes: Iterable[Note]) -> Iterator[str]:
+    return (f"  {note.place}: {note.text}" for note in notes)
+
+
+def _together(notes: Iterable[Note]) -> Iterator[str]:
+    """A line for what several places with the same last key have alike, with the first of them."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for note in notes:
+        key = note.place.rpartition(".")[2].partition("[")[0]
+        places.setdefault((key, note.text), []).append(note.place)
+    for (_, text), found in places.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield f"  {found[0]}{more}: {text}"

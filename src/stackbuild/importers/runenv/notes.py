@@ -26,9 +26,9 @@ def config_notes(repository: Repository) -> Iterator[Note]:
     yield from _fields(shared, SHARED, "[tool.stackbuild.shared]", kept, list(Platform))
     if not shared.joined.get(("resolution", "strict-missing")):
         text = (
-            "not true: the older build left out packages that are not available, without an error."
-            " Here they are an error; let a layer do without some of them with `resolution ="
-            ' { strict-missing = false, optional-list = ["name"] }`'
+            "packages that are not available were left out without an error. Here they are an"
+            " error, unless the layer names them: `resolution = { strict-missing = false,"
+            ' optional-list = ["name"] }`'
         )
         yield Note("question", f"{SHARED}: packages.resolution.strictMissing", text)
     if shared.dependencies.get(None):

@@ -47,7 +47,7 @@ def overlay_settings(variant: Variant, notes: list[Note]) -> dict[Keys, list[dic
             else:
                 if replaced := _replaced(variant, entry):
                     entry["overwrite"] = True
-                    text = f"overwrite = true, as it has the files of {', '.join(replaced)}"
+                    text = f"its files replace those of {', '.join(replaced)} (overwrite = true)"
                     notes.append(Note("differs", copy.place, text))
                 found.setdefault(keys, []).append(entry)
                 notes += _left_out(variant, entry["from"], copy.place)

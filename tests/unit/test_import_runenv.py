@@ -696,6 +696,7 @@ def test_nothing_of_a_package_json_is_dropped_in_silence(tmp_path: Path) -> None
         ("unknown", "checker/whitelists/python-3.9.1"),
         ("unknown", "python-3.12.10/package.json: myTool"),
         ("unknown", "python-3.12.10/package.json: block-software.target"),
+        ("needless", "catalogue/package.json: version"),
         ("unknown", "catalogue/package.json: more"),
     ]
 

@@ -291,6 +291,10 @@ def _catalogue(files: JsonFiles, names: set[str]) -> dict[str, dict[str, str]]:
     catalogue = files.read("catalogue", "package.json")
     if catalogue is None:
         return {}
+    for key in ("version", *_CATALOGUE):
+        if catalogue.has(key):
+            catalogue.pass_over(key)
+            catalogue.add_note("needless", key, "an index as a whole has none")
     catalogue.pass_over("block-software", *_OF_NPM)
     catalogue.done()
     software = catalogue.table("block-software")

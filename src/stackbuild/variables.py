@@ -89,8 +89,8 @@ def as_layer_variable(item: Item[str]) -> str:
 
 
 def as_value(item: Item[str], places: Collection[str]) -> str:
-    """A value in the spec with the placeholders `places`."""
-    text = item.value
+    """A value in the spec with the placeholders `places`; it may be empty."""
+    text = item.line() if item.value else ""
     if redacted(text) != text:
         raise item.error("a user or password in an address; it would be published")
     if not text.isprintable():

@@ -911,6 +911,12 @@ def test_builds_from_source_have_the_variables_of_their_variant(
         ("PYTHONHOME=/a", None, "reserved"),
         ("A B=1", None, "not the name of an environment variable"),
         ("MODE", None, "not a variable"),
+        ("P=$P:", None, "an empty entry"),
+        ("P=/a::$P", None, "an empty entry"),
+        ("P=/a: :$P", None, "empty"),
+        ("P=$P", None, "only the value that P has"),
+        ("P=$P:$P", None, "`$` and `{` are not read in the value"),
+        ("A= ", None, "empty"),
         ("path=1", None, "PATH and path differ only in case"),
         ("URL=https://me:secret@example.org", None, "a user or password in an address"),
     ],
@@ -932,3 +938,20 @@ def test_variables_of_a_variant_are_those_of_its_layer(
         )
         assert "was left out: " + found in note.text
         assert "secret" not in note.text
+
+
+def test_of_two_values_of_a_variable_the_last_is_imported(tmp_path: Path) -> None:
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    write_variant(tmp_path / "older", "-a", {}, envVars=["A=1", "B=1", "A=2"])
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    variables = load_stack(report.spec).layers["a"].policy(LINUX).environment
+    assert {name: str(one) for name, one in variables.items()} == {"A": "= 2", "B": "= 1"}
+    notes = {
+        note.place.rpartition(".")[2]: note for note in report.notes if "envVars" in note.place
+    }
+    assert {place: note.kind for place, note in notes.items()} == {
+        "envVars[0]": "question",
+        "envVars[1]": "became",
+        "envVars[2]": "became",
+    }
+    assert notes["envVars[0]"].text == "'A=1' was left out: envVars[2] sets A, too"

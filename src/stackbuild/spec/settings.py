@@ -326,7 +326,7 @@ def _variables(places: Collection[str]) -> Named:
     def value(item: Item[Any]) -> str:
         if not isinstance(item.value, str):
             raise item.wrong_type("a string, or a table with prepend or append")
-        return as_value(Item(item.place, item.line() if item.value else ""), places)
+        return as_value(item, places)
 
     def entries(table: Table, key: str, _context: Context) -> tuple[Setting, ...]:
         return _settings(table.words(key, lambda item: as_value(item, places)))

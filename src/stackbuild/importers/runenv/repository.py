@@ -167,13 +167,17 @@ def _artifact(package: JsonTable) -> JsonTable | None:
 def _environment(artifact: JsonTable) -> dict[str, Any]:
     """`envVars`, which are ``NAME=value``, as `environment` of a layer."""
     found: dict[str, Any] = {}
-    for item in artifact.texts("envVars") or ():
+    items = artifact.texts("envVars") or ()
+    last = {item.value.partition("=")[0]: item for item in items}
+    for item in items:
         name, sign, text = item.value.partition("=")
         try:
             if not sign:
                 raise item.error("not a variable", "NAME=value")
             name = as_layer_variable(Item(item.place, name))
             value = _variable(Item(item.place, text), name)
+            if last[name] is not item:
+                raise item.error(f"{last[name].place.rpartition('.')[2]} sets {name}, too")
             if twins := case_clashes([*found, name]):
                 raise item.error(f"{twins[0][0]} and {name} differ only in case")
         except ReadError as error:
@@ -192,6 +196,10 @@ def _variable(item: Item[str], name: str) -> str | dict[str, list[str]]:
     rest = [item.value] if at is None else entries[:at] + entries[at + 1 :]
     if any("$" in entry or "{" in entry for entry in rest):
         raise item.error("`$` and `{` are not read in the value")
+    if at is not None and not rest:
+        raise item.error(f"only the value that {name} has")
+    if at is not None and not all(rest):
+        raise item.error("an empty entry")
     texts = [as_value(Item(item.place, entry.replace("}", "}}")), PLACES) for entry in rest]
     if at is None:
         return texts[0]

@@ -25,6 +25,7 @@ URL = f"https://files.example/{WHEEL}"
 
 def test_addresses_of_requirements_and_sources() -> None:
     requirements = [
+        "first",
         "Two_More[fast] @ https://h/two_more-1.tar.gz ; sys_platform == 'linux'",
         "one>=1",
         "two-more @ https://h/two_more-2.tar.gz ; sys_platform == 'win32'",
@@ -36,6 +37,10 @@ def test_addresses_of_requirements_and_sources() -> None:
     assert addresses_of(requirements, LINUX, {}) == two
     assert addresses_of(requirements, LINUX, {ONE: URL}) == {**two, ONE: URL}
     assert addresses_of(reversed(requirements), LINUX, {TWO: two[TWO]}) == two
+    assert addresses_of(requirements, {"sys_platform": "win32"}, {}) == {
+        TWO: "https://h/two_more-2.tar.gz",
+        "absent": "https://h/absent-1.tar.gz",
+    }
 
 
 def test_two_addresses_of_one_distribution() -> None:
@@ -82,5 +87,7 @@ def test_a_local_file_at_an_address(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_distribution() -> None:
-    with pytest.raises(ReadError, match="a file of another distribution, one"):
+    with pytest.raises(ReadError) as caught:
         found_at(TWO, WHEEL, URL, None)
+    assert caught.value.message == "a file of another distribution, one"
+    assert caught.value.place == ""

@@ -235,6 +235,12 @@ def test_the_digest_of_a_project_covers_names_modes_contents_and_links(tmp_path:
     link_to_one = ("two.py", "link", "one.py")
     assert digests[1] == digest_of([("one.py", "file", one), link_to_one])
     assert digests[2] == digest_of([("one.py", "executable", one)])
+    with pytest.raises(LockError) as caught:
+        digest_of_files(tmp_path, [tmp_path / "gone"])
+    assert str(caught.value).splitlines()[1:] == [
+        f"  file: {tmp_path / 'gone'}",
+        "  to fix: make it readable, or let git ignore it",
+    ]
     (tmp_path / "inner").mkdir()
     for target in ("../one.py", str(tmp_path / "inner/file")):
         out = tmp_path / "inner/out"

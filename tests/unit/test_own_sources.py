@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -49,6 +50,9 @@ def locked(small: SmallStack, *files: str, layer: str = "app") -> Stack:
     """A stack whose `layer` has a wheel with `files`, built from the project in `PATH`."""
     stack = small.lock()
     wheel = make_wheel(small.directory / "wheelhouse", "ours", "1.0", dict.fromkeys(files, ""))
+    with ZipFile(wheel, "a") as archive:
+        archive.writestr("directory/", "")
+        archive.writestr("ours-1.0.data/scripts/run", "")
     file = LockedFile(name=wheel.name, size=wheel.stat().st_size, sha256=sha256_file(wheel))
     item = LockedDistribution(
         name=canonicalize_name("ours"),
@@ -79,6 +83,8 @@ def test_links_lead_to_the_directory_with_all_modules(small: SmallStack, top: st
     project, listener = small.directory / PATH, Listener()
     write(project / top, "ours/__init__.py", "ours/data.txt", "single.py")
     write(project / "a", "ours/__init__.py")
+    if top == "src":  # comes before the others
+        write(project, "ours/__init__.py", "ours/data.txt", "single.py")
     stack = locked(small, "ours/__init__.py", "ours/data.txt", "single.py")
     made = link_sources(stack, small.workspace, "app", listener)
     assert made == small.workspace.build / ".dev/app"
@@ -126,7 +132,7 @@ def test_links_are_kept_and_others_removed(small: SmallStack) -> None:
     made = link_sources(stack, small.workspace, "app", Listener())
     # The layer's own modules hide those of the layers below it.
     assert links(made)["app.py"] == small.directory / "launch/app.py"
-    before = (made / "app.py").lstat().st_ino
+    os.utime(made / "app.py", (1, 1), follow_symlinks=False)
     (made / "gone").symlink_to("nothing")
     (made / "ours.py").unlink()
     (made / "ours.py").symlink_to("elsewhere.py")
@@ -134,7 +140,7 @@ def test_links_are_kept_and_others_removed(small: SmallStack) -> None:
     link_sources(stack, small.workspace, "app", Listener())
     assert sorted(links(made)) == ["app.py", "helping", "ours.py"]
     assert links(made)["ours.py"] == small.directory / PATH / "ours.py"
-    assert (made / "app.py").lstat().st_ino == before
+    assert (made / "app.py").lstat().st_mtime == 1
     assert sorted(links(link_sources(stack, small.workspace, "base", Listener()))) == [
         "app.py",
         "ours.py",
@@ -151,8 +157,9 @@ def test_a_layer_that_is_not_locked_has_its_modules(small: SmallStack) -> None:
 def test_what_links_cannot_be_made_for(small: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:
     write(small.directory / PATH, "ours.py")
     stack = locked(small, "ours.py")
-    with pytest.raises(UsageError, match="matches several layers"):
+    with pytest.raises(UsageError, match="matches several layers") as usage:
         link_sources(stack, small.workspace, "*", Listener())
+    assert f"  file: {stack.path}\n" in str(usage.value)
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(1, "denied")
@@ -163,14 +170,18 @@ def test_what_links_cannot_be_made_for(small: SmallStack, monkeypatch: pytest.Mo
             link_sources(stack, small.workspace, "app", Listener())
     assert caught.value.message == "a link to the sources cannot be made (denied)"
     assert f"  file: {small.workspace.build / '.dev/app'}{os.sep}" in str(caught.value)
+    assert str(caught.value).endswith(
+        "  to fix: allow this account to make links (on Windows, turn on the developer mode)"
+    )
     wheel = next((small.directory / "wheelhouse").glob("ours-*.whl"))
     wheel.unlink()
     with pytest.raises(InstallError) as caught:
         link_sources(stack, small.workspace, "app", Listener())
-    assert str(caught.value).splitlines()[:3] == [
+    assert str(caught.value).splitlines() == [
         "the wheel of a project is missing, which tells where its modules are",
         "  distribution: ours 1.0",
         f"  file: {wheel}",
+        "  to fix: run `stackbuild fetch --platform host`",
     ]
 
 

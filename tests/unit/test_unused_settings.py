@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.lock.current import Locks
-from stackbuild.resolve.unused_settings import unused_settings
+from stackbuild.resolve.unused_settings import excluded_requirements, unused_settings
 from stackbuild.spec.reader import load_stack
 from stackbuild.tomltext import line_of
 from stackbuild.workspace import Workspace
+from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +113,92 @@ def test_the_file_of_uv_settings_is_named(tmp_path: Path) -> None:
         "venvstacks.uv.toml, line 2: index[0]: no layer uses the explicit index one; name"
         " its distributions in `package_indexes` of a layer, or remove it"
     ]
+
+
+OF_LAYER = """
+[tool.stackbuild.layers.base]
+no-deps = ["tool", "libb", "other"]
+platform-specific.linux-x64.resolution.only-binary-list = ["libb", "lib"]
+resolution.optional-list = ["tool"]
+resolution.strict-missing = false
+force-source.libb = {linux-x64 = "a", windows-x64 = "b"}
+build-wheel.tool.linux-x64.reason = "x"
+exclude-files = {libc = ["*.h"], "*" = ["*.a"]}
+skip.lib.linux-x64 = "x"
+exclude = {nothing.linux-x64 = "x", lib.linux-x64 = "x"}
+skip.tool.linux-x64 = "x"
+"""
+SHARED = """
+[tool.stackbuild.shared]
+exclude-files.toool = ["*.h"]
+skip.tool.linux-x64 = "x"
+overrides.libb = "==1"
+no-deps = ["lib"]
+"""
+OF_UV = """
+[tool.uv]
+exclude-dependencies = ["tool"]
+constraint-dependencies = ["libb<1", "lib<9"]
+override-dependencies = ["qq<1", "rr<1; sys_platform == 'linux'"]
+exclude-newer-package = {lub = "2025-01-01"}
+dependency-metadata = [{name = "lib"}, {name = "libb"}]
+no-build-package = ["libz"]
+"""
+
+
+def test_names_that_no_lock_has(tmp_path: Path) -> None:
+    small = SmallStack(
+        tmp_path / "project",
+        tmp_path / "cache",
+        platforms=("linux-x64", "windows-x64"),
+        more=OF_LAYER + SHARED + OF_UV,
+        more_base='package_indexes = {lid = "one"}',
+        more_app=INDEXES,
+    )
+    stack = small.lock()
+    locks = Locks(stack, small.workspace)
+    found = [locks.get(layer.name, platform) for layer, platform in stack.pairs()]
+    current = [lock for lock in found if lock]
+
+    def unused(*, stale: bool, count: int) -> list[str]:
+        texts = unused_settings(stack, locks, current[:count], stale=stale)
+        return [text.partition(": ")[2].removeprefix("tool.stackbuild.") for text in texts]
+
+    above, only = "neither base nor a layer above it has", "base does not have"
+    lib, other = "did you mean 'lib'?", "remove it, or correct the name"
+    entries = (("exclude.lib", "lib"), ("exclude.nothing", "nothing"), ("skip.tool", "tool"))
+    skips = [
+        f"layers.base.{key}.linux-x64: no distribution needs {name} there; remove this entry"
+        for key, name in entries
+    ]
+    assert unused(stale=False, count=len(current)) == [
+        f"frameworks[0].package_indexes.lid: {above} lid; {lib}",
+        f"layers.base.no-deps[1]: {above} libb; {lib}",
+        f"layers.base.no-deps[2]: {above} other; {other}",
+        "layers.base.platform-specific.linux-x64.resolution.only-binary-list[0]: "
+        f"{only} libb on linux-x64; {lib}",
+        f"layers.base.resolution.optional-list[0]: {only} tool; {other}",
+        f"layers.base.force-source.libb.linux-x64: {only} libb on linux-x64; {lib}",
+        f"layers.base.force-source.libb.windows-x64: {only} libb on windows-x64; {lib}",
+        f"layers.base.build-wheel.tool.linux-x64.reason: {only} tool on linux-x64; {other}",
+        f"layers.base.exclude-files.libc[0]: {only} libc; {lib}",
+        *skips,
+        "shared.exclude-files.toool[0]: no layer has toool; did you mean 'tool'?",
+        f"shared.overrides.libb: no layer has libb; {lib}",
+        f"tool.uv.constraint-dependencies: no layer has libb; {lib}",
+        f"tool.uv.override-dependencies: no layer has rr; {other}",
+        f"tool.uv.override-dependencies[0]: no layer has qq; {other}",
+        f"tool.uv.exclude-newer-package: no layer has lub; {lib}",
+        f"tool.uv.dependency-metadata[1]: no layer has libb; {lib}",
+        f"tool.uv.no-build-package[0]: no layer has libz; {lib}",
+    ]
+    # Another layer or platform may have the distribution.
+    assert unused(stale=True, count=len(current)) == skips
+    assert unused(stale=False, count=len(current) - 1) == skips
+    assert excluded_requirements(stack, current) == (
+        "app requires tool, but exclude-dependencies in [tool.uv] leaves it out; remove one of "
+        "the two",
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.api import ComposeError, IntegrityError, Project
-from stackbuild.files import remove_tree, work_path
+from stackbuild.files import remove_tree, sha256_file, work_path
 from stackbuild.frames.model import FrameKind
 from stackbuild.lock.current import Locks
 from stackbuild.mark import MARK
@@ -82,8 +82,14 @@ def test_the_wheelhouse_itself_is_refused(small: SmallStack) -> None:
     wheelhouse = small.directory / "wheelhouse"
     remove_tree(wheelhouse)
     for directory in (wheelhouse, wheelhouse / "inner"):
-        with pytest.raises(ComposeError, match="cannot be exported into the wheelhouse of the pr"):
+        with pytest.raises(ComposeError) as caught:
             export(small, directory, "cpython")
+        assert str(caught.value).splitlines() == [
+            "wheels cannot be exported into the wheelhouse of the project",
+            f"  file: {directory}",
+            f"  expected: a directory outside {wheelhouse}",
+            "  to fix: choose another directory: stackbuild wheelhouse LAYER DIR",
+        ]
     assert not wheelhouse.exists()
 
 
@@ -113,11 +119,19 @@ def test_what_a_killed_run_left_is_removed(small: SmallStack, tmp_path: Path) ->
 
 def test_a_damaged_wheel_is_not_exported(small: SmallStack, tmp_path: Path) -> None:
     wheel = small.directory / "wheelhouse" / NAMES[1]
+    locked = sha256_file(wheel)
     data = bytearray(wheel.read_bytes())
     data[10] ^= 1
     wheel.write_bytes(data)
-    with pytest.raises(IntegrityError, match="a wheel in the wheelhouse is damaged"):
+    with pytest.raises(IntegrityError) as caught:
         export(small, tmp_path / "packages")
+    assert str(caught.value).splitlines() == [
+        "a wheel in the wheelhouse is damaged",
+        f"  file: {wheel}",
+        f"  expected: sha256 {locked}",
+        f"  found: sha256 {sha256_file(wheel)}",
+        "  to fix: remove it and run the command again: it is then fetched again",
+    ]
     assert not (tmp_path / "packages" / NAMES[1]).exists()
 
 

@@ -214,8 +214,9 @@ def test_a_python_that_was_not_built_for_one_platform(project: Project) -> None:
     setting = '[tool.stackbuild] platforms = ["linux-x64"]'
     assert message.startswith("python-build-standalone has no CPython 3.11.10 for windows-aarch64")
     own = 'platforms = ["linux-x64"]'
+    once = "(for one command: --platform)"
     assert message.endswith(
-        f"downloads], or leave windows-aarch64 out: {setting}, or {own} of the runtime rt"
+        f"downloads], or leave windows-aarch64 out: {setting} {once}, or {own} of the runtime rt"
     )
     # The remedies work.
     project.write("", runtime=runtime + setting.replace("] ", "]\n") + "\n")
@@ -226,7 +227,7 @@ def test_a_python_that_was_not_built_for_one_platform(project: Project) -> None:
 
 @pytest.mark.parametrize("other", ["macosx-aarch64", "windows-aarch64"])
 def test_the_platforms_of_other_runtimes_are_kept(project: Project, other: str) -> None:
-    """The setting for all layers must not take a platform from another runtime."""
+    """The setting for all layers must not take a platform from a runtime that has an archive."""
     runtime = RUNTIME.replace("3.12.10", "3.11.10")
     second = RUNTIME.replace('"rt"', '"rt2"').replace("3.12.10", "3.12.12")
     both = f"{runtime}platforms = ['linux-x64', 'win_arm64']\n{second}platforms = ['{other}']\n"
@@ -234,8 +235,33 @@ def test_the_platforms_of_other_runtimes_are_kept(project: Project, other: str) 
     ways = 'platforms = ["linux-x64"] of the runtime rt'
     if other == "macosx-aarch64":
         setting = '[tool.stackbuild] platforms = ["linux-x64", "macosx-aarch64"]'
-        ways = f"{setting}, or {ways}"
+        ways = f"{setting} (for one command: --platform), or {ways}"
     assert _error(project).endswith(f"downloads], or leave windows-aarch64 out: {ways}")
+
+
+def test_a_platform_without_python_that_another_layer_names(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the sample project of venvstacks, where both runtimes lack an archive."""
+    runtime = RUNTIME.replace("3.12.10", "3.11.10")
+    second = RUNTIME.replace('"rt"', '"rt2"').replace("3.12.10", "3.12.9")
+    named = "platforms = ['linux-x64', 'win_arm64']\n"
+    upper = application("app", "fw", extra=named) + framework("other", "absent", extra=LINUX_ONLY)
+    project.write(framework("fw") + upper, runtime=runtime + named + second + named)
+    message = _error(project)
+    setting = '[tool.stackbuild] platforms = ["linux-x64"]'
+    also = "(remove windows-aarch64 from `platforms` of app, too)"
+    own = f'platforms = ["linux-x64"] of the runtime rt {also}'
+    assert f"out: {setting} (for one command: --platform), or {own}\n" in f"{message}\n"
+    # The other platforms are tried.
+    assert "absent" in message
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(project.workspace.cache))
+    assert main(["lock", "--spec", str(project.directory / "venvstacks.toml")]) == 4
+    assert "\nwrote no locks\n" in capsys.readouterr().err
+    # The first remedy works.
+    upper = application("app", "fw", extra=named) + setting.replace("] ", "]\n") + "\n"
+    project.write(framework("fw") + upper, runtime=runtime + named + second + named)
+    project.lock()
 
 
 def test_an_unlocked_layer_is_named(project: Project) -> None:

@@ -460,7 +460,7 @@ def test_a_line_for_each_layer() -> None:
 
 
 def test_the_table_names_a_stripped_archive_for_each_platform() -> None:
-    lock = lock_runtime(_runtime(), PYTHON, DEFAULT_PLATFORMS, None, lambda *_: True, {})
+    lock = lock_runtime(_runtime(), PYTHON, DEFAULT_PLATFORMS, None, lambda *_: True)
     for platform in DEFAULT_PLATFORMS:
         archive = lock.archives[platform]
         assert "3.12.10" in archive.url
@@ -472,48 +472,48 @@ def test_an_environment_variable_does_not_change_the_addresses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PBS_INSTALLER_BASE_URL", "https://hostile.example/")
-    lock = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True, {})
+    lock = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
     assert "hostile" not in lock.archives[Platform.LINUX_X64].url
 
 
 def test_an_archive_of_the_spec_comes_first() -> None:
     own = Download(url="https://mirror.example/python.tar.gz", sha256="a" * 64)
     layer = _runtime(downloads={Platform.LINUX_X64: own})
-    lock = lock_runtime(layer, Version("3.99.0"), [Platform.LINUX_X64], None, lambda *_: True, {})
+    lock = lock_runtime(layer, Version("3.99.0"), [Platform.LINUX_X64], None, lambda *_: True)
     assert lock.archives == {Platform.LINUX_X64: own}
     assert is_current(layer, Version("3.99.0"), Platform.LINUX_X64, lock)
     other = _runtime(downloads={Platform.LINUX_X64: replace(own, sha256="b" * 64)})
     assert not is_current(other, Version("3.99.0"), Platform.LINUX_X64, lock)
     assert not is_current(layer, Version("3.99.1"), Platform.LINUX_X64, lock)
     with pytest.raises(LockError, match=r"has no CPython 3\.99\.0"):
-        lock_runtime(layer, Version("3.99.0"), [Platform.MACOSX_X64], lock, lambda *_: True, {})
+        lock_runtime(layer, Version("3.99.0"), [Platform.MACOSX_X64], lock, lambda *_: True)
 
 
 def test_an_archive_that_the_spec_names_no_longer_goes() -> None:
     own = Download(url="https://mirror.example/python.tar.gz", sha256="a" * 64)
     named = _runtime(downloads={Platform.LINUX_X64: own})
-    old = lock_runtime(named, PYTHON, [Platform.LINUX_X64], None, lambda *_: True, {})
+    old = lock_runtime(named, PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
     assert not is_current(_runtime(), PYTHON, Platform.LINUX_X64, old)
-    new = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], old, lambda *_: True, {})
+    new = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], old, lambda *_: True)
     assert "install_only_stripped" in new.archives[Platform.LINUX_X64].url
     assert new.from_spec == frozenset()
 
 
 def test_archives_stay_until_somebody_changes_them() -> None:
-    old = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True, {})
+    old = lock_runtime(_runtime(), PYTHON, [Platform.LINUX_X64], None, lambda *_: True)
     changed = replace(
         old, archives={Platform.LINUX_X64: Download(url="https://x.example/", sha256="f" * 64)}
     )
     layer = _runtime()
-    kept = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: True, {})
+    kept = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: True)
     assert kept == changed
-    again = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: False, {})
+    again = lock_runtime(layer, PYTHON, [Platform.LINUX_X64], changed, lambda *_: False)
     assert again == old
 
 
 def test_a_local_runtime_has_no_archives() -> None:
     layer = _runtime(sources=("local",))
-    lock = lock_runtime(layer, Version("3.99.0"), list(Platform), None, lambda *_: True, {})
+    lock = lock_runtime(layer, Version("3.99.0"), list(Platform), None, lambda *_: True)
     assert lock.archives == {}
     assert is_current(layer, Version("3.99.0"), Platform.LINUX_X64, lock)
 

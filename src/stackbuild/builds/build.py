@@ -60,7 +60,7 @@ def build_wheel(
     if order.platform not in locked.archives:
         # A project is built here for a layer that is for other platforms only.
         locked = lock_runtime(
-            runtime, locked.python_version, [order.platform], None, lambda *_: False, {}
+            runtime, locked.python_version, [order.platform], None, lambda *_: False
         )
     archive = provide_runtime(stack, runtime, order.platform, locked, workspace, messages)
     interpreter = unpacked_interpreter(archive, workspace)

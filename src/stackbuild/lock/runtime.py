@@ -15,17 +15,23 @@ from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from packaging.version import Version
 
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer
+    from stackbuild.spec.model import Layer, Stack
 
     Table = Mapping[Version, Mapping[tuple[str, str], tuple[str, str | None]]]
 
 _NEAREST = 4
 """How many other versions an error names."""
+
+
+class NoArchiveError(LockError):
+    """python-build-standalone has no archive of a runtime for `platforms`."""
+
+    platforms: tuple[Platform, ...] = ()
 
 
 def lock_runtime(
@@ -34,14 +40,14 @@ def lock_runtime(
     platforms: Collection[Platform],
     old: RuntimeLock | None,
     trusted: Callable[[Platform, Download], bool],
-    used: Mapping[Platform, Collection[str]],
+    stack: Stack | None = None,
 ) -> RuntimeLock:
     """The archives of the runtime `layer` for `platforms`, those of `old` kept for the others.
 
     An archive that the spec names comes first; then that of `old`, if it is for
     the same version and `trusted`; then python-build-standalone's newest build of
-    that version. `used` are the platforms of the stack, each with the runtimes that are made for
-    it. Raises LockError if some platforms have none.
+    that version. Raises NoArchiveError if some platforms have none; with `stack` it says how to
+    leave them out.
     """
     settings = layer.runtime_settings or RuntimeSettings()
     kept = old.archives if old and old.python_version == python else {}
@@ -63,7 +69,7 @@ def lock_runtime(
             else:
                 missing.append(platform)
     if missing:
-        raise _unknown(layer, python, missing, used)
+        raise _unknown(layer, python, missing, stack)
     from_spec = frozenset(archives) & frozenset(settings.downloads)
     return RuntimeLock(
         layer=layer.name, python_version=python, archives=archives, from_spec=from_spec
@@ -108,11 +114,8 @@ def _archive(table: Table, python: Version, platform: Platform) -> Download | No
 
 
 def _unknown(
-    layer: Layer,
-    python: Version,
-    missing: Collection[Platform],
-    used: Mapping[Platform, Collection[str]],
-) -> LockError:
+    layer: Layer, python: Version, missing: Sequence[Platform], stack: Stack | None
+) -> NoArchiveError:
     """The error for platforms without an archive."""
     table = _table()
     usable = [version for version in table if all(_archive(table, version, one) for one in missing)]
@@ -124,9 +127,9 @@ def _unknown(
     nearest = sorted(usable[:_NEAREST])
     table_name = layer_table(layer.name, "downloads")
     remedy = f"require one of these, or name an archive in {table_name}"
-    if ways := list(_narrower(layer, missing, used)):
+    if stack and (ways := list(_narrower(stack, layer, missing, table))):
         remedy += f", or leave {', '.join(missing)} out: {', or '.join(ways)}"
-    return LockError(
+    error = NoArchiveError(
         f"python-build-standalone has no CPython {python} for {', '.join(missing)}",
         layer=layer.name,
         platform=", ".join(missing),
@@ -135,15 +138,42 @@ def _unknown(
         else None,
         remedy=remedy,
     )
+    error.platforms = tuple(missing)
+    return error
 
 
 def _narrower(
-    layer: Layer, missing: Collection[Platform], used: Mapping[Platform, Collection[str]]
+    stack: Stack, layer: Layer, missing: Collection[Platform], table: Table
 ) -> Iterator[str]:
     """The settings with which `layer` is not made for the platforms `missing`."""
-    rest = [str(platform) for platform in used if platform not in missing]
-    own = [str(one) for one in layer.platforms if one in used and one not in missing]
-    if rest and all(set(used.get(one, ())) <= {layer.name} for one in missing):
-        yield f"[tool.stackbuild] platforms = {inline(rest)}"
+    rest = [str(platform) for platform in stack.platforms if platform not in missing]
+    if rest and not any(
+        _provides(stack, one, platform, table)
+        for one in stack.layers.values()
+        for platform in missing
+    ):
+        yield f"[tool.stackbuild] platforms = {inline(rest)} (for one command: --platform)"
+    own = [str(one) for one in layer.platforms if one in stack.platforms and one not in missing]
+    above = [
+        one.name
+        for one in stack.layers.values()
+        if layer.name in one.lower and "platforms" in one.settings and {*one.platforms} & {*missing}
+    ]
     if own:
-        yield f"platforms = {inline(own)} of the runtime {layer.name}"
+        also = f" (remove {', '.join(missing)} from `platforms` of {', '.join(above)}, too)"
+        way = f"platforms = {inline(own)} of the runtime {layer.name}"
+        yield way + also if above else way
+
+
+def _provides(stack: Stack, layer: Layer, platform: Platform, table: Table) -> bool:
+    """Whether `layer` is a runtime that has an interpreter for `platform`."""
+    settings = layer.runtime_settings
+    return (
+        settings is not None
+        and platform in layer.platforms
+        and (
+            platform in settings.downloads
+            or "pbs" not in settings.sources
+            or _archive(table, stack.python_version(layer), platform) is not None
+        )
+    )

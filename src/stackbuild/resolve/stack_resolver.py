@@ -23,7 +23,7 @@ from stackbuild.lock.model import (
     content_digest,
     imported,
 )
-from stackbuild.lock.runtime import lock_runtime
+from stackbuild.lock.runtime import NoArchiveError, lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.lock.venvstacks_locks import beginning
 from stackbuild.lock.wheelhouse import sums_of_added
@@ -88,7 +88,7 @@ class StackResolver:
         self._uv = uv
         self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._runtimes: dict[str, RuntimeLock] = {}
-        self._failed_runtimes: dict[str, StackbuildError] = {}
+        self._without_archive: dict[Pair, NoArchiveError] = {}
         self._commits = GitCommits()
         self._builder = builder
         self._futures: dict[Pair, Future[_Outcome]] = {}
@@ -119,10 +119,11 @@ class StackResolver:
         kept = {
             layer.name for layer, _ in pairs if not failed.isdisjoint({layer.name, *layer.lower})
         }
+        before = {(one.name, on): self._locks.get(one.name, on) for one, on in pairs}
         new = [
             lock
             for lock in done
-            if lock.layer not in kept and lock != self._locks.get(lock.layer, lock.platform)
+            if lock.layer not in kept and lock != before[lock.layer, lock.platform]
         ]
         write_locks(
             self._workspace,
@@ -134,22 +135,17 @@ class StackResolver:
             new,
         )
         if failures:
-            written = ", ".join(dict.fromkeys(lock.layer for lock in new)) or "no layer"
-            unchanged = ", ".join(layer for layer in self._stack.layers if layer in kept)
-            self._messages.note(f"wrote the locks of {written}; unchanged are those of {unchanged}")
+            written = ", ".join(dict.fromkeys(lock.layer for lock in new))
+            former = {name for (name, _), lock in before.items() if lock and name in kept}
+            unchanged = ", ".join(layer for layer in self._stack.layers if layer in former)
+            text = f"wrote the locks of {written}" if written else "wrote no locks"
+            more = f"; unchanged are those of {unchanged}" if unchanged else ""
+            self._messages.note(text + more)
         raise_all(errors_of(failures))
         return done
 
     def _lock_runtimes(self, pairs: Sequence[tuple[Layer, Platform]]) -> None:
         runtimes = {layer.name: layer for layer, _ in pairs if layer.kind is LayerKind.RUNTIME}
-        used = {
-            platform: [
-                one.name
-                for one in self._stack.layers.values()
-                if one.kind is LayerKind.RUNTIME and platform in one.platforms
-            ]
-            for platform in self._stack.platforms
-        }
         for name, layer in runtimes.items():
 
             def trusted(platform: Platform, archive: Download, name: str = name) -> bool:
@@ -157,17 +153,22 @@ class StackResolver:
                 known = lock is not None and lock.interpreter == archive.sha256
                 return known and not self._upgrade.of(name).everything
 
-            try:
-                self._runtimes[name] = lock_runtime(
+            def lock(platforms: Sequence[Platform], layer: Layer = layer) -> RuntimeLock:
+                return lock_runtime(
                     layer,
                     self._stack.python_version(layer),
-                    [platform for one, platform in pairs if one.name == name],
-                    self._locks.runtime(name),
+                    platforms,
+                    self._locks.runtime(layer.name),
                     trusted,
-                    used,
+                    self._stack,
                 )
-            except StackbuildError as error:
-                self._failed_runtimes[name] = error
+
+            platforms = [platform for one, platform in pairs if one.name == name]
+            try:
+                self._runtimes[name] = lock(platforms)
+            except NoArchiveError as error:
+                self._without_archive |= {(name, one): error for one in error.platforms}
+                self._runtimes[name] = lock([p for p in platforms if p not in error.platforms])
 
     def _resolve_all(self, pairs: Sequence[tuple[Layer, Platform]]) -> dict[Pair, _Outcome]:
         # A task is submitted after those that it waits for, so that the oldest unfinished
@@ -199,7 +200,7 @@ class StackResolver:
         old = self._locks.get(layer.name, platform)
         archive = None
         if layer.kind is LayerKind.RUNTIME:
-            if error := self._failed_runtimes.get(layer.name):
+            if error := self._without_archive.get((layer.name, platform)):
                 raise error
             archive = self._runtimes[layer.name].archives.get(platform)
         interpreter = archive.sha256 if archive else None

@@ -58,7 +58,7 @@ _FIELDS_OF = {
 
 _SHOWN = (
     *("python_implementation", "versioned", "linux_target", "macosx_target", "priority_indexes"),
-    *("dynlib_exclude", "launch_module", "support_modules"),
+    *("dynlib_exclude", "launch_module", "support_modules", "platforms"),
 )
 """The other settings that `show --effective` prints."""
 

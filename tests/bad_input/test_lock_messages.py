@@ -344,14 +344,14 @@ def test_a_truncated_lock_is_refused(project: Project) -> None:
 
 def test_a_lock_of_a_newer_format_is_refused(project: Project) -> None:
     path = _locked(project)
-    path.write_text(path.read_text().replace("format = 1", "format = 2"))
+    path.write_text(path.read_text().replace("format = 1", "format = 9"))
     with pytest.raises(LockError) as caught:
         project.lock()
     assert str(caught.value) == (
         "the lock was written by a newer stackbuild\n"
         f"  file: {path}\n"
-        "  expected: format 1 or older\n"
-        "  found: format 2\n"
+        "  expected: format 2 or older\n"
+        "  found: format 9\n"
         "  to fix: update stackbuild"
     )
 

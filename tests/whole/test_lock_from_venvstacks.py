@@ -89,12 +89,38 @@ def test_versions_and_numbers_go_on(project: Project) -> None:
     assert project.read("app").locked_at > LOCKED_AT == project.read("fw").locked_at
 
 
-def test_without_the_option_the_files_are_not_read(project: Project) -> None:
+def test_without_the_option_the_locks_are_named(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     _both(project)
-    report = project.lock()
+    _venvstacks(project, "rt")
+    spec = str(project.directory / "venvstacks.toml")
+    assert main(["lock", "--spec", spec, "--platform", "linux-x64"]) == 0
     assert project.versions("fw") == {"base": "2.0"}
     assert _numbers(project) == (1, 1)
-    assert report.from_venvstacks == {}
+    advice = (
+        "requirements/ (fw@5, app@2 there); to start from them, remove {}layers/fw/pylock.*.toml,"
+        " layers/app/pylock.*.toml and run `stackbuild lock --from-venvstacks`\n"
+    )
+    begin = "locks of {}fw, app do not start from those of venvstacks in "
+    text = begin + advice
+    assert "new " + text.format("rt, ", "layers/rt/pylock.*.toml, ") in capsys.readouterr().err
+    # Once they are locked, only the option has something to say.
+    assert main(["lock", "--spec", spec, "--platform", "linux-x64"]) == 0
+    assert "venvstacks" not in capsys.readouterr().err
+    words = ["lock", "--spec", spec, "--platform", "linux-x64", "--from-venvstacks"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert f"warning: {text.format('', '')}" in err
+    again = " (to start from venvstacks, first remove their layers/*/pylock.*.toml)\n"
+    assert out.endswith(f"already locked: rt, fw, app{again}")
+    # What the message advises.
+    for name in ("fw", "app"):
+        for path in (project.directory / "layers" / name).glob("pylock.*.toml"):
+            path.unlink()
+    assert main(words) == 0
+    assert _numbers(project) == (5, 2)
+    assert "do not start" not in capsys.readouterr().err
 
 
 def test_a_version_that_the_spec_forbids_is_replaced_and_told(
@@ -139,8 +165,8 @@ def test_locks_of_stackbuild_are_kept(project: Project, capsys: pytest.CaptureFi
     assert project.versions("fw") == {"base": "2.0"}
     # `fw` has another number than in venvstacks.
     assert _numbers(project) == (1, 3)
-    line = "locks of venvstacks: read for 1 of 3 layers; already locked: rt, fw\n"
-    assert capsys.readouterr().out.endswith(line)
+    line = "locks of venvstacks: read for 1 of 3 layers; already locked: rt, fw (to start from"
+    assert line in capsys.readouterr().out
 
 
 def test_a_stale_lock_of_stackbuild_keeps_its_versions(project: Project) -> None:

@@ -192,7 +192,8 @@ def _from_venvstacks(report: LockReport) -> Iterator[str]:
         )
         missing = f"; none for {', '.join(parts['missing'])}" if parts["missing"] else ""
         kept = parts["not needed"]
-        yield read + missing + (f"; already locked: {', '.join(kept)}" if kept else "")
+        again = " (to start from venvstacks, first remove their layers/*/pylock.*.toml)"
+        yield read + missing + (f"; already locked: {', '.join(kept)}{again}" if kept else "")
 
 
 def _left_out(locks: Iterable[tuple[LayerLock, tuple[LeftOut, ...]]]) -> Iterator[str]:

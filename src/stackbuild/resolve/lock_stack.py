@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,7 @@ from stackbuild.resolve.unused_settings import excluded_requirements, unused_set
 from stackbuild.spec.select import find_layers, left_alone, select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
@@ -162,6 +163,8 @@ def lock_stack(  # noqa: PLR0913 - the options of the command, and who builds
                 remedy="leave out --from-venvstacks or --upgrade",
             )
         venvstacks, use = _of_venvstacks(stack, locks, pairs)
+    for text in _not_continued(stack, locks, pairs, wanted=from_venvstacks):
+        messages.warn(text)
     if stale or upgrade or names:
         from stackbuild.resolve.uv import Uv
 
@@ -217,6 +220,43 @@ def _of_venvstacks(
         else:
             use[layer.name] = "not needed"
     return found, use
+
+
+def _not_continued(
+    stack: Stack, locks: Locks, pairs: Sequence[tuple[Layer, Platform]], *, wanted: bool
+) -> Iterator[str]:
+    """A warning for layers with a lock of venvstacks that locks of stackbuild do not start from.
+
+    If that is not `wanted`, these are the layers with new locks; otherwise those that have a lock
+    with a lower version than there. Damage to the locks of venvstacks is no error here.
+    """
+    layers: dict[str, Layer] = {}
+    for layer, platform in pairs:
+        lock = locks.get(layer.name, platform)
+        if (lock is not None and layer.versioned) if wanted else lock is None:
+            layers[layer.name] = layer
+    found: dict[str, VenvstacksLock] = {}
+    for layer in layers.values():
+        with suppress(LockError):
+            found |= read_venvstacks_locks(stack, [layer])
+    numbers = {name: lock.version for name, lock in found.items() if lock.version}
+    if wanted:
+        here = {
+            layer.name: lock.version
+            for layer, platform in pairs
+            if (lock := locks.get(layer.name, platform))
+        }
+        found = {name: found[name] for name, number in numbers.items() if here[name] < number}
+    if not found:
+        return
+    versions = ", ".join(f"{name}@{numbers[name]}" for name in found if name in numbers)
+    there = f" ({versions} there)" if versions else ""
+    places = ", ".join(f"layers/{name}/pylock.*.toml" for name in found)
+    yield (
+        f"{'locks' if wanted else 'new locks'} of {', '.join(found)} do not start from those of"
+        f" venvstacks in {DIRECTORY}/{there}; to start from them, remove {places} and run"
+        " `stackbuild lock --from-venvstacks`"
+    )
 
 
 def _present(locks: Locks, pairs: Sequence[tuple[Layer, Platform]]) -> tuple[LayerLock, ...]:

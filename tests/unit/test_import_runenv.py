@@ -467,17 +467,30 @@ def test_an_overlay_may_replace_files_of_its_packages(tmp_path: Path) -> None:
     ]
 
 
-def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
-    write_file(tmp_path / "secret")
+@pytest.mark.parametrize(
+    ("link", "target", "beside"),
+    [
+        ("files/secret", "out/secret", True),
+        ("files/secret", "out/secret", False),
+        ("files/secret", "out", False),
+        ("files", "out", False),
+    ],
+)
+def test_a_link_out_of_the_repository_is_refused(
+    tmp_path: Path, link: str, target: str, beside: bool
+) -> None:
+    write_file(tmp_path / "out" / "secret")
     write_json(tmp_path / "older" / "shared-config.json", {})
     copies = {"packages": {"copyFiles": [{"from": "files/", "to": "bin/"}]}}
     folder = write_variant(tmp_path / "older", "-a", copies)
-    write_file(folder / "files" / "tool")
-    (folder / "files" / "secret").symlink_to(tmp_path / "secret")
+    if beside:
+        write_file(folder / "files" / "tool")
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(tmp_path / target)
     with pytest.raises(SpecError) as caught:
         import_runenv(tmp_path / "older", tmp_path / "stack")
     assert str(caught.value).endswith(
-        "python-3.12.10-a/files/secret: a link that leads out of the repository;"
+        f"python-3.12.10-a/{link}: a link that leads out of the repository;"
         " put a copy of the file in its place, or remove it"
     )
     assert not (tmp_path / "stack").exists()

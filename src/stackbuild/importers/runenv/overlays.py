@@ -63,7 +63,8 @@ def _entry(directory: Path, copy: Copy) -> dict[str, Any] | str:
         return "`*`, `?` or `[` in `from` would make it a pattern"
     if not (directory / source).exists():
         return f"{source} does not exist in {directory.name}"
-    if not any(isinstance(file, Path) for _, file in _files(directory, source)):
+    # `outside_links` refuses links that lead out.
+    if all(isinstance(file, str) and file != _OUTSIDE for _, file in _files(directory, source)):
         return f"there is no file in {directory.name}/{source}"
     return {"from": source, "to": target}
 
@@ -90,7 +91,8 @@ def outside_links(variant: Variant, paths: Iterable[str]) -> Iterator[Problem]:
     for name, reason in (found for path in paths for found in _files(variant.directory, path)):
         if reason == _OUTSIDE:
             hint = "put a copy of the file in its place, or remove it"
-            yield Problem(place=f"{variant.directory.name}/{name}", message=reason, hint=hint)
+            place = f"{variant.directory.name}/{name.rstrip('/')}"
+            yield Problem(place=place, message=reason, hint=hint)
 
 
 def _left_out(variant: Variant, path: str, place: str) -> Iterator[Note]:

@@ -18,7 +18,7 @@ from stackbuild.lock.index_pages import IndexPages
 from stackbuild.lock.indexes import IndexSettings
 from stackbuild.spec.model import PackageIndex
 from stackbuild.spec.uv_table import newest_upload
-from stackbuild.transport.retries import NotFoundError, Patience
+from stackbuild.transport.retries import NotFoundError, Patience, UnreachableError
 from stackbuild.transport.simple_api import IndexFile, read_directory, read_page
 from tests.support.http import CutAfter, Page, Redirect, Status, serving
 
@@ -226,6 +226,16 @@ def test_an_index_that_forbids_a_page_is_passed_over_where_another_has_it(tmp_pa
         assert set(pages.refusals) == {"base"}
         with pytest.raises(FetchError, match="refuses the request"):
             _names(pages, settings, "other")
+
+
+def test_an_unreachable_host_is_asked_once_and_each_page_is_named() -> None:
+    with serving() as server:
+        gone = server.url
+    pages = IndexPages(default=_none)
+    for index, name in (("cpu", "base"), ("cu128", "torch")):
+        with pytest.raises(UnreachableError, match="cannot be reached") as caught:
+            _names(pages, _settings(_index(f"{gone}/{index}", default=True)), name)
+        assert dict(caught.value.details)["file"] == f"{gone}/{index}/{name}/"
 
 
 def test_an_explicit_index_answers_for_what_is_bound_to_it(tmp_path: Path) -> None:

@@ -125,15 +125,15 @@ class IndexPages:
 
         parts = urlsplit(url)
         host = host_of(parts.netloc)
-        if host in self._unreachable:
-            raise self._unreachable[host]
         local = path_of(parts)
+        page = url if name is None else f"{url.rstrip('/')}/{quote(name)}/"
+        page += "index.html" if local and name else ""
+        if known := self._unreachable.get(host):
+            raise UnreachableError(known.host, page, known.reason)
         try:
             if name is None and local and local.is_dir():
                 files = read_directory(local)
             else:
-                page = url if name is None else f"{url.rstrip('/')}/{quote(name)}/"
-                page += "index.html" if local and name else ""
                 files = read_page(page, messages=self._messages)
         except NotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""Validate names of layers and paths of files in layers.
+"""Validate names of layers and distributions, and paths of files in layers.
 
 The readers of specs, locks, indexes, manifests and states all use these functions, so they accept
 the same names.
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
 
     from stackbuild.platforms import OsName
 
@@ -136,3 +139,16 @@ def _text_fault(path: str) -> str | None:
 def _length_fault(path: str) -> str | None:
     longest = max(len(part.encode()) for part in path.split("/"))
     return f"has a name of more than {MAX_NAME} bytes" if longest > MAX_NAME else None
+
+
+def is_distribution(
+    its_name: str, its_version: str, name: NormalizedName, version: Version
+) -> bool:
+    """Whether `Name` and `Version` of core metadata are `name` and `version`."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return (canonicalize_name(its_name), Version(its_version)) == (name, version)
+    except InvalidVersion:
+        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.errors import FetchError, LockError, ManyLocksError, UsageError
+from stackbuild.errors import FetchError, IntegrityError, LockError, ManyLocksError, UsageError
 from stackbuild.lock.current import load_locks
 from stackbuild.platforms import Platform
 from tests.support.locking import (
@@ -22,6 +22,7 @@ from tests.support.locking import (
     only,
     open_project,
 )
+from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +160,34 @@ def test_an_index_that_is_not_there(project: Project) -> None:
     project.write(framework("fw", "base", extra=LINUX_ONLY), address="http://127.0.0.1:9/simple/")
     with pytest.raises(FetchError, match="the package index cannot be read"):
         project.lock()
+
+
+@pytest.mark.parametrize(
+    ("way", "other"),
+    [
+        *((way, ("ours", "1.0")) for way in ("local", "file", "https", "flat")),
+        *((way, ("theirs", "2.0")) for way in ("file", "https")),
+    ],
+)
+def test_a_wheel_with_the_metadata_of_another_distribution(
+    project: Project, way: str, other: tuple[str, str]
+) -> None:
+    directory = project.index.directory if way == "https" else project.directory / "dist"
+    wheel = make_wheel(directory, *other, {"ours.py": ""}).rename(
+        directory / "ours-2.0-py3-none-any.whl"
+    )
+    requirement, table = {
+        "local": ("ours", '[tool.stackbuild]\nlocal-wheels = ["dist"]\n'),
+        "file": (f"ours @ file:dist/{wheel.name}", ""),
+        "https": (f"ours @ {project.index.url.removesuffix('/simple/')}/files/{wheel.name}", ""),
+        "flat": ("ours", f'[[tool.uv.index]]\nformat = "flat"\nurl = "{directory.as_uri()}"\n'),
+    }[way]
+    project.write(framework("fw", requirement, extra=LINUX_ONLY) + table)
+    with pytest.raises(IntegrityError, match="the metadata of a wheel has another") as caught:
+        project.lock()
+    details = dict(caught.value.details)
+    assert (details["expected"], details["found"]) == ("ours 2.0", repr(" ".join(other)))
+    assert details["file"].endswith(wheel.name)
 
 
 def test_a_cache_that_is_not_writable(

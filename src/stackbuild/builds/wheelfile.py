@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from stackbuild.builds.audit import Audit, audit, drop_absolute_search, elf_files
 from stackbuild.errors import IntegrityError, LockError
 from stackbuild.files import zip_entry
+from stackbuild.names import is_distribution
 from stackbuild.record import (
     TRUSTED_HASHES,
     UNRECORDED,
@@ -68,7 +69,7 @@ def wheel_facts(path: Path) -> WheelFacts:
     from email.parser import BytesHeaderParser
 
     from packaging.tags import parse_tag
-    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
@@ -79,8 +80,8 @@ def wheel_facts(path: Path) -> WheelFacts:
             BytesHeaderParser().parsebytes(wheel.read_dist_info(file).encode())
             for file in ("METADATA", "WHEEL")
         )
-    said = canonicalize_name(metadata.get("Name", "")), metadata.get("Version", "")
-    if not _same(said, (name, version)):
+    said = metadata.get("Name", ""), metadata.get("Version", "")
+    if not is_distribution(*said, name, version):
         raise IntegrityError(
             "the wheel contains another distribution than its file name says",
             file=path,
@@ -200,15 +201,6 @@ def _is_true(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, record: Recorded)
     with archive.open(entry) as stream:
         digest = hashlib.file_digest(cast("BufferedReader", stream), record.hash_name).digest()
     return encoded(digest) == record.hash_value
-
-
-def _same(said: tuple[str, str], named: tuple[str, Version]) -> bool:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return (said[0], Version(said[1])) == named
-    except InvalidVersion:
-        return False
 
 
 def finish(

@@ -21,7 +21,7 @@ from installer.utils import parse_metadata_file
 from stackbuild.errors import IntegrityError
 from stackbuild.files import sha256_file
 from stackbuild.globs import first_match
-from stackbuild.names import path_fault
+from stackbuild.names import is_distribution, path_fault
 from stackbuild.record import TRUSTED_HASHES, UNRECORDED, read_record
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from email.message import Message
     from pathlib import Path
 
+    from packaging.utils import NormalizedName
     from packaging.version import Version
 
     from stackbuild.record import Recorded
@@ -217,20 +218,16 @@ def _stem(infos: Mapping[str, object], error: _Error, name: str) -> str:
     return stems[0]
 
 
-def _check_metadata(text: str, stem: str, error: _Error, name: str, version: Version) -> None:
+def _check_metadata(
+    text: str, stem: str, error: _Error, name: NormalizedName, version: Version
+) -> None:
     """Check that name and version match the file name, which requirements are resolved by."""
-    from packaging.utils import canonicalize_name
-    from packaging.version import InvalidVersion, Version
-
     metadata = parse_metadata_file(text)
     said = str(metadata["Name"] or ""), str(metadata["Version"] or "")
     places = {"METADATA": said, f"{stem}.dist-info": (name, stem.rpartition("-")[2])}
     for place, (its_name, its_version) in places.items():
-        try:
-            if (canonicalize_name(its_name), Version(its_version)) == (name, version):
-                continue
-        except InvalidVersion:
-            pass
+        if is_distribution(its_name, its_version, name, version):
+            continue
         raise error(
             "the metadata of a wheel has another name or version than its file name",
             place,

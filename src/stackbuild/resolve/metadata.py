@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackbuild.errors import FetchError
+from stackbuild.errors import FetchError, IntegrityError
 from stackbuild.files import atomic_write, sha256_file
 from stackbuild.lock.index_pages import Address, Addresses
 from stackbuild.lock.model import LockedFile
 from stackbuild.lock.wheelhouse import is_in_wheelhouse
+from stackbuild.names import is_distribution
 from stackbuild.resolve.request import CoreMetadata
 from stackbuild.transport.urls import path_of
 
@@ -60,7 +61,8 @@ class Metadata:
     ) -> dict[NormalizedName, CoreMetadata]:
         """The metadata of `items`, which `layer` has from `indexes`.
 
-        Raises FetchError if no index has the wheel of one of them.
+        Raises FetchError if no index has the wheel of one of them, and IntegrityError for a wheel
+        whose metadata has another name or version.
         """
         with ThreadPoolExecutor(_REQUESTS) as pool:
             found = pool.map(lambda item: self._of_locked(layer, item, indexes), items)
@@ -84,7 +86,8 @@ class Metadata:
         """The file of each of `found`, in their order; remembers their addresses.
 
         Size and sha256 are those of the index, or of the file where the index omits them.
-        Raises FetchError.
+        Raises FetchError, and IntegrityError for a wheel of this machine whose metadata has
+        another name or version.
         """
         if not found:
             return []
@@ -110,6 +113,7 @@ class Metadata:
                 file = self._file(layer, item, indexes)
                 content = self._received(file, item.version, indexes)
             atomic_write(kept, content)
+        _check_names(content, item.name, item.version, item.wheel.name)
         return _parsed(content, item.version)
 
     def _file(self, layer: str, item: LockedDistribution, indexes: IndexSettings) -> IndexFile:
@@ -154,6 +158,9 @@ class Metadata:
 
     def _locked(self, item: Found, indexes: IndexSettings) -> LockedFile:
         sha256, size = item.sha256, item.size
+        # uv does not compare the metadata of such a wheel with its file name.
+        if item.file.endswith(".whl") and (path := path_of(urlsplit(item.url))):
+            _check_names(_inside(path, item.file), item.name, item.version, path)
         if sha256 is not None and size is None and (known := self._addresses.get(sha256)):
             size = known.size
         if sha256 is not None and size is None:
@@ -197,6 +204,24 @@ def _parsed(content: bytes, version: Version) -> CoreMetadata:
         dependencies=tuple(map(str, headers.get_all("Requires-Dist", []))),
         extras=tuple(map(str, headers.get_all("Provides-Extra", []))),
     )
+
+
+def _check_names(content: bytes, name: NormalizedName, version: Version, file: str | Path) -> None:
+    """Check the name and version in `content`, METADATA of the wheel `file`.
+
+    Raises IntegrityError.
+    """
+    headers = _headers(content)
+    said = str(headers.get("Name", "")), str(headers.get("Version", ""))
+    if not is_distribution(*said, name, version):
+        raise IntegrityError(
+            "the metadata of a wheel has another name or version than its file name",
+            distribution=f"{name} {version}",
+            file=file,
+            expected=f"{name} {version}",
+            found=ascii(" ".join(said)),
+            remedy="build the wheel again, or require another one",
+        )
 
 
 def _inside(wheel: Path | IO[bytes], name: str) -> bytes:

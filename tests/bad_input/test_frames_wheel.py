@@ -422,13 +422,25 @@ def test_a_wheel_of_a_version_to_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["[console_scripts]\nrun = \n", "[console_scripts\n", "[console_scripts]\nrun = thing\n"],
+    ("text", "fault"),
+    [
+        ("[console_scripts\n", "File contains no section headers"),
+        ("[console_scripts]\nrun = \n", "'run = ' is not `name = module:function`"),
+        (
+            "[other]\na = b\n[console_scripts]\nA = m:f\nb = thing\n[gui_scripts]\nc =\n",
+            "'b = thing' is not `name = module:function`",
+        ),
+        (
+            "[console_scripts]\nx = /etc/passwd:c\n",
+            "'x = /etc/passwd:c' is not `name = module:function`",
+        ),
+        ("[gui_scripts]\nx = a\0b:c\n", "'x = a\\x00b:c' is not `name = module:function`"),
+    ],
 )
-def test_entry_points_that_cannot_be_read(wheel: Path, text: str) -> None:
+def test_entry_points_that_cannot_be_read(wheel: Path, text: str, fault: str) -> None:
     _replace_text(wheel, "entry_points.txt", text)
     error = _fail(wheel)
-    assert error.message.startswith("entry points cannot be read: ")
+    assert error.message.startswith(f"entry points cannot be read: {fault}")
     assert error.details == _of_entry_points(wheel)
 
 

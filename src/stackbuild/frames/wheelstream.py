@@ -13,6 +13,7 @@ import copy
 import hashlib
 import posixpath
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
@@ -22,7 +23,7 @@ from installer.destinations import WheelDestination
 from installer.exceptions import InstallerError
 from installer.records import Hash, RecordEntry
 from installer.sources import WheelSource
-from installer.utils import Scheme, construct_record_file
+from installer.utils import Scheme, construct_record_file, parse_entrypoints
 
 from stackbuild.frames.binaries import BinaryReader
 from stackbuild.frames.model import EntryPoint, Frame, FrameKind, pth_lines
@@ -93,7 +94,8 @@ def stream_part(
             install(source, destination, _METADATA if others is not None else {})
         except (AssertionError, AttributeError, configparser.Error) as error:
             # installer's parser of entry points fails like this.
-            raise wheel.error(f"entry points cannot be read: {error}", "entry_points.txt") from None
+            fault = _entry_points_fault(wheel.texts["entry_points.txt"], error)
+            raise wheel.error(f"entry points cannot be read: {fault}", "entry_points.txt") from None
         except InstallerError as error:
             # The text before the reason is the repr of the source.
             reason = error.args[-1]
@@ -105,6 +107,24 @@ def stream_part(
         binaries=reader.found({}),
         pth=destination.pth,
     )
+
+
+def _entry_points_fault(text: str, error: Exception) -> str:
+    """Why `installer` cannot read the entry points `text`; `error` is its exception.
+
+    Its assertions have no text. The first entry that it does not yield is the cause.
+    """
+    if isinstance(error, configparser.Error):
+        return str(error)
+    read: list[object] = []
+    with suppress(AssertionError, AttributeError):
+        read.extend(parse_entrypoints(text))
+    parser = configparser.ConfigParser(delimiters="=")
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(text)
+    sections = [one for one in parser.sections() if one in ("console_scripts", "gui_scripts")]
+    entries = [f"{name} = {value}" for one in sections for name, value in parser.items(one)]
+    return f"{entries[len(read)]!r} is not `name = module:function`"
 
 
 class MemberStream:

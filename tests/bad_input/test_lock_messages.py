@@ -190,6 +190,20 @@ def test_a_wheel_with_the_metadata_of_another_distribution(
     assert details["file"].endswith(wheel.name)
 
 
+def test_a_wheel_of_another_version_than_required(project: Project) -> None:
+    wheel = make_wheel(project.directory / "dist", "tiny", "1.0", {"tiny.py": ""})
+    project.write(framework("fw", f"tiny @ file:dist/{wheel.name}", "tiny>=2", extra=LINUX_ONLY))
+    assert _error(project) == (
+        "a version is required that differs from the one at the path or address that the spec "
+        "names\n"
+        "  layer: fw\n"
+        "  platform: linux-x64\n"
+        "  distribution: tiny 1.0\n"
+        "  found: 'tiny>=2' itself\n"
+        "  to fix: change the requirement, or the path or address"
+    )
+
+
 def test_a_cache_that_is_not_writable(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,7 +162,9 @@ def test_a_project_with_an_extension_module_needs_its_platform(project: BuildPro
 def test_a_version_that_the_project_does_not_have(project: BuildProject) -> None:
     write_project(project.directory / "tiny", pure())
     project.spec("tiny>=2", policy='[tool.uv.sources]\ntiny = { path = "tiny" }\n')
-    with pytest.raises(LockError, match="a version is required that differs from the one built"):
+    with pytest.raises(
+        LockError, match="a version is required that differs from the one at the path"
+    ):
         project.lock()
 
 

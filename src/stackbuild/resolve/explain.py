@@ -164,7 +164,7 @@ class Explainer:
         layer: Layer,
         lower: Sequence[LayerLock],
     ) -> ResolveProblem | None:
-        """The problem of a distribution that is not looked up, as it was built or is inherited."""
+        """The problem of a distribution that is not looked up, as it is given or inherited."""
         below = imported(lower)
         for name, known in request.built.items():
             dependencies = _excluding(followed, name, str(known.version))
@@ -173,10 +173,11 @@ class Explainer:
                     owner, item = below[name]
                     return _pin_clash(layer, owner, name, item.version, dependencies)
                 return ResolveProblem(
-                    message="a version is required that differs from the one built from source",
+                    message="a version is required that differs from the one at the path or address"
+                    " that the spec names",
                     distribution=f"{name} {known.version}",
                     found="; ".join(dependencies),
-                    remedy="change the requirement, or the source",
+                    remedy="change the requirement, or the path or address",
                 )
         return None
 

@@ -68,7 +68,7 @@ class ResolveRequest:
     sources: Collection[tuple[NormalizedName, CoreMetadata]] = ()
     """Known metadata of source distributions; others are treated as without dependencies."""
     built: Mapping[NormalizedName, CoreMetadata] = field(default_factory=dict)
-    """Distributions that are not looked up, as they were built from source."""
+    """Distributions that are not looked up: inherited, or at a path or address."""
     added: Mapping[str, Path] = field(default_factory=dict)
     """Wheels that are candidates besides those of the indexes, by file name."""
     no_deps: bool = False

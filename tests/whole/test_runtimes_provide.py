@@ -32,6 +32,7 @@ from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.runtimes.tarball import unpack_tarball
 from stackbuild.spec.model import Download, RuntimeSettings
 from stackbuild.transport.retries import Patience
+from tests.support.archives import make_archive
 from tests.support.http import CutAfter, Redirect, Send, Server, Status, serving
 from tests.support.interpreters import (
     MINORS,
@@ -371,6 +372,30 @@ class TestExplicit:
             f"cpython on linux-x64: CPython 3.12.1 from {name} is used instead of 3.12.10 from "
             "python-build-standalone"
         )
+
+    @pytest.mark.parametrize(
+        ("platform", "header"),
+        [
+            (Platform.WINDOWS_X64, "include/patchlevel.h"),
+            (Platform.MACOSX_AARCH64, "include/python3.12/patchlevel.h"),
+        ],
+    )
+    def test_the_archive_itself_says_its_version(
+        self, workspace: Workspace, tmp_path: Path, platform: Platform, header: str
+    ) -> None:
+        text = b'#define PY_MICRO_VERSION 9\n#define PY_VERSION      \t"3.12.9+"\n'
+        made = make_archive(tmp_path / "python.tar.gz", {"python.exe": b"", header: text})
+        listener = Listener()
+        with serving({"/python.tar.gz": made.path.read_bytes()}) as server:
+            own = Download(url=f"{server.url}/python.tar.gz", sha256=made.sha256)
+            settings = RuntimeSettings(downloads={platform: own})
+            archive = provide(workspace, settings, platform=platform, messages=listener)
+            again = provide(workspace, settings, platform=platform)
+            with pytest.raises(ComposeError, match="contains another version of CPython"):
+                provide(workspace, settings, platform=platform, version="3.13.0")
+        assert archive.version == again.version == Version("3.12.9")
+        assert archive.stands_in
+        assert "CPython 3.12.9 from python.tar.gz is used instead of 3.12.10" in listener.notes[-1]
 
     def test_one_of_another_minor_version_is_refused(self, workspace: Workspace) -> None:
         name = "cpython-3.11.7+20240107-x86_64-unknown-linux-gnu-install_only.tar.gz"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
 from stackbuild.errors import ComposeError, FetchError
+from stackbuild.files import atomic_write
 from stackbuild.platforms import host_platform
 from stackbuild.runtimes.download import (
     Unreachable,
@@ -146,9 +147,9 @@ def _local(
 def _explicit(
     path: Path, download: Download, layer: Layer, platform: Platform, runtime_lock: RuntimeLock
 ) -> RuntimeArchive:
-    """An archive from `downloads` in the spec; its file name tells the version if it has one."""
+    """An archive from `downloads` in the spec, with the version of its header or its file name."""
     asked = runtime_lock.python_version
-    version = version_in(path.name) or asked
+    version = _version_of(path) or version_in(path.name) or asked
     if version.release[:2] != asked.release[:2]:
         raise ComposeError(
             "the archive under `downloads` contains another version of CPython",
@@ -167,6 +168,21 @@ def _explicit(
         origin=path.name,
         host_libraries=download.host_libraries,
     )
+
+
+def _version_of(path: Path) -> Version | None:
+    """`version_inside`, remembered beside the downloaded archive, since reading takes a second."""
+    from packaging.version import Version
+
+    known = path.with_name("version.txt")
+    try:
+        text = known.read_text(encoding="ascii")
+    except OSError:
+        from stackbuild.runtimes.tarball import version_inside
+
+        text = str(version_inside(path) or "")
+        atomic_write(known, text)
+    return Version(text) if text else None
 
 
 _noted: WeakKeyDictionary[Messages, set[str]] = WeakKeyDictionary()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import posixpath
+import re
 import struct
 import tarfile
 import zlib
@@ -18,6 +19,8 @@ from stackbuild.runtimes.model import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from packaging.version import Version
 
     from stackbuild.runtimes.contents import Entry
 
@@ -148,6 +151,31 @@ def _link_fault(member: tarfile.TarInfo, name: str) -> str | None:
     target = posixpath.normpath(posixpath.join(base, member.linkname))
     if target.partition("/")[0] == "..":
         return f", a link to {member.linkname!r} outside the destination"
+    return None
+
+
+_HEADER = re.compile(rf"{ROOT}/include/(?:python[^/]+/)?patchlevel\.h")
+_PY_VERSION = re.compile(rb'#define\s+PY_VERSION\s+"([^"]+)"')
+
+
+def version_inside(archive: Path) -> Version | None:
+    """The version of CPython in the header `patchlevel.h` of `archive`; None without one.
+
+    Also None for a damaged archive: unpacking it reports the damage.
+    """
+    import zstandard
+    from packaging.version import InvalidVersion, Version
+
+    damages = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
+    try:
+        with decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                if _HEADER.fullmatch(member.name) and (file := tar.extractfile(member)):
+                    match = _PY_VERSION.search(file.read(member.size))
+                    # A development build has a version such as 3.14.0+.
+                    return Version(match[1].decode().rstrip("+")) if match else None
+    except (*damages, ValueError, InvalidVersion):
+        pass
     return None
 
 

@@ -10,7 +10,7 @@ from stackbuild.importers.runenv.model import Config, Copy, Dependency
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, ReadError, did_you_mean, redacted
 from stackbuild.spec.overlays import SITE_PACKAGES
-from stackbuild.spec.values import as_distribution, as_requirement, as_specifier
+from stackbuild.spec.values import as_distribution, as_layer_requirement, as_specifier
 from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ PACKAGE_ROOT = "{packageRoot}"
 _LONGEST_BUILD = 7 * 24 * 3600
 _REASON = "as in the older configuration"
 _USER = re.compile(r"(?<=://)(?P<user>[^/@]*)@")
+_QUERY = re.compile(r"\?[^#]*")
 
 
 def read_config(table: JsonTable, file: str) -> Config:
@@ -271,23 +272,33 @@ def read_requirement(item: Item[Any]) -> Requirement:
 
 
 def _usable(requirement: Requirement, place: str, table: JsonTable) -> Requirement | None:
-    """`requirement` with an address that a stack can use. A note tells what was changed."""
+    """`requirement` with an address that a stack can use. A note says what was changed."""
     address = requirement.url or ""
-    match = _USER.search(address)
-    if match and not (address.startswith("git+ssh:") and ":" not in match["user"]):
+    git, name = address.startswith("git+"), requirement.name
+    user, query = _USER.search(address), None if git else _QUERY.search(address)
+    if user and not (address.startswith("git+ssh:") and ":" not in user["user"]):
         requirement.url = _USER.sub("", address)
+    if query:
+        requirement.url = _QUERY.sub("", requirement.url or "")
     with suppress(ReadError):
-        as_requirement(Item(place, str(requirement)))
-        if requirement.url != address:
-            text = f"the user in the address of {requirement.name} was left out;"
-            text += " set it up in git's credential helper or netrc"
-            table.add_note("question", place, text)
-        return requirement
+        as_layer_requirement(Item(place, str(requirement)))
+        if not address.startswith("file:"):
+            if requirement.url != address:
+                parts = [text for text, found in (("user", user), ("query", query)) if found]
+                where = "git's credential helper or netrc" if git else "a netrc file"
+                text = f"the address of {name} is carried over without its {' and '.join(parts)};"
+                table.add_note("question", place, f"{text} put credentials into {where}")
+            return requirement
     pinned = _of_wheel(requirement, address)
     shown = without_credentials(address.partition("?")[0])
-    what = f"is now required as {pinned}" if pinned else "was left out"
-    text = f"{requirement.name} from {shown} {what}; add its wheel with `stackbuild wheel add`"
-    table.add_note("without-counterpart", place, text)
+    if pinned:
+        text = f"is now required as {pinned}; add its wheel with `stackbuild wheel add`"
+    else:
+        text = (
+            "was left out, as a stack cannot require this address; require its git repository, or"
+            " its version, and add the wheel with `stackbuild wheel add`"
+        )
+    table.add_note("question", place, f"{name} from {shown} {text}")
     return pinned
 
 

@@ -62,6 +62,12 @@ class Dependency:
 
         return canonicalize_name(self.requirement.name)
 
+    @property
+    def is_source(self) -> bool:
+        """Whether it is an address, and not that of a wheel."""
+        url = self.requirement.url
+        return url is not None and not url.partition("#")[0].endswith(".whl")
+
     def is_overridden(self, overrides: Mapping[NormalizedName, str]) -> bool:
         """Whether an override replaces its version: only if it is pinned or bare."""
         text = str(self.requirement.specifier)
@@ -251,7 +257,7 @@ class Repository:
                 for (field, *_), entry in variant.config.replaced.items()
                 if field == "force-source"
             )
-            or any(item.requirement.url for item in variant.asked())
+            or any(item.is_source for item in variant.asked())
         )
 
     def indexes_of(self, variant: Variant) -> dict[str, Registry]:

@@ -102,7 +102,7 @@ def given(asked: Iterable[Requirement], registries: Sequence[Registry]) -> dict[
     for item in items:
         name, pins = canonicalize_name(item.name), [p for p in item.specifier if p.operator == "=="]
         local = {pin.version.partition("+")[2] for pin in pins}
-        fitting = [registry for registry in registries if registry.serves(name)]
+        fitting = [registry for registry in registries if not item.url and registry.serves(name)]
         named = [registry for registry in fitting if registry.build and registry.build in local]
         if named or (fitting and name not in found):
             found[name] = (named or fitting)[-1]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from stackbuild import strictjson
 from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.serialize import canonical_json
 from stackbuild.compose.venvstacks_metadata import module_hash, write_metadata
@@ -90,7 +91,7 @@ class Recorded(Silent):
 
 @pytest.mark.parametrize("part", ["text", {}, {"layer_name": "../../../x"}, {"layer_name": ["a"]}])
 def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
-    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small = SmallStack(tmp_path / "project", tmp_path / "cache", more_base="versioned = true")
     small.publish(("base", "app"))
     stack, exports = load_stack(small.spec), ExportDirectory(small.exports)
     (path,) = (small.exports / "linux-x64").glob("app-*.json")
@@ -111,11 +112,15 @@ def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
     assert set(small.exports.rglob("*")) - set(before) == added
     # The remedy of the warning works.
     small.publish_locked(("base", "app"))
-    base.write_text('{"archive_build": true}')
-    messages = Recorded()
-    write_metadata(exports, stack, [Platform.LINUX_X64], messages)
-    assert messages.warnings == [unpublished]
-    assert json.loads(base.read_bytes())["archive_build"] == 1
+    good = json.loads(base.read_bytes())
+    bad: list[object] = [{"archive_build": one} for one in (True, strictjson.MAX_INTEGER)]
+    for damaged in (*bad, [], {**good, "archive_build": 0}):
+        base.write_text(json.dumps(damaged))
+        messages = Recorded()
+        write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+        assert messages.warnings == [unpublished]
+        assert json.loads(base.read_bytes()) == good
+    assert (good["archive_build"], good["lock_version"], good["install_target"]) == (1, 3, "base@3")
     other = replace(stack, layers={"app": stack.layers["app"]})
     messages = Recorded()
     write_metadata(exports, other, [Platform.LINUX_X64], messages)

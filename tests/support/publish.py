@@ -68,7 +68,10 @@ class Publisher:
         kind: LayerKind | None = None,
         environment: Mapping[str, Variable] | None = None,
     ) -> Manifest:
-        """Publish `layer` with `frames` (subject to files) on the layers `below`, nearest first."""
+        """Publish `layer` with `frames` (subject to files) on the layers `below`, nearest first.
+
+        The frame of the subject ``overlay`` is one of files of the project.
+        """
         target = platform or self.platform
         if kind is None:
             kind = LayerKind.APPLICATION if below else LayerKind.RUNTIME
@@ -77,7 +80,7 @@ class Publisher:
         for number, (subject, files) in enumerate(frames.items(), 1):
             contents = {path: _content(item) for path, item in files.items()}
             made = files_set(
-                FrameKind.DISTRIBUTION,
+                FrameKind.OVERLAY if subject == "overlay" else FrameKind.DISTRIBUTION,
                 subject,
                 contents,
                 FrameSettings(level=self.level),

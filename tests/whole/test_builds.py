@@ -308,7 +308,7 @@ def test_what_was_built_meets_what_is_asked_of_it(
     with pytest.raises(LockError) as caught:
         project.lock()
     assert caught.value.message == (
-        "a version is required that differs from the one built from source"
+        "a version is required that differs from the one at the path or address that the spec names"
     )
     assert ("distribution", "tiny 1.0") in caught.value.details
     assert "file://" not in str(caught.value)

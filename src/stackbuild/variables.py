@@ -25,6 +25,10 @@ MARKER = "STACKBUILD_LAYER"
 PLACES = ("layer", "runtime")
 """The placeholders of the spec."""
 
+LONGEST = {"linux": (128 << 10) - 1, "windows": (32 << 10) - 2}
+"""Of a variable with its name and ``=``, by operating system: MAX_ARG_STRLEN of Linux, which counts
+the end too, and the limit of SetEnvironmentVariable. macOS only limits all variables together."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PUBLISHED = re.compile(r"(?:[^{}\x00-\x1f\x7f]|\{\{|\}\}|\{root\})*")
 _BRACES = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")

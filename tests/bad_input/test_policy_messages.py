@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.specs import ALL, problems_of
+from tests.support.specs import ALL, problems_of, read_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,6 +237,26 @@ def test_variables_of_a_chain_that_windows_takes_for_one(tmp_path: Path) -> None
             f"build.environment: Cc and CC are one variable on {platform}; write the name in one "
             "way in the spec",
         )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("platform", "limit"), [("linux-x64", 128 * 1024 - 1), ("windows-x64", 32 * 1024 - 2)]
+)
+def test_a_variable_of_a_chain_that_is_too_long(tmp_path: Path, platform: str, limit: int) -> None:
+    def spec(size: int) -> str:
+        entries = (size - 2) // 4000 * [3999 * "x"]
+        rest = size - len(f"X={':'.join(entries)}:")
+        return (
+            f"{ALL}[{OWN}.platform-specific.{platform}]\nenvironment.X.append = ['{rest * 'y'}']\n"
+            f"[tool.stackbuild.layers.base.platform-specific.{platform}]\n"
+            f"environment.X.prepend = {entries}\n"
+        )
+
+    read_spec(tmp_path, spec(limit))
+    assert problems_of(tmp_path, spec(limit + 1)) == [
+        f"{OWN}.environment.X: {limit + 1} bytes with the name; {platform} does not start programs "
+        f"then (expected at most {limit} bytes from all layers of the chain)"
     ]
 
 

@@ -28,7 +28,7 @@ from stackbuild.spec.policy import (
 from stackbuild.spec.settings import Context, as_written
 from stackbuild.spec.table import Problems, Table, join
 from stackbuild.spec.values import as_address, as_index, as_platform, as_sha256, in_order
-from stackbuild.variables import as_variable, case_clashes
+from stackbuild.variables import LONGEST, as_variable, case_clashes, merged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -156,25 +156,33 @@ def _check_overrides(settings: Settings, others: Mapping[str, Setting], problems
 
 
 def _check_variables(layers: Mapping[str, Layer], table: Table) -> None:
-    """Report variables of a chain on Windows that would be one there; `table` is `layers`."""
+    """Report variables of a chain that are too long, or one on Windows; `table` is `layers`."""
     for name, layer in layers.items():
         for platform in layer.platforms:
-            if platform.os != "windows":
-                continue
             # A reference to a layer that does not exist is reported elsewhere.
             chain = [layers[one] for one in (*layer.lower, name) if one in layers]
-            of_chain = (word for one in chain for word in one.policy(platform).environment)
+            of_chain = merged(one.policy(platform).environment for one in chain)
             of_builds = layer.policy(platform).build.environment
-            for key, names, where in (
+            for key, variables, where in (
                 ("environment", of_chain, "all layers of the chain"),
                 ("build.environment", of_builds, "the spec"),
             ):
-                for first, second in case_clashes(dict.fromkeys(names)):
+                place = f"{join(table.place, name)}.{key}"
+                for first, second in case_clashes(variables) if platform.os == "windows" else ():
                     table.problems.add(
-                        f"{join(table.place, name)}.{key}",
+                        place,
                         f"{first} and {second} are one variable on {platform}",
                         hint=f"write the name in one way in {where}",
                     )
+                for word, variable in variables.items():
+                    size = len(f"{word}={variable.on('', ':')}".encode())
+                    limit = LONGEST.get(platform.os, size)
+                    if size > limit:
+                        table.problems.add(
+                            f"{place}.{word}",
+                            f"{size} bytes with the name; {platform} does not start programs then",
+                            expected=f"at most {limit} bytes from {where}",
+                        )
 
 
 def _conflicts(item: Item[str]) -> SiblingConflicts:

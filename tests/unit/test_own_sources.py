@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,10 @@ from stackbuild.lock.model import (
     content_digest,
 )
 from stackbuild.lock.projects import OwnProjects, digest_of_files, files_of
+from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.project.files import ProjectFiles
+from stackbuild.resolve.lock_stack import lock_stack
 from tests.support.interpreters import Listener
 from tests.support.smallstack import SmallStack
 from tests.support.wheels import make_wheel
@@ -232,6 +235,25 @@ def test_a_project_or_a_file_that_changed(small: SmallStack) -> None:
     assert OwnProjects(ProjectFiles(stack.directory)).changed(current, {}) == [PATH]
     remove_tree(small.directory / "libs")
     assert projects.changed(current, {}) == [PATH]
+
+
+def test_files_that_git_ignores_are_named(small: SmallStack) -> None:
+    ignored = [f"src/ours/{name}" for name in ("a.txt", "b.txt", "c.txt", "data/d.dat")]
+    made = ["build/x.txt", "src/ours/_version.py", "src/ours.egg-info/x.txt", ".env", "a.pyc"]
+    write(small.directory / PATH, "src/ours/__init__.py", *ignored, *made)
+    text = "*.txt\ndata/\n*.egg-info\n.env\n*.pyc\n_version.py\n"
+    (small.directory / ".gitignore").write_text(text)
+    subprocess.run(["git", "init", "-q"], cwd=small.directory, check=True)
+    stack = locked(small)
+    report = lock_stack(stack, small.workspace, Silent(), check=True)
+    assert [text for text in report.warnings if "git" in text] == [
+        f"{PATH}: git ignores src/ours/a.txt, src/ours/b.txt, src/ours/c.txt and 1 more, so the"
+        " wheel is built without; to include such files, change .gitignore or use"
+        " `git add --force`"
+    ]
+    (small.directory / ".gitignore").write_text(text.replace("*.txt\ndata/\n", "build/\n"))
+    report = lock_stack(stack, small.workspace, Silent(), check=True)
+    assert not [text for text in report.warnings if "git" in text]
 
 
 def test_a_file_of_the_repository_that_changed(small: SmallStack) -> None:

@@ -28,6 +28,13 @@ _NOT_SOURCES = re.compile(
 )
 """Of a project whose directory has the spec, what stackbuild reads and writes there."""
 
+_PRODUCTS = re.compile(
+    r"(build|dist|wheelhouse|exports|venv|env|htmlcov)(/|$)"
+    r"|(.*/)?(\.[^/]*|node_modules|[^/]*\.egg-info|_version\.py|[^/]*\.(so|pyd|o|log))$"
+)
+"""Of what git ignores in a project: what tools and builds make there, and builds make again."""
+_SHOWN = 3
+
 
 def files_of(path: str, files: ProjectFiles) -> list[Path]:
     """The files of the project at `path`: those that git tracks or would track.
@@ -75,6 +82,20 @@ class OwnProjects:
             digest = digest_of_files(directory, files_of(path, self._files))
             self._found[path] = ProjectSource(path=path, sha256=digest)
         return self._found[path]
+
+    def notes(self) -> list[str]:
+        """A sentence for each project that was read and has files that git ignores."""
+        texts = []
+        for path in self._found:
+            found = self._files.ignored_in(self._files.project / path)
+            names = [name for name in found if not _PRODUCTS.match(name)]
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            if names:
+                texts.append(
+                    f"{path}: git ignores {', '.join(names[:_SHOWN])}{more}, so the wheel is built"
+                    " without; to include such files, change .gitignore or use `git add --force`"
+                )
+        return texts
 
     def changed(self, lock: LayerLock, given: Mapping[str, str]) -> list[str]:
         """The projects and files of the repository that are not those `lock` was made from.

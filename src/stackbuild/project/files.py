@@ -105,6 +105,15 @@ class ProjectFiles:
                         found.append(path)
         return tuple(sorted(found))
 
+    def ignored_in(self, directory: Path) -> list[str]:
+        """The files and directories below `directory` that `below` left out, as git ignores them.
+
+        Relative to `directory`, sorted; without names in `USUAL`.
+        """
+        prefix = f"{self._shown(_real(directory))}/".removeprefix("./")
+        names = [name for name in self._ignored if name.startswith(prefix)]
+        return sorted(name.removeprefix(prefix) for name in names)
+
     def notes(self) -> list[str]:
         """Notes about untracked, ignored and missing files, for the user."""
         texts = (

@@ -278,6 +278,7 @@ def _with_notes(report: LockReport, locks: Locks, workspace: Workspace) -> LockR
             *describe_conflicts(report.locks),
             *unused_settings(locks.stack, locks, report.locks, stale=bool(report.stale)),
             *excluded_requirements(locks.stack, report.locks),
+            *locks.projects.notes(),
         ),
     )
 

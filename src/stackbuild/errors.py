@@ -84,6 +84,18 @@ class StackbuildError(Exception):
             self.details += (("to fix", remedy),)
         return self
 
+    def in_layer(self, layer: str, platform: str) -> Self:
+        """This error with `layer` and `platform`, unless it has a layer."""
+        known = dict(self.details)
+        if "layer" in known:
+            return self
+        # A copy, as several layers may have the same error; subclasses have other parameters.
+        error = type(self).__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__)
+        platforms = () if "platform" in known else (("platform", platform),)
+        error.details = (("layer", layer), *platforms, *self.details)
+        return error
+
     def without_remedy(self) -> str:
         """The text without the remedy, for errors with another remedy."""
         details = tuple(item for item in self.details if item[0] != "to fix")
@@ -178,14 +190,6 @@ class ComposeError(StackbuildError):
     """A layer cannot be composed."""
 
     exit_code = 7
-
-    def in_layer(self, layer: str, platform: str) -> ComposeError:
-        """This error with `layer` and `platform`, unless it has a layer."""
-        if "layer" in dict(self.details):
-            return self
-        error = ComposeError(self.message)
-        error.details = (("layer", layer), ("platform", platform), *self.details)
-        return error
 
 
 class InstallError(StackbuildError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -9,9 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.cli.main import main
-from stackbuild.errors import FetchError, IntegrityError, LockError, ManyLocksError, UsageError
+from stackbuild.errors import (
+    FetchError,
+    IntegrityError,
+    LockError,
+    ManyLocksError,
+    StackbuildError,
+    UsageError,
+)
 from stackbuild.lock.current import load_locks
 from stackbuild.platforms import Platform
+from tests.support.http import serving
 from tests.support.locking import (
     LINUX,
     MAC,
@@ -202,6 +211,49 @@ def test_a_wheel_of_another_version_than_required(project: Project) -> None:
         "  found: 'tiny>=2' itself\n"
         "  to fix: change the requirement, or the path or address"
     )
+
+
+def test_a_file_at_an_address_that_is_not_there_or_another(project: Project) -> None:
+    files = {"/given-1.0-py3-none-any.whl": b"wheel", "/given-1.0.tar.gz": b"sdist"}
+    with serving(files) as server:
+
+        def error_of(file: str) -> list[str]:
+            project.write(framework("fw", f"given @ {server.url}/{file}"))
+            with pytest.raises(StackbuildError) as caught:
+                project.lock(platforms=["linux-x64", "windows-x64"])
+            assert not project.path("fw").exists()
+            text = str(caught.value).replace(server.url, "URL")
+            return [f"{caught.value.exit_code} {text.splitlines()[0]}", *text.splitlines()[1:]]
+
+        for file, content in files.items():
+            assert error_of(f"{file[1:]}#sha256={'0' * 64}") == [
+                "6 the file at the address of a requirement is not the one of its #sha256",
+                "  layer: fw",
+                "  platform: linux-x64, windows-x64",
+                f"  distribution: given @ URL{file}",
+                f"  expected: sha256 {'0' * 64}",
+                f"  found: sha256 {hashlib.sha256(content).hexdigest()}, {len(content)} bytes",
+                "  to fix: correct #sha256= in the requirement, or the address",
+            ]
+        for mark in ("", f"#sha256={'0' * 64}"):
+            assert error_of(f"given-2.0-py3-none-any.whl{mark}") == [
+                "5 the file that a requirement names is not available",
+                "  layer: fw",
+                "  platform: linux-x64, windows-x64",
+                "  distribution: given @ URL/given-2.0-py3-none-any.whl",
+                "  found: there is no such file (URL/given-2.0-py3-none-any.whl):"
+                " HTTP status 404 Not Found",
+                "  to fix: correct the address in the requirement; or get the file elsewhere,"
+                " put it into the repository, and write 'given @ file:PATH'",
+            ]
+        assert f"; it is built from the source distribution {file[1:]}" in error_of(file[1:])[4]
+
+
+def test_a_git_repository_that_is_not_there(project: Project) -> None:
+    project.write(framework("fw", f"given @ git+file://{project.directory}/none", extra=LINUX_ONLY))
+    with pytest.raises(FetchError, match="the git repository cannot be read") as caught:
+        project.lock()
+    assert caught.value.details[:2] == (("layer", "fw"), ("platform", "linux-x64"))
 
 
 def test_a_cache_that_is_not_writable(

@@ -717,7 +717,7 @@ def test_a_requirement_from_git_names_its_commit(project: Project, repository: P
     with pytest.raises(LockError) as caught:
         project.lock()
     assert caught.value.message.startswith("ours must be built from source")
-    assert "fw requires a commit of its repository" in str(caught.value)
+    assert "; it is built from commit " in str(caught.value)
 
 
 # leftovers, and locks that somebody edited

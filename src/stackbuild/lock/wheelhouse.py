@@ -276,8 +276,9 @@ def _replaced(item: LockedDistribution, lock: LayerLock, error: IntegrityError) 
         file=item.wheel.name,
         expected=f"sha256 {item.wheel.sha256}",
         found=error.without_remedy(),
-        remedy="restore the file at the address; or, if the other one is wanted, lock it with"
-        f" `stackbuild lock --upgrade-package {item.name}`",
+        remedy="restore the file at the address; or, if the other one is wanted, correct #sha256="
+        " in the requirement if it has one, and run `stackbuild lock --upgrade-package"
+        f" {item.name}`",
     )
 
 

@@ -13,7 +13,6 @@ from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import VcsSource
 from stackbuild.project.git import git_environment
-from stackbuild.resolve.request import name_of
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -142,21 +141,19 @@ def _unreachable(url: str, found: str) -> FetchError:
 
 
 def reason_to_build(
-    name: NormalizedName, layer: Layer, platform: Platform, path: str | None = None
+    name: NormalizedName, layer: Layer, platform: Platform, source: str | None = None
 ) -> str:
     """Why `name` is built from source for `layer` and not taken as a wheel of an index.
 
-    `path` is that of its project in the repository, if it has one.
+    `source` describes the commit, project or file that a requirement names.
     """
     policy = layer.policy(platform)
-    if path:
-        return f"it is built from {path}, and its wheel is not for any platform"
+    if source:
+        return f"it is built from {source}"
     if name in policy.build_wheel:
         return f"build-wheel: {policy.build_wheel[name].reason}"
     if name in policy.force_source:
         return f"force-source: {policy.force_source[name]}"
     if name in policy.resolution.force_no_binary_list:
         return "it is in resolution.force-no-binary-list"
-    if any(one.url and name_of(str(one)) == name for one in layer.requirements_on(platform)):
-        return f"{layer.name} requires a commit of its repository"
     return "it has no compatible wheel, and `resolution` allows a source build"

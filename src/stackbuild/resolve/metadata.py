@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
@@ -93,6 +94,23 @@ class Metadata:
             return []
         with ThreadPoolExecutor(_REQUESTS) as pool:
             return list(pool.map(lambda item: self._locked(item, indexes), found))
+
+    def given(self, found: Found, indexes: IndexSettings) -> LockedFile:
+        """The file at the address of a requirement.
+
+        A file whose size is unknown is downloaded, and compared with its sha256 if that is known.
+        Raises FetchError and IntegrityError.
+        """
+        from stackbuild.transport.transfer import download
+
+        if found.sha256 and found.size is None:
+            path = self._workspace.wheelhouse / found.file
+            if not path.is_file() or sha256_file(path) != found.sha256:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                url = indexes.with_credentials(found.url)
+                download(url, path, sha256=found.sha256, messages=self._messages)
+            found = replace(found, size=path.stat().st_size)
+        return self._locked(found, indexes)
 
     def _kept(self, sha256: str) -> Path:
         return self._workspace.metadata / sha256[:2] / f"{sha256}.metadata"

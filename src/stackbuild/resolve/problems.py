@@ -127,9 +127,12 @@ class ResolveError(Exception):
 
     def error(self, failures: Sequence[ResolveError] = ()) -> StackbuildError:
         """The error to show for `failures`, all with this problem; without any, for this one."""
+        failures = failures or [self]
         if isinstance(self.problem, StackbuildError):
-            return self.problem
-        return self.problem.error(self.layer, failures or [self])
+            layers = dict.fromkeys(failure.layer for failure in failures)
+            platforms = dict.fromkeys(str(failure.platform) for failure in failures)
+            return self.problem.in_layer(", ".join(layers), ", ".join(platforms))
+        return self.problem.error(self.layer, failures)
 
 
 def errors_of(failures: Sequence[ResolveError]) -> list[StackbuildError]:

@@ -14,16 +14,16 @@ from stackbuild.errors import FetchError, IntegrityError, StackbuildError, raise
 from stackbuild.files import atomic_copy, sha256_file
 from stackbuild.lock.current import contents, uses_package_root
 from stackbuild.lock.files import read_runtime_lock
-from stackbuild.lock.index_pages import Addresses, IndexPages
-from stackbuild.lock.indexes import default_index, index_settings
+from stackbuild.lock.index_pages import Addresses, IndexPages, index_failure
+from stackbuild.lock.indexes import default_index, index_settings, without_secrets
 from stackbuild.lock.model import Build, LockedDistribution, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import built_elsewhere, compatible_added, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.git_sources import reason_to_build
 from stackbuild.resolve.problems import ResolveError, ResolveProblem
-from stackbuild.resolve.request import Found
 from stackbuild.strictjson import digest_of
+from stackbuild.transport.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.resolve.metadata import Metadata
-    from stackbuild.resolve.request import CoreMetadata, ResolveRequest
+    from stackbuild.resolve.request import CoreMetadata, Found, ResolveRequest
     from stackbuild.spec.model import BuildWheel, Layer, Policy, Stack
     from stackbuild.workspace import Workspace
 
@@ -120,9 +120,38 @@ class SourceWheels:
                 " as ; sys_platform == 'linux' and platform_machine == 'x86_64'",
             )
             raise ResolveError(self.layer.name, target.platform, problem)
-        (file,) = self.metadata.files([found], indexes)
+        file = self._given(found)
         item = LockedDistribution(name=found.name, version=found.version, wheel=file)
         return item, self.metadata.of(self.layer.name, [item], indexes)[found.name]
+
+    def _given(self, found: Found) -> LockedFile:
+        """The file that a requirement names by its address. Raises FetchError, IntegrityError."""
+        place = f"{found.name} @ {without_secrets(found.url)}"
+        try:
+            return self.metadata.given(found, self.request.indexes)
+        except IntegrityError as error:
+            if found.size is not None:
+                raise  # It is of the repository or locked, and was not downloaded.
+            raise IntegrityError(
+                "the file at the address of a requirement is not the one of its #sha256",
+                distribution=place,
+                expected=f"sha256 {found.sha256}",
+                found=dict(error.details)["found"],
+                remedy="correct #sha256= in the requirement, or the address",
+            ) from error
+        except FetchError as error:
+            reason, remedy = index_failure(error)
+            if isinstance(error, NotFoundError):
+                remedy = (
+                    "correct the address in the requirement; or get the file elsewhere, put it into"
+                    f" the repository, and write '{found.name} @ file:PATH'"
+                )
+            raise FetchError(
+                "the file that a requirement names is not available",
+                distribution=place,
+                found=reason,
+                remedy=remedy,
+            ) from error
 
     def wheel_of(
         self, name: NormalizedName, found: Found | VcsSource | ProjectSource
@@ -135,13 +164,13 @@ class SourceWheels:
         """
         source: Source
         target, indexes = self.request.target, self.request.indexes
-        version, url = None, None
+        version, url, is_given = None, None, False
         if isinstance(found, VcsSource | ProjectSource):
             source = found
         else:
-            (source,) = self.metadata.files([found], indexes)
+            is_given = found.file in indexes.files
+            source = self._given(found) if is_given else self.metadata.files([found], indexes)[0]
             version, url = found.version, found.url
-        is_given = isinstance(found, Found) and found.file in indexes.files
         index = indexes.name_of(name, url) if url and not is_given else None
         made = recipe(self.layer, target, name, source, self.workspace.overlays)
         locked = {item.name: item for item in self.old.distributions} if self.old else {}
@@ -206,7 +235,12 @@ class SourceWheels:
         layer, platform = self.layer, self.request.target.platform
         subject = f"{name} {version or ''}".strip()
         path = source.path if isinstance(source, ProjectSource) else None
-        reason = reason_to_build(name, layer, platform, path)
+        direct = f"{path}, and its wheel is not for any platform" if path else None
+        if isinstance(source, VcsSource):
+            direct = f"commit {source.commit[:12]} of its repository"
+        elif isinstance(source, LockedFile) and source.name in self.request.indexes.files:
+            direct = f"the source distribution {source.name}"
+        reason = reason_to_build(name, layer, platform, direct)
         here = "" if path else " (on this one, if the wheel is for any platform)"
         problem = ResolveProblem(
             message=f"{subject} must be built from source on a machine of each platform",

@@ -192,14 +192,24 @@ CASES = {
         ALL + FRAMEWORK,
         [
             "frameworks[1].name: frameworks[0].name has the same name (expected names that "
-            "differ in more than case, found 'base')"
+            "differ in more than case, also of layers of two kinds, found 'base'); "
+            "rename one of them"
+        ],
+    ),
+    "one name for two kinds": Case(
+        ALL + APPLICATION.replace('"app"', '"base"'),
+        [
+            "applications[1].name: frameworks[0].name has the same name (expected names that "
+            "differ in more than case, also of layers of two kinds, found 'base'); "
+            "rename one of them"
         ],
     ),
     "one name for two kinds, in another case": Case(
         ALL + APPLICATION.replace('"app"', '"BASE"'),
         [
             "applications[1].name: frameworks[0].name has the same name (expected names that "
-            "differ in more than case, found 'BASE')"
+            "differ in more than case, also of layers of two kinds, found 'BASE'); "
+            "rename one of them"
         ],
     ),
     # Python.

@@ -163,8 +163,9 @@ class LayerReader:
             self._problems.add(
                 item.place,
                 f"{holder} has the same name",
-                expected="names that differ in more than case",
+                expected="names that differ in more than case, also of layers of two kinds",
                 found=name,
+                hint="rename one of them",
             )
             return None
         return name

@@ -78,11 +78,11 @@ _SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
 _SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
 
 
-def nearest(name: str, valid: Iterable[str]) -> str | None:
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The entry of the iterable `valid` that `name` is most likely a misspelling of."""
     import difflib
 
-    matches = difflib.get_close_matches(name, [str(item) for item in valid], n=1)
+    matches = difflib.get_close_matches(name, [str(item) for item in valid], 1, cutoff)
     return matches[0] if matches else None
 
 

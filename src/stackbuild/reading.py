@@ -127,9 +127,9 @@ def shown(value: object) -> str:
             return words.get(type(value), "a date or time")
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
-    """A hint with the nearest valid name, or None."""
-    guess = nearest(name, valid)
+def did_you_mean(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """A hint with the nearest valid name, or None; `cutoff` is as in difflib."""
+    guess = nearest(name, valid, cutoff)
     return f"did you mean {guess!r}?" if guess else None
 
 

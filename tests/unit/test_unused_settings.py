@@ -125,7 +125,7 @@ force-source.libb = {linux-x64 = "a", windows-x64 = "b"}
 build-wheel.tool.linux-x64.reason = "x"
 exclude-files = {libc = ["*.h"], "*" = ["*.a"]}
 skip.lib.linux-x64 = "x"
-exclude = {nothing.linux-x64 = "x", lib.linux-x64 = "x"}
+exclude = {nothing = {linux-x64 = "x", windows-x64 = "x"}, lib.linux-x64 = "x"}
 skip.tool.linux-x64 = "x"
 """
 SHARED = """
@@ -152,7 +152,7 @@ def test_names_that_no_lock_has(tmp_path: Path) -> None:
         tmp_path / "cache",
         platforms=("linux-x64", "windows-x64"),
         more=OF_LAYER + SHARED + OF_UV,
-        more_base='package_indexes = {lid = "one"}',
+        more_base='package_indexes = {libx = "one", tool = "one", torch = "one", lxx = "one"}',
         more_app=INDEXES,
     )
     stack = small.lock()
@@ -166,13 +166,17 @@ def test_names_that_no_lock_has(tmp_path: Path) -> None:
 
     above, only = "neither base nor a layer above it has", "base does not have"
     lib, other = "did you mean 'lib'?", "remove it, or correct the name"
-    entries = (("exclude.lib", "lib"), ("exclude.nothing", "nothing"), ("skip.tool", "tool"))
+    entries = (
+        ("exclude.lib.linux-x64", "lib"),
+        ("exclude.nothing.linux-x64 and 1 more", "nothing"),
+        ("skip.tool.linux-x64", "tool"),
+    )
     skips = [
-        f"layers.base.{key}.linux-x64: no distribution needs {name} there; remove this entry"
+        f"layers.base.{key}: no distribution needs {name} there; remove this entry"
         for key, name in entries
     ]
     assert unused(stale=False, count=len(current)) == [
-        f"frameworks[0].package_indexes.lid: {above} lid; {lib}",
+        f"frameworks[0].package_indexes.libx: {above} libx; {lib}",
         f"layers.base.no-deps[1]: {above} libb; {lib}",
         f"layers.base.no-deps[2]: {above} other; {other}",
         "layers.base.platform-specific.linux-x64.resolution.only-binary-list[0]: "
@@ -188,7 +192,7 @@ def test_names_that_no_lock_has(tmp_path: Path) -> None:
         f"tool.uv.constraint-dependencies: no layer has libb; {lib}",
         f"tool.uv.override-dependencies: no layer has rr; {other}",
         f"tool.uv.override-dependencies[0]: no layer has qq; {other}",
-        f"tool.uv.exclude-newer-package: no layer has lub; {lib}",
+        f"tool.uv.exclude-newer-package: no layer has lub; {other}",
         f"tool.uv.dependency-metadata[1]: no layer has libb; {lib}",
         f"tool.uv.no-build-package[0]: no layer has libz; {lib}",
     ]

@@ -29,6 +29,8 @@ _OWN = ("runtimes[", "frameworks[", "applications[", "tool.stackbuild.layers.")
 """How the places of settings of one layer begin; others concern all layers."""
 _INHERITED = ("package_indexes", "overrides", "no-deps")
 """Fields that the layers above use, too."""
+_CLOSE = 0.8
+"""How similar a misspelt name is. Of the many names of distributions, some are a bit alike."""
 _TARGETS = {"linux_target": ("linux", "Linux"), "macosx_target": ("macos", "macOS")}
 
 
@@ -56,8 +58,9 @@ class _Use:
 def unused_settings(
     stack: Stack, locks: Locks, current: Sequence[LayerLock], *, stale: bool
 ) -> tuple[str, ...]:
-    """A sentence for each setting without effect, with its file and line, in their order.
+    """A sentence for the settings without effect, with file and line, in their order.
 
+    What one line has several times for the same reason is one sentence.
     `current` are the locks of this run, `stale` is whether some are not current. Names of
     distributions are checked only if these are all locks of the stack and none is stale, since
     another layer or platform may have the distribution.
@@ -65,8 +68,17 @@ def unused_settings(
     found = [*_unmet_skips(stack, locks, current), *_without_use(stack)]
     if not stale and len(current) >= len(select(stack, (), ())):
         found += _unknown_names(stack, current)
-    located = sorted((*_located(stack, item.place), item.why) for item in found)
-    return tuple(f"{name}, line {line}: {place}: {why}" for name, line, place, why in located)
+    grouped: dict[tuple[str, int, str], list[str]] = {}
+    for name, line, place, why in sorted((*_located(stack, it.place), it.why) for it in found):
+        grouped.setdefault((name, line, why), []).append(place)
+    return tuple(
+        f"{name}, line {line}: {' and '.join((places[0], *_more(places)))}: {why}"
+        for (name, line, why), places in grouped.items()
+    )
+
+
+def _more(places: Sequence[str]) -> tuple[str, ...]:
+    return (f"{len(places) - 1} more",) if len(places) > 1 else ()
 
 
 def _located(stack: Stack, place: str) -> tuple[str, int, str]:
@@ -192,7 +204,9 @@ def _unknown_names(stack: Stack, current: Sequence[LayerLock]) -> Iterator[Unuse
             holders = (layer.name, *(above if inherited else ()))
             use.used |= any(name in known.get((holder, platform), ()) for holder in holders)
     for place, use in uses.items():
-        if not use.used:
+        # `package_indexes` says where a distribution would come from, also before it is required.
+        may_precede = ".package_indexes." in place and not _meant(use.name, everything)
+        if not use.used and not may_precede:
             yield Unused(place, _unknown(stack, place, use, everything))
     for place, name in _named_for_uv(stack):
         if name not in everything:
@@ -226,8 +240,12 @@ def _unknown(stack: Stack, place: str, use: _Use, known: Collection[str]) -> str
 
 
 def _correct(name: str, known: Collection[str]) -> str:
-    hint = None if name in known else did_you_mean(name, known)
-    return hint or "remove it, or correct the name"
+    return _meant(name, known) or "remove it, or correct the name"
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    """A hint with the name in `known` that differs from `name` in about one letter, or None."""
+    return None if name in known else did_you_mean(name, known, _CLOSE)
 
 
 def _named(layer: Layer, platform: Platform) -> Iterator[tuple[NormalizedName, str, bool]]:

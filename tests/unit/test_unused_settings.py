@@ -11,6 +11,7 @@ from stackbuild.resolve.unused_settings import excluded_requirements, unused_set
 from stackbuild.spec.reader import load_stack
 from stackbuild.tomltext import line_of
 from stackbuild.workspace import Workspace
+from tests.support.interpreters import Listener
 from tests.support.smallstack import SmallStack
 
 if TYPE_CHECKING:
@@ -224,3 +225,34 @@ def test_lines_of_settings(place: str, line: int | None) -> None:
         "[[entries]]\nx = '''\n'''\n[table.\"a.b\"]\nx = 1\n"
     )
     assert line_of(text, place) == line
+
+
+def test_patterns_without_a_file_are_told_when_layers_are_published(tmp_path: Path) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.wheel("app", "big", "1.0", {"big/a.py": "", "big/b.py": ""})
+    small.more = (
+        '[tool.stackbuild.shared]\nexclude-files = ["*.py", "*.pyx", "!tool.py", "!big/z.py"]\n'
+        '[tool.stackbuild.layers.app]\nexclude-files = {big = ["big/b.*", "*.h"], bog = ["*.py"]}\n'
+        '[tool.stackbuild.layers.base]\nexclude-files = ["tool.py"]\n'
+    )
+    listener = Listener()
+    # Shared patterns may match a file of the runtime, which is not published here.
+    small.publish(messages=listener)
+    layers = "tool.stackbuild.layers"
+    assert [text.partition(": ")[2] for text in listener.warnings] == [
+        f"{layers}.base.exclude-files[0]: 'tool.py' matches no file of the wheels in base on"
+        " linux-x64; correct or remove it",
+        f"{layers}.app.exclude-files.big[1]: '*.h' matches no file of wheels of big in app on"
+        " linux-x64; correct or remove it",
+        f"{layers}.app.exclude-files.bog[0]: '*.py' matches no file of wheels of bog in app on"
+        " linux-x64; correct or remove it",
+    ]
+    assert listener.warnings[0].startswith(f"{small.spec.name}, line ")
+    # Those that keep files match files that are there.
+    small.more = f'[{layers}.app]\nexclude-files = ["*.py", "!tool.py", "!big/z.py"]\n'
+    kept = Listener()
+    small.publish(["app"], messages=kept)
+    assert [text.partition(": ")[2] for text in kept.warnings] == [
+        f"{layers}.app.exclude-files[2]: '!big/z.py' matches no file of the wheels in app on"
+        " linux-x64; correct or remove it"
+    ]

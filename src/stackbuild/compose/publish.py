@@ -13,6 +13,7 @@ from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+from stackbuild.compose.sizes import unused_patterns
 from stackbuild.compose.venvstacks_metadata import layer_metadata
 from stackbuild.errors import ComposeError, StackbuildError
 from stackbuild.frames.cache import FrameCache, LostFrameError
@@ -176,6 +177,8 @@ class _Publishing:
             self.messages,
             allow_unresolved=self.options.allow_unresolved,
         )
+        for text in unused_patterns(self.stack, parts):
+            self.messages.warn(text)
         done: dict[tuple[str, Platform], PublishedLayer] = {}
         with ThreadPoolExecutor(self.workspace.jobs) as pool:
             # Layers of one platform may share frames, but nothing else.

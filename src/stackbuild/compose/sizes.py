@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stackbuild.errors import FetchError
 from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
 from stackbuild.globs import first_match, is_kept
 from stackbuild.lock.wheelhouse import is_in_wheelhouse, wheel_path
+from stackbuild.resolve.unused_settings import located
+from stackbuild.spec.policy import on_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from stackbuild.compose.layer_inputs import Parts
     from stackbuild.frames.wheelplan import WheelMember
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Layer
+    from stackbuild.spec.model import Layer, Setting, Stack
     from stackbuild.workspace import Workspace
 
 _DEPTH = 2
@@ -94,6 +97,46 @@ def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSiz
         distributions=_groups(kept, lambda subject, _: subject),
         directories=_groups(kept, lambda _, member: _directory(seen_path(member))),
         kinds=_groups(kept, lambda _, member: _kind(seen_path(member))),
+    )
+
+
+def unused_patterns(stack: Stack, made: Iterable[Parts]) -> Iterator[str]:
+    """A sentence for each pattern of `exclude-files` that matches no file of `made`.
+
+    A pattern that also holds for other layers on these platforms may match a file there.
+    """
+    parts = {(one.target.layer.name, one.target.platform): one for one in made}
+    platforms = {platform for _, platform in parts}
+    places: dict[str, tuple[str, str, list[tuple[str, Platform]]]] = {}
+    for layer, platform in stack.pairs():
+        if platform in platforms:
+            named = on_platform(layer.settings, platform).get("exclude-files", {})
+            for name, patterns in cast("Mapping[str, tuple[Setting, ...]]", named).items():
+                for one in patterns:
+                    entry = places.setdefault(one.place, (name, str(one.value), []))
+                    entry[2].append((layer.name, platform))
+    for place, (name, pattern, pairs) in places.items():
+        if all(pair in parts for pair in pairs) and not any(
+            _matches(parts[pair], name, pattern) for pair in pairs
+        ):
+            file, line, inner = located(stack, place)
+            layers = ", ".join(dict.fromkeys(layer for layer, _ in pairs))
+            where = ", ".join(sorted({platform for _, platform in pairs}))
+            wheels = "the wheels" if name == "*" else f"wheels of {name}"
+            yield (
+                f"{file}, line {line}: {inner}: {pattern!r} matches no file of {wheels} in {layers}"
+                f" on {where}; correct or remove it"
+            )
+
+
+def _matches(parts: Parts, name: str, pattern: str) -> bool:
+    """Whether a file of the distributions `name` in the wheels of `parts` matches `pattern`."""
+    inside = f"{parts.target.layout.site_packages}/"
+    return any(
+        first_match(path.removeprefix(inside), [pattern.removeprefix("!")])
+        for one in parts.distributions
+        if name in ("*", one.frames[0].subject.partition(" ")[0])
+        for path in (one.paths if is_kept(pattern) else one.excluded)
     )
 
 

@@ -69,7 +69,7 @@ def unused_settings(
     if not stale and len(current) >= len(select(stack, (), ())):
         found += _unknown_names(stack, current)
     grouped: dict[tuple[str, int, str], list[str]] = {}
-    for name, line, place, why in sorted((*_located(stack, it.place), it.why) for it in found):
+    for name, line, place, why in sorted((*located(stack, it.place), it.why) for it in found):
         grouped.setdefault((name, line, why), []).append(place)
     return tuple(
         f"{name}, line {line}: {' and '.join((places[0], *_more(places)))}: {why}"
@@ -81,7 +81,7 @@ def _more(places: Sequence[str]) -> tuple[str, ...]:
     return (f"{len(places) - 1} more",) if len(places) > 1 else ()
 
 
-def _located(stack: Stack, place: str) -> tuple[str, int, str]:
+def located(stack: Stack, place: str) -> tuple[str, int, str]:
     """The file that sets `place`, the line, and the place in that file."""
     if line := line_of(stack.path.read_text(encoding="utf-8"), place):
         return stack.path.name, line, place

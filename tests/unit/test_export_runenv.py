@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.errors import InstallError, IntegrityError
-from stackbuild.files import sha256_file
+from stackbuild.files import remove_tree, sha256_file
 from stackbuild.frames.files import FileContent, Link
+from stackbuild.install import export_runenv as module
 from stackbuild.install.export_runenv import export_runenv
+from stackbuild.mark import MARK, Kind, write_mark
 from stackbuild.messages import Silent
 from stackbuild.platforms import host_platform
 from stackbuild.spec.model import LayerKind
@@ -115,10 +117,10 @@ def test_a_run_that_fails_or_was_killed_leaves_the_former_environment(case: Case
     case.export()
     before = snapshot(case.environment)
     parent, name = case.environment.parent, host_platform()
-    case.wheel.unlink()  # It is a hard link to the one in the environment.
     case.wheel.write_bytes(b"damaged")
-    (parent / f".{name}.new/left").mkdir(parents=True)
-    (parent / f".{name}.old/left").mkdir(parents=True)
+    for word in ("new", "old"):
+        write_mark(parent / f".{name}.{word}", Kind.RUNENV)
+        (parent / f".{name}.{word}/left").mkdir()
     with pytest.raises(IntegrityError):
         case.export()
     assert case.beside() == [f".{name}.lock", name]
@@ -130,6 +132,57 @@ def test_a_run_that_fails_or_was_killed_leaves_the_former_environment(case: Case
     case.environment.rename(parent / f".{name}.old")
     case.export()
     assert case.beside() == [f".{name}.lock", name]
+
+
+def test_wheels_are_copies(case: Case) -> None:
+    """So that a change of their modes or contents does not change those of the project."""
+    case.install({"a": ""}, {"b": ""})
+    mode = case.wheel.stat().st_mode
+    case.export()
+    (case.environment / "packages" / WHEEL).chmod(0o600)
+    assert (case.wheel.stat().st_mode, case.wheel.stat().st_nlink) == (mode, 1)
+
+
+@pytest.mark.parametrize("word", ["new", "old"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_directory_of_others_beside_the_environment(
+    case: Case, word: str, *, is_there: bool
+) -> None:
+    case.install({"a": ""}, {"b": ""})
+    if is_there:
+        case.export()
+    mine = case.environment.parent / f".{host_platform()}.{word}" / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(InstallError, match="is not an exported environment of runenv-python-3"):
+        case.export()
+    assert mine.exists()
+    assert case.environment.exists() is is_there
+    mine.unlink()
+    mine.parent.rmdir()
+    mine.parent.touch()
+    with pytest.raises(InstallError, match="stackbuild did not make is in the way"):
+        case.export()
+    assert mine.parent.exists()
+
+
+def test_a_run_that_is_killed_while_it_removes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.install({"a": ""}, {"b": ""})
+    case.export()
+    old = case.environment.parent / f".{host_platform()}.old"
+
+    def killed(path: Path) -> None:
+        if path == old and path.exists():
+            raise KeyboardInterrupt
+        remove_tree(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "remove_tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            case.export()
+    assert [path.name for path in old.iterdir()] == [MARK]
+    case.export()
+    assert not old.exists()
 
 
 @pytest.mark.parametrize(

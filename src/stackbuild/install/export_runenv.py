@@ -31,7 +31,7 @@ from stackbuild.install.root import Root
 from stackbuild.install.store import Store
 from stackbuild.layout import PACKAGES
 from stackbuild.lock.export_wheels import place_wheels
-from stackbuild.mark import ELSEWHERE, Kind, check_mark, write_mark
+from stackbuild.mark import ELSEWHERE, MARK, Kind, check_mark, claim, write_mark
 from stackbuild.tomltext import layer_table
 from stackbuild.workspace import expanded
 
@@ -66,23 +66,25 @@ def export_runenv(
     new, old = (place / f".{target.name}.{word}" for word in ("new", "old"))
     check_outside(target, root, ELSEWHERE[Kind.RUNENV])
     with system_errors(InstallError, target, elsewhere=ELSEWHERE[Kind.RUNENV]):
-        if target.is_file():
-            raise in_the_way(InstallError, target, ELSEWHERE[Kind.RUNENV])
-        check_mark(target, Kind.RUNENV)
+        _check_own(target)
         _check_pip(chain[0], trees)
         place.mkdir(parents=True, exist_ok=True)
         with locked(place / f".{target.name}.lock", messages):
+            for other in (new, old):
+                _check_own(other)
             if os.path.lexists(old) and not os.path.lexists(target):
                 windows.rename(old, target)  # A run was killed before it put the next in place.
-            remove_tree(new)
-            remove_tree(old)
+            _remove(new)
+            _remove(old)
             try:
+                claim(new, Kind.RUNENV)
                 copied = copy_layers(chain[:1], trees, new)
                 made = new / chain[0].directory
                 store = Store(state.store or Root(root).own_store)
                 _check_path(f"{PACKAGES}/*.whl", made, chain[0])
                 (made / PACKAGES).mkdir(exist_ok=True)
-                place_wheels(wheels, made / PACKAGES)
+                # Copies, as the modes and contents of links would be those of the wheelhouse.
+                place_wheels(wheels, made / PACKAGES, link=False)
                 for manifest in chain:
                     _copy_overlays(manifest, store, trees, made)
                 write_mark(made, Kind.RUNENV)
@@ -91,12 +93,30 @@ def export_runenv(
                     windows.rename(target, old)
                 windows.rename(made, target)
                 sync(directories=(place,))
-                remove_tree(old)
+                _remove(old)
             finally:
-                remove_tree(new)
+                _remove(new)
     return ExportReport(
         directory=target, platform=state.platform, layers=tuple(chain), copied_links=copied
     )
+
+
+def _check_own(directory: Path) -> None:
+    """Check that `directory` is an environment of stackbuild, empty or missing.
+
+    Raises InstallError.
+    """
+    if os.path.lexists(directory) and (directory.is_symlink() or not directory.is_dir()):
+        raise in_the_way(InstallError, directory, ELSEWHERE[Kind.RUNENV])
+    check_mark(directory, Kind.RUNENV)
+
+
+def _remove(directory: Path) -> None:
+    """Remove an environment, its mark last, so that a killed run leaves none without a mark."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name != MARK:
+            remove_tree(path)
+    remove_tree(directory)
 
 
 def _check_pip(runtime: Manifest, trees: Path) -> None:

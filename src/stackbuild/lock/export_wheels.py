@@ -45,7 +45,7 @@ def export_wheels(
         claim(target, Kind.WHEELS)
         lock = target / ".lock"
         with locked(lock, messages):
-            placed = place_wheels(wheels, target)
+            placed = place_wheels(wheels, target, link=True)
             unfinished = target.glob(f".*.whl.*{WORK_SUFFIX}")  # of a run that was killed
             for path in {*target.glob("*.whl"), *unfinished}.difference(placed):
                 windows.unlink(path)
@@ -54,16 +54,18 @@ def export_wheels(
         return placed
 
 
-def place_wheels(wheels: Mapping[str, Path], target: Path) -> tuple[Path, ...]:
+def place_wheels(wheels: Mapping[str, Path], target: Path, *, link: bool) -> tuple[Path, ...]:
     """Put `wheels`, by sha256, into `target`; returns their paths there, sorted.
 
-    Raises IntegrityError for a damaged wheel, OSError.
+    With `link`, they are hard links where the file system allows that, otherwise copies. Raises
+    IntegrityError for a damaged wheel, OSError.
     """
     placed = {target / source.name: (sha256, source) for sha256, source in wheels.items()}
     for path, (sha256, source) in placed.items():
         if not path.is_file() or sha256_file(path) != sha256:
             _check(source, sha256)
-            _place(source, path)
+            if not (link and _linked(source, path)):
+                atomic_copy(source, path)
     return tuple(sorted(placed))
 
 
@@ -78,15 +80,16 @@ def _check(wheel: Path, sha256: str) -> None:
         )
 
 
-def _place(source: Path, path: Path) -> None:
+def _linked(source: Path, path: Path) -> bool:
+    """Whether `path` could be replaced with a hard link to `source`."""
     work = work_path(path)
     try:
         # The file itself, because a relative link would lead elsewhere from here.
         os.link(os.path.realpath(source), work)
     except OSError:  # another file system, or one without hard links
-        atomic_copy(source, path)
-        return
+        return False
     try:
         windows.replace(work, path)
     finally:
         work.unlink(missing_ok=True)
+    return True

@@ -778,6 +778,24 @@ def test_local_wheels_are_candidates_beside_the_index(project: Project) -> None:
     remove_tree(project.workspace.cache)
     found = fetch(project.stack, project.workspace, [project.read("fw")], Silent())
     assert all(path.is_file() for path in found.values())
+
+    # Another file of this name is locked and fetched, also of the same size, and not that of the
+    # index.
+    project.wheel("ours", "2.0")
+    wheel = make_wheel(project.directory / "dist", "ours", "2.0", {"ours.py": "2"})
+    kept = project.workspace.wheelhouse / wheel.name
+    kept.write_bytes(b"x" * wheel.stat().st_size)
+    [stale] = project.lock(platforms=["linux-x64"], check=True).stale
+    assert stale.reason == f"dist/{wheel.name} changed"
+    project.lock(platforms=["linux-x64"])
+    assert project.lock(platforms=["linux-x64"], check=True).stale == ()
+    assert project.versions("fw") == {"ours": "2.0"}
+    fetch(project.stack, project.workspace, [project.read("fw")], Silent())
+    assert kept.read_bytes() == wheel.read_bytes()
+    wheel.unlink()
+    assert project.lock(platforms=["linux-x64"], check=True).warnings == (
+        "venvstacks.toml, line 13: tool.stackbuild.local-wheels[0]: there are no wheels in 'dist'",
+    )
     project.write(framework("fw", "ours"))
     assert project.lock(check=True).stale
 

@@ -128,6 +128,8 @@ def _left_out_json(
 def _checked(report: LockReport, *, quiet: bool) -> Iterator[str]:
     yield from _grouped((item.layer, item.platform, item.reason) for item in report.stale)
     yield from (f"{path}: not in the spec" for path in report.leftovers)
+    if report.stale and not quiet:
+        yield "to update them: stackbuild lock"
     if not (report.stale or report.leftovers or quiet):
         yield "all locks are current"
 

@@ -37,9 +37,9 @@ from stackbuild.spec.sources import direct_files
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from stackbuild.lock.model import LayerLock, RuntimeLock
+    from stackbuild.lock.model import LayerLock, LockedFile, RuntimeLock
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import BuildWheel, Layer, Stack
     from stackbuild.workspace import Workspace
@@ -56,6 +56,7 @@ class Locks:
         versioned = (layer for layer in stack.layers.values() if layer.versioned)
         self._files = project_files(workspace.project, workspace.overlays, versioned)
         self.projects = OwnProjects(self._files)
+        self._sums: dict[Path, str] = {}
 
     def get(self, layer: str, platform: Platform) -> LayerLock | None:
         """The lock of a layer; None if there is none. Raises LockError for a damaged one."""
@@ -155,10 +156,11 @@ class Locks:
     def news(self, layer: Layer, lock: LayerLock) -> str | None:
         """What changed in the repository or the wheelhouse since `lock` was made, if anything did.
 
-        These are projects and files of the repository that the layer requires, and added wheels of
-        distributions that the lock omits.
+        These are projects and files of the repository that the layer requires, wheels in the
+        directories of `local-wheels`, and added wheels of distributions that the lock omits.
         """
-        if changed := self.projects.changed(lock, direct_files(self.stack, layer)):
+        changed = self.projects.changed(lock, direct_files(self.stack, layer))
+        if changed := [*changed, *self._replaced_wheels(lock)]:
             return f"{', '.join(changed)} changed"
         if not lock.omitted:
             return None
@@ -167,6 +169,23 @@ class Locks:
             if sums_of_added(self._workspace.wheelhouse, [item.name], target) - {*lock.tried}:
                 return f"a wheel of {item.name}, which it omits, was added"
         return None
+
+    def _replaced_wheels(self, lock: LayerLock) -> Iterator[str]:
+        """The wheels of `local-wheels` that have the name of a locked one, but other contents."""
+        for item in lock.distributions:
+            places = [Path(text) / item.wheel.name for text in self.stack.local_wheels]
+            there = [path for path in places if (self.stack.directory / path).is_file()]
+            if item.source is None and there and not any(self._is(item.wheel, it) for it in there):
+                yield there[0].as_posix()
+
+    def _is(self, file: LockedFile, path: Path) -> bool:
+        """Whether `file` is the one at `path`, relative to the spec."""
+        path = self.stack.directory / path
+        if path.stat().st_size != file.size:
+            return False
+        if path not in self._sums:
+            self._sums[path] = sha256_file(path)
+        return self._sums[path] == file.sha256
 
     def _has_interpreter(self, layer: Layer, lock: LayerLock) -> bool:
         """Whether `lock` of a runtime was made with the current archive."""

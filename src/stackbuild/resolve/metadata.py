@@ -176,8 +176,9 @@ class Metadata:
 
     def _locked(self, item: Found, indexes: IndexSettings) -> LockedFile:
         sha256, size = item.sha256, item.size
+        path = path_of(urlsplit(item.url))
         # uv does not compare the metadata of such a wheel with its file name.
-        if item.file.endswith(".whl") and (path := path_of(urlsplit(item.url))):
+        if path and item.file.endswith(".whl"):
             _check_names(_inside(path, item.file), item.name, item.version, path)
         if sha256 is not None and size is None and (known := self._addresses.get(sha256)):
             size = known.size
@@ -187,6 +188,9 @@ class Metadata:
             size = content_length(indexes.with_credentials(item.url), messages=self._messages)
         if sha256 is None or size is None:
             sha256, size = self._measure(item, indexes)
+        kept = self._workspace.wheelhouse / item.file
+        if path and kept.is_file() and sha256_file(kept) != sha256:
+            kept.unlink()  # The local file was replaced by one which may have the same size.
         self._addresses.remember(sha256, Address(url=item.url, size=size))
         return LockedFile(name=item.file, size=size, sha256=sha256)
 

@@ -66,6 +66,11 @@ def unused_settings(
     another layer or platform may have the distribution.
     """
     found = [*_unmet_skips(stack, locks, current), *_without_use(stack)]
+    found += [
+        Unused(f"tool.stackbuild.local-wheels[{index}]", f"there are no wheels in {text!r}")
+        for index, text in enumerate(stack.local_wheels)
+        if not any((stack.directory / text).glob("*.whl"))
+    ]
     if not stale and len(current) >= len(select(stack, (), ())):
         found += _unknown_names(stack, current)
     grouped: dict[tuple[str, int, str], list[str]] = {}

@@ -261,7 +261,10 @@ def _found(package: dict[str, Any], directory: Path, request: ResolveRequest) ->
     named = {}
     for file in files:
         url = file.get("url") or (directory / file["path"]).resolve().as_uri()
-        named[file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]] = (file, url)
+        file_name = file.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]
+        # uv also lists the file of that name in an index, but reads the local one.
+        if file_name not in named or "path" in file:
+            named[file_name] = (file, url)
     best = min(named, key=lambda file_name: _rank(file_name, request))
     file, url = named[best]
     url = request.added[best].as_uri() if best in request.added else url

@@ -511,6 +511,30 @@ def test_import_errors_of_several_variants_are_shared(tmp_path: Path) -> None:
     assert errors == {name: {"numba-*.whl": {"m": "x"} | entry} for name, entry in own.items()}
 
 
+@pytest.mark.parametrize(
+    ("existing", "missing"),
+    [
+        ("build/\n/exports/*\n!/exports/README.md\n", ["/wheelhouse/", "/.stackbuild/"]),
+        ("wheelhouse\n/build\nexports/\n.stackbuild/\n", []),
+    ],
+)
+def test_git_ignores_what_commands_write(tmp_path: Path, existing: str, missing: list[str]) -> None:
+    write_json(tmp_path / "older" / "shared-config.json", {})
+    write_variant(tmp_path / "older", "-a", {})
+    ignored = "/wheelhouse/\n/build/\n/exports/\n/.stackbuild/\n"
+    report = import_runenv(tmp_path / "older", tmp_path / "stack")
+    assert ".gitignore" in report.written
+    assert (tmp_path / "stack" / ".gitignore").read_text() == ignored
+    file = tmp_path / "older" / ".gitignore"
+    file.write_text(existing)
+    report = import_runenv(tmp_path / "older", tmp_path / "older")
+    assert file.read_text() == existing
+    assert ".gitignore" not in report.written
+    text = f"add the lines {' '.join(missing)} for what commands write"
+    notes = [(note.kind, note.text) for note in report.notes if note.place == ".gitignore"]
+    assert notes == ([("question", text)] if missing else [])
+
+
 def test_a_python_that_was_not_released_is_noted(tmp_path: Path) -> None:
     write_json(tmp_path / "shared-config.json", {})
     write_variant(tmp_path, "-a", {}, version="3.99.0")

@@ -57,6 +57,9 @@ if len(sys.argv) > 1:
 else:
     code.interact()
 '''
+_GIT_IGNORE = ".gitignore"
+_IGNORED = ("/wheelhouse/", "/build/", "/exports/", "/.stackbuild/")
+"""What commands write and git should ignore. The locks in `layers/` are committed."""
 _RUN_PIP = frozenset({"olga"})
 """Distributions whose programs run `python -m pip`.
 
@@ -105,6 +108,7 @@ def import_runenv(
     runtimes = runtime_names(sorted({it.python for it in repository.variants}, reverse=True))
     with_pip = {it.python for it in repository.variants if it.names() & _RUN_PIP}
     notes += _pip_notes(repository.variants, runtimes, with_pip)
+    notes += _ignore_notes(project / _GIT_IGNORE)
     text = spec_text(
         _layers(repository, runtimes),
         indexes=_indexes(repository.registries.values(), index),
@@ -163,6 +167,16 @@ def _pip_notes(
             f" {keep}`packages = true` to the table of each layer that they use"
         )
         yield Note("question", "python-*/pydist/<platform>/packages", text)
+
+
+def _ignore_notes(file: Path) -> Iterator[Note]:
+    """What is missing in `file`, if it exists; an existing one is never changed."""
+    if file.is_file():
+        lines = file.read_text("utf-8", errors="replace").splitlines()
+        ignored = {line.strip().removesuffix("*").strip("/") for line in lines}
+        if missing := [line for line in _IGNORED if line.strip("/") not in ignored]:
+            text = f"add the lines {' '.join(missing)} for what commands write"
+            yield Note("question", file.name, text)
 
 
 def _layers(repository: Repository, names: Mapping[Version, str]) -> dict[str, list[Table]]:
@@ -311,6 +325,9 @@ def _write(
     if not (project / LAUNCH_FILE).exists():
         atomic_write(project / LAUNCH_FILE, _LAUNCH_TEXT)
         written.append(LAUNCH_FILE)
+    if not (project / _GIT_IGNORE).exists():
+        atomic_write(project / _GIT_IGNORE, "".join(f"{line}\n" for line in _IGNORED))
+        written.append(_GIT_IGNORE)
     # Last, so that an import that was interrupted can be started again.
     atomic_write(project / SPEC, text)
     return written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -64,18 +64,9 @@ def publish(
     """
     if options.level is not None:
         stack = replace(stack, frames=replace(stack.frames, level=options.level))
-    with temporary(workspace) if options.dry_run else nullcontext(workspace) as work:
-        return _publish(stack, work, messages, pairs, to, options)
-
-
-def _publish(
-    stack: Stack,
-    workspace: Workspace,
-    messages: Messages,
-    pairs: Sequence[tuple[Layer, Platform]],
-    to: Path,
-    options: PublishOptions,
-) -> PublishReport:
+    if options.dry_run and workspace.original is None:
+        with temporary(workspace) as work:
+            return publish(stack, work, messages, pairs=pairs, to=to, options=options)
     exports = ExportDirectory(to)
     exports.check(messages, may_mark=not options.dry_run)
     index = exports.index()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.machinery
+import json
+import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -20,9 +22,17 @@ from stackbuild.layout import extension_suffixes
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform, marker_environment
+from stackbuild.verify import import_worker
 from stackbuild.verify.build_paths import BuildPaths
 from stackbuild.verify.deployed import LEFT_OUT, RecordEntry, is_left_out, native_modules
-from stackbuild.verify.expected_failures import Tried, entries_of, merged, new_entries, stale
+from stackbuild.verify.expected_failures import (
+    Tried,
+    entries_of,
+    imports_itself,
+    merged,
+    new_entries,
+    stale,
+)
 from stackbuild.verify.model import Outcome, Rules
 from stackbuild.verify.record_check import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
@@ -302,6 +312,8 @@ def test_an_entry_that_layers_share_is_stale_when_none_needs_it() -> None:
         ("ImportError: \x1b[31mno driver", "[31mno driver"),
         ("OSError: /a/b.so", "OSError"),
         ("ImportError: libx.so: cannot open", "ImportError: libx.so: cannot open"),
+        ("ImportError: " + "word " * 30, ("ImportError: " + "word " * 30)[:97]),
+        ("E" * 150, "E" * 100),
     ],
 )
 def test_the_part_of_an_error_that_is_proposed(text: str, part: str) -> None:
@@ -311,6 +323,33 @@ def test_the_part_of_an_error_that_is_proposed(text: str, part: str) -> None:
     assert table == {"Cuml_cu12-*": {"cuml.x": part}}
     (entry,) = entries_of("app", Rules(allow_import_errors=table))
     assert entry.allows(failed)
+
+
+def test_a_module_that_imports_itself_is_no_defect_of_the_layer(tmp_path: Path) -> None:
+    modules = {
+        "itself": "from itself import name\n",
+        "around": "import through\n",
+        "through": "from around import name\n",
+        "user": "import itself\n",
+        "absent": "from os import no_such_name\n",
+    }
+    for name, code in modules.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    outcomes = {}
+    for name in modules:
+        done = subprocess.run(
+            [sys.executable, "-B", import_worker.__file__, tmp_path, name],
+            env={"PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+        text = answer.get("text", "")
+        outcomes[name] = Outcome(module=name, at=name, result=answer["result"], text=text)
+    assert {one.result for one in outcomes.values()} == {"error"}
+    found = {name for name, outcome in outcomes.items() if imports_itself(outcome)}
+    assert found == {"itself", "around"}
+    assert not imports_itself(replace(outcomes["itself"], left_out="itself.py"))
 
 
 texts = st.text(

@@ -82,7 +82,9 @@ def test_native_modules_of_the_whole_chain(small: SmallStack, compiler: native.C
 with open("/proc/self/environ") as file:
     assert "MODE=base:app" in file.read().split(chr(0))
 """
-    bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER}
+    circular = "cannot import name 'x' from partially initialized module 'upper.circular' (most"
+    raises = f'PyErr_SetString(PyExc_ImportError, "{circular}"); return NULL;'
+    bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER, "circular": raises}
     native_wheel(small, compiler, "app", "upper", code, **bodies)
     small.wheel("app", "prog", "1.0", {"prog/__init__.py": "", "prog/extra.py": ""})
     native_wheel(small, compiler, "app", "third", "import prog.extra", fine=native.FINE)
@@ -97,7 +99,7 @@ with open("/proc/self/environ") as file:
     assert left == {"__init__"}
     found = report("app", "--spec", small.spec, code=9)
     assert found["layers"] == ["cpython", "base", "app"]
-    assert found["counts"]["modules"] == 5
+    assert found["counts"]["modules"] == 6
     assert found["left_out"] == ["lower._test_of_it"]
     assert [
         (f["check"], f["layer"], f["distribution"], f["module"]) for f in found["findings"]
@@ -106,7 +108,13 @@ with open("/proc/self/environ") as file:
         ("import", "app", "upper 1.0", "upper.crash"),
         ("import", "app", "upper 1.0", "upper.nodriver"),
     ]
-    assert [(k["layer"], k["module"]) for k in found["known"]] == [("base", "lower._gpu")]
+    assert [(k["layer"], k["module"]) for k in found["known"]] == [
+        ("app", "upper.circular"),
+        ("base", "lower._gpu"),
+    ]
+    assert found["known"][0]["text"] == (
+        f"it imports itself, which fails in every installation: ImportError: {circular}"
+    )
     assert found["stale"] == []
     left_out = "`exclude-files` of app leaves out prog/extra: 'prog/ex*'"
     assert [f["message"].partition("; ")[2] for f in found["findings"]] == [left_out, "", ""]
@@ -121,7 +129,7 @@ with open("/proc/self/environ") as file:
     small.lock()
     out = succeed("verify", "app", "--spec", small.spec, "--root", root)
     assert f"known: app: upper.nodriver (upper 1.0): ImportError: {DRIVER}" in out
-    assert "5 native modules (1 left out)" in out
+    assert "6 native modules (1 left out)" in out
 
 
 def test_entries_nothing_needs_any_more_are_told(
@@ -319,7 +327,7 @@ def test_a_library_of_a_lower_layer_is_there(
     small.wheel("app", "tool", "2.0", {f"tool/{linked.name}": linked.read_bytes()})
     built(small)
     out = succeed("verify", "--spec", small.spec)
-    assert "1 native modules (0 left out)" in out
+    assert "1 native module (0 left out)" in out
 
 
 def test_layers_for_another_platform_are_checked_without_running_them(tmp_path: Path) -> None:

@@ -33,18 +33,19 @@ Examples:
   stackbuild verify atls --root ~/envs                an installed layer and its chain
   stackbuild verify atls --installed --root ~/envs    whether installed files were changed
 
-Each native module is imported in a separate process, with the interpreter of the layer. The
-files of each distribution are compared with its RECORD, and its requirements are looked up in
-the chain. Native modules, bytecode and the tags of wheels must be for the Python and platform
-of the layer, and the libraries that each shared library needs must be available. Text files are
-searched for paths of this machine. Code and settings of the project, and of wheels that were built
-from source, are searched for paths to the homes of people. Errors listed in `allow-import-errors`
-are no findings. For layers of another platform nothing is run,
-but all other checks are made.
+Each native module is imported in a separate process, with the interpreter of
+the layer. The files of each distribution are compared with its RECORD, and its
+requirements are looked up in the chain. Native modules, bytecode and the tags of
+wheels must be for the Python and platform of the layer, and the libraries that
+each shared library needs must be available. Text files are searched for paths of
+this machine. Code and settings of the project, and of wheels that were built from
+source, are searched for paths to the homes of people. Errors listed in
+`allow-import-errors` are no findings. For layers of another platform nothing is
+run, but all other checks are made.
 
-With --installed, every file is instead compared with its recorded size and CRC-32. Edited, missing
-and added files and changed links and modes are listed; `stackbuild repair` and the next
-`stackbuild install` of the layer restore them.
+With --installed, every file is instead compared with its recorded size and
+CRC-32. Edited, missing and added files and changed links and modes are listed;
+`stackbuild repair` and the next `stackbuild install` of the layer restore them.
 
 The exit code is 9 if there are findings.
 """
@@ -125,7 +126,8 @@ def _cut(text: str) -> str:
 def _modules(report: VerifyReport) -> str:
     if report.not_imported:
         return f"no module imported ({report.not_imported})"
-    return f"{report.counts.modules} native modules ({len(report.left_out)} left out)"
+    count = report.counts.modules
+    return f"{count} native module{'s' * (count != 1)} ({len(report.left_out)} left out)"
 
 
 def _finding(finding: Finding, platform: str) -> Iterator[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _BREAK = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"():]+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 """Parts of an error that differ between machines, or that a spec cannot contain."""
 _CLASS = re.compile(r"[\w.]+(Error|Exception|Warning)")
+_CIRCULAR = re.compile(
+    r"ImportError: cannot import name .+ from partially initialized module '(.+?)'"
+)
 _SHORTEST = 3
 _LONGEST = 100
 _MANY = 4
@@ -105,6 +108,24 @@ def said(outcome: Outcome) -> str:
     return outcome.text if outcome.result == "error" else f"{outcome.result}: {outcome.text}"
 
 
+def imports_itself(outcome: Outcome) -> bool:
+    """Whether the module fails because it needs a name of itself before it has it.
+
+    This is so in every installation of its wheel, so the layer is not the cause. The text is that
+    of CPython.
+    """
+    match = _CIRCULAR.match(outcome.text) if outcome.result == "error" else None
+    return match is not None and match[1] == outcome.module == outcome.at and not outcome.left_out
+
+
+def known_text(outcome: Outcome) -> str:
+    """The error of a module that is no finding, with the reason if no entry is needed."""
+    why = (
+        "it imports itself, which fails in every installation: " if imports_itself(outcome) else ""
+    )
+    return why + said(outcome)
+
+
 def stale(entries: Iterable[Entry], tried: Sequence[Tried], *, complete: bool) -> list[StaleEntry]:
     """The entries that no failure needs, with the reason.
 
@@ -180,7 +201,11 @@ def _part(outcome: Outcome) -> str:
         pieces = [piece.strip(" :'\"()") for piece in pieces]
         told = [piece for piece in pieces if len(piece) >= _SHORTEST]
         pieces = [piece for piece in told if not _CLASS.fullmatch(piece)] or told or pieces
-    return max(pieces, key=len)[:_LONGEST].rstrip()
+    longest = max(pieces, key=len)
+    if len(longest) <= _LONGEST:
+        return longest.rstrip()
+    # At the end of a word, if there is one.
+    return (longest[: _LONGEST + 1].rpartition(" ")[0] or longest[:_LONGEST]).rstrip()
 
 
 def rules_of(stack: Stack, platform: Platform) -> dict[str, Rules]:

@@ -87,7 +87,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownError:
-    """A module that failed as an entry of `allow-import-errors` expects."""
+    """A module that failed as an entry of `allow-import-errors` expects, or that imports itself."""
 
     layer: str
     distribution: str

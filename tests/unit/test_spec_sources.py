@@ -141,12 +141,13 @@ def test_the_files_of_all_requirements(tmp_path: Path) -> None:
         "platform-specific.linux-x64.dependencies = ['four @ file:four-1.tar.gz']\n"
     )
     address = f"one @ https://h/files/one-1.0-py3-none-any.whl#sha256={'a' * 64}"
-    path.write_text(SPEC.replace("[]", f'["{address}"]') + more)
+    path.write_text(SPEC.replace("[]", f'["{address}", "five @ https://h/five-1.zip"]') + more)
     stack = load_stack(path)
     assert stack.sources == {"two": f"file:the%20wheels/{WHEEL}", "three": "file:three"}
     one = "one-1.0-py3-none-any.whl"
     assert direct_files(stack, stack.layers["py"]) == {
         one: f"https://h/files/{one}",
+        "five-1.zip": "https://h/five-1.zip",
         "four-1.tar.gz": (tmp_path / "four-1.tar.gz").as_uri(),
         WHEEL: (tmp_path / "the wheels" / WHEEL).as_uri(),
     }

@@ -12,7 +12,7 @@ import pytest
 
 from stackbuild.compose.layer_metadata import site_files, variable_files
 from stackbuild.scripts import header
-from stackbuild.variables import MARKER, Variable, in_root, merged, to_set
+from stackbuild.variables import MARKER, Variable, in_root, merged, sh_script, to_set
 from tests.support.frames import LINUX, WINDOWS
 
 if TYPE_CHECKING:
@@ -126,3 +126,8 @@ def test_a_layer_without_variables_has_no_files() -> None:
     assert _files({}) == {}
     assert set(variable_files(VARIABLES, WINDOWS)) == {"share/venv/metadata/environment.json"}
     assert to_set({}, {}, "/layers/app") == {}
+
+
+def test_a_script_says_what_it_is_for() -> None:
+    first = "# Sets the environment variables of this layer. Its console scripts read this file."
+    assert sh_script(VARIABLES).splitlines()[0] == first

@@ -209,7 +209,7 @@ def _matching(item: Item[str], root: Path, table: Mapping[str, Any], key: str) -
     except (TypeError, ValueError, NotImplementedError):
         pass
     place = f"`{key}` of [tool.uv.workspace] in {root / _PROJECT}"
-    raise item.error(f"{place} is not an array of relative patterns such as 'libs/*'", None)
+    raise item.error(f"{place} is not an array of relative patterns such as 'libs/*'")
 
 
 def _name_of(item: Item[str], path: Path) -> NormalizedName | None:

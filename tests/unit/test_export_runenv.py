@@ -64,6 +64,7 @@ class Case:
 
     def sync(self, *, trees: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
         names = [path.name for path in (*trees, *directories)]
+        names += [path.name for tree in trees for path in tree.iterdir()]
         self.synced.append((names, os.path.lexists(self.environment)))
 
     def beside(self) -> list[str]:
@@ -82,21 +83,24 @@ def test_the_overlays_of_the_chain_and_the_wheels(case: Case) -> None:
         "share/kept": "base",
         "bin/run": program,
         "at": Link("share"),
+        "new/deep/file": "",
     }
-    case.install(base, {"share/both": "app", "old": "app"}, {**PIP, "old": Link("bin")})
+    case.install(
+        base, {"share/both": "app", "old": "app"}, {**PIP, "old": Link("bin"), "packages/a": ""}
+    )
     report = case.export()
     assert report.directory == case.environment
     assert report.platform == host_platform()
     assert [one.layer for one in report.layers] == ["rt", "base", "app"]
     assert report.copied_links is False
     name = host_platform()
-    assert case.synced == [([f".{name}.new"], False), (["pydist"], True)]
+    assert case.synced == [([f".{name}.new", "rt"], False), (["pydist"], True)]
     assert case.beside() == [f".{name}.lock", name]
     env = case.environment
     files = {path.relative_to(env).as_posix() for path in env.rglob("*") if not path.is_dir()}
     assert files == {
         *(".stackbuild.tag", "bin/python", "bin/python3.12", "bin/run", f"packages/{WHEEL}"),
-        *("share/both", "share/kept", "old", *PIP),
+        *("share/both", "share/kept", "old", "new/deep/file", "packages/a", *PIP),
     }
     assert (env / "at").readlink() == Path("share")
     assert [(env / path).read_text() for path in ("share/both", "old")] == ["app", "app"]
@@ -106,7 +110,7 @@ def test_the_overlays_of_the_chain_and_the_wheels(case: Case) -> None:
     (env / "stale").touch()
     case.synced.clear()
     case.export("base")
-    assert case.synced == [([f".{name}.new"], True), (["pydist"], True)]
+    assert case.synced == [([f".{name}.new", "rt"], True), (["pydist"], True)]
     assert case.beside() == [f".{name}.lock", name]
     assert not (env / "stale").exists()
     assert (env / "share/both").read_text() == "base"

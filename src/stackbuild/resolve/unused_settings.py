@@ -170,7 +170,7 @@ def _other_platforms(stack: Stack) -> Iterator[Unused]:
     """The shared settings for platforms that no layer is made for."""
     made = {str(platform) for layer in stack.layers.values() for platform in layer.platforms}
     # Each layer has the shared settings.
-    settings = next(iter(stack.layers.values())).settings if stack.layers else {}
+    settings = next(iter(stack.layers.values())).settings
     tables = [cast("Settings", settings.get(SPECIFIC, {}))]
     for key in ("force-source", "build-wheel"):
         tables += cast("Mapping[str, Settings]", settings.get(key, {})).values()

@@ -18,7 +18,7 @@ from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.spec.model import LayerKind
 from tests.support.interpreters import Listener
-from tests.support.publish import Publisher, head, publisher, sha
+from tests.support.publish import Files, Publisher, head, publisher, sha
 from tests.support.roots import command, fail, succeed
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def test_a_link_that_leads_out_is_not_copied(tmp_path: Path) -> None:
 def installed(tmp_path: Path, **options: Any) -> tuple[Publisher, Path]:
     """A root with a runtime that has a library, `base`, and `app` with a library of its own."""
     made, root, library = publisher(tmp_path), tmp_path / "root", "lib/libpython3.so.1"
-    files = {"lib/libpython3/a": "", library: "of rt", "lib/text": ""}
+    files: Files = {"lib/libpython3/a": "", library: "of rt", "lib/link": Link("libpython3")}
     python = FileContent(data=b"x", executable=True)
     runtime = made.publish("rt", {"rt": {"bin/python3.12": python, **files}}, **options)
     first = {**head("rt"), "lib/a": ""}
@@ -254,6 +254,7 @@ def test_links_become_copies(
     with monkeypatch.context() as patch:
         patch.setattr(os, "symlink", refused)
         report = export(["app"], root, out, listener)
+        assert export(["rt"], root, tmp_path / "runtime", Silent()).copied_links
     assert report.copied_links
     assert listener.notes == [
         f"links were copied, because {out} has none; after moving the directory, run the "

@@ -64,7 +64,7 @@ class Case:
 
     def sync(self, *, trees: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
         names = [path.name for path in (*trees, *directories)]
-        names += [path.name for tree in trees for path in tree.iterdir()]
+        names += sorted(path.name for tree in trees for path in tree.iterdir())
         self.synced.append((names, os.path.lexists(self.environment)))
 
     def beside(self) -> list[str]:
@@ -94,7 +94,7 @@ def test_the_overlays_of_the_chain_and_the_wheels(case: Case) -> None:
     assert [one.layer for one in report.layers] == ["rt", "base", "app"]
     assert report.copied_links is False
     name = host_platform()
-    assert case.synced == [([f".{name}.new", "rt"], False), (["pydist"], True)]
+    assert case.synced == [([f".{name}.new", ".stackbuild.tag", "rt"], False), (["pydist"], True)]
     assert case.beside() == [f".{name}.lock", name]
     env = case.environment
     files = {path.relative_to(env).as_posix() for path in env.rglob("*") if not path.is_dir()}
@@ -110,7 +110,7 @@ def test_the_overlays_of_the_chain_and_the_wheels(case: Case) -> None:
     (env / "stale").touch()
     case.synced.clear()
     case.export("base")
-    assert case.synced == [([f".{name}.new", "rt"], True), (["pydist"], True)]
+    assert case.synced == [([f".{name}.new", ".stackbuild.tag", "rt"], True), (["pydist"], True)]
     assert case.beside() == [f".{name}.lock", name]
     assert not (env / "stale").exists()
     assert (env / "share/both").read_text() == "base"

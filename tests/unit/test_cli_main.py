@@ -106,6 +106,21 @@ def test_a_wrong_call_is_a_usage_error(
         ),
         (["show", "x"], "stackbuild show: error: unknown arguments: x"),
         (
+            ["show", "dir/venvstacks.toml"],
+            "stackbuild show: error: unknown arguments: dir/venvstacks.toml;"
+            " use --spec dir/venvstacks.toml",
+        ),
+        (
+            ["publish", "--no-force", "--output-dir", "x"],
+            "stackbuild publish: error: unknown arguments: --no-force --output-dir x;"
+            " not needed: `stackbuild publish --check` writes damaged archives again",
+        ),
+        (
+            ["publish", "--output-dir=x"],
+            "stackbuild publish: error: unknown arguments: --output-dir=x;"
+            " use `stackbuild publish --to DIR`, or the DIR of `stackbuild export`",
+        ),
+        (
             ["lock", "-q"],
             "stackbuild lock: error: -q comes before the command: stackbuild -q lock",
         ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 from stackbuild import __version__
 from stackbuild.cli.interruption import TERMINATED, Terminated, interruptible
 from stackbuild.cli.output import message_text, print_message
-from stackbuild.errors import SpecError, StackbuildError
+from stackbuild.errors import SpecError, StackbuildError, quoted
 from stackbuild.platforms import nearest
 
 if TYPE_CHECKING:
@@ -44,6 +44,17 @@ COMMANDS = {
 }
 """Each name is a module of this package; the text is its line in `--help`."""
 
+_OF_VENVSTACKS = {
+    "--if-needed": "not needed: `lock` resolves only what is not current",
+    "--lock-if-needed": "not needed: run `stackbuild lock` first, which resolves only what changed",
+    "--reset-lock": "use `stackbuild lock --upgrade --layer LAYER`",
+    "--force": "not needed: `stackbuild publish --check` writes damaged archives again",
+    "--output-dir": "use `stackbuild publish --to DIR`, or the DIR of `stackbuild export`",
+    "--tag-outputs": "not needed: the names of archives have a digest",
+    "--allow-missing": "not possible: each name or pattern must match a layer",
+    "--publish": "run `stackbuild publish`",
+}
+"""Options of venvstacks that no command has, with what replaces them."""
 _GENERAL = ("--debug", "-q", "--quiet")
 """The options of all commands."""
 
@@ -95,11 +106,20 @@ def _parse(words: list[str]) -> argparse.Namespace:
                 f"{unknown[0]} comes before the command: stackbuild {unknown[0]} {chosen}"
             )
         options = re.findall(r"--[a-z-]+", refusing.format_help())
-        hint = _did_you_mean(unknown[0], options)
-        refusing.error(f"unknown arguments: {' '.join(unknown)}{hint}")
+        refusing.error(f"unknown arguments: {' '.join(unknown)}{_hint(unknown[0], options)}")
     if parsed.command is None:
         parser.error("no command given; `stackbuild --help` lists them")
     return parsed
+
+
+def _hint(word: str, options: Sequence[str]) -> str:
+    """What to write instead of the unknown argument `word`."""
+    name = word.partition("=")[0].replace("--no-", "--")
+    if name in _OF_VENVSTACKS:
+        return f"; {_OF_VENVSTACKS[name]}"
+    if word.endswith(".toml") and "--spec" in options:
+        return f"; use --spec {quoted(word)}"
+    return _did_you_mean(word, options)
 
 
 def _did_you_mean(word: str, valid: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,9 @@ from stackbuild.errors import (
     UsageError,
 )
 from stackbuild.lock.current import load_locks
+from stackbuild.lock.model import ProjectSource
+from stackbuild.lock.wheelhouse import fetch
+from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from tests.support.http import serving
 from tests.support.locking import (
@@ -247,6 +251,37 @@ def test_a_file_at_an_address_that_is_not_there_or_another(project: Project) -> 
                 " put it into the repository, and write 'given @ file:PATH'",
             ]
         assert f"; it is built from the source distribution {file[1:]}" in error_of(file[1:])[4]
+
+
+def test_an_added_wheel_that_a_clone_does_not_have(project: Project) -> None:
+    project.wheel("needed", "1.0")
+    added = project.directory / "dist" / "given-1.0-py3-none-any.whl"
+    table = '[tool.stackbuild]\nlocal-wheels = ["dist"]\n'
+    project.write(framework("fw", "given", extra=LINUX_ONLY) + table)
+    make_wheel(added.parent, "given", "1.0", {"given.py": ""}, requires=["needed"])
+    project.lock()
+    added.unlink()
+    lock = project.read("fw")
+    given, needed = lock.distributions
+    project_source = ProjectSource(path="libs/needed", sha256="0" * 64)
+    lock = replace(lock, distributions=(given, replace(needed, source=project_source)))
+    built: list[object] = []
+    with pytest.raises(FetchError) as caught:
+        fetch(project.stack, project.workspace, [lock], Silent(), rebuild=built.extend)
+    # What can be built is built, so that the layers without the missing wheel are published.
+    assert built == [(lock.distributions[1], lock)]
+    assert str(caught.value) == (
+        "no package index has the file that the lock names\n"
+        "  layer: fw\n"
+        "  platform: linux-x64\n"
+        f"  file: {added.name}\n"
+        f"  expected: sha256 {given.wheel.sha256}\n"
+        "  to fix: get this file from where it was locked, and add it with `stackbuild wheel add"
+        " FILE` or put it into a directory of `local-wheels`; or name an index that has it with"
+        " `stackbuild fetch --index URL`"
+    )
+    with pytest.raises(ManyLocksError, match="2 problems"):
+        fetch(project.stack, project.workspace, [lock], Silent())
 
 
 def test_a_git_repository_that_is_not_there(project: Project) -> None:

@@ -62,7 +62,8 @@ def fetch(
     replaces the default index. Raises FetchError and IntegrityError.
 
     A wheel that was built from source is in no index. `rebuild` puts those that
-    are missing into the wheelhouse, each with the lock that names it.
+    are missing into the wheelhouse, each with the lock that names it. All available wheels are
+    there also if an error is raised.
     """
     wanted = _wanted(locks)
     paths = {sha256: wheel_path(workspace, item.wheel) for sha256, (item, _) in wanted.items()}
@@ -72,14 +73,23 @@ def fetch(
         if not is_in_wheelhouse(workspace, pair[0].wheel)
     }
     files = {key: pair for key, pair in missing.items() if not pair[0].source}
+    built = [pair for pair in missing.values() if pair[0].source]
+    errors: list[StackbuildError] = []
     if files:
         addresses = Addresses(workspace.addresses)
-        _Fetching(stack, workspace, messages, index, addresses).run(files)
-    built = [pair for pair in missing.values() if pair[0].source]
+        try:
+            _Fetching(stack, workspace, messages, index, addresses).run(files)
+        except StackbuildError as error:
+            errors += getattr(error, "errors", [error])
     if built and rebuild:
-        rebuild(built)
+        try:
+            rebuild(built)
+        except StackbuildError as error:
+            errors += getattr(error, "errors", [error])
     elif built:
-        raise_all([built_elsewhere(*pair, f"this machine is {host_platform()}") for pair in built])
+        here = f"this machine is {host_platform()}"
+        errors += [built_elsewhere(*pair, here) for pair in built]
+    raise_all(errors)
     return paths
 
 
@@ -200,7 +210,7 @@ class _Fetching:
         if given := self._settings(lock).files.get(item.wheel.name):
             return given
         try:
-            files = [offer.file for offer in pages.offers(item.name, self._settings(lock)) or ()]
+            offers = pages.offers(item.name, self._settings(lock))
         except FetchError as error:
             found, remedy = index_failure(error)
             raise FetchError(
@@ -211,11 +221,12 @@ class _Fetching:
                 found=found,
                 remedy=remedy,
             ) from error
+        files = [offer.file for offer in offers or ()]
         same = [file for file in files if file.sha256 == item.wheel.sha256]
         # Without a sha256 in the index the name is enough; the download is verified anyway.
         same += [file for file in files if not file.sha256 and file.name == item.wheel.name]
         if not same:
-            raise self._not_found(item, lock)
+            raise self._not_found(item, lock, is_added=offers is None)
         return same[0].url
 
     def _download_all(
@@ -253,16 +264,25 @@ class _Fetching:
         layer = self.stack.layers[lock.layer]
         return index_settings(self.stack, layer, lock.platform, default=self.index)
 
-    def _not_found(self, item: LockedDistribution, lock: LayerLock) -> NotFoundError:
+    def _not_found(
+        self, item: LockedDistribution, lock: LayerLock, *, is_added: bool = False
+    ) -> NotFoundError:
+        """`is_added`: no index has the distribution, so its wheel was added or is a local one."""
         lasting = self.workspace.original or self.workspace
+        remedy = f"copy it to {lasting.wheelhouse}"
+        if is_added:
+            remedy = (
+                "get this file from where it was locked, and add it with `stackbuild wheel add"
+                " FILE` or put it into a directory of `local-wheels`"
+            )
         return NotFoundError(
             "no package index has the file that the lock names",
             layer=lock.layer,
             platform=lock.platform,
             file=item.wheel.name,
             expected=f"sha256 {item.wheel.sha256}",
-            remedy=f"copy it to {lasting.wheelhouse}, name an index that has it with"
-            " `stackbuild fetch --index URL`, or lock again with --upgrade",
+            remedy=f"{remedy}; or name an index that has it with `stackbuild fetch --index URL`"
+            + ("" if is_added else "; or lock again with --upgrade"),
         )
 
 

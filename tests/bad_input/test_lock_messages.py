@@ -285,10 +285,15 @@ def test_an_added_wheel_that_a_clone_does_not_have(project: Project) -> None:
 
 
 def test_a_git_repository_that_is_not_there(project: Project) -> None:
-    project.write(framework("fw", f"given @ git+file://{project.directory}/none", extra=LINUX_ONLY))
+    requirement = f"given @ git+file://{project.directory}/none"
+    project.write(framework("fw", requirement, extra=LINUX_ONLY))
     with pytest.raises(FetchError, match="the git repository cannot be read") as caught:
         project.lock()
-    assert caught.value.details[:2] == (("layer", "fw"), ("platform", "linux-x64"))
+    assert caught.value.details[:3] == (
+        ("layer", "fw"),
+        ("platform", "linux-x64"),
+        ("distribution", requirement),
+    )
 
 
 def test_a_cache_that_is_not_writable(

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from stackbuild.errors import LockError
+from stackbuild.errors import LockError, StackbuildError
+from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import (
     Inherited,
     LeftOut,
@@ -174,7 +175,12 @@ class LayerResolver:
             elif url.startswith(LOCAL):
                 source = self.projects.source(local_path(url))
             else:
-                source = self.commits.of(url, kept.get(name))
+                try:
+                    source = self.commits.of(url, kept.get(name))
+                except StackbuildError as error:
+                    required = f"{name} @ {without_secrets(url)}"
+                    error.details = (("distribution", required), *error.details)
+                    raise
             if other is None:
                 yield name, source
             elif not _is_same(other, source):

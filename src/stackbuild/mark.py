@@ -131,6 +131,9 @@ def check_mark(directory: Path, kind: Kind) -> None:
         return
     if read_mark(directory, kind) is not None:
         return  # Another process created the mark, and then the files.
+    made = "an earlier stackbuild made this one, remove it"
+    if kind is Kind.RUNENV:
+        made = f"the build of runenv-python-3 made this one, remove {directory}"
     shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
     raise _ERRORS[kind](
         f"{directory} is not empty and is not {_NAMES[kind]} of stackbuild, which removes "
@@ -138,8 +141,7 @@ def check_mark(directory: Path, kind: Kind) -> None:
         file=directory,
         expected=f"a missing or empty directory, or the file {MARK} of stackbuild in it",
         found=shown,
-        remedy=f"{ELSEWHERE[kind]}; or, if an earlier stackbuild "
-        "made this one, remove it and run the command again",
+        remedy=f"{ELSEWHERE[kind]}; or, if {made} and run the command again",
     )
 
 

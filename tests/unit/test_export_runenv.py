@@ -251,3 +251,15 @@ def test_places_for_no_environment(case: Case) -> None:
         case.export()
     assert "layers cannot be exported into a root, or around one" in str(caught.value)
     assert other in str(caught.value)
+
+
+def test_an_environment_of_the_older_build_is_to_be_removed_first(case: Case) -> None:
+    case.install({"a": ""}, {"b": ""})
+    (case.environment / "bin").mkdir(parents=True)
+    with pytest.raises(InstallError, match="is not empty") as caught:
+        case.export()
+    assert dict(caught.value.details)["to fix"] == (
+        "choose another directory: stackbuild export runenv LAYER DIR; or, if the build of"
+        f" runenv-python-3 made this one, remove {case.environment} and run the command again"
+    )
+    assert (case.environment / "bin").is_dir()

@@ -191,8 +191,9 @@ def check_owner(directory: Path) -> None:
             file=directory,
             expected="no write permission for group and others",
             found=f"mode {mode:04o}",
-            remedy="choose another store: stackbuild install --store DIR; or, if all files in this "
-            f"one are yours: chmod go-w {directory}",
+            remedy="choose another store: stackbuild install --store DIR (a file system without"
+            " modes, such as exFAT, can have what `stackbuild export` makes); or, if all files in"
+            f" this one are yours: chmod go-w {directory}",
         )
 
 

@@ -399,6 +399,14 @@ def test_a_platform_without_python_that_another_layer_names(
     project.lock()
 
 
+def test_the_reason_of_a_stale_runtime_names_no_layer_below(project: Project) -> None:
+    project.write("", runtime=f"{RUNTIME}platforms = ['linux-x64']\n")
+    project.lock()
+    project.write("", runtime=f"{RUNTIME}platforms = ['linux-x64']\nlinux_target = 'glibc@2.34'\n")
+    (stale,) = project.lock(check=True).stale
+    assert stale.reason == "its policy, a package index or the target changed"
+
+
 def test_an_unlocked_layer_is_named(project: Project) -> None:
     project.write(framework("fw", "base", extra=LINUX_ONLY))
     stack = project.stack

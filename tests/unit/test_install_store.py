@@ -253,8 +253,9 @@ def test_a_store_that_others_may_write_is_refused(store: Store) -> None:
     store.claim()
     store.directory.chmod(0o775)
     for refuse in (store.claim, store.check):
-        with pytest.raises(InstallError, match="other accounts may write in a store"):
+        with pytest.raises(InstallError, match="other accounts may write in a store") as caught:
             refuse()
+        assert "exFAT, can have what `stackbuild export` makes" in str(caught.value)
     assert mode(store.directory) == 0o775
 
 

@@ -123,8 +123,8 @@ def test_the_error_of_several_libraries_is_complete() -> None:
         "  expected: one library of this name in the chain, or one that is not excluded\n"
         f"  found: {SITE}/pub/libx.so.1 in base0, {SITE}/other/libx.so.1 in base0,"
         f" {SITE}/third/libx.so.1 in base1\n"
-        '  to fix: to use that in base0, set `dynlib_exclude = ["other/libx.so.1"]` in the layer'
-        ' base0 and `dynlib_exclude = ["third/libx.so.1"]` in the layer base1'
+        f'  to fix: to use {SITE}/pub/libx.so.1, set `dynlib_exclude = ["other/libx.so.1"]` in the'
+        ' layer base0 and `dynlib_exclude = ["third/libx.so.1"]` in the layer base1'
     )
 
 
@@ -136,11 +136,11 @@ def test_the_error_of_several_layers_names_a_line_for_each() -> None:
     with pytest.raises(ComposeError) as other:
         plan("linux", own, lower, lower)
     assert str(caught.value).endswith(
-        'to fix: to use that in base0, set `dynlib_exclude = ["a/lib[[]1]x/libx.so.1",'
+        f'to fix: to use {SITE}/pub/libx.so.1, set `dynlib_exclude = ["a/lib[[]1]x/libx.so.1",'
         ' "b/libx.so.1"]` in the layer base1'
     )
     assert str(other.value).endswith(
-        'to use that in base0, set `dynlib_exclude = ["pub/libx.so.1"]` in the layer base1'
+        f'to use {SITE}/pub/libx.so.1, set `dynlib_exclude = ["pub/libx.so.1"]` in the layer base1'
     )
 
 

@@ -152,7 +152,8 @@ def test_the_metadata_of_an_application_that_was_not_published_again(tmp_path: P
     assert set(found) == {"framework-base", "app-app"}
     assert found["framework-base"] == older.name
     assert warnings == [
-        "the metadata for linux-x64 has an older base, which app needs: publish app again"
+        "the metadata for linux-x64 has an older base, which app needs: publish app again, after"
+        " `stackbuild lock` if locks are stale"
     ]
     small.publish(("other",))
     found, warnings = described()

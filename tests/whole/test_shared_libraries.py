@@ -258,7 +258,8 @@ def test_two_libraries_of_one_name_are_an_error_that_says_what_settles_it(stack:
         "  expected: one library of this name in the chain, or one that is not excluded\n"
         f"  found: {SITE}/publisher/libanswer.so.1 in base,"
         f" {SITE}/second/libanswer.so.1 in base\n"
-        '  to fix: to use that in base, set `dynlib_exclude = ["second/libanswer.so.1"]`'
+        f"  to fix: to use {SITE}/publisher/libanswer.so.1,"
+        ' set `dynlib_exclude = ["second/libanswer.so.1"]`'
         " in the layer base"
     )
     stack.small.more_base = text.partition("set `")[2].partition("`")[0]

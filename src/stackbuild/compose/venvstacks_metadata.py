@@ -202,8 +202,10 @@ def _gaps(
             yield f"lacks {name}: publish it again"
     for one in current:
         if one.layer not in lacking and locks[one.layer] != one.lock:
-            name = upper[one.layer]
-            yield f"has an older {one.layer}, which {name} needs: publish {name} again"
+            names = [it.layer for it in fitting if one.layer in {link.layer for link in it.chain}]
+            need = f"{', '.join(names)} need{'s' * (len(names) == 1)}"
+            again = f"publish {', '.join(names)} again, after `stackbuild lock` if locks are stale"
+            yield f"has an older {one.layer}, which {need}: {again}"
 
 
 def _write(directory: Path, manifests: Sequence[Manifest]) -> None:

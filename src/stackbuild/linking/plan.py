@@ -163,7 +163,7 @@ def _ambiguous(path: str, name: str, owner: str | None, found: Sequence[Place]) 
         file=path,
         expected="one library of this name in the chain, or one that is not excluded",
         found=", ".join(f"{one.path} in {one.layer.name}" for one in found),
-        remedy=f"to use that in {found[0].layer.name}, set {settings}",
+        remedy=f"to use {found[0].path}, set {settings}",
     )
 
 

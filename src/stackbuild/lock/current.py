@@ -147,7 +147,8 @@ class Locks:
         present = [item for item in lower if item is not None]
         inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
         if len(present) < len(lower) or lock.inputs != inputs:
-            return "its policy, a layer below, a package index or the target changed"
+            below = "" if layer.kind is LayerKind.RUNTIME else "a layer below, "
+            return f"its policy, {below}a package index or the target changed"
         reason = self.news(layer, lock)
         if lock.own != self.own(layer, platform, present) and not reason:
             reason = "its modules, overlays, variables, `exclude-files` or a version below changed"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.builds.add import add_wheels
 from stackbuild.cli.main import main
 from stackbuild.errors import (
     FetchError,
@@ -18,6 +19,7 @@ from stackbuild.errors import (
     ManyLocksError,
     StackbuildError,
     UsageError,
+    quoted,
 )
 from stackbuild.lock.current import load_locks
 from stackbuild.lock.model import ProjectSource
@@ -282,6 +284,41 @@ def test_an_added_wheel_that_a_clone_does_not_have(project: Project) -> None:
     )
     with pytest.raises(ManyLocksError, match="2 problems"):
         fetch(project.stack, project.workspace, [lock], Silent())
+
+
+def test_a_distribution_that_neither_an_index_nor_local_wheels_have(project: Project) -> None:
+    table = '[tool.stackbuild]\nlocal-wheels = ["dist"]\n'
+    project.write(framework("fw", "given", extra=LINUX_ONLY) + table)
+    (project.directory / "dist").mkdir()
+    lines = _error(project).splitlines()
+    assert lines[-2].endswith("; no wheel of it in `local-wheels` (dist)")
+    assert (
+        "a wheel with `stackbuild wheel add FILE` or in a directory of `local-wheels`" in lines[-1]
+    )
+
+
+def test_an_index_that_is_not_there_for_an_added_wheel(project: Project) -> None:
+    index = '[[tool.uv.index]]\nname = "ours"\nurl = "http://127.0.0.1:9/simple"\n'
+    project.write(framework("fw", "given", extra=LINUX_ONLY) + index)
+    wheel = make_wheel(project.directory / "dist", "given", "1.0", {"given.py": ""})
+    with pytest.raises(UsageError) as caught:
+        add_wheels(project.stack, project.workspace, Silent(), [wheel.parent])
+    assert f"stackbuild wheel add {quoted(wheel.parent)}{os.sep}*.whl; or" in str(caught.value)
+    add_wheels(project.stack, project.workspace, Silent(), [wheel])
+    with pytest.raises(FetchError, match="the package index cannot be read") as unread:
+        project.lock()
+    details = dict(unread.value.details)
+    assert (details["layer"], details["platform"]) == ("fw", "linux-x64")
+    assert details["found"].startswith("ours: 127.0.0.1 cannot be reached (http://127.0.0.1:9/")
+
+
+def test_a_layer_is_run_in_a_project_without_a_build(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(framework("fw"))
+    monkeypatch.chdir(project.directory)
+    assert main(["run", "fw", "python"]) == UsageError.exit_code
+    assert "make this one: stackbuild build\n" in capsys.readouterr().err
 
 
 def test_a_git_repository_that_is_not_there(project: Project) -> None:

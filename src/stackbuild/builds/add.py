@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.builds.audit import OLDEST, audit
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
-from stackbuild.errors import IntegrityError, StackbuildError, UsageError, raise_all
+from stackbuild.errors import IntegrityError, StackbuildError, UsageError, quoted, raise_all
 from stackbuild.files import atomic_copy, locked, sha256_file
 from stackbuild.lock.current import Locks
 from stackbuild.lock.model import LockedFile, WheelAddition
@@ -61,8 +62,14 @@ def add_wheels(
 
 def _facts(path: Path) -> WheelFacts:
     if not path.is_file():
-        problem = "this is a directory" if path.is_dir() else "there is no such file"
-        raise UsageError(problem, file=path, expected="a wheel")
+        problem, remedy = "there is no such file", None
+        if path.is_dir():
+            problem = "this is a directory"
+            remedy = (
+                f"name the wheels in it: stackbuild wheel add {quoted(path)}{os.sep}*.whl; or write"
+                " the directory into `local-wheels` of [tool.stackbuild]"
+            )
+        raise UsageError(problem, file=path, expected="a wheel", remedy=remedy)
     return check_wheel(path)
 
 

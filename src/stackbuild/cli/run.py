@@ -6,7 +6,6 @@ import argparse
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +87,16 @@ def split(
 
 
 def default_root() -> Path:
-    """This directory, or the root that `stackbuild build` made in it."""
+    """This directory, or the root that `stackbuild build` made in it.
+
+    Raises UsageError in a project without such a root.
+    """
     if not os.path.lexists(MARK):
-        with suppress(UsageError):
+        try:
             return build_root(Path())
+        except UsageError:
+            if Path("venvstacks.toml").is_file():
+                raise
     return Path()
 
 

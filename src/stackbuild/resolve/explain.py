@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from stackbuild.errors import FetchError
-from stackbuild.lock.index_pages import INDEX_FAILURE, index_failure
 from stackbuild.lock.model import imported
 from stackbuild.resolve.availability import Availability
 from stackbuild.resolve.git_sources import reason_to_build
-from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem
+from stackbuild.resolve.problems import MissingWheel, ResolveError, ResolveProblem, unread_index
 from stackbuild.resolve.request import name_of, project_name
 from stackbuild.resolve.uv import UnresolvableError
 from stackbuild.tomltext import inline, layer_table
@@ -55,10 +54,7 @@ class Explainer:
         try:
             cause = self._cause(request, error, layer, lower)
         except FetchError as unread:
-            found, remedy = index_failure(unread)
-            cause = ResolveProblem(
-                kind=FetchError, message=INDEX_FAILURE, found=found, remedy=remedy
-            )
+            cause = unread_index(unread, request.indexes)
         if isinstance(cause, ResolveError):
             return cause
         return ResolveError(layer.name, request.target.platform, cause)
@@ -298,11 +294,14 @@ def _unavailable(
         )
     if missing.kind == "version":
         return replace(_no_version(name, dependency, request, text), absent=True)
+    if request.indexes.local_wheels:
+        text += f"; no wheel of it in `local-wheels` ({', '.join(request.indexes.local_wheels)})"
     return ResolveProblem(
         message=f"no package index has {name}",
         distribution=name,
         found=text,
-        remedy="correct the name, or add the index that has it as [[tool.uv.index]]",
+        remedy="correct the name; or add the index that has it as [[tool.uv.index]], or a wheel"
+        " with `stackbuild wheel add FILE` or in a directory of `local-wheels`",
         absent=True,
     )
 

@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import LockError, StackbuildError
+from stackbuild.errors import FetchError, LockError, StackbuildError
+from stackbuild.lock.index_pages import INDEX_FAILURE, index_failure
+from stackbuild.transport.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from packaging.utils import NormalizedName
 
+    from stackbuild.lock.indexes import IndexSettings
     from stackbuild.lock.targets import Level, Target
     from stackbuild.platforms import Platform
 
@@ -133,6 +136,16 @@ class ResolveError(Exception):
             platforms = dict.fromkeys(str(failure.platform) for failure in failures)
             return self.problem.in_layer(", ".join(layers), ", ".join(platforms))
         return self.problem.error(self.layer, failures)
+
+
+def unread_index(error: FetchError, indexes: IndexSettings) -> ResolveProblem:
+    """The problem of an index that cannot be read; `error` has its address."""
+    found, remedy = index_failure(error)
+    url = dict(error.details).get("file", "")
+    for index in indexes.indexes:
+        if index.name and url.startswith(without_credentials(index.url).rstrip("/") + "/"):
+            found = f"{index.name}: {found}"
+    return ResolveProblem(kind=FetchError, message=INDEX_FAILURE, found=found, remedy=remedy)
 
 
 def errors_of(failures: Sequence[ResolveError]) -> list[StackbuildError]:

@@ -21,7 +21,7 @@ from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import built_elsewhere, compatible_added, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.git_sources import reason_to_build
-from stackbuild.resolve.problems import ResolveError, ResolveProblem
+from stackbuild.resolve.problems import ResolveError, ResolveProblem, unread_index
 from stackbuild.strictjson import digest_of
 from stackbuild.transport.retries import NotFoundError
 
@@ -260,14 +260,18 @@ def added_candidates(
     """The added wheels that no index of `request` has, by file name.
 
     Those of a distribution that is built from source are used instead of the build (`wheel_of`).
-    Raises FetchError and LockError as `IndexPages.offers` does.
+    Raises ResolveError for an index that cannot be read, LockError as `IndexPages.offers` does.
     """
     from packaging.utils import parse_wheel_filename
 
     found: dict[str, Path] = {}
     for _, item in compatible_added(wheelhouse, request.target):
         name, version, _, _ = parse_wheel_filename(item.wheel.name)
-        offers = pages.offers(name, request.indexes) or ()
+        try:
+            offers = pages.offers(name, request.indexes) or ()
+        except FetchError as error:
+            problem = unread_index(error, request.indexes)
+            raise ResolveError(request.layer, request.target.platform, problem) from error
         if offers and policy.may_build(name):
             continue
         if not any(

@@ -10,6 +10,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from stackbuild.cli.suggest import framework_lines
 from stackbuild.errors import UsageError
 from stackbuild.lock.model import LockedDistribution, LockedFile
 from stackbuild.planning.apply import apply, changed
@@ -88,6 +89,17 @@ def suggestion(
     )
     table = (Comparison(platform=LINUX, separate=3, layers=2, now=3),)
     return Suggestion(frameworks=(lower, upper), table=table, exact=True)
+
+
+def test_what_a_framework_has_on_some_platforms_is_printed_with_them() -> None:
+    assert list(framework_lines(suggestion())) == [
+        "framework common, for a, b",
+        "  contains: numpy==2.2.6",
+        "  contains on linux-x64: six==1.17.0",
+        "framework with-dask, for a",
+        "  depends on: common",
+        "  contains: dask==1.0",
+    ]
 
 
 def test_comments_and_formatting_stay() -> None:

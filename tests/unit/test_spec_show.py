@@ -32,10 +32,13 @@ py (runtime, CPython 3.12.10)
 │       └── app (application)
 │                 chain: app, both, base, other, py
 │                 not locked: linux-x64
+│                 requirements on linux-x64: torch==2.7.0
 │                 overlay: été to {{{{site-packages}}}}/ on linux-x64, overwriting
 │                 environment: LD_LIBRARY_PATH = /opt/lib (changes which libraries are loaded)
 └── other (framework)
     │     {STATES}
+    │     requirements on linux-x64, windows-x64: a, b
+    │     requirements on windows-x64: c
     └── off (application)
               disabled: its list of platforms is empty
 """
@@ -57,7 +60,10 @@ def spec(tmp_path: Path) -> Path:
         "[tool.stackbuild.layers.app]\nenvironment.LD_LIBRARY_PATH = '/opt/lib'\n",
         "[tool.stackbuild.layers.base.platform-specific.macosx-x64]\n",
         "environment.PATH = { prepend = ['{layer}/lib', '/b'], append = ['/c'] }\n",
+        "[tool.stackbuild.layers.other.platform-specific]\n",
+        "linux-x64.dependencies = ['a', 'b']\nwindows-x64.dependencies = ['a', 'b', 'c']\n",
         "[tool.stackbuild.layers.app.platform-specific.linux-x64]\n",
+        "dependencies = ['torch==2.7.0']\n",
         'copy-files = [{ from = "été", to = "{site-packages}/", overwrite = true }]\n',
     )
 
@@ -107,6 +113,7 @@ def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "chain": ["app", "both", "base", "other", "py"],
         "platforms": {"linux-x64": "not locked"},
         "requirements": [],
+        "platform_requirements": {"linux-x64": ["torch==2.7.0"]},
         "overlays": [
             {
                 "platform": "linux-x64",

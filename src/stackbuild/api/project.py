@@ -468,6 +468,11 @@ class Project:
             platforms=layer.platforms,
             locks={platform: _lock_state(layer, platform, locks) for platform in wanted},
             requirements=tuple(map(str, layer.requirements)),
+            platform_requirements={
+                platform: tuple(map(str, own))
+                for platform in layer.platforms
+                if (own := layer.policy(platform).dependencies)
+            },
             conflicts=tuple(describe_conflicts(_readable(layer, wanted, locks))),
             overlays=tuple(overlays),
             environment={one: layer.policy(one).environment for one in layer.platforms},

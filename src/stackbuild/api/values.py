@@ -35,6 +35,8 @@ class LayerDescription:
     ``stale`` and ``damaged`` the reason."""
     requirements: tuple[str, ...]
     """The requirements for all platforms (PEP 508)."""
+    platform_requirements: Mapping[Platform, tuple[str, ...]]
+    """Those for one platform only, `platform-specific.<platform>.dependencies`."""
     conflicts: tuple[str, ...]
     """Conflicts between frameworks that the locks accept, as sentences."""
     overlays: tuple[tuple[Platform | None, CopyFiles], ...]

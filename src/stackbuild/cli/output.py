@@ -11,12 +11,12 @@ import json
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackbuild.messages import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -53,6 +53,18 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def grouped(texts: Mapping[Any, Iterable[str]]) -> list[tuple[str, str]]:
+    """`texts` by platform, as pairs: all platforms that have the same ones, and these."""
+    platforms: dict[str, list[str]] = {}
+    for platform, found in texts.items():
+        for text in found:
+            platforms.setdefault(text, []).append(platform)
+    pairs: dict[str, list[str]] = {}
+    for text, where in platforms.items():
+        pairs.setdefault(", ".join(where), []).append(text)
+    return [(where, ", ".join(found)) for where, found in pairs.items()]
 
 
 def _plain(value: object) -> object:

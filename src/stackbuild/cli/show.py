@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stackbuild.api import Project, UsageError
 from stackbuild.cli.effective import as_json, effective, overlay_text
 from stackbuild.cli.options import add_shared, add_value
-from stackbuild.cli.output import print_answer, table
+from stackbuild.cli.output import grouped, print_answer, table
 from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
 
@@ -127,6 +127,7 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
         "chain": layer.chain,
         "platforms": {platform: state for platform, (state, _) in layer.locks.items()},
         "requirements": layer.requirements,
+        "platform_requirements": layer.platform_requirements,
         "conflicts": layer.conflicts,
         "overlays": [
             {"platform": platform, **entry.as_entry()} for platform, entry in layer.overlays
@@ -181,6 +182,8 @@ def _details(layer: LayerDescription) -> Iterator[str]:
         yield "disabled: its list of platforms is empty"
     if layer.requirements:
         yield f"requirements: {', '.join(layer.requirements)}"
+    for where, texts in grouped(layer.platform_requirements):
+        yield f"requirements on {where}: {texts}"
     for only, entry in layer.overlays:
         where = f" on {only}" if only else ""
         yield f"overlay: {overlay_text(entry, where)}"

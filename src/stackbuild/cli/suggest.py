@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.api import Project
 from stackbuild.cli.console import Console
 from stackbuild.cli.options import add_flag, add_shared
-from stackbuild.cli.output import print_json, print_lines
+from stackbuild.cli.output import grouped, print_json, print_lines
 from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_json(found) | ({} if applied is None else {"applied": applied}))
         return 0
-    print_lines((*_frameworks(found), *_table(found)))
+    print_lines((*framework_lines(found), *_table(found)))
     if applied is not None:
         print_lines(_outcome(project.spec, applied=applied))
     return 0
@@ -91,15 +91,19 @@ def _outcome(spec: Path, *, applied: bool) -> Iterator[str]:
         yield f"nothing to apply: these frameworks save nothing; {spec} was not changed"
 
 
-def _frameworks(found: Suggestion) -> Iterator[str]:
+def framework_lines(found: Suggestion) -> Iterator[str]:
+    """The suggested frameworks, for a person."""
     if not found.frameworks:
         yield "no frameworks: the applications share nothing that would save downloads"
     for item in found.frameworks:
         yield f"framework {item.name}, for {', '.join(item.applications)}"
         if item.below:
             yield f"  depends on: {', '.join(item.below)}"
-        names = {f"{d.name}=={d.version}" for held in item.held.values() for d in held.values()}
-        yield f"  contains: {', '.join(sorted(names))}"
+        requirements = item.requirements()
+        if everywhere := requirements.pop(None, ()):
+            yield f"  contains: {', '.join(everywhere)}"
+        for platforms, texts in grouped(requirements):
+            yield f"  contains on {platforms}: {texts}"
 
 
 def _table(found: Suggestion) -> Iterator[str]:

@@ -116,7 +116,7 @@ with open("/proc/self/environ") as file:
         f"it imports itself, which fails in every installation: ImportError: {circular}"
     )
     assert found["stale"] == []
-    left_out = "`exclude-files` of app leaves out prog/extra: 'prog/ex*'"
+    left_out = "`exclude-files` of app leaves out prog/extra.py: 'prog/ex*'"
     assert [f["message"].partition("; ")[2] for f in found["findings"]] == [left_out, "", ""]
     assert found["entries"].splitlines() == [
         "[tool.stackbuild.layers.app.allow-import-errors]",

@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import UsageError
-from stackbuild.globs import first_match
 from stackbuild.install.plan import find_installed
 from stackbuild.install.root import Root
 from stackbuild.linking.search import DLL_MISSING
@@ -23,6 +22,7 @@ from stackbuild.variables import to_set
 from stackbuild.verify import expected_failures
 from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import LEFT_OUT, is_left_out, native_modules, open_deployment
+from stackbuild.verify.excluded import check_excluded, find_excluded
 from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
 from stackbuild.verify.layer_check import check_layer, interpreter_links, pip_warnings
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from stackbuild.verify.model import Outcome
     from stackbuild.workspace import Workspace
 
-_ENDS = (".py", "/__init__.py", ".so", ".pyd")
 _START_LIMIT = 30.0
 """Time limit for the start and exit of an interpreter, in seconds."""
 
@@ -191,6 +190,7 @@ class _Checking:
                 self.findings += check_tags(layer, chain[-1].manifest.python_version)
                 self.findings += check_modules(layer, read, rules.skip_modules)
                 self.findings += check_bytecode(layer, read, rules.skip_modules)
+                self.findings += check_excluded(layer, chain, self.rules, rules.skip_modules)
                 self.findings += check_requirements(chain, rules)
                 # If modules are imported, the results decide which entries are needed.
                 entries = (
@@ -250,14 +250,8 @@ class _Checking:
 
     def _explained(self, outcome: Outcome, chain: Sequence[str]) -> Outcome:
         """`outcome`, with the pattern of `exclude-files` that leaves out what was not found."""
-        for path in outcome.missing:
-            for layer in chain:
-                patterns = self.rules.get(layer, Rules()).exclude_files
-                for file in (path, *(f"{path}{end}" for end in _ENDS)):
-                    if pattern := first_match(file, patterns):
-                        text = f"`exclude-files` of {layer} leaves out {file}: {pattern!r}"
-                        return replace(outcome, left_out=text)
-        return outcome
+        excluded = (find_excluded(path, chain, self.rules) for path in outcome.missing)
+        return replace(outcome, excluded=next(filter(None, excluded), None))
 
     def _name(self, directory: str) -> str:
         return self.deployment.layers[directory].manifest.layer
@@ -281,7 +275,13 @@ class _Checking:
         expected = expected_failures.once(
             one for one in failed if one.key not in {each.key for each in new}
         )
-        findings = [found for found in self.findings if not _is_explained(found, expected)]
+        # A module that is left out is reported once, or expected.
+        excluded = tuple(text for one in failed if (text := _text(one.outcome)))
+        findings = [
+            found
+            for found in self.findings
+            if not _is_explained(found, expected) and not found.message.endswith(excluded)
+        ]
         return VerifyReport(
             layers=tuple(layers),
             platform=self.deployment.state.platform,
@@ -383,7 +383,12 @@ def _finding(one: Tried) -> Finding:
         layer=one.layer,
         distribution=one.distribution,
         module=outcome.module,
-        message="; ".join(filter(None, (messages[outcome.result] + through, outcome.left_out))),
+        message="; ".join(filter(None, (messages[outcome.result] + through, _text(outcome)))),
         found=outcome.text,
         detail=outcome.output.strip(),
+        remedy=outcome.excluded.remedy if outcome.excluded else None,
     )
+
+
+def _text(outcome: Outcome) -> str:
+    return str(outcome.excluded) if outcome.excluded else ""

@@ -115,7 +115,7 @@ def imports_itself(outcome: Outcome) -> bool:
     of CPython.
     """
     match = _CIRCULAR.match(outcome.text) if outcome.result == "error" else None
-    return match is not None and match[1] == outcome.module == outcome.at and not outcome.left_out
+    return match is not None and match[1] == outcome.module == outcome.at and not outcome.excluded
 
 
 def known_text(outcome: Outcome) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from stackbuild.tomltext import inline, layer_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +49,29 @@ class Rules:
     """The patterns of files that the layer leaves out, of all distributions."""
 
 
+class Excluded(NamedTuple):
+    """A module or file that a pattern leaves out."""
+
+    layer: str
+    """The layer with the pattern."""
+    path: str
+    """In site-packages."""
+    pattern: str
+
+    def __str__(self) -> str:
+        """A clause for messages."""
+        return f"`exclude-files` of {self.layer} leaves out {self.path}: {self.pattern!r}"
+
+    @property
+    def remedy(self) -> str:
+        """How to have the file in the layer."""
+        kept = re.sub(r"__init__\.py$", "**", re.sub(r"\.(so|pyd)$", ".*", self.path))
+        return (
+            f"remove {inline(self.pattern)} from `exclude-files`, or add {inline(f'!{kept}')} to"
+            f" that in {layer_table(self.layer)}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The result of importing a module."""
@@ -59,8 +85,8 @@ class Outcome:
     missing: tuple[str, ...] = ()
     """The modules and files that the error names, as paths in site-packages; modules without
     their extensions."""
-    left_out: str = ""
-    """Which pattern of `exclude-files` leaves one of them out; empty if none does."""
+    excluded: Excluded | None = None
+    """Which pattern of `exclude-files` leaves one of them out, if one does."""
     output: str = ""
     """The end of the output of a process that crashed or hung."""
     seconds: float = 0.0

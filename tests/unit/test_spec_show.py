@@ -6,11 +6,16 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stackbuild.api import Project
 from stackbuild.cli.main import main
+from stackbuild.cli.show import tree
+from stackbuild.platforms import Platform
 from tests.support.smallstack import SmallStack
 from tests.support.specs import APPLICATION, FRAMEWORK, RUNTIME, write_spec
 
@@ -129,8 +134,26 @@ def test_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "launch_module": None,
         "support_modules": [],
         "versioned": False,
+        "versions": {},
+        "dynlib_exclude": [],
+        "linux_target": None,
+        "macosx_target": None,
         "conflicts": [],
     }
+
+
+def test_versions_and_fields_of_venvstacks(spec: Path) -> None:
+    project = Project.load(spec)
+    (layer,) = (one for one in project.describe() if one.name == "py")
+    x64, arm = Platform.LINUX_X64, Platform.LINUX_AARCH64
+    fields: dict[str, Any] = {"dynlib_exclude": ("a/*.so", "b"), "linux_target": "glibc@2.34"}
+    layer = replace(layer, name="scipy", chain=("scipy",), **fields)
+    lines = list(tree(project, [replace(layer, versions={x64: 5, arm: 5})]))
+    assert "      version: scipy@5" in lines
+    assert "      dynlib_exclude: a/*.so, b" in lines
+    assert "      linux_target: glibc@2.34" in lines
+    lines = list(tree(project, [replace(layer, versions={x64: 5, arm: 6})]))
+    assert "      version: scipy@5 on linux-x64; scipy@6 on linux-aarch64" in lines
 
 
 def test_damaged_lock(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -457,6 +457,7 @@ class Project:
         from stackbuild.resolve.lock_stack import describe_conflicts
 
         wanted = [platform for platform in layer.platforms if platform in self.platforms]
+        readable = list(_readable(layer, wanted, locks))
         overlays: list[tuple[Platform | None, CopyFiles]] = [(None, it) for it in layer.copy_files]
         for platform, entries in layer.platform_copy_files.items():
             overlays += ((platform, entry) for entry in entries)
@@ -473,12 +474,16 @@ class Project:
                 for platform in layer.platforms
                 if (own := layer.policy(platform).dependencies)
             },
-            conflicts=tuple(describe_conflicts(_readable(layer, wanted, locks))),
+            conflicts=tuple(describe_conflicts(readable)),
             overlays=tuple(overlays),
             environment={one: layer.policy(one).environment for one in layer.platforms},
             launch_module=layer.launch_module,
             support_modules=layer.support_modules,
             versioned=layer.versioned,
+            versions={one.platform: one.version for one in readable} if layer.versioned else {},
+            dynlib_exclude=layer.dynlib_exclude,
+            linux_target=layer.linux_target,
+            macosx_target=layer.macosx_target,
         )
 
 

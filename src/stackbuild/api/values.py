@@ -46,6 +46,11 @@ class LayerDescription:
     launch_module: Path | None
     support_modules: tuple[Path, ...]
     versioned: bool
+    versions: Mapping[Platform, int]
+    """The numbers of a versioned layer's locks; empty for other layers."""
+    dynlib_exclude: tuple[str, ...]
+    linux_target: str | None
+    macosx_target: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

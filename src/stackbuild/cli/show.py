@@ -139,6 +139,10 @@ def _layer_json(layer: LayerDescription) -> dict[str, object]:
         "launch_module": layer.launch_module,
         "support_modules": layer.support_modules,
         "versioned": layer.versioned,
+        "versions": layer.versions,
+        "dynlib_exclude": layer.dynlib_exclude,
+        "linux_target": layer.linux_target,
+        "macosx_target": layer.macosx_target,
     }
 
 
@@ -173,6 +177,7 @@ def _details(layer: LayerDescription) -> Iterator[str]:
         by_state.setdefault(state, []).append(platform)
     for (word, reason), platforms in by_state.items():
         yield f"{word}: {', '.join(platforms)}" + (f" ({reason})" if reason else "")
+    yield from _version(layer)
     if layer.platforms and not layer.locks:
         made_for = ", ".join(layer.platforms)
         yield f"not used: made for {made_for}, none of the stack's platforms"
@@ -184,10 +189,31 @@ def _details(layer: LayerDescription) -> Iterator[str]:
         yield f"requirements: {', '.join(layer.requirements)}"
     for where, texts in grouped(layer.platform_requirements):
         yield f"requirements on {where}: {texts}"
+    yield from _fields(layer)
     for only, entry in layer.overlays:
         where = f" on {only}" if only else ""
         yield f"overlay: {overlay_text(entry, where)}"
     yield from _variables(layer)
+
+
+def _version(layer: LayerDescription) -> Iterator[str]:
+    """The version of a versioned layer, as its directory has it."""
+    by_version: dict[int, list[str]] = {}
+    for platform, number in layer.versions.items():
+        by_version.setdefault(number, []).append(platform)
+    if by_version:
+        parts = [f"{layer.name}@{one} on {', '.join(on)}" for one, on in by_version.items()]
+        alone = f"{layer.name}@{next(iter(by_version))}"
+        yield f"version: {alone if len(parts) == 1 else '; '.join(parts)}"
+
+
+def _fields(layer: LayerDescription) -> Iterator[str]:
+    """Fields of venvstacks that are set."""
+    if layer.dynlib_exclude:
+        yield f"dynlib_exclude: {', '.join(layer.dynlib_exclude)}"
+    for key in ("linux_target", "macosx_target"):
+        if target := getattr(layer, key):
+            yield f"{key}: {target}"
 
 
 def _variables(layer: LayerDescription) -> Iterator[str]:

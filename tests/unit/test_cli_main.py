@@ -104,7 +104,11 @@ def test_a_wrong_call_is_a_usage_error(
             ["publish", "--layr", "atls"],
             "stackbuild publish: error: unknown arguments: --layr atls; did you mean '--layer'?",
         ),
-        (["show", "x"], "stackbuild show: error: unknown arguments: x"),
+        (["show", "x"], "stackbuild show: error: unknown arguments: x; use --layer x"),
+        (
+            ["build", "--dev", "x"],
+            "stackbuild build: error: unknown arguments: --dev x; use `stackbuild run --dev LAYER`",
+        ),
         (
             ["show", "dir/venvstacks.toml"],
             "stackbuild show: error: unknown arguments: dir/venvstacks.toml;"

@@ -44,7 +44,8 @@ COMMANDS = {
 }
 """Each name is a module of this package; the text is its line in `--help`."""
 
-_OF_VENVSTACKS = {
+_INSTEAD = {
+    "--dev": "use `stackbuild run --dev LAYER`",
     "--if-needed": "not needed: `lock` resolves only what is not current",
     "--lock-if-needed": "not needed: run `stackbuild lock` first, which resolves only what changed",
     "--reset-lock": "use `stackbuild lock --upgrade --layer LAYER`",
@@ -54,7 +55,7 @@ _OF_VENVSTACKS = {
     "--allow-missing": "not possible: each name or pattern must match a layer",
     "--publish": "run `stackbuild publish`",
 }
-"""Options of venvstacks that no command has, with what replaces them."""
+"""Options that commands lack, most of them of venvstacks, with what replaces them."""
 _GENERAL = ("--debug", "-q", "--quiet")
 """The options of all commands."""
 
@@ -115,10 +116,12 @@ def _parse(words: list[str]) -> argparse.Namespace:
 def _hint(word: str, options: Sequence[str]) -> str:
     """What to write instead of the unknown argument `word`."""
     name = word.partition("=")[0].replace("--no-", "--")
-    if name in _OF_VENVSTACKS:
-        return f"; {_OF_VENVSTACKS[name]}"
+    if name in _INSTEAD:
+        return f"; {_INSTEAD[name]}"
     if word.endswith(".toml") and "--spec" in options:
         return f"; use --spec {quoted(word)}"
+    if not word.startswith("-") and "--layer" in options:
+        return f"; use --layer {quoted(word)}"
     return _did_you_mean(word, options)
 
 

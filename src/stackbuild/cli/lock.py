@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Locked versions are kept, unless an option or the spec requires others. Layers
 that did not change are not resolved again. Locks name files by sha256, so they
-are valid with any mirror. For each layer a line is printed; with `stackbuild -q
-lock` only what was omitted.
+are valid with any mirror. A line is printed for each layer. `stackbuild -q lock`
+prints only the distributions that a layer omits.
 
 Examples:
   stackbuild lock

@@ -220,9 +220,13 @@ def test_a_commit_is_built_and_pinned(project: BuildProject, tmp_path: Path) -> 
     commit = make_repository(repository, {f"python/{name}": text for name, text in files.items()})
     project.wheel("needed", "1.5")
     url = repository.as_uri()
-    project.spec(f"tiny @ git+{url}@v1#subdirectory=python")
+    away = Platform.WINDOWS_X64 if HERE is not Platform.WINDOWS_X64 else Platform.LINUX_X64
+    both = f'platforms = ["{HERE}", "{away}"]'
+    project.spec(f"tiny @ git+{url}@v1#subdirectory=python", extra=both)
     project.lock()
     assert project.versions("fw", HERE) == {"needed": "1.5", "tiny": "3.1"}
+    # The pure wheel is for all platforms.
+    assert project.read("fw", away).distributions == project.read("fw", HERE).distributions
     item = project.read("fw", HERE).distributions[1]
     assert item.source == VcsSource(url=url, commit=commit, requested="v1", subdirectory="python")
     assert not [name for name in wheel_contents(project.built()) if ".git" in name]

@@ -222,12 +222,19 @@ def test_a_wheel_and_a_source_distribution_of_the_repository(project: BuildProje
     wheel = make_wheel(project.directory / "wheels", "given", "1.0", {"given.py": "1"})
     make_sdist(project.directory / "wheels", "tiny", "1.0", source_files(pure()))
     sources = '[tool.uv.sources]\ntiny = { path = "wheels/tiny-1.0.tar.gz" }\n'
-    project.spec(f"given @ file:wheels/{wheel.name}", "tiny", policy=sources)
+    project.spec(f"given @ file:wheels/{wheel.name}", "tiny", policy=sources, extra=BOTH)
     project.lock()
     assert project.versions("fw", HERE) == {"given": "1.0", "tiny": "1.0"}
+    # The pure wheel is for all platforms, and stays locked.
+    before = project.read("fw", AWAY)
+    assert before.distributions == project.read("fw", HERE).distributions
+    project.listener.notes.clear()
+    project.lock(upgrade_packages=["given"])
+    assert project.read("fw", AWAY) == before
+    assert not [text for text in project.listener.notes if text.startswith("building ")]
     shutil.rmtree(project.workspace.wheelhouse)
     shutil.rmtree(project.workspace.builds)
-    project.fetch()
+    project.fetch(platform=AWAY)
     assert project.built("given").read_bytes() == wheel.read_bytes()
     make_wheel(wheel.parent, "given", "1.0", {"given.py": "2"})
     assert project.lock(check=True).stale[0].reason == f"{wheel.name} changed"

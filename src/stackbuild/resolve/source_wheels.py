@@ -172,17 +172,19 @@ class SourceWheels:
             source = self._given(found) if is_given else self.metadata.files([found], indexes)[0]
             version, url = found.version, found.url
         index = indexes.name_of(name, url) if url and not is_given else None
-        made = recipe(self.layer, target, name, source, self.workspace.overlays)
+        where = self._build_target(name, source)
+        made = self._recipe(name, source, where or target)
         locked = {item.name: item for item in self.old.distributions} if self.old else {}
         kept = locked.get(name)
-        if kept and (kept.build is None or kept.build.recipe != made):
+        if kept and not self._is_current(kept, source, made):
             kept = None
         if kept and not self.upgrade.concerns(name):
             return replace(kept, source=source, index=index)
         added = find_added(self.workspace.wheelhouse, name, version, target)
         if added and isinstance(source, ProjectSource) and build_tag(made) not in added.wheel.name:
             added = None  # It was built from another state of the project.
-        where = self._build_target(name, source)
+        if kept and where != target and not is_for_any(kept.wheel):
+            where = None  # A build here would not be for that platform, either.
         if added:
             build = Build(recipe=made, dependencies=added.dependencies, extras=added.extras)
             version, wheel = added.version, added.wheel
@@ -213,18 +215,31 @@ class SourceWheels:
             name=name, version=version, wheel=wheel, index=index, source=source, build=build
         )
 
+    def _recipe(self, name: NormalizedName, source: Source, target: Target) -> str:
+        return recipe(self.layer, target, name, source, self.workspace.overlays)
+
+    def _is_current(self, kept: LockedDistribution, source: Source, made: str) -> bool:
+        """Whether `kept` was built with the recipe `made`; a wheel for any platform, on any."""
+        if kept.build is None or kept.build.recipe == made:
+            return kept.build is not None
+        if not is_for_any(kept.wheel) or self._build_target(kept.name, source) is None:
+            return False
+        python = self.request.target.python
+        targets = [target_of(self.layer, one, python) for one in self.layer.platforms]
+        return kept.build.recipe in {self._recipe(kept.name, source, one) for one in targets}
+
     def _build_target(self, name: NormalizedName, source: Source) -> Target | None:
         """The target that the wheel of `source` is built for on this machine, if it can be.
 
-        A project is built for this machine also if the layer is for another platform, as the
-        wheel may be for any.
+        What a requirement names by its address is built for this machine also if the layer is for
+        another platform, as the wheel may be for any.
         """
         target, host = self.request.target, host_platform()
         if target.platform == host:
             return target
         settings = self.layer.policy(target.platform).build_wheel.get(name)
         is_alike = settings == self.layer.policy(host).build_wheel.get(name)
-        if isinstance(source, ProjectSource) and is_alike:
+        if is_direct(source, self.request.indexes) and is_alike:
             return target_of(self.layer, host, target.python)
         return None
 
@@ -234,14 +249,16 @@ class SourceWheels:
         """The error for a source build for another platform than this machine's."""
         layer, platform = self.layer, self.request.target.platform
         subject = f"{name} {version or ''}".strip()
-        path = source.path if isinstance(source, ProjectSource) else None
-        direct = f"{path}, and its wheel is not for any platform" if path else None
-        if isinstance(source, VcsSource):
+        direct, here = None, " (on this one, if the wheel is for any platform)"
+        if isinstance(source, ProjectSource):
+            direct = source.path
+        elif isinstance(source, VcsSource):
             direct = f"commit {source.commit[:12]} of its repository"
-        elif isinstance(source, LockedFile) and source.name in self.request.indexes.files:
+        elif is_direct(source, self.request.indexes):
             direct = f"the source distribution {source.name}"
+        if direct:
+            direct, here = f"{direct}, and its wheel is not for any platform", ""
         reason = reason_to_build(name, layer, platform, direct)
-        here = "" if path else " (on this one, if the wheel is for any platform)"
         problem = ResolveProblem(
             message=f"{subject} must be built from source on a machine of each platform",
             distribution=name,
@@ -280,6 +297,11 @@ def added_candidates(
         ):
             found[item.wheel.name] = wheelhouse / item.wheel.name
     return found
+
+
+def is_direct(source: Source, indexes: IndexSettings) -> bool:
+    """Whether a requirement names `source` by its address: a project, a commit or a file."""
+    return not isinstance(source, LockedFile) or source.name in indexes.files
 
 
 def is_for_any(wheel: LockedFile) -> bool:
@@ -356,13 +378,13 @@ def _order(
     index: str | None,
 ) -> BuildOrder:
     """The order to build a locked wheel again. Raises FetchError if it cannot be built here."""
-    platform = host_platform()
-    is_portable = isinstance(item.source, ProjectSource) and is_for_any(item.wheel)
+    platform, layer = host_platform(), stack.layers[lock.layer]
+    indexes = index_settings(stack, layer, lock.platform, default=index)
+    is_portable = item.source and is_direct(item.source, indexes) and is_for_any(item.wheel)
     if lock.platform != platform and not is_portable:
-        raise built_elsewhere(item, lock, f"this machine is {host_platform()}")
+        raise built_elsewhere(item, lock, f"this machine is {platform}")
     if item.source is None or item.build is None or item.build.requirements is None:
         raise built_elsewhere(item, lock, "it was built elsewhere")
-    layer = stack.layers[lock.layer]
     target = target_of(layer, platform, lock.python_version)
     return BuildOrder(
         layer=layer,
@@ -371,7 +393,7 @@ def _order(
         version=item.version,
         source=item.source,
         runtime=read_runtime_lock(workspace, layer.runtime),
-        indexes=index_settings(stack, layer, lock.platform, default=index),
+        indexes=indexes,
         recipe=recipe(layer, target, item.name, item.source, workspace.overlays),
         requirements=item.build.requirements,
     )

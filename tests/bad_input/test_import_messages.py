@@ -282,7 +282,11 @@ def test_suggest_needs_applications_and_current_locks(
     assert main(["suggest", "--spec", str(spec), "--json"]) == 4
     out, err = capsys.readouterr()
     assert out == ""
-    assert "run `stackbuild lock`" in err
+    assert "; app on linux-x64, linux-aarch64, macosx-x64, macosx-aarch64, windows-x64: " in err
+    remedy = "run `stackbuild lock`; or name the applications that can be locked: `stackbuild sugg"
+    assert remedy in err
+    assert main(["suggest", "--spec", str(spec), "--layer", "rt"]) == 2
+    assert "the layers named have no application" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["", "null", "3", '"text"'])

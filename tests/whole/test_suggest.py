@@ -93,7 +93,14 @@ def test_frameworks_are_suggested_applied_locked_and_installed(
     assert out.startswith(
         "framework common, for plain, tooled\n  contains: base==1.0, frame==1.0\n"
     )
-    assert spec.read_text() == old
+    with spec.open("a") as file:
+        file.write('[[applications]]\nname = "unlocked"\nruntime = "rt"\nrequirements = []\n')
+    code, _, err = command("suggest", *here)
+    assert (code, "unlocked on" in err) == (4, True)
+    named = command("suggest", *here, "--layer", "plain", "--layer", "tooled")
+    assert named == (0, out.replace("framework common", "framework with-frame"), "")
+    assert command("suggest", *here, "--layer", "plain")[1].startswith("no frameworks: ")
+    spec.write_text(old)
     code, out, _ = command("suggest", *here, "--apply", "--json")
     assert code == 0
     report = json.loads(out)

@@ -243,16 +243,17 @@ class Project:
 
         return add_wheels(self._stack, self._workspace(), self._messages, list(map(Path, files)))
 
-    def suggest(self) -> Suggestion:
-        """The new frameworks that minimise the total download of all applications.
+    def suggest(self, layers: Sequence[str] = ()) -> Suggestion:
+        """The new frameworks that minimise the total download of all applications, or of `layers`.
 
         The frameworks of the stack stay. Versions and sizes are those of the locks. Raises
         LockError where a lock is missing or stale, FetchError where the metadata of a wheel is
         not available, UsageError for a stack without applications.
         """
+        refuse_text(layers=layers)
         from stackbuild.planning.suggest import suggest
 
-        return suggest(self._stack, self._workspace(), self._messages)
+        return suggest(self._stack, self._workspace(), self._messages, layers)
 
     def apply_suggestion(self, suggestion: Suggestion) -> bool:
         """Write the frameworks of `suggestion` into the spec; load it again afterwards.

@@ -29,8 +29,12 @@ can share a new framework, which depends on these. With --apply the new
 frameworks are written into the spec. Each of them requires exact versions; the
 applications keep their requirements. Comments and formatting are kept.
 
+All applications must be locked on all their platforms. Those that cannot be
+are left out with --layer, which names the others.
+
 Examples:
   stackbuild suggest
+  stackbuild suggest --layer pgen --layer 'h5ad*'
   stackbuild suggest --apply && stackbuild lock
   stackbuild suggest --spec other/venvstacks.toml --json
 """
@@ -40,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `suggest`."""
     parser.description = "Suggest frameworks that minimise the total download of the stack."
     parser.epilog = EXAMPLES
-    add_shared(parser, "--spec")
+    add_shared(parser, "--spec", "--layer")
     add_flag(parser, "--apply", "write the suggested frameworks into the spec")
     add_shared(parser, "--json")
 
@@ -48,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Search, and print the frameworks and sizes."""
     project = Project.load(arguments.spec, messages=Console(quiet=arguments.quiet))
-    found = project.suggest()
+    found = project.suggest(arguments.layer)
     applied = project.apply_suggestion(found) if arguments.apply else None
     if arguments.json:
         print_json(_json(found) | ({} if applied is None else {"applied": applied}))

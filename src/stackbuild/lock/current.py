@@ -199,11 +199,16 @@ class Locks:
 
 
 def load_locks(
-    stack: Stack, workspace: Workspace, pairs: Iterable[tuple[Layer, Platform]]
+    stack: Stack,
+    workspace: Workspace,
+    pairs: Iterable[tuple[Layer, Platform]],
+    *,
+    otherwise: str | None = None,
 ) -> dict[tuple[str, Platform], LayerLock]:
     """The locks of `pairs` and of the layers below them, by layer and platform.
 
-    Raises one LockError for all that are missing, stale or damaged.
+    Raises one LockError for all that are missing, stale or damaged; `otherwise` is what else
+    its remedy says.
     """
     wanted = {
         (member.name, platform): member
@@ -223,7 +228,7 @@ def load_locks(
             "locks are missing or stale",
             file=stack.path,
             found="; ".join(describe(stale)),
-            remedy=f"run `{' '.join(words)}`",
+            remedy="; ".join(filter(None, (f"run `{' '.join(words)}`", otherwise))),
         )
     found = {(name, platform): locks.get(name, platform) for name, platform in wanted}
     return {pair: lock for pair, lock in found.items() if lock is not None}

@@ -17,6 +17,7 @@ from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.uv import Uv
 from stackbuild.spec.model import LayerKind
 from stackbuild.spec.references import linearize
+from stackbuild.spec.select import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,20 +37,28 @@ LAYER_BYTES = 4_000
 """The measured size of a layer's own metadata in an archive. A framework has to save more."""
 
 
-def suggest(stack: Stack, workspace: Workspace, messages: Messages) -> Suggestion:
-    """The new frameworks that minimise the total download of all applications of `stack`.
+_LEAVE_OUT = "or name the applications that can be locked: `stackbuild suggest --layer NAME …`"
 
+
+def suggest(
+    stack: Stack, workspace: Workspace, messages: Messages, names: Sequence[str] = ()
+) -> Suggestion:
+    """The new frameworks that minimise the total download of the applications of `stack`.
+
+    `names` are those of applications, or patterns; without any, all are meant.
     The frameworks of the stack stay. Applications that depend on the same ones can share a new
     framework, which depends on these and holds distributions of the applications' own layers.
     Versions and sizes are those of the locks. What each distribution requires is read from the
-    metadata of its wheel. Raises UsageError for a stack without applications, LockError if a lock
+    metadata of its wheel. Raises UsageError without applications, LockError if a lock
     is missing or stale, and FetchError if the metadata of a wheel is not available.
     """
-    layers = [item for item in stack.layers.values() if item.kind is LayerKind.APPLICATION]
+    chosen = select(stack, names, (), with_chain=False)
+    pairs = [(layer, p) for layer, p in chosen if layer.kind is LayerKind.APPLICATION]
+    layers = list({layer.name: layer for layer, _ in pairs}.values())
     if not layers:
-        raise UsageError("the stack has no application, so there is nothing to share")
-    pairs = [(layer, p) for layer in layers for p in layer.platforms if p in stack.platforms]
-    locks = load_locks(stack, workspace, pairs)
+        who = "the layers named have" if names else "the stack has"
+        raise UsageError(f"{who} no application, so there is nothing to share")
+    locks = load_locks(stack, workspace, pairs, otherwise=_LEAVE_OUT)
     metadata = Metadata(workspace, messages, Uv(workspace).pages)
     held: dict[str, dict[Platform, Held]] = {layer.name: {} for layer in layers}
     with messages.task("reading metadata", len(pairs), unit="environments") as task:

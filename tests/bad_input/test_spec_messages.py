@@ -603,15 +603,14 @@ CASES = {
         ALL
         + INDEXES
         + "[tool.uv.sources]\ntorch = {index = 'thre'}\nTorch = {index = 'one'}\n"
-        + "a = {git = 'https://h/a'}\nb = {}\nc = [{index = 'one'}]\n",
+        + "a = {git = 'https://h/a', lfs = true}\nb = {}\nc = [{index = 'one'}]\n",
         [
             "tool.uv.sources.torch.index: unknown package index "
             "(expected one of one, two, found 'thre')",
             "tool.uv.sources.Torch: torch is named already (found 'Torch')",
-            "tool.uv.sources.a.git: not supported yet; a source can name an index, a path, or the "
-            "workspace",
-            "tool.uv.sources.b.index: missing (expected the name of a package index, or `path`, or "
-            "`workspace`)",
+            "tool.uv.sources.a.lfs: not supported yet; a source can have index, path, workspace, "
+            "git, url",
+            "tool.uv.sources.b.index: missing (expected one of index, path, workspace, git, url)",
             "tool.uv.sources.c: wrong type (expected a table, found an array)",
         ],
     ),

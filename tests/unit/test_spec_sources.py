@@ -172,3 +172,41 @@ def test_paths_of_a_project_without_git(tmp_path: Path) -> None:
     assert is_of_project("../other", stack)
     assert not is_of_project("link", stack)
     assert not is_of_project("../..", stack)
+
+
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("git = 'https://h/a.git'", "git+https://h/a.git"),
+        ("git = 'ssh://git@h/a', rev = 'abcd'", "git+ssh://git@h/a@abcd"),
+        (
+            "git = 'https://h/a', tag = 'v1', subdirectory = 'x y'",
+            "git+https://h/a@v1#subdirectory=x%20y",
+        ),
+        ("git = 'https://h/a', branch = 'main'", "git+https://h/a@main"),
+        (f"url = 'https://h/{WHEEL}'", f"https://h/{WHEEL}"),
+    ],
+)
+def test_the_address_of_a_commit_or_file(tmp_path: Path, entry: str, address: str) -> None:
+    path = tmp_path / "venvstacks.toml"
+    path.write_text(f"{SPEC}two = {{ {entry} }}\n")
+    assert load_stack(path).sources == {TWO: address}
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("git = 'https://h/a', rev = 'a', tag = 'b'", "two: has several revisions"),
+        ("git = 'https://h/a', path = 'b'", "two: has several sources"),
+        ("git = 'https://u:p@h/a'", "two.git: a user or password in an address"),
+        ("git = '../a'", "two.git: not a supported address"),
+        ("url = 'https://h/one-1.0.tar.gz'", "two.url: a file of another distribution, one"),
+        (f"url = 'https://h/{WHEEL}', rev = 'a'", "two.rev: not supported yet"),
+    ],
+)
+def test_an_address_that_cannot_be_used(tmp_path: Path, entry: str, problem: str) -> None:
+    path = tmp_path / "venvstacks.toml"
+    path.write_text(f"{SPEC}two = {{ {entry} }}\n")
+    with pytest.raises(SpecError) as caught:
+        load_stack(path)
+    assert f"tool.uv.sources.{problem}" in str(caught.value)

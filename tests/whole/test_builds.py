@@ -250,7 +250,8 @@ def test_a_branch_stays_at_its_commit_until_an_upgrade(
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
     words = ["commit", "-q", "--allow-empty", "-m", "second"]
     subprocess.run([*git, *words], cwd=repository, check=True)
-    project.spec(requirement, "other")
+    address = f'{{ git = "{repository.as_uri()}", branch = "main" }}'
+    project.spec("tiny", "other", policy=f"[tool.uv.sources]\ntiny = {address}\n")
     project.lock()
     assert _commit_of(project) == first
     project.lock(upgrade_packages=["tiny"])

@@ -32,11 +32,11 @@ _FILES = (".whl", ".tar.gz", ".zip")
 
 
 def read_project_source(
-    entry: Table, name: NormalizedName, directory: Path, names_index: bool
+    entry: Table, name: NormalizedName, directory: Path, others: int
 ) -> Setting | None:
     """The project or file that an entry of `[tool.uv.sources]` names, as an address.
 
-    None for an entry that names an index, and after a problem, which is noted.
+    None for an entry with one of the `others`, and after a problem, which is noted.
     """
     path = entry.text("path")
     member = entry.flag("workspace", default=False)
@@ -46,7 +46,7 @@ def read_project_source(
             "not supported: a layer has a copy of the project",
             hint="remove it",
         )
-    if names_index + (path is not None) + member > 1:
+    if others + (path is not None) + member > 1:
         entry.problems.add(entry.place, "has several sources", expected="one of them")
         return None
     if member:

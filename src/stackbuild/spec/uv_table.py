@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from stackbuild.files import mode_of
 from stackbuild.reading import Item
@@ -25,6 +25,7 @@ from stackbuild.spec.values import (
     as_distribution,
     as_index,
     as_index_name,
+    as_layer_requirement,
     as_requirement,
 )
 from stackbuild.transport.urls import path_of
@@ -104,7 +105,7 @@ class UvTable:
     sources: Mapping[NormalizedName, Setting] = field(default_factory=dict)
     """Distribution to index name, for every layer."""
     projects: Mapping[NormalizedName, str] = field(default_factory=dict)
-    """Distribution to the address of a project of the repository."""
+    """Distribution to the address of a project of the repository, a commit or a file."""
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Settings = field(default_factory=dict)
     """Settings that `[tool.stackbuild.shared]` has under another name."""
@@ -378,18 +379,40 @@ def _sources(
         if entry is None:
             continue
         index = entry.word("index", as_index(names))
-        project = read_project_source(entry, name, directory, entry.has("index"))
-        for other in entry.values.keys() - {"index", "path", "workspace", "editable"}:
-            entry.refuse(
-                other, "not supported yet; a source can name an index, a path, or the workspace"
-            )
+        remote = sum(map(entry.has, ("index", "git", "url")))
+        project = read_project_source(entry, name, directory, remote) or _remote(entry, name)
+        known = {*_SOURCES, "editable", *(_OF_GIT if entry.has("git") else ())}
+        for other in entry.values.keys() - known:
+            entry.refuse(other, f"not supported yet; a source can have {', '.join(_SOURCES)}")
         if not entry.values:
-            entry.missing("index", "the name of a package index, or `path`, or `workspace`")
+            entry.missing("index", f"one of {', '.join(_SOURCES)}")
         if index is not None:
             sources[name] = Setting(index, entry.place_of("index"))
         if project is not None:
             projects[name] = str(project.value)
     return sources, projects
+
+
+_SOURCES = ("index", "path", "workspace", "git", "url")
+_REVISIONS = ("rev", "tag", "branch")
+_OF_GIT = (*_REVISIONS, "subdirectory")
+
+
+def _remote(entry: Table, name: NormalizedName) -> Setting | None:
+    """What `git` or `url` of an entry names, as the address of a requirement."""
+    git, address = entry.text("git"), entry.text("url")
+    if git is not None:
+        revisions = [text for key in _REVISIONS if (text := entry.text(key))]
+        if len(revisions) > 1:
+            entry.problems.add(entry.place, "has several revisions", expected="one of them")
+        path = entry.text("subdirectory")
+        address = "@".join([f"git+{git.removeprefix('git+')}", *revisions[:1]])
+        address += f"#subdirectory={quote(path)}" if path else ""
+    if address is None:
+        return None
+    item = Item(entry.place_of("url" if git is None else "git"), f"{name} @ {address}")
+    checked = entry.checked(item, as_layer_requirement)
+    return Setting(checked.url, item.place) if checked else None
 
 
 def _moments(table: Table) -> dict[str, str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from stackbuild.compose.manifest import Shipped
+from stackbuild.frames.model import FrameKind
 from stackbuild.layout import extension_suffixes
 from stackbuild.lock.model import LeftOut
 from stackbuild.messages import Silent
@@ -255,6 +257,41 @@ def test_what_a_record_may_be(tmp_path: Path) -> None:
         ("layer", None, f"{SITE}/gone", "is missing", None),
     ]
     assert read.binaries == {}
+
+
+@pytest.mark.parametrize("stands_in", [True, False])
+def test_files_that_the_packed_interpreter_has_changed(tmp_path: Path, stands_in: bool) -> None:
+    entries = []
+    sums = {}
+    for name in ("a.pem", "b.pem", "c.pem"):
+        path = tmp_path / "rt" / SITE / "pip" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("edited")
+        entries.append(RecordEntry(path=f"{SITE}/pip/{name}", digest="sha256=x", size="6"))
+        sums[f"{SITE}/pip/{name}"] = (6, zlib.crc32(b"edited" if name != "c.pem" else b"before"))
+    pip = replace(distribution("pip"), record=tuple(entries))
+    about = {"runtime": {"stands_in": stands_in}}
+    runtime = layer("rt", pip, directory=tmp_path, provenance=about)
+    runtime = replace(runtime, kinds=dict.fromkeys(sums, FrameKind.INTERPRETER), sums=sums)
+    with Silent().task("reading", None) as task:
+        read = read_layer(runtime, BuildPaths([], []), 1, task)
+    again = (
+        "install pip again in that interpreter (`python -m pip install --force-reinstall"
+        " pip==1.0`), and publish the layer again"
+    )
+    warning = (
+        "rt: the interpreter that was packed has files of pip 1.0 that do not match RECORD:"
+        f" {SITE}/pip/a.pem and 1 more; to fix: {again}"
+    )
+    assert read.warnings == ((warning,) if stands_in else ())
+    # What was changed after the installation is a finding in any case.
+    found = {(one.file or "")[-5:]: one for one in read.findings}
+    assert [*found] == (["c.pem"] if stands_in else ["a.pem", "b.pem", "c.pem"])
+    assert found["c.pem"].message == "does not match RECORD"
+    assert "repair" in (found["c.pem"].remedy or "")
+    if not stands_in:
+        assert found["a.pem"].message == "does not match RECORD, in the interpreter that was packed"
+        assert found["a.pem"].remedy == again
 
 
 # --- known import errors

@@ -198,6 +198,7 @@ class _Checking:
                 )
                 self.findings += check_libraries(layer, read, chain, rules.host_libraries, entries)
                 for text in (
+                    *read.warnings,
                     *search_path_warnings(layer, read, chain, rules.allow_paths),
                     *pip_warnings(layer, chain),
                 ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.parser import BytesHeaderParser
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -79,6 +79,8 @@ class DeployedLayer:
     links: frozenset[str]
     """Installed symbolic links, relative to the layer."""
     distributions: tuple[Distribution, ...]
+    sums: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Size and CRC-32 of each installed file as it was published."""
 
     @property
     def interpreter(self) -> Path:
@@ -86,6 +88,12 @@ class DeployedLayer:
         if self.manifest.kind is LayerKind.RUNTIME:
             return self.directory / self.layout.runtime_interpreter
         return self.directory / self.layout.interpreter
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the interpreter of a runtime is another than the spec asks for."""
+        about = self.manifest.provenance.get("runtime")
+        return isinstance(about, dict) and about.get("stands_in") is True
 
     def remedy(self, path: str) -> str:
         """How to restore the file `path`, relative to the layer."""
@@ -126,9 +134,11 @@ def open_deployment(root: Path) -> Deployment:
 def _layer(manifest: Manifest, root: Path, directory: Path, store: Store) -> DeployedLayer:
     kinds: dict[str, FrameKind] = {}
     links: set[str] = set()
+    sums: dict[str, tuple[int, int]] = {}
     for placed in manifest.frames:
         listing = stored(manifest, placed.frame.sha256, store)
         kinds.update(dict.fromkeys((file.path for file in listing.files), placed.frame.kind))
+        sums.update((file.path, (file.size, file.crc32)) for file in listing.files)
         links.update(path for path, _ in listing.links)
     return DeployedLayer(
         manifest=manifest,
@@ -138,6 +148,7 @@ def _layer(manifest: Manifest, root: Path, directory: Path, store: Store) -> Dep
         kinds=kinds,
         links=frozenset(links),
         distributions=_distributions(manifest, directory, manifest.layout),
+        sums=sums,
     )
 
 

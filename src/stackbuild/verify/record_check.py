@@ -15,6 +15,7 @@ from stackbuild.compose.postinstall_template import CONFIGURATION
 from stackbuild.errors import ComposeError
 from stackbuild.frames.binaries import read_binary
 from stackbuild.frames.model import FrameKind
+from stackbuild.install.damage import crc32_of
 from stackbuild.install.home import needs_home
 from stackbuild.record import TRUSTED_HASHES, encoded
 from stackbuild.tomltext import inline, layer_table
@@ -54,6 +55,7 @@ class ReadLayer:
     """The distribution whose RECORD lists a file, by path relative to the layer."""
     magics: Mapping[str, bytes] = field(default_factory=dict)
     """The first four bytes of each file, by path relative to the layer."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class _File:
     binary: Binary | None = None
     magic: bytes | None = None
     """The first bytes, if it is a file."""
+    changed_before: Distribution | None = None
+    """The distribution, if the interpreter of the machine that was packed has this changed file."""
 
     def finds(
         self,
@@ -105,14 +109,30 @@ def read_layer(layer: DeployedLayer, paths: BuildPaths, jobs: int, task: Task) -
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(partial(_read, layer, owned, paths, task), names))
     binaries, magics = {}, {}
+    changed: dict[Distribution, list[str]] = {}
     for name, result in zip(names, results, strict=True):
         findings += result.findings
+        if result.changed_before is not None:
+            changed.setdefault(result.changed_before, []).append(name)
         if result.magic is not None:
             magics[name] = result.magic
         if result.binary is not None:
             binaries[name] = result.binary
     owners = {path: entries[0][0] for path, entries in owned.items()}
-    return ReadLayer(len(names), tuple(findings), binaries, owners, magics)
+    warnings = tuple(
+        f"{layer.manifest.layer}: the interpreter that was packed has files of {one} that do not"
+        f" match RECORD: {files[0]}{f' and {len(files) - 1} more' * (len(files) > 1)};"
+        f" to fix: {_again(one)}"
+        for one, files in changed.items()
+    )
+    return ReadLayer(len(names), tuple(findings), binaries, owners, magics, warnings)
+
+
+def _again(changed: Distribution) -> str:
+    return (
+        f"install {changed.name} again in that interpreter (`python -m pip install"
+        f" --force-reinstall {changed.name}=={changed.version}`), and publish the layer again"
+    )
 
 
 def _present(directory: Path) -> Iterator[str]:
@@ -205,14 +225,24 @@ def _read(
 
 
 def _compare(file: _File, scan: _Scan) -> None:
+    layer = file.layer
     for owner, entry in file.entries:
         algorithm, _, expected = entry.digest.partition("=")
         found = scan.digests.get(algorithm)
         if entry.digest and found != expected.rstrip("="):
+            packed = (
+                layer.kinds.get(file.name) is FrameKind.INTERPRETER
+                and file.name in layer.sums
+                and layer.sums[file.name] == (scan.size, crc32_of(layer.directory / file.name))
+            )
+            if packed and layer.stands_in:
+                file.changed_before = owner
+                continue
             file.finds(
                 "record",
-                "does not match RECORD",
+                "does not match RECORD" + ", in the interpreter that was packed" * packed,
                 distribution=owner,
+                remedy=_again(owner) if packed else None,
                 expected=entry.digest,
                 found=f"{algorithm}={found}" if found else f"{algorithm} is not allowed in RECORD",
             )

@@ -404,6 +404,8 @@ def test_registries_are_known_by_what_they_are_for() -> None:
         }.items()
     )
     assert {"numpy", "cu12-tools"}.isdisjoint(of("numpy", "cu12-tools"))
+    # Its address says where it comes from.
+    assert "a-cu12" not in of("a-cu12 @ https://h/a_cu12-1.0-py3-none-any.whl")
 
 
 def test_two_registries_of_one_name_are_told_apart() -> None:

@@ -150,6 +150,38 @@ def test_links_are_kept_and_others_removed(small: SmallStack) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("table", "is_outdated"),
+    [
+        ("", False),
+        ("dependencies = []", False),
+        ("dependencies = ['new>=1']", True),
+        ("dynamic = ['dependencies']", False),
+        ("[project.scripts]\nours = 'ours:main'", True),
+        ("[project.entry-points.plugins]\nours = 'ours'", True),
+        ("dynamic = ['scripts']", False),
+        ("dependencies = 1", False),
+    ],
+)
+def test_a_project_whose_dependencies_or_entry_points_changed(
+    small: SmallStack, table: str, *, is_outdated: bool
+) -> None:
+    write(small.directory / PATH, "ours.py")
+    (small.directory / PATH / "pyproject.toml").write_text(f"[project]\nname = 'ours'\n{table}\n")
+    stack, listener = locked(small, "ours.py"), Listener()
+    link_sources(stack, small.workspace, "app", listener)
+    assert listener.warnings == is_outdated * [
+        f"{PATH}/pyproject.toml has other dependencies or entry points than the wheel of ours:"
+        " run `stackbuild lock && stackbuild build`"
+    ]
+    if "scripts]" in table:
+        with ZipFile(next((small.directory / "wheelhouse").glob("ours-*.whl")), "a") as archive:
+            points = "[console_scripts]\nours = ours:main\n"
+            archive.writestr("ours-1.0.dist-info/entry_points.txt", points)
+        link_sources(stack, small.workspace, "app", listener)
+        assert len(listener.warnings) == 1
+
+
 def test_a_layer_that_is_not_locked_has_its_modules(small: SmallStack) -> None:
     stack = small.lock()
     lock_path(small.workspace, "app", host_platform()).unlink()

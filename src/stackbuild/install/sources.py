@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from configparser import ConfigParser
+from email.parser import BytesHeaderParser
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+import tomli
 
 from stackbuild.errors import InstallError
 from stackbuild.files import remove_tree
@@ -60,6 +64,11 @@ def _of_project(
         )
     with zipfile.ZipFile(wheel) as archive:
         names = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+        if _is_outdated(archive, stack.directory / source.path):
+            messages.warn(
+                f"{source.path}/pyproject.toml has other dependencies or entry points than the"
+                f" wheel of {item.name}: run `stackbuild lock && stackbuild build`"
+            )
     modules = [name for name in names if not name.parts[0].endswith((".dist-info", ".data"))]
     project = stack.directory / source.path
     top = next(
@@ -74,6 +83,37 @@ def _of_project(
         )
         return {}
     return {name.parts[0]: top / name.parts[0] for name in modules}
+
+
+def _is_outdated(archive: zipfile.ZipFile, project: Path) -> bool:
+    """Whether pyproject.toml (PEP 621) has other dependencies or entry points than its wheel."""
+    from packaging.requirements import Requirement
+
+    try:
+        table = tomli.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        groups = {
+            "console_scripts": table.get("scripts", {}),
+            "gui_scripts": table.get("gui-scripts", {}),
+            **table.get("entry-points", {}),
+        }
+        given = {(group, key, one) for group in groups for key, one in groups[group].items()}
+        needed = {Requirement(text) for text in table.get("dependencies", [])}
+        dynamic = {*table.get("dynamic", [])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # Its build backend knows them only, or `stackbuild lock` reports it.
+    files = {name.partition(".dist-info/")[2]: name for name in archive.namelist()}
+    headers = BytesHeaderParser().parsebytes(archive.read(files["METADATA"]))
+    required = map(Requirement, headers.get_all("Requires-Dist", []))
+    points = ConfigParser(delimiters=("=",), interpolation=None)
+    points.optionxform = str  # type: ignore[assignment,method-assign]  # case matters
+    if file := files.get("entry_points.txt"):
+        points.read_string(archive.read(file).decode())
+    made = {(group, key, one) for group in points.sections() for key, one in points[group].items()}
+    is_free = dynamic.isdisjoint({"scripts", "gui-scripts", "entry-points"})
+    return (is_free and given != made) or (
+        "dependencies" not in dynamic
+        and needed != {one for one in required if "extra ==" not in str(one.marker)}
+    )
 
 
 def _tops(project: Path) -> Iterable[Path]:

@@ -91,14 +91,14 @@ def check_excluded(
     for one, imports in found.items():
         first, modules = imports[0], list(dict.fromkeys(item.module for item in imports))
         named = ", ".join(map(inline, modules[:_SHOWN])) + " and so on" * (len(modules) > _SHOWN)
-        more = f", and {len(modules) - 1} more modules do" if len(modules) > 1 else ""
+        count = len(modules) - 1
+        more = f", and {count} more module{'s do' if count > 1 else ' does'}" if count else ""
         distribution = next((d for d in layer.distributions if _has(d.record, first.file)), None)
         yield Finding(
             check="module",
             layer=layer.manifest.layer,
             distribution=None if distribution is None else str(distribution),
             file=first.file,
-            module=first.module,
             message=f"line {first.line} imports a module that is left out{more}; {one}",
             remedy=f"{one.remedy}; if nothing uses the modules that import it, add {named} to"
             f" `skip-modules` in {layer_table(layer.manifest.layer, 'verify')}",

@@ -86,7 +86,8 @@ with open("/proc/self/environ") as file:
     raises = f'PyErr_SetString(PyExc_ImportError, "{circular}"); return NULL;'
     bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER, "circular": raises}
     native_wheel(small, compiler, "app", "upper", code, **bodies)
-    small.wheel("app", "prog", "1.0", {"prog/__init__.py": "", "prog/extra.py": ""})
+    files = dict.fromkeys(("prog/__init__.py", "prog/extra.py", "prog/exact.py"), "")
+    small.wheel("app", "prog", "1.0", {**files, "prog/user.py": "from . import exact\n"})
     native_wheel(small, compiler, "app", "third", "import prog.extra", fine=native.FINE)
     small.more = (
         '[tool.stackbuild.layers.app]\nexclude-files.prog = ["prog/ex*"]\n'
@@ -96,7 +97,7 @@ with open("/proc/self/environ") as file:
     )
     root = built(small)
     left = {path.name.partition(".")[0] for path in (root / "app/lib").rglob("prog/**/*.py*")}
-    assert left == {"__init__"}
+    assert left == {"__init__", "user"}
     found = report("app", "--spec", small.spec, code=9)
     assert found["layers"] == ["cpython", "base", "app"]
     assert found["counts"]["modules"] == 6
@@ -104,6 +105,7 @@ with open("/proc/self/environ") as file:
     assert [
         (f["check"], f["layer"], f["distribution"], f["module"]) for f in found["findings"]
     ] == [
+        ("module", "app", "prog 1.0", None),
         ("import", "app", "third 1.0", "third.fine"),
         ("import", "app", "upper 1.0", "upper.crash"),
         ("import", "app", "upper 1.0", "upper.nodriver"),
@@ -117,15 +119,17 @@ with open("/proc/self/environ") as file:
     )
     assert found["stale"] == []
     left_out = "`exclude-files` of app leaves out prog/extra.py: 'prog/ex*'"
-    assert [f["message"].partition("; ")[2] for f in found["findings"]] == [left_out, "", ""]
+    texts = [f["message"].partition("; ")[2] for f in found["findings"]]
+    assert texts == [left_out.replace("extra", "exact"), left_out, "", ""]
     assert found["entries"].splitlines() == [
         "[tool.stackbuild.layers.app.allow-import-errors]",
         '"third-*" = { "third.fine" = "ModuleNotFoundError: No module named \'prog.extra\'" }',
         '"upper-*" = { "upper.crash" = "crash: killed by SIGSEGV (signal 11)", '
         f'"upper.nodriver" = "ImportError: {DRIVER}" }}',
     ]
-    # The ready-made entries are all it takes.
-    small.more += f"\n{found['entries']}\n"
+    # The ready-made entries are all it takes, besides the module that is not imported.
+    skipped = '[tool.stackbuild.layers.app.verify]\nskip-modules = ["prog.user"]'
+    small.more += f"\n{found['entries']}\n{skipped}\n"
     small.lock()
     out = succeed("verify", "app", "--spec", small.spec, "--root", root)
     assert f"known: app: upper.nodriver (upper 1.0): ImportError: {DRIVER}" in out

@@ -43,7 +43,7 @@ OF_A_SPEC = (
         "fetch --layer",
     ),
     *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "export runenv"),
-    "wheelhouse",
+    *("wheelhouse", "suggest --layer"),
 )
 OF_A_ROOT = ("run", "env", "verify", "verify --installed", "uninstall")
 OF_A_REGISTRY = ("install", "export")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from stackbuild.errors import FetchError
-from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
 from stackbuild.globs import first_match, is_kept
 from stackbuild.lock.wheelhouse import is_in_wheelhouse, wheel_path
 from stackbuild.resolve.unused_settings import located
@@ -57,6 +56,8 @@ class LayerSizes:
 
 def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSizes:
     """The sizes of what `lock` names. Raises FetchError for wheels that are not fetched yet."""
+    from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
+
     kept: list[tuple[str, WheelMember]] = []
     excluded: list[tuple[str, WheelMember]] = []
     missing = [

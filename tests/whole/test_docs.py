@@ -44,7 +44,7 @@ BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
 
 # From the first such command on a page needs the interpreter of the stack.
-NEEDS_INTERPRETER = re.compile(r"\bstackbuild (fetch|wheelhouse|publish|build)\b")
+NEEDS_INTERPRETER = re.compile(r"\bstackbuild (?:-\S+ )*(fetch|publish|build)\b")
 # What only machines print that cannot download the interpreter, or have fetched nothing yet.
 CIRCUMSTANCES = re.compile(
     r"^(.*is used instead of .*|.*compiles the bytecode instead of .*|downloading .*)\n",

@@ -90,6 +90,8 @@ class _Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     _waiting: deque[_Job] = field(default_factory=deque)
     _busy: int = 0
+    _working: int = 0
+    """The number of threads that have not ended."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _running: set[Server | Once] = field(default_factory=set)
     _is_stopped: bool = False
@@ -104,20 +106,30 @@ class _Run:
     def all(self, workers: int) -> None:
         """Run all jobs in `workers` threads."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
-        for thread in threads:
-            thread.start()
         try:
             for thread in threads:
-                thread.join()
+                thread.start()
+                with self._changed:
+                    self._working += 1
+            self._wait()
         finally:
             # Also on Ctrl-C: end all started processes.
             self._stop(None)
-            for thread in threads:
-                thread.join()
+            self._wait()
             for process in self._running:
                 process.close()
         if self._error is not None:
             raise self._error
+
+    def _wait(self) -> None:
+        """Wait until all threads have ended.
+
+        Not with their `join`: after one that Ctrl-C interrupts, CPython 3.11 takes a running thread
+        for ended (bpo-45274).
+        """
+        with self._changed:
+            while self._working > 0:
+                self._changed.wait()
 
     def _stop(self, error: BaseException | None) -> None:
         with self._changed:
@@ -142,6 +154,10 @@ class _Run:
                         self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._stop(error)
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
 
     def _started(self, process: _Process) -> _Process:
         with self._changed:

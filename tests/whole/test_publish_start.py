@@ -227,10 +227,13 @@ def root(tmp_path: Path, minor: str) -> HandMade:
     (root / "current").symlink_to("generations/7")
     for name in ("atls", "framework", "cpython"):
         (root / name).symlink_to(f"current/{name}")
+    (root / "absolute").symlink_to(root / "atls")
+    (root / "links").mkdir()
+    (root / "links" / "relative").symlink_to("../current/atls")
     return HandMade(root, made.layout)
 
 
-@pytest.mark.parametrize("way", ["atls", "current/atls"])
+@pytest.mark.parametrize("way", ["atls", "current/atls", "absolute", "links/relative"])
 def test_a_process_stays_in_the_generation_it_was_started_from(root: HandMade, way: str) -> None:
     found = seen(root.directory / way)
     generation = root.directory / "generations" / "7"

@@ -11,7 +11,7 @@ imports nothing that is not loaded by then, not even `__future__`.
 """
 
 # pathlib is not loaded by then, and `sys` has no public names for what is set here.
-# ruff: noqa: PTH110, PTH112, PTH114, PTH118, PTH119, PTH120, SLF001
+# ruff: noqa: PTH110, PTH112, PTH114, PTH115, PTH118, PTH119, PTH120, SLF001
 
 import os
 import sys
@@ -49,7 +49,7 @@ def activate() -> list[str]:
         return []  # seen from another environment, through its `.pth` or `PYTHONPATH`
     prefix = sys.prefix
     if os.path.islink(prefix) or os.path.islink(os.path.dirname(prefix)):
-        prefix = os.path.realpath(prefix)  # …/atls -> current/atls, …/current -> generations/7
+        prefix = _followed(prefix)
     root = os.path.dirname(prefix)
     _rename(_new_names(prefix, root))
     if VARIABLES:
@@ -71,6 +71,20 @@ def activate() -> list[str]:
     for path, line in IMPORTS:
         _run(line, os.path.join(root, *path.split("/")))
     return added
+
+
+def _followed(prefix: str) -> str:
+    """`prefix` without the links of a root: …/atls -> current/atls, …/current -> generations/7.
+
+    `realpath` would look at every directory above them, which takes ten times as long.
+    """
+    path = prefix
+    while os.path.islink(path):
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    root, name = os.path.split(path)
+    if os.path.islink(root):
+        path = os.path.join(os.path.dirname(root), os.readlink(root), name)
+    return path if path.startswith("/") and "/.." not in path else os.path.realpath(prefix)
 
 
 def _set_variables(layer: str) -> None:
@@ -153,7 +167,9 @@ def _run(line: str, sitedir: str) -> None:
 
 
 # Looked for before directories get new names, under which Python would read them anew.
-_next = _another(sys.path)
+# Most often there is none, and no directory has to be asked whether it is a layer's.
+_others = [path for path in sys.path if path != os.path.dirname(__file__)]
+_next = PathFinder.find_spec("sitecustomize", _others) and _another(_others)
 _added = activate()
 _next = _next or _another(_added)
 if _next is not None:

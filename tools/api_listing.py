@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackbuild import api
 from stackbuild.api import Silent, StackbuildError, types
+from stackbuild.api.locking import LockedProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     if inspect.isfunction(value):
         yield f"def {name}{_signature(value)}"
     elif inspect.isclass(value):
-        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+        bases = ", ".join(base.__name__ for base in value.__bases__ if not _is_private(base))
         yield f"class {name}({bases})" if bases else f"class {name}"
         yield from (f"    {line}" for line in _members(value))
     else:
@@ -56,7 +57,10 @@ def _members(value: type) -> Iterator[str]:
         return
     if dataclasses.is_dataclass(value):
         yield from map(_field, dataclasses.fields(value))
-    for attribute, member in vars(value).items():
+    inherited = {
+        k: v for base in value.__bases__ if _is_private(base) for k, v in vars(base).items()
+    }
+    for attribute, member in {**inherited, **vars(value)}.items():
         if attribute.startswith("_"):
             continue
         if isinstance(member, property) and member.fget:
@@ -65,6 +69,11 @@ def _members(value: type) -> Iterator[str]:
             yield f"classmethod {attribute}{_signature(member.__func__)}"
         elif inspect.isfunction(member):
             yield f"def {attribute}{_signature(member)}"
+
+
+def _is_private(base: type) -> bool:
+    """Whether `base` only divides a public class, so that its members are listed there."""
+    return base is object or base is LockedProject
 
 
 def _field(field: dataclasses.Field[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,11 @@ class Publisher:
         (folder / archive.name).write_bytes(data)
         raw = manifest_to_json(manifest)
         (folder / f"{name}.json").write_bytes(raw)
-        entry = index_entry(manifest, f"{target}/{name}.json", Catalogue(version=lock))
+        version = int(lock) if lock.isdecimal() else 1
+        entry = replace(
+            index_entry(manifest, f"{target}/{name}.json", Catalogue(version=lock), version),
+            published="2026-01-31T08:00:00Z",
+        )
         self.entries.setdefault(layer, {}).setdefault(target, []).insert(0, entry)
         self.write_index()
         return manifest
@@ -188,6 +193,11 @@ class Publisher:
             below=below,
             lock=version,
         )
+
+
+def dateless(index: bytes) -> bytes:
+    """The bytes of an index without the dates of publishing."""
+    return re.sub(rb'\n *"published": [^\n]*', b"", index)
 
 
 def head(runtime: str) -> Files:

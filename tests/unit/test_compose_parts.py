@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,16 @@ def test_the_newest_manifest_comes_first_and_each_stands_once() -> None:
     for name in ("1.json", "2.json", "1.json", "1.json", "3.json"):
         index = entered(index, "app", Platform.LINUX_X64, _entry(name))
     assert _names(index) == ["3.json", "1.json", "2.json"]
+
+
+def test_a_manifest_keeps_the_date_of_its_first_publishing() -> None:
+    index = Index(entries={})
+    for name, date in (("1.json", "2026"), ("2.json", "2027"), ("1.json", "2028")):
+        index = entered(index, "app", Platform.LINUX_X64, replace(_entry(name), published=date))
+    entries = index.entries["app"][Platform.LINUX_X64]
+    assert [(one.manifest, one.published) for one in entries] == [
+        *(("1.json", "2026"), ("2.json", "2027"))
+    ]
 
 
 def test_other_layers_and_platforms_stay() -> None:

@@ -162,7 +162,7 @@ def _example() -> Manifest:
 
 
 def _entry() -> IndexEntry:
-    return index_entry(_example(), "linux-x64/framework.json", Catalogue(version="3"))
+    return index_entry(_example(), "linux-x64/framework.json", Catalogue(version="2.1"), 3)
 
 
 @given(manifests())
@@ -193,6 +193,8 @@ def test_a_manifest_survives_the_way_through_json(manifest: Manifest) -> None:
                         size=counts,
                         content_size=counts,
                         files=counts,
+                        lock_version=st.none() | counts,
+                        published=st.none() | st.just("2026-01-31T08:00:00Z"),
                         title=st.none() | names,
                         description=st.none() | names,
                         deprecated=st.none() | names,
@@ -377,6 +379,9 @@ def test_a_manifest_outside_the_index_directory_is_refused(path: str) -> None:
         ("size", -1, "size is not a whole number"),
         ("content_size", 1.5, "content_size is not a whole number"),
         ("files", True, "files is not a whole number"),
+        ("lock_version", "1", "lock_version is not a whole number"),
+        ("published", "2026-01-31", "published is not a time such as 2026-01-31T08:00:00Z"),
+        ("published", "2026-02-30T08:00:00Z", "published is not a time"),
         ("title", 1, "title is not a string"),
         ("description", "", "description is not a string"),
         ("deprecated", "", "deprecated is not a string"),
@@ -395,10 +400,16 @@ def test_an_entry_of_the_index_that_was_changed_is_refused(
     assert f"the index is damaged: layers.app.linux-x64[0].{message}" in str(caught.value)
 
 
-def test_an_index_without_titles_is_read() -> None:
-    index = Index(entries={"app": {Platform.LINUX_X64: (_entry(),)}})
+def test_indexes_of_older_formats_are_read() -> None:
+    old = replace(_entry(), lock_version=None, published=None)
+    index = Index(entries={"app": {Platform.LINUX_X64: (old,)}})
     plain = json.loads(index_to_json(index))
     (entry,) = plain["layers"]["app"]["linux-x64"]
+    plain["format"] = 2
+    with pytest.raises(IntegrityError, match="lock_version is not known"):
+        index_from_json(json.dumps(plain).encode())
+    del entry["lock_version"], entry["published"]
+    assert index_from_json(json.dumps(plain).encode()) == index
     plain["format"] = 1
     with pytest.raises(IntegrityError, match="description is not known"):
         index_from_json(json.dumps(plain).encode())
@@ -409,7 +420,8 @@ def test_an_index_without_titles_is_read() -> None:
 def test_the_index_tells_what_an_entry_is() -> None:
     entry = _entry()
     assert entry.kind is LayerKind.FRAMEWORK
-    assert (entry.version, entry.python_version) == ("3", "3.12.10")
+    assert (entry.version, entry.python_version) == ("2.1", "3.12.10")
+    assert entry.lock_version == 3
     assert entry.chain == ("cpython-3.12",)
     assert (entry.size, entry.content_size, entry.files) == (20, 1024, 2)
     assert entry.deprecated is None

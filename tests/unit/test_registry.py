@@ -78,7 +78,7 @@ def test_an_index_that_is_too_large_is_neither_written_nor_read(
     manifest = exports.current(exports.index(), "framework", made.platform)
     assert manifest is not None
     with pytest.raises(ComposeError, match="the index would be too large"):
-        exports.enter([(manifest, Catalogue(version="a" * 100))], Silent())
+        exports.enter([(manifest, Catalogue(version="a" * 100), 1)], Silent())
     assert index.read_bytes() == before
     with index.open("ab") as file:
         file.truncate(MAX_SIZE + 2)

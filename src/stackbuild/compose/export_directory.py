@@ -16,6 +16,8 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -176,15 +178,17 @@ class ExportDirectory:
         """Write `manifest`, whose archive is here. Raises OSError."""
         atomic_write(self.manifest_path(manifest), manifest_to_json(manifest))
 
-    def enter(self, manifests: Iterable[tuple[Manifest, Catalogue]], messages: Messages) -> None:
+    def enter(
+        self, manifests: Iterable[tuple[Manifest, Catalogue, int]], messages: Messages
+    ) -> None:
         """Make `manifests` the current ones in the index; other entries are kept.
 
-        Each comes with its catalogue entry, whose version must be set. Raises OSError,
+        Each comes with its catalogue entry and the version of its lock. Raises OSError,
         IntegrityError for a damaged index, and ComposeError for one that gets too large.
         """
         entries = [
-            (manifest, index_entry(manifest, self._relative(manifest), catalogue))
-            for manifest, catalogue in manifests
+            (manifest, index_entry(manifest, self._relative(manifest), catalogue, version))
+            for manifest, catalogue, version in manifests
         ]
         with locked(self.directory / LOCK, messages):
             before = self.index()
@@ -267,20 +271,24 @@ class ExportDirectory:
                     path.unlink()
 
 
-def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEntry:
-    """The index entry of `manifest`; `path` is relative to the index."""
+def index_entry(
+    manifest: Manifest, path: str, catalogue: Catalogue, lock_version: int
+) -> IndexEntry:
+    """The index entry of `manifest`, published now; `path` is relative to the index."""
     return IndexEntry(
         manifest=path,
         sha256=hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
         digest=manifest.digest,
         lock=manifest.lock,
         kind=manifest.kind,
-        version=catalogue.version or "0",
+        version=catalogue.version or str(lock_version),
         python_version=manifest.python_version,
         chain=tuple(link.layer for link in manifest.chain),
         size=manifest.archive.size,
         content_size=sum(placed.frame.content_size for placed in manifest.frames),
         files=sum(placed.frame.files for placed in manifest.frames),
+        lock_version=lock_version,
+        published=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         title=catalogue.title,
         description=catalogue.description,
         deprecated=catalogue.deprecated,
@@ -291,11 +299,16 @@ def index_entry(manifest: Manifest, path: str, catalogue: Catalogue) -> IndexEnt
 def entered(index: Index, layer: str, platform: Platform, entry: IndexEntry) -> Index:
     """`index` with `entry` as the current one of `layer` on `platform`.
 
-    An existing entry of the same manifest moves to the front. Of archives with the same
-    contents, those in `tar.zst`, which can be installed, come first.
+    An existing entry of the same manifest moves to the front and keeps its date. Of archives with
+    the same contents, those in `tar.zst`, which can be installed, come first.
     """
     platforms = dict(index.entries.get(layer, {}))
-    others = [other for other in platforms.get(platform, ()) if other.manifest != entry.manifest]
+    others = []
+    for other in platforms.get(platform, ()):
+        if other.manifest == entry.manifest:
+            entry = replace(entry, published=other.published)
+        else:
+            others.append(other)
     same = [other for other in others if other.digest == entry.digest]
     framed = [one for one in (*same, entry) if _is_framed(one)]
     packed = [one for one in (entry, *same) if not _is_framed(one)]

@@ -26,9 +26,11 @@ WITHOUT_VARIABLES = (1, 2)
 """The formats without the variables of a layer. They are still read."""
 COVERED_PROVENANCE = 1
 """The format whose digests cover the provenance too."""
-INDEX_FORMAT = 2
+INDEX_FORMAT = 3
 WITHOUT_TITLES = 1
 """The format without titles and descriptions. It is still read."""
+WITHOUT_DATES = (WITHOUT_TITLES, 2)
+"""The formats without dates and versions of locks. They are still read."""
 
 ArchiveFormat = Literal["tar.zst", "tar.xz", "tar.gz", "zip"]
 
@@ -153,6 +155,11 @@ class IndexEntry:
     """Of the files with their tar headers, in bytes."""
     files: int
     """The number of files and links."""
+    lock_version: int | None = None
+    """The version of its lock; None for an entry of an older format."""
+    published: str | None = None
+    """When the manifest was entered first: ``2026-01-31T08:00:00Z`` (RFC 3339, UTC); None for an
+    entry of an older format."""
     title: str | None = None
     """The layer's name for people."""
     description: str | None = None

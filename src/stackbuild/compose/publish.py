@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import Catalogue, Layer, Stack
+    from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
 
 
@@ -99,9 +99,17 @@ def publish(
     ]
     if not options.dry_run:
         if ordered:
-            manifests = [item.manifest for item in ordered]
-            catalogued = [(one, _catalogue(one, stack, locks)) for one in manifests]
-            exports.enter(catalogued, messages)
+            exports.enter(
+                [
+                    (
+                        item.manifest,
+                        stack.layers[item.manifest.layer].catalogue,
+                        locks[item.manifest.layer, item.manifest.platform].version,
+                    )
+                    for item in ordered
+                ],
+                messages,
+            )
         seals.save()
     return PublishReport(layers=tuple(ordered), failures=(*failures, *held.values()))
 
@@ -133,14 +141,6 @@ def _held_back(
 
 def _locks(index: Index, layer: str, platform: Platform) -> list[str]:
     return [entry.lock for entry in index.entries.get(layer, {}).get(platform, ())]
-
-
-def _catalogue(
-    manifest: Manifest, stack: Stack, locks: Mapping[tuple[str, Platform], LayerLock]
-) -> Catalogue:
-    catalogue = stack.layers[manifest.layer].catalogue
-    version = locks[manifest.layer, manifest.platform].version
-    return replace(catalogue, version=catalogue.version or str(version))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
@@ -18,6 +19,7 @@ from stackbuild.compose.manifest import (
     COVERED_PROVENANCE,
     INDEX_FORMAT,
     MANIFEST_FORMAT,
+    WITHOUT_DATES,
     WITHOUT_TITLES,
     WITHOUT_VARIABLES,
     Archive,
@@ -49,6 +51,7 @@ MAX_CHAIN = 1000
 _PYTHON_VERSION = re.compile(
     r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?(?:\+[a-z0-9.]{0,100})?"
 )
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _COMPONENT = re.compile(
     r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff/\\:]{1,255}"
 )
@@ -225,12 +228,14 @@ def _check_size(manifest: Manifest, size: Item[object]) -> None:
 
 
 def _index(value: Item[object]) -> Index:
-    known = value.table().get("format") != WITHOUT_TITLES
-    read_entries = records(IndexEntry, {**_ENTRY, **(_TEXTS if known else {})})
+    format_ = value.table().get("format")
+    texts = {} if format_ == WITHOUT_TITLES else _TEXTS
+    dates = {} if format_ in WITHOUT_DATES else _DATES
+    read_entries = records(IndexEntry, {**_ENTRY, **texts, **dates})
     return value.record(
         lambda layers: Index(entries=layers),
         {"layers": partial(_layers, read_entries=read_entries)},
-        formats=(WITHOUT_TITLES, INDEX_FORMAT),
+        formats=(*WITHOUT_DATES, INDEX_FORMAT),
     )
 
 
@@ -244,6 +249,17 @@ def _layers(
         }
         for layer, platforms in value.pairs()
     }
+
+
+def _moment(item: Item[object]) -> str:
+    """A time in UTC, to the second (RFC 3339)."""
+    text = item.text()
+    try:
+        if _MOMENT.fullmatch(text) and datetime.fromisoformat(text):
+            return text
+    except ValueError:
+        pass
+    raise item.wrong_type("a time such as 2026-01-31T08:00:00Z")
 
 
 def _python_version(item: Item[object]) -> str:
@@ -319,4 +335,8 @@ _ENTRY: Readers = {
 _TEXTS: Readers = {
     "title": lambda item: item.optional(Item.text),
     "description": lambda item: item.optional(Item.text),
+}
+_DATES: Readers = {
+    "lock_version": lambda item: item.optional(Item.count),
+    "published": lambda item: item.optional(_moment),
 }

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 SETS = {
-    "@tests": ("**/test/**", "**/tests/**"),
+    "@tests": (
+        *("**/test/**", "**/tests/**"),
+        # These distributions cannot be imported without them.
+        *("!numpy/_core/tests/__init__.py", "!numpy/_core/tests/_natype.py"),
+        *(f"!tables/tests/{name}.py" for name in ("__init__", "common", "test_suite")),
+        *("!astropy/tests/__init__.py", "!astropy/tests/runner.py"),
+    ),
     "@headers": ("*.h", "*.hh", "*.hpp", "*.hxx", "*.cuh", "*.pxd"),
     "@typing": ("*.pyi", "py.typed"),
     "@static-libraries": ("*.a", "*.lib"),
@@ -26,6 +32,7 @@ def expanded(patterns: Iterable[str]) -> list[str]:
         for pattern in patterns
         for name in [pattern.removeprefix("!")]
         for glob in SETS.get(name, (name,))
+        if not (is_kept(pattern) and is_kept(glob))
     ]
 
 
@@ -40,14 +47,14 @@ def first_match(path: str, patterns: Collection[str]) -> str | None:
     A glob without ``/`` is compared with the name of the file only. A pattern with ``!`` keeps
     what it matches, wherever it stands.
     """
-    kept = [pattern[1:] for pattern in patterns if is_kept(pattern)]
+    kept = [pattern[1:] for pattern in expanded(patterns) if is_kept(pattern)]
     if kept and first_match(path, kept):
         return None
     for pattern in patterns:
         if is_kept(pattern):
             continue
         for glob in expanded([pattern]):
-            if path_matches(path, glob if "/" in glob else f"**/{glob}"):
+            if not is_kept(glob) and path_matches(path, glob if "/" in glob else f"**/{glob}"):
                 return pattern
     return None
 

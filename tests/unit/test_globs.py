@@ -35,6 +35,7 @@ def test_a_pattern_keeps_what_others_leave_out() -> None:
     patterns = ("!a/tests/**", "*.txt", "@tests", "!@headers")
     paths = ("a/tests/x.py", "a/tests/x.txt", "b/tests/x.py", "b/tests/x.h", "b/x.txt")
     assert [first_match(path, patterns) for path in paths] == [None, None, "@tests", None, "*.txt"]
+    assert expanded(["!@tests"]) == ["!**/test/**", "!**/tests/**"]
     assert expanded(["!@typing", "x"]) == ["!*.pyi", "!py.typed", "x"]
 
 
@@ -43,3 +44,12 @@ def test_a_glob_matches_the_whole_path() -> None:
     assert path_matches("a/c", "a/**/c")
     assert not path_matches("a/c/d", "a/**/c")
     assert not path_matches("b/a/c", "a/**/c")
+
+
+def test_the_set_of_tests_keeps_what_distributions_import() -> None:
+    for kept in ("numpy/_core/tests/_natype", "tables/tests/common", "astropy/tests/runner"):
+        assert first_match(f"{kept}.py", ["@tests", "*.txt"]) is None
+        package = kept.rpartition("/")[0]
+        assert first_match(f"{package}/__init__.py", ["@tests"]) is None
+        assert first_match(f"{package}/test_x.py", ["@tests"]) == "@tests"
+        assert first_match(f"{package}/test_x.py", ["!@tests", "test_x.py"]) is None

@@ -85,9 +85,11 @@ with open("/proc/self/environ") as file:
     circular = "cannot import name 'x' from partially initialized module 'upper.circular' (most"
     raises = f'PyErr_SetString(PyExc_ImportError, "{circular}"); return NULL;'
     bodies = {"crash": native.CRASH, "nodriver": native.NO_DRIVER, "circular": raises}
+    bodies["alone"] = 'return PyImport_ImportModule("prog.extra");'
     native_wheel(small, compiler, "app", "upper", code, **bodies)
     files = dict.fromkeys(("prog/__init__.py", "prog/extra.py", "prog/exact.py"), "")
-    small.wheel("app", "prog", "1.0", {**files, "prog/user.py": "from . import exact\n"})
+    files |= dict.fromkeys(("prog/user.py", "prog/idle.py"), "from . import exact\n")
+    small.wheel("app", "prog", "1.0", {**files, "prog/main.py": "import prog.user\n"})
     native_wheel(small, compiler, "app", "third", "import prog.extra", fine=native.FINE)
     small.more = (
         '[tool.stackbuild.layers.app]\nexclude-files.prog = ["prog/ex*"]\n'
@@ -97,10 +99,10 @@ with open("/proc/self/environ") as file:
     )
     root = built(small)
     left = {path.name.partition(".")[0] for path in (root / "app/lib").rglob("prog/**/*.py*")}
-    assert left == {"__init__", "user"}
+    assert left == {"__init__", "user", "idle", "main"}
     found = report("app", "--spec", small.spec, code=9)
     assert found["layers"] == ["cpython", "base", "app"]
-    assert found["counts"]["modules"] == 6
+    assert found["counts"]["modules"] == 7
     assert found["left_out"] == ["lower._test_of_it"]
     assert [
         (f["check"], f["layer"], f["distribution"], f["module"]) for f in found["findings"]
@@ -118,6 +120,7 @@ with open("/proc/self/environ") as file:
         f"it imports itself, which fails in every installation: ImportError: {circular}"
     )
     assert found["stale"] == []
+    assert [one["module"] for one in found["unused"]] == ["prog.idle", "upper.alone"]
     left_out = "`exclude-files` of app leaves out prog/extra.py: 'prog/ex*'"
     texts = [f["message"].partition("; ")[2] for f in found["findings"]]
     assert texts == [left_out.replace("extra", "exact"), left_out, "", ""]
@@ -133,7 +136,10 @@ with open("/proc/self/environ") as file:
     small.lock()
     out = succeed("verify", "app", "--spec", small.spec, "--root", root)
     assert f"known: app: upper.nodriver (upper 1.0): ImportError: {DRIVER}" in out
-    assert "6 native modules (1 left out)" in out
+    assert "7 native modules (1 left out)" in out
+    assert "\n2 modules that nothing imports need files that `exclude-files` leaves out; " in out
+    out = succeed("verify", "app", "--spec", small.spec, "--verbose")
+    assert f"\nunused: app: upper.alone (upper 1.0): {left_out}\n" in out
 
 
 def test_entries_nothing_needs_any_more_are_told(

@@ -65,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     text = "the root (default: that of `stackbuild build` for the platform)"
     add_value(parser, "--root", "DIR", text)
     add_value(parser, "--platform", "PLATFORM", "the platform of the layers (default: host)")
+    add_flag(parser, "--verbose", "list modules that nothing needs and `exclude-files` breaks")
     add_shared(parser, "--spec", "--json")
 
 
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.spec.exists() or arguments.spec != Path("venvstacks.toml"):
         project = Project.load(arguments.spec)
     report = verify(root, arguments.layers, project=project, platform=platform, messages=console)
-    print_answer(report, summary(report), as_json=arguments.json)
+    print_answer(report, summary(report, verbose=arguments.verbose), as_json=arguments.json)
     if count := len(report.findings):
         raise VerifyError(f"{count} finding{'s' * (count != 1)}", file=root)
     return 0
@@ -97,14 +98,22 @@ def _refuse_root(word: str) -> None:
         )
 
 
-def summary(report: VerifyReport) -> Iterator[str]:
+def summary(report: VerifyReport, *, verbose: bool = False) -> Iterator[str]:
     """Each finding in a line, the entries that allow them, and what was checked."""
     for finding, following in zip_longest(report.findings, report.findings[1:]):
         yield from _finding(finding, report.platform)
         # Once for findings in a row.
         if finding.remedy and (following is None or following.remedy != finding.remedy):
             yield f"    to fix: {finding.remedy}"
-    yield from map(_known, report.known)
+    yield from (_known("known", one) for one in report.known)
+    if verbose:
+        yield from (_known("unused", one) for one in report.unused)
+    elif count := len(report.unused):
+        yield (
+            f"{count} module{'s' * (count != 1)} that nothing imports "
+            f"need{'s' * (count == 1)} files that `exclude-files` leaves out; --verbose lists "
+            f"{'them' if count > 1 else 'it'}"
+        )
     yield from map(_stale, report.stale)
     if report.entries:
         yield from ("", "# If these errors are expected, allow them in the spec:")
@@ -142,9 +151,10 @@ def _finding(finding: Finding, platform: str) -> Iterator[str]:
     yield from (f"    {_cut(line)}" for line in finding.detail.splitlines()[-_DETAIL_LINES:])
 
 
-def _known(known: KnownError) -> str:
+def _known(word: str, known: KnownError) -> str:
     first = _cut(known.text.splitlines()[0])
-    return f"known: {known.layer}: {known.module} ({known.distribution}): {first}"
+    owner = f" ({known.distribution})" if known.distribution else ""
+    return f"{word}: {known.layer}: {known.module}{owner}: {first}"
 
 
 def _stale(entry: StaleEntry) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,12 +21,17 @@ from stackbuild.variables import to_set
 from stackbuild.verify import expected_failures
 from stackbuild.verify.build_paths import of_this_machine
 from stackbuild.verify.deployed import LEFT_OUT, is_left_out, native_modules, open_deployment
-from stackbuild.verify.excluded import check_excluded, find_excluded
+from stackbuild.verify.excluded import as_findings, find_excluded, find_importers, needed
 from stackbuild.verify.expected_failures import merged, rules_of
 from stackbuild.verify.importing import import_modules
-from stackbuild.verify.layer_check import check_layer, interpreter_links, pip_warnings
+from stackbuild.verify.layer_check import (
+    check_layer,
+    interpreter_links,
+    pip_warnings,
+    start_problem,
+)
 from stackbuild.verify.libraries import check_libraries, search_path_warnings
-from stackbuild.verify.model import Counts, Finding, KnownError, Rules, VerifyReport
+from stackbuild.verify.model import Counts, Rules, VerifyReport
 from stackbuild.verify.modules import check_bytecode, check_modules, check_tags
 from stackbuild.verify.record_check import read_layer
 from stackbuild.verify.requirements import check_requirements, effective
@@ -41,12 +45,10 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Stack
     from stackbuild.verify.deployed import DeployedLayer, Deployment
+    from stackbuild.verify.excluded import Importer
     from stackbuild.verify.expected_failures import Tried
-    from stackbuild.verify.model import Outcome
+    from stackbuild.verify.model import Finding, Outcome
     from stackbuild.workspace import Workspace
-
-_START_LIMIT = 30.0
-"""Time limit for the start and exit of an interpreter, in seconds."""
 
 
 def verify_root(
@@ -162,6 +164,7 @@ class _Checking:
     distributions: int = 0
     tried: list[Tried] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
+    importers: list[Importer] = field(default_factory=list)
 
     def rules_of(self, layer: DeployedLayer) -> Rules:
         """The rules for `layer`: its own and those of its lower layers."""
@@ -190,7 +193,7 @@ class _Checking:
                 self.findings += check_tags(layer, chain[-1].manifest.python_version)
                 self.findings += check_modules(layer, read, rules.skip_modules)
                 self.findings += check_bytecode(layer, read, rules.skip_modules)
-                self.findings += check_excluded(layer, chain, self.rules, rules.skip_modules)
+                self.importers += find_importers(layer, chain, self.rules, rules.skip_modules)
                 self.findings += check_requirements(chain, rules)
                 # If modules are imported, the results decide which entries are needed.
                 entries = (
@@ -218,7 +221,7 @@ class _Checking:
                 else:
                     owner = (layer.manifest.layer, str(distribution), distribution.wheel)
                     modules.setdefault(name, owner)
-        problem = _start(top)
+        problem = start_problem(top)
         if problem is not None:
             self.findings.append(problem)
             return
@@ -257,6 +260,18 @@ class _Checking:
     def _name(self, directory: str) -> str:
         return self.deployment.layers[directory].manifest.layer
 
+    def _needed(self, layers: Sequence[str]) -> set[str]:
+        """The modules that `exclude-files` breaks, and that other modules need."""
+        checked = [self.deployment.layers[name] for name in layers]
+        return needed(
+            {
+                *(one.file.module for one in self.importers),
+                *(one.outcome.module for one in self.tried if one.fails_alone),
+            },
+            checked,
+            [glob for one in checked for glob in self.rules_of(one).skip_modules],
+        )
+
     def report(
         self, layers: Sequence[str], *, complete: bool, not_imported: str, seconds: float
     ) -> VerifyReport:
@@ -266,7 +281,18 @@ class _Checking:
             for name in dict.fromkeys(map(self._name, layers))
             for entry in expected_failures.entries_of(name, self.rules.get(name, Rules()))
         ]
-        failed = [one for one in self.tried if one.outcome.result != "imported"]
+        used = self._needed(layers)
+        unused = [one.unused for one in self.importers if one.file.module not in used]
+        failed = []
+        for one in self.tried:
+            if (
+                one.fails_alone
+                and not any(entry.allows(one) for entry in entries)
+                and one.outcome.module not in used
+            ):
+                unused.append(expected_failures.as_known(one, str(one.outcome.excluded)))
+            elif one.outcome.result != "imported":
+                failed.append(one)
         new = expected_failures.once(
             one
             for one in failed
@@ -277,10 +303,15 @@ class _Checking:
             one for one in failed if one.key not in {each.key for each in new}
         )
         # A module that is left out is reported once, or expected.
-        excluded = tuple(text for one in failed if (text := _text(one.outcome)))
+        excluded = tuple(
+            text for one in failed if (text := expected_failures.excluded_text(one.outcome))
+        )
         findings = [
             found
-            for found in self.findings
+            for found in (
+                *self.findings,
+                *as_findings(one for one in self.importers if one.file.module in used),
+            )
             if not _is_explained(found, expected) and not found.message.endswith(excluded)
         ]
         return VerifyReport(
@@ -292,16 +323,12 @@ class _Checking:
                 binaries=self.binaries,
                 modules=len(self.tried),
             ),
-            findings=(*findings, *map(_finding, new)),
+            findings=(*findings, *map(expected_failures.as_finding, new)),
             known=tuple(
-                KnownError(
-                    layer=one.layer,
-                    distribution=one.distribution,
-                    module=one.outcome.module,
-                    text=expected_failures.known_text(one.outcome),
-                )
+                expected_failures.as_known(one, expected_failures.known_text(one.outcome))
                 for one in expected
             ),
+            unused=tuple(dict.fromkeys(unused)),
             stale=tuple(
                 expected_failures.stale(entries, self.tried, complete=complete)
                 if not not_imported
@@ -340,56 +367,3 @@ def _is_told(finding: Finding, outcome: Outcome) -> bool:
     module = PurePosixPath(finding.file or "").name.partition(".")[0]
     told = DLL_MISSING in outcome.text.lower()
     return told and module == outcome.module.rpartition(".")[2]
-
-
-def _start(layer: DeployedLayer) -> Finding | None:
-    """A finding if the layer's interpreter does not start, or None."""
-    command = [os.fspath(layer.interpreter), "-I", "-B", "-c", "pass"]
-    try:
-        done = subprocess.run(
-            command,
-            env={},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_START_LIMIT,
-            check=False,
-        )
-        if done.returncode == 0:
-            return None
-        found, detail = f"exit code {done.returncode}", done.stderr.decode("utf-8", "replace")
-    except OSError as error:
-        found, detail = error.strerror or str(error), ""
-    except subprocess.TimeoutExpired:
-        found, detail = f"no exit within {_START_LIMIT:g} s", ""
-    return Finding(
-        check="import",
-        layer=layer.manifest.layer,
-        file=layer.interpreter.relative_to(layer.directory).as_posix(),
-        message="the layer's interpreter does not start, so nothing was imported",
-        found=found,
-        detail=detail.strip(),
-    )
-
-
-def _finding(one: Tried) -> Finding:
-    messages = {
-        "error": "cannot be imported",
-        "crash": "crashes when it is imported",
-        "hang": "hangs when it is imported",
-    }
-    outcome = one.outcome
-    through = f" (importing {outcome.at})" if outcome.at != outcome.module else ""
-    return Finding(
-        check="import",
-        layer=one.layer,
-        distribution=one.distribution,
-        module=outcome.module,
-        message="; ".join(filter(None, (messages[outcome.result] + through, _text(outcome)))),
-        found=outcome.text,
-        detail=outcome.output.strip(),
-        remedy=outcome.excluded.remedy if outcome.excluded else None,
-    )
-
-
-def _text(outcome: Outcome) -> str:
-    return str(outcome.excluded) if outcome.excluded else ""

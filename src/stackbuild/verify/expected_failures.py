@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from stackbuild.linking.search import is_expected
 from stackbuild.spec.policy import on_platform
 from stackbuild.tomltext import inline, layer_table
-from stackbuild.verify.model import TIME_LIMIT, Rules, StaleEntry
+from stackbuild.verify.model import TIME_LIMIT, Finding, KnownError, Rules, StaleEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +45,11 @@ class Tried:
     outcome: Outcome
     chain: tuple[str, ...]
     """The names of the layers in the chain that imported it."""
+
+    @property
+    def fails_alone(self) -> bool:
+        """Whether a pattern leaves out something that it needs, and its package does not."""
+        return self.outcome.excluded is not None and self.outcome.at == self.outcome.module
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -263,3 +268,38 @@ def merged(rules: Sequence[Rules]) -> Rules:
         overridden=tuple(chain.from_iterable(one.overridden for one in rules)),
         extras=extras,
     )
+
+
+def as_known(one: Tried, text: str) -> KnownError:
+    """`one` in a report, which is no finding because of `text`."""
+    return KnownError(
+        layer=one.layer, distribution=one.distribution, module=one.outcome.module, text=text
+    )
+
+
+def as_finding(one: Tried) -> Finding:
+    """The finding for a module that cannot be imported."""
+    messages = {
+        "error": "cannot be imported",
+        "crash": "crashes when it is imported",
+        "hang": "hangs when it is imported",
+    }
+    outcome = one.outcome
+    through = f" (importing {outcome.at})" if outcome.at != outcome.module else ""
+    return Finding(
+        check="import",
+        layer=one.layer,
+        distribution=one.distribution,
+        module=outcome.module,
+        message="; ".join(
+            filter(None, (messages[outcome.result] + through, excluded_text(outcome)))
+        ),
+        found=outcome.text,
+        detail=outcome.output.strip(),
+        remedy=outcome.excluded.remedy if outcome.excluded else None,
+    )
+
+
+def excluded_text(outcome: Outcome) -> str:
+    """Which pattern leaves out what the module needs, if one does."""
+    return str(outcome.excluded) if outcome.excluded else ""

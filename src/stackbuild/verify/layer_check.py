@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from itertools import islice
@@ -137,7 +138,7 @@ def _missing_scripts(layer: DeployedLayer, distribution: Distribution) -> Iterat
         return
     listed = {entry.path for entry in distribution.record or ()}
     ending = ".exe" if layer.layout.os == "windows" else ""
-    for name, place in _entry_points(layer, distribution):
+    for name, place in entry_points(layer, distribution):
         script = f"{layer.layout.scripts}/{name}{ending}"
         # The check of RECORD reports a missing file that it lists.
         if script not in listed and not (layer.directory / script).is_file():
@@ -156,7 +157,7 @@ def _entry_points_file(distribution: Distribution) -> str:
     return f"{distribution.info}/entry_points.txt"
 
 
-def _entry_points(layer: DeployedLayer, distribution: Distribution) -> Iterator[tuple[str, str]]:
+def entry_points(layer: DeployedLayer, distribution: Distribution) -> Iterator[tuple[str, str]]:
     """The name and the object (``module:function``) of each script that `distribution` declares."""
     parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
@@ -179,7 +180,7 @@ def pip_warnings(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterat
     if any(one.name == "pip" for each in chain for one in each.distributions):
         return
     for distribution in layer.distributions:
-        for name, place in _entry_points(layer, distribution):
+        for name, place in entry_points(layer, distribution):
             module = place.partition(":")[0].strip().replace(".", "/")
             for file in (f"{module}.py", f"{module}/__init__.py"):
                 path = f"{layer.layout.site_packages}/{file}"
@@ -191,3 +192,36 @@ def pip_warnings(layer: DeployedLayer, chain: Sequence[DeployedLayer]) -> Iterat
                         f"(line {line} of {path}), and the layers have no pip; to fix: "
                         f'keep = ["pip"] in {layer_table(chain[-1].manifest.layer)}'
                     )
+
+
+_START_LIMIT = 30.0
+"""Time limit for the start and exit of an interpreter, in seconds."""
+
+
+def start_problem(layer: DeployedLayer) -> Finding | None:
+    """A finding if the layer's interpreter does not start, or None."""
+    command = [os.fspath(layer.interpreter), "-I", "-B", "-c", "pass"]
+    try:
+        done = subprocess.run(
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_START_LIMIT,
+            check=False,
+        )
+        if done.returncode == 0:
+            return None
+        found, detail = f"exit code {done.returncode}", done.stderr.decode("utf-8", "replace")
+    except OSError as error:
+        found, detail = error.strerror or str(error), ""
+    except subprocess.TimeoutExpired:
+        found, detail = f"no exit within {_START_LIMIT:g} s", ""
+    return Finding(
+        check="import",
+        layer=layer.manifest.layer,
+        file=layer.interpreter.relative_to(layer.directory).as_posix(),
+        message="the layer's interpreter does not start, so nothing was imported",
+        found=found,
+        detail=detail.strip(),
+    )

@@ -113,7 +113,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownError:
-    """A module that failed as an entry of `allow-import-errors` expects, or that imports itself."""
+    """A module that cannot be imported, and is no finding."""
 
     layer: str
     distribution: str
@@ -155,6 +155,9 @@ class VerifyReport:
     counts: Counts
     findings: tuple[Finding, ...]
     known: tuple[KnownError, ...]
+    """Those that an entry of `allow-import-errors` expects, and those that import themselves."""
+    unused: tuple[KnownError, ...]
+    """Those that need what `exclude-files` leaves out, and that nothing needs."""
     stale: tuple[StaleEntry, ...]
     left_out: tuple[str, ...]
     """Native modules excluded by a pattern."""

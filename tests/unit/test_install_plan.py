@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import InstallError, IntegrityError
+from stackbuild.errors import InstallError, IntegrityError, UsageError
 from stackbuild.install.plan import Plan, find_installed, plan_install, plan_uninstall
 from stackbuild.install.state import State
 from stackbuild.registry.directory import DirectoryRegistry
@@ -26,7 +27,7 @@ def made(tmp_path: Path) -> Publisher:
 def planned(made: Publisher, *layers: str, state: State | None = None) -> Plan:
     before = state or State(platform=made.platform, asked=())
     published = Published(DirectoryRegistry(made.directory), made.platform)
-    return plan_install(layers, before, published, made.directory / "root")
+    return plan_install(published.find(layers), before, published, made.directory / "root")
 
 
 def versions(state: State) -> dict[str, str]:
@@ -78,6 +79,76 @@ def test_an_application_that_cannot_change_is_refused(made: Publisher) -> None:
     text = str(caught.value)
     assert "atls needs another framework than pgen" in text
     assert "stackbuild install atls pgen" in text
+
+
+def test_another_version_comes_with_its_chain(made: Publisher) -> None:
+    *_, old, old_pgen = made.stack("1")
+    new = made.stack("2")[2]
+    words = ["atls==1", "atls@1", f"atls@sha256:{old.digest[:12]}", f"atls@sha256:{old.digest}"]
+    for word in words:
+        state = planned(made, word).state
+        assert state.layers["atls"].digest == old.digest
+        assert state.layers["framework"].lock == old.chain[0].lock
+    assert planned(made, "app-atls==2").state.layers["atls"].digest == new.digest
+    # An installed version is replaced with an older one, too.
+    newer = planned(made, "atls").state
+    assert planned(made, "atls@1", state=newer).state.layers["atls"].digest == old.digest
+    with pytest.raises(InstallError, match="atls needs another framework than pgen") as caught:
+        planned(made, "atls@1", state=planned(made, "atls", "pgen").state)
+    both = f"atls@sha256:{old.digest[:12]} pgen@sha256:{old_pgen.digest[:12]}"
+    assert f"to fix: stackbuild install {both} --from" in str(caught.value)
+    assert planned(made, *both.split()).state.layers["pgen"].digest == old_pgen.digest
+
+
+def test_a_version_of_the_catalogue_comes_before_one_of_a_lock(made: Publisher) -> None:
+    *_, old, _pgen = made.stack("1")
+    *_, new, _pgen = made.stack("2")
+    entries = made.entries["atls"][made.platform]
+    entries[0] = replace(entries[0], version="2024.1", lock_version=2)
+    made.write_index()
+    for word in ("atls@2024.1", "atls@2"):
+        assert planned(made, word).state.layers["atls"].digest == new.digest
+    entries[0] = replace(entries[0], lock_version=1)
+    made.write_index()
+    assert planned(made, "atls@1").state.layers["atls"].digest == old.digest
+
+
+def test_a_layer_whose_name_has_an_at_sign(made: Publisher) -> None:
+    runtime = made.stack("1")[0]
+    first = made.application("tool@2", [runtime], "1")
+    made.application("tool@2", [runtime], "2")
+    made.application("tool", [runtime], "2")
+    assert list(planned(made, "tool@2").state.layers)[1:] == ["tool@2"]
+    assert planned(made, "tool@2@1").state.layers["tool@2"].digest == first.digest
+
+
+def test_an_unknown_version_is_told_with_those_that_are_there(made: Publisher) -> None:
+    old, new = made.stack("1")[2], made.stack("2")[2]
+    with pytest.raises(UsageError) as caught:
+        planned(made, "atls==7")
+    assert str(caught.value) == (
+        "there is no version '7' of atls\n"
+        "  layer: atls\n"
+        f"  platform: {made.platform}\n"
+        f"  file: {made.directory}\n"
+        f"  expected: one of 2 (sha256:{new.digest[:12]}), 1 (sha256:{old.digest[:12]})\n"
+        f"  to fix: stackbuild list --from {made.directory} --all prints the versions"
+    )
+    with pytest.raises(UsageError, match="there is no layer 'atsl'"):
+        planned(made, "atsl==7")
+    with pytest.raises(UsageError, match="the first 12 or more digits of the digest"):
+        planned(made, f"atls@sha256:{old.digest[:11]}")
+
+
+def test_a_named_version_of_a_lower_layer_is_used(made: Publisher) -> None:
+    """Also where a newer manifest of the same lock is published."""
+    runtime, old, *_ = made.stack("1")
+    made.publish("framework", {"f": {"x": "3"}}, below=[runtime], kind=LayerKind.FRAMEWORK)
+    for words in (("atls", "framework@sha256:" + old.digest[:12]), ("atls",)):
+        state = planned(made, *words).state
+        assert (state.layers["framework"].digest == old.digest) is (len(words) == 2)
+    with pytest.raises(UsageError, match="two versions of framework were named"):
+        planned(made, "framework", f"framework@sha256:{old.digest[:12]}")
 
 
 def test_applications_for_different_frameworks_do_not_go_together(made: Publisher) -> None:

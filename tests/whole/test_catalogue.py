@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,21 @@ def test_older_versions_are_there_and_superseded(small: SmallStack) -> None:
     assert len({item["digest"] for item in found}) == 2
     line = next(x for x in succeed("list", "--from", small.exports).splitlines() if "app " in x)
     assert line.endswith("1 older")
+
+
+def test_all_versions_are_listed_with_dates(tmp_path: Path) -> None:
+    made = publisher(tmp_path)
+    made.stack("1")
+    made.stack("2")
+    entries = made.entries["atls"][made.platform]
+    entries[1] = replace(entries[1], published=None, lock_version=None, deprecated="wrong")
+    made.write_index()
+    lines = succeed("list", "--from", made.directory, "--all").splitlines()
+    assert lines[0].split()[5:8] == ["LOCK", "PUBLISHED", "DIGEST"]
+    new, old = (line.split() for line in lines if line.startswith("atls "))
+    assert new[2:8] == ["2", made.platform, "3.12.1", "2", "2026-01-31", entries[0].digest[:12]]
+    assert old[2:7] == ["1", made.platform, "3.12.1", "unknown", entries[1].digest[:12]]
+    assert (new[-1], old[-2:]) == ("current", ["deprecated:", "wrong"])
 
 
 def test_listing_reads_nothing_but_the_index(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError, export
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import LAYER_HELP, add_place, add_shared, add_value
+from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.publish import print_failures
 
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Copy layers, and the layers below them, into plain directories."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="+", metavar="LAYER", help=LAYER_HELP)
+    parser.add_argument("layers", nargs="+", metavar="LAYER", help=PUBLISHED_HELP)
     add_value(
         parser, "directory", "DIR", "a missing or empty directory, or one of an earlier export"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import install
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import LAYER_HELP, add_place, add_shared, add_value
+from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
@@ -20,6 +20,7 @@ Examples:
   stackbuild install atls --from exports --root ~/envs
   stackbuild install atls pgen --from https://layers.example.org/stack --root /opt/envs
   stackbuild install 'app-*' --from exports --root ~/envs
+  stackbuild install atls@7 --from exports --root ~/envs
 
 Only missing files are downloaded. The root does not change until all of them are downloaded
 and checked. After a failure, the same command continues where it stopped.
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Install layers, and the layers below them, into a root."
     parser.epilog = EXAMPLES
-    parser.add_argument("layers", nargs="+", metavar="LAYER", help=LAYER_HELP)
+    parser.add_argument("layers", nargs="+", metavar="LAYER", help=PUBLISHED_HELP)
     text = "where layers are published: a directory, or an http(s) address"
     add_place(parser, text, required=True)
     add_value(parser, "--root", "DIR", "the directory to install into", required=True)

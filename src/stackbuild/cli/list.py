@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import list_installed, list_published
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import add_place, add_shared, add_value
+from stackbuild.cli.options import add_flag, add_place, add_shared, add_value
 from stackbuild.cli.output import print_answer, table
 from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from stackbuild.api.types import AvailableLayer, InstalledLayer
+    from stackbuild.api.types import AvailableLayer, IndexEntry, InstalledLayer
 
 EXAMPLES = """\
 Examples:
   stackbuild list --root ~/envs
   stackbuild list --from https://layers.example.org/stack --platform linux-x64 --json
+  stackbuild list --from exports --all
 """
 
+_DATES = ("LOCK", "PUBLISHED")
 _SIZES = ("DIGEST", "FILES", "SIZE", "ARCHIVE", "")
 
 
@@ -35,6 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_value(where, "--root", "DIR", "what is installed here")
     add_place(where, "what is published in a directory or at a URL")
     add_value(parser, "--platform", "PLATFORM", "only this platform (with --from)")
+    text = "also print older versions, with dates and the versions of locks (with --from)"
+    add_flag(parser, "--all", text)
     add_shared(parser, "--json")
 
 
@@ -46,8 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.place, platform=arguments.platform, messages=Console(quiet=arguments.quiet)
         )
         objects = [entry for variant in variants for entry in _variant(variant)]
-        rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *_SIZES)]
-        rows += [_variant_row(variant) for variant in variants]
+        dates = _DATES if arguments.all else ()
+        rows = [("LAYER", "KIND", "VERSION", "PLATFORM", "PYTHON", *dates, *_SIZES)]
+        for variant in variants:
+            rows += _all_rows(variant) if arguments.all else [_variant_row(variant)]
     else:
         platform = parse_platform(arguments.platform) if arguments.platform else None
         items = list_installed(arguments.root)
@@ -71,11 +77,24 @@ def _variant(variant: AvailableLayer) -> Iterator[dict[str, object]]:
 
 
 def _variant_row(variant: AvailableLayer) -> tuple[str, ...]:
-    entry = variant.entry
-    title = [entry.title] if entry.title else []
-    notes = [*title, *entry.doubts, *([f"{len(variant.older)} older"] if variant.older else [])]
+    older = [f"{len(variant.older)} older"] if variant.older else []
+    return _row(variant, variant.entry, (), older)
+
+
+def _all_rows(variant: AvailableLayer) -> Iterator[tuple[str, ...]]:
+    for entry in (variant.entry, *variant.older):
+        lock = "" if entry.lock_version is None else str(entry.lock_version)
+        current = ["current"] if entry is variant.entry else []
+        yield _row(variant, entry, (lock, (entry.published or "unknown")[:10]), current)
+
+
+def _row(
+    variant: AvailableLayer, entry: IndexEntry, dates: Sequence[str], more: Sequence[str]
+) -> tuple[str, ...]:
+    notes = [*([entry.title] if entry.title else []), *entry.doubts, *more]
     return (
         *(variant.layer, entry.kind, entry.version, variant.platform, entry.python_version),
+        *dates,
         *(entry.digest[:12], str(entry.files)),
         *(size_text(entry.content_size), size_text(entry.size), "; ".join(notes)),
     )

@@ -23,6 +23,11 @@ LAYER_HELP = (
     "'app-*'"
 )
 """How commands take layers (`spec.select.find_names`)."""
+PUBLISHED_HELP = (
+    f"{LAYER_HELP}; with @VERSION or ==VERSION, or @sha256: and the start of a digest, another "
+    "version than the current one"
+)
+"""How commands take published layers (`registry.find.Published.find`)."""
 
 _SHARED: dict[str, dict[str, Any]] = {
     "--spec": {

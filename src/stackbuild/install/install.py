@@ -48,24 +48,24 @@ def install(
     before = where.state()
     target = _platform(platform, before, where)
     published = Published(registry, target)
-    layers = published.find(layers)
+    wanted = published.find(layers)
     if before is None:
         # Create a new root only after checking that the layers exist and no file is in the way.
-        plan = plan_install(layers, State(platform=target, asked=()), published, where.path)
+        plan = plan_install(wanted, State(platform=target, asked=()), published, where.path)
         where.check_free(plan.state.layers)
     with where.explained(_ELSEWHERE):
         where.claim()
     with where.explained(_ELSEWHERE), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
-        plan = plan_install(layers, before, published, where.path)
+        plan = plan_install(wanted, before, published, where.path)
         for layer in plan.brought:
             messages.note(f"{layer} is upgraded to its current version: a layer below it changes")
         for layer in plan.moved:
             messages.note(f"{layer} is replaced with the layer from {published.location}")
-        for layer in layers:
-            if doubts := published.doubts(layer):
-                messages.warn(f"{layer} is {'; '.join(doubts)}")
+        for manifest in wanted:
+            if doubts := published.entry(manifest).doubts:
+                messages.warn(f"{manifest.layer} is {'; '.join(doubts)}")
         # The root's own store is named by None, so that the root can be moved.
         named = _store(store) if store is not None else before.store
         named = None if named == where.own_store else named

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from stackbuild.errors import InstallError, IntegrityError, quoted
+from stackbuild.errors import InstallError, IntegrityError, UsageError, quoted
 from stackbuild.spec.select import find_names
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class _Choice:
     published: Published
     root: Path
     """For messages."""
-    named: tuple[str, ...]
-    """The layers that the user named."""
+    named: Sequence[Manifest]
+    """Those that the user named."""
     chosen: dict[str, Manifest] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
     brought: dict[str, Manifest] = field(default_factory=dict)
@@ -52,8 +52,9 @@ class _Choice:
                 platform=manifest.platform,
                 expected=f"{manifest.layer} with lock {other.lock[:12]} ({first})",
                 found=f"lock {manifest.lock[:12]} ({wanted_by})",
-                remedy=f"publish {first} and {wanted_by} from the same version of the stack, "
-                "or install them into two roots",
+                remedy=f"name versions of {first} and {wanted_by} for the same {manifest.layer} "
+                f"(stackbuild list --from {quoted(self.published.location)} --all), publish them "
+                "from the same version of the stack, or install them into two roots",
             )
         self._check_origin(manifest, wanted_by)
         self.chosen.setdefault(manifest.directory, manifest)
@@ -89,9 +90,12 @@ class _Choice:
         """
         return (
             manifest.digest != installed.digest
-            and manifest.layer not in self.named
+            and not self._is_named(manifest)
             and self.state.origins.get(installed.directory) != self.published.location
         )
+
+    def _is_named(self, manifest: Manifest) -> bool:
+        return any(manifest.layer == one.layer for one in self.named)
 
     def _other_registry(
         self, installed: Manifest, manifest: Manifest, wanted_by: str
@@ -110,7 +114,8 @@ class _Choice:
 
     def _command(self, *more: str) -> str:
         """The current command, with the layers `more` added."""
-        layers = " ".join(dict.fromkeys((*self.named, *more)))
+        named = {manifest.layer: self.published.word(manifest) for manifest in self.named}
+        layers = " ".join((named | {layer: layer for layer in more if layer not in named}).values())
         place = quoted(self.published.location)
         return f"stackbuild install {layers} --from {place} --root {quoted(self.root)}"
 
@@ -120,12 +125,13 @@ class _Choice:
         for directory, manifest in self.chosen.items():
             installed = self.state.layers.get(directory)
             same = installed is not None and installed.digest == manifest.digest
-            if self.published.has(manifest) and (not same or manifest.layer in self.named):
+            if self.published.has(manifest) and (not same or self._is_named(manifest)):
                 origins[directory] = self.published.location
         return origins
 
     def _lower(self, upper: Manifest, link: ChainLink) -> Manifest:
-        found = self.published.fitting(link)
+        named = (one for one in self.named if (one.layer, one.lock) == (link.layer, link.lock))
+        found = next(named, None) or self.published.fitting(link)
         if found is None:
             found = self.state.layers.get(link.directory)
         if found is None or found.lock != link.lock:
@@ -154,19 +160,29 @@ class _Choice:
         """Choose the current version of an installed layer that cannot stay unchanged."""
         current = self.published.find_current(installed.layer)
         clash = self.misfits(installed)[0]
-        if current is None or any(
-            link.directory in self.chosen and self.chosen[link.directory].lock != link.lock
-            for link in current.chain
-        ):
+        if current is None or not self._agrees(current):
             raise self._refusal(installed, clash)
         if self.is_foreign(installed, current):
             raise self._other_registry(installed, current, self.wanted_by[clash.directory])
         self.add(current)
         self.brought[installed.directory] = current
 
+    def _agrees(self, manifest: Manifest) -> bool:
+        """Whether no layer below `manifest` is chosen in another version."""
+        return all(
+            self.chosen[link.directory].lock == link.lock
+            for link in manifest.chain
+            if link.directory in self.chosen
+        )
+
     def _refusal(self, installed: Manifest, clash: ChainLink) -> InstallError:
         asking = self.wanted_by[clash.directory]
-        together = self._command(asking, installed.layer)
+        fitting = self.published.find_version(installed.layer, self._agrees)
+        together = self._command(
+            asking, self.published.word(fitting) if fitting else installed.layer
+        )
+        if fitting is None:
+            together = f"publish {installed.layer} for the new {clash.layer}, then: {together}"
         return InstallError(
             f"{asking} needs another {clash.layer} than {installed.layer}, "
             "which is installed in the same root",
@@ -174,8 +190,8 @@ class _Choice:
             platform=installed.platform,
             expected=f"{clash.layer} with lock {clash.lock[:12]} ({installed.layer})",
             found=f"lock {self.chosen[clash.directory].lock[:12]} ({asking})",
-            remedy=f"publish {installed.layer} for the new {clash.layer}, then: {together}; "
-            f"or uninstall {installed.layer}; or install {asking} into another root",
+            remedy=f"{together}; or uninstall {installed.layer}; "
+            f"or install {asking} into another root",
         )
 
 
@@ -211,14 +227,13 @@ class Plan:
     """Installed layers that are replaced with layers from another registry."""
 
 
-def plan_install(layers: Sequence[str], state: State, published: Published, root: Path) -> Plan:
-    """Plan a generation with the current version of `layers` and the layers already installed.
+def plan_install(named: Sequence[Manifest], state: State, published: Published, root: Path) -> Plan:
+    """Plan a generation with the layers `named` and the layers already installed.
 
-    `layers` are names. Raises UsageError for layers that are not published, InstallError for
-    conflicting layers.
+    Raises UsageError for two versions of one layer, InstallError for conflicting layers.
     """
-    choice = _Choice(state, published, root, tuple(layers))
-    named = [published.current(layer) for layer in dict.fromkeys(layers)]
+    choice = _Choice(state, published, root, named)
+    _check_versions(named, root)
     for manifest in named:
         choice.add(manifest)
     kept = [
@@ -255,6 +270,20 @@ def plan_install(layers: Sequence[str], state: State, published: Published, root
             and state.origins.get(directory) != origins.get(directory)
         ),
     )
+
+
+def _check_versions(named: Sequence[Manifest], root: Path) -> None:
+    """Refuse two versions of a layer that would have the same directory."""
+    first = {(one.layer, one.directory): one.digest for one in reversed(named)}
+    for manifest in named:
+        if first[manifest.layer, manifest.directory] != manifest.digest:
+            raise UsageError(
+                f"two versions of {manifest.layer} were named, but a root can contain only one",
+                layer=manifest.layer,
+                platform=manifest.platform,
+                file=root,
+                remedy="install them into two roots",
+            )
 
 
 def plan_uninstall(leaving: Sequence[str], state: State) -> Plan:

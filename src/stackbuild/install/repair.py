@@ -122,17 +122,16 @@ def _from_registry(
     known = next((state for path in candidates if (state := recovered_state(path))), None)
     platform = known.platform if known is not None else host_platform()
     published = Published(registry, platform)
-    names = published.find(names)
-    manifests = [published.current(name) for name in names]
-    below = {link.layer for manifest in manifests for link in manifest.chain}
-    asked = [name for name in names if name not in below]
+    found = published.find(names)
+    below = {link.layer for manifest in found for link in manifest.chain}
+    asked = [manifest for manifest in found if manifest.layer not in below]
     for path in candidates:
         _drop_unreadable_marks(path)
     empty = State(platform=platform, asked=(), store=known.store if known is not None else None)
     plan = plan_install(asked, empty, published, where.path)
     report = apply(where, empty, plan.state, published, sync_to_disk, messages)
     done.append(
-        f"{', '.join(names)} were installed again from {registry.location} "
+        f"{', '.join(one.layer for one in found)} were installed again from {registry.location} "
         f"(generation {report.generation})"
     )
     return plan.state

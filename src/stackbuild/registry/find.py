@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, InstallError, IntegrityError, UsageError, quoted
 from stackbuild.messages import SILENT
-from stackbuild.spec.select import find_names
+from stackbuild.spec.select import find_names, split_version
 from stackbuild.transport.urls import redact, split_address
 from stackbuild.workspace import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
+
+DIGEST = "sha256:"
+"""What a version begins with that is the start of a manifest's digest."""
+_SHORTEST = 12
+"""Digits of such a start, as in the names of files."""
+_SHOWN = 10
+"""Versions in an error."""
 
 
 def open_registry(location: str, messages: Messages = SILENT) -> Registry:
@@ -88,22 +95,34 @@ class Published:
         """Whether `manifest` was read from here."""
         return manifest.digest in self._entries
 
-    def find(self, words: Iterable[str]) -> list[str]:
-        """The names of the layers that `words` mean (see `find_names`), each once.
+    def find(self, words: Iterable[str]) -> list[Manifest]:
+        """The manifests that `words` mean, each once: those of the current versions, or of others.
 
-        Where a word means several, those that are not published for the platform are left out.
-        Raises UsageError if none is left.
+        A word is as in `find_names`, and may have a version (`split_version`). Where a word means
+        several layers, those that are not published for the platform are left out. Raises
+        UsageError if none is left, and for unknown versions.
         """
-        return list(dict.fromkeys(name for word in words for name in self._find(word)))
+        found: dict[str, Manifest] = {}
+        for word in words:
+            for manifest in self._find(word):
+                found[manifest.digest] = manifest
+        return list(found.values())
 
-    def _find(self, word: str) -> list[str]:
+    def word(self, manifest: Manifest) -> str:
+        """The word that means `manifest`, which was read from here."""
+        layer = manifest.layer
+        current = self._entries_of(layer)[0].digest == manifest.digest
+        return layer if current else f"{layer}@{DIGEST}{manifest.digest[:_SHORTEST]}"
+
+    def _find(self, word: str) -> list[Manifest]:
         kinds = {
             layer: entries[0].kind
             for layer, platforms in sorted(self._index.entries.items())
             for entries in platforms.values()
             if entries
         }
-        names = find_names(word, kinds, place=self.location, add="publish it there")
+        name, version = split_version(word, kinds)
+        names = find_names(name, kinds, place=self.location, add="publish it there")
         made = [name for name in names if self._index.entries[name].get(self.platform)]
         if not made and len(names) > 1:
             raise UsageError(
@@ -113,7 +132,42 @@ class Published:
                 remedy=f"publish one: stackbuild publish --layer {quoted(word)} "
                 f"--platform {self.platform}",
             )
-        return made or names
+        return [
+            self.current(layer) if version is None else self._version(layer, version)
+            for layer in made or names
+        ]
+
+    def _version(self, layer: str, version: str) -> Manifest:
+        """The newest manifest of `layer` in `version`. Raises UsageError."""
+        entries = self._entries_of(layer)
+        digest = version.removeprefix(DIGEST)
+        if digest != version and not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},64}}", digest):
+            raise UsageError(
+                f"{version!r} does not name a version",
+                layer=layer,
+                expected=f"{DIGEST} and the first {_SHORTEST} or more digits of the digest",
+            )
+        matches = (
+            [entry for entry in entries if digest != version and entry.digest.startswith(digest)]
+            or [entry for entry in entries if entry.version == version]
+            or [entry for entry in entries if str(entry.lock_version) == version]
+        )
+        if not matches:
+            raise self._no_version(layer, version, entries)
+        return self._read(matches[0], layer)
+
+    def _no_version(self, layer: str, version: str, entries: Sequence[IndexEntry]) -> UsageError:
+        texts = [f"{one.version} ({DIGEST}{one.digest[:_SHORTEST]})" for one in entries]
+        more = len(texts) - _SHOWN
+        return UsageError(
+            f"there is no version {version!r} of {layer}",
+            layer=layer,
+            platform=self.platform,
+            file=self.location,
+            expected=f"one of {', '.join(texts[:_SHOWN])}"
+            + (f" and {more} others" if more > 0 else ""),
+            remedy=f"stackbuild list --from {quoted(self.location)} --all prints the versions",
+        )
 
     def current(self, layer: str) -> Manifest:
         """The current manifest of the layer with the name `layer`.
@@ -127,9 +181,10 @@ class Published:
         entries = self._index.entries.get(layer, {}).get(self.platform)
         return self._read(entries[0], layer) if entries else None
 
-    def doubts(self, layer: str) -> tuple[str, ...]:
-        """The publisher's warnings about the current version of `layer`."""
-        return self._entries_of(layer)[0].doubts
+    def find_version(self, layer: str, fits: Callable[[Manifest], bool]) -> Manifest | None:
+        """The newest manifest of `layer` for which `fits`, or None."""
+        entries = self._index.entries.get(layer, {}).get(self.platform, ())
+        return next((one for entry in entries if fits(one := self._read(entry, layer))), None)
 
     def fitting(self, link: ChainLink) -> Manifest | None:
         """The newest manifest of the version of a lower layer in `link`, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from stackbuild.platforms import Platform
     from stackbuild.spec.model import Layer, LayerKind, Stack
+
+
+_WITH_VERSION = re.compile(r"(.+?)(?:==|@)([^@=*?\[\]]+)")
 
 
 def select(
@@ -81,6 +85,16 @@ def find_names(word: str, kinds: Mapping[str, LayerKind], *, place: object, add:
         if guess
         else f"{'name one of these layers, or ' if kinds else ''}{add}",
     )
+
+
+def split_version(word: str, kinds: Mapping[str, LayerKind]) -> tuple[str, str | None]:
+    """The layer and the version in `LAYER==VERSION`, `LAYER@VERSION` or `LAYER@sha256:DIGEST`.
+
+    The version is None for the name of a layer, which may contain `@`, and for any other word.
+    """
+    names = {*kinds, *(venvstacks_name(name, kind) for name, kind in kinds.items())}
+    found = None if word in names else _WITH_VERSION.fullmatch(word)
+    return (found[1], found[2]) if found else (word, None)
 
 
 def check_single(word: str, found: Sequence[str], place: object) -> None:

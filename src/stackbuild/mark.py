@@ -127,7 +127,7 @@ def check_mark(directory: Path, kind: Kind) -> None:
 
     Raises the error of `kind`; OSError.
     """
-    if read_mark(directory, kind) is not None or not (there := contents(directory)):
+    if read_mark(directory, kind) is not None or not (there := contents(directory, kind)):
         return
     if read_mark(directory, kind) is not None:
         return  # Another process created the mark, and then the files.
@@ -197,13 +197,13 @@ def check_owner(directory: Path) -> None:
         )
 
 
-def contents(directory: Path) -> list[str]:
+def contents(directory: Path, kind: Kind) -> list[str]:
     """The files in `directory` other than placeholders, sorted; empty if it is missing."""
+    # An environment is replaced as a whole.
+    ignored = frozenset() if kind is Kind.RUNENV else _PLACEHOLDERS
     try:
         names = [path.name for path in directory.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     unfinished = re.compile(re.escape(f".{MARK}.") + "[0-9a-f]+" + re.escape(WORK_SUFFIX))
-    return sorted(
-        name for name in names if name not in _PLACEHOLDERS and not unfinished.fullmatch(name)
-    )
+    return sorted(name for name in names if name not in ignored and not unfinished.fullmatch(name))

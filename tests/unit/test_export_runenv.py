@@ -263,3 +263,13 @@ def test_an_environment_of_the_older_build_is_to_be_removed_first(case: Case) ->
         f" runenv-python-3 made this one, remove {case.environment} and run the command again"
     )
     assert (case.environment / "bin").is_dir()
+
+
+def test_placeholders_of_git_are_not_replaced(case: Case) -> None:
+    case.install({"a": ""}, {"b": ""})
+    case.environment.mkdir(parents=True)
+    (case.environment / ".gitkeep").touch()
+    with pytest.raises(InstallError, match="is not empty") as caught:
+        case.export()
+    assert dict(caught.value.details)["found"] == ".gitkeep"
+    assert (case.environment / ".gitkeep").exists()

@@ -89,7 +89,7 @@ class ExportDirectory:
         if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
             self.index()
             known = {INDEX, LOCK, *Platform}
-            if not set(contents(self.directory)) - known:
+            if not set(contents(self.directory, Kind.EXPORTS)) - known:
                 if not may_mark:
                     return
                 write_mark(self.directory, Kind.EXPORTS)

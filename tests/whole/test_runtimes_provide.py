@@ -79,6 +79,8 @@ def packed(original: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PBS_INSTALLER_BASE_URL", raising=False)
+    # On a busy machine an interpreter may take longer to start, and another would be chosen.
+    monkeypatch.setattr("stackbuild.runtimes.probe.LIMIT", 300.0)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InstalledLayer,
         InstallReport,
         Invocation,
+        LayerVariables,
         RepairReport,
     )
     from stackbuild.messages import Messages
@@ -193,12 +194,12 @@ def invocation(
     return invocation_in(layer, command, Path(root), environment)
 
 
-def variables(layer: str, root: str | Path, environment: Mapping[str, str]) -> dict[str, str]:
+def variables(layer: str, root: str | Path, environment: Mapping[str, str]) -> LayerVariables:
     """The environment variables of an installed layer, as they become in `environment`.
 
     Entries that the layer adds to a variable are joined with the value in `environment`. They are
-    not added again if `environment` is that of a process of this layer. Empty if the layer sets
-    none. Raises UsageError as `invocation` does, InstallError.
+    not added again if `environment` is that of a process of this layer. There are none if the layer
+    sets none. Raises UsageError as `invocation` does, InstallError.
     """
     from stackbuild.install.run import variables as variables_in
 

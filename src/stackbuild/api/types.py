@@ -29,6 +29,7 @@ from stackbuild.install.report import (
     InstalledLayer,
     InstallReport,
     Invocation,
+    LayerVariables,
     RepairReport,
 )
 from stackbuild.layout import Layout
@@ -91,6 +92,7 @@ __all__ = [
     "LayerKind",
     "LayerLock",
     "LayerSizes",
+    "LayerVariables",
     "Layout",
     "LeftOut",
     "LockReport",

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the variables."""
     found = variables(arguments.layer, arguments.root or default_root(), os.environ)
-    for name, value in found.items():
+    for name, value in found.environment.items():
         if not arguments.json and not value.isprintable():
             raise UsageError(
                 f"{name} has a value with a character that cannot be printed",
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "the root; or use --json, which escapes it",
             )
     command = _COMMANDS[arguments.shell]
-    lines = [command(name, value) for name, value in found.items()]
-    print_answer({"layer": arguments.layer, "environment": found}, lines, as_json=arguments.json)
+    lines = [command(name, value) for name, value in found.environment.items()]
+    print_answer(found, lines, as_json=arguments.json)
     return 0
 
 

@@ -168,3 +168,13 @@ class Invocation:
     arguments: tuple[str, ...]
     """Without the name of the program."""
     environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerVariables:
+    """The environment variables of an installed layer."""
+
+    layer: str
+    """Its name."""
+    environment: Mapping[str, str]
+    """Their values."""

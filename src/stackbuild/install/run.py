@@ -12,7 +12,7 @@ from packaging.version import Version
 from stackbuild import strictjson
 from stackbuild.errors import InstallError
 from stackbuild.install.plan import find_installed
-from stackbuild.install.report import Invocation
+from stackbuild.install.report import Invocation, LayerVariables
 from stackbuild.install.root import Root
 from stackbuild.layout import METADATA
 from stackbuild.platforms import host_platform, nearest
@@ -60,13 +60,15 @@ def invocation(
     return Invocation(executable=executable, arguments=tuple(words[1:]), environment=inner)
 
 
-def variables(layer: str, root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def variables(layer: str, root: Path, environment: Mapping[str, str]) -> LayerVariables:
     """The variables that the installed `layer` sets; see `api.variables`."""
     manifest, directory = _installed(layer, root)
     place = os.path.realpath(directory)
     new = {**environment, **to_set(manifest.environment, environment, place)}
     names = (*manifest.environment, MARKER) if manifest.environment else ()
-    return {name: new[name] for name in names if name in new}
+    return LayerVariables(
+        layer=manifest.layer, environment={name: new[name] for name in names if name in new}
+    )
 
 
 def _installed(layer: str, root: Path) -> tuple[Manifest, Path]:

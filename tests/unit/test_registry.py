@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackbuild.compose.export_directory import ExportDirectory
-from stackbuild.errors import ComposeError, FetchError, IntegrityError
+from stackbuild.errors import ComposeError, FetchError, IntegrityError, UsageError
 from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
-from stackbuild.registry.find import Published, open_registry
+from stackbuild.registry.find import Published, open_place, open_registry
 from stackbuild.registry.http import HttpRegistry
 from stackbuild.spec.model import Catalogue
 from stackbuild.strictjson import MAX_SIZE
@@ -17,6 +17,7 @@ from tests.support.http import CutAfter, Status, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stackbuild.registry.base import Registry
     from tests.support.publish import Publisher
@@ -145,6 +146,12 @@ def test_a_changed_manifest_is_refused(made: Publisher) -> None:
 )
 def test_the_kind_of_place_is_told_from_its_name(place: str, kind: type) -> None:
     assert isinstance(open_registry(place), kind)
+
+
+def test_layers_are_sent_to_places_only(tmp_path: Path) -> None:
+    assert isinstance(open_place(str(tmp_path)), DirectoryRegistry)
+    with pytest.raises(UsageError, match="cannot be sent to a web server"):
+        open_place("https://host/x")
 
 
 def test_a_password_is_not_shown_and_a_query_is_kept() -> None:

@@ -17,13 +17,12 @@ import os
 import re
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.compose.archive import archive_name
-from stackbuild.compose.manifest import Index, IndexEntry
+from stackbuild.compose.manifest import Index, IndexEntry, now
 from stackbuild.compose.serialize import (
     index_from_json,
     index_to_json,
@@ -107,7 +106,7 @@ class ExportDirectory:
             return
         with locked(self.directory / LOCK, messages):
             if not (self.directory / INDEX).exists():
-                self._lost = [one for one in self._published() if one.suffix == ".json"]
+                self._lost = [one for one in self.published() if one.suffix == ".json"]
                 if not self._lost:
                     atomic_write(self.directory / INDEX, index_to_json(Index(entries={})))
 
@@ -198,17 +197,7 @@ class ExportDirectory:
             for manifest, entry in entries:
                 after = entered(after, manifest.layer, manifest.platform, entry)
             if after != before:
-                data = index_to_json(after)
-                if len(data) > MAX_SIZE:
-                    raise ComposeError(
-                        "the index would be too large",
-                        file=self.directory / INDEX,
-                        expected=f"at most {MAX_SIZE} bytes",
-                        found=f"{len(data)} bytes",
-                        remedy="publish to a new directory, without older versions: "
-                        "stackbuild publish --to DIR",
-                    )
-                atomic_write(self.directory / INDEX, data)
+                atomic_write(self.directory / INDEX, index_bytes(after, str(self.directory)))
 
     def _tell_lost(self, entered: Collection[Path], messages: Messages) -> None:
         """Warn of published manifests that are not in the index because it was lost."""
@@ -240,7 +229,8 @@ class ExportDirectory:
         for platform in Platform:
             yield from self.platform(platform).glob("*")
 
-    def _published(self) -> Iterator[Path]:
+    def published(self) -> Iterator[Path]:
+        """The published archives and manifests, also those that the index does not name."""
         return (path for path in self._files() if _PUBLISHED.fullmatch(path.name))
 
     def forget_older(self, messages: Messages) -> None:
@@ -266,9 +256,23 @@ class ExportDirectory:
                     if manifest:
                         path = self.manifest_path(manifest)
                         kept |= {path, path.with_name(manifest.archive.name)}
-            for path in self._published():
+            for path in self.published():
                 if path not in kept:
                     path.unlink()
+
+
+def index_bytes(index: Index, location: str) -> bytes:
+    """The JSON of `index`, to be written to `location`. Raises ComposeError if it is too large."""
+    data = index_to_json(index)
+    if len(data) > MAX_SIZE:
+        raise ComposeError(
+            "the index would be too large",
+            file=f"{location}/{INDEX}",
+            expected=f"at most {MAX_SIZE} bytes",
+            found=f"{len(data)} bytes",
+            remedy="publish to a new place, without older versions: stackbuild publish --to PLACE",
+        )
+    return data
 
 
 def index_entry(
@@ -288,7 +292,7 @@ def index_entry(
         content_size=sum(placed.frame.content_size for placed in manifest.frames),
         files=sum(placed.frame.files for placed in manifest.frames),
         lock_version=lock_version,
-        published=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        published=now(),
         title=catalogue.title,
         description=catalogue.description,
         deprecated=catalogue.deprecated,

@@ -7,6 +7,7 @@ names, for each layer and platform, the current manifest and older ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from stackbuild.layout import layout_for
@@ -184,3 +185,8 @@ class Index:
     """
 
     entries: Mapping[str, Mapping[Platform, tuple[IndexEntry, ...]]]
+
+
+def now() -> str:
+    """The current time as `IndexEntry.published`."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

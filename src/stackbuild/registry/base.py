@@ -31,8 +31,8 @@ class Registry(ABC):
         """The directory or address, without credentials."""
 
     @abstractmethod
-    def _document(self, relative: str) -> bytes:
-        """The index or a manifest. Raises NotFoundError, FetchError."""
+    def document(self, name: str) -> bytes:
+        """The file `name` beside the index, or a manifest. Raises NotFoundError, FetchError."""
 
     @abstractmethod
     def read(
@@ -49,7 +49,7 @@ class Registry(ABC):
         from stackbuild.compose.serialize import index_from_json
 
         try:
-            data = self._document(INDEX_NAME)
+            data = self.document(INDEX_NAME)
         except NotFoundError as error:
             raise FetchError(
                 f"nothing is published in {self.location}",
@@ -58,11 +58,9 @@ class Registry(ABC):
             ) from error
         return index_from_json(data, f"{self.location}/{INDEX_NAME}")
 
-    def manifest(self, entry: IndexEntry) -> Manifest:
-        """The manifest of `entry`; its sha256 is checked. Raises FetchError, IntegrityError."""
-        from stackbuild.compose.serialize import manifest_from_json
-
-        data = self._document(entry.manifest)
+    def manifest_bytes(self, entry: IndexEntry) -> bytes:
+        """The JSON of the manifest of `entry`; its sha256 is checked. Raises as `manifest`."""
+        data = self.document(entry.manifest)
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:
             raise IntegrityError(
@@ -72,6 +70,13 @@ class Registry(ABC):
                 found=f"sha256 {found}",
                 remedy=publish_again(self.location, ""),
             )
+        return data
+
+    def manifest(self, entry: IndexEntry) -> Manifest:
+        """The manifest of `entry`. Raises FetchError, IntegrityError."""
+        from stackbuild.compose.serialize import manifest_from_json
+
+        data = self.manifest_bytes(entry)
         manifest = manifest_from_json(data, f"{self.location}/{entry.manifest}")
         if manifest.digest != entry.digest or manifest.lock != entry.lock:
             raise IntegrityError(

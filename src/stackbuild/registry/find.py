@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
+    from stackbuild.registry.places import Place
 
 DIGEST = "sha256:"
 """What a version begins with that is the start of a manifest's digest."""
@@ -41,7 +42,7 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry
 
-        return DirectoryRegistry(_directory(expanded(Path(location)).absolute()))
+        return DirectoryRegistry(_directory(expanded(Path(location)).absolute()), messages)
     if scheme[1].lower() in {"http", "https"}:
         from stackbuild.registry.http import HttpRegistry
 
@@ -57,6 +58,21 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
     raise UsageError(
         f"{scheme[1]}:// addresses are not supported as registries",
         expected="a directory, or an http:// or https:// address",
+    )
+
+
+def open_place(location: str, messages: Messages = SILENT) -> Place:
+    """The place at `location` that layers can be sent to. Raises UsageError for others."""
+    from stackbuild.registry.places import Place
+
+    registry = open_registry(location, messages)
+    if isinstance(registry, Place):
+        return registry
+    raise UsageError(
+        "layers cannot be sent to a web server",
+        expected="a directory",
+        found=registry.location,
+        remedy="publish to a directory that the server shows, or copy it there",
     )
 
 

@@ -52,8 +52,9 @@ class HttpRegistry(Registry):
     def _count(self, arrived: int) -> None:
         self.transferred += arrived
 
-    def _document(self, relative: str) -> bytes:
-        return read_bytes(self._url(relative), MAX_SIZE, messages=self._messages)
+    def document(self, name: str) -> bytes:
+        """The file `name` beside the index, or a manifest."""
+        return read_bytes(self._url(name), MAX_SIZE, messages=self._messages)
 
     def _url(self, relative: str) -> str:
         return f"{self._base}/{quote(relative)}{self._query}"

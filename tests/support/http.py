@@ -97,6 +97,8 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    query: str = ""
+    body: bytes = b""
 
 
 class Server(ThreadingHTTPServer):
@@ -165,9 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Silence."""
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        parts = urlsplit(self.path)
+        path = unquote(parts.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        step = self.server.next_step(Request(self.command, path, headers))
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        step = self.server.next_step(Request(self.command, path, headers, parts.query, body))
         match step:
             case Status(code, extra):
                 self._answer(code, dict(extra), b"")
@@ -193,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             case None:
                 self._file(self.server.content(path), None)
 
-    do_HEAD = do_GET  # noqa: N815 - the base looks it up by this name
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the base looks them up by these names
 
     def _slowly(self, data: bytes, count: int, pause: float) -> None:
         self.close_connection = True

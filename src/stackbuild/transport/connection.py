@@ -11,7 +11,7 @@ import os
 import re
 import time
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from stackbuild.errors import FetchError
@@ -28,8 +28,14 @@ from stackbuild.transport.urls import bad_address, redact, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from urllib.parse import SplitResult
 
     import urllib3
+
+    Sign = Callable[[SplitResult], str | None]
+    """The Authorization header for an address, or None."""
+    Check = Callable[[urllib3.BaseHTTPResponse, str], urllib3.BaseHTTPResponse]
+    """Raises the error of an answer to a request for an address; otherwise returns the answer."""
 
 _Result = TypeVar("_Result")
 
@@ -64,12 +70,38 @@ def follow(
     patience: Patience = PATIENCE,
 ) -> tuple[urllib3.BaseHTTPResponse, str]:
     """Like `open_url`; also returns the address after redirects."""
+    return exchange(
+        url,
+        method=method,
+        headers=headers or {},
+        patience=patience,
+        sign=authorization,
+        check=_checked,
+    )
+
+
+def exchange(
+    url: str,
+    *,
+    method: str,
+    headers: Mapping[str, str],
+    patience: Patience,
+    sign: Sign,
+    check: Check,
+    body: IO[bytes] | bytes | None = None,
+) -> tuple[urllib3.BaseHTTPResponse, str]:
+    """Send a request, follow redirects, and return the answer with the last address.
+
+    `sign` is called for each address, `check` for the last answer. For a file as `body`, `headers`
+    contain its Content-Length. Requests with a body are not redirected. Raises UnreachableError,
+    FetchError, the errors of `check`, and BrokenTransferError if a retry may succeed.
+    """
     current = url
     for _ in range(MAX_REDIRECTS + 1):
-        response = _send(method, current, dict(headers or {}), patience)
+        response = _send(method, current, headers, patience, sign, body)
         target = response.headers.get("Location")
-        if response.status not in REDIRECTS or target is None:
-            return _checked(response, url), current
+        if response.status not in REDIRECTS or target is None or body is not None:
+            return check(response, url), current
         # Do not read the body; it may be long or slow.
         response.close()
         current = _redirected(current, target, url)
@@ -106,9 +138,8 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str) -> urllib3.BaseHTTPRe
     if status in {200, 206, 416}:
         return response
     response.close()
-    found = f"HTTP status {status} {response.reason or ''}".rstrip()
-    if status in TRANSIENT:
-        raise BrokenTransferError(found, _retry_after(response.headers.get("Retry-After")))
+    found = status_text(response)
+    check_transient(response)
     if status in {404, 410}:
         raise NotFoundError("there is no such file", file=redact(url), found=found)
     remedy = None
@@ -118,6 +149,19 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str) -> urllib3.BaseHTTPRe
             remedy += f"; {problem}"
     kind = ForbiddenError if status == 403 else FetchError
     raise kind("the server refuses the request", file=redact(url), found=found, remedy=remedy)
+
+
+def status_text(response: urllib3.BaseHTTPResponse) -> str:
+    """The status of `response` for messages."""
+    return f"HTTP status {response.status} {response.reason or ''}".rstrip()
+
+
+def check_transient(response: urllib3.BaseHTTPResponse) -> None:
+    """Raise BrokenTransferError for a status in `TRANSIENT`."""
+    if response.status in TRANSIENT:
+        response.close()
+        pause = _retry_after(response.headers.get("Retry-After"))
+        raise BrokenTransferError(status_text(response), pause)
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -140,7 +184,12 @@ _answered: set[tuple[str, int | None]] = set()
 
 
 def _send(
-    method: str, url: str, headers: dict[str, str], patience: Patience
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    patience: Patience,
+    sign: Sign,
+    body: IO[bytes] | bytes | None,
 ) -> urllib3.BaseHTTPResponse:
     import urllib3
 
@@ -148,7 +197,7 @@ def _send(
     host = parts.hostname or ""
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     headers = {"Accept-Encoding": "identity", **headers}
-    if credentials := authorization(parts):
+    if credentials := sign(parts):
         headers["Authorization"] = credentials
     pool = _pool(parts.scheme, _proxy(parts.scheme, host))
     known = (host, parts.port) in _answered
@@ -159,6 +208,7 @@ def _send(
         return pool.request(
             method,
             plain,
+            body=body,
             headers=headers,
             redirect=False,
             retries=False,
@@ -169,8 +219,10 @@ def _send(
 
     try:
         if known:
-            # The limits above apply to each read, this one to all headers together.
-            response = _within(connect + patience.silence, send)
+            # The limits above apply to each read and write, this one to all headers together, and
+            # to a body at the slowest speed.
+            sending = int(headers.get("Content-Length", 0)) / patience.slowest
+            response = _within(connect + patience.silence + sending, send)
         else:
             response = _first_contact(host, url, send, patience)
     except TimeoutError as error:

@@ -6,7 +6,7 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from stackbuild.errors import FetchError
@@ -25,12 +25,22 @@ from stackbuild.transport.retries import (
 from stackbuild.transport.urls import path_of, redact, split_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import urllib3
 
     from stackbuild.messages import Messages
+
+
+class Opener(Protocol):
+    """Requests an address as `open_url` does."""
+
+    def __call__(
+        self, url: str, *, headers: Mapping[str, str] | None = None, patience: Patience = PATIENCE
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer (status 200, 206 or 416)."""
+
 
 CHUNK = 1 << 20
 _NUMBER = "[0-9]{1,18}"
@@ -46,6 +56,7 @@ def read_spans(
     patience: Patience = PATIENCE,
     messages: Messages = SILENT,
     count: Callable[[int], None] | None = None,
+    opener: Opener = open_url,
 ) -> Iterator[bytes]:
     """Yield the bytes of `spans` as they arrive.
 
@@ -67,7 +78,7 @@ def read_spans(
         before, asked = left[0]
         at, spans_left = before, len(left)
         try:
-            with open_from(url, at, asked, patience, chunk) as answer:
+            with open_from(url, at, asked, patience, chunk, opener) as answer:
                 if answer.unasked is not None and not noted:
                     noted = True
                     _note_no_ranges(url, answer.unasked, spans, messages)
@@ -187,7 +198,12 @@ class RangeResponse:
 
 @contextmanager
 def open_from(
-    url: str, start: int, stop: int | None, patience: Patience, chunk: int = CHUNK
+    url: str,
+    start: int,
+    stop: int | None,
+    patience: Patience,
+    chunk: int = CHUNK,
+    opener: Opener = open_url,
 ) -> Iterator[RangeResponse]:
     """The bytes of the file at `url` from `start` to before `stop` (None: to the end).
 
@@ -201,7 +217,7 @@ def open_from(
     headers = {}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    response = _ranged(url, headers, start, patience)
+    response = _ranged(url, headers, start, patience, opener)
     try:
         if response.status == 200:
             unasked = _announced(response) if headers else None
@@ -224,15 +240,15 @@ def open_from(
 
 
 def _ranged(
-    url: str, headers: dict[str, str], start: int, patience: Patience
+    url: str, headers: dict[str, str], start: int, patience: Patience, opener: Opener
 ) -> urllib3.BaseHTTPResponse:
     """The answer for a range, or for the whole file if a valid range is refused."""
-    response = open_url(url, headers=headers, patience=patience)
+    response = opener(url, headers=headers, patience=patience)
     total = _content_range(response)[1]
     if response.status != 416 or (total is not None and total <= start):
         return response
     response.close()
-    response = open_url(url, patience=patience)
+    response = opener(url, patience=patience)
     if response.status == 416:
         response.close()
         raise FetchError(

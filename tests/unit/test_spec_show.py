@@ -239,6 +239,10 @@ def test_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[3].endswith("!*.b")
     assert lines[5].split() == ["DISTRIBUTION", "FILES", "INSTALLED", "COMPRESSED"]
     assert lines[6].startswith("big 1.0       ")
+    assert lines[-1] == (
+        "bytecode, overlays and interpreters are counted once they are published: "
+        "stackbuild publish --layer app --platform linux-x64"
+    )
     # Of wheels that are not there, nothing is known.
     small.wheels["app"][-1].unlink()
     assert main(words) == 5

@@ -26,6 +26,7 @@ import pytest
 import zstandard
 from packaging.utils import canonicalize_name
 
+from stackbuild.api import Project
 from stackbuild.cli.publish import report_text
 from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.layer_metadata import POSTINSTALL
@@ -901,6 +902,12 @@ def test_bytecode_of_everything_carries_the_tag_of_the_runtime(compiling: SmallS
     kinds = [placed.frame.kind.value for placed in layer.manifest.frames]
     order = ["distribution", "bytecode", "overlay", "head", "bytecode", "bytecode", "head"]
     assert kinds == order
+    sizes = Project.load(compiling.spec).sizes("app")
+    assert sizes.archive == layer.path.name
+    parts = {one.name: one.files for one in sizes.parts}
+    assert [*parts] == ["distribution", "bytecode", "overlay", "head"]
+    assert (parts["bytecode"], parts["overlay"]) == (len(compiled), 1)
+    assert sum(one.compressed for one in sizes.parts) == layer.path.stat().st_size
 
 
 def test_bytecode_is_the_same_again_in_another_cache(compiling: SmallStack, tmp_path: Path) -> None:

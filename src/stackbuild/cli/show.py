@@ -10,6 +10,7 @@ from stackbuild.api import Project, UsageError
 from stackbuild.cli.effective import as_json, effective, overlay_text
 from stackbuild.cli.options import add_shared, add_value
 from stackbuild.cli.output import grouped, print_answer, table
+from stackbuild.errors import quoted
 from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
 
@@ -103,7 +104,10 @@ def _sizes(sizes: LayerSizes) -> Iterator[str]:
         ("DISTRIBUTION", sizes.distributions),
         ("DIRECTORY", sizes.directories),
         ("KIND", sizes.kinds),
+        ("ARCHIVE", sizes.parts),
     ):
+        if not groups:
+            continue
         rows = [
             (one.name, str(one.files), size_text(one.installed), size_text(one.compressed))
             for one in groups[:_LARGEST]
@@ -112,6 +116,12 @@ def _sizes(sizes: LayerSizes) -> Iterator[str]:
         yield from table([(title, "FILES", "INSTALLED", "COMPRESSED"), *rows])
         if len(groups) > _LARGEST:
             yield f"and {len(groups) - _LARGEST} smaller ones"
+    yield ""
+    if sizes.archive:
+        yield f"the archive is {sizes.archive}; the layers below have archives of their own"
+    else:
+        command = f"stackbuild publish --layer {quoted(sizes.layer)} --platform {sizes.platform}"
+        yield f"bytecode, overlays and interpreters are counted once they are published: {command}"
 
 
 def _size(group: FileGroup) -> str:

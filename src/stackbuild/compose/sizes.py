@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.errors import FetchError
+from stackbuild.frames.model import FrameKind
 from stackbuild.globs import first_match, is_kept
 from stackbuild.lock.wheelhouse import is_in_wheelhouse, wheel_path
 from stackbuild.resolve.unused_settings import located
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stackbuild.compose.layer_inputs import Parts
+    from stackbuild.compose.manifest import Manifest
     from stackbuild.frames.wheelplan import WheelMember
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
@@ -30,7 +33,8 @@ class FileGroup:
     """Files of a layer with something in common."""
 
     name: str
-    """A distribution and its version, a directory as `exclude-files` names it, or an extension."""
+    """A distribution and its version, a directory as `exclude-files` names it, an extension, or a
+    kind of frame."""
     files: int
     installed: int
     """The bytes of the files."""
@@ -52,10 +56,18 @@ class LayerSizes:
     distributions: tuple[FileGroup, ...]
     directories: tuple[FileGroup, ...]
     kinds: tuple[FileGroup, ...]
+    archive: str
+    """The name of the archive that was published last from this lock; empty if none was."""
+    parts: tuple[FileGroup, ...]
+    """What that archive contains, by `FrameKind`: bytes of tar entries, and of zstd frames."""
 
 
 def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSizes:
-    """The sizes of what `lock` names. Raises FetchError for wheels that are not fetched yet."""
+    """The sizes of what `lock` names.
+
+    Raises FetchError for wheels that are not fetched yet, IntegrityError for damaged ones and for
+    a damaged index of the export directory.
+    """
     from stackbuild.frames.wheelplan import read_wheel, seen_path, verify_wheel
 
     kept: list[tuple[str, WheelMember]] = []
@@ -80,6 +92,8 @@ def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSiz
         names = {member.name for member in read_wheel(path, patterns).members}
         for member in (wheel := read_wheel(path)).members:
             (kept if member.name in names else excluded).append((wheel.subject, member))
+    exports = ExportDirectory(workspace.exports)
+    published = exports.current(exports.index(), layer.name, lock.platform, lock.digest)
     return LayerSizes(
         layer=layer.name,
         platform=lock.platform,
@@ -98,6 +112,8 @@ def layer_sizes(layer: Layer, lock: LayerLock, workspace: Workspace) -> LayerSiz
         distributions=_groups(kept, lambda subject, _: subject),
         directories=_groups(kept, lambda _, member: _directory(seen_path(member))),
         kinds=_groups(kept, lambda _, member: _kind(seen_path(member))),
+        archive=published.archive.name if published else "",
+        parts=tuple(_parts(published)) if published else (),
     )
 
 
@@ -139,6 +155,17 @@ def _matches(parts: Parts, name: str, pattern: str) -> bool:
         if name in ("*", one.frames[0].subject.partition(" ")[0])
         for path in (one.paths if is_kept(pattern) else one.excluded)
     )
+
+
+def _parts(manifest: Manifest) -> Iterator[FileGroup]:
+    for kind in FrameKind:
+        if frames := [one.frame for one in manifest.frames if one.frame.kind is kind]:
+            yield FileGroup(
+                name=kind,
+                files=sum(frame.files for frame in frames),
+                installed=sum(frame.content_size for frame in frames),
+                compressed=sum(frame.size for frame in frames),
+            )
 
 
 def _groups(

@@ -158,9 +158,13 @@ def write_mark(directory: Path, kind: Kind) -> Mark:
     """Mark `directory` without a check; the caller knows that all its files are stackbuild's."""
     mark = Mark(kind, os.urandom(16).hex() if kind is Kind.ROOT else "")
     directory.mkdir(parents=True, exist_ok=True)
-    text = f"stackbuild {kind}, format {MARK_FORMAT}; files in here are removed\n"
-    atomic_write(directory / MARK, text + (f"id: {mark.id}\n" if mark.id else ""))
+    atomic_write(directory / MARK, mark_text(kind) + (f"id: {mark.id}\n" if mark.id else ""))
     return mark
+
+
+def mark_text(kind: Kind) -> str:
+    """The first line of a mark."""
+    return f"stackbuild {kind}, format {MARK_FORMAT}; files in here are removed\n"
 
 
 def check_owner(directory: Path) -> None:

@@ -119,7 +119,8 @@ def test_a_string_is_refused_where_a_sequence_is_needed(
     owner = api.Project.load(spec) if name.startswith("Project.") else api
     function = getattr(owner, name.removeprefix("Project."))
     given: dict[str, Any] = {"layers": ["r"], "registry": tmp_path, "root": tmp_path}
-    given |= {"directory": tmp_path, "layer": "r", "environment": {}, parameter: "r"}
+    given |= {"directory": tmp_path, "layer": "r", "environment": {}, "archive_format": "zip"}
+    given |= {parameter: "r"}
     taken = {
         key: value for key, value in given.items() if key in inspect.signature(function).parameters
     }

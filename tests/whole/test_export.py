@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import tomli
 from packaging.version import Version
+from tools.standin import PROJECT
 
 from stackbuild.platforms import host_platform
 from stackbuild.workspace import CACHE_VARIABLE
@@ -95,6 +96,12 @@ def test_from_a_registry_without_a_project(real: SmallStack, tmp_path: Path) -> 
     shutil.rmtree(real.directory)
     assert "exported" in succeed("export", "app", out, "--from", exports)
     check_it_runs(out)
+    for form in ("tar.gz", "tar.zst"):
+        archive, out = tmp_path / f"app.{form}", tmp_path / f"of {form}"
+        succeed("export", "app", "--archive", form, "-o", archive, "--from", exports)
+        out.mkdir()
+        run("tar", "-xf", archive, "-C", out)
+        check_it_runs(out)
 
 
 def test_a_failed_layer_leaves_the_former_export(real: SmallStack, tmp_path: Path) -> None:
@@ -314,3 +321,51 @@ def test_words_of_an_environment_of_runenv(real: SmallStack, tmp_path: Path) -> 
     error = fail(8, "export", "runenv", "app", tmp_path, "--spec", real.spec)
     assert "is not an exported environment of runenv-python-3 of stackbuild" in error
     assert mine.exists()
+
+
+JOB = """\
+from pyspark.sql import SparkSession
+
+def work(rows):
+    import lib, sys
+    yield sum(rows), lib.__name__, sys.prefix.rpartition("/env/")[2]
+
+context = SparkSession.builder.getOrCreate().sparkContext
+print(sorted(context.parallelize(range(10), 2).mapPartitions(work).collect()))
+"""
+
+
+@pytest.mark.slow
+def test_spark_submit_with_an_archive(real: SmallStack, tmp_path: Path) -> None:
+    if not shutil.which("java"):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("Spark needs Java (Debian's package default-jre-headless)")
+        run("apt-get", "install", "-y", "default-jre-headless")
+    home = PROJECT / ".fresh" / "spark"
+    if not (found := list(home.rglob("pyspark/bin/spark-submit"))):
+        run(sys.executable, "-m", "venv", home)
+        run(home / "bin" / "pip", "install", "pyspark==3.5.6")
+        found = list(home.rglob("pyspark/bin/spark-submit"))
+    archive, driver = tmp_path / "env.tar.gz", tmp_path / "driver"
+    succeed("export", "app", "--archive", "tar.gz", "-o", archive, "--spec", real.spec)
+    driver.mkdir()
+    run("tar", "-xf", archive, "-C", driver)
+    (tmp_path / "job.py").write_text(JOB)
+    # Executors are processes of their own, each with its directory, as on a cluster.
+    done = subprocess.run(
+        [
+            *(found[0], "--master", "local-cluster[2,1,1024]"),
+            *("--conf", f"spark.worker.dir={tmp_path / 'work'}"),
+            *("--archives", f"{archive}#env", tmp_path / "job.py"),
+        ],
+        env={
+            **os.environ,
+            "SPARK_HOME": str(found[0].parent.parent),
+            "PYSPARK_DRIVER_PYTHON": str(driver / "app/bin/python"),
+            "PYSPARK_PYTHON": "./env/app/bin/python",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[(10, 'lib', 'app'), (35, 'lib', 'app')]", done.stderr

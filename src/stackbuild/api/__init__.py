@@ -12,6 +12,7 @@ from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
     clean,
     export,
+    export_archive,
     import_runenv,
     install,
     invocation,
@@ -42,7 +43,7 @@ from stackbuild.platforms import Platform
 __all__ = [
     "ComposeError", "FetchError", "InstallError", "IntegrityError", "LockError", "Messages",
     "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
-    "UsageError", "VerifyError", "build_root", "clean", "export", "import_runenv", "install",
-    "invocation", "list_installed", "list_published", "pack_interpreter", "repair", "uninstall",
-    "variables", "verify", "verify_files",
+    "UsageError", "VerifyError", "build_root", "clean", "export", "export_archive",
+    "import_runenv", "install", "invocation", "list_installed", "list_published",
+    "pack_interpreter", "repair", "uninstall", "variables", "verify", "verify_files",
 ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stackbuild.api.values import BuildReport
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
-    from stackbuild.install.report import ExportReport, InstallReport
+    from stackbuild.install.report import ExportReport, InstallReport, PackedFormat, PackReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.verify.model import VerifyReport
@@ -166,6 +166,41 @@ class Project(LockedProject):
         found = (layer for word in layers for layer in find_layers(self._stack, word))
         names = list(dict.fromkeys(layer.name for layer in found if on in layer.platforms))
         return export(names, root, Path(directory), self._messages, sync=sync_function(sync))
+
+    def export_archive(
+        self,
+        layers: Sequence[str],
+        archive_format: PackedFormat,
+        path: str | Path | None = None,
+        *,
+        platform: str = "host",
+        allow_unresolved: bool = False,
+    ) -> PackReport:
+        """Compose `layers`, and write them and the layers below them to one archive.
+
+        As the function `export_archive`, from this project instead of a registry. Nothing is
+        written where a layer fails. `allow_unresolved` is as for `publish`. Raises as `build` does,
+        and InstallError for a file of others at `path`.
+        """
+        refuse_text(layers=layers)
+        from stackbuild.api.roots import export_archive
+        from stackbuild.install.report import PackReport
+        from stackbuild.spec.select import find_layers
+
+        registry = self._workspace().build_exports
+        published = self.publish(layers, [platform], to=registry, allow_unresolved=allow_unresolved)
+        on = parse_platform(platform)
+        if published.failures:
+            return PackReport(path=None, platform=on, layers=(), failures=published.failures)
+        found = (layer for word in layers for layer in find_layers(self._stack, word))
+        return export_archive(
+            [layer.name for layer in found if on in layer.platforms],
+            archive_format,
+            path,
+            registry=registry,
+            platform=platform,
+            messages=self._messages,
+        )
 
     def export_runenv(
         self,

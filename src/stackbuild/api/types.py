@@ -30,6 +30,8 @@ from stackbuild.install.report import (
     InstallReport,
     Invocation,
     LayerVariables,
+    PackedFormat,
+    PackReport,
     RepairReport,
 )
 from stackbuild.layout import Layout
@@ -103,6 +105,8 @@ __all__ = [
     "Note",
     "NoteKind",
     "OsName",
+    "PackReport",
+    "PackedFormat",
     "PackedInterpreter",
     "PlacedFrame",
     "ProjectSource",

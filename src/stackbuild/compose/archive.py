@@ -127,10 +127,11 @@ def _write_zip(composition: Composition, cache: FrameCache, file: _Hashed) -> No
         for number, frame in frames:
             for member in members(frame, cache, siblings):
                 if last.get(member.path, number) == number:
-                    _add_to_zip(archive, member)
+                    add_to_zip(archive, member)
 
 
-def _add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
+def add_to_zip(archive: zipfile.ZipFile, member: Member) -> None:
+    """Add an entry of a frame; its bytes do not depend on the machine."""
     from zipfile import ZIP64_LIMIT, ZIP_DEFLATED
 
     if member.is_directory:

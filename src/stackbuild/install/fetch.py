@@ -79,7 +79,7 @@ def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[NeededFram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """The compressed bytes of a frame whose sha256 is not yet checked."""
+    """The compressed bytes of a frame."""
 
     manifest: Manifest
     placed: PlacedFrame
@@ -131,6 +131,23 @@ def fetch_frames(
     finally:
         store.sweep()
     return published.registry.transferred - before
+
+
+def verified_frames(
+    manifest: Manifest, published: Published, staging: Path, messages: Messages
+) -> Iterator[Received]:
+    """The compressed bytes of each frame of `manifest`, with their sha256 checked.
+
+    Large ones are buffered in the directory `staging`. The caller closes the data. Raises
+    FetchError, IntegrityError, InstallError, OSError.
+    """
+    runs = [NeededFrame(manifest=manifest, frames=manifest.frames)]
+    _check_format(runs)
+    with messages.task(f"reading {manifest.layer}", manifest.archive.size) as task:
+        for received in _received(runs, published, staging):
+            _check_sha256(received)
+            task.advance(received.placed.frame.size)
+            yield received
 
 
 def _wait(pending: dict[Future[None], int], until: int) -> None:
@@ -191,12 +208,13 @@ def _keep(received: Received, namer: Namer) -> None:
         try:
             listing = unpack(data, frame, work / "tree", siblings, manifest.platform.os)
         except IntegrityError as error:
-            raise _in_layer(error, manifest, frame.subject) from error
+            raise in_layer(error, manifest, frame.subject) from error
     (work / LISTING).write_text(listing.to_json(), encoding="utf-8")
     namer.add(frame.sha256, frame.content_size)
 
 
-def _in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> IntegrityError:
+def in_layer(error: IntegrityError, manifest: Manifest, subject: str) -> IntegrityError:
+    """`error` about a frame, with the layer that the frame belongs to."""
     details = {label: text for label, text in error.details if label != "to fix"}
     return IntegrityError(
         error.message,

@@ -12,7 +12,7 @@ from stackbuild import windows
 from stackbuild.errors import InstallError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.install.store import Listing, Store
@@ -38,7 +38,7 @@ def link_layer(manifest: Manifest, store: Store, target: Path) -> bool:
             leaves[file.path] = (tree, None)
         for path, link in listing.links:
             leaves[path] = (tree, link)
-    _check_apart(manifest, leaves, directories)
+    check_apart(manifest, leaves.keys(), directories.keys())
     target.mkdir()
     base = windows.extended(target)
     for directory in directories:
@@ -129,11 +129,13 @@ class _Linker:
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _check_apart(
-    manifest: Manifest, leaves: dict[str, tuple[str, str | None]], directories: dict[str, None]
-) -> None:
+def check_apart(manifest: Manifest, leaves: Set[str], directories: Set[str]) -> None:
+    """Check that no path is a directory in one frame and a file or link in another.
+
+    Raises IntegrityError.
+    """
     # If another frame has a link where this one has a directory, files would go elsewhere.
-    if both := leaves.keys() & directories.keys():
+    if both := leaves & directories:
         raise IntegrityError(
             "one frame of the layer has a directory where another has a file or link",
             layer=manifest.layer,

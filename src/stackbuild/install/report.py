@@ -23,6 +23,9 @@ DifferenceKind = Literal[
     "frame not in the store",
 ]
 
+PackedFormat = Literal["tar.gz", "tar.zst", "zip"]
+"""The format of an archive that holds a whole chain."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledLayer:
@@ -97,6 +100,21 @@ class ExportReport:
     """Whether links became copies, because the file system has no links."""
     failures: tuple[LayerFailure, ...] = ()
     """The layers that could not be composed; then nothing was copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackReport:
+    """The result of writing layers to one file."""
+
+    path: Path | None
+    """The file; None if layers could not be composed."""
+    platform: Platform
+    layers: tuple[Manifest, ...]
+    """The layers in the file, lower layers first."""
+    size: int = 0
+    """Of the file, in bytes."""
+    failures: tuple[LayerFailure, ...] = ()
+    """The layers that could not be composed; then nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from stackbuild.frames.tarformat import TarReader
 from stackbuild.install.store import PRIVATE, Listing, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from stackbuild.frames.model import Frame
@@ -42,9 +42,24 @@ def unpack(
 ) -> Listing:
     """Unpack the files of `frame` below the new directory `tree`, read-only.
 
+    The other parameters are those of `entries`. Raises as it does, and OSError.
+    """
+    members = entries(compressed, frame, siblings, for_os)
+    tree.mkdir(mode=PRIVATE)
+    writer = _Writer(windows.extended(tree))
+    for member in members:
+        writer.add(member)
+    return writer.listing()
+
+
+def entries(
+    compressed: IO[bytes], frame: Frame, siblings: Collection[str], for_os: OsName | None = None
+) -> Iterator[Member]:
+    """The entries of `frame`, each checked before it is yielded.
+
     `compressed` is positioned at the first byte of the frame, whose sha256 is already checked.
     Links may point into the layer directories `siblings`. File names must be valid on `for_os`.
-    Raises IntegrityError for forbidden entries and for a wrong size; OSError.
+    Raises IntegrityError for forbidden entries and for a wrong size.
     """
     length = frame_length(compressed)
     if length is not None and length != frame.size:
@@ -52,19 +67,21 @@ def unpack(
         raise _differs(
             frame, "compressed size of a frame", f"{frame.size} bytes", f"{length} bytes"
         )
-    source = _Counted(_decompressed(compressed, frame), frame)
-    tree.mkdir(mode=PRIVATE)
-    writer = _Writer(windows.extended(tree))
+    return _entries(_Counted(_decompressed(compressed, frame), frame), frame, siblings, for_os)
+
+
+def _entries(
+    source: _Counted, frame: Frame, siblings: Collection[str], for_os: OsName | None
+) -> Iterator[Member]:
     members = 0
     for member in TarReader(source.read, siblings=siblings, os=for_os):
         if for_os == "windows" and member.link is not None:
             raise IntegrityError("a layer for Windows contains a link", file=ascii(member.path))
-        writer.add(member)
+        yield member
         members += 1
     source.finish()
     if members != frame.files:
         raise _differs(frame, "number of files in a frame", str(frame.files), str(members))
-    return writer.listing()
 
 
 def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]:

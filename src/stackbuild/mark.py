@@ -115,6 +115,14 @@ def read_mark(directory: Path, kind: Kind) -> Mark | None:
     )
 
 
+def is_root(directory: Path) -> bool:
+    """Whether `directory` has the mark of a root."""
+    try:
+        return read_mark(directory, Kind.ROOT) is not None
+    except (InstallError, OSError):
+        return False
+
+
 def _if_damaged(directory: Path, kind: Kind) -> str:
     # Published layers are recognised without the mark, which is then recreated
     # (`compose.export_directory`).

@@ -8,6 +8,7 @@ and collects the errors, so that all problems of a file are reported at once.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from stackbuild import strictjson
@@ -37,6 +38,7 @@ _LONGEST_TEXT = 4000
 """In characters; less than the limits for paths and numbers in requirements."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class ReadError(Exception):
@@ -285,6 +287,16 @@ class Item(Generic[T]):
         if not _SHA256.fullmatch(text):
             raise self.wrong_type("a sha256 (64 digits, 0-9 and a-f)")
         return text
+
+    def moment(self) -> str:
+        """A time in UTC, to the second, as `compose.manifest.now` writes it."""
+        text = self.text()
+        try:
+            if _MOMENT.fullmatch(text) and datetime.fromisoformat(text):
+                return text
+        except ValueError:
+            pass
+        raise self.wrong_type("a time such as 2026-01-31T08:00:00Z")
 
     def choice(self, kind: type[_Enum]) -> _Enum:
         """A member of `kind`."""

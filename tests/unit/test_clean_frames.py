@@ -53,4 +53,4 @@ def test_frames_that_were_not_used_for_so_long_go(
 def test_days_are_a_whole_number(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["clean", "--unused-for", "soon"])
-    assert "'soon' is not a whole number of days" in capsys.readouterr().err
+    assert "'soon' is not a whole number" in capsys.readouterr().err

@@ -47,6 +47,8 @@ def state(tmp_path: Path) -> State:
         layers=layers,
         store=tmp_path / "störe",
         origins=dict.fromkeys(layers, "https://registry.example/"),
+        versions=dict.fromkeys(layers, "7"),
+        created="2026-01-31T08:00:00Z",
     )
 
 
@@ -83,9 +85,19 @@ def test_what_is_written_is_read(state: State, generation: Path) -> None:
         "layers": ["cpython-3.12", "framework", "atls", "pgen"],
         "store": str(state.store),
         "origins": dict(state.origins),
+        "versions": dict(state.versions),
+        "created": state.created,
     }
     names = [path.name for path in (generation / ".stackbuild/manifests").iterdir()]
     assert sorted(names) == ["atls.json", "cpython-3.12.json", "framework.json", "pgen.json"]
+
+
+def test_a_state_of_the_older_format_is_read(state: State, generation: Path) -> None:
+    path = generation / ".stackbuild/state.json"
+    value = text_of(path)
+    del value["versions"], value["created"]
+    path.write_text(json.dumps({**value, "format": 2}))
+    assert read_state(generation) == replace(state, versions={}, created=None)
 
 
 def test_a_state_takes_the_place_of_a_link(state: State, generation: Path, tmp_path: Path) -> None:
@@ -300,7 +312,7 @@ def test_a_state_that_can_be_read_is_not_made_anew(state: State, generation: Pat
 def test_a_lost_state_comes_from_the_manifests(state: State, generation: Path) -> None:
     (generation / ".stackbuild/state.json").unlink()
     found = recovered_state(generation)
-    assert found == replace(state, store=None, origins={})
+    assert found == replace(state, store=None, origins={}, versions={}, created=None)
     assert list(found.layers)[:2] == ["cpython-3.12", "framework"]
 
 
@@ -319,7 +331,11 @@ def test_a_lost_state_takes_store_and_origins_of_the_newest_others(
     for name in ("3", "21"):
         (generation.with_name(name) / ".stackbuild/state.json").write_text("{")
     assert recovered_state(generation) == replace(
-        state, store=tmp_path / "20", origins={"atls": "a20", "pgen": "b10"}
+        state,
+        store=tmp_path / "20",
+        origins={"atls": "a20", "pgen": "b10"},
+        versions={},
+        created=None,
     )
 
 

@@ -13,6 +13,7 @@ from stackbuild.api.roots import (
     clean,
     export,
     export_archive,
+    history,
     import_runenv,
     install,
     invocation,
@@ -20,6 +21,7 @@ from stackbuild.api.roots import (
     list_published,
     pack_interpreter,
     repair,
+    rollback,
     uninstall,
     variables,
     verify_files,
@@ -43,7 +45,7 @@ from stackbuild.platforms import Platform
 __all__ = [
     "ComposeError", "FetchError", "InstallError", "IntegrityError", "LockError", "Messages",
     "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
-    "UsageError", "VerifyError", "build_root", "clean", "export", "export_archive",
+    "UsageError", "VerifyError", "build_root", "clean", "export", "export_archive", "history",
     "import_runenv", "install", "invocation", "list_installed", "list_published",
-    "pack_interpreter", "repair", "uninstall", "variables", "verify", "verify_files",
+    "pack_interpreter", "repair", "rollback", "uninstall", "variables", "verify", "verify_files",
 ]

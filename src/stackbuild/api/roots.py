@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CleanReport,
         ExportReport,
         FilesReport,
+        Generation,
         InstalledLayer,
         InstallReport,
         Invocation,
@@ -44,7 +45,8 @@ def install(
 ) -> InstallReport:
     """Install `layers`, and the layers below them, from `registry` into `root`.
 
-    Layers are named as for `Project`, here and in the other functions for roots. `registry` is a
+    Layers are named as for `Project`, here and in the other functions for roots; a published layer
+    may have a version: ``atls==7``, ``atls@7`` or ``atls@sha256:…``. `registry` is a
     directory that layers were published to, or an http(s) address. `platform` is that of a new
     root, this machine's by default. `store` is where frames are unpacked: in the root by default,
     or the directory that was given before; several roots of one file system may share one. With
@@ -149,6 +151,27 @@ def uninstall(
     return uninstall_from(layers, Path(root), messages)
 
 
+def history(root: str | Path) -> tuple[Generation, ...]:
+    """The generations of `root`, newest first. Raises InstallError for a directory without any."""
+    from stackbuild.install.history import history as history_of
+
+    return history_of(Path(root))
+
+
+def rollback(
+    root: str | Path, generation: int | None = None, *, messages: Messages = SILENT
+) -> InstallReport:
+    """Make an earlier generation of `root` the one in use, by default the one before it.
+
+    Nothing is fetched or copied. Later generations stay, so that a number leads back to them.
+    Raises UsageError for an unknown number, InstallError if there is no earlier generation, if it
+    is damaged, and for a root for Windows, which keeps only the generation in use.
+    """
+    from stackbuild.install.history import rollback as roll_back
+
+    return roll_back(Path(root), generation, messages)
+
+
 def repair(
     root: str | Path, *, registry: str | Path | None = None, messages: Messages = SILENT
 ) -> RepairReport:
@@ -243,6 +266,8 @@ def variables(layer: str, root: str | Path, environment: Mapping[str, str]) -> L
 def clean(
     *,
     root: str | Path | None = None,
+    keep: int = 1,
+    older_than: int = 0,
     directory: str | Path = ".",
     caches: bool = False,
     unused_for: int | None = None,
@@ -251,7 +276,9 @@ def clean(
     """Remove what can be made or fetched again.
 
     With `root`, old generations and unused frames of that root; otherwise what `Project.build`
-    made in the project `directory`. With `caches`, also the caches that all projects of this
+    made in the project `directory`. Of the generations the one in use is kept, with the newest
+    others `keep` together, those made in the last `older_than` days, and those that processes run
+    in, if the system tells that. With `caches`, also the caches that all projects of this
     user share; with `unused_for`, cached frames that were not used for so many days.
 
     Raises InstallError where `root` is not one, UsageError where the cache directory holds
@@ -263,6 +290,8 @@ def clean(
         Path(directory),
         None if root is None else Path(root),
         messages,
+        keep=keep,
+        older_than=older_than,
         all_caches=caches,
         unused_for=unused_for,
     )

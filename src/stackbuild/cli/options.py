@@ -14,6 +14,13 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
+def whole(text: str) -> int:
+    """The whole number in an option."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 _PATHS = {"DIR", "MIRROR", "PATH"}
 _SEVERAL: dict[str, Any] = {"action": "append", "default": []}
 _FLAG: dict[str, Any] = {"action": "store_true"}
@@ -80,6 +87,26 @@ def add_value(
     if metavar in _PATHS:
         settings["type"] = path_argument
     parser.add_argument(name, metavar=metavar, help=text, **settings)
+
+
+ROOT_HELP = "(default: the root that this directory is, or is in)"
+"""The default of `--root` (`root_here`)."""
+
+
+def root_here(given: Path | None) -> Path:
+    """`given`, or the root that the working directory is, or is in. Raises UsageError."""
+    from stackbuild.errors import UsageError
+    from stackbuild.mark import is_root
+
+    here = Path.cwd()
+    found = given or next((path for path in (here, *here.parents) if is_root(path)), None)
+    if found is None:
+        raise UsageError(
+            "no root was named, and this directory is not in one",
+            file=here,
+            remedy="name the root, with --root DIR where the command has that option",
+        )
+    return found
 
 
 def add_place(parser: argparse._ActionsContainer, text: str, **settings: Any) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
@@ -51,7 +50,6 @@ MAX_CHAIN = 1000
 _PYTHON_VERSION = re.compile(
     r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?(?:\+[a-z0-9.]{0,100})?"
 )
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _COMPONENT = re.compile(
     r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff/\\:]{1,255}"
 )
@@ -251,17 +249,6 @@ def _layers(
     }
 
 
-def _moment(item: Item[object]) -> str:
-    """A time in UTC, to the second (RFC 3339)."""
-    text = item.text()
-    try:
-        if _MOMENT.fullmatch(text) and datetime.fromisoformat(text):
-            return text
-    except ValueError:
-        pass
-    raise item.wrong_type("a time such as 2026-01-31T08:00:00Z")
-
-
 def _python_version(item: Item[object]) -> str:
     """The full version of an interpreter, such as 3.12.10 or 3.14.0rc1."""
     if not isinstance(item.value, str) or not _PYTHON_VERSION.fullmatch(item.value):
@@ -338,5 +325,5 @@ _TEXTS: Readers = {
 }
 _DATES: Readers = {
     "lock_version": lambda item: item.optional(Item.count),
-    "published": lambda item: item.optional(_moment),
+    "published": lambda item: item.optional(Item.moment),
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackbuild import windows
+from stackbuild.compose.manifest import now
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree
-from stackbuild.install.contents import installed_layers
+from stackbuild.install.contents import installed_layers, new_layers
 from stackbuild.install.damage import Damage, find_damage, find_damage_in_use
 from stackbuild.install.fetch import fetch_frames, missing_runs
 from stackbuild.install.generation import carry_over, link_layer
@@ -73,18 +75,13 @@ def apply(
             )
             root.switch(generation, after)
             root.settle(sync, trees=not root.is_plain)
+    changed = {*new_layers(before, after)}
     return InstallReport(
         root=root.path,
         platform=after.platform,
         generation=int(generation.name),
         layers=installed_layers(after),
-        added=tuple(
-            name
-            for name, manifest in after.layers.items()
-            if name in repaired
-            or name not in before.layers
-            or before.layers[name].digest != manifest.digest
-        ),
+        added=tuple(name for name in after.layers if name in repaired | changed),
         repaired=tuple(name for name in after.layers if name in repaired),
         removed=tuple(name for name in before.layers if name not in after.layers),
         fetched_frames=sum(len(run.frames) for run in runs),
@@ -204,7 +201,7 @@ def _build(
             messages.note(f"files were copied: {store.directory} cannot be linked from {root.path}")
         _adjust(root, after, work, final)
         _warn_of_long_paths(root, after, store, messages)
-        write_state(after, work)
+        write_state(replace(after, created=now()), work)
         _keep_marks(current, carried, work)
         root.generations.mkdir(exist_ok=True)
         windows.rename(work, final)
@@ -251,12 +248,15 @@ def _warn_of_long_paths(root: Root, after: State, store: Store, messages: Messag
         )
 
 
-def adjust_in_place(root: Root, state: State, messages: Messages) -> list[str]:
-    """Adjust the layers in use to the path of the root, which may have been moved.
+def adjust_in_place(
+    root: Root, state: State, messages: Messages, generation: Path | None = None
+) -> list[str]:
+    """Adjust the layers of a generation to the path of the root, which may have been moved.
 
-    Returns the directories of the layers that were adjusted. Raises InstallError, OSError.
+    It is the one in use by default. Returns the directories of the layers that were adjusted.
+    Raises InstallError, OSError.
     """
-    generation = root.in_use()
+    generation = generation or root.in_use()
     if generation is None or state.platform != host_platform():
         return []
     trees = root.trees(generation)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from stackbuild import windows
 from stackbuild.compose.export_directory import LOCK
 from stackbuild.errors import InstallError, quoted
 from stackbuild.files import remove_tree, tree_size
+from stackbuild.install.history import processes
 from stackbuild.install.report import CleanReport, Freed
 from stackbuild.install.root import Root
-from stackbuild.install.state import STATE_DIRECTORY
+from stackbuild.install.state import STATE_DIRECTORY, state_or_none
 from stackbuild.install.store import Store
 from stackbuild.mark import MARK, Kind, check_mark, read_mark
 from stackbuild.platforms import Platform
@@ -19,7 +22,7 @@ from stackbuild.registry.base import INDEX_NAME
 from stackbuild.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from stackbuild.install.state import State
@@ -32,16 +35,22 @@ def clean(
     root: Path | None,
     messages: Messages,
     *,
+    keep: int,
+    older_than: int,
     all_caches: bool,
     unused_for: int | None,
 ) -> CleanReport:
     """Clean `root`, or the local roots in the directory `project` if it is None; then the caches.
 
-    `all_caches` removes the caches, `unused_for` only the frames not used for this many days.
-    Raises the errors of the functions below.
+    `keep` and `older_than` are as for `clean_root`; `all_caches` removes the caches, `unused_for`
+    only the frames not used for this many days. Raises the errors of the functions below.
     """
     workspace = open_workspace(project.absolute(), read_only=True)
-    freed = clean_builds(workspace, messages) if root is None else clean_root(root, messages)
+    freed = (
+        clean_builds(workspace, messages)
+        if root is None
+        else clean_root(root, messages, keep=keep, older_than=older_than)
+    )
     if unused_for is not None:
         freed.append(prune_frames(workspace, unused_for))
     if all_caches:
@@ -50,13 +59,15 @@ def clean(
     return CleanReport(freed=tuple(freed), kept=tuple(kept))
 
 
-def clean_root(root: Path, messages: Messages) -> list[Freed]:
+def clean_root(
+    root: Path, messages: Messages, *, keep: int = 1, older_than: int = 0
+) -> list[Freed]:
     """Remove old generations, unused frames in the store and leftovers of killed processes.
 
-    The generation in use is kept. In a store shared by several roots, a frame is in use if one of
-    its files has another hard link. Processes that still run in an old generation lose its files.
-    Raises InstallError, before anything is removed, if there is no root or if the root does not use
-    the store.
+    The generation in use is kept, the newest others, `keep` together, those made in the last
+    `older_than` days, and those that processes run in (`history.processes`). In a store shared by
+    several roots, a frame is in use if one of its files has another hard link. Raises InstallError,
+    before anything is removed, if there is no root or if the root does not use the store.
     """
     where = Root(root)
     where.installed_state()
@@ -64,10 +75,17 @@ def clean_root(root: Path, messages: Messages) -> list[Freed]:
     with where.explained(), where.locked(messages):
         state = where.installed_state()
         stores = _stores(where, state)
-        freed = list(_remove_old(where))
+        kept = _kept(where, keep, older_than, messages)
+        freed = list(_remove_old(where, kept))
         freed += _remove_path("unfinished work", where.staging)
         where.sweep()
-        used = {placed.frame.sha256 for layer in state.layers.values() for placed in layer.frames}
+        states = [state_or_none(where.generation(number)) for number in kept]
+        used = {
+            placed.frame.sha256
+            for state in filter(None, states)
+            for layer in state.layers.values()
+            for placed in layer.frames
+        }
         for store in stores:
             in_use = used if store.directory == (state.store or where.own_store) else set()
             with store.locked(messages):
@@ -103,11 +121,37 @@ def _asked(state: State) -> str:
     return " ".join(state.layers[name].layer for name in state.asked) or "LAYER"
 
 
-def _remove_old(root: Root) -> Iterator[Freed]:
+def _kept(root: Root, keep: int, days: int, messages: Messages) -> set[int]:
+    """The generations to keep; see `clean_root`."""
     current = root.number()
+    others = [number for number in reversed(root.numbers()) if number != current]
+    since = time.time() - days * 24 * 3600
+    kept = {current, *others[: max(keep - 1, 0)]}
+    kept |= {number for number in others if days and _made(root.generation(number)) > since}
+    running = processes(root) if kept < {current, *others} else {}
+    if running is None:
+        messages.note(
+            "this system does not tell which processes run in a generation; those that run in a "
+            "removed one lose its files"
+        )
+    for number in sorted((running or {}).keys() - kept):
+        ids = ", ".join(map(str, (running or {})[number]))
+        messages.note(f"generation {number} is kept, because processes run in it: {ids}")
+    return kept | (running or {}).keys()
+
+
+def _made(generation: Path) -> float:
+    """When `generation` was made, in seconds since the epoch."""
+    state = state_or_none(generation)
+    if state is None or state.created is None:
+        return generation.stat().st_mtime
+    return datetime.fromisoformat(state.created).timestamp()
+
+
+def _remove_old(root: Root, kept: Collection[int]) -> Iterator[Freed]:
     for number in root.numbers():
-        path = root.generations / str(number)
-        if number != current and (path / STATE_DIRECTORY).is_dir():
+        path = root.generation(number)
+        if number not in kept and (path / STATE_DIRECTORY).is_dir():
             yield from _remove_path(f"generation {number}", path)
 
 

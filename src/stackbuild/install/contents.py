@@ -30,9 +30,19 @@ def installed_layers(state: State) -> tuple[InstalledLayer, ...]:
             asked=name in state.asked,
             needed_by=tuple(dict.fromkeys(state.needed_by(name))),
             origin=state.origins.get(name),
+            version=state.versions.get(name),
             python_version=_runtime(manifest, state).python_version,
         )
         for name, manifest in state.layers.items()
+    )
+
+
+def new_layers(before: State, after: State) -> tuple[str, ...]:
+    """The directories of the layers of `after` that `before` does not have in this version."""
+    return tuple(
+        name
+        for name, manifest in after.layers.items()
+        if name not in before.layers or before.layers[name].digest != manifest.digest
     )
 
 

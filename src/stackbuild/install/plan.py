@@ -129,6 +129,14 @@ class _Choice:
                 origins[directory] = self.published.location
         return origins
 
+    def versions(self) -> dict[str, str]:
+        """The version of each chosen or kept layer, by directory."""
+        return {**self.state.versions} | {
+            directory: self.published.entry(manifest).version
+            for directory, manifest in self.chosen.items()
+            if self.published.has(manifest)
+        }
+
     def _lower(self, upper: Manifest, link: ChainLink) -> Manifest:
         named = (one for one in self.named if (one.layer, one.lock) == (link.layer, link.lock))
         found = next(named, None) or self.published.fitting(link)
@@ -258,7 +266,8 @@ def plan_install(named: Sequence[Manifest], state: State, published: Published, 
     asked = {*kept, *(manifest.directory for manifest in named)}
     origins = choice.origins()
     layers_after = {**state.layers, **choice.chosen}
-    after = _state(replace(state, origins=origins), tuple(sorted(asked)), layers_after)
+    before = replace(state, origins=origins, versions=choice.versions())
+    after = _state(before, tuple(sorted(asked)), layers_after)
     return Plan(
         state=after,
         brought=tuple(manifest.layer for manifest in choice.brought.values()),
@@ -335,4 +344,5 @@ def _state(before: State, asked: tuple[str, ...], layers: Mapping[str, Manifest]
             ordered.setdefault(link.directory, layers[link.directory])
         ordered.setdefault(directory, manifest)
     origins = {name: before.origins[name] for name in ordered if name in before.origins}
-    return replace(before, asked=asked, layers=ordered, origins=origins)
+    versions = {name: before.versions[name] for name in ordered if name in before.versions}
+    return replace(before, asked=asked, layers=ordered, origins=origins, versions=versions)

@@ -39,6 +39,8 @@ class InstalledLayer:
     """The names of the installed layers that depend on it."""
     origin: str | None
     """The directory or address it was installed from."""
+    version: str | None
+    """The version that it was published as; None if an older stackbuild installed it."""
     python_version: str
     """The version of the interpreter that runs it, such as ``3.12.10``."""
 
@@ -86,6 +88,21 @@ class InstallReport:
     """Compressed bytes of the frames that were fetched."""
     changed: bool = False
     """Whether there is a new generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A generation of a root."""
+
+    number: int
+    created: str | None
+    """When it was made, such as ``2026-01-31T08:00:00Z``; None if an older stackbuild made it."""
+    current: bool
+    """Whether it is in use."""
+    processes: tuple[int, ...] | None
+    """The ids of the processes that run in it; None if the system does not tell."""
+    layers: tuple[InstalledLayer, ...] | None
+    """Lower layers first; None if its state is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

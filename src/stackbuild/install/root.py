@@ -91,9 +91,9 @@ class Root:
         if os.path.lexists(self.current_link):
             return self.current_link.is_file() and not self.current_link.is_symlink()
         return any(
-            not (self._generation(number) / name).is_dir()
+            not (self.generation(number) / name).is_dir()
             for number in self.numbers()
-            for name in layers_in(self._generation(number))
+            for name in layers_in(self.generation(number))
         )
 
     def trees(self, generation: Path) -> Path:
@@ -138,7 +138,7 @@ class Root:
 
         False after a killed first install: it left no links for layers, or its `unsynced` file.
         """
-        return bool(self.numbers() and self.linked() and not self._unsynced.exists())
+        return bool(self.numbers() and self.linked() and not self.is_unsynced)
 
     def in_use(self) -> Path | None:
         """The directory of the generation in use; None if it or its link is missing.
@@ -160,7 +160,7 @@ class Root:
         """The layers that were moved from generations into a plain root, or were to be."""
         latest = self._named()
         generations = [
-            self._generation(number)
+            self.generation(number)
             for number in self.numbers()
             if latest is None or number <= int(latest.name)
         ]
@@ -224,7 +224,7 @@ class Root:
             # Later generations were never in use, so their layers are not in the root.
             for number in self.numbers():
                 if number > int(latest.name):
-                    remove_tree(self._generation(number))
+                    remove_tree(self.generation(number))
         for path in self.path.glob(f".*{WORK_SUFFIX}"):
             # Only links of `_replace_link`; the user may have files with similar names.
             if path.is_symlink() and _OUR_TARGET.fullmatch(_target_of(path)):
@@ -263,7 +263,7 @@ class Root:
             remove_tree(self.path / target)
             raise
         for number in self.numbers():
-            if (other := self._generation(number)) != self.path / target:
+            if (other := self.generation(number)) != self.path / target:
                 with suppress(OSError):
                     remove_tree(other)  # Otherwise `clean` removes it.
 
@@ -297,12 +297,17 @@ class Root:
         """Record that a switch follows; `settle` removes the record."""
         self._unsynced.touch()
 
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether the last switch may not be on the disk."""
+        return self._unsynced.exists()
+
     def settle(self, sync: Sync, *, trees: bool = True) -> None:
         """Write the last switch to the disk, also that of a killed process. Raises OSError.
 
         Without `trees`, the layers are on the disk already.
         """
-        if not self._unsynced.exists():
+        if not self.is_unsynced:
             return
         current = self.current()
         layers = [self.path / name for name in self.linked()] if self.is_plain else []
@@ -367,7 +372,8 @@ class Root:
             raise self.in_the_way(self.current_link)
         return self.path / target
 
-    def _generation(self, number: int) -> Path:
+    def generation(self, number: int) -> Path:
+        """The directory of a generation."""
         return self.generations / str(number)
 
     def _is_link(self, path: Path) -> bool:

@@ -1,6 +1,6 @@
 """The state of a generation, stored inside it so that state and tree switch together.
 
-generations/<N>/.stackbuild/state.json                  platform, layers asked for, store, origins
+generations/<N>/.stackbuild/state.json                  platform, layers asked for, store, origins …
 generations/<N>/.stackbuild/manifests/<directory>.json  the manifest of each layer
 generations/<N>/.stackbuild/damaged.json                damage found by `verify`, if any
 """
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
+WITHOUT_VERSIONS = 2
+"""The format without versions and the date. It is still read."""
 STATE_DIRECTORY = ".stackbuild"
 _STATE = "state.json"
 _MANIFESTS = "manifests"
@@ -49,6 +51,10 @@ class State:
     """The store of the frames; None for the root's own."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """By directory: the registry that each layer came from (`Registry.location`)."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """By directory: the version that each layer was published as (`IndexEntry.version`)."""
+    created: str | None = None
+    """When the generation was made (`compose.manifest.now`); None in the older format."""
 
     def needed_by(self, directory: str) -> list[str]:
         """The names of the layers that depend on the one in `directory`."""
@@ -83,6 +89,8 @@ def write_state(state: State, generation: Path) -> None:
         "layers": list(state.layers),
         "store": None if state.store is None else str(state.store),
         "origins": dict(state.origins),
+        "versions": dict(state.versions),
+        "created": state.created,
     }
     _put(directory / _STATE, canonical_json(value))
 
@@ -118,9 +126,17 @@ def _state(value: Item[object], directory: Path) -> State:
         "asked": _texts,
         "layers": lambda item: _read_layers(directory, _texts(item)),
         "store": lambda item: item.optional(_absolute_path),
-        "origins": lambda item: {name.text(): place.text() for name, place in item.pairs()},
+        "origins": _by_directory,
     }
-    return value.record(State, readers, formats=(STATE_FORMAT,))
+    newer: Readers = {
+        "versions": _by_directory,
+        "created": lambda item: item.optional(Item.moment),
+    }
+    return value.record(State, readers, newer, formats=(WITHOUT_VERSIONS, STATE_FORMAT))
+
+
+def _by_directory(item: Item[object]) -> dict[str, str]:
+    return {name.text(): text.text() for name, text in item.pairs()}
 
 
 def _texts(item: Item[object]) -> tuple[str, ...]:

@@ -6,11 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stackbuild.frames.model import FrameKind
-from stackbuild.verify.excluded import as_findings, find_excluded, find_importers, needed
+from stackbuild.verify.excluded import (
+    as_findings,
+    find_excluded,
+    find_importers,
+    needed,
+    possible_imports,
+)
 from stackbuild.verify.expected_failures import Tried, as_finding
-from stackbuild.verify.model import Outcome, Rules
+from stackbuild.verify.model import Excluded, Outcome, Rules
 from tests.support.deployed import SITE, distribution, layer
 
 if TYPE_CHECKING:
@@ -74,12 +82,111 @@ def test_imports_of_a_module_that_is_left_out_are_one_finding(tmp_path: Path) ->
         ("from d import \\\n    two", "d/two.*"),
         ("import gone", "gone/**"),
         ("from . import _fast", "*.so"),
+        ("from . import gone", "d/*.*y"),
+        ("import d.gone.more", "d/gone/_*"),
+        ("import d.gone.more", "d/*/__init__.py"),
     ],
 )
 def test_what_counts_as_an_import(tmp_path: Path, text: str, pattern: str) -> None:
     files = {"d/user.py": f"{text}\n", "d/one.py": ""}
     [one] = found(tmp_path, files, pattern)
     assert one.message.endswith(f"{pattern!r}")
+
+
+def test_a_file_that_is_kept_imports_one_beside_it_that_is_not(tmp_path: Path) -> None:
+    patterns = ("!d/user.py", "*.json", "d/*.py")
+    [one] = found(tmp_path, {"d/user.py": "import os\nfrom . import gone\n"}, *patterns)
+    assert one.message == (
+        "line 2 imports a module that is left out; `exclude-files` of base leaves out d/gone.py:"
+        " 'd/*.py'"
+    )
+
+
+GLOBS = st.lists(
+    st.sampled_from(["a", "b*", "*a", "?b", "[a]*", "*", "**", "_*", "_[a]", "@a"]).flatmap(
+        lambda part: st.sampled_from(["", "", ".py", ".*", ".[p]y", ".p*", ".so", ".h"]).map(
+            lambda end: part + end
+        )
+    ),
+    min_size=1,
+    max_size=3,
+).map("/".join)
+
+
+@given(
+    st.lists(GLOBS, min_size=1, max_size=3),
+    st.lists(st.sampled_from(["a", "ab", "b", "bb", "_a", "ba"]), min_size=1, max_size=3),
+)
+def test_imports_of_what_is_left_out_are_looked_at(globs: list[str], path: list[str]) -> None:
+    search = possible_imports(globs)
+    if find_excluded("/".join(path), ["one"], {"one": Rules(exclude_files=tuple(globs))}):
+        assert search
+        assert search.search(f"import {'.'.join(path)}".encode())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "looked_at", "not_looked_at"),
+    [
+        (["@tests"], "from a import (tests)", "import ten, a"),
+        (["d/tz/**", "*.json", "x/y*.py"], "import os, a.yes", "from a import x, d"),
+        (["!d/tz/**", "*.h", "x.h*"], "from a import x", "import d.tz"),
+        (["d/e/__init__.py"], "import e", "import d, init"),
+        (["d/_*"], "import d", "import _a"),
+        (["a+b/*.pyd", "*.py/g"], "import g", "import a, py"),
+    ],
+)
+def test_files_with_other_imports_need_not_be_parsed(
+    patterns: list[str], looked_at: str, not_looked_at: str
+) -> None:
+    search = possible_imports(patterns)
+    assert search
+    assert search.search(f"pass\n{looked_at}\n".encode())
+    assert not search.search(not_looked_at.encode())
+
+
+def test_no_file_needs_to_be_parsed() -> None:
+    for patterns in ([], ["!d/tz/**"], ["*.h", "@headers", "data.json"]):
+        assert possible_imports(patterns) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "left_out"),
+    [
+        ("d/a.json", "d/*", "d/a.json"),
+        ("d/a.py", "d/a.*", "d/a.py"),
+        ("d/a.b", "d/*.py", "d/a.b.py"),
+        ("d/a", "d/a*", "d/a.py"),
+        ("d/a", "d/a/*", "d/a/__init__.py"),
+        ("d/a", "*.so", "d/a.so"),
+        ("d/a", "*.pyd", "d/a.pyd"),
+        ("d/a", "d/a", "d/a"),
+        ("v1.2/a", "v1.2/a*", "v1.2/a.py"),
+        ("a.b", "a.*", "a.b"),
+        ("d/a", "d/b", None),
+    ],
+)
+def test_the_file_that_a_pattern_leaves_out(path: str, pattern: str, left_out: str | None) -> None:
+    rules = {"rt": Rules(), "one": Rules(exclude_files=("x", pattern))}
+    expected = left_out and Excluded("one", left_out, pattern)
+    assert find_excluded(path, ["two", "rt", "one"], rules) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "named"),
+    [
+        (2, ", and 1 more module does", '"d.m1", "d.m2"'),
+        (5, ", and 4 more modules do", '"d.m1", "d.m2", "d.m3", "d.m4", "d.m5"'),
+        (6, ", and 5 more modules do", '"d.m1", "d.m2", "d.m3", "d.m4", "d.m5" and so on'),
+    ],
+)
+def test_several_modules_import_what_is_left_out(
+    tmp_path: Path, count: int, more: str, named: str
+) -> None:
+    files = {f"d/m{number}.py": "import d.tz\n" for number in range(1, count + 1)}
+    [one] = found(tmp_path, files, "d/tz/**")
+    assert f" left out{more}; `exclude-files`" in one.message
+    assert one.remedy
+    assert f", add {named} to `skip-modules`" in one.remedy
 
 
 @pytest.mark.parametrize(
@@ -137,6 +244,7 @@ FAILING = {
     "d/a.py": "from . import tests\n",
     "d/b.py": "import d.a, d.tests.util\n",
     "d/c/__init__.py": "from ..tests import x\n",
+    "d/sub/e.py": "import d.tests\n",
 }
 
 
@@ -154,6 +262,8 @@ FAILING = {
             {"d-1.0.dist-info/entry_points.txt": "[console_scripts]\nx = d.b : main\n"},
             {"d.a", "d.b"},
         ),
+        ({"d-1.0.dist-info/entry_points.txt": "[gui_scripts]\nx = d.c\n"}, {"d.c"}),
+        ({"d/user.py": "from .sub import e\n"}, {"d.sub.e"}),
     ],
 )
 def test_failing_modules_that_nothing_needs(

@@ -76,16 +76,17 @@ def find_importers(
     Those for tests, and those that match `skip_modules`, do not count.
     """
     names = [one.manifest.layer for one in chain]
-    wanted = _search(p for name in names for p in rules.get(name, Rules()).exclude_files)
+    wanted = possible_imports(p for name in names for p in rules.get(name, Rules()).exclude_files)
     if wanted is None:
         return
-    there = Modules(chain)
+    there, every = Modules(chain), import_search([""])
     for file in python_files(layer, skip_modules):
-        for path, line in there.missing(content(file, wanted), file.package):
-            top = path.partition("/")[0]
+        # Relative imports do not name the package.
+        search = every if wanted.search(f"import {file.package}".encode()) else wanted
+        for path, line in there.missing(content(file, search), file.package):
             one = find_excluded(path, names, rules)
             # A glob such as `**/tests/**` does not tell whether there was another `tests`.
-            if one and ("/" in path or one.pattern.startswith(top)):
+            if one and ("/" in path or one.pattern.startswith(path)):
                 yield Importer(file, line, one)
 
 
@@ -110,7 +111,7 @@ def needed(
             parts = file.module.split(".")
             names |= {".".join(parts[:end]) for end in range(1, len(parts))}
             for module in users.keys() & names:
-                users[module].add("" if file.is_own else file.module)
+                users[module].add(file.module)
             if file.is_own:
                 found.add(file.module)
     found |= {module for module, by in users.items() if by - users.keys()}
@@ -140,19 +141,20 @@ def as_findings(importers: Iterable[Importer]) -> Iterator[Finding]:
         )
 
 
-def _search(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
-    """Matches imports that may name a module that `patterns` leave out; None if there are none."""
+def possible_imports(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
+    """Matches imports that may name a module that `patterns` leave out; None if there are none.
+
+    It only saves the time to parse the other files, so it may match too much.
+    """
     words: set[str] = set()
     for glob in expanded(patterns):
-        if is_kept(glob):
-            continue
         *directories, last = glob.split("/")
-        stem = last.partition(".")[0]
-        if "." in last and not any(re.search(r"[*?\]]$", last) or last.endswith(e) for e in _ENDS):
-            continue  # no modules
-        parts = [*directories, *([] if stem in ("*", "**", "__init__") else [stem])]
-        literal = [re.sub(r"[*?\[].*", "", part) for part in parts]
-        ends = ["" if short != part else r"\b" for short, part in zip(literal, parts, strict=True)]
-        named = [re.escape(short) + end for short, end in zip(literal, ends, strict=True) if short]
-        words.add(named[-1] if named else "")
+        tail = re.sub(r".*[*?\]]", "", last)
+        of_modules = any(end.endswith(tail) or tail.endswith(end) for end in _ENDS)
+        if not is_kept(glob) and (of_modules or "." not in last):
+            parts = [*directories, last.partition(".")[0]]
+            literal = [re.sub(r"[*?\[].*", "", part) for part in parts]
+            # `d/__init__.py` and `d/_*` leave out `d`.
+            named = [word for word in literal if not "__init__".startswith(word)]
+            words.add(re.escape(named[-1]) if named else "")
     return import_search(words) if words else None

@@ -512,6 +512,13 @@ CASES = {
             "contradicting orders: a before b; b before a"
         ],
     ),
+    "a framework before one that depends on it": Case(
+        RUNTIME + FRAMEWORK + framework("x", "base") + framework("all", "base", "x"),
+        [
+            "frameworks[2].frameworks: the frameworks cannot be put in one order; "
+            "contradicting orders: x before base; base before x"
+        ],
+    ),
     "a broken layer is told once": Case(
         RUNTIME.replace("3.12.10", "3.12") + FRAMEWORK.replace('"py"', '"nope"') + APPLICATION,
         [

@@ -141,8 +141,6 @@ class LinearizeError(ValueError):
 
     def __init__(self, orders: Sequence[Sequence[object]]) -> None:
         self.orders = tuple(tuple(order) for order in orders)
-        texts = (" before ".join(map(str, order)) for order in self.orders)
-        super().__init__(f"orders contradict each other: {'; '.join(texts)}")
 
 
 def linearize(parents: Sequence[T], mro: Mapping[T, Sequence[T]]) -> tuple[T, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +14,8 @@ from stackbuild.errors import FetchError, LockError
 from stackbuild.lock.wheelhouse import fetch
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
-from stackbuild.resolve.git_sources import pin
 from stackbuild.resolve.lock_stack import lock_stack
-from tests.support.building import make_sdist
+from tests.support.building import make_repository, make_sdist
 from tests.support.index import IndexServer
 from tests.support.interpreters import Listener
 from tests.support.locking import (
@@ -646,71 +644,9 @@ def test_who_may_be_built_for_want_of_a_wheel(project: Project, policy: str, mes
 # git
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    directory = tmp_path / "repository"
-    directory.mkdir()
-    (directory / "pyproject.toml").write_text('[project]\nname = "ours"\nversion = "1.0"\n')
-    for words in (
-        ("init", "-q", "-b", "main"),
-        ("add", "."),
-        ("-c", "user.name=n", "-c", "user.email=e@example.org", "commit", "-qm", "first"),
-        ("-c", "user.name=n", "-c", "user.email=e@example.org", "tag", "-am", "v1", "v1"),
-        ("branch", "v1-later"),
-    ):
-        subprocess.run(["git", *words], cwd=directory, check=True)
-    return directory
-
-
-def _head(repository: Path) -> str:
-    words = ["git", "rev-parse", "HEAD"]
-    return subprocess.check_output(words, cwd=repository, text=True).strip()
-
-
-def test_a_revision_is_pinned_to_its_commit(repository: Path) -> None:
-    url = repository.as_uri()
-    head = _head(repository)
-    for revision in ("main", "v1", "v1-later"):
-        source = pin(f"git+{url}@{revision}#subdirectory=sub/dir")
-        assert (source.url, source.commit, source.requested) == (url, head, revision)
-        assert source.subdirectory == "sub/dir"
-    source = pin(f"git+{url}")
-    assert (source.url, source.commit, source.requested) == (url, head, None)
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    source = pin(f"git+https://host.example/r.git@{commit}")
-    assert (source.url, source.commit) == ("https://host.example/r.git", commit)
-
-
-def test_a_shortened_commit_is_completed(repository: Path) -> None:
-    first = _head(repository)
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run([*git, "commit", "--allow-empty", "-qm", "2"], cwd=repository, check=True)
-    # No branch stands at the first one any more.
-    for commit in (first, _head(repository)):
-        source = pin(f"git+{repository.as_uri()}@{commit[:7]}")
-        assert (source.commit, source.requested) == (commit, commit[:7])
-
-
-@pytest.mark.parametrize("revision", ["later", "ain", "0123456"])
-def test_a_revision_that_is_not_there(repository: Path, revision: str) -> None:
-    with pytest.raises(LockError) as caught:
-        pin(f"git+{repository.as_uri()}@{revision}")
-    assert str(caught.value) == (
-        "the git repository has no such revision\n"
-        f"  file: {repository.as_uri()}\n"
-        "  expected: a branch, a tag, or a commit\n"
-        f"  found: {revision}"
-    )
-
-
-def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FetchError) as caught:
-        pin(f"git+file://{tmp_path}/none@main")
-    assert str(caught.value).startswith("the git repository cannot be read\n")
-
-
-def test_a_requirement_from_git_names_its_commit(project: Project, repository: Path) -> None:
-    requirement = f"ours @ git+{repository.as_uri()}@v1"
+def test_a_requirement_from_git_names_its_commit(project: Project, tmp_path: Path) -> None:
+    make_repository(tmp_path / "repository", {"pyproject.toml": ""})
+    requirement = f"ours @ git+{(tmp_path / 'repository').as_uri()}@v1"
     project.write(framework("fw", requirement, extra=LINUX_ONLY))
     with pytest.raises(LockError) as caught:
         project.lock()

@@ -10,7 +10,8 @@
   shows what the block before it prints.
 - A `toml` block is a part of a venvstacks.toml and is read together with a small stack; one
   marked `toml text` is some other file, and only its syntax is checked.
-- A `sh example` block is run in a copy of the example, by test_example.py.
+- A `sh example` block is run in a copy of the example, by test_example.py; a `sh blocks` block in a
+  small stack, by test_export.py.
 - A `json manifest` or `json index` block shows keys of those files.
 - Links between pages lead somewhere.
 """
@@ -332,7 +333,7 @@ def test_every_kind_of_block_is_known() -> None:
     for page in PAGES:
         for language in re.findall(r"^```(\w*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert language in known | {""}, f"{page}: {language}"
-    # Those of the example are run by test_example.py.
-    others = [block for block in blocks("sh") if block.mark != "example"]
+    # Those with a mark are run by other tests.
+    others = [block for block in blocks("sh") if block.mark not in ("example", "blocks")]
     commands_of_make = {line for block in others for line in block.text.splitlines()}
     assert commands_of_make <= {"git clone … stackbuild && cd stackbuild", "make demo", "make test"}

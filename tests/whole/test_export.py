@@ -6,6 +6,7 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,8 +250,12 @@ def run(*words: str | Path) -> str:
 def test_an_environment_as_runenv_builds_it(real: SmallStack, tmp_path: Path) -> None:
     if not any(packable().stdlib.glob("site-packages/pip-*.dist-info")):
         pytest.skip("no interpreter here has pip")
-    variant = tmp_path / "variant"
-    words = ["export", "runenv", "app", str(variant), "--spec", str(real.spec), "--no-sync"]
+    page = (PROJECT / "docs/from-runenv-python-3.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```sh blocks\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ours = {"atls": "app", "linux-x64": host_platform()}
+    words = [ours.get(word, word) for word in block.split()[1:]]
+    variant = tmp_path / words[3].removeprefix("../")
+    words[3:] = [str(variant), *words[4:], "--spec", str(real.spec), "--no-sync"]
     real.more = """keep = ["pip"]
 [tool.stackbuild.layers.app]
 copy-files = [

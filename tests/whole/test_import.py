@@ -17,7 +17,9 @@ import pytest
 from packaging.version import Version
 
 from stackbuild.cli.main import main
+from stackbuild.errors import LockError
 from stackbuild.importers.runenv.convert import import_runenv
+from stackbuild.lock.files import lock_path, read_lock
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.resolve.lock_stack import lock_stack
@@ -36,6 +38,7 @@ from tests.support.runenv import (
     write_variant,
 )
 from tests.support.stack import run
+from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -378,12 +381,36 @@ def test_what_was_imported_is_built_published_installed_and_run(
     assert "/tool/lib/" in run(root / "tool" / "bin" / "python", "-c", numpy).stdout
 
 
-def test_pins_that_contradict_each_other_are_carried_over(tmp_path: Path) -> None:
+def test_pins_that_contradict_each_other_can_be_installed_as_before(tmp_path: Path) -> None:
+    """The older build downloaded each requirement by itself."""
     root = make_older_repository(tmp_path)
-    dependencies = ["libcudf-cu12==25.6.0", "scipy==1.15.3", "numpy==1.0"]
+    pins = {"cudf-cu12": "25.6.0", "pyarrow": "24.0.0", "scipy": "1.15.3"}
+    dependencies = [f"{name}=={version}" for name, version in pins.items()]
     write_json(
         root / "python-3.12.10-own" / "config.json", {"packages": {"dependencies": dependencies}}
     )
-    report = import_runenv(root, root)
-    own = load_stack(report.spec).layers["own"]
-    assert [str(requirement) for requirement in own.requirements] == dependencies
+    with open_indexes(tmp_path / "indexes") as indexes:
+        directory = indexes.default.directory
+        make_wheel(directory, "cudf-cu12", "25.6.0", {}, requires=("pyarrow>=14,<20",))
+        for version in ("19.0.0", "24.0.0"):
+            make_wheel(directory, "pyarrow", version, {})
+        report = import_runenv(root, root, index=indexes.default.url)
+        stack = load_stack(report.spec)
+        assert [str(one) for one in stack.layers["own"].requirements] == dependencies
+        workspace = open_workspace(root, cache=tmp_path / "cache")
+        with pytest.raises(LockError, match="the requirements of own contradict") as caught:
+            lock_stack(stack, workspace, Silent(), layers=["own"], platforms=["linux-x64"])
+        details = dict(caught.value.details)
+        assert details["found"] == (
+            "own requires pyarrow==24.0.0, but pyarrow<20,>=14 through cudf-cu12"
+        )
+        header, _, line = details["to fix"].rpartition("[tool.stackbuild.layers.own]: ")
+        assert "install pyarrow 24.0.0 all the same, with this line in " in header
+        text = report.spec.read_text()
+        assert "[tool.stackbuild.layers.own]" not in text
+        report.spec.write_text(f"{text}\n[tool.stackbuild.layers.own]\n{line}\n")
+        stack = load_stack(report.spec)
+        lock_stack(stack, workspace, Silent(), layers=["own"], platforms=["linux-x64"])
+    lock = read_lock(lock_path(workspace, "own", Platform.LINUX_X64))
+    locked = {one.name: str(one.version) for one in lock.distributions}
+    assert locked.items() >= pins.items()

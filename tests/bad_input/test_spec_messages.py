@@ -485,6 +485,10 @@ CASES = {
             "move it above the layers that depend on it",
         ],
     ),
+    "a layer is its own runtime": Case(
+        FRAMEWORK.replace("py", "base"),
+        ["frameworks[0].runtime: the layer depends on itself (found 'base')"],
+    ),
     "framework named twice": Case(
         RUNTIME + FRAMEWORK + framework("x", "base", "base"),
         ["frameworks[1].frameworks[1]: named twice (found 'base')"],

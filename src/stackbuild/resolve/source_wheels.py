@@ -186,6 +186,8 @@ class SourceWheels:
         if kept and where != target and not is_for_any(kept.wheel):
             where = None  # A build here would not be for that platform, either.
         if added:
+            # A machine of the platform finds its own recipe in the lock.
+            made = self._recipe(name, source, target)
             build = Build(recipe=made, dependencies=added.dependencies, extras=added.extras)
             version, wheel = added.version, added.wheel
         elif where and self.builder:
@@ -219,13 +221,16 @@ class SourceWheels:
         return recipe(self.layer, target, name, source, self.workspace.overlays)
 
     def _is_current(self, kept: LockedDistribution, source: Source, made: str) -> bool:
-        """Whether `kept` was built with the recipe `made`; a wheel for any platform, on any."""
+        """Whether `kept` was built with the recipe `made`, or on a machine of its platform.
+
+        A wheel for any platform may have been built on a machine of each.
+        """
         if kept.build is None or kept.build.recipe == made:
             return kept.build is not None
-        if not is_for_any(kept.wheel) or self._build_target(kept.name, source) is None:
-            return False
-        python = self.request.target.python
-        targets = [target_of(self.layer, one, python) for one in self.layer.platforms]
+        targets = [self.request.target]
+        if is_for_any(kept.wheel) and self._build_target(kept.name, source):
+            python = self.request.target.python
+            targets += [target_of(self.layer, one, python) for one in self.layer.platforms]
         return kept.build.recipe in {self._recipe(kept.name, source, one) for one in targets}
 
     def _build_target(self, name: NormalizedName, source: Source) -> Target | None:

@@ -68,9 +68,11 @@ class Publisher:
         python_version: str = "3.12.1",
         kind: LayerKind | None = None,
         environment: Mapping[str, Variable] | None = None,
+        shipped: Mapping[str, str] | None = None,
     ) -> Manifest:
         """Publish `layer` with `frames` (subject to files) on the layers `below`, nearest first.
 
+        `shipped` are the versions of its distributions by name.
         The frame of the subject ``overlay`` is one of files of the project.
         """
         target = platform or self.platform
@@ -116,8 +118,14 @@ class Publisher:
                 format=self.archive_format,
             ),
             environment=environment or {},
-            distributions=(
-                Shipped(name="demo", version="1", wheel="demo-1-py3-none-any.whl", sha256=sha("")),
+            distributions=tuple(
+                Shipped(
+                    name=name,
+                    version=version,
+                    wheel=f"{name}-{version}-py3-none-any.whl",
+                    sha256=sha(f"{name} {version}"),
+                )
+                for name, version in (shipped or {"demo": "1"}).items()
             ),
         )
         digest = body_digest(manifest)

@@ -63,8 +63,8 @@ def test_every_command_names_the_repair_of_a_lost_state(
         "the state of generation 1 was recreated from its manifests\n"
         f"{root}: generation 1 is whole\n"
     )
-    # Only where the layers came from stood nowhere else.
-    lost = [{**item, "from": None} for item in before]
+    # Only where the layers came from, and as which version, stood nowhere else.
+    lost = [{**item, "from": None, "version": None} for item in before]
     assert json.loads(succeed("list", "--root", root, "--json")) == lost
     assert "nothing to do" in succeed("install", "atls", "--from", made.directory, "--root", root)
 

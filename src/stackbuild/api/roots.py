@@ -28,16 +28,18 @@ if TYPE_CHECKING:
         PackedFormat,
         PackReport,
         RepairReport,
+        Upgrade,
     )
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.registry.base import Registry
 
 
 def install(
     layers: Sequence[str],
     root: str | Path,
     *,
-    registry: str | Path,
+    registry: str | Path | None = None,
     platform: str | None = None,
     store: str | Path | None = None,
     sync: bool = True,
@@ -47,7 +49,8 @@ def install(
 
     Layers are named as for `Project`, here and in the other functions for roots; a published layer
     may have a version: ``atls==7``, ``atls@7`` or ``atls@sha256:…``. `registry` is a
-    directory that layers were published to, or an http(s) address. `platform` is that of a new
+    directory that layers were published to, or an http(s) address; by default the one that the
+    layers of the root came from. `platform` is that of a new
     root, this machine's by default. `store` is where frames are unpacked: in the root by default,
     or the directory that was given before; several roots of one file system may share one. With
     `sync` the files are on the disk when the function returns; without it a power cut soon after
@@ -61,17 +64,82 @@ def install(
     """
     refuse_text(layers=layers)
     from stackbuild.install.install import install as install_into
-    from stackbuild.registry.find import open_registry
 
     return install_into(
         layers,
-        open_registry(str(registry), messages),
+        _registry(layers, root, registry, messages),
         Path(root),
         _platform(platform),
         messages,
         store=None if store is None else Path(store),
         sync=sync_function(sync),
     )
+
+
+def preview_install(
+    layers: Sequence[str],
+    root: str | Path,
+    *,
+    registry: str | Path | None = None,
+    platform: str | None = None,
+    store: str | Path | None = None,
+    messages: Messages = SILENT,
+) -> Upgrade:
+    """What `install` with the same arguments would fetch and change.
+
+    Nothing is changed, and no archive is read; damaged files are not looked for. Raises as
+    `install` does.
+    """
+    refuse_text(layers=layers)
+    from stackbuild.install.install import preview
+
+    return preview(
+        layers,
+        _registry(layers, root, registry, messages),
+        Path(root),
+        _platform(platform),
+        messages,
+        store=None if store is None else Path(store),
+    )
+
+
+def _registry(
+    layers: Sequence[str], root: str | Path, registry: str | Path | None, messages: Messages
+) -> Registry:
+    """`registry`, by default the one that the layers of `root` came from."""
+    from stackbuild.install.plan import remembered_place
+    from stackbuild.install.root import Root
+    from stackbuild.registry.find import open_registry
+
+    if registry is None:
+        where = Root(Path(root))
+        registry = remembered_place(layers, where.state(), where.path)
+    return open_registry(str(registry), messages)
+
+
+def diff(
+    before: str | Path,
+    after: str | Path,
+    *,
+    registry: str | Path | None = None,
+    platform: str | None = None,
+    messages: Messages = SILENT,
+) -> Upgrade:
+    """What changes from `before` to `after`: layers, their distributions, and what is fetched.
+
+    Each is a word for a published layer, such as ``atls@6``, from `registry`, by default that of
+    the root that it is compared with; a root, or a generation of one; a registry, whose layers are
+    compared with those that a root was asked for, or with all of another one; a directory of locks,
+    such as ``layers``, one of a git revision, such as ``v1.2:layers``, or one lock. `platform` is
+    that of the root by default, or of this machine; locks are compared for all platforms.
+
+    Raises UsageError for a word that stands for none of these and for locks that are compared with
+    something else, InstallError, LockError, FetchError, IntegrityError.
+    """
+    from stackbuild.install.diff import diff as difference
+
+    place = None if registry is None else str(registry)
+    return difference(str(before), str(after), place, _platform(platform), messages)
 
 
 def export(

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.api import install
+from stackbuild.api import install, preview_install
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value
+from stackbuild.cli.diff import fetch_text, upgrade_text
+from stackbuild.cli.options import (
+    PUBLISHED_HELP,
+    ROOT_HELP,
+    add_flag,
+    add_place,
+    add_shared,
+    add_value,
+    root_here,
+)
 from stackbuild.cli.output import print_answer
 from stackbuild.messages import size_text
 
@@ -21,6 +30,7 @@ Examples:
   stackbuild install atls pgen --from https://layers.example.org/stack --root /opt/envs
   stackbuild install 'app-*' --from exports --root ~/envs
   stackbuild install atls@7 --from exports --root ~/envs
+  stackbuild install atls --root ~/envs --dry-run
 
 Only missing files are downloaded. The root does not change until all of them are downloaded
 and checked. After a failure, the same command continues where it stopped.
@@ -32,9 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Install layers, and the layers below them, into a root."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER", help=PUBLISHED_HELP)
-    text = "where layers are published: a directory, or an http(s) address"
-    add_place(parser, text, required=True)
-    add_value(parser, "--root", "DIR", "the directory to install into", required=True)
+    add_place(
+        parser,
+        "where layers are published: a directory, or an http(s) address "
+        "(default: where the layers of the root came from)",
+    )
+    add_value(parser, "--root", "DIR", f"the directory to install into {ROOT_HELP}")
     add_value(parser, "--platform", "PLATFORM", "of a new root (default: this machine's)")
     add_value(
         parser,
@@ -43,19 +56,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "where frames are unpacked; several roots on one file system can share it "
         "(default: that of the earlier install, else in the root)",
     )
+    text = "change nothing; print what would change and be fetched"
+    add_flag(parser, "--dry-run", text)
     add_shared(parser, "--no-sync", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Install, and print what the root now contains."""
+    root, console = root_here(arguments.root), Console(quiet=arguments.quiet)
+    if arguments.dry_run:
+        preview = preview_install(
+            arguments.layers,
+            root,
+            registry=arguments.place,
+            platform=arguments.platform,
+            store=arguments.store,
+            messages=console,
+        )
+        lines = [*upgrade_text(preview), *fetch_text(preview)]
+        print_answer(preview, lines, as_json=arguments.json)
+        return 0
     report = install(
         arguments.layers,
-        arguments.root,
+        root,
         registry=arguments.place,
         platform=arguments.platform,
         store=arguments.store,
         sync=not arguments.no_sync,
-        messages=Console(quiet=arguments.quiet),
+        messages=console,
     )
     print_answer(
         report_json(report), report_text(report), as_json=arguments.json, quiet=arguments.quiet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import list_installed, list_published
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import add_flag, add_place, add_shared, add_value
+from stackbuild.cli.options import ROOT_HELP, add_flag, add_place, add_shared, add_value, root_here
 from stackbuild.cli.output import print_answer, table
 from stackbuild.messages import size_text
 from stackbuild.platforms import parse_platform
@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "List the layers that are installed in a root or published in a place."
     parser.epilog = EXAMPLES
-    where = parser.add_mutually_exclusive_group(required=True)
-    add_value(where, "--root", "DIR", "what is installed here")
+    where = parser.add_mutually_exclusive_group()
+    add_value(where, "--root", "DIR", f"what is installed here {ROOT_HELP}")
     add_place(where, "what is published in a directory or at a URL")
     add_value(parser, "--platform", "PLATFORM", "only this platform (with --from)")
     text = "also print older versions, with dates and the versions of locks (with --from)"
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows += _all_rows(variant) if arguments.all else [_variant_row(variant)]
     else:
         platform = parse_platform(arguments.platform) if arguments.platform else None
-        items = list_installed(arguments.root)
+        items = list_installed(root_here(arguments.root))
         items = [item for item in items if platform in {None, item.manifest.platform}]
         objects = [_item(item) for item in items]
         rows = [("LAYER", "KIND", "PLATFORM", "PYTHON", *_SIZES)]
@@ -108,6 +108,7 @@ def _item(item: InstalledLayer) -> dict[str, object]:
         "kind": manifest.kind,
         "platform": manifest.platform,
         "python_version": item.python_version,
+        "version": item.version,
         "digest": manifest.digest,
         "lock": manifest.lock,
         "chain": [link.directory for link in manifest.chain],

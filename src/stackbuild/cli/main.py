@@ -34,6 +34,7 @@ COMMANDS = {
     "run": "run a command in an installed layer",
     "env": "print the environment variables of an installed layer",
     "list": "list what is installed in a root or published in a place",
+    "diff": "print what changes between two versions of layers",
     "history": "list the generations of a root",
     "rollback": "return to an earlier generation of a root",
     "uninstall": "remove layers from a root",

@@ -93,17 +93,23 @@ ROOT_HELP = "(default: the root that this directory is, or is in)"
 """The default of `--root` (`root_here`)."""
 
 
-def root_here(given: Path | None) -> Path:
-    """`given`, or the root that the working directory is, or is in. Raises UsageError."""
-    from stackbuild.errors import UsageError
+def enclosing_root() -> Path | None:
+    """The root that the working directory is, or is in."""
     from stackbuild.mark import is_root
 
     here = Path.cwd()
-    found = given or next((path for path in (here, *here.parents) if is_root(path)), None)
+    return next((path for path in (here, *here.parents) if is_root(path)), None)
+
+
+def root_here(given: Path | None) -> Path:
+    """`given`, or the root that the working directory is, or is in. Raises UsageError."""
+    found = given or enclosing_root()
     if found is None:
+        from stackbuild.errors import UsageError
+
         raise UsageError(
             "no root was named, and this directory is not in one",
-            file=here,
+            file=Path.cwd(),
             remedy="name the root, with --root DIR where the command has that option",
         )
     return found

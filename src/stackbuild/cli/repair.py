@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import InstallError, repair
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import add_place, add_shared, path_argument
+from stackbuild.cli.options import ROOT_HELP, add_place, add_shared, path_argument, root_here
 from stackbuild.cli.output import print_answer
 from stackbuild.errors import quoted
 from stackbuild.mark import MARK
@@ -30,14 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments, its help and examples."""
     parser.description = "Repair a root whose state or files were damaged."
     parser.epilog = EXAMPLES
-    parser.add_argument("root", type=path_argument, metavar="ROOT")
+    text = f"the root {ROOT_HELP}"
+    parser.add_argument("root", type=path_argument, nargs="?", metavar="ROOT", help=text)
     add_place(parser, "where the layers are published: a directory, or an http(s) address")
     add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Repair the root, and print the repairs."""
-    root = arguments.root
+    root = root_here(arguments.root)
     if (root.parent / MARK).is_file() and not os.path.lexists(root / MARK):
         raise InstallError(
             f"{str(root)!r} is taken as a root, and is a path in one",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError, build_root, invocation
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import LAYER_HELP, add_value
-from stackbuild.mark import MARK
+from stackbuild.cli.options import LAYER_HELP, add_value, enclosing_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +58,7 @@ def add_root(parser: argparse.ArgumentParser, default: Path | None) -> None:
     """Add `--root`, the root of an installed layer."""
     text = (
         "where the layer is installed "
-        "(default: this directory if it is a root, else the root of `stackbuild build`)"
+        "(default: the root that this directory is, or is in, else that of `stackbuild build`)"
     )
     add_value(parser, "--root", "DIR", text, default=default)
 
@@ -87,16 +86,17 @@ def split(
 
 
 def default_root() -> Path:
-    """This directory, or the root that `stackbuild build` made in it.
+    """The root that this directory is, or is in, or that `stackbuild build` made in it.
 
     Raises UsageError in a project without such a root.
     """
-    if not os.path.lexists(MARK):
-        try:
-            return build_root(Path())
-        except UsageError:
-            if Path("venvstacks.toml").is_file():
-                raise
+    if found := enclosing_root():
+        return found
+    try:
+        return build_root(Path())
+    except UsageError:
+        if Path("venvstacks.toml").is_file():
+            raise
     return Path()
 
 

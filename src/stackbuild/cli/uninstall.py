@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stackbuild.api import uninstall
 from stackbuild.cli.console import Console
 from stackbuild.cli.install import report_json, report_text
-from stackbuild.cli.options import LAYER_HELP, add_shared, add_value
+from stackbuild.cli.options import LAYER_HELP, ROOT_HELP, add_shared, add_value, root_here
 from stackbuild.cli.output import print_answer
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove layers from a root."
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="+", metavar="LAYER", help=LAYER_HELP)
-    add_value(parser, "--root", "DIR", "the root", required=True)
+    add_value(parser, "--root", "DIR", f"the root {ROOT_HELP}")
     add_shared(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and print what the root now contains."""
-    report = uninstall(arguments.layers, arguments.root, messages=Console(quiet=arguments.quiet))
+    report = uninstall(
+        arguments.layers, root_here(arguments.root), messages=Console(quiet=arguments.quiet)
+    )
     print_answer(
         report_json(report), report_text(report), as_json=arguments.json, quiet=arguments.quiet
     )

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
 from stackbuild.install.change import apply
+from stackbuild.install.compare import compare, installed
+from stackbuild.install.fetch import missing_runs
 from stackbuild.install.home import must_be_adjusted
 from stackbuild.install.plan import find_installed, plan_install, plan_uninstall
 from stackbuild.install.root import Root
 from stackbuild.install.state import State
+from stackbuild.install.store import Store
+from stackbuild.messages import SILENT
 from stackbuild.platforms import host_platform
 from stackbuild.registry.find import Published
 from stackbuild.workspace import expanded
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stackbuild.compose.manifest import Manifest
     from stackbuild.durable import Sync
-    from stackbuild.install.report import InstallReport
+    from stackbuild.install.report import InstallReport, Upgrade
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
@@ -51,30 +56,64 @@ def install(
     wanted = published.find(layers)
     if before is None:
         # Create a new root only after checking that the layers exist and no file is in the way.
-        plan = plan_install(wanted, State(platform=target, asked=()), published, where.path)
-        where.check_free(plan.state.layers)
+        _plan(wanted, State(platform=target, asked=()), published, where, store, SILENT)
     with where.explained(_ELSEWHERE):
         where.claim()
     with where.explained(_ELSEWHERE), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
         _platform(target, before, where)
-        plan = plan_install(wanted, before, published, where.path)
-        for layer in plan.brought:
-            messages.note(f"{layer} is upgraded to its current version: a layer below it changes")
-        for layer in plan.moved:
-            messages.note(f"{layer} is replaced with the layer from {published.location}")
-        for manifest in wanted:
-            if doubts := published.entry(manifest).doubts:
-                messages.warn(f"{manifest.layer} is {'; '.join(doubts)}")
-        # The root's own store is named by None, so that the root can be moved.
-        named = _store(store) if store is not None else before.store
-        named = None if named == where.own_store else named
-        after = replace(plan.state, store=named)
-        where.check_free(after.layers)
+        after = _plan(wanted, before, published, where, store, messages)
         report = apply(where, before, after, published, sync, messages)
     if report.changed and target != host_platform() and must_be_adjusted(after.layers.values()):
         messages.note(_on_another_machine(target, after))
     return report
+
+
+def preview(
+    layers: Sequence[str],
+    registry: Registry,
+    root: Path,
+    platform: Platform | None,
+    messages: Messages,
+    *,
+    store: Path | None = None,
+) -> Upgrade:
+    """What `install` with the same arguments would change; see `api.preview_install`."""
+    where = Root(root)
+    where.check_free(())
+    state = where.state()
+    target = _platform(platform, state, where)
+    published = Published(registry, target)
+    before = state or State(platform=target, asked=())
+    wanted = published.find(layers)
+    after = _plan(wanted, before, published, where, store, messages)
+    fetched = [manifest for manifest in after.layers.values() if published.has(manifest)]
+    runs = missing_runs(fetched, Store(after.store or where.own_store))
+    missing = (placed for run in runs for placed in run.frames)
+    return compare(installed(before), installed(after), missing)
+
+
+def _plan(
+    wanted: Sequence[Manifest],
+    before: State,
+    published: Published,
+    where: Root,
+    store: Path | None,
+    messages: Messages,
+) -> State:
+    """The next state of a root, whose state is `before`, with the layers `wanted`."""
+    plan = plan_install(wanted, before, published, where.path)
+    for layer in plan.brought:
+        messages.note(f"{layer} is upgraded to its current version: a layer below it changes")
+    for layer in plan.moved:
+        messages.note(f"{layer} is replaced with the layer from {published.location}")
+    for manifest in wanted:
+        if doubts := published.entry(manifest).doubts:
+            messages.warn(f"{manifest.layer} is {'; '.join(doubts)}")
+    # The root's own store is named by None, so that the root can be moved.
+    named = _store(store) if store is not None else before.store
+    where.check_free(plan.state.layers)
+    return replace(plan.state, store=None if named == where.own_store else named)
 
 
 def _on_another_machine(platform: Platform, state: State) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stackbuild.errors import InstallError, IntegrityError, UsageError, quoted
-from stackbuild.spec.select import find_names
+from stackbuild.spec.select import find_names, split_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -328,6 +328,28 @@ def find_installed(words: Iterable[str], state: State, root: Path) -> list[Manif
             manifest = layers.get(name) or _preferred(name, state)
             found[manifest.directory] = manifest
     return list(found.values())
+
+
+def remembered_place(words: Iterable[str], state: State | None, root: Path) -> str:
+    """The registry that the layers of a root came from: those that `words` name, or else all.
+
+    Raises UsageError if there are none, or if they came from several.
+    """
+    layers = state.layers if state else {}
+    names = {
+        split_version(word, {one.layer: one.kind for one in layers.values()})[0] for word in words
+    }
+    named = {name for name, one in layers.items() if one.layer in names}
+    origins = dict(state.origins) if state else {}
+    places = sorted({place for name, place in origins.items() if name in (named or origins)})
+    if len(places) == 1:
+        return places[0]
+    raise UsageError(
+        "the place to install from is not known",
+        file=root,
+        expected="--from PLACE",
+        found=f"layers from {' and '.join(places)}" if places else "a root without layers",
+    )
 
 
 def _preferred(layer: str, state: State) -> Manifest:

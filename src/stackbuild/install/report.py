@@ -91,6 +91,56 @@ class InstallReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerVersion:
+    """A version of a layer."""
+
+    version: str | None
+    """The version that it was published as, or that of its lock; None if it is not known."""
+    digest: str
+    """sha256 (hex) of its contents."""
+    python_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionChange:
+    """A distribution that differs between two versions of a layer."""
+
+    name: str
+    before: str | None
+    """Its version; None if it is added."""
+    after: str | None
+    """Its version; None if it is removed. If it equals `before`, its wheel is another file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerChange:
+    """A layer that differs between two places or times."""
+
+    layer: str
+    directory: str
+    platform: Platform
+    before: LayerVersion | None
+    """None if the layer is added."""
+    after: LayerVersion | None
+    """None if the layer is removed."""
+    distributions: tuple[DistributionChange, ...]
+    """Sorted by name. Empty if only other files differ: of the project, bytecode, metadata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """What changes from one set of layers to another."""
+
+    layers: tuple[LayerChange, ...]
+    """The layers that differ: lower layers first, removed ones last."""
+    fetched_frames: int
+    fetched_bytes: int
+    """Compressed bytes of the frames to fetch; 0 for locks, which have no frames."""
+    disk_bytes: int
+    """Bytes of the files of these frames, with their tar headers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """A generation of a root."""
 

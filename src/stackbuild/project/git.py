@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.errors import ComposeError, quoted
+from stackbuild.errors import ComposeError, UsageError, quoted
 
 if TYPE_CHECKING:
     import subprocess
@@ -88,6 +88,32 @@ def is_submodule(top: Path, path: str) -> bool:
     if not (top / ".gitmodules").exists():
         return False
     return _git(top, "ls-files", "--stage", "-z", "--", path).stdout.startswith(_SUBMODULE)
+
+
+def read_tree(top: Path, tree: str) -> dict[str, bytes]:
+    """The regular files of a tree such as ``v1.2:layers``, by path relative to the tree.
+
+    A path in `tree` is relative to `top`. Raises UsageError if git does not know it, ComposeError
+    without git.
+    """
+    import io
+    import tarfile
+
+    revision, _, path = tree.partition(":")
+    result = _git(top, "archive", "--format=tar", f"{revision}:./{path}", accepted=(0, 128))
+    if result.returncode:
+        raise UsageError(
+            f"git has no directory {tree}",
+            file=top,
+            expected="REVISION:DIRECTORY, with a directory relative to this one",
+            found=" ".join(result.stderr.decode(errors="replace").split())[:_SHOWN],
+        )
+    with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
+        return {
+            member.name: file.read()
+            for member in archive
+            if member.isreg() and (file := archive.extractfile(member))
+        }
 
 
 def _git(

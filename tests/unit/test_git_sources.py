@@ -19,6 +19,7 @@ from tests.support.building import make_repository
 from tests.support.specs import ALL, read_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -167,6 +168,19 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[None]:
+    """Something on the standard input."""
+    (tmp_path / "typed").write_text("typed")
+    saved = os.dup(0)
+    with (tmp_path / "typed").open() as file:
+        os.dup2(file.fileno(), 0)
+    yield
+    os.dup2(saved, 0)
+    os.close(saved)
+
+
+@pytest.mark.usefixtures("typed")
 def test_git_asks_for_no_password_and_shows_none(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

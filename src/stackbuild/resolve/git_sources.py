@@ -101,8 +101,8 @@ def _completed(url: str, short: str) -> str | None:
     """The only commit that begins with `short`; None if there is none, or several."""
     with TemporaryDirectory(prefix="stackbuild-git-") as name:
         # Only the commits: without their trees, where the server can leave those out.
-        _git(url, "clone", "--quiet", "--bare", "--filter=tree:0", "--", url, name)
-        found = _run_git("-C", name, "rev-parse", "--verify", "--quiet", f"{short}^{{commit}}")
+        _git(url, "clone", "--bare", "--filter=tree:0", "--", url, name)
+        found = _run_git("-C", name, "rev-parse", "--verify", f"{short}^{{commit}}")
     return found.stdout.strip() or None
 
 

@@ -341,19 +341,6 @@ def test_run_and_env_set_the_variables_of_the_layer(made: Publisher, root: Path)
     assert answer == {"layer": "app", "environment": expected}
     # Another process of the layer does not add the entries again.
     assert json.loads(stackbuild(*words, "--json", env=expected).stdout) == answer
-    shown = {shell: stackbuild(*words, "--shell", shell).stdout for shell in ("fish", "powershell")}
-    assert shown["fish"].splitlines()[1] == "set -gx MODE 'it\\'s'"
-    assert shown["powershell"].splitlines()[1] == "$Env:MODE = 'it''s'"
-    script = f'{stackbuild(*words).stdout}printf %s "$MODE:$EXTRA"'
-    answered = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    assert answered.stdout == f"it's:{layer}"
-    assert succeed("env", "rt", "--root", root).strip() == ""
-    odd = {"EXTRA": "a\tb"}
-    answer = json.loads(stackbuild(*words, "--json", env=odd).stdout)
-    assert answer["environment"]["EXTRA"] == f"{layer}:a\tb"
-    bad = stackbuild(*words, env=odd)
-    assert bad.returncode == 2
-    assert "EXTRA has a value with a character that cannot be printed" in bad.stderr
 
 
 def test_an_application_runs_its_launch_module(made: Publisher, root: Path) -> None:

@@ -25,7 +25,6 @@ from stackbuild.compose.conflicts import (
 from stackbuild.compose.export_directory import entered
 from stackbuild.compose.layer_metadata import interpreter_links, pyvenv_cfg, site_files
 from stackbuild.compose.manifest import Index, IndexEntry
-from stackbuild.compose.venvstacks_metadata import module_hash
 from stackbuild.frames.files import Link
 from stackbuild.layout import Layout
 from stackbuild.platforms import OsName, Platform
@@ -194,20 +193,3 @@ def test_an_archive_that_can_be_installed_comes_before_the_same_in_another_forma
     found = _names(index)
     assert found[-1] == "0.json"
     assert found[0] == ("1.json" if "1.json" in order else "1.tar.xz.json")
-
-
-def test_modules_are_hashed_as_venvstacks_does() -> None:
-    """The hashes were made with venvstacks 0.8, of these files."""
-    contents = {
-        "mod.py": b"print(1)\n",
-        "pkg/__init__.py": b"a = 1\n",
-        "pkg/__main__.py": b"m\n",
-        "pkg/another/z.txt": b"z",
-        "pkg/sub/b.py": b"b = 2\n",
-        "pkg/sub/deep/__init__.py": b"",
-    }
-    file = "sha256:451b75e1c120616aed2ed109ef081af2b9cede3f60c62a094180a1f6b4b94a8f"
-    package = "sha256/015ad3fd579c0e4b7caaf4b91cbbaaf6d070bdebcb22ec852a9d72cba319e197"
-    assert module_hash("mod.py", contents) == file
-    assert module_hash("pkg", contents) == package
-    assert module_hash("pk", contents) == ""

@@ -5,20 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
-from stackbuild import strictjson
-from stackbuild.compose.export_directory import ExportDirectory
 from stackbuild.compose.serialize import canonical_json
-from stackbuild.compose.venvstacks_metadata import module_hash, write_metadata
+from stackbuild.compose.venvstacks_metadata import module_hash
 from stackbuild.lock.files import lock_path, read_lock
-from stackbuild.messages import Silent
-from stackbuild.platforms import Platform, host_platform
-from stackbuild.spec.reader import load_stack
+from stackbuild.platforms import host_platform
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.handmade import execute
 from tests.support.interpreters import packable
@@ -77,103 +72,6 @@ def test_a_stack_is_built_changed_and_built_again(real: SmallStack, tmp_path: Pa
     assert runtime["stands_in"] is True
     assert runtime["source"] == "local"
     assert str(Path.home()) not in json.dumps(manifest)
-
-
-class Recorded(Silent):
-    """Keeps warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
-@pytest.mark.parametrize("part", ["text", {}, {"layer_name": "../../../x"}, {"layer_name": ["a"]}])
-def test_damaged_metadata_of_venvstacks(tmp_path: Path, part: object) -> None:
-    small = SmallStack(tmp_path / "project", tmp_path / "cache", more_base="versioned = true")
-    small.publish(("base", "app"))
-    stack, exports = load_stack(small.spec), ExportDirectory(small.exports)
-    (path,) = (small.exports / "linux-x64").glob("app-*.json")
-    manifest = json.loads(path.read_bytes())
-    manifest["provenance"]["layer"] = part
-    path.write_bytes(canonical_json(manifest))
-    before = sorted(small.exports.rglob("*"))
-    messages = Recorded()
-    write_metadata(exports, stack, [Platform.LINUX_X64], messages)
-    unpublished = "the metadata for linux-x64 lacks cpython, which is not published: publish it"
-    assert messages.warnings == [
-        "the metadata for linux-x64 lacks app: publish it again",
-        unpublished,
-    ]
-    metadata = small.exports / "linux-x64" / "__venvstacks__"
-    base = metadata / "env_metadata" / "framework-base.json"
-    added = {metadata, base.parent, base, metadata / "venvstacks.json"}
-    assert set(small.exports.rglob("*")) - set(before) == added
-    # The remedy of the warning works.
-    small.publish_locked(("base", "app"))
-    good = json.loads(base.read_bytes())
-    bad: list[object] = [{"archive_build": one} for one in (True, strictjson.MAX_INTEGER)]
-    for damaged in (*bad, [], {**good, "archive_build": 0}):
-        base.write_text(json.dumps(damaged))
-        messages = Recorded()
-        write_metadata(exports, stack, [Platform.LINUX_X64], messages)
-        assert messages.warnings == [unpublished]
-        assert json.loads(base.read_bytes()) == good
-    assert (good["archive_build"], good["lock_version"], good["install_target"]) == (1, 3, "base@3")
-    other = replace(stack, layers={"app": stack.layers["app"]})
-    messages = Recorded()
-    write_metadata(exports, other, [Platform.LINUX_X64], messages)
-    assert messages.warnings == [
-        f"the metadata for linux-x64 lacks {name}, which is not in the stack: publish app again"
-        for name in ("base", "cpython")
-    ]
-
-
-def test_the_metadata_of_an_application_that_was_not_published_again(tmp_path: Path) -> None:
-    """Its lower layers are those that its manifest names, unless another application is newer."""
-    small = SmallStack(tmp_path / "project", tmp_path / "cache")
-    small.more_app = '[[applications]]\nname = "other"\nframeworks = ["base"]\nrequirements = []'
-    small.publish(("base", "app"))
-    (older,) = (small.exports / "linux-x64").glob("base-*.tar.zst")
-    small.wheel("base", "lib", "2.0", {"lib/__init__.py": ""})
-
-    def described() -> tuple[dict[str, str], list[str]]:
-        messages = Recorded()
-        exports, stack = ExportDirectory(small.exports), load_stack(small.spec)
-        write_metadata(exports, stack, [Platform.LINUX_X64], messages)
-        path = small.exports / "linux-x64" / "__venvstacks__" / "venvstacks.json"
-        layers = json.loads(path.read_bytes())["layers"]
-        found = {one["layer_name"]: one["archive_name"] for part in layers.values() for one in part}
-        return found, [text for text in messages.warnings if "cpython" not in text]
-
-    small.publish(("base",))
-    found, warnings = described()
-    assert set(found) == {"framework-base", "app-app"}
-    assert found["framework-base"] == older.name
-    assert warnings == [
-        "the metadata for linux-x64 has an older base, which app needs: publish app again, after"
-        " `stackbuild lock` if locks are stale"
-    ]
-    small.publish(("other",))
-    found, warnings = described()
-    assert set(found) == {"framework-base", "app-other"}
-    assert found["framework-base"] != older.name
-    assert warnings == [
-        "the metadata for linux-x64 lacks app, which needs older layers below it: publish it again"
-    ]
-    # As both warnings say.
-    small.publish(("app",))
-    found, warnings = described()
-    assert (set(found), warnings) == ({"framework-base", "app-app", "app-other"}, [])
-    # Only the index of another directory names the version that it needs.
-    small.wheel("base", "lib", "3.0", {"lib/__init__.py": ""})
-    small.publish(("app", "other"))
-    found, warnings = described()
-    assert set(found) == {"app-app", "app-other"}
-    assert warnings == [
-        "the metadata for linux-x64 lacks base in the version that other needs: publish other"
-    ]
 
 
 def test_the_metadata_of_venvstacks(real: SmallStack, tmp_path: Path) -> None:

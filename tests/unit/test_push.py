@@ -13,23 +13,27 @@ import pytest
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.messages import SILENT, Silent
 from stackbuild.registry.directory import DirectoryRegistry
-from stackbuild.registry.find import Published
-from stackbuild.registry.places import IndexChangedError, Place
-from stackbuild.registry.push import Chosen, change_index, push
+from stackbuild.registry.find import Published, open_place
+from stackbuild.registry.places import FilePlace, IndexChangedError, Place
+from stackbuild.registry.push import Chosen, change_index, plan, push, upload_of
 from tests.support.publish import Publisher, publisher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stackbuild.messages import Messages
     from stackbuild.registry.push import SentLayer
 
 MakePlace = Callable[[], Place]
 
 
-@pytest.fixture
-def new_place(tmp_path: Path) -> MakePlace:
+@pytest.fixture(params=["directory", "s3"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> MakePlace:
     """Makes another object for the same place."""
-    return lambda: DirectoryRegistry(tmp_path / "place")
+    if request.param == "directory":
+        return lambda: open_place(str(tmp_path / "place"))
+    address = f"s3://{request.getfixturevalue('bucket')}/a/prefix"
+    return lambda: open_place(address)
 
 
 class Heard(Silent):
@@ -44,9 +48,16 @@ def choose(made: Publisher, *layers: str) -> list[Chosen]:
     return [Chosen(layer, made.platform, made.entries[layer][made.platform][0]) for layer in layers]
 
 
-def send(made: Publisher, place: Place, *layers: str, dry_run: bool = False) -> list[SentLayer]:
+def send(made: Publisher, place: Place, *layers: str) -> list[SentLayer]:
+    return list(push(DirectoryRegistry(made.directory), choose(made, *layers), place, SILENT))
+
+
+def planned(
+    made: Publisher, place: Place, *layers: str, messages: Messages = SILENT
+) -> list[SentLayer]:
     source = DirectoryRegistry(made.directory)
-    return list(push(source, choose(made, *layers), place, SILENT, dry_run=dry_run))
+    uploads = [upload_of(source, one.entry) for one in choose(made, *layers)]
+    return list(plan(uploads, place, messages))
 
 
 def read_all(place: Place, made: Publisher, layer: str) -> None:
@@ -64,10 +75,10 @@ def test_a_layer_is_sent_with_the_layers_below_it_and_once(
     made: Publisher, new_place: MakePlace
 ) -> None:
     place = new_place()
-    planned = send(made, place, "atls", dry_run=True)
+    expected = planned(made, place, "cpython-3.12", "framework", "atls")
     assert place.tagged_index()[1] is None
     sent = send(made, place, "atls")
-    assert sent == planned
+    assert sent == expected
     assert [one.layer for one in sent] == ["cpython-3.12", "framework", "atls"]
     assert all(one.sent > one.entry.size for one in sent)
     read_all(new_place(), made, "atls")
@@ -105,11 +116,11 @@ def test_the_index_comes_last(
             raise error
         real(*arguments, **options)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr(type(place), "send", killed)
-    with pytest.raises(KeyboardInterrupt):
-        send(made, place, "atls", "pgen")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place), "send", killed)
+        with pytest.raises(KeyboardInterrupt):
+            send(made, place, "atls", "pgen")
     assert new_place().tagged_index() == before
-    monkeypatch.undo()
     rest = send(made, new_place(), "atls", "pgen")
     assert [(one.layer, one.sent > 0) for one in rest] == [("atls", False), ("pgen", True)]
     read_all(new_place(), made, "pgen")
@@ -153,7 +164,7 @@ def test_an_index_that_others_changed_is_not_replaced(
     place.replace_index(data, none)
     _, first = place.tagged_index()
     with pytest.raises(IndexChangedError):
-        place.replace_index(data, none or "other")
+        place.replace_index(data, none)
     place.replace_index(data.replace(b"atls", b"other"), first)
     with pytest.raises(IndexChangedError):
         place.replace_index(data, first)
@@ -176,9 +187,9 @@ def test_files_with_another_size_or_content_are_sent_again(
     entry = made.entries["framework"][made.platform][0]
     manifest = place.manifest(entry)
     name = f"{made.platform}/{manifest.archive.name}"
-    assert isinstance(place, DirectoryRegistry)
+    assert isinstance(place, FilePlace)
     for damaged in [b"x", b"x" * manifest.archive.size]:
-        place.put(name, len(damaged), "", iter([damaged]))
+        place.put(name, len(damaged), "0" * 64, iter([damaged]))
         sent = send(made, new_place(), "framework")
         assert [one.sent for one in sent] == [manifest.archive.size]
         read_all(new_place(), made, "framework")
@@ -190,7 +201,7 @@ def test_an_old_file_that_no_index_names_is_sent_again(made: Publisher, tmp_path
     place.prepare(SILENT)
     send(made, place, "framework")
     (tmp_path / "place/index.json").write_bytes(b'{"format":3,"layers":{}}')
-    assert not any(one.sent for one in send(made, place, "framework", dry_run=True))
+    assert not any(one.sent for one in planned(made, place, "framework"))
     before = time.time() - 25 * 3600
     for path in (tmp_path / "place").rglob("framework-*"):
         os.utime(path, (before, before))
@@ -215,9 +226,8 @@ def test_layers_of_a_lost_index_are_named(made: Publisher, tmp_path: Path) -> No
     send(made, place, "framework")
     (tmp_path / "place/index.json").unlink()
     messages = Heard()
-    push(DirectoryRegistry(made.directory), choose(made, "atls"), place, messages, dry_run=True)
+    planned(made, place, "framework", "cpython-3.12", messages=messages)
     assert messages.warnings == []
-    made.stack("2")
-    push(DirectoryRegistry(made.directory), choose(made, "atls"), place, messages, dry_run=True)
+    planned(made, place, "atls", "cpython-3.12", messages=messages)
     assert len(messages.warnings) == 1
     assert "has no index, and the new one does not list" in messages.warnings[0]

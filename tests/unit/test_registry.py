@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from tests.support.publish import Publisher
 
 
-@pytest.fixture(params=["directory", "http", "http without ranges"])
+@pytest.fixture(params=["directory", "http", "http without ranges", "s3"])
 def registry(request: pytest.FixtureRequest, made: Publisher) -> Iterator[Registry]:
     if request.param == "directory":
         yield DirectoryRegistry(made.directory)
+        return
+    if request.param == "s3":
+        place = open_place(f"s3://{request.getfixturevalue('bucket')}")
+        for path in made.directory.rglob("*.*"):
+            place.put_document(path.relative_to(made.directory).as_posix(), path.read_bytes())
+        yield place
         return
     with serving(directory=made.directory, ranges=request.param == "http") as server:
         yield HttpRegistry(server.url)

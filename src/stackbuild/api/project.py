@@ -53,29 +53,41 @@ class Project(LockedProject):
     ) -> PublishReport:
         """Compose layers and write archives, manifests and the index to `to`.
 
-        `to` is `exports` by default. Without `with_lower`, layers below those named are left out.
-        `level` is zstd's, 1 to 22. With `check`, archives that are published already are read,
-        and written again where they are damaged. With `venvstacks_metadata` the metadata of
-        venvstacks 0.8 is written beside the archives of each platform; where it exists, it is
-        renewed in any case. A layer that cannot be
-        composed is in `failures` of the report, with the layers that need this version of it; the
-        others are published. So is a layer that needs a shared library that neither its chain nor
-        every host has; with `allow_unresolved`, a warning names the library. With `dry_run` nothing
-        is written but temporary files: missing wheels are downloaded and frames made there, and
-        the report has the archives that would be written. A wheel that must be built from source
-        first is a failure then.
+        `to` is `exports` by default, another directory, or the address of an object store
+        (``s3://bucket/prefix``, ``gs://``, ``az://``). Layers are then composed in `exports`, and
+        what the store lacks is sent: archives, then manifests, and the index last.
+
+        Without `with_lower`, layers below those named are left out. `level` is zstd's, 1 to 22.
+        With `check`, archives that are published already are read, and written again where they
+        are damaged. With `venvstacks_metadata` the metadata of venvstacks 0.8 is written beside the
+        archives of each platform, in a directory only; where it exists, it is renewed in any case.
+        A layer that cannot be composed is in `failures` of the report, with the layers that need
+        this version of it; the others are published. So is a layer that needs a shared library that
+        neither its chain nor every host has; with `allow_unresolved`, a warning names the library.
+        With `dry_run` nothing is written but temporary files: missing wheels are downloaded and
+        frames made there, and the report has the archives that would be written. A wheel that must
+        be built from source first is a failure then.
 
         Raises LockError where a lock is missing or stale, ComposeError where `to` cannot be
-        written, IntegrityError for a damaged index.
+        written, IntegrityError for a damaged index, FetchError where a store cannot be reached or
+        refuses; the next call then sends the rest.
         """
         refuse_text(layers=layers, platforms=platforms)
         from stackbuild.compose.export_directory import ExportDirectory, explained
         from stackbuild.compose.publish import PublishOptions, publish
         from stackbuild.compose.venvstacks_metadata import has_metadata, write_metadata
+        from stackbuild.registry.find import is_address, open_place
+        from stackbuild.registry.push import send_report
         from stackbuild.spec.select import select
 
         workspace = self._workspace(read_only=dry_run)
-        place = workspace.exports if to is None else Path(to)
+        address = str(to) if to is not None and is_address(str(to)) else None
+        remote = None
+        if address:
+            remote = open_place(address, self._messages)
+            # Before anything is composed, because it may be refused.
+            remote.tagged_index()
+        place = workspace.exports if to is None or address else Path(to)
         with explained(place, workspace):
             report = publish(
                 self._stack,
@@ -98,6 +110,8 @@ class Project(LockedProject):
                     one for one in done if venvstacks_metadata or has_metadata(exports, one)
                 ]
                 write_metadata(exports, self._stack, described, self._messages)
+        if remote and report.layers:
+            return send_report(report, place, remote, self._messages, dry_run=dry_run)
         return report
 
     def build(

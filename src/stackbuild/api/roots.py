@@ -49,12 +49,11 @@ def install(
 
     Layers are named as for `Project`, here and in the other functions for roots; a published layer
     may have a version: ``atls==7``, ``atls@7`` or ``atls@sha256:…``. `registry` is a
-    directory that layers were published to, or an http(s) address; by default the one that the
-    layers of the root came from. `platform` is that of a new
-    root, this machine's by default. `store` is where frames are unpacked: in the root by default,
-    or the directory that was given before; several roots of one file system may share one. With
-    `sync` the files are on the disk when the function returns; without it a power cut soon after
-    may damage them.
+    directory that layers were published to, or an address (http, https, s3, gs, az); by default
+    the one that the layers of the root came from. `platform` is that of a new root, this machine's
+    by default. `store` is where frames are unpacked: in the root by default, or the directory that
+    was given before; several roots of one file system may share one. With `sync` the files are on
+    the disk when the function returns; without it a power cut soon after may damage them.
 
     Only what is missing is fetched, and all of it is verified. Until everything is there, the
     root stays as it is; after an error the same call continues where the last one stopped.
@@ -245,7 +244,7 @@ def repair(
 ) -> RepairReport:
     """Read every file of `root`, and link or download damaged files again.
 
-    Damaged files that the store no longer has come from `registry`, a directory or an http(s)
+    Damaged files that the store no longer has come from `registry`, a directory or an
     address. Raises InstallError for what cannot be repaired from what is there, FetchError,
     IntegrityError.
     """
@@ -266,7 +265,7 @@ def list_installed(root: str | Path) -> list[InstalledLayer]:
 def list_published(
     registry: str | Path, *, platform: str | None = None, messages: Messages = SILENT
 ) -> list[AvailableLayer]:
-    """The layers that are published in `registry`, a directory or an http(s) address.
+    """The layers that are published in `registry`, a directory or an address.
 
     Only the index is read. Raises FetchError, IntegrityError.
     """

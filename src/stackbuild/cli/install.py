@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("layers", nargs="+", metavar="LAYER", help=PUBLISHED_HELP)
     add_place(
         parser,
-        "where layers are published: a directory, or an http(s) address "
+        "where layers are published: a directory or an address "
         "(default: where the layers of the root came from)",
     )
     add_value(parser, "--root", "DIR", f"the directory to install into {ROOT_HELP}")

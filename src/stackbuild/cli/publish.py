@@ -23,11 +23,16 @@ Examples:
   stackbuild publish --layer atls --platform host        atls and the layers below it
   stackbuild publish --layer framework --only --platform macosx-aarch64
   stackbuild publish --to /srv/layers --level 19
+  stackbuild publish --to s3://bucket/stack              to an object store
   stackbuild publish --dry-run --json                    what would be published, for a script
 
 A layer that is published already with the same contents is not written again. If a layer cannot be
 composed, it and the layers that need this version of it are not published: their former versions
 stay current. The others are published, and the exit code is that of the first failure.
+
+To an object store, layers are composed in exports/ of the project, and what the store lacks is
+sent: archives, then manifests, and the index last and on top of what others published meanwhile.
+Credentials are those of the store's own programs: AWS_PROFILE, AWS_ACCESS_KEY_ID and so on.
 
 With --dry-run, files that are missing in the wheelhouse or the cache are downloaded to a temporary
 directory, which is removed at the end. Nothing is built from source then: run `stackbuild fetch`
@@ -40,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Compose layers and write archives, manifests and the index."
     parser.epilog = EXAMPLES
     add_shared(parser, "--spec", "--layer", "--platform")
-    add_value(parser, "--to", "DIR", "where to publish (default: exports/ of the project)")
+    text = "a directory, s3://, gs:// or az:// (default: exports/ of the project)"
+    add_value(parser, "--to", "PLACE", text)
     add_flag(parser, "--only", "without the layers below those of --layer")
     parser.add_argument(
         "--format",
@@ -103,6 +109,7 @@ def report_json(report: PublishReport) -> dict[str, object]:
                 "new": item.is_new,
                 "repaired": item.was_damaged,
                 "download": item.download,
+                "sent": item.sent,
                 "omitted": {left.name: left.reason for left in item.manifest.omitted},
             }
             for item in report.layers
@@ -134,9 +141,15 @@ def report_text(layers: Sequence[PublishedLayer]) -> list[str]:
         upgrade = f", an upgrade downloads {size_text(item.download)}" if is_upgrade else ""
         lines.append(
             f"{manifest.layer:<{names}}  {manifest.platform:<{platforms}}  {word:<9}  "
-            f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}"
+            f"{size_text(manifest.archive.size):>8}  {item.path}{upgrade}{_sent(item)}"
         )
     return lines
+
+
+def _sent(item: PublishedLayer) -> str:
+    if item.sent is None:
+        return ""
+    return f", {size_text(item.sent)} sent" if item.sent else ", complete there"
 
 
 def omitted(layers: Sequence[PublishedLayer]) -> list[str]:

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     text = f"the root {ROOT_HELP}"
     parser.add_argument("root", type=path_argument, nargs="?", metavar="ROOT", help=text)
-    add_place(parser, "where the layers are published: a directory, or an http(s) address")
+    add_place(parser, "where the layers are published: a directory or an address")
     add_shared(parser, "--json")
 
 

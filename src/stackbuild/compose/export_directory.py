@@ -59,6 +59,12 @@ _PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|z
 """The names of published files; the directory of a platform may contain others."""
 
 
+def is_published_file(name: str) -> bool:
+    """Whether `name`, relative to the index, is that of an archive or a manifest."""
+    directory, _, file = name.rpartition("/")
+    return directory in set(Platform) and _PUBLISHED.fullmatch(file) is not None
+
+
 def venvstacks_part(manifest: Manifest) -> Mapping[str, object]:
     """The part of `manifest` for the metadata of venvstacks.
 
@@ -186,7 +192,7 @@ class ExportDirectory:
         IntegrityError for a damaged index, and ComposeError for one that gets too large.
         """
         entries = [
-            (manifest, index_entry(manifest, self._relative(manifest), catalogue, version))
+            (manifest, index_entry(manifest, self.relative(manifest), catalogue, version))
             for manifest, catalogue, version in manifests
         ]
         with locked(self.directory / LOCK, messages):
@@ -212,7 +218,8 @@ class ExportDirectory:
                 " versions count from 1 again. To keep both, restore the file and publish again"
             )
 
-    def _relative(self, manifest: Manifest) -> str:
+    def relative(self, manifest: Manifest) -> str:
+        """The path of `manifest`, which has its archive, in an index."""
         return self.manifest_path(manifest).relative_to(self.directory).as_posix()
 
     def sweep(self) -> None:

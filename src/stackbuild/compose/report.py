@@ -26,6 +26,8 @@ class PublishedLayer:
     """Whether an existing archive differed from its manifest."""
     download: int
     """Bytes that an upgrade from the version before downloads; all if there is none."""
+    sent: int | None = None
+    """Bytes that were sent to an object store, or would be; None for a directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,9 +74,12 @@ class Registry(ABC):
 
     def manifest(self, entry: IndexEntry) -> Manifest:
         """The manifest of `entry`. Raises FetchError, IntegrityError."""
+        return self.parsed(entry, self.manifest_bytes(entry))
+
+    def parsed(self, entry: IndexEntry, data: bytes) -> Manifest:
+        """The manifest of `entry` with the JSON `data`. Raises IntegrityError."""
         from stackbuild.compose.serialize import manifest_from_json
 
-        data = self.manifest_bytes(entry)
         manifest = manifest_from_json(data, f"{self.location}/{entry.manifest}")
         if manifest.digest != entry.digest or manifest.lock != entry.lock:
             raise IntegrityError(
@@ -100,7 +103,7 @@ def publish_again(location: str, words: str) -> str:
     It also repairs a damaged file whose modification time did not change.
     """
     command = f"stackbuild publish {words}--check"
-    if "://" in location:
+    if location.startswith(("http://", "https://")):
         return f"{command}, in the project of the stack; then copy its exports to the server"
     return f"in the project of the stack: {command} --to {quoted(location)}"
 

@@ -30,15 +30,23 @@ _SHOWN = 10
 """Versions in an error."""
 
 
-def open_registry(location: str, messages: Messages = SILENT) -> Registry:
-    """The registry at `location`: a directory, or an http or https address.
+# At least two letters, because C:/exports is a directory.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
-    Nothing is read yet. Raises UsageError for other locations, and for an invalid host or port.
+
+def is_address(location: str) -> bool:
+    """Whether `location` is an address, and otherwise a directory."""
+    return _SCHEME.match(location) is not None
+
+
+def open_registry(location: str, messages: Messages = SILENT) -> Registry:
+    """The registry at `location`: a directory, a web server or an object store.
+
+    Nothing is read yet. Raises UsageError for other locations, and for invalid ones.
     """
-    # At least two letters, because C:/exports is a directory.
     if not location:
         raise UsageError("the location of the registry is empty", expected="a directory or address")
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", location)
+    scheme = _SCHEME.match(location)
     if scheme is None:
         from stackbuild.registry.directory import DirectoryRegistry
 
@@ -55,9 +63,13 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
                 found=redact(location),
             ) from error
         return HttpRegistry(location, messages)
+    if scheme[1].lower() in {"s3", "gs", "az"}:
+        from stackbuild.registry.objects import ObjectRegistry
+
+        return ObjectRegistry(location, messages)
     raise UsageError(
         f"{scheme[1]}:// addresses are not supported as registries",
-        expected="a directory, or an http:// or https:// address",
+        expected="a directory, or an address with http://, https://, s3://, gs:// or az://",
     )
 
 
@@ -70,7 +82,7 @@ def open_place(location: str, messages: Messages = SILENT) -> Place:
         return registry
     raise UsageError(
         "layers cannot be sent to a web server",
-        expected="a directory",
+        expected="a directory, or an address with s3://, gs:// or az://",
         found=registry.location,
         remedy="publish to a directory that the server shows, or copy it there",
     )

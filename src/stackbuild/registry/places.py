@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
     from stackbuild.messages import Messages
 
-_REUSED_SECONDS = 24 * 3600
+REUSED_SECONDS = 24 * 3600
 """A file that the index does not name is used again if it is newer than this, and otherwise sent
 again. So `prune`, which removes old ones, does not remove it before the index names it."""
 
@@ -35,10 +35,8 @@ class Upload(NamedTuple):
     source: Registry
     entry: IndexEntry
     manifest: Manifest
-
-    def manifest_bytes(self) -> bytes:
-        """The manifest as it is published, whose sha256 is in the entry. Raises as `source`."""
-        return self.source.manifest_bytes(self.entry)
+    document: bytes
+    """The manifest as it is published, whose sha256 is in the entry."""
 
     def archive(self) -> Iterator[bytes]:
         """The archive in pieces. Raises as `source`; IntegrityError after the last wrong byte."""
@@ -147,7 +145,7 @@ class FilePlace(Place):
         """Send the files that are missing, the manifest last."""
         for name, size, sha256 in self._lacking(upload, named=named):
             is_manifest = name == upload.entry.manifest
-            pieces = iter([upload.manifest_bytes()]) if is_manifest else upload.archive()
+            pieces = iter([upload.document]) if is_manifest else upload.archive()
             self.put(name, size, sha256, pieces)
 
     def unnamed(self, kept: Collection[tuple[IndexEntry, Manifest]]) -> Mapping[str, float]:
@@ -164,7 +162,7 @@ class FilePlace(Place):
         archive, entry = upload.manifest.archive, upload.entry
         files = (
             (archive_path(entry, upload.manifest), archive.size, archive.sha256),
-            (entry.manifest, len(upload.manifest_bytes()), entry.sha256),
+            (entry.manifest, len(upload.document), entry.sha256),
         )
         return [one for one in files if not _is_same(self.stored(one[0]), *one[1:], named=named)]
 
@@ -172,4 +170,4 @@ class FilePlace(Place):
 def _is_same(found: Stored | None, size: int, sha256: str, *, named: bool) -> bool:
     if found is None or found.size != size or found.sha256 not in {None, sha256}:
         return False
-    return named or found.modified > time.time() - _REUSED_SECONDS
+    return named or found.modified > time.time() - REUSED_SECONDS

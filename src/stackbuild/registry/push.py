@@ -8,19 +8,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.compose.export_directory import entered, index_bytes
+from stackbuild.compose.export_directory import (
+    ExportDirectory,
+    entered,
+    index_bytes,
+    index_entry,
+)
 from stackbuild.compose.manifest import now
+from stackbuild.compose.serialize import manifest_to_json
 from stackbuild.errors import ComposeError
+from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.places import IndexChangedError, Upload
+from stackbuild.spec.model import Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.compose.manifest import Index, IndexEntry
+    from stackbuild.compose.report import PublishReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
-    from stackbuild.registry.places import Place
+from stackbuild.registry.places import Place
 
 _ATTEMPTS = 30
 """To replace an index that others change at the same time."""
@@ -49,44 +59,85 @@ class SentLayer:
     """The bytes that were missing there; 0 for a layer that was complete."""
 
 
+def send_report(
+    report: PublishReport, exports: Path, place: Place, messages: Messages, *, dry_run: bool
+) -> PublishReport:
+    """Push the layers of `report`, which are published in `exports`, to `place`.
+
+    The result says how much was sent, or would be with `dry_run`. Raises as `push`.
+    """
+    source = DirectoryRegistry(exports, messages)
+    path = ExportDirectory(exports).relative
+    manifests = [item.manifest for item in report.layers]
+    if dry_run:
+        uploads = [
+            Upload(source, index_entry(one, path(one), Catalogue(), 0), one, manifest_to_json(one))
+            for one in manifests
+        ]
+        sent = plan(uploads, place, messages)
+    else:
+        entries = source.index().entries
+        chosen = [
+            Chosen(one.layer, one.platform, entry)
+            for one in manifests
+            for entry in entries[one.layer][one.platform]
+            if entry.manifest == path(one)
+        ]
+        sent = push(source, chosen, place, messages)
+    sizes = {(one.layer, one.platform): one.sent for one in sent}
+    layers = (
+        replace(item, sent=sizes[item.manifest.layer, item.manifest.platform])
+        for item in report.layers
+    )
+    return replace(report, layers=tuple(layers))
+
+
 def push(
     source: Registry,
     chosen: Sequence[Chosen],
     place: Place,
     messages: Messages,
-    *,
-    dry_run: bool = False,
 ) -> tuple[SentLayer, ...]:
     """Make the layers of `chosen` the current ones of `place`, lower layers first.
 
     The layers below them that the index of `place` does not name are sent too, if `source` has
     them; those that it names keep their position. The index is written last, and on top of what
-    others published in the meantime. With `dry_run` nothing is written, and the result is as if.
-    Raises StackbuildError, OSError.
+    others published in the meantime. Raises StackbuildError, OSError.
     """
-    if not dry_run:
-        place.prepare(messages)
+    place.prepare(messages)
+    index, _ = place.tagged_index()
+    uploads = _with_lower(source, chosen, index)
+    sent = plan(uploads, place, messages)
+    with messages.task(f"sending to {place.location}", sum(one.sent for one in sent)) as task:
+        for upload, one in zip(uploads, sent, strict=True):
+            if one.sent:
+                place.send(upload, named=_names(index, upload))
+                task.advance(one.sent)
+    published = now()
+
+    def entered_(before: Index) -> Index:
+        for manifest, entry in ((one.manifest, one.entry) for one in uploads):
+            fresh = replace(entry, published=published)
+            before = entered(before, manifest.layer, manifest.platform, fresh)
+        return before
+
+    change_index(place, entered_)
+    return sent
+
+
+def plan(uploads: Sequence[Upload], place: Place, messages: Messages) -> tuple[SentLayer, ...]:
+    """What would be sent to `place`. Raises FetchError, IntegrityError, OSError."""
     index, tag = place.tagged_index()
-    wanted = _with_lower(source, chosen, index)
-    uploads = [Upload(source, one.entry, manifest) for one, manifest in wanted]
-    named = [_names(index, one) for one, _ in wanted]
     if tag is None:
         _tell_lost(place, uploads, messages)
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        missing = list(pool.map(lambda up, is_: place.missing(up, named=is_), uploads, named))
-    if not dry_run:
-        with messages.task(f"sending to {place.location}", sum(missing)) as task:
-            for upload, is_named, size in zip(uploads, named, missing, strict=True):
-                if size:
-                    place.send(upload, named=is_named)
-                    task.advance(size)
-        published = now()
-        fresh = [one._replace(entry=replace(one.entry, published=published)) for one, _ in wanted]
-        change_index(place, lambda before: _entered(before, fresh))
-    return tuple(
-        SentLayer(layer=one.layer, platform=one.platform, entry=one.entry, sent=size)
-        for (one, _), size in zip(wanted, missing, strict=True)
-    )
+        missing = pool.map(lambda one: place.missing(one, named=_names(index, one)), uploads)
+        return tuple(
+            SentLayer(
+                layer=one.manifest.layer, platform=one.manifest.platform, entry=one.entry, sent=size
+            )
+            for one, size in zip(uploads, missing, strict=True)
+        )
 
 
 def change_index(place: Place, change: Callable[[Index], Index]) -> None:
@@ -112,39 +163,37 @@ def change_index(place: Place, change: Callable[[Index], Index]) -> None:
     )
 
 
-def _entered(index: Index, chosen: Sequence[Chosen]) -> Index:
-    for layer, platform, entry in chosen:
-        index = entered(index, layer, platform, entry)
-    return index
+def _names(index: Index, upload: Upload) -> bool:
+    manifest = upload.manifest
+    entries = index.entries.get(manifest.layer, {}).get(manifest.platform, ())
+    return any(one.sha256 == upload.entry.sha256 for one in entries)
 
 
-def _names(index: Index, chosen: Chosen) -> bool:
-    entries = index.entries.get(chosen.layer, {}).get(chosen.platform, ())
-    return any(one.sha256 == chosen.entry.sha256 for one in entries)
+def upload_of(source: Registry, entry: IndexEntry) -> Upload:
+    """The published layer of `entry`, with its manifest. Raises FetchError, IntegrityError."""
+    data = source.manifest_bytes(entry)
+    return Upload(source, entry, source.parsed(entry, data), data)
 
 
-def _with_lower(
-    source: Registry, chosen: Sequence[Chosen], index: Index
-) -> list[tuple[Chosen, Manifest]]:
-    """`chosen`, and before them the lower layers that `index` does not have, with manifests."""
+def _with_lower(source: Registry, chosen: Sequence[Chosen], index: Index) -> list[Upload]:
+    """`chosen`, and before them the lower layers that `index` does not have."""
     own = source.index().entries if chosen else {}
-    found = {one: source.manifest(one.entry) for one in chosen}
+    found = [upload_of(source, one.entry) for one in chosen]
     there = {(one.layer, one.platform, one.entry.lock) for one in chosen}
-    lower: dict[Chosen, Manifest] = {}
-    for one, manifest in found.items():
+    lower = []
+    for manifest in (one.manifest for one in found):
         # The runtime is the last of a chain.
         for link in reversed(manifest.chain):
-            here = index.entries.get(link.layer, {}).get(one.platform, ())
-            key = (link.layer, one.platform, link.lock)
+            here = index.entries.get(link.layer, {}).get(manifest.platform, ())
+            key = (link.layer, manifest.platform, link.lock)
             if key in there or link.lock in {entry.lock for entry in here}:
                 continue
             there.add(key)
-            for entry in own.get(link.layer, {}).get(one.platform, ()):
-                if entry.lock == link.lock:
-                    added = Chosen(link.layer, one.platform, entry)
-                    lower[added] = source.manifest(entry)
-                    break
-    return [*lower.items(), *found.items()]
+            entries = own.get(link.layer, {}).get(manifest.platform, ())
+            fitting = next((entry for entry in entries if entry.lock == link.lock), None)
+            if fitting:
+                lower.append(upload_of(source, fitting))
+    return [*lower, *found]
 
 
 def _tell_lost(place: Place, uploads: Sequence[Upload], messages: Messages) -> None:

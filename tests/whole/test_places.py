@@ -1,0 +1,142 @@
+"""Publishing to an object store, and installing from it, with an S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+
+from stackbuild.messages import SILENT
+from stackbuild.registry.directory import DirectoryRegistry
+from stackbuild.registry.find import open_place
+from stackbuild.registry.push import Chosen, push
+from tests.support.roots import command, fail, snapshot, succeed, tool
+from tests.support.smallstack import SmallStack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.publish import Publisher
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallStack:
+    stack = SmallStack(tmp_path / "project", tmp_path / "cache")
+    monkeypatch.setenv("STACKBUILD_CACHE_DIR", str(stack.cache))
+    return stack
+
+
+def words(small: SmallStack, place: str, *layers: str) -> list[str]:
+    chosen = [word for layer in layers for word in ("--layer", layer)]
+    platform = ("--platform", "linux-x64")
+    return ["publish", "--spec", str(small.spec), "--only", *platform, "--to", place, *chosen]
+
+
+def sent(output: str) -> dict[str, int]:
+    return {item["layer"]: item["sent"] for item in json.loads(output)["layers"]}
+
+
+def index_of(place: str) -> dict[str, int]:
+    """The number of versions of each layer."""
+    entries = open_place(place).tagged_index()[0].entries
+    return {layer: sum(map(len, platforms.values())) for layer, platforms in entries.items()}
+
+
+def test_only_what_is_missing_is_sent(small: SmallStack, bucket: str) -> None:
+    small.lock()
+    place = f"s3://{bucket}/stack"
+    planned = succeed(*words(small, place, "base", "app"), "--dry-run", "--json")
+    assert not small.exports.exists()
+    assert open_place(place).tagged_index()[1] is None
+    done = succeed(*words(small, place, "base", "app"), "--json")
+    assert sent(planned).keys() == sent(done).keys() == {"base", "app"}
+    for item in json.loads(done)["layers"]:
+        assert item["sent"] > item["size"]
+        # The plan does not know the licences and so on that the manifest lists.
+        assert item["size"] < sent(planned)[item["layer"]] <= item["sent"]
+    assert sent(succeed(*words(small, place, "base", "app"), "--dry-run", "--json")) == {
+        "base": 0,
+        "app": 0,
+    }
+    small.write("launch/app.py", "print('changed')\n")
+    small.lock()
+    shown = succeed(*words(small, place, "base", "app"))
+    base, app = shown.splitlines()
+    assert base.startswith("base  linux-x64  unchanged")
+    assert base.endswith(", complete there")
+    assert app.startswith("app   linux-x64  new")
+    assert app.endswith(" sent")
+    assert index_of(place) == {"base": 1, "app": 2}
+
+
+def test_publishers_at_once_both_get_into_the_index(small: SmallStack, bucket: str) -> None:
+    small.lock()
+    place = f"s3://{bucket}"
+    processes = [
+        subprocess.Popen(command(*words(small, place, layer)), stdout=subprocess.DEVNULL)
+        for layer in ("base", "app")
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert index_of(place) == {"base": 1, "app": 1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_publisher_that_is_killed_leaves_the_old_index(
+    small: SmallStack, bucket: str, s3_server: str
+) -> None:
+    small.lock()
+    place = f"s3://{bucket}"
+    succeed(*words(small, place, "base"))
+    before = open_place(place).document("index.json")
+    # Large enough to be caught in the middle.
+    small.wheel("app", "big", "1.0", {"big.bin": os.urandom(40_000_000)})
+    small.publish(["app"])
+    caught = False
+    while not caught:
+        process = subprocess.Popen(command(*words(small, place, "app")), stdout=subprocess.DEVNULL)
+        while process.poll() is None and not caught:
+            uploads = urllib3.request("GET", f"{s3_server}/{bucket}?uploads")
+            caught = b"<UploadId>" in uploads.data
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert caught, "the publisher was never seen sending"
+    assert open_place(place).document("index.json") == before
+    succeed(*words(small, place, "app"))
+    assert index_of(place) == {"base": 1, "app": 1}
+
+
+def test_layers_are_listed_installed_and_exported_from_a_store(
+    made: Publisher, bucket: str, root: Path, tmp_path: Path
+) -> None:
+    place = f"s3://{bucket}/stack"
+    chosen = [
+        Chosen(layer, made.platform, made.entries[layer][made.platform][0])
+        for layer in ("atls", "pgen")
+    ]
+    push(DirectoryRegistry(made.directory), chosen, open_place(place), SILENT)
+    listed = succeed("list", "--from", place)
+    assert "atls" in listed
+    assert "framework" in listed
+    succeed("install", "atls", "--from", place, "--root", root)
+    assert tool(root, "atls") == "atls 1"
+    assert {item["from"] for item in json.loads(succeed("list", "--root", root, "--json"))} == {
+        place
+    }
+    damaged = next(root.rglob("data.bin"))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+    succeed("repair", root, "--from", place)
+    assert damaged.read_bytes() != b"damaged"
+    succeed("export", "pgen", "--from", place, tmp_path / "plain")
+    assert (tmp_path / "plain/pgen/bin/pgen-tool").exists()
+    # Credentials are in none of the files.
+    for directory in (root, tmp_path / "plain"):
+        assert not [
+            path for path, data in snapshot(directory).items() if "very-secret" in str(data)
+        ]
+    assert "nothing is published in" in fail(5, "list", "--from", f"s3://{bucket}/other")

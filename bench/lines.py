@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.inputs import APPLICATION, beside_python
@@ -337,7 +337,48 @@ def start(bench: Bench) -> list[Line]:
     return [
         *lines("python -c pass in atls", begun, _part(1.05)),
         *lines("import pandas, scipy in atls", imported, None),
+        *_bundle(bench),
     ]
+
+
+def _bundle(bench: Bench) -> list[Line]:
+    """Starting a framework out of a bundle; Python is what it runs."""
+    layer = bench.ours.spec.frameworks[0]
+    directory = bench.fresh("bundle")
+    program, cache = directory / "bundle.run", directory / "unpacked"
+    written = bench.ours.bundle(layer, program)
+    place = replace(
+        bench.place, environment={**bench.place.environment, "STACKBUILD_BUNDLES": str(cache)}
+    )
+
+    def starting(program: Path) -> Callable[[], Run]:
+        return lambda: run([program, "-c", "pass"], place)
+
+    first = starting(program)()
+    python = next(cache.glob(f"*/{layer}/bin/python"))
+    runs = alternated([starting(program), starting(python)], rounds=STARTS)
+    name, more = "python -c pass in a bundle", (runs[0].seconds - runs[1].seconds) * 1000
+    return [
+        _against(name, runs[0], runs[1], "the unpacked layer", None, scale=1000),
+        Line(
+            name="the same, more than in the layer",
+            ours=more,
+            unit="ms",
+            target=Target(kind=Kind.LIMIT, value=10),
+        ),
+        _alone("first start of the bundle", first),
+        _alone("write the bundle", written),
+        Line(
+            name="peak memory, write the bundle",
+            ours=written.largest / MIB,
+            unit="MiB",
+            target=MEMORY_LIMIT,
+        ),
+    ]
+
+
+def _alone(name: str, ours: Run) -> Line:
+    return Line(name=name, ours=ours.seconds, kind=Kind.LIMIT)
 
 
 def verify(bench: Bench) -> list[Line]:

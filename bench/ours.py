@@ -108,6 +108,10 @@ class Ours:
         source = ("--from", self.exports)
         return self._run("install", APPLICATION, *source, "--root", root, *words, watch=True)
 
+    def bundle(self, layer: str, path: Path) -> Run:
+        """Write a layer with its chain to one executable file."""
+        return self._run("bundle", layer, "--from", self.exports, "--output", path, watch=True)
+
     def interpreter(self, root: Path) -> Path:
         """The application's `python` in `root`."""
         return root / APPLICATION / "bin/python"

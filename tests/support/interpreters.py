@@ -47,7 +47,7 @@ def packable(minor: str | None = None) -> Facts:
 
 
 @functools.cache
-def _unshare() -> tuple[str, ...] | None:
+def unshare_command() -> tuple[str, ...] | None:
     """The command that starts another one in a mount namespace, where that is allowed."""
     if shutil.which("unshare") is None:
         return None
@@ -61,7 +61,7 @@ def _unshare() -> tuple[str, ...] | None:
 
 def without(directory: Path, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     """Run `command` where `directory` is empty. Skips where mount namespaces are not allowed."""
-    unshare = _unshare()
+    unshare = unshare_command()
     if unshare is None:
         pytest.skip("this machine allows no mount namespaces")
     script = 'mount -t tmpfs none "$1" && shift && exec "$@"'

@@ -103,6 +103,11 @@ def test_from_a_registry_without_a_project(real: SmallStack, tmp_path: Path) -> 
         out.mkdir()
         run("tar", "-xf", archive, "-C", out)
         check_it_runs(out)
+    bundle, out = tmp_path / "app.run", tmp_path / "of the bundle"
+    succeed("bundle", "app", "-o", bundle, "--from", exports)
+    assert execute(bundle, STACKBUILD_BUNDLES=str(tmp_path / "unpacked")) == "app helps"
+    run(bundle, "--extract", out)
+    check_it_runs(out)
 
 
 def test_a_failed_layer_leaves_the_former_export(real: SmallStack, tmp_path: Path) -> None:

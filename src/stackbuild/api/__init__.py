@@ -10,6 +10,7 @@ docs/api.md has examples, and says what is promised.
 
 from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
+    bundle,
     clean,
     diff,
     export,
@@ -47,8 +48,8 @@ from stackbuild.platforms import Platform
 __all__ = [
     "ComposeError", "FetchError", "InstallError", "IntegrityError", "LockError", "Messages",
     "Platform", "Problem", "Project", "Silent", "SpecError", "StackbuildError", "Task",
-    "UsageError", "VerifyError", "build_root", "clean", "diff", "export", "export_archive",
-    "history", "import_runenv", "install", "invocation", "list_installed", "list_published",
-    "pack_interpreter", "preview_install", "repair", "rollback", "uninstall", "variables", "verify",
-    "verify_files",
+    "UsageError", "VerifyError", "build_root", "bundle", "clean", "diff", "export",
+    "export_archive", "history", "import_runenv", "install", "invocation", "list_installed",
+    "list_published", "pack_interpreter", "preview_install", "repair", "rollback", "uninstall",
+    "variables", "verify", "verify_files",
 ]

@@ -11,7 +11,7 @@ from stackbuild.messages import SILENT
 from stackbuild.platforms import parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stackbuild.api.values import BuildReport
     from stackbuild.compose.manifest import ArchiveFormat
@@ -198,6 +198,51 @@ class Project(LockedProject):
         """
         refuse_text(layers=layers)
         from stackbuild.api.roots import export_archive
+
+        def write(names: Sequence[str], registry: Path) -> PackReport:
+            return export_archive(
+                names,
+                archive_format,
+                path,
+                registry=registry,
+                platform=platform,
+                messages=self._messages,
+            )
+
+        return self._pack(layers, platform, allow_unresolved, write)
+
+    def bundle(
+        self,
+        layer: str,
+        path: str | Path | None = None,
+        *,
+        platform: str = "host",
+        allow_unresolved: bool = False,
+    ) -> PackReport:
+        """Compose `layer`, and write it and the layers below it to one executable file.
+
+        As the function `bundle`, from this project instead of a registry. Nothing is written where
+        a layer fails. `allow_unresolved` is as for `publish`. Raises as `export_archive` does, and
+        UsageError for Windows and for a pattern that matches several layers.
+        """
+        from stackbuild.api.roots import bundle
+
+        def write(names: Sequence[str], registry: Path) -> PackReport:
+            return bundle(
+                names[0], path, registry=registry, platform=platform, messages=self._messages
+            )
+
+        ((one, _),) = self._pair(layer, platform)
+        return self._pack([one.name], platform, allow_unresolved, write)
+
+    def _pack(
+        self,
+        layers: Sequence[str],
+        platform: str,
+        allow_unresolved: bool,
+        write: Callable[[Sequence[str], Path], PackReport],
+    ) -> PackReport:
+        """Compose `layers`, and `write` them from the registry that they are published to."""
         from stackbuild.install.report import PackReport
         from stackbuild.spec.select import find_layers
 
@@ -207,14 +252,7 @@ class Project(LockedProject):
         if published.failures:
             return PackReport(path=None, platform=on, layers=(), failures=published.failures)
         found = (layer for word in layers for layer in find_layers(self._stack, word))
-        return export_archive(
-            [layer.name for layer in found if on in layer.platforms],
-            archive_format,
-            path,
-            registry=registry,
-            platform=platform,
-            messages=self._messages,
-        )
+        return write([layer.name for layer in found if on in layer.platforms], registry)
 
     def export_runenv(
         self,

@@ -204,6 +204,35 @@ def export_archive(
     )
 
 
+def bundle(
+    layer: str,
+    path: str | Path | None = None,
+    *,
+    registry: str | Path,
+    platform: str | None = None,
+    messages: Messages = SILENT,
+) -> PackReport:
+    """Write `layer`, and the layers below it, from `registry` to one executable file.
+
+    It needs neither Python nor a network on the machine where it runs. `path` is the file to write,
+    by default ``<layer>-<platform>.run`` in this directory; a bundle that stackbuild wrote is
+    replaced. `platform` is this machine's by default; there are none for Windows. Equal layers give
+    equal bytes.
+
+    Raises as `export_archive` does, and UsageError for Windows.
+    """
+    from stackbuild.install.bundle import bundle as bundle_from
+    from stackbuild.registry.find import open_registry
+
+    return bundle_from(
+        layer,
+        open_registry(str(registry), messages),
+        None if path is None else Path(path),
+        _platform(platform),
+        messages,
+    )
+
+
 def uninstall(
     layers: Sequence[str], root: str | Path, *, messages: Messages = SILENT
 ) -> InstallReport:

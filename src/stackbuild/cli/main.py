@@ -30,6 +30,7 @@ COMMANDS = {
     "publish": "compose layers and write archives, manifests and the index",
     "build": "compose layers and install them into a local root",
     "export": "copy layers, and the layers below them, into plain directories",
+    "bundle": "write a layer, and the layers below it, to one executable file",
     "install": "install layers, and the layers below them, into a root",
     "run": "run a command in an installed layer",
     "env": "print the environment variables of an installed layer",

@@ -222,10 +222,7 @@ def _members(
     own = {MARK: mark_text(Kind.LAYERS).encode()}
     for manifest in manifests:
         own[f".stackbuild/manifests/{manifest.directory}.json"] = manifest_to_json(manifest)
-    tar = b"".join(
-        header(path, size=len(data)) + data + padding(len(data)) for path, data in own.items()
-    )
-    yield from TarReader(io.BytesIO(tar).read)
+    yield from plain_members(own)
     for manifest in manifests:
         for placed in manifest.frames:
             with (directory / placed.frame.sha256).open("rb") as data:
@@ -233,6 +230,14 @@ def _members(
                     if last[manifest.directory, member.path] == placed.offset:
                         yield member._replace(path=f"{manifest.directory}/{member.path}")
             task.advance(placed.frame.content_size)
+
+
+def plain_members(files: Mapping[str, bytes]) -> Iterator[Member]:
+    """Entries for `files`, by path."""
+    tar = b"".join(
+        header(path, size=len(data)) + data + padding(len(data)) for path, data in files.items()
+    )
+    yield from TarReader(io.BytesIO(tar).read)
 
 
 def _tar(members: Iterable[Member]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from stackbuild import strictjson
 from stackbuild.errors import InstallError
+from stackbuild.files import read_regular
 from stackbuild.install.plan import find_installed
 from stackbuild.install.report import Invocation, LayerVariables
 from stackbuild.install.root import Root
@@ -105,13 +106,25 @@ def _is_options(words: Sequence[str]) -> bool:
 
 
 def _default_command(manifest: Manifest, directory: Path) -> list[str]:
-    """Python, with the launch module from venvstacks' layer metadata if there is one.
+    try:
+        data = read_regular(directory / LAYER_METADATA, strictjson.MAX_SIZE + 1)
+    except FileNotFoundError:
+        data = b""
+    return default_command(manifest, data)
+
+
+LAYER_METADATA = f"{METADATA}/venvstacks_layer.json"
+"""What venvstacks says of a layer, in the layer."""
+
+
+def default_command(manifest: Manifest, metadata: bytes) -> list[str]:
+    """Python, with the launch module that the file `LAYER_METADATA` of the layer names, if any.
 
     The module is that of the layer, also if the working directory has one of the same name.
     """
     try:
-        found = strictjson.read(directory / METADATA / "venvstacks_layer.json")
-    except (FileNotFoundError, strictjson.JsonError):
+        found = strictjson.parse(metadata, LAYER_METADATA)
+    except strictjson.JsonError:
         found = None
     module = found.get("launch_module") if isinstance(found, dict) else None
     if not isinstance(module, str) or not module:

@@ -1,0 +1,135 @@
+"""Write a layer, and the layers below it, to one executable file.
+
+The file begins with a script for sh, which is filled up to `HEADER_SIZE` bytes. A tar.gz archive as
+of `install.archive` follows. The script unpacks it once for each digest, and then starts the layer
+as `stackbuild run` does. It needs sh, tar, gzip, tail, mkdir, rm, and one program for sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from stackbuild.errors import InstallError, UsageError
+from stackbuild.install.archive import (
+    chains,
+    file_path,
+    gzipped,
+    new_file,
+    packed,
+    plain_members,
+)
+from stackbuild.install.report import PackReport
+from stackbuild.install.run import LAYER_METADATA, default_command
+from stackbuild.layout import ENVIRONMENT_SCRIPT
+from stackbuild.platforms import host_platform
+from stackbuild.registry.find import Published
+from stackbuild.spec.model import LayerKind
+from stackbuild.spec.select import check_single
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.frames.tarformat import Member
+    from stackbuild.messages import Messages
+    from stackbuild.platforms import Platform
+    from stackbuild.registry.base import Registry
+
+HEADER_SIZE = 8192
+_CACHES = {"linux": ".cache", "macos": "Library/Caches"}
+_SCRIPT = Path(__file__).with_name("bundle.sh")
+
+
+def bundle(
+    layer: str,
+    registry: Registry,
+    path: Path | None,
+    platform: Platform | None,
+    messages: Messages,
+) -> PackReport:
+    """Write `layer` and the layers below it to the executable `path`; see `api.bundle`."""
+    published = Published(registry, platform or host_platform())
+    if published.platform.os == "windows":
+        raise UsageError(
+            "a bundle is a script for sh, which Windows does not have",
+            platform=published.platform,
+            remedy=f"write a zip archive: stackbuild export {layer} --archive zip",
+        )
+    wanted = published.find([layer])
+    check_single(layer, [one.layer for one in wanted], published.location)
+    manifests = chains(wanted, published, messages)
+    target = file_path(path, f"{wanted[0].layer}-{published.platform}.run")
+    with new_file(target) as file, packed(manifests, published, target, messages) as members:
+        _write(file, members, manifests, wanted[0])
+        path_of_file = Path(file.name)
+        mode = path_of_file.stat().st_mode
+        path_of_file.chmod(mode | (mode & 0o444) >> 2)  # executable for those who may read
+    return PackReport(
+        path=target,
+        platform=published.platform,
+        layers=manifests,
+        size=target.stat().st_size,
+    )
+
+
+def _write(
+    file: IO[bytes], members: Iterator[Member], manifests: Sequence[Manifest], top: Manifest
+) -> None:
+    """Write the archive and then, as its sha256 is known, the script before it."""
+    metadata: dict[str, bytes] = {}
+    digest = hashlib.sha256()
+    file.seek(HEADER_SIZE)
+    for data in gzipped(_noting(members, f"{top.directory}/{LAYER_METADATA}", metadata)):
+        digest.update(data)
+        file.write(data)
+    command = default_command(top, b"".join(metadata.values()))
+    script = _script(manifests[0], top, command, digest.hexdigest())
+    if len(script) > HEADER_SIZE:
+        raise InstallError(
+            "the names in the layer are too long for the script of a bundle",
+            layer=top.layer,
+            expected=f"at most {HEADER_SIZE} bytes of script",
+            found=f"{len(script)} bytes",
+        )
+    file.seek(0)
+    file.write(script.ljust(HEADER_SIZE, b"\n"))
+
+
+def _noting(members: Iterator[Member], path: str, metadata: dict[str, bytes]) -> Iterator[Member]:
+    """`members`, with the contents of `path` put into `metadata`."""
+    for member in members:
+        if member.path == path:
+            metadata[path] = b"".join(member.data())
+            yield from plain_members(metadata)
+        else:
+            yield member
+
+
+def _script(runtime: Manifest, top: Manifest, command: Sequence[str], sha256: str) -> bytes:
+    directory = shlex.quote(top.directory)
+    is_runtime = top.kind is LayerKind.RUNTIME
+    python = top.layout.runtime_interpreter if is_runtime else top.layout.interpreter
+    variables = (
+        f'    __at="$__tree"/{directory}/{python}\n'
+        f'    . "$__tree"/{directory}/{ENVIRONMENT_SCRIPT}\n'
+        if top.environment
+        else ""
+    )
+    words = {
+        "LAYER": top.layer,
+        "PLATFORM": top.platform,
+        "NAME": shlex.quote(f"{top.layer}-{sha256[:32]}"),
+        "CACHE": _CACHES[top.platform.os],
+        "SHA256": sha256,
+        "START": str(HEADER_SIZE + 1),
+        "DIRECTORY": directory,
+        "VARIABLES": variables,
+        "COMMAND": shlex.join([python, *command[1:]]),
+        "RUNTIME": shlex.quote(f"{runtime.directory}/{runtime.layout.runtime_interpreter}"),
+    }
+    text = _SCRIPT.read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z0-9]+)@", lambda match: words[match[1]], text).encode()

@@ -436,12 +436,32 @@ def test_a_platform_without_python_that_another_layer_names(
     project.lock()
 
 
-def test_the_reason_of_a_stale_runtime_names_no_layer_below(project: Project) -> None:
+def test_the_reason_of_a_stale_runtime_names_what_changed(project: Project) -> None:
     project.write("", runtime=f"{RUNTIME}platforms = ['linux-x64']\n")
     project.lock()
     project.write("", runtime=f"{RUNTIME}platforms = ['linux-x64']\nlinux_target = 'glibc@2.34'\n")
     (stale,) = project.lock(check=True).stale
-    assert stale.reason == "its policy, a package index or the target changed"
+    assert stale.reason == "the target changed"
+
+
+def test_the_reason_of_a_stale_lock_names_what_changed(project: Project) -> None:
+    for version in ("1.0", "2.0"):
+        project.wheel("base", version)
+    upper = application("app", "fw", "base")
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + upper)
+    project.lock()
+    own = "[tool.stackbuild.layers.app]\noverrides.base = '1.0'\nno-deps = ['base']\n"
+    index = f'[[tool.uv.index]]\nname = "more"\nurl = "{project.index.url}more/"\n'
+    project.write(framework("fw", "base", extra=LINUX_ONLY) + upper + own + index)
+    assert {it.layer: it.reason for it in project.lock(check=True).stale} == {
+        "rt": "the package indexes changed",
+        "fw": "the package indexes changed",
+        "app": "`no-deps`, `overrides`, the package indexes changed",
+    }
+    project.write(framework("fw", "base==1.0", extra=LINUX_ONLY) + upper)
+    project.lock(layers=["fw"])
+    [stale] = project.lock(check=True).stale
+    assert (stale.layer, stale.reason) == ("app", "the lock of fw changed")
 
 
 def test_an_unlocked_layer_is_named(project: Project) -> None:
@@ -524,13 +544,13 @@ def test_a_truncated_lock_is_refused(project: Project) -> None:
 
 def test_a_lock_of_a_newer_format_is_refused(project: Project) -> None:
     path = _locked(project)
-    path.write_text(path.read_text().replace("format = 1", "format = 9"))
+    path.write_text(path.read_text().replace("format = 3", "format = 9"))
     with pytest.raises(LockError) as caught:
         project.lock()
     assert str(caught.value) == (
         "the lock was written by a newer stackbuild\n"
         f"  file: {path}\n"
-        "  expected: format 2 or older\n"
+        "  expected: format 3 or older\n"
         "  found: format 9\n"
         "  to fix: update stackbuild"
     )

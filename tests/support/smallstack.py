@@ -10,8 +10,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stackbuild.compose.publish import PublishOptions, publish
-from stackbuild.lock.current import Locks, inputs_digest
+from stackbuild.lock.current import Locks
 from stackbuild.lock.files import write_locks
+from stackbuild.lock.inputs import inputs_of
 from stackbuild.lock.model import (
     Build,
     LayerLock,
@@ -171,7 +172,7 @@ class SmallStack:
                 platform=platform,
                 python_version=python,
                 requirements=tuple(sorted(map(str, layer.requirements))),
-                inputs=inputs_digest(stack, layer, platform, lower, interpreter),
+                inputs=inputs_of(stack, layer, platform, lower, interpreter).digest,
                 version=3,
                 locked_at="2024-01-01T00:00:00Z",
                 distributions=distributions,

@@ -20,7 +20,6 @@ from packaging.version import Version
 
 from stackbuild.cli.lock import summary
 from stackbuild.errors import LockError
-from stackbuild.lock.current import contents
 from stackbuild.lock.files import (
     lock_text,
     read_lock,
@@ -29,6 +28,7 @@ from stackbuild.lock.files import (
     write_locks,
 )
 from stackbuild.lock.indexes import IndexSettings, without_secrets
+from stackbuild.lock.inputs import contents
 from stackbuild.lock.model import (
     Build,
     BuildRequirement,
@@ -332,17 +332,20 @@ def test_sources_and_what_is_left_out_read_as_written(
     assert lock.digest != content_digest(plain, None)
 
 
-def test_only_locks_with_something_new_have_the_newer_format(tmp_path: Path) -> None:
+def test_locks_of_older_formats_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not name their inputs."""
     project = ProjectSource(path="services/ours", sha256="b" * 64)
     item, build = _distribution("zz", "1"), Build(recipe="c" * 64)
     path = tmp_path / "layers/fw/pylock.linux-x64.toml"
-    for lock, expected in (
+    for lock, format_ in (
         (_lock([item]), 1),
         (_lock([replace(item, source=project, build=build)]), 2),
-        (replace(_lock([item]), tried=("d" * 64,)), 2),
+        (replace(_lock([item]), parts=("the target 1234abcd",)), 3),
     ):
-        _write(path, lock)
-        assert tomli.loads(path.read_text())["tool"]["stackbuild"]["format"] == expected
+        with monkeypatch.context() as patched:
+            patched.setattr("stackbuild.lock.files.FORMAT", format_)
+            _write(path, lock)
+        assert f"\nformat = {format_}\n" in path.read_text()
         assert read_lock(path) == lock
 
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from tools import policy_reference
 
-from stackbuild.lock.current import inputs_digest
+from stackbuild.lock.inputs import inputs_of
 from stackbuild.lock.model import VcsSource
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import Platform
@@ -185,7 +185,9 @@ def test_who_may_be_built() -> None:
 def test_the_inputs_of_a_lock_are_those_of_earlier_versions(tmp_path: Path) -> None:
     # Otherwise all locks of users become stale.
     stack = read_spec(tmp_path, ALL, POLICY.replace("{packageRoot}/x", "x"))
-    inputs = [inputs_digest(stack, stack.layers[name], LINUX, [], None) for name in ("app", "base")]
+    inputs = [
+        inputs_of(stack, stack.layers[name], LINUX, [], None).digest for name in ("app", "base")
+    ]
     assert inputs == [
         "0a2df0b60713f04ac392632e26736303bca25f4bee7c5c574b23dfb9db47e6cd",
         "76f22d1343b94a0ffad10c4699979fa112bf40d3de51877b0958647d9e12f163",
@@ -202,7 +204,7 @@ def test_a_field_changes_the_inputs_of_a_lock_as_declared(tmp_path: Path, field:
     digests = set()
     for own in ("", text):
         stack = read_spec(tmp_path, spec, f"[tool.stackbuild.layers.app]\n{own}")
-        digests.add(inputs_digest(stack, stack.layers["app"], LINUX, [], None))
+        digests.add(inputs_of(stack, stack.layers["app"], LINUX, [], None).digest)
     in_inputs = field.changes in ("policy", "requirements", "indexes")
     assert (len(digests) == 2) == in_inputs
 
@@ -224,7 +226,7 @@ environment = { CUDA_HOME = "/opt/{{cuda}}", PATH.prepend = ["/opt/cuda/bin"] }
         target = target_of(app, LINUX, Version("3.12.10"))
         made = recipe(app, target, TORCH, VcsSource(url="u", commit="0" * 40), tmp_path)
         policies = [app.policy(one).build for one in (LINUX, Platform.MACOSX_AARCH64)]
-        seen.append((inputs_digest(stack, app, LINUX, [], None), made, policies[0], policies[1]))
+        seen.append((inputs_of(stack, app, LINUX, [], None).digest, made, policies[0], policies[1]))
     _, (_, _, build, _), (_, _, linux, mac), _ = seen
     assert build == mac
     cuda = Variable(prepend=("/usr/local/cuda/bin",))

@@ -12,6 +12,7 @@ from stackbuild.builds.add import add_wheels
 from stackbuild.cli.main import main
 from stackbuild.errors import FetchError, IntegrityError, LockError, UsageError
 from stackbuild.files import remove_tree, sha256_file
+from stackbuild.lock.model import StaleLock
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.building import BuildProject, project, pure, shared_cache
@@ -121,7 +122,7 @@ def test_an_added_wheel_comes_before_building(foreign: BuildProject) -> None:
     # The last one of those that fit equally counts; locks keep theirs until told.
     changed = wheel(foreign, "value = 3\n", tag="py3-none-any")
     [added] = add_wheels(foreign.stack, foreign.workspace, foreign.listener, [changed])
-    assert set(added.stale) == {f"fw on {HERE}", f"fw on {ELSEWHERE}"}
+    assert {(one.layer, one.platform) for one in added.stale} == {("fw", HERE), ("fw", ELSEWHERE)}
     foreign.lock(upgrade_packages=["tiny"])
     digests = {
         item.wheel.sha256
@@ -209,10 +210,16 @@ def test_the_command_tells_where_a_wheel_fits(
     assert main(["wheel", "add", "--json", str(changed)]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["platforms"] == [str(ELSEWHERE)]
-    assert printed.err == (
-        f"warning: the locks of fw on {ELSEWHERE} omit tiny or name another wheel of it;"
-        " `stackbuild lock --upgrade-package tiny` takes the best added wheel\n"
+    warning, _, command = printed.err.partition(": stackbuild ")
+    assert warning == (
+        f"warning: the lock of fw on {ELSEWHERE} names another wheel of tiny; to take the best"
+        " added wheel"
     )
+    assert command == f"lock --layer fw --platform {ELSEWHERE} --upgrade-package tiny\n"
+    assert main(command.split()) == 0
+    capsys.readouterr()
+    sums = [one.wheel.sha256 for one in foreign.read("fw", ELSEWHERE).distributions]
+    assert sha256_file(changed) in sums
     words = ["lock", "--local-wheels", str(changed.parent)]
     assert main([*words, "--check"]) == 2
     assert main([*words, "--upgrade-package", "tiny"]) == 0
@@ -247,7 +254,7 @@ def test_a_wheel_that_no_index_has(project: BuildProject, tmp_path: Path) -> Non
         project.listener,
         [tmp_path / "given-2.0-py3-none-any.whl"],
     )
-    assert again.stale == (f"fw on {HERE}",)
+    assert again.stale == (StaleLock(layer="fw", platform=HERE, reason="omits given"),)
     [stale] = project.lock(check=True).stale
     assert stale.reason == "a wheel of given, which it omits, was added"
     project.lock()

@@ -13,7 +13,7 @@ from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
 from stackbuild.errors import IntegrityError, StackbuildError, UsageError, quoted, raise_all
 from stackbuild.files import atomic_copy, locked, sha256_file
 from stackbuild.lock.current import Locks
-from stackbuild.lock.model import LockedFile, WheelAddition
+from stackbuild.lock.model import LockedFile, StaleLock, WheelAddition
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.platforms import Platform
@@ -134,14 +134,15 @@ def _stale(
     facts: WheelFacts,
     file: LockedFile,
     platforms: Sequence[Platform],
-) -> Iterator[str]:
-    """The layers and platforms whose locks omit the distribution, or name another built wheel."""
+) -> Iterator[StaleLock]:
+    """The locks that omit the distribution, or name another built wheel."""
     locks = Locks(stack, workspace)
     for layer, platform in stack.pairs():
         lock = locks.get(layer.name, platform) if platform in platforms else None
         if lock and any(item.name == facts.name for item in lock.omitted):
-            yield f"{layer.name} on {platform}"
+            yield StaleLock(layer=layer.name, platform=platform, reason=f"omits {facts.name}")
         for item in lock.distributions if lock else ():
             same = (item.name, item.version) == (facts.name, facts.version)
             if same and item.source and item.wheel.sha256 != file.sha256:
-                yield f"{layer.name} on {platform}"
+                reason = f"names another wheel of {facts.name}"
+                yield StaleLock(layer=layer.name, platform=platform, reason=reason)

@@ -47,11 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(quiet=arguments.quiet)
     added = Project.load(arguments.spec, messages=console).add_wheels(arguments.files)
     for item in added:
-        if item.stale:
+        for layer in dict.fromkeys(one.layer for one in item.stale):
+            stale = [one for one in item.stale if one.layer == layer]
             name = item.wheel.name.partition("-")[0].replace("_", "-").lower()
+            # Only these: on other platforms the wheel might have to be built.
+            words = [f"--platform {one.platform}" for one in stale]
             console.warn(
-                f"the locks of {', '.join(item.stale)} omit {name} or name another wheel of it;"
-                f" `stackbuild lock --upgrade-package {name}` takes the best added wheel"
+                f"the lock of {layer} on {', '.join(one.platform for one in stale)}"
+                f" {stale[0].reason}; to take the best added wheel:"
+                f" stackbuild lock --layer {' '.join([layer, *words])} --upgrade-package {name}"
             )
     print_answer(
         added,

@@ -5,12 +5,10 @@ A lock is current while the digest of its inputs is the same.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stackbuild.errors import LockError, StackbuildError, raise_all
 from stackbuild.files import is_inside, sha256_file
@@ -22,17 +20,15 @@ from stackbuild.lock.files import (
     read_runtime_lock,
     runtime_lock_path,
 )
-from stackbuild.lock.model import StaleLock, content_digest, imported
+from stackbuild.lock.inputs import inputs_of
+from stackbuild.lock.model import StaleLock
 from stackbuild.lock.projects import OwnProjects
 from stackbuild.lock.runtime import is_current
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import sums_of_added
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
-from stackbuild.spec.model import LayerKind, Policy
-from stackbuild.spec.policy import policy_on_chain
-from stackbuild.spec.policy_fields import POLICY_FIELDS
-from stackbuild.spec.settings import PACKAGE_ROOT
+from stackbuild.spec.model import LayerKind
 from stackbuild.spec.sources import direct_files
 from stackbuild.strictjson import digest_of
 
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.model import LayerLock, LockedFile, RuntimeLock
     from stackbuild.platforms import Platform
-    from stackbuild.spec.model import BuildWheel, Layer, Stack
+    from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
 
 
@@ -143,16 +139,22 @@ class Locks:
             return "its requirements changed"
         if layer.kind is LayerKind.RUNTIME and not self._has_interpreter(layer, lock):
             return "its interpreter changed"
-        lower = [self.get(name, platform) for name in layer.lower]
-        present = [item for item in lower if item is not None]
-        inputs = inputs_digest(self.stack, layer, platform, present, lock.interpreter)
-        if len(present) < len(lower) or lock.inputs != inputs:
-            below = "" if layer.kind is LayerKind.RUNTIME else "a layer below, "
-            return f"its policy, {below}a package index or the target changed"
-        reason = self.news(layer, lock)
-        if lock.own != self.own(layer, platform, present) and not reason:
+        present = [item for name in layer.lower if (item := self.get(name, platform))]
+        reason = self._other_inputs(layer, lock, present) or self.news(layer, lock)
+        if not reason and lock.own != self.own(layer, platform, present):
             reason = "its modules, overlays, variables, `exclude-files` or a version below changed"
         return reason
+
+    def _other_inputs(
+        self, layer: Layer, lock: LayerLock, lower: Sequence[LayerLock]
+    ) -> str | None:
+        """Which inputs differ from those of `lock`, if one does; `lower` are the locks below."""
+        if len(lower) < len(layer.lower):
+            return "a layer below is not locked"
+        inputs = inputs_of(self.stack, layer, lock.platform, lower, lock.interpreter)
+        if lock.inputs == inputs.digest:
+            return None
+        return f"{(lock.parts and inputs.changed_since(lock.parts)) or _ANY} changed"
 
     def news(self, layer: Layer, lock: LayerLock) -> str | None:
         """What changed in the repository or the wheelhouse since `lock` was made, if anything did.
@@ -196,6 +198,10 @@ class Locks:
             return False
         archive = archives.archives.get(lock.platform)
         return lock.interpreter == (archive.sha256 if archive else None)
+
+
+_ANY = "its policy, a layer below, a package index, the target or the way of resolving"
+"""If the lock does not name its inputs, or none of those it names."""
 
 
 def load_locks(
@@ -275,114 +281,3 @@ def remove_locks(paths: Iterable[Path]) -> None:
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
-
-
-RESOLUTION = 1
-"""Raised when the way of resolving changes, so that all locks become stale."""
-
-
-def inputs_digest(
-    stack: Stack,
-    layer: Layer,
-    platform: Platform,
-    lower: Sequence[LayerLock],
-    interpreter: str | None,
-) -> str:
-    """The digest of all inputs of the lock of `layer` (`LayerLock.inputs`).
-
-    `lower` are the locks of the layers below, nearest first; `interpreter` is
-    the sha256 of a runtime's archive. Credentials of indexes are not included.
-    """
-    from stackbuild.lock.indexes import index_settings
-
-    target = {"linux": layer.linux_target, "macos": layer.macosx_target}.get(platform.os)
-    policy = policy_on_chain(stack, layer, platform)
-    described = _described(policy)
-    if policy.skip:
-        # Earlier versions also left out what others required.
-        described["skip-of"] = "requirements"
-    if policy.build.environment:
-        described["build-environment"] = _plain(policy.build.environment)
-    # Builds may read these files; few layers have such a build.
-    if any(map(uses_package_root, policy.build_wheel.values())):
-        described["package-root"] = contents(stack.directory / "overlays" / layer.name)
-    return digest_of(
-        {
-            **({"policy": described} if described else {}),
-            "resolution": RESOLUTION,
-            "requirements": sorted(map(str, layer.requirements_on(platform))),
-            "platform": platform,
-            "target": target,
-            "python": str(stack.python_version(layer)),
-            "indexes": index_settings(stack, layer, platform).described(),
-            "lower": [[lock.layer, content_digest(lock.distributions, None)] for lock in lower],
-            "interpreter": interpreter,
-            **({"sources": stack.sources} if stack.sources and layer.lower else {}),
-            **({"siblings": siblings} if (siblings := _siblings(layer, lower)) else {}),
-        }
-    )
-
-
-def _siblings(layer: Layer, lower: Sequence[LayerLock]) -> list[object]:
-    """If the layers below disagree: their requirements, and whether these may be unmet."""
-    nearest = imported(lower)
-    if all(
-        nearest[item.name][1].version == item.version
-        for lock in lower
-        for item in lock.distributions
-    ):
-        return []
-    asked = [[lock.layer, sorted(lock.requirements)] for lock in lower]
-    return [layer.sibling_conflicts, asked]
-
-
-def _described(policy: Policy) -> dict[str, object]:
-    """The part of `policy` that a lock depends on."""
-    default = Policy()
-    return {
-        field.key: _plain(value)
-        for field in POLICY_FIELDS
-        if field.changes == "policy"
-        and (value := getattr(policy, field.attribute)) != getattr(default, field.attribute)
-    }
-
-
-def _plain(value: Any) -> Any:
-    """The value of a policy field as JSON, independent of order."""
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, tuple):
-        return sorted(value)
-    return value if isinstance(value, str) else asdict(value)
-
-
-def uses_package_root(settings: BuildWheel | None) -> bool:
-    """Whether a build may read files of the layer's directory."""
-    values = settings.config_settings.values() if settings else ()
-    return any(
-        PACKAGE_ROOT in item
-        for value in values
-        for item in ((value,) if isinstance(value, str) else value)
-    )
-
-
-def contents(directory: Path) -> list[tuple[str, str]]:
-    """Each file below `directory`, with its sha256 (hex).
-
-    Raises OSError.
-    """
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise error
-
-    paths = [
-        Path(place) / name
-        for place, _, names in os.walk(directory, onerror=refuse)
-        for name in names
-    ]
-    return [
-        (path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in sorted(paths)
-        if path.is_file()
-    ]

@@ -7,7 +7,6 @@ the wheelhouse, never by an address. Values that PEP 751 does not define are in
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,19 +17,14 @@ from stackbuild.durable import sync_directory
 from stackbuild.errors import LockError
 from stackbuild.files import read_regular, work_path
 from stackbuild.lock.model import (
-    Build,
-    BuildRequirement,
     Conflict,
     Inherited,
     LayerLock,
     LeftOut,
-    LockedDistribution,
-    LockedFile,
-    ProjectSource,
     RuntimeLock,
-    VcsSource,
     content_digest,
 )
+from stackbuild.lock.packages import package_values, parse_packages, plain, read_package
 from stackbuild.platforms import Platform
 from stackbuild.reading import Item, NewerFormatError, ReadError, records
 from stackbuild.spec.model import Download
@@ -38,19 +32,17 @@ from stackbuild.strictjson import digest_of
 from stackbuild.tomltext import fields, section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
-
-    from packaging.pylock import Package, PackageSdist, PackageWheel
 
     from stackbuild.reading import Readers
     from stackbuild.workspace import Workspace
 
 
-FORMAT = 1
-PROJECTS_FORMAT = 2
-"""Of a lock with a project of the repository, or with added wheels that were tried. Others keep the
-older format, so that they do not change, and an older stackbuild reads them."""
+FORMAT = 3
+_OLDER = (1, 2)
+"""Locks of these formats do not name their inputs."""
+_RUNTIME_FORMAT = 1
 _CHECKSUM = "checksum"
 RUNTIME_FILE = "runtime.toml"
 _WRITERS = 8
@@ -148,7 +140,9 @@ def read_runtime_lock(workspace: Workspace, layer_name: str) -> RuntimeLock:
 
 
 def _runtime_lock(value: Item[object]) -> RuntimeLock:
-    tool: dict[str, Any] = value["tool"]["stackbuild"].record(dict, _RUNTIME, formats=(FORMAT,))
+    tool: dict[str, Any] = value["tool"]["stackbuild"].record(
+        dict, _RUNTIME, formats=(_RUNTIME_FORMAT,)
+    )
     archives: dict[Platform, Download] = {}
     from_spec: set[Platform] = set()
     for key, entry in value["archives"].pairs():
@@ -174,7 +168,7 @@ def runtime_text(lock: RuntimeLock) -> str:
             values: dict[str, object] = {"url": archive.url, "sha256": archive.sha256}
             values |= {"from-spec": True} if platform in lock.from_spec else {}
             text += section(f"[archives.{platform}]", values)
-    tool = {"format": FORMAT, "layer": lock.layer, "python": str(lock.python_version)}
+    tool = {"format": _RUNTIME_FORMAT, "layer": lock.layer, "python": str(lock.python_version)}
     return text + section("[tool.stackbuild]", tool)
 
 
@@ -212,27 +206,13 @@ def lock_text(lock: LayerLock, name: str) -> str:
 
 
 def _tool_values(lock: LayerLock) -> dict[str, Any]:
-    newer = lock.tried or any(isinstance(one.source, ProjectSource) for one in lock.distributions)
-    values: dict[str, Any] = {"format": PROJECTS_FORMAT if newer else FORMAT}
+    values: dict[str, Any] = {"format": FORMAT}
     for key in _KEYS:
         attribute = "python_version" if key == "python" else key.replace("-", "_")
         value = "" if key == _CHECKSUM else getattr(lock, attribute)
         if value or key not in _OPTIONAL:
-            values[key] = _plain(value)
+            values[key] = plain(value)
     return values
-
-
-def _plain(value: object) -> object:
-    """A value of a lock as TOML."""
-    if isinstance(value, tuple):
-        return [item if isinstance(item, str) else _by_key(item) for item in value]
-    return value if isinstance(value, int) else str(value)
-
-
-def _by_key(item: Inherited | Conflict | LeftOut | BuildRequirement) -> dict[str, str]:
-    return {
-        key.name.replace("_", "-"): str(getattr(item, key.name)) for key in dataclasses.fields(item)
-    }
 
 
 def _checksum(values: dict[str, Any]) -> str:
@@ -275,10 +255,10 @@ def _layer_lock(values: dict[str, Any]) -> LayerLock:
     tool = Item("", values)["tool"]["stackbuild"]
     required = {key: read for key, read in _KEYS.items() if key not in _OPTIONAL}
     optional = {key: _KEYS[key] for key in _OPTIONAL}
-    own: dict[str, Any] = tool.record(dict, required, optional, formats=(FORMAT, PROJECTS_FORMAT))
+    own: dict[str, Any] = tool.record(dict, required, optional, formats=(*_OLDER, FORMAT))
     checksum = own.pop(_CHECKSUM)
     packages = enumerate(parse_packages(values))
-    distributions = tuple(_package(item, f"packages[{number}]") for number, item in packages)
+    distributions = tuple(read_package(item, f"packages[{number}]") for number, item in packages)
     digest = content_digest(distributions, own.get("interpreter"), own.get("own"))
     if digest != own["digest"]:
         raise tool["digest"].error("does not match the packages", digest)
@@ -306,6 +286,7 @@ _KEYS: Readers = {
     "python": Item.version,
     "requirements": Item.strings,
     "inputs": Item.sha256,
+    "parts": Item.strings,
     "version": Item.count,
     "locked-at": Item.text,
     "digest": Item.sha256,
@@ -319,121 +300,6 @@ _KEYS: Readers = {
     "tried": Item.strings,
 }
 """The keys of `tool.stackbuild` of a lock, in the order of the file."""
-_OPTIONAL = ("own", "interpreter", "conflicts", "skipped", "omitted", "tried")
+_OPTIONAL = ("parts", "own", "interpreter", "conflicts", "skipped", "omitted", "tried")
 _RUNTIME: Readers = {"layer": Item.text, "python": Item.version}
 _ARCHIVE: Readers = {"url": Item.text, "sha256": Item.sha256}
-
-
-WHEELHOUSE = "../../wheelhouse/"
-"""The wheelhouse as seen from a lock."""
-
-
-def package_values(item: LockedDistribution) -> dict[str, Any]:
-    """The table of `item`."""
-    package: dict[str, Any] = {"name": str(item.name), "version": str(item.version)}
-    if isinstance(item.source, LockedFile):
-        package["sdist"] = _file(item.source)
-    package["wheels"] = [_file(item.wheel)]
-    own = {
-        "index": item.index,
-        "vcs": _vcs(item.source) if isinstance(item.source, VcsSource) else None,
-        "project": dataclasses.asdict(item.source)
-        if isinstance(item.source, ProjectSource)
-        else None,
-        "build": _build(item.build) if item.build else None,
-    }
-    if own := {key: value for key, value in own.items() if value}:
-        package["tool"] = {"stackbuild": own}
-    return package
-
-
-def _build(build: Build) -> dict[str, Any]:
-    keys = ["recipe", *(["requirements"] if build.requirements is not None else [])]
-    keys += [key for key in ("dependencies", "extras") if getattr(build, key)]
-    return {key: _plain(getattr(build, key)) for key in keys}
-
-
-def _file(file: LockedFile) -> dict[str, Any]:
-    return {
-        "name": file.name,
-        "path": WHEELHOUSE + file.name,
-        "size": file.size,
-        "hashes": {"sha256": file.sha256},
-    }
-
-
-def _vcs(source: VcsSource) -> dict[str, Any]:
-    optional = {"requested-revision": source.requested, "subdirectory": source.subdirectory}
-    return {"type": "git", "url": source.url, "commit-id": source.commit} | {
-        key: value for key, value in optional.items() if value is not None
-    }
-
-
-def parse_packages(values: Mapping[str, Any]) -> Sequence[Package]:
-    """The packages of any lock of PEP 751. Raises ReadError."""
-    from packaging.pylock import Pylock, PylockValidationError
-
-    try:
-        return Pylock.from_dict(values).packages
-    except PylockValidationError as error:
-        message = f"is not as PEP 751 says: {error.message}"
-        raise ReadError(error.context or "", None, None, message) from None
-
-
-def _package(package: Package, place: str) -> LockedDistribution:
-    if package.version is None or len(package.wheels or ()) != 1:
-        raise ReadError(place, None, None, "has no version, or not exactly one wheel")
-    (wheel,) = package.wheels or ()
-    tool = Item(f"{place}.tool", package.tool or {"stackbuild": {}})
-    own: dict[str, Any] = tool["stackbuild"].record(dict, {}, _OWN)
-    sdist = _file_of(package.sdist, f"{place}.sdist") if package.sdist else None
-    source = own.get("vcs") or own.get("project") or sdist
-    if (source is None) != ("build" not in own):
-        raise ReadError(place, None, None, "needs a source and how it was built, or neither")
-    return LockedDistribution(
-        name=package.name,
-        version=package.version,
-        wheel=_file_of(wheel, f"{place}.wheels[0]"),
-        source=source,
-        index=own.get("index"),
-        build=own.get("build"),
-    )
-
-
-def _file_of(file: PackageWheel | PackageSdist, place: str) -> LockedFile:
-    name = Item(f"{place}.name", file.name).text()
-    if "/" in name or "\\" in name or file.path != WHEELHOUSE + name:
-        path = Item(f"{place}.path", file.path)
-        raise path.wrong_type(f"{WHEELHOUSE} and the name of the file")
-    return LockedFile(
-        name=name,
-        size=Item(f"{place}.size", file.size).count(),
-        sha256=Item(f"{place}.hashes", file.hashes)["sha256"].sha256(),
-    )
-
-
-def _vcs_source(commit_id: str, requested_revision: str | None = None, **rest: Any) -> VcsSource:
-    del rest["type"]
-    return VcsSource(commit=commit_id, requested=requested_revision, **rest)
-
-
-_VCS: Readers = {
-    "type": lambda item: item.one_of(["git"]),
-    "url": Item.text,
-    "commit-id": Item.text,
-}
-_PINNED: Readers = {"name": Item.distribution, "version": Item.version, "sha256": Item.sha256}
-_BUILD: Readers = {
-    "requirements": records(BuildRequirement, _PINNED),
-    "dependencies": Item.strings,
-    "extras": Item.strings,
-}
-_OWN: Readers = {
-    "index": Item.text,
-    "vcs": lambda item: item.record(
-        _vcs_source, _VCS, {"requested-revision": Item.text, "subdirectory": Item.text}
-    ),
-    "project": lambda item: item.record(ProjectSource, {"path": Item.text, "sha256": Item.sha256}),
-    "build": lambda item: item.record(Build, {"recipe": Item.sha256}, _BUILD),
-}
-"""The keys of `tool.stackbuild` of a package."""

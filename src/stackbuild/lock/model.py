@@ -39,8 +39,8 @@ class WheelAddition:
     wheel: LockedFile
     platforms: tuple[Platform, ...]
     """The platforms of the stack that it is compatible with."""
-    stale: tuple[str, ...]
-    """Layers, each with its platform, whose locks omit the distribution or name another wheel."""
+    stale: tuple[StaleLock, ...]
+    """The locks that omit the distribution or name another wheel of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +156,8 @@ class LayerLock:
     """The layer's requirements as they were when it was locked."""
     inputs: str
     """sha256 (hex) of all inputs of this lock; if it changes, the lock is stale."""
+    parts: tuple[str, ...] = ()
+    """The inputs by name (`inputs.Inputs.parts`); empty in locks of formats 1 and 2."""
     version: int
     """Incremented with every change of `digest` (venvstacks' lock_version)."""
     locked_at: str

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import FetchError, IntegrityError, StackbuildError, raise_all
 from stackbuild.files import atomic_copy, sha256_file
-from stackbuild.lock.current import contents, uses_package_root
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.lock.index_pages import Addresses, IndexPages, index_failure
 from stackbuild.lock.indexes import default_index, index_settings, without_secrets
+from stackbuild.lock.inputs import contents, uses_package_root
 from stackbuild.lock.model import Build, LockedDistribution, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import built_elsewhere, compatible_added, find_added

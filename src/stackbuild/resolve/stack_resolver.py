@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import StackbuildError, raise_all
-from stackbuild.lock.current import inputs_digest
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.indexes import index_settings
+from stackbuild.lock.inputs import inputs_of
 from stackbuild.lock.model import (
     LayerLock,
     LockedDistribution,
@@ -204,9 +204,11 @@ class StackResolver:
                 raise error
             archive = self._runtimes[layer.name].archives.get(platform)
         interpreter = archive.sha256 if archive else None
-        inputs = inputs_digest(self._stack, layer, platform, lower, interpreter)
+        inputs = inputs_of(self._stack, layer, platform, lower, interpreter)
         own = self._locks.own(layer, platform, lower)
-        is_kept = old is not None and old.inputs == inputs and not self._upgrade.of(layer.name)
+        is_kept = (
+            old is not None and old.inputs == inputs.digest and not self._upgrade.of(layer.name)
+        )
         if old is not None and is_kept and not self._locks.news(layer, old):
             return old if old.own == own else self._with_own(old, own)
         conflicts = self._conflicts(layer, platform, lower)
@@ -238,7 +240,8 @@ class StackResolver:
             platform=platform,
             python_version=self._stack.python_version(layer),
             requirements=tuple(map(str, layer.requirements_on(platform))),
-            inputs=inputs,
+            inputs=inputs.digest,
+            parts=inputs.parts,
             version=before + (not same),
             locked_at=since or self._now,
             distributions=distributions,

@@ -130,7 +130,7 @@ def refuse_text(**sequences: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A problem in a `venvstacks.toml`.
+    """A problem in a `venvstacks.toml` or `stackbuild.install.toml`.
 
     `place` is the path of the value, such as ``frameworks[0].requirements[2]``.
     """
@@ -152,7 +152,7 @@ class Problem:
 
 
 class SpecError(StackbuildError):
-    """An invalid `venvstacks.toml`, with all its problems."""
+    """An invalid `venvstacks.toml` or `stackbuild.install.toml`, with all its problems."""
 
     exit_code = 3
     problems: tuple[Problem, ...]

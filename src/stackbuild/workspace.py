@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CACHE_VARIABLE = "STACKBUILD_CACHE_DIR"
+INSTALL_FILE = "stackbuild.install.toml"
+"""What a root is to contain (`install.wanted`)."""
 
 _LINKED = (
     "addresses/*/*.json",

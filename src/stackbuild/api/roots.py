@@ -141,6 +141,45 @@ def diff(
     return difference(str(before), str(after), place, _platform(platform), messages)
 
 
+def sync(
+    file: str | Path = "stackbuild.install.toml",
+    *,
+    root: str | Path | None = None,
+    upgrade: bool = False,
+    sync: bool = True,
+    messages: Messages = SILENT,
+) -> InstallReport:
+    """Make a root equal to `file` and the lock beside it: install, replace and remove layers.
+
+    Layers that the lock has are installed in exactly these versions; for others, or for all with
+    `upgrade`, the current versions are chosen and locked. `root` replaces the one that `file`
+    names; the parameter `sync` is as for `install`. If the registry cannot be reached, a root that
+    has what the lock names is left as it is, with a warning.
+
+    Raises SpecError for an invalid `file`, IntegrityError for a damaged lock, LockError if
+    `trust = "lock"` forbids another version, FetchError for a version that is no longer published,
+    and as `install` does.
+    """
+    from stackbuild.install.sync import sync as sync_root
+
+    given = None if root is None else Path(root)
+    return sync_root(Path(file), given, messages, upgrade=upgrade, sync=sync_function(sync))
+
+
+def preview_sync(
+    file: str | Path = "stackbuild.install.toml",
+    *,
+    root: str | Path | None = None,
+    upgrade: bool = False,
+    messages: Messages = SILENT,
+) -> Upgrade:
+    """What `sync` with the same arguments would fetch and change; nothing is changed."""
+    from stackbuild.install.sync import preview
+
+    given = None if root is None else Path(root)
+    return preview(Path(file), given, messages, upgrade=upgrade)
+
+
 def export(
     layers: Sequence[str],
     directory: str | Path,
@@ -245,6 +284,23 @@ def uninstall(
     from stackbuild.install.install import uninstall as uninstall_from
 
     return uninstall_from(layers, Path(root), messages)
+
+
+def find_root(directory: str | Path = ".") -> Path | None:
+    """The root that `directory` is, or is in, or that the `stackbuild.install.toml` in it names.
+
+    Raises SpecError if that file is invalid.
+    """
+    from stackbuild.mark import is_root
+    from stackbuild.workspace import INSTALL_FILE
+
+    here = Path(directory).absolute()
+    found = next((path for path in (here, *here.parents) if is_root(path)), None)
+    if found is None and (here / INSTALL_FILE).is_file():
+        from stackbuild.install.wanted import read_wanted
+
+        return read_wanted(here / INSTALL_FILE).root
+    return found
 
 
 def history(root: str | Path) -> tuple[Generation, ...]:

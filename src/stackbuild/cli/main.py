@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "copy layers, and the layers below them, into plain directories",
     "bundle": "write a layer, and the layers below it, to one executable file",
     "install": "install layers, and the layers below them, into a root",
+    "sync": "make a root equal to a file that says which layers it contains",
     "run": "run a command in an installed layer",
     "env": "print the environment variables of an installed layer",
     "list": "list what is installed in a root or published in a place",

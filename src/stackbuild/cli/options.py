@@ -89,26 +89,18 @@ def add_value(
     parser.add_argument(name, metavar=metavar, help=text, **settings)
 
 
-ROOT_HELP = "(default: the root that this directory is, or is in)"
+ROOT_HELP = "(default: the root of this directory, or that stackbuild.install.toml in it names)"
 """The default of `--root` (`root_here`)."""
 
 
-def enclosing_root() -> Path | None:
-    """The root that the working directory is, or is in."""
-    from stackbuild.mark import is_root
-
-    here = Path.cwd()
-    return next((path for path in (here, *here.parents) if is_root(path)), None)
-
-
 def root_here(given: Path | None) -> Path:
-    """`given`, or the root that the working directory is, or is in. Raises UsageError."""
-    found = given or enclosing_root()
-    if found is None:
-        from stackbuild.errors import UsageError
+    """`given`, or the root of the working directory (`api.find_root`). Raises UsageError."""
+    from stackbuild.api import UsageError, find_root
 
+    found = given or find_root()
+    if found is None:
         raise UsageError(
-            "no root was named, and this directory is not in one",
+            "no root was named, and this directory neither is in one nor has the file for `sync`",
             file=Path.cwd(),
             remedy="name the root, with --root DIR where the command has that option",
         )

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, UsageError, build_root, invocation
+from stackbuild.api import Project, UsageError, build_root, find_root, invocation
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import LAYER_HELP, add_value, enclosing_root
+from stackbuild.cli.options import LAYER_HELP, add_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def default_root() -> Path:
 
     Raises UsageError in a project without such a root.
     """
-    if found := enclosing_root():
+    if found := find_root():
         return found
     try:
         return build_root(Path())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
-_ELSEWHERE = "choose another root directory or store"
+ELSEWHERE = "choose another root directory or store"
 
 
 def install(
@@ -51,21 +51,20 @@ def install(
     where = Root(root)
     where.check_free(())
     before = where.state()
-    target = _platform(platform, before, where)
+    target = platform_of(platform, before, where)
     published = Published(registry, target)
     wanted = published.find(layers)
     if before is None:
         # Create a new root only after checking that the layers exist and no file is in the way.
         _plan(wanted, State(platform=target, asked=()), published, where, store, SILENT)
-    with where.explained(_ELSEWHERE):
+    with where.explained(ELSEWHERE):
         where.claim()
-    with where.explained(_ELSEWHERE), where.locked(messages):
+    with where.explained(ELSEWHERE), where.locked(messages):
         before = where.state() or State(platform=target, asked=())
-        _platform(target, before, where)
+        platform_of(target, before, where)
         after = _plan(wanted, before, published, where, store, messages)
         report = apply(where, before, after, published, sync, messages)
-    if report.changed and target != host_platform() and must_be_adjusted(after.layers.values()):
-        messages.note(_on_another_machine(target, after))
+    tell_elsewhere(report, after, messages)
     return report
 
 
@@ -82,11 +81,16 @@ def preview(
     where = Root(root)
     where.check_free(())
     state = where.state()
-    target = _platform(platform, state, where)
+    target = platform_of(platform, state, where)
     published = Published(registry, target)
     before = state or State(platform=target, asked=())
     wanted = published.find(layers)
     after = _plan(wanted, before, published, where, store, messages)
+    return upgrade(before, after, published, where)
+
+
+def upgrade(before: State, after: State, published: Published, where: Root) -> Upgrade:
+    """What changes from `before` to `after`, and which frames are fetched for that."""
     fetched = [manifest for manifest in after.layers.values() if published.has(manifest)]
     runs = missing_runs(fetched, Store(after.store or where.own_store))
     missing = (placed for run in runs for placed in run.frames)
@@ -107,13 +111,30 @@ def _plan(
         messages.note(f"{layer} is upgraded to its current version: a layer below it changes")
     for layer in plan.moved:
         messages.note(f"{layer} is replaced with the layer from {published.location}")
-    for manifest in wanted:
+    tell_doubts(wanted, published, messages)
+    where.check_free(plan.state.layers)
+    return replace(plan.state, store=chosen_store(store, before, where))
+
+
+def tell_doubts(named: Sequence[Manifest], published: Published, messages: Messages) -> None:
+    """Warn of layers that are deprecated or superseded."""
+    for manifest in named:
         if doubts := published.entry(manifest).doubts:
             messages.warn(f"{manifest.layer} is {'; '.join(doubts)}")
-    # The root's own store is named by None, so that the root can be moved.
-    named = _store(store) if store is not None else before.store
-    where.check_free(plan.state.layers)
-    return replace(plan.state, store=None if named == where.own_store else named)
+
+
+def chosen_store(asked: Path | None, before: State, where: Root) -> Path | None:
+    """The store for the next state: `asked`, or that of `before`; None for the root's own."""
+    named = _store(asked) if asked is not None else before.store
+    # Not by its path, so that the root can be moved.
+    return None if named == where.own_store else named
+
+
+def tell_elsewhere(report: InstallReport, state: State, messages: Messages) -> None:
+    """Say what to do with layers for another machine that contain the path of their runtime."""
+    is_here = state.platform == host_platform()
+    if report.changed and not is_here and must_be_adjusted(state.layers.values()):
+        messages.note(_on_another_machine(state.platform, state))
 
 
 def _on_another_machine(platform: Platform, state: State) -> str:
@@ -158,7 +179,8 @@ def uninstall(layers: Sequence[str], root: Path, messages: Messages) -> InstallR
         return apply(where, before, plan.state, None, sync_to_disk, messages)
 
 
-def _platform(asked: Platform | None, state: State | None, root: Root) -> Platform:
+def platform_of(asked: Platform | None, state: State | None, root: Root) -> Platform:
+    """The platform of `root`, whose state is `state`. Raises UsageError if another is `asked`."""
     if state is None or not state.layers:
         return asked or host_platform()
     if asked not in {None, state.platform}:

@@ -27,6 +27,8 @@ class _Choice:
     """For messages."""
     named: Sequence[Manifest]
     """Those that the user named."""
+    exact: Sequence[Manifest]
+    """Those to use as lower layers, if they fit."""
     chosen: dict[str, Manifest] = field(default_factory=dict)
     wanted_by: dict[str, str] = field(default_factory=dict)
     brought: dict[str, Manifest] = field(default_factory=dict)
@@ -138,8 +140,9 @@ class _Choice:
         }
 
     def _lower(self, upper: Manifest, link: ChainLink) -> Manifest:
-        named = (one for one in self.named if (one.layer, one.lock) == (link.layer, link.lock))
-        found = next(named, None) or self.published.fitting(link)
+        known = (*self.named, *self.exact)
+        fitting = (one for one in known if (one.layer, one.lock) == (link.layer, link.lock))
+        found = next(fitting, None) or self.published.fitting(link)
         if found is None:
             found = self.state.layers.get(link.directory)
         if found is None or found.lock != link.lock:
@@ -235,12 +238,19 @@ class Plan:
     """Installed layers that are replaced with layers from another registry."""
 
 
-def plan_install(named: Sequence[Manifest], state: State, published: Published, root: Path) -> Plan:
+def plan_install(
+    named: Sequence[Manifest],
+    state: State,
+    published: Published,
+    root: Path,
+    exact: Sequence[Manifest] = (),
+) -> Plan:
     """Plan a generation with the layers `named` and the layers already installed.
 
+    Of lower layers, those in `exact` are used if they fit, otherwise the newest that fit.
     Raises UsageError for two versions of one layer, InstallError for conflicting layers.
     """
-    choice = _Choice(state, published, root, named)
+    choice = _Choice(state, published, root, named, exact)
     _check_versions(named, root)
     for manifest in named:
         choice.add(manifest)

@@ -221,6 +221,11 @@ class Published:
                 return self._read(entry, link.layer)
         return None
 
+    def pinned(self, layer: str, sha256: str) -> Manifest | None:
+        """The manifest of `layer` with these bytes, or None."""
+        entries = self._index.entries.get(layer, {}).get(self.platform, ())
+        return next((self._read(one, layer) for one in entries if one.sha256 == sha256), None)
+
     def find_same(self, manifest: Manifest) -> Manifest | None:
         """`manifest` itself if it is published in this registry, or None."""
         for entry in self._index.entries.get(manifest.layer, {}).get(self.platform, ()):

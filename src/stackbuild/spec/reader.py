@@ -31,8 +31,8 @@ def load_stack(path: Path, data: Mapping[str, object] | None = None) -> Stack:
     """
     path = path.absolute()
     settings_file = path.parent / CONFIG_FILE
-    uv_settings = _parse(settings_file) if os.path.lexists(settings_file) else None
-    return read_stack(_parse(path) if data is None else data, path, uv_settings)
+    uv_settings = parse_toml(settings_file) if os.path.lexists(settings_file) else None
+    return read_stack(parse_toml(path) if data is None else data, path, uv_settings)
 
 
 def read_stack(
@@ -99,7 +99,7 @@ def _check_tools(tool: Table) -> None:
             tool.problems.add(tool.place_of(key), "unknown key", hint=hint)
 
 
-def _parse(path: Path) -> dict[str, object]:
+def parse_toml(path: Path) -> dict[str, object]:
     """Parse the TOML file at `path`. Raises SpecError."""
     try:
         return tomli.loads(read_regular(path).decode())

@@ -75,6 +75,11 @@ url = "https://two.example/simple"
 OWN = "[tool.stackbuild.layers.app]\n"
 OWN_RUNTIME = "[tool.stackbuild.layers.py]\n"
 
+BY_PLATFORM = (
+    "write the platforms of an index into `index-platforms` of [tool.stackbuild], and a requirement"
+    " with an address into `platform-specific.<platform>.dependencies` of the layer"
+)
+
 CASES = {
     # The file as a whole.
     "empty": Case(
@@ -614,7 +619,9 @@ CASES = {
         ALL
         + INDEXES
         + "[tool.uv.sources]\ntorch = {index = 'thre'}\nTorch = {index = 'one'}\n"
-        + "a = {git = 'https://h/a', lfs = true}\nb = {}\nc = [{index = 'one'}]\n",
+        + "a = {git = 'https://h/a', lfs = true}\nb = {}\nc = [{index = 'one'}]\n"
+        + "d = {index = 'one', marker = \"sys_platform == 'linux'\"}\n"
+        + "e = {url = 'https://h/e-1.tar.gz', subdirectory = 'e'}\n",
         [
             "tool.uv.sources.torch.index: unknown package index "
             "(expected one of one, two, found 'thre')",
@@ -622,7 +629,10 @@ CASES = {
             "tool.uv.sources.a.lfs: not supported yet; a source can have index, path, workspace, "
             "git, url",
             "tool.uv.sources.b.index: missing (expected one of index, path, workspace, git, url)",
-            "tool.uv.sources.c: wrong type (expected a table, found an array)",
+            f"tool.uv.sources.c: several sources are not supported; {BY_PLATFORM}",
+            f"tool.uv.sources.d.marker: not supported; {BY_PLATFORM}",
+            "tool.uv.sources.e.subdirectory: not supported with url; name the repository of the"
+            " archive with `git`",
         ],
     ),
     "settings": Case(

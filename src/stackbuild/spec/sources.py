@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import tomli
 
 from stackbuild.files import is_inside, read_regular, why, work_tree
-from stackbuild.reading import Item, ReadError, did_you_mean
+from stackbuild.reading import Item, ReadError
 from stackbuild.spec.model import LOCAL, Setting
 
 if TYPE_CHECKING:
@@ -22,42 +22,13 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.spec.model import Layer, Stack
-    from stackbuild.spec.table import Problems, Table
+    from stackbuild.spec.table import Problems
 
-_PROJECT = "pyproject.toml"
+PROJECT = "pyproject.toml"
 _SETUP = ("setup.py", "setup.cfg")
 _FORM = "a directory with a pyproject.toml, relative to this file"
 _FILE_FORM = "a wheel or source distribution, relative to this file"
 _FILES = (".whl", ".tar.gz", ".zip")
-
-
-def read_project_source(
-    entry: Table, name: NormalizedName, directory: Path, others: int
-) -> Setting | None:
-    """The project or file that an entry of `[tool.uv.sources]` names, as an address.
-
-    None for an entry with one of the `others`, and after a problem, which is noted.
-    """
-    path = entry.text("path")
-    member = entry.flag("workspace", default=False)
-    if entry.flag("editable", default=False):
-        entry.problems.add(
-            entry.place_of("editable"),
-            "not supported: a layer has a copy of the project",
-            hint="remove it",
-        )
-    if others + (path is not None) + member > 1:
-        entry.problems.add(entry.place, "has several sources", expected="one of them")
-        return None
-    if member:
-        item = Item(entry.place_of("workspace"), str(name))
-        found = entry.checked(item, lambda item: _member(item, directory))
-        return Setting(f"{LOCAL}{quote(found)}", item.place) if found else None
-    if path is None:
-        return None
-    item = Item(entry.place_of("path"), path)
-    checked = entry.checked(item, lambda item: as_local(item, name, directory))
-    return Setting(f"{LOCAL}{quote(checked)}", item.place) if checked else None
 
 
 def check_local_requirements(layer: Layer, directory: Path, problems: Problems) -> None:
@@ -147,9 +118,9 @@ def as_local(item: Item[str], name: NormalizedName, directory: Path) -> str:
         )
     if file:
         check_file_name(Item(item.place, file), name)
-    elif not any((path / one).is_file() for one in (_PROJECT, *_SETUP)):
-        raise item.error(f"not a project: it has no {_PROJECT}", form)
-    elif (actual := _name_of(item, path)) not in (name, None):
+    elif not any((path / one).is_file() for one in (PROJECT, *_SETUP)):
+        raise item.error(f"not a project: it has no {PROJECT}", form)
+    elif (actual := name_of(item, path)) not in (name, None):
         raise item.error(f"contains another distribution, {actual}", f"a project named {name}")
     return PurePath(os.path.normpath(item.value)).as_posix()
 
@@ -170,65 +141,24 @@ def is_of_project(text: str, directory: Path) -> bool:
     return is_inside(path, top) if top else Path(os.path.normpath(real / text)) == path.resolve()
 
 
-def _member(item: Item[str], directory: Path) -> str:
-    """The path of the member `item.value` of the uv workspace around `directory`."""
-    top = work_tree(directory) or directory
-    above = [one for one in (directory, *directory.parents) if one.is_relative_to(top)]
-    for root in above:
-        table = _table(_toml(item, root), "tool", "uv").get("workspace")
-        if isinstance(table, Mapping):
-            break
-    else:
-        raise item.error(
-            "there is no workspace",
-            f"[tool.uv.workspace] in {_PROJECT} here or above, in this git work tree",
-        )
-    members = _matching(item, root, table, "members") - _matching(item, root, table, "exclude")
-    named = {
-        _name_of(item, path): path
-        for path in sorted({root, *members})
-        if (path / _PROJECT).is_file()
-    }
-    found = named.get(item.value)  # type: ignore[call-overload]
-    if found is None:
-        names = [str(name) for name in named if name]
-        raise item.error(
-            f"no member of the workspace in {root / _PROJECT} has this name",
-            f"one of {', '.join(names)}" if names else None,
-            did_you_mean(item.value, names),
-        )
-    return PurePath(os.path.relpath(found, directory)).as_posix()
-
-
-def _matching(item: Item[str], root: Path, table: Mapping[str, Any], key: str) -> set[Path]:
-    """What the patterns in the array `key` of the workspace in `root` match."""
-    patterns = table.get(key, [])
-    try:
-        if isinstance(patterns, list):
-            return {path for pattern in patterns for path in root.glob(pattern)}
-    except (TypeError, ValueError, NotImplementedError):
-        pass
-    place = f"`{key}` of [tool.uv.workspace] in {root / _PROJECT}"
-    raise item.error(f"{place} is not an array of relative patterns such as 'libs/*'")
-
-
-def _name_of(item: Item[str], path: Path) -> NormalizedName | None:
+def name_of(item: Item[str], path: Path) -> NormalizedName | None:
     """The name in the project's table (PEP 621); None if the build backend knows it only."""
     from packaging.utils import canonicalize_name
 
-    name = _table(_toml(item, path), "project").get("name")
+    name = table_in(toml_of(item, path), "project").get("name")
     return canonicalize_name(name) if isinstance(name, str) else None
 
 
-def _table(value: object, *keys: str) -> Mapping[str, Any]:
+def table_in(value: object, *keys: str) -> Mapping[str, Any]:
     """The table at `keys` in `value`, empty if it is missing or no table."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
 
 
-def _toml(item: Item[str], directory: Path) -> dict[str, Any]:
-    path = directory / _PROJECT
+def toml_of(item: Item[str], directory: Path) -> dict[str, Any]:
+    """The `pyproject.toml` in `directory`; empty if it is missing. Raises ReadError."""
+    path = directory / PROJECT
     try:
         return tomli.loads(read_regular(path).decode())
     except FileNotFoundError:

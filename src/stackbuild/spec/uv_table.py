@@ -14,18 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from stackbuild.files import mode_of
 from stackbuild.reading import Item
 from stackbuild.spec.model import PackageIndex, Setting
-from stackbuild.spec.sources import read_project_source
+from stackbuild.spec.uv_sources import read_sources
 from stackbuild.spec.values import (
     as_address,
     as_distribution,
-    as_index,
     as_index_name,
-    as_layer_requirement,
     as_requirement,
 )
 from stackbuild.transport.urls import path_of
@@ -122,7 +120,7 @@ def read_uv_table(table: Table, directory: Path) -> UvTable:
     """Read and check the settings of uv in `table`; `directory` is that of the file."""
     indexes = _indexes(table, directory)
     names = [index.name for index in indexes if index.name]
-    sources, projects = _sources(table, names, directory)
+    sources, projects = read_sources(table, names, directory)
     settings = _settings(table)
     overrides, others = _overrides(table)
     if others:
@@ -365,54 +363,6 @@ def _location(table: Table, directory: Path, *, flat: bool) -> str | None:
             hint="add format = 'flat'",
         )
     return url
-
-
-def _sources(
-    table: Table, names: Collection[str], directory: Path
-) -> tuple[dict[NormalizedName, Setting], dict[NormalizedName, str]]:
-    """The indexes and the projects that `sources` names."""
-    sources: dict[NormalizedName, Setting] = {}
-    projects: dict[NormalizedName, str] = {}
-    entries = table.part("sources")
-    for key, name in entries.names(as_distribution):
-        entry = entries.table(key)
-        if entry is None:
-            continue
-        index = entry.word("index", as_index(names))
-        remote = sum(map(entry.has, ("index", "git", "url")))
-        project = read_project_source(entry, name, directory, remote) or _remote(entry, name)
-        known = {*_SOURCES, "editable", *(_OF_GIT if entry.has("git") else ())}
-        for other in entry.values.keys() - known:
-            entry.refuse(other, f"not supported yet; a source can have {', '.join(_SOURCES)}")
-        if not entry.values:
-            entry.missing("index", f"one of {', '.join(_SOURCES)}")
-        if index is not None:
-            sources[name] = Setting(index, entry.place_of("index"))
-        if project is not None:
-            projects[name] = str(project.value)
-    return sources, projects
-
-
-_SOURCES = ("index", "path", "workspace", "git", "url")
-_REVISIONS = ("rev", "tag", "branch")
-_OF_GIT = (*_REVISIONS, "subdirectory")
-
-
-def _remote(entry: Table, name: NormalizedName) -> Setting | None:
-    """What `git` or `url` of an entry names, as the address of a requirement."""
-    git, address = entry.text("git"), entry.text("url")
-    if git is not None:
-        revisions = [text for key in _REVISIONS if (text := entry.text(key))]
-        if len(revisions) > 1:
-            entry.problems.add(entry.place, "has several revisions", expected="one of them")
-        path = entry.text("subdirectory")
-        address = "@".join([f"git+{git.removeprefix('git+')}", *revisions[:1]])
-        address += f"#subdirectory={quote(path)}" if path else ""
-    if address is None:
-        return None
-    item = Item(entry.place_of("url" if git is None else "git"), f"{name} @ {address}")
-    checked = entry.checked(item, as_layer_requirement)
-    return Setting(checked.url, item.place) if checked else None
 
 
 def _moments(table: Table) -> dict[str, str]:

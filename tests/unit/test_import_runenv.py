@@ -656,7 +656,7 @@ def test_links_of_an_overlay_lead_into_it_or_are_followed(tmp_path: Path) -> Non
             "six from file:///wheels/six-1.17.0-py3-none-any.whl is now required as six==1.17.0;"
             " add its wheel with `stackbuild wheel add`",
         ),
-        ("six @ file:wheels/six-1.17.0.tar.gz", "", "six from file:///wheels/six-1.17.0.tar.gz"),
+        ("six @ file:wheels/six-1.17.0.tar.gz", "", "six from file:wheels/six-1.17.0.tar.gz"),
         ("x @ https://u:secret@h/archive/v1.0.zip?secret", "", "x from https://h/archive/v1.0.zip"),
         (
             "git+https://secret@h/o/tool.git@v1",

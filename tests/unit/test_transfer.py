@@ -316,6 +316,7 @@ def test_a_damaged_netrc_file_is_no_obstacle(
         ("https://ann:secret@example.org/f", "https://example.org/f"),
         ("https://example.org:8080/f?signature=1#x", "https://example.org:8080/f?…"),
         ("file:///srv/f", "file:///srv/f"),
+        ("file:wheels/x.whl", "file:wheels/x.whl"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:

@@ -21,6 +21,8 @@ def redact(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return re.sub("//[^/]*@", "//", url.partition("?")[0])
+    if not (parts.netloc or parts.query or parts.fragment):
+        return url  # as in `without_credentials`
     return urlunsplit(
         parts._replace(
             netloc=parts.netloc.rpartition("@")[2],
@@ -33,7 +35,8 @@ def redact(url: str) -> str:
 def without_credentials(url: str) -> str:
     """`url` without user and password, its host in lower case."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=host_of(parts.netloc)))
+    # Before CPython 3.14.10, urlunsplit returned file:///wheels for file:wheels.
+    return urlunsplit(parts._replace(netloc=host_of(parts.netloc))) if parts.netloc else url
 
 
 def host_of(netloc: str) -> str:

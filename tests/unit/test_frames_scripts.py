@@ -16,6 +16,7 @@ import pytest
 from stackbuild.frames.model import EntryPoint
 from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from stackbuild.frames.wheel import wheel_key
+from stackbuild.scripts import header, unbound
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS
 
@@ -239,3 +240,40 @@ def test_the_interpreter_of_a_windows_runtime_is_above(gui: bool, program: bytes
 def test_the_launchers_know_the_directory_they_stand_in(machine: str) -> None:
     ((_, data),) = script_files(_POINT, WINDOWS, machine).items()
     assert "<launcher_dir>\\".encode("utf-16-le") in data
+
+
+_PIP = b"#!/bin/sh\n'''exec' \"/a dir/python3.12\" \"$0\" \"$@\"\n' '''\n"
+_BUILT = _PIP.replace(b"/a dir", b'$(dirname -- "$(realpath -- "$0")")')
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"#!/usr/bin/python3.12 -s\n",
+        b"#! /usr/bin/env python\n",
+        _PIP,
+        _BUILT,
+        header("python3"),
+        header("python3", variables=True),
+    ],
+)
+def test_a_script_loses_the_path_of_its_interpreter(head: bytes) -> None:
+    body = b"# '''\nimport \xff\n#!/usr/bin/python\n"
+    assert unbound(head + body) == b"#!python\n" + body
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"#!python\n",
+        b"import sys\n#!/usr/bin/python\n",
+        b"#!/bin/sh\npython -m x\n",
+        b"#!/opt/python/bin/bash\n",
+        b"#!/usr/bin/env bash\n# python\n",
+        _PIP.replace(b"python3.12", b"perl"),
+        b"",
+        b"\x7fELF",
+    ],
+)
+def test_what_is_no_script_with_the_path_of_an_interpreter(script: bytes) -> None:
+    assert unbound(script) is None

@@ -16,6 +16,7 @@ import pytest
 from stackbuild.frames.model import EntryPoint
 from stackbuild.frames.scripts import LAUNCHER, launched_script, script_files
 from stackbuild.frames.wheel import wheel_key
+from stackbuild.layout import ENVIRONMENT_SCRIPT
 from stackbuild.scripts import header, unbound
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS
@@ -240,6 +241,13 @@ def test_the_interpreter_of_a_windows_runtime_is_above(gui: bool, program: bytes
 def test_the_launchers_know_the_directory_they_stand_in(machine: str) -> None:
     ((_, data),) = script_files(_POINT, WINDOWS, machine).items()
     assert "<launcher_dir>\\".encode("utf-16-le") in data
+
+
+def test_only_scripts_with_variables_look_for_them() -> None:
+    plain, variables = header("python3").decode(), header("python3", variables=True).decode()
+    assert ENVIRONMENT_SCRIPT in variables
+    others = [line for line in variables.splitlines() if "__set" not in line]
+    assert plain.splitlines() == others
 
 
 _PIP = b"#!/bin/sh\n'''exec' \"/a dir/python3.12\" \"$0\" \"$@\"\n' '''\n"

@@ -82,7 +82,7 @@ def test_a_revision_is_pinned_to_its_commit(repository: Path) -> None:
 def test_a_whole_commit_needs_no_repository(
     whole: str, fragment: str, subdirectory: str | None
 ) -> None:
-    url = "ssh://git@host.example/r.git?a=b"
+    url = "ssh://git@host.example/a@b/r.git?a=b"
     source = pin(f"git+{url.replace('?', f'@{whole.upper()}?')}{fragment}")
     assert (source.url, source.commit, source.requested) == (url, whole, whole.upper())
     assert source.subdirectory == subdirectory

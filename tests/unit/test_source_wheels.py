@@ -31,12 +31,12 @@ from stackbuild.lock.model import (
     VcsSource,
 )
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import AddedWheel, write_added
+from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.resolve import source_wheels as module
 from stackbuild.resolve.metadata import Metadata
-from stackbuild.resolve.problems import ResolveError
+from stackbuild.resolve.problems import ResolveError, ResolveProblem
 from stackbuild.resolve.request import Found, ResolveRequest
 from stackbuild.resolve.source_wheels import (
     BuildOrder,
@@ -134,7 +134,7 @@ class Case:
         (self.wheelhouse / name).write_text(content)
         file = LockedFile(name=name, size=len(content), sha256=sha256_file(self.wheelhouse / name))
         added = AddedWheel(wheel=file, dependencies=("other",), extras=("y",))
-        write_added(self.wheelhouse, [added])
+        write_added(self.wheelhouse, [*read_added(self.wheelhouse), added])
         return added
 
 
@@ -168,6 +168,8 @@ def problem(case: Case, found: Found | VcsSource | ProjectSource, **more: object
     with pytest.raises(ResolveError) as caught:
         case.wheels(**{"platform": MAC, **more}).wheel_of(ONE, found)  # type: ignore[arg-type]  # options
     assert (caught.value.layer, caught.value.platform) == ("app", more.get("platform", MAC))
+    assert isinstance(caught.value.problem, ResolveProblem)
+    assert caught.value.problem.absent
     return details(caught.value.error([caught.value]))
 
 
@@ -202,6 +204,10 @@ def test_source_and_index_of_a_kept_wheel_are_the_new_ones(case: Case) -> None:
     moved = replace(COMMIT, requested="v1")
     assert case.wheels(old=item).wheel_of(ONE, moved) == replace(item, source=moved)
     assert len(case.orders) == 1
+    item = replace(case.wheels().wheel_of(ONE, FOUND), index="former", source=COMMIT)
+    for upgrade in (Upgrade(), Upgrade(everything=True)):
+        wheels = case.wheels(old=item, upgrade=upgrade, builder=False)
+        assert wheels.wheel_of(ONE, FOUND) == replace(item, index="ours", source=SDIST)
 
 
 def test_a_wheel_is_built_again_for_another_recipe(case: Case) -> None:
@@ -232,6 +238,10 @@ def test_a_pure_wheel_of_an_address_is_for_all_platforms(case: Case) -> None:
         assert len(case.orders) == count
     strange = replace(away, wheel=replace(away.wheel, name=NATIVE), source=COMMIT)
     assert case.wheels(old=strange).wheel_of(ONE, COMMIT) != strange
+    target = case.wheels(WINDOWS).request.target
+    made = recipe(case.wheels().layer, target, ONE, COMMIT, case.workspace.overlays)
+    strange = replace(strange, build=Build(recipe=made))
+    assert case.wheels(MAC, old=strange).wheel_of(ONE, COMMIT) != strange
 
 
 def test_a_native_wheel_needs_a_machine_of_its_platform(case: Case) -> None:
@@ -261,6 +271,7 @@ def test_a_native_wheel_needs_a_machine_of_its_platform(case: Case) -> None:
     )
     case.files = {}
     shown = problem(case, FOUND)
+    assert shown["message"] == begin.replace("one ", "one 1 ")
     assert shown["found"] == (
         "this machine is linux-x64; it has no compatible wheel, and `resolution` allows a source"
         " build"
@@ -337,6 +348,7 @@ def test_an_added_wheel_is_kept_on_a_machine_of_its_platform(
 
 
 def test_an_added_wheel_of_a_project_is_of_one_state(case: Case) -> None:
+    assert build_tag("0123456789") == "0_01234567_"
     case.add(PURE)
     item = case.wheels().wheel_of(ONE, PROJECT)
     assert len(case.orders) == 1
@@ -371,12 +383,27 @@ def test_a_source_distribution_at_an_address(case: Case, tmp_path: Path) -> None
     }
     assert hashlib.sha256(b"other").hexdigest() in details(caught.value)["found"]
     path.unlink()
-    with pytest.raises(FetchError) as missing:
-        case.wheels().wheel_of(ONE, replace(given, url=f"file://u:secret@{path}"))
-    shown = details(missing.value)
-    assert shown["message"] == "the file that a requirement names is not available"
-    assert shown["distribution"] == f"one @ file://{path}"
-    assert "secret" not in str(missing.value)
+    reasons, remedies = list[str](), list[str]()
+    for url in (path.as_uri(), f"https://u:secret@localhost:1/{SDIST.name}"):
+        with pytest.raises(FetchError) as missing:
+            case.wheels().wheel_of(ONE, replace(given, url=url))
+        shown = details(missing.value)
+        assert shown["message"] == "the file that a requirement names is not available"
+        assert shown["distribution"] == f"one @ {url.replace('u:secret@', '')}"
+        assert "secret" not in str(missing.value)
+        reasons.append(shown["found"])
+        remedies.append(shown["to fix"])
+    assert reasons[0] == f"there is no such file ({path})"
+    assert reasons[1].startswith("localhost cannot be reached (https://localhost:1/one-1.tar.gz)")
+    assert remedies == [
+        "correct the address in the requirement; or get the file elsewhere, put it into the"
+        " repository, and write 'one @ file:PATH'",
+        "check the network and the proxy settings, or set a mirror",
+    ]
+    case.files = {}
+    with pytest.raises(FetchError) as of_index:
+        case.wheels().wheel_of(ONE, replace(given, url=path.as_uri(), sha256=None))
+    assert details(of_index.value)["message"] != shown["message"]
 
 
 def test_a_wheel_at_an_address(case: Case, tmp_path: Path) -> None:
@@ -466,8 +493,10 @@ def test_added_wheels_that_no_index_has_are_candidates(case: Case, tmp_path: Pat
     assert candidates(case, server, built) == expected, "nothing to build it from"
     page(server, "one-1.tar.gz")
     assert candidates(case, server, built) == {}
+    other = case.add("two-1-py3-none-any.whl")
+    assert list(candidates(case, server, built)) == [other.wheel.name]
     page(server, "one-2.tar.gz", PURE)
-    assert candidates(case, server) == {}
+    assert list(candidates(case, server)) == [other.wheel.name]
 
 
 def test_an_index_that_cannot_be_read(case: Case, tmp_path: Path) -> None:
@@ -509,7 +538,7 @@ def test_a_source_distribution_is_fetched_where_it_is_missing(case: Case, tmp_pa
         case.files = {SDIST.name: more.pop("given")} if "given" in more else {}  # type: ignore[dict-item]  # addresses
         return fetch_sdist(SDIST, order_of(case, **more), case.workspace, Silent())
 
-    case.wheelhouse.rmdir()
+    remove_tree(case.workspace.project)
     for damaged in (False, True):
         if damaged:
             kept.write_bytes(b"sdis?")
@@ -526,6 +555,10 @@ def test_a_source_distribution_is_fetched_where_it_is_missing(case: Case, tmp_pa
     with pytest.raises(IntegrityError):
         fetch()
     assert not kept.exists()
+    path.write_bytes(b"sdist")
+    shorter = replace(SDIST, size=4)
+    with pytest.raises(IntegrityError, match="longer than expected"):
+        fetch_sdist(shorter, order_of(case, url=path.as_uri()), case.workspace, Silent())
 
 
 def test_a_source_distribution_is_looked_up(
@@ -585,6 +618,10 @@ def build_again(case: Case, *missing: tuple[LockedDistribution, LayerLock]) -> N
 
 
 def test_a_locked_wheel_is_built_again(case: Case) -> None:
+    case.spec = SPEC + (
+        'index-platforms.mac = ["macosx-aarch64"]\n'
+        '[[tool.uv.index]]\nname = "mac"\nurl = "https://mac/simple"\n'
+    )
     item = locked_item(case)
     build_again(case, (item, lock(item, LINUX)))
     (order,) = case.orders

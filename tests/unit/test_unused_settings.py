@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from stackbuild.lock.current import Locks
+from stackbuild.lock.model import LayerLock, LeftOut, LockedDistribution, LockedFile
+from stackbuild.platforms import Platform
 from stackbuild.resolve.unused_settings import excluded_requirements, unused_settings
 from stackbuild.spec.reader import load_stack
+from stackbuild.spec.select import select
 from stackbuild.tomltext import line_of
 from stackbuild.workspace import Workspace
 from tests.support.interpreters import Listener
@@ -100,9 +105,20 @@ def _unused(directory: Path, text: str) -> list[str]:
             [],
             id="optional list of one platform",
         ),
+        pytest.param(
+            '[tool.stackbuild]\nlocal-wheels = ["some", "none", "empty"]',
+            [
+                f"line 7: tool.stackbuild.local-wheels[{number}]: there are no wheels in {name!r}"
+                for number, name in ((1, "none"), (2, "empty"))
+            ],
+            id="local wheels",
+        ),
     ],
 )
 def test_settings_without_effect_are_found(tmp_path: Path, added: str, expected: list[str]) -> None:
+    for name in ("some/a-1-py3-none-any.whl", "empty/a.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
     begin = "venvstacks.toml, "
     assert _unused(tmp_path, LAYERS + added) == [begin + line for line in expected]
 
@@ -114,6 +130,70 @@ def test_the_file_of_uv_settings_is_named(tmp_path: Path) -> None:
         "venvstacks.uv.toml, line 2: index[0]: no layer uses the explicit index one; name"
         " its distributions in `package_indexes` of a layer, or remove it"
     ]
+
+
+def layer_lock(layer: str, platform: Platform, **fields: Any) -> LayerLock:
+    empty: dict[str, Any] = dict.fromkeys(("requirements", "distributions", "inherited"), ())
+    empty |= dict.fromkeys(("inputs", "locked_at", "digest"), "")
+    python = Version("3.12.10")
+    values = {**empty, "python_version": python, "version": 1, **fields}
+    return LayerLock(layer=layer, platform=platform, **values)
+
+
+def test_settings_of_layers_on_some_platforms(tmp_path: Path) -> None:
+    """No layer is locked for the platform that is not a default one."""
+    spec = (
+        LAYERS.replace('platforms = ["linux_x86_64", "win_amd64"]', "")
+        + '[[frameworks]]\nname = "base"\nruntime = "rt"\nrequirements = []\n'
+        + '[[applications]]\nname = "app"\nframeworks = ["base"]\nrequirements = []\n'
+        + """
+[tool.stackbuild.layers.base]
+overrides = {one = "==1"}
+platform-specific.linux-x64.resolution.only-binary-list = ["two"]
+[tool.stackbuild.layers.app]
+no-deps = ["three"]
+"""
+    )
+    path = tmp_path / "venvstacks.toml"
+    path.write_text(spec)
+    stack = load_stack(path)
+    locks = Locks(stack, Workspace(project=tmp_path, cache=tmp_path / "cache", jobs=1))
+    current = [layer_lock(layer.name, platform) for layer, platform in select(stack, (), ())]
+    assert len(current) < len(list(stack.pairs()))
+    do, tables = "remove it, or correct the name", "tool.stackbuild.layers"
+    found = unused_settings(stack, locks, current, stale=False)
+    assert [text.partition(": ")[2].removeprefix(f"{tables}.") for text in found] == [
+        f"base.overrides.one: neither base nor a layer above it has one; {do}",
+        "base.platform-specific.linux-x64.resolution.only-binary-list[0]: base does not have two"
+        f" on linux-x64; {do}",
+        f"app.no-deps[0]: app does not have three; {do}",
+    ]
+    assert excluded_requirements(stack, current) == ()
+
+
+def test_entries_for_what_was_not_skipped(tmp_path: Path) -> None:
+    (tmp_path / "venvstacks.toml").write_text(
+        LAYERS
+        + """
+[tool.stackbuild.layers.rt]
+skip = {gone.linux-x64 = "x", wheel.linux-x64 = "x", none.linux-x64 = "x", none.macosx-x64 = "x"}
+exclude = {gone.linux-x64 = "x", wheel.linux-x64 = "x", none.windows-x64 = "x"}
+"""
+    )
+    stack = load_stack(tmp_path / "venvstacks.toml")
+    locks = Locks(stack, Workspace(project=tmp_path, cache=tmp_path / "cache", jobs=1))
+    file = LockedFile(name="wheel-1-py3-none-any.whl", size=1, sha256="")
+    wheel = LockedDistribution(name=canonicalize_name("wheel"), version=Version("1"), wheel=file)
+    left_out = LeftOut(name=canonicalize_name("gone"), reason="x")
+    lock = layer_lock("rt", Platform.LINUX_X64, distributions=(wheel,), skipped=(left_out,))
+    found = unused_settings(stack, locks, [lock], stale=True)
+    unneeded = "no distribution needs {} there; remove this entry"
+    place = "tool.stackbuild.layers.rt."
+    assert [text.partition(": ")[2].removeprefix(place) for text in found] == [
+        "skip.none.linux-x64 and 1 more: " + unneeded.format("none"),
+        "skip.wheel.linux-x64: other distributions need wheel there; move this entry to `exclude`",
+        "exclude.wheel.linux-x64: " + unneeded.format("wheel"),
+    ], "the lock for Windows is missing"
 
 
 OF_LAYER = """
@@ -199,6 +279,7 @@ def test_names_that_no_lock_has(tmp_path: Path) -> None:
     ]
     # Another layer or platform may have the distribution.
     assert unused(stale=True, count=len(current)) == skips
+    assert unused(stale=True, count=0) == skips
     assert unused(stale=False, count=len(current) - 1) == skips
     assert excluded_requirements(stack, current) == (
         "app requires tool, but exclude-dependencies in [tool.uv] leaves it out; remove one of "

@@ -227,10 +227,10 @@ class SourceWheels:
         """
         if kept.build is None or kept.build.recipe == made:
             return kept.build is not None
-        targets = [self.request.target]
-        if is_for_any(kept.wheel) and self._build_target(kept.name, source):
-            python = self.request.target.python
-            targets += [target_of(self.layer, one, python) for one in self.layer.platforms]
+        target, platforms = self.request.target, self.layer.platforms
+        if not is_for_any(kept.wheel) or self._build_target(kept.name, source) is None:
+            platforms = (target.platform,)
+        targets = (target_of(self.layer, one, target.python) for one in platforms)
         return kept.build.recipe in {self._recipe(kept.name, source, one) for one in targets}
 
     def _build_target(self, name: NormalizedName, source: Source) -> Target | None:

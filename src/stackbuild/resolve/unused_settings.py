@@ -118,7 +118,7 @@ def _unmet_skips(stack: Stack, locks: Locks, current: Iterable[LayerLock]) -> It
                     if any(item.name == name for item in lock.distributions):
                         needed.add((setting.place, name))
             entry = (key, setting.place, name)
-            met[entry] = met.get(entry, False) or used
+            met[entry] = used or met.get(entry, False)
     for (key, place, name), used in met.items():
         if used:
             continue
@@ -188,7 +188,7 @@ def _optional_lists(stack: Stack) -> Iterator[Unused]:
             resolution = _resolution(layer, platform)
             strict = layer.policy(platform).resolution.strict_missing
             for item in cast("tuple[Setting, ...]", resolution.get("optional-list", ())):
-                used[item.place] = used.get(item.place, False) or not strict
+                used[item.place] = not strict or used.get(item.place, False)
     for place, has_effect in used.items():
         if not has_effect:
             yield Unused(place, "set `strict-missing = false` beside it, or remove it")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = Target(kind=Kind.LIMIT, value=300)
 AT_ONCE = Target(kind=Kind.LIMIT, value=0.3)
+ROLLBACK = Target(kind=Kind.LIMIT, value=0.2)
 MB = 1_000_000
 SHORT = 7
 """Rounds of what takes about a second or less, and whose ratio is near its target."""
@@ -236,6 +237,11 @@ def install(bench: Bench) -> list[Line]:
         ],
         rounds=SHORT,
     )
+    (planned,) = alternated([lambda: ours.install(first, "--dry-run")], rounds=SHORT)
+    ours.uninstall(first)
+    back, _ = alternated(
+        [lambda: ours.rollback(first, 1), lambda: ours.rollback(first, 2)], rounds=SHORT
+    )
     name, again = "install of the chain, empty store", "install into a second root"
     return [
         _against(name, mine, theirs, "venvstacks' untar + postinstall", _faster(12)),
@@ -245,6 +251,8 @@ def install(bench: Bench) -> list[Line]:
         _against(name, mine, uv_cold, "uv pip install, cache empty", None),
         _against(again, second, copied, "cp -al of the first", _part(3)),
         _against(again, second, uv_warm, "uv pip install, cache warm", None),
+        Line(name="install --dry-run, nothing missing", ours=planned.seconds, target=AT_ONCE),
+        Line(name="rollback to the chain", ours=back.seconds, target=ROLLBACK),
         *_memory("install", mine),
     ]
 

@@ -108,6 +108,14 @@ class Ours:
         source = ("--from", self.exports)
         return self._run("install", APPLICATION, *source, "--root", root, *words, watch=True)
 
+    def uninstall(self, root: Path) -> Run:
+        """Remove the application with its chain from `root`, in a new generation."""
+        return self._run("uninstall", APPLICATION, "--root", root)
+
+    def rollback(self, root: Path, generation: int) -> Run:
+        """Make `generation` of `root` the one in use."""
+        return self._run("rollback", str(generation), "--root", root)
+
     def bundle(self, layer: str, path: Path) -> Run:
         """Write a layer with its chain to one executable file."""
         return self._run("bundle", layer, "--from", self.exports, "--output", path, watch=True)

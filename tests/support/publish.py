@@ -20,10 +20,17 @@ from stackbuild.compose.manifest import (
     PlacedFrame,
     Shipped,
 )
-from stackbuild.compose.serialize import body_digest, index_to_json, manifest_to_json
+from stackbuild.compose.patches import Older, write_patches
+from stackbuild.compose.serialize import (
+    body_digest,
+    index_to_json,
+    manifest_from_json,
+    manifest_to_json,
+)
 from stackbuild.frames.cache import FrameCache
 from stackbuild.frames.files import FileContent, Link, files_set
 from stackbuild.frames.model import FrameKind
+from stackbuild.messages import SILENT
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.spec.model import Catalogue, FrameSettings, LayerKind
 
@@ -54,6 +61,8 @@ class Publisher:
     platform: Platform = field(default_factory=host_platform)
     entries: dict[str, dict[Platform, list[IndexEntry]]] = field(default_factory=dict)
     level: int = 1
+    patches: bool = False
+    """Whether layers get patches from the version before."""
     archive_format: ArchiveFormat = "tar.zst"
 
     def publish(
@@ -128,12 +137,19 @@ class Publisher:
                 for name, version in (shipped or {"demo": "1"}).items()
             ),
         )
+        folder = self.directory / str(target)
+        folder.mkdir(parents=True, exist_ok=True)
         digest = body_digest(manifest)
         name = f"{layer}-{digest[:12]}"
         archive = replace(manifest.archive, name=f"{name}.{self.archive_format}")
         manifest = replace(manifest, digest=digest, archive=archive)
-        folder = self.directory / str(target)
-        folder.mkdir(parents=True, exist_ok=True)
+        older = self.entries.get(layer, {}).get(target, []) if self.patches else []
+        versions = [
+            Older(manifest_from_json((self.directory / entry.manifest).read_bytes()), folder)
+            for entry in older[:1]
+        ]
+        patch_file = write_patches(manifest, versions, self.cache, folder, SILENT)
+        manifest = replace(manifest, patch_file=patch_file)
         (folder / archive.name).write_bytes(data)
         raw = manifest_to_json(manifest)
         (folder / f"{name}.json").write_bytes(raw)

@@ -63,6 +63,7 @@ requirements = ["tool"]
 [tool.stackbuild.frames]
 level = 1
 bytecode = {bytecode}
+patches = {patches}
 
 [tool.stackbuild.layers.cpython]
 sources = ["local"]
@@ -78,6 +79,7 @@ class SmallStack:
     cache: Path
     python: str = "3.12.10"
     bytecode: bool = False
+    patches: int = 1
     more: str = ""
     more_app: str = ""
     more_base: str = ""
@@ -143,6 +145,7 @@ class SmallStack:
             SPEC.format(
                 python=self.python,
                 bytecode=str(self.bytecode).lower(),
+                patches=self.patches,
                 more=self.more,
                 more_app=self.more_app,
                 more_base=self.more_base,

@@ -170,7 +170,13 @@ def test_a_frame_that_two_sets_share_stays_with_the_other(tmp_path: Path) -> Non
 
 def test_a_set_comes_back_from_json(tmp_path: Path) -> None:
     frame = Frame(
-        kind=FrameKind.BYTECODE, subject="x 1", sha256="ab" * 32, size=1, content_size=2, files=3
+        kind=FrameKind.BYTECODE,
+        subject="x 1",
+        sha256="ab" * 32,
+        size=1,
+        content_size=2,
+        files=3,
+        content_sha256="cd" * 32,
     )
     point = EntryPoint(name="n", module="m", attribute="a.b", gui=True)
     full = FrameSet(

@@ -239,7 +239,13 @@ def test_listing_of_the_store(tmp_path: Path, change: Callable[[Any], Any]) -> N
 @given(changes())
 def test_frame_set(tmp_path: Path, change: Callable[[Any], Any]) -> None:
     frame = Frame(
-        kind=FrameKind.HEAD, subject="x", sha256="0" * 64, size=1, content_size=2, files=3
+        kind=FrameKind.HEAD,
+        subject="x",
+        sha256="0" * 64,
+        size=1,
+        content_size=2,
+        files=3,
+        content_sha256="1" * 64,
     )
     point = EntryPoint(name="n", module="m", attribute="a")
     full = FrameSet(key="k", frames=(frame,), paths=("a",), entry_points=(point,), pth=("x",))

@@ -19,6 +19,8 @@ from stackbuild.compose.manifest import (
     Index,
     IndexEntry,
     Manifest,
+    Patch,
+    PatchFile,
     PlacedFrame,
     Shipped,
 )
@@ -73,6 +75,7 @@ frames = st.builds(
     size=counts,
     content_size=counts,
     files=counts,
+    content_sha256=sha256s,
 )
 shipped = st.builds(Shipped, name=names, version=names, wheel=names, sha256=sha256s)
 
@@ -124,7 +127,20 @@ def manifests(draw: st.DrawFn) -> Manifest:
         environment=draw(st.dictionaries(st.sampled_from(["A", "LD_X", "b"]), variables)),
         provenance={"level": draw(counts), "zstandard": draw(names)},
     )
-    return replace(manifest, digest=body_digest(manifest))
+    whole = {item.frame.sha256: item.frame.size for item in placed if item.frame.size > 1}
+    patches, offset = [], 0
+    for frame, size in whole.items():
+        patch = Patch(
+            sources=tuple(draw(st.lists(sha256s, min_size=1, max_size=2))),
+            frames=(frame,),
+            offset=offset,
+            size=size // 2,
+            sha256=draw(sha256s),
+        )
+        patches.append(patch)
+        offset += patch.size
+    file = PatchFile(name="x", size=offset, sha256=draw(sha256s), patches=tuple(patches))
+    return replace(manifest, digest=body_digest(manifest), patch_file=file if patches else None)
 
 
 def _example() -> Manifest:
@@ -135,6 +151,7 @@ def _example() -> Manifest:
         size=10,
         content_size=512,
         files=1,
+        content_sha256="45" * 32,
     )
     manifest = Manifest(
         layer="framework",
@@ -158,7 +175,9 @@ def _example() -> Manifest:
             Shipped(name="numpy", version="2.2.6", wheel="numpy-2.2.6.whl", sha256="23" * 32),
         ),
     )
-    return replace(manifest, digest=body_digest(manifest))
+    patch = Patch(sources=("67" * 32,), frames=("ab" * 32,), offset=0, size=4, sha256="89" * 32)
+    file = PatchFile(name="framework.patches", size=4, sha256="ab" * 32, patches=(patch,))
+    return replace(manifest, digest=body_digest(manifest), patch_file=file)
 
 
 def _entry() -> IndexEntry:
@@ -225,18 +244,23 @@ def test_the_digest_covers_contents_and_chain() -> None:
     assert body_digest(replace(example, archive=archive)) == example.digest
     elsewhere = replace(example, provenance={"bytecode": "3.12.1", "stackbuild": "9.9"})
     assert body_digest(elsewhere) == example.digest
+    assert body_digest(replace(example, patch_file=None)) == example.digest
     assert manifest_from_json(manifest_to_json(elsewhere)) == elsewhere
     assert body_digest(replace(example, lock="00" * 32)) != example.digest
     assert body_digest(replace(example, chain=())) != example.digest
     assert body_digest(replace(example, frames=example.frames[:1])) != example.digest
 
 
-@pytest.mark.parametrize("format_number", [1, 2])
+@pytest.mark.parametrize("format_number", [1, 2, 3])
 def test_a_manifest_of_an_older_format_is_read_and_written_as_it_was(format_number: int) -> None:
     """A root and a place of published layers may hold some, which keep their names."""
     value = json.loads(manifest_to_json(_example()))
     value["format"] = format_number
-    del value["environment"]
+    del value["patch_file"]
+    for frame in value["frames"]:
+        del frame["content_sha256"]
+    if format_number < 3:
+        del value["environment"]
     left_out = {"archive", "digest"} if format_number == 1 else {"archive", "digest", "provenance"}
     covered = {key: value[key] for key in value if key not in left_out}
     value["digest"] = hashlib.sha256(canonical_json(covered)).hexdigest()
@@ -265,7 +289,7 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
         (_set("python_version", to="3.12.1+" + "a" * 5000), "is not a version of Python"),
         (_set("chain", to=[{}] * 1001), "the manifest is damaged: chain has 1001 layers"),
         (_set("provenance", to=json.loads("[" * 70 + "]" * 70)), "the manifest is damaged"),
-        (_set("format", to=4), "the manifest was written by a newer stackbuild"),
+        (_set("format", to=5), "the manifest was written by a newer stackbuild"),
         (_set("environment", to={"PYTHONPATH": {}}), "environment.PYTHONPATH reserved"),
         (
             _set("environment", to={"A": {"value": "{root.x}", "prepend": [], "append": []}}),
@@ -314,6 +338,22 @@ def _set(*path: str | int, to: object) -> Callable[[object], None]:
             "chain[0].layer is in the chain twice",
         ),
         (_set("chain", 0, "lock", to=None), "chain[0].lock is not a string"),
+        (
+            _set("patch_file", "patches", 0, "offset", to=1),
+            "does not follow the patch before",
+        ),
+        (
+            _set("patch_file", "patches", 0, "frames", 0, to="1" * 64),
+            "a frame of another manifest",
+        ),
+        (
+            _set("patch_file", "patches", 0, "size", to=10),
+            "size is not that of a patch\n  expected: 1",
+        ),
+        (_set("patch_file", "patches", 0, "size", to=0), "patches[0].size is not that of a patch"),
+        (_set("frames", 0, "content_sha256", to="4"), "content_sha256 is not a sha256"),
+        (_set("patch_file", "size", to=5), "patch_file.size is not the sum of the patches' sizes"),
+        (_set("patch_file", "name", to="../x"), "patch_file.name is not the name of a file"),
         (_set("archive", "size", to=21), "archive.size is not the sum of the frames' sizes"),
         (_set("archive", "format", to="rar"), "archive.format has an unknown value"),
         (_set("archive", "name", to="a/b"), "archive.name is not the name of a file"),

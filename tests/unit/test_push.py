@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published, open_place
 from stackbuild.registry.places import FilePlace, IndexChangedError, Place
 from stackbuild.registry.push import Chosen, change_index, plan, push, upload_of
-from tests.support.publish import Publisher, publisher
+from tests.support.publish import PYTHON, Publisher, publisher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,6 +221,24 @@ def test_a_damaged_archive_is_not_sent(made: Publisher, new_place: MakePlace) ->
         send(made, place, "atls")
     assert "atls" not in place.tagged_index()[0].entries
     assert not [name for name in place.unnamed(()) if "atls" in name]
+
+
+def test_patches_are_sent_and_kept(made: Publisher, new_place: MakePlace) -> None:
+    made.patches = True
+    data = random.Random(1).randbytes(50_000)
+    python = {"bin/python3.12": PYTHON}
+    for version in (b"1", b"2"):
+        made.publish("other", {"cpython 3.12.1": python | {"data": data + version}})
+    send(made, new_place(), "other")
+    published = Published(new_place(), made.platform)
+    manifest = published.current("other")
+    (patch,) = manifest.patches
+    pieces = new_place().read_patches(published.entry(manifest), manifest, [(0, patch.size)])
+    assert hashlib.sha256(b"".join(pieces)).hexdigest() == patch.sha256
+    kept = [(published.entry(manifest), manifest)]
+    assert not new_place().unnamed(kept)
+    assert any(name.endswith(".patches") for name in new_place().unnamed([]))
+    assert [one.sent for one in send(made, new_place(), "other")] == [0]
 
 
 def test_layers_of_a_lost_index_are_named(made: Publisher, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tools.mutants import PAGE, explained_changes
 
 if TYPE_CHECKING:
@@ -279,12 +280,14 @@ def test_locks_hold_no_address() -> None:
 def test_the_locked_environment_is_the_one_asked_for() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     lock = tomllib.loads((PROJECT / "pdm.lock").read_text(encoding="utf-8"))
-    versions = {package["name"]: package["version"] for package in lock["package"]}
+    versions = {
+        canonicalize_name(package["name"]): package["version"] for package in lock["package"]
+    }
     groups = project["dependency-groups"].values()
     wanted = [*project["project"]["dependencies"], *(line for group in groups for line in group)]
     for line in wanted:
         requirement = Requirement(line)
-        version = versions.get(requirement.name)
+        version = versions.get(canonicalize_name(requirement.name))
         assert version, f"pdm.lock has no {requirement.name}: run `pdm lock`"
         assert requirement.specifier.contains(version, prereleases=True), f"{line} or {version}?"
 

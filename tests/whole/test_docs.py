@@ -12,7 +12,8 @@
   marked `toml text` is some other file, and only its syntax is checked.
 - A `sh example` block is run in a copy of the example, by test_example.py; a `sh blocks` block in a
   small stack, by test_export.py.
-- A `json manifest` or `json index` block shows keys of those files.
+- A `json manifest` or `json index` block shows keys of those files, a `json patch_file` block those
+  of this part of a manifest.
 - Links between pages lead somewhere.
 """
 
@@ -25,12 +26,13 @@ import shlex
 import shutil
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tools.standin import PROJECT, RUNTIME, copy_stack, other_versions
 
+from stackbuild.compose.manifest import Patch, PatchFile
 from stackbuild.platforms import host_platform
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE
@@ -294,6 +296,10 @@ def test_json(block: Block, real_stack: RealStack) -> None:
     shown = json.loads(block.text)
     if block.mark == "index":
         real = json.loads((real_stack.exports / "index.json").read_bytes())
+    elif block.mark == "patch_file":
+        patch = Patch(sources=("",), frames=("",), offset=0, size=0, sha256="")
+        file = PatchFile(name="", size=0, sha256="", patches=(patch,))
+        real = json.loads(json.dumps(asdict(file)))
     else:
         assert block.mark == "manifest", f"{block}: which file is it?"
         real = real_stack.manifests()["atls"]

@@ -37,6 +37,7 @@ from stackbuild.record import record_hash
 from stackbuild.runtimes.model import Interpreter
 from tests.support import images
 from tests.support.archives import make_archive
+from tests.support.publish import dateless
 from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
@@ -82,7 +83,7 @@ def contents(path: Path) -> dict[str, bytes | str]:
 
 def published(stack: SmallStack) -> dict[str, bytes]:
     return {
-        str(path.relative_to(stack.exports)): path.read_bytes()
+        str(path.relative_to(stack.exports)): dateless(path.read_bytes())
         for path in sorted(stack.exports.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
@@ -134,7 +135,7 @@ environment = { MODE = "app" }
         "MODE": {"value": "app", "prepend": [], "append": []},
         "PATH": {"value": None, "prepend": ["{root}/app/x", "{root}/cpython/lib"], "append": []},
     }
-    assert (value["format"], value["environment"]) == (3, expected)
+    assert (value["format"], value["environment"]) == (4, expected)
     found = contents(archive(small))
     assert json.loads(found["share/venv/metadata/environment.json"]) == expected
     assert b"export MODE='app'" in bytes(found["share/venv/metadata/environment.sh"])  # type: ignore[arg-type]

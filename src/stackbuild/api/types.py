@@ -10,7 +10,10 @@ from stackbuild.compose.manifest import (
     ChainLink,
     IndexEntry,
     Manifest,
+    Patch,
+    PatchFile,
     PlacedFrame,
+    PublishedFile,
     Shipped,
 )
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
@@ -117,9 +120,12 @@ __all__ = [
     "PackReport",
     "PackedFormat",
     "PackedInterpreter",
+    "Patch",
+    "PatchFile",
     "PlacedFrame",
     "ProjectSource",
     "PublishReport",
+    "PublishedFile",
     "PublishedLayer",
     "RepairReport",
     "Setting",

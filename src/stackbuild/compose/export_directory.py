@@ -3,9 +3,10 @@
     index.json
     .stackbuild.tag                          the mark (`stackbuild.mark`)
     <platform>/<layer>-<digest12>.tar.zst    and the other formats
+    <platform>/<layer>-<digest12>.patches    its patches from older versions, if it has some
     <platform>/<layer>-<digest12>.json       the manifest; of other formats <archive>.json
 
-Files are written in this order: the archive, its manifest, the index. So the files
+Files are written in this order: the archive and its patches, its manifest, the index. So the files
 that the index or a manifest names are complete.
 """
 
@@ -17,12 +18,14 @@ import os
 import re
 import time
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from stackbuild import strictjson
 from stackbuild.compose.archive import archive_name
 from stackbuild.compose.manifest import Index, IndexEntry, now
+from stackbuild.compose.patches import Older
 from stackbuild.compose.serialize import (
     index_from_json,
     index_to_json,
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from stackbuild.compose.manifest import Archive, ArchiveFormat, Manifest
+    from stackbuild.compose.manifest import ArchiveFormat, Manifest, PublishedFile
     from stackbuild.messages import Messages
     from stackbuild.spec.model import Catalogue
     from stackbuild.workspace import Workspace
@@ -55,7 +58,9 @@ _LEFTOVER_SECONDS = 24 * 3600
 
 
 _UNFINISHED = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(WORK_SUFFIX)}")
-_PUBLISHED = re.compile(r".+-[0-9a-f]{12}\.(?:json|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)")
+_PUBLISHED = re.compile(
+    r".+-[0-9a-f]{12}\.(?:json|patches|tar\.zst|(?:tar\.xz|tar\.gz|zip)(?:\.json)?)"
+)
 """The names of published files; the directory of a platform may contain others."""
 
 
@@ -139,6 +144,15 @@ class ExportDirectory:
         found = next((one for one in entries if lock in (None, one.lock)), None)
         return self._read(self.directory / found.manifest) if found else None
 
+    def versions(self, index: Index, manifest: Manifest, count: int) -> list[Older]:
+        """The newest `count` versions in `index` of the layer of `manifest`, without itself."""
+        entries = index.entries.get(manifest.layer, {}).get(manifest.platform, ())
+        others = (entry for entry in entries if entry.digest != manifest.digest)
+        found = (self._read(self.directory / entry.manifest) for entry in others)
+        framed = (one for one in found if one and one.archive.format == "tar.zst")
+        directory = self.platform(manifest.platform)
+        return [Older(one, directory) for one in islice(framed, count)]
+
     def complete(self, manifest: Manifest, format_: ArchiveFormat, seals: Seals) -> Manifest | None:
         """The published manifest, with its archive, that equals `manifest`, which has none yet.
 
@@ -154,7 +168,8 @@ class ExportDirectory:
         # The index names the sha256 of these bytes.
         if path.read_bytes() != manifest_to_json(found):
             return None
-        return found if seals.hold(path.parent / found.archive.name, found.archive) else None
+        files = [path.parent / file.name for file in found.files]
+        return found if all(map(seals.hold, files, found.files)) else None
 
     def _read(self, path: Path) -> Manifest | None:
         try:
@@ -262,7 +277,7 @@ class ExportDirectory:
                     manifest = self.current(after, layer, platform)
                     if manifest:
                         path = self.manifest_path(manifest)
-                        kept |= {path, path.with_name(manifest.archive.name)}
+                        kept |= {path, *(path.with_name(file.name) for file in manifest.files)}
             for path in self.published():
                 if path not in kept:
                     path.unlink()
@@ -361,22 +376,22 @@ class Seals:
         if isinstance(found, dict):
             self._entries = found
 
-    def hold(self, path: Path, archive: Archive) -> bool:
-        """Whether the file `path` is `archive`; it is read if its seal does not match."""
+    def hold(self, path: Path, file: PublishedFile) -> bool:
+        """Whether the file `path` is `file`; it is read if its seal does not match."""
         try:
-            if path.stat().st_size != archive.size:
+            if path.stat().st_size != file.size:
                 return False
-            sealed = not self._read_all and self._entries.get(str(path)) == _seal(path, archive)
-            if not sealed and sha256_file(path) != archive.sha256:
+            sealed = not self._read_all and self._entries.get(str(path)) == _seal(path, file)
+            if not sealed and sha256_file(path) != file.sha256:
                 return False
         except OSError:
             return False
-        self.put(path, archive)
+        self.put(path, file)
         return True
 
-    def put(self, path: Path, archive: Archive) -> None:
-        """Remember that the file `path` is `archive`. Raises OSError."""
-        seal = _seal(path, archive)
+    def put(self, path: Path, file: PublishedFile) -> None:
+        """Remember that the file `path` is `file`. Raises OSError."""
+        seal = _seal(path, file)
         with self._lock:
             if self._entries.get(str(path)) != seal:
                 self._entries[str(path)] = seal
@@ -388,6 +403,6 @@ class Seals:
             atomic_write(self._path, json.dumps(self._entries))
 
 
-def _seal(path: Path, archive: Archive) -> list[object]:
+def _seal(path: Path, file: PublishedFile) -> list[object]:
     status = path.stat()
-    return [archive.sha256, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return [file.sha256, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from stackbuild.layout import layout_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from stackbuild.frames.model import Frame
     from stackbuild.layout import Layout
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from stackbuild.spec.model import LayerKind
     from stackbuild.variables import Variable
 
-MANIFEST_FORMAT = 3
+MANIFEST_FORMAT = 4
+WITHOUT_PATCHES = (1, 2, 3)
+"""The formats without patches and the sha256 of contents. They are still read."""
 WITHOUT_VARIABLES = (1, 2)
 """The formats without the variables of a layer. They are still read."""
 COVERED_PROVENANCE = 1
@@ -61,6 +63,21 @@ class PlacedFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A patch that makes the contents of frames from those of others (`frames.patches`)."""
+
+    sources: tuple[str, ...]
+    """The sha256 of the frames of an older version that it needs, in order."""
+    frames: tuple[str, ...]
+    """The sha256 of the frames of the manifest whose contents it gives, in order."""
+    offset: int
+    """Of its first byte, in bytes from the start of the file of patches."""
+    size: int
+    sha256: str
+    """Of its bytes, hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shipped:
     """A distribution in the archive, and its wheel."""
 
@@ -71,17 +88,30 @@ class Shipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
-    """The archive file of the layer. `name` is relative to the manifest.
+class PublishedFile:
+    """A file beside the manifest. `name` is relative to the manifest."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive(PublishedFile):
+    """The archive file of the layer.
 
     Only the format ``tar.zst`` has the frames at their offsets; the other formats
     contain the same files, compressed again.
     """
 
-    name: str
-    size: int
-    sha256: str
     format: ArchiveFormat = "tar.zst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchFile(PublishedFile):
+    """The file with the patches of the layer."""
+
+    patches: tuple[Patch, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +145,20 @@ class Manifest:
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How it was made: versions of stackbuild and zstandard, compression level, the
     runtime's source and the host libraries that it needs. JSON values only."""
+    patch_file: PatchFile | None = None
+    """The patches from older versions of the layer. They are no part of `digest`, because they
+    depend on what was published before."""
     format: int = MANIFEST_FORMAT
+
+    @property
+    def files(self) -> tuple[PublishedFile, ...]:
+        """The files beside the manifest."""
+        return (self.archive, self.patch_file) if self.patch_file else (self.archive,)
+
+    @property
+    def patches(self) -> tuple[Patch, ...]:
+        """The patches in `patch_file`."""
+        return self.patch_file.patches if self.patch_file else ()
 
     @property
     def layout(self) -> Layout:
@@ -130,6 +173,43 @@ class Manifest:
         about = self.provenance.get("runtime")
         names = about.get("host_libraries") if isinstance(about, dict) else None
         return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def patches_for(
+    manifest: Manifest, missing: Collection[str], has: Callable[[str], bool]
+) -> list[Patch]:
+    """The patches that save bytes where the frames `missing` (sha256) must be fetched.
+
+    `has` tells whether a frame can be a source. Each missing frame is in one patch at most.
+    """
+    sizes = {placed.frame.sha256: placed.frame.size for placed in manifest.frames}
+    left = set(missing)
+    chosen = []
+    for patch in sorted(manifest.patches, key=lambda patch: patch.size):
+        saved = sum(sizes[sha256] for sha256 in left.intersection(patch.frames))
+        if patch.size < saved and all(map(has, patch.sources)):
+            chosen.append(patch)
+            left.difference_update(patch.frames)
+    return chosen
+
+
+def fetched_bytes(
+    manifests: Iterable[Manifest], missing: Collection[str], has: Callable[[str], bool]
+) -> int:
+    """The bytes of the patches and frames that an install fetches for the frames `missing`.
+
+    `has` is that of `patches_for`.
+    """
+    left = set(missing)
+    total = 0
+    for manifest in manifests:
+        sizes = {placed.frame.sha256: placed.frame.size for placed in manifest.frames}
+        for patch in patches_for(manifest, left.intersection(sizes), has):
+            total += patch.size
+            left.difference_update(patch.frames)
+        total += sum(sizes[sha256] for sha256 in left.intersection(sizes))
+        left.difference_update(sizes)
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from stackbuild.compose.archive import plan_archive, write_archive
 from stackbuild.compose.export_directory import ExportDirectory, Seals
 from stackbuild.compose.gather import gather
 from stackbuild.compose.layer import compose
+from stackbuild.compose.manifest import fetched_bytes
+from stackbuild.compose.patches import write_patches
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 from stackbuild.compose.sizes import unused_patterns
 from stackbuild.compose.venvstacks_metadata import layer_metadata
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from stackbuild.compose.layer import Composition
     from stackbuild.compose.layer_inputs import Parts
-    from stackbuild.compose.manifest import ArchiveFormat, Index, Manifest
+    from stackbuild.compose.manifest import ArchiveFormat, Index, Manifest, PatchFile
     from stackbuild.lock.model import LayerLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -206,16 +208,28 @@ class _Publishing:
         try:
             provenance = {**manifest.provenance, "layer": layer_metadata(parts, cache)}
             form = self.options.archive_format
+            patch_file = self._patches(manifest)
             if self.options.dry_run:
-                return replace(manifest, archive=plan_archive(composition, cache, form))
+                archive = plan_archive(composition, cache, form)
+                return replace(manifest, archive=archive, patch_file=patch_file)
             archive = write_archive(composition, cache, directory, form)
         except LostFrameError:
             _drop_damaged(composition, cache)
             raise
-        manifest = replace(manifest, archive=archive, provenance=provenance)
+        manifest = replace(manifest, archive=archive, provenance=provenance, patch_file=patch_file)
         self.exports.put(manifest)
-        self.seals.put(directory / archive.name, archive)
+        for file in filter(None, (archive, patch_file)):
+            self.seals.put(directory / file.name, file)
         return manifest
+
+    def _patches(self, manifest: Manifest) -> PatchFile | None:
+        """The patches of `manifest` from the versions before it."""
+        is_local = self.exports.directory == self.workspace.build_exports
+        if is_local or self.options.archive_format != "tar.zst":
+            return None
+        versions = self.exports.versions(self.index, manifest, self.stack.frames.patches)
+        directory = None if self.options.dry_run else self.exports.platform(manifest.platform)
+        return write_patches(manifest, versions, self.cache, directory, self.messages)
 
 
 def _attempt(
@@ -238,5 +252,5 @@ def _drop_damaged(composition: Composition, cache: FrameCache) -> None:
 
 def _download(before: Manifest | None, manifest: Manifest) -> int:
     had = {placed.frame.sha256 for placed in before.frames} if before else set()
-    frames = {placed.frame.sha256: placed.frame.size for placed in manifest.frames}
-    return sum(size for sha256, size in frames.items() if sha256 not in had)
+    missing = {placed.frame.sha256 for placed in manifest.frames} - had
+    return fetched_bytes([manifest], missing, had.__contains__)

@@ -19,6 +19,7 @@ from stackbuild.compose.manifest import (
     INDEX_FORMAT,
     MANIFEST_FORMAT,
     WITHOUT_DATES,
+    WITHOUT_PATCHES,
     WITHOUT_TITLES,
     WITHOUT_VARIABLES,
     Archive,
@@ -27,6 +28,8 @@ from stackbuild.compose.manifest import (
     Index,
     IndexEntry,
     Manifest,
+    Patch,
+    PatchFile,
     PlacedFrame,
     Shipped,
 )
@@ -78,12 +81,19 @@ def _body(manifest: Manifest) -> dict[str, object]:
         "python_version": manifest.python_version,
         "lock": manifest.lock,
         "chain": [asdict(link) for link in manifest.chain],
-        "frames": [{**asdict(placed.frame), "offset": placed.offset} for placed in manifest.frames],
+        "frames": [_frame_value(placed, manifest.format) for placed in manifest.frames],
         "distributions": [asdict(shipped) for shipped in manifest.distributions],
         "skipped": [asdict(left) for left in manifest.skipped],
         "omitted": [asdict(left) for left in manifest.omitted],
         "provenance": dict(manifest.provenance),
     }
+
+
+def _frame_value(placed: PlacedFrame, format_: int) -> dict[str, object]:
+    value = {**asdict(placed.frame), "offset": placed.offset}
+    if format_ in WITHOUT_PATCHES:
+        del value["content_sha256"]
+    return value
 
 
 def body_digest(manifest: Manifest) -> str:
@@ -101,8 +111,14 @@ def body_digest(manifest: Manifest) -> str:
 
 def manifest_to_json(manifest: Manifest) -> bytes:
     """The canonical bytes of `manifest`."""
+    patch_file = asdict(manifest.patch_file) if manifest.patch_file else None
     return canonical_json(
-        {**_body(manifest), "digest": manifest.digest, "archive": asdict(manifest.archive)}
+        {
+            **_body(manifest),
+            **({} if manifest.format in WITHOUT_PATCHES else {"patch_file": patch_file}),
+            "digest": manifest.digest,
+            "archive": asdict(manifest.archive),
+        }
     )
 
 
@@ -146,7 +162,10 @@ def index_from_json(data: bytes, source: str = "the index") -> Index:
 
 
 def _manifest(value: Item[object]) -> Manifest:
-    known = value.table().get("format") not in WITHOUT_VARIABLES
+    format_ = value.table().get("format")
+    frame: dict[str, Callable[[Item[object]], object]] = {**FRAME, "offset": Item.count}
+    if format_ in WITHOUT_PATCHES:
+        del frame["content_sha256"]
     manifest = value.record(
         lambda **given: Manifest(format=value["format"].count(), **given),
         {
@@ -156,16 +175,19 @@ def _manifest(value: Item[object]) -> Manifest:
             "python_version": _python_version,
             "digest": Item.sha256,
             "chain": _chain,
-            "frames": _frames,
+            "frames": partial(_frames, readers=frame),
             "archive": lambda item: item.record(Archive, _ARCHIVE),
             "distributions": records(Shipped, _SHIPPED),
             "skipped": records(LeftOut, _LEFT_OUT),
             "omitted": records(LeftOut, _LEFT_OUT),
             "provenance": Item.table,
-            **({"environment": read_variables} if known else {}),
+            **({} if format_ in WITHOUT_VARIABLES else {"environment": read_variables}),
+            **({} if format_ in WITHOUT_PATCHES else {"patch_file": _patch_file}),
         },
-        formats=(*WITHOUT_VARIABLES, MANIFEST_FORMAT),
+        formats=(*WITHOUT_PATCHES, MANIFEST_FORMAT),
     )
+    if manifest.patch_file:
+        _check_patches(manifest, value["patch_file"])
     _check_chain(manifest, value["chain"])
     _check_size(manifest, value["archive"]["size"])
     expected = body_digest(manifest)
@@ -203,11 +225,11 @@ def _check_chain(manifest: Manifest, chain: Item[object]) -> None:
         seen.add(link.layer)
 
 
-def _frames(value: Item[object]) -> tuple[PlacedFrame, ...]:
+def _frames(value: Item[object], readers: Readers) -> tuple[PlacedFrame, ...]:
     placed: list[PlacedFrame] = []
     offset = 0
     for item in value.items():
-        frame, at = item.record(_frame_at, {**FRAME, "offset": Item.count})
+        frame, at = item.record(_frame_at, readers)
         if at != offset:
             raise item["offset"].error("does not follow the frame before it", str(offset))
         placed.append(PlacedFrame(frame=frame, offset=offset))
@@ -217,6 +239,27 @@ def _frames(value: Item[object]) -> tuple[PlacedFrame, ...]:
 
 def _frame_at(*, offset: int, **frame: Any) -> tuple[Frame, int]:
     return Frame(**frame), offset
+
+
+def _patch_file(value: Item[object]) -> PatchFile | None:
+    return value.optional(lambda item: item.record(PatchFile, _PATCH_FILE))
+
+
+def _check_patches(manifest: Manifest, file: Item[object]) -> None:
+    """Check that patches follow each other and are smaller than the frames that they give."""
+    sizes = {placed.frame.sha256: placed.frame.size for placed in manifest.frames}
+    offset = 0
+    for item, patch in zip(file["patches"].items(), manifest.patches, strict=True):
+        if patch.offset != offset:
+            raise item["offset"].error("does not follow the patch before it", str(offset))
+        offset += patch.size
+        if not sizes.keys() >= set(patch.frames):
+            raise item["frames"].error("names a frame of another manifest", "frames of this one")
+        limit = sum(sizes[sha256] for sha256 in patch.frames)
+        if not 0 < patch.size < limit:
+            raise item["size"].error("is not that of a patch", f"1 to {limit - 1} bytes")
+    if not 0 < offset == file["size"].count():
+        raise file["size"].error("is not the sum of the patches' sizes", str(offset))
 
 
 def _check_size(manifest: Manifest, size: Item[object]) -> None:
@@ -298,10 +341,17 @@ _LAYER: Readers = {
 }
 _LEFT_OUT: Readers = {"name": Item.text, "reason": Item.text}
 _SHIPPED: Readers = {"name": _name, "version": Item.text, "wheel": _name, "sha256": Item.sha256}
-_ARCHIVE: Readers = {
-    "name": _name,
+_PATCH: Readers = {
+    "sources": lambda item: item.tuple_of(Item.sha256),
+    "frames": lambda item: item.tuple_of(Item.sha256),
+    "offset": Item.count,
     "size": Item.count,
     "sha256": Item.sha256,
+}
+_FILE: Readers = {"name": _name, "size": Item.count, "sha256": Item.sha256}
+_PATCH_FILE: Readers = {**_FILE, "patches": records(Patch, _PATCH)}
+_ARCHIVE: Readers = {
+    **_FILE,
     "format": lambda item: item.one_of(get_args(ArchiveFormat)),
 }
 _ENTRY: Readers = {

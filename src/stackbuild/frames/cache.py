@@ -1,6 +1,7 @@
 """The frame cache: frames by the sha256 of their bytes, frame sets by their key.
 
     frames/<2 digits>/<sha256>.zst    one zstd frame
+    patches/<key>                     a patch after its sha256 (32 bytes)
     sets/<key>.json                   a FrameSet, written when all its frames are there
     work/                             files being written
 
@@ -39,6 +40,7 @@ class LostFrameError(IntegrityError):
 
 _CHUNK = 1024 * 1024
 _GRACE = 600.0
+_DIGEST = hashlib.sha256().digest_size
 
 
 class FrameCache:
@@ -49,6 +51,7 @@ class FrameCache:
     ) -> None:
         """With `read_only` no method may write. `lower` has frames that need not be made again."""
         self._frames = directory / "frames"
+        self._patches = directory / "patches"
         self._sets = directory / "sets"
         self._work = directory / "work"
         self._read_only = read_only
@@ -138,6 +141,44 @@ class FrameCache:
                 path.unlink(missing_ok=True)
             raise _lost(frame, "was damaged in the cache", path)
 
+    def has(self, frame: Frame) -> bool:
+        """Whether a file of the size of `frame` is present; `read` checks its sha256."""
+        try:
+            return self.frame_path(frame.sha256).stat().st_size == frame.size
+        except OSError:
+            return self._lower is not None and self._lower.has(frame)
+
+    def put_frame(self, frame: Frame, pieces: Iterable[bytes]) -> bool:
+        """Store `frame`, whose bytes are `pieces`; False if they have another sha256."""
+        digest = hashlib.sha256()
+        with self.work_file() as path:
+            with path.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() == frame.sha256:
+                self._move(path, self.frame_path(frame.sha256))
+                return True
+        return False
+
+    def patch(self, key: str) -> bytes | None:
+        """The patch that was stored under `key`, or None if it is missing or damaged."""
+        try:
+            data = (self._patches / key).read_bytes()
+        except OSError:
+            data = b""
+        digest, patch = data[:_DIGEST], data[_DIGEST:]
+        if hashlib.sha256(patch).digest() == digest:
+            return patch
+        return self._lower.patch(key) if self._lower else None
+
+    def put_patch(self, key: str, patch: bytes) -> bytes:
+        """Store `patch` under `key`, the sha256 (hex) of all that decides its bytes; returns it."""
+        with self.work_file() as path:
+            path.write_bytes(hashlib.sha256(patch).digest() + patch)
+            self._move(path, self._patches / key)
+        return patch
+
     def sets(self) -> Iterator[FrameSet]:
         """Every frame set that is complete, sorted by key."""
         for path in sorted(self._sets.glob("*.json")):
@@ -147,7 +188,7 @@ class FrameCache:
                 continue
 
     def prune(self, keep_keys: Collection[str], *, grace: float = _GRACE) -> int:
-        """Remove frame sets other than `keep_keys`, frames in no set, and leftovers.
+        """Remove frame sets other than `keep_keys`, frames in no set, patches, and leftovers.
 
         Files made or used within the last `grace` seconds are kept, because another process may
         need them. Returns the number of freed bytes.
@@ -159,7 +200,7 @@ class FrameCache:
                 freed += _remove_if_older(path, before)
         named = {frame.sha256 for frame_set in self.sets() for frame in frame_set.frames}
         leftovers = [path for path in self._frames.glob("*/*.zst") if path.stem not in named]
-        for path in (*leftovers, *self._work.glob("*")):
+        for path in (*leftovers, *self._patches.glob("*"), *self._work.glob("*")):
             freed += _remove_if_older(path, before)
         return freed
 
@@ -209,7 +250,7 @@ class FrameWriter:
         self._kind = kind
         self._subject = subject
         self._zstd = compressor(level, expected).compressobj()
-        self._sha256 = hashlib.sha256()
+        self._sha256, self._content_sha256 = hashlib.sha256(), hashlib.sha256()
         self._size = self._content_size = self._files = 0
 
     def add(
@@ -254,10 +295,12 @@ class FrameWriter:
             size=self._size,
             content_size=self._content_size,
             files=self._files,
+            content_sha256=self._content_sha256.hexdigest(),
         )
 
     def _compress(self, data: bytes) -> None:
         self._content_size += len(data)
+        self._content_sha256.update(data)
         self._put(self._zstd.compress(data))
 
     def _put(self, data: bytes) -> None:

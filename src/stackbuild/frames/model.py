@@ -11,7 +11,7 @@ from stackbuild.reading import Item
 if TYPE_CHECKING:
     from stackbuild.reading import Readers
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Part of every frame's key; raise it when the same input gives different bytes."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -45,6 +45,8 @@ class Frame:
     """Size in bytes of the uncompressed tar fragment, with headers and padding."""
     files: int
     """The number of files and links."""
+    content_sha256: str = ""
+    """Of the uncompressed tar fragment, hex; empty in manifests before format 4."""
 
 
 FRAME: Readers = {
@@ -54,6 +56,7 @@ FRAME: Readers = {
     "size": Item.count,
     "content_size": Item.count,
     "files": Item.count,
+    "content_sha256": Item.sha256,
 }
 """How the fields of a `Frame` are read from JSON."""
 

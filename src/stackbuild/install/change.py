@@ -127,9 +127,9 @@ def _discard_damaged(
 
 def _can_be_had(manifest: Manifest, lost: set[str], available: set[str], store: Store) -> bool:
     """Whether every frame of a layer is intact in the store or can be fetched."""
-    frames = [placed.frame.sha256 for placed in manifest.frames]
     return all(
-        sha256 in available or (sha256 not in lost and store.has(sha256)) for sha256 in frames
+        frame.sha256 in available or (frame.sha256 not in lost and store.holds(frame))
+        for frame in (placed.frame for placed in manifest.frames)
     )
 
 
@@ -211,7 +211,8 @@ def _build(
 
 
 def _is_stored(manifest: Manifest, store: Store) -> bool:
-    return all(store.listing(placed.frame.sha256) for placed in manifest.frames)
+    frames = (placed.frame for placed in manifest.frames)
+    return all(store.holds(frame) and store.listing(frame.sha256) for frame in frames)
 
 
 def _adjust(root: Root, after: State, work: Path, final: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from stackbuild.compose.manifest import fetched_bytes
 from stackbuild.install.report import DistributionChange, LayerChange, LayerVersion, Upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from stackbuild.compose.manifest import Manifest, PlacedFrame
+    from stackbuild.compose.manifest import Manifest
+    from stackbuild.frames.model import Frame
     from stackbuild.install.state import State
     from stackbuild.lock.model import LayerLock
     from stackbuild.platforms import Platform
@@ -25,7 +27,8 @@ class Layer(NamedTuple):
     version: LayerVersion
     distributions: Mapping[str, tuple[str, str]]
     """The version and the sha256 of the wheel, by name."""
-    frames: Sequence[PlacedFrame] = ()
+    manifest: Manifest | None = None
+    """None if it is only locked."""
 
 
 def published_layer(manifest: Manifest, version: str | None) -> Layer:
@@ -38,7 +41,7 @@ def published_layer(manifest: Manifest, version: str | None) -> Layer:
             version=version, digest=manifest.digest, python_version=manifest.python_version
         ),
         {item.name: (item.version, item.sha256) for item in manifest.distributions},
-        manifest.frames,
+        manifest,
     )
 
 
@@ -64,11 +67,15 @@ def locked_layer(lock: LayerLock) -> Layer:
 
 
 def compare(
-    before: Iterable[Layer], after: Iterable[Layer], missing: Iterable[PlacedFrame] | None = None
+    before: Iterable[Layer],
+    after: Iterable[Layer],
+    has: Callable[[Frame], bool] | None = None,
+    is_source: Callable[[str], bool] | None = None,
 ) -> Upgrade:
     """What changes from `before` to `after`; layers that are equal are left out.
 
-    `missing` are the frames to fetch; by default those of `after` that `before` does not have.
+    `has` tells which frames need not be fetched, and `is_source` which frames (sha256) patches can
+    use; by default those of `before`.
     """
     old = {(one.platform, one.directory): one for one in before}
     new = {(one.platform, one.directory): one for one in after}
@@ -78,15 +85,13 @@ def compare(
         (old.get(key) or gone.pop((one.platform, one.name), None), one) for key, one in new.items()
     ]
     pairs += [(one, None) for one in gone.values()]
-    if missing is None:
-        had = {placed.frame.sha256 for one in old.values() for placed in one.frames}
-        missing = (
-            placed
-            for one in new.values()
-            for placed in one.frames
-            if placed.frame.sha256 not in had
-        )
-    frames = {placed.frame.sha256: placed.frame for placed in missing}.values()
+    had = _frames(old.values())
+    wanted = _frames(new.values())
+    missing = [
+        frame for sha256, frame in wanted.items() if not (has(frame) if has else sha256 in had)
+    ]
+    names = [frame.sha256 for frame in missing]
+    manifests = [one.manifest for one in new.values() if one.manifest]
     return Upgrade(
         layers=tuple(
             _change(one, was, now)
@@ -94,10 +99,15 @@ def compare(
             if (one := now or was)
             and (was is None or now is None or was.version.digest != now.version.digest)
         ),
-        fetched_frames=len(frames),
-        fetched_bytes=sum(frame.size for frame in frames),
-        disk_bytes=sum(frame.content_size for frame in frames),
+        fetched_frames=len(missing),
+        fetched_bytes=fetched_bytes(manifests, names, is_source or had.__contains__),
+        disk_bytes=sum(frame.content_size for frame in missing),
     )
+
+
+def _frames(layers: Iterable[Layer]) -> dict[str, Frame]:
+    manifests = (layer.manifest for layer in layers if layer.manifest)
+    return {one.frame.sha256: one.frame for manifest in manifests for one in manifest.frames}
 
 
 def _change(one: Layer, before: Layer | None, after: Layer | None) -> LayerChange:

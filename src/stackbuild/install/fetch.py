@@ -16,7 +16,7 @@ from stackbuild.install.unpack import unpack
 from stackbuild.registry.base import publish_layer_again
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -57,15 +57,20 @@ class NeededFrame:
         return self.frames[-1].offset + self.frames[-1].frame.size
 
 
-def missing_runs(manifests: Iterable[Manifest], store: Store) -> list[NeededFrame]:
-    """The frames of `manifests` that the store lacks, in as few byte ranges as possible."""
+def missing_runs(
+    manifests: Iterable[Manifest], store: Store, patched: Collection[str] = ()
+) -> list[NeededFrame]:
+    """The frames of `manifests` that the store lacks, in as few byte ranges as possible.
+
+    `patched` are frames (sha256) that are about to be named in the store.
+    """
     runs: list[NeededFrame] = []
-    seen: set[str] = set()
+    seen = set(patched)
     for manifest in manifests:
         run: list[PlacedFrame] = []
         for placed in manifest.frames:
             sha256 = placed.frame.sha256
-            if sha256 in seen or store.has(sha256):
+            if sha256 in seen or store.holds(placed.frame):
                 if run:
                     runs.append(NeededFrame(manifest=manifest, frames=tuple(run)))
                 run = []
@@ -94,43 +99,50 @@ def fetch_frames(
 ) -> int:
     """Fetch the frames of `runs` into the store, whose lock must be held.
 
+    Where patches need fewer bytes, and the store has their sources, they are fetched instead.
     Returns the transferred bytes. They exceed the size of the frames if a server sends whole
     archives only, or if a transfer was repeated. The sha256 of each frame is checked before it is
     decompressed. After a failure, completed frames stay, so the next attempt continues from them.
     Raises FetchError, IntegrityError, InstallError, OSError.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from stackbuild.install.naming import naming
+    from stackbuild.install.patching import patch_frames
 
     _check_format(runs)
-    total = sum(placed.frame.size for run in runs for placed in run.frames)
     before = published.registry.transferred
     store.sweep()
     store.staging.mkdir(mode=PRIVATE, parents=True)
     try:
-        with (
-            messages.task("fetching", total) as task,
-            naming(store, sync) as namer,
-            ThreadPoolExecutor(WORKERS) as pool,
-        ):
-            pending: dict[Future[None], int] = {}
-            try:
-                for received in _received(runs, published, store.staging):
-                    size = received.placed.frame.size
-                    pending[pool.submit(_keep, received, namer)] = min(size, IN_MEMORY)
-                    task.advance(size)
-                    _wait(pending, until=AHEAD)
-                _wait(pending, until=0)
-            except FetchError:
-                # Keep the frames that were received before the failure.
-                raise
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        with naming(store, sync) as namer:
+            manifests = {run.manifest.digest: run.manifest for run in runs}.values()
+            patched = patch_frames(manifests, published, namer, messages)
+            _fetch(missing_runs(manifests, store, patched), published, namer, messages)
     finally:
         store.sweep()
     return published.registry.transferred - before
+
+
+def _fetch(
+    runs: Sequence[NeededFrame], published: Published, namer: Namer, messages: Messages
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    total = sum(placed.frame.size for run in runs for placed in run.frames)
+    with messages.task("fetching", total) as task, ThreadPoolExecutor(WORKERS) as pool:
+        pending: dict[Future[None], int] = {}
+        try:
+            for received in _received(runs, published, namer.store.staging):
+                size = received.placed.frame.size
+                pending[pool.submit(_keep, received, namer)] = min(size, IN_MEMORY)
+                task.advance(size)
+                _wait(pending, until=AHEAD)
+            _wait(pending, until=0)
+        except FetchError:
+            # Keep the frames that were received before the failure.
+            raise
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def verified_frames(

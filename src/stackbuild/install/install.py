@@ -9,7 +9,6 @@ from stackbuild.durable import sync_to_disk
 from stackbuild.errors import UsageError
 from stackbuild.install.change import apply
 from stackbuild.install.compare import compare, installed
-from stackbuild.install.fetch import missing_runs
 from stackbuild.install.home import must_be_adjusted
 from stackbuild.install.plan import find_installed, plan_install, plan_uninstall
 from stackbuild.install.root import Root
@@ -91,10 +90,19 @@ def preview(
 
 def upgrade(before: State, after: State, published: Published, where: Root) -> Upgrade:
     """What changes from `before` to `after`, and which frames are fetched for that."""
-    fetched = [manifest for manifest in after.layers.values() if published.has(manifest)]
-    runs = missing_runs(fetched, Store(after.store or where.own_store))
-    missing = (placed for run in runs for placed in run.frames)
-    return compare(installed(before), installed(after), missing)
+    used = Store(after.store or where.own_store)
+    kept = {
+        placed.frame.sha256
+        for manifest in after.layers.values()
+        if not published.has(manifest)
+        for placed in manifest.frames
+    }
+    return compare(
+        installed(before),
+        installed(after),
+        lambda frame: frame.sha256 in kept or used.holds(frame),
+        used.has,
+    )
 
 
 def _plan(

@@ -4,6 +4,7 @@
     <store>/roots/<id>           a root that uses the store, by the id in its mark
     <store>/<sha256>/tree/       the frame's files, read-only
     <store>/<sha256>/files.json  the listing of the files, so that linking walks no directory
+    <store>/<sha256>/content     of a frame that a patch made: the sha256 of its tar fragment
     <store>/staging/             frames that are being unpacked
     <store>/lock                 held while frames are added or removed
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from stackbuild.frames.model import Frame
     from stackbuild.mark import Mark
     from stackbuild.messages import Messages
     from stackbuild.reading import Readers
@@ -41,6 +43,7 @@ PRIVATE = 0o755
 """The mode of directories in a store: only the owner can change their contents."""
 
 LISTING = "files.json"
+CONTENT = "content"
 LISTING_FORMAT = 2
 _LISTING_START = f'{{"format":{LISTING_FORMAT},'.encode()
 _ROOTS = "roots"
@@ -158,6 +161,22 @@ class Store:
                 return file.read() == b"}"
         except OSError:
             return False
+
+    def holds(self, frame: Frame) -> bool:
+        """Whether the frame is present, with the contents that `frame` has.
+
+        The bytes of a frame that a patch made are unknown, and only a manifest said that its
+        contents are those of the frame. So another manifest must say the same.
+        """
+        if not self.has(frame.sha256):
+            return False
+        try:
+            content = (self.directory / frame.sha256 / CONTENT).read_text(encoding="ascii")
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError):
+            return False
+        return content == frame.content_sha256
 
     def listing(self, sha256: str) -> Listing | None:
         """The contents of the frame; None if it is missing, damaged, or of another format.

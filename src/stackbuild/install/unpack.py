@@ -13,7 +13,7 @@ from stackbuild.frames.tarformat import TarReader
 from stackbuild.install.store import PRIVATE, Listing, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from stackbuild.frames.model import Frame
@@ -44,7 +44,11 @@ def unpack(
 
     The other parameters are those of `entries`. Raises as it does, and OSError.
     """
-    members = entries(compressed, frame, siblings, for_os)
+    return write_entries(entries(compressed, frame, siblings, for_os), tree)
+
+
+def write_entries(members: Iterable[Member], tree: Path) -> Listing:
+    """Write `members` below the new directory `tree`, read-only. Raises OSError."""
     tree.mkdir(mode=PRIVATE)
     writer = _Writer(windows.extended(tree))
     for member in members:
@@ -67,12 +71,17 @@ def entries(
         raise _differs(
             frame, "compressed size of a frame", f"{frame.size} bytes", f"{length} bytes"
         )
-    return _entries(_Counted(_decompressed(compressed, frame), frame), frame, siblings, for_os)
+    return content_entries(_decompressed(compressed, frame), frame, siblings, for_os)
 
 
-def _entries(
-    source: _Counted, frame: Frame, siblings: Collection[str], for_os: OsName | None
+def content_entries(
+    read: Callable[[int], bytes],
+    frame: Frame,
+    siblings: Collection[str],
+    for_os: OsName | None = None,
 ) -> Iterator[Member]:
+    """The entries of `frame` as `entries` yields them; `read` gives its contents, uncompressed."""
+    source = _Counted(read, frame)
     members = 0
     for member in TarReader(source.read, siblings=siblings, os=for_os):
         if for_os == "windows" and member.link is not None:

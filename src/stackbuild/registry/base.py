@@ -44,6 +44,15 @@ class Registry(ABC):
         also if the archive is too short.
         """
 
+    def read_patches(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of the file of patches in `spans`, as `read` does of the archive.
+
+        Raises NotFoundError where patches are not published.
+        """
+        raise NotFoundError("patches are not published there", file=self.location)
+
     def index(self) -> Index:
         """The index of published layers. Raises FetchError, IntegrityError."""
         from stackbuild.compose.serialize import index_from_json
@@ -95,6 +104,12 @@ class Registry(ABC):
 def archive_path(entry: IndexEntry, manifest: Manifest) -> str:
     """The archive of `manifest`, relative to the index, with forward slashes."""
     return posixpath.join(posixpath.dirname(entry.manifest), manifest.archive.name)
+
+
+def patches_path(entry: IndexEntry, manifest: Manifest) -> str:
+    """The file with the patches of `manifest`, which has some, relative to the index."""
+    name = manifest.patch_file.name if manifest.patch_file else ""
+    return posixpath.join(posixpath.dirname(entry.manifest), name)
 
 
 def publish_again(location: str, words: str) -> str:

@@ -18,6 +18,7 @@ from stackbuild.messages import SILENT
 from stackbuild.registry.base import (
     INDEX_NAME,
     archive_path,
+    patches_path,
     publish_again,
     publish_layer_again,
 )
@@ -27,7 +28,6 @@ from stackbuild.transport.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from io import BufferedReader
     from pathlib import Path
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
@@ -65,17 +65,39 @@ class DirectoryRegistry(FilePlace):
     ) -> Iterator[bytes]:
         """Yield the bytes of the archive in `spans`, in pieces."""
         path = self._file(archive_path(entry, manifest))
+        return self._read("archive", path, manifest, manifest.archive.size, spans)
+
+    def read_patches(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of the file of patches in `spans`, in pieces."""
+        size = manifest.patch_file.size if manifest.patch_file else 0
+        path = self._file(patches_path(entry, manifest))
+        return self._read("file of patches", path, manifest, size, spans)
+
+    def _read(
+        self,
+        what: str,
+        path: Path,
+        manifest: Manifest,
+        size: int,
+        spans: Sequence[tuple[int, int]],
+    ) -> Iterator[bytes]:
         try:
             with open_regular(path) as file:
                 for start, stop in spans:
                     file.seek(start)
-                    for piece in _pieces(file, stop - start, manifest, path):
+                    left = stop - start
+                    while piece := file.read(min(CHUNK, left)):
+                        left -= len(piece)
                         self.transferred += len(piece)
                         yield piece
+                    if left:
+                        raise _too_short(what, path, manifest, size)
         except FileNotFoundError as error:
-            raise _missing("archive", path, self._directory) from error
+            raise _missing(what, path, self._directory) from error
         except OSError as error:
-            raise _unreadable("archive", path, error) from error
+            raise _unreadable(what, path, error) from error
 
     def prepare(self, messages: Messages) -> None:
         """Refuse a directory with other files; mark it. Raises ComposeError, OSError."""
@@ -145,21 +167,16 @@ class DirectoryRegistry(FilePlace):
         return self._directory / relative
 
 
-def _pieces(file: BufferedReader, left: int, manifest: Manifest, path: Path) -> Iterator[bytes]:
-    while left > 0:
-        piece = file.read(min(CHUNK, left))
-        if not piece:
-            raise FetchError(
-                "the archive is shorter than its manifest says",
-                layer=manifest.layer,
-                platform=manifest.platform,
-                file=path,
-                expected=f"{manifest.archive.size} bytes",
-                found=f"{path.stat().st_size} bytes",
-                remedy=publish_layer_again(str(path.parent.parent), manifest),
-            )
-        left -= len(piece)
-        yield piece
+def _too_short(what: str, path: Path, manifest: Manifest, size: int) -> FetchError:
+    return FetchError(
+        f"the {what} is shorter than its manifest says",
+        layer=manifest.layer,
+        platform=manifest.platform,
+        file=path,
+        expected=f"{size} bytes",
+        found=f"{path.stat().st_size} bytes",
+        remedy=publish_layer_again(str(path.parent.parent), manifest),
+    )
 
 
 def _unreadable(what: str, path: Path, error: OSError) -> FetchError:

@@ -10,6 +10,7 @@ from stackbuild.registry.base import (
     INDEX_NAME,
     Registry,
     archive_path,
+    patches_path,
 )
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transport.ranges import read_bytes, read_spans
@@ -47,6 +48,13 @@ class HttpRegistry(Registry):
     ) -> Iterator[bytes]:
         """Yield the bytes of the archive in `spans`, in pieces."""
         url = self._url(archive_path(entry, manifest))
+        return read_spans(url, spans, messages=self._messages, count=self._count)
+
+    def read_patches(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of the file of patches in `spans`, in pieces."""
+        url = self._url(patches_path(entry, manifest))
         return read_spans(url, spans, messages=self._messages, count=self._count)
 
     def _count(self, arrived: int) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from stackbuild.errors import FetchError, UsageError
 from stackbuild.messages import SILENT
-from stackbuild.registry.base import INDEX_NAME, archive_path, publish_layer_again
+from stackbuild.registry.base import INDEX_NAME, archive_path, patches_path, publish_layer_again
 from stackbuild.registry.places import FilePlace, IndexChangedError, Stored
 from stackbuild.strictjson import MAX_SIZE
 from stackbuild.transport.retries import NotFoundError
@@ -104,7 +104,17 @@ class ObjectRegistry(FilePlace):
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
         """Yield the bytes of the archive in `spans`, in pieces."""
-        name = archive_path(entry, manifest)
+        return self._pieces(archive_path(entry, manifest), manifest, spans)
+
+    def read_patches(
+        self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of the file of patches in `spans`, in pieces."""
+        return self._pieces(patches_path(entry, manifest), manifest, spans)
+
+    def _pieces(
+        self, name: str, manifest: Manifest, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
         # Several requests at once, because stores limit the speed of each.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             waiting: deque[Future[bytes]] = deque()
@@ -135,11 +145,11 @@ class ObjectRegistry(FilePlace):
                 time.sleep(_PAUSE * attempt)
         if len(data) < stop - start:
             raise FetchError(
-                "the archive is shorter than its manifest says",
+                "a file is shorter than its manifest says",
                 layer=manifest.layer,
                 platform=manifest.platform,
                 file=f"{self._location}/{name}",
-                expected=f"{manifest.archive.size} bytes",
+                expected=f"{stop} bytes or more",
                 found=f"{start + len(data)} bytes",
                 remedy=publish_layer_again(self._location, manifest),
             )

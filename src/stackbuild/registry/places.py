@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.errors import IntegrityError
-from stackbuild.registry.base import Registry, archive_path, publish_layer_again
+from stackbuild.registry.base import Registry, archive_path, patches_path, publish_layer_again
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from stackbuild.compose.manifest import Index, IndexEntry, Manifest
+    from stackbuild.compose.manifest import Index, IndexEntry, Manifest, PublishedFile
     from stackbuild.messages import Messages
 
 REUSED_SECONDS = 24 * 3600
@@ -40,18 +41,29 @@ class Upload(NamedTuple):
 
     def archive(self) -> Iterator[bytes]:
         """The archive in pieces. Raises as `source`; IntegrityError after the last wrong byte."""
-        archive = self.manifest.archive
+        return self._pieces("archive", self.manifest.archive, self.source.read)
+
+    def patches(self) -> Iterator[bytes]:
+        """The file of patches in pieces. Raises as `archive`."""
+        file = self.manifest.patch_file
+        if not file:
+            return iter(())
+        return self._pieces("file of patches", file, self.source.read_patches)
+
+    def _pieces(
+        self, what: str, file: PublishedFile, read: Callable[..., Iterator[bytes]]
+    ) -> Iterator[bytes]:
         digest = hashlib.sha256()
-        for piece in self.source.read(self.entry, self.manifest, [(0, archive.size)]):
+        for piece in read(self.entry, self.manifest, [(0, file.size)]):
             digest.update(piece)
             yield piece
-        if digest.hexdigest() != archive.sha256:
+        if digest.hexdigest() != file.sha256:
             raise IntegrityError(
-                "the archive does not match its manifest",
+                f"the {what} does not match its manifest",
                 layer=self.manifest.layer,
                 platform=self.manifest.platform,
-                file=f"{self.source.location}/{archive_path(self.entry, self.manifest)}",
-                expected=f"sha256 {archive.sha256}",
+                file=f"{self.source.location}/{self.manifest.platform}/{file.name}",
+                expected=f"sha256 {file.sha256}",
                 found=f"sha256 {digest.hexdigest()}",
                 remedy=publish_layer_again(self.source.location, self.manifest),
             )
@@ -119,6 +131,16 @@ class Stored(NamedTuple):
     """Seconds since the epoch."""
 
 
+class _File(NamedTuple):
+    """A file to send."""
+
+    name: str
+    size: int
+    sha256: str
+    read: Callable[[], Iterator[bytes]]
+    """Gives its bytes in pieces."""
+
+
 class FilePlace(Place):
     """A place of files with names, such as a directory; names have forward slashes."""
 
@@ -139,32 +161,44 @@ class FilePlace(Place):
 
     def missing(self, upload: Upload, *, named: bool) -> int:
         """The bytes of the files that are missing, have another size, or another sha256."""
-        return sum(size for _, size, _ in self._lacking(upload, named=named))
+        return sum(file.size for file in self._lacking(upload, named=named))
 
     def send(self, upload: Upload, *, named: bool) -> None:
         """Send the files that are missing, the manifest last."""
-        for name, size, sha256 in self._lacking(upload, named=named):
-            is_manifest = name == upload.entry.manifest
-            pieces = iter([upload.document]) if is_manifest else upload.archive()
-            self.put(name, size, sha256, pieces)
+        for name, size, sha256, read in self._lacking(upload, named=named):
+            self.put(name, size, sha256, read())
 
     def unnamed(self, kept: Collection[tuple[IndexEntry, Manifest]]) -> Mapping[str, float]:
         """The files of layers that those of `kept` do not need."""
         names = {
             name
             for entry, manifest in kept
-            for name in (entry.manifest, archive_path(entry, manifest))
+            for name in (
+                entry.manifest,
+                archive_path(entry, manifest),
+                patches_path(entry, manifest),
+            )
         }
         return {name: time_ for name, time_ in self.files().items() if name not in names}
 
-    def _lacking(self, upload: Upload, *, named: bool) -> list[tuple[str, int, str]]:
-        """The files to send, in this order: name, size, sha256."""
-        archive, entry = upload.manifest.archive, upload.entry
-        files = (
-            (archive_path(entry, upload.manifest), archive.size, archive.sha256),
-            (entry.manifest, len(upload.document), entry.sha256),
-        )
-        return [one for one in files if not _is_same(self.stored(one[0]), *one[1:], named=named)]
+    def _lacking(self, upload: Upload, *, named: bool) -> list[_File]:
+        """The files to send, in this order."""
+        entry, archive, patches = upload.entry, upload.manifest.archive, upload.manifest.patch_file
+        files = [
+            _File(
+                archive_path(entry, upload.manifest), archive.size, archive.sha256, upload.archive
+            )
+        ]
+        if patches:
+            name = patches_path(entry, upload.manifest)
+            files.append(_File(name, patches.size, patches.sha256, upload.patches))
+        document = partial(iter, [upload.document])
+        files.append(_File(entry.manifest, len(upload.document), entry.sha256, document))
+        return [
+            one
+            for one in files
+            if not _is_same(self.stored(one.name), one.size, one.sha256, named=named)
+        ]
 
 
 def _is_same(found: Stored | None, size: int, sha256: str, *, named: bool) -> bool:

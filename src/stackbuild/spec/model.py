@@ -127,6 +127,8 @@ class FrameSettings:
     level: int = 9
     """zstd compression level, 1 to 22."""
     bytecode: bool = True
+    patches: int = 1
+    """How many of the versions before a new one it gets patches from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,6 +232,7 @@ def _frames(table: Table) -> FrameSettings:
     settings = FrameSettings(
         level=table.integer("level", default=default.level, low=1, high=22),
         bytecode=table.flag("bytecode", default=default.bytecode),
+        patches=table.integer("patches", default=default.patches, low=0, high=10),
     )
     table.done()
     return settings

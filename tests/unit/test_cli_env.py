@@ -17,7 +17,7 @@ from tests.support.roots import succeed
 if TYPE_CHECKING:
     from pathlib import Path
 
-VALUE = "it's \\ \u2018\u2019\u201a\u201b \" $HOME `x` %"
+VALUE = "it's \\ \u2018\u2019\u201a\u201b \" $HOME `X` %"
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,12 @@ def test_the_commands_of_other_shells(layers: Path, capsys: pytest.CaptureFixtur
     layer, extra = expected(layers)[MARKER], expected(layers)["EXTRA"]
     assert answer(layers, capsys, "--shell", "fish").splitlines() == [
         f"set -gx EXTRA '{extra}'",
-        "set -gx MODE 'it\\'s \\\\ \u2018\u2019\u201a\u201b \" $HOME `x` %'",
+        "set -gx MODE 'it\\'s \\\\ \u2018\u2019\u201a\u201b \" $HOME `X` %'",
         f"set -gx {MARKER} '{layer}'",
     ]
     assert answer(layers, capsys, "--shell", "powershell").splitlines() == [
         f"$Env:EXTRA = '{extra}'",
-        "$Env:MODE = 'it''s \\ \u2018\u2018\u2019\u2019\u201a\u201a\u201b\u201b \" $HOME `x` %'",
+        "$Env:MODE = 'it''s \\ \u2018\u2018\u2019\u2019\u201a\u201a\u201b\u201b \" $HOME `X` %'",
         f"$Env:{MARKER} = '{layer}'",
     ]
 

@@ -34,21 +34,19 @@ from stackbuild.lock.targets import target_of
 from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
-from stackbuild.resolve import source_wheels as module
-from stackbuild.resolve.metadata import Metadata
-from stackbuild.resolve.problems import ResolveError, ResolveProblem
-from stackbuild.resolve.request import Found, ResolveRequest
-from stackbuild.resolve.source_wheels import (
+from stackbuild.resolve import build_orders, source_wheels
+from stackbuild.resolve.build_orders import (
     BuildOrder,
     BuiltWheel,
-    SourceWheels,
-    Upgrade,
-    added_candidates,
     build_tag,
     fetch_sdist,
     rebuild,
     recipe,
 )
+from stackbuild.resolve.metadata import Metadata
+from stackbuild.resolve.problems import ResolveError, ResolveProblem
+from stackbuild.resolve.request import Found, ResolveRequest
+from stackbuild.resolve.source_wheels import SourceWheels, Upgrade, added_candidates
 from stackbuild.workspace import Workspace
 from tests.support.specs import ALL, read_spec
 from tests.support.wheels import make_wheel
@@ -155,7 +153,8 @@ def lock(item: LockedDistribution, platform: Platform) -> LayerLock:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr(module, "host_platform", lambda: LINUX)
+    monkeypatch.setattr(source_wheels, "host_platform", lambda: LINUX)
+    monkeypatch.setattr(build_orders, "host_platform", lambda: LINUX)
     return Case(tmp_path)
 
 
@@ -342,7 +341,7 @@ def test_an_added_wheel_is_kept_on_a_machine_of_its_platform(
     item = case.wheels(MAC).wheel_of(ONE, COMMIT)
     remove_tree(case.wheelhouse)
     assert case.wheels(MAC, old=item).wheel_of(ONE, COMMIT) == item
-    monkeypatch.setattr(module, "host_platform", lambda: MAC)
+    monkeypatch.setattr(source_wheels, "host_platform", lambda: MAC)
     assert case.wheels(MAC, old=item).wheel_of(ONE, COMMIT) == item
     assert case.orders == []
 
@@ -567,7 +566,7 @@ def test_a_source_distribution_is_looked_up(
     server = tmp_path / "server"
     page(server, "one-2.tar.gz", SDIST.name)
     (server / "one" / SDIST.name).write_bytes(b"sdist")
-    monkeypatch.setattr(module, "default_index", lambda _cache: server.as_uri())
+    monkeypatch.setattr(build_orders, "default_index", lambda _cache: server.as_uri())
     kept = case.wheelhouse / SDIST.name
     assert fetch_sdist(SDIST, order_of(case), case.workspace, Silent()) == kept
     for other in (["one-2.tar.gz"], [], [f"{SDIST.name}#sha256={'0' * 64}"]):

@@ -17,7 +17,7 @@ from stackbuild.lock.inputs import inputs_of
 from stackbuild.lock.model import VcsSource
 from stackbuild.lock.targets import target_of
 from stackbuild.platforms import Platform
-from stackbuild.resolve.source_wheels import recipe
+from stackbuild.resolve.build_orders import recipe
 from stackbuild.spec.model import BuildSettings, BuildWheel, Policy, Setting, SourcePolicy
 from stackbuild.spec.policy import SPECIFIC, merge
 from stackbuild.spec.policy_fields import BY_KEY, POLICY_FIELDS

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from stackbuild.lock.model import LayerLock, LockedDistribution
     from stackbuild.messages import Messages
-    from stackbuild.resolve.source_wheels import Builder, BuildOrder, BuiltWheel
+    from stackbuild.resolve.build_orders import Builder, BuildOrder, BuiltWheel
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace
 
@@ -37,7 +37,7 @@ def wheel_rebuilder(
     """The function `rebuild` of `lock.wheelhouse.fetch`; `index` is the default index."""
 
     def run(missing: Sequence[tuple[LockedDistribution, LayerLock]]) -> None:
-        from stackbuild.resolve.source_wheels import rebuild
+        from stackbuild.resolve.build_orders import rebuild
 
         builder = wheel_builder(stack, workspace, messages)
         rebuild(stack, workspace, builder, missing, index=index)

@@ -25,7 +25,7 @@ from stackbuild.errors import LockError
 from stackbuild.files import locked, remove_tree
 from stackbuild.lock.model import Build, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.runtime import lock_runtime
-from stackbuild.resolve.source_wheels import BuiltWheel, build_tag, fetch_sdist
+from stackbuild.resolve.build_orders import BuiltWheel, build_tag, fetch_sdist
 from stackbuild.runtimes.interpreters import unpacked_interpreter
 from stackbuild.runtimes.provide import provide_runtime
 from stackbuild.spec.settings import PACKAGE_ROOT
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stackbuild.builds.kept import KeptWheel
     from stackbuild.lock.model import BuildRequirement
     from stackbuild.messages import Messages
-    from stackbuild.resolve.source_wheels import BuildOrder
+    from stackbuild.resolve.build_orders import BuildOrder
     from stackbuild.runtimes.model import Interpreter
     from stackbuild.spec.model import Stack
     from stackbuild.workspace import Workspace

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stackbuild.builds.process import Runner
     from stackbuild.messages import Messages
-    from stackbuild.resolve.source_wheels import BuildOrder
+    from stackbuild.resolve.build_orders import BuildOrder
     from stackbuild.workspace import Workspace
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from stackbuild.record import Recorded
-    from stackbuild.resolve.source_wheels import BuildOrder
+    from stackbuild.resolve.build_orders import BuildOrder
 
 _REGULAR, _EXECUTABLE = 0o100644, 0o100755
 

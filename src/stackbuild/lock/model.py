@@ -87,7 +87,7 @@ class Build:
     """
 
     recipe: str
-    """sha256 (hex) of the build's inputs (`resolve.source_wheels.recipe`)."""
+    """sha256 (hex) of the build's inputs (`resolve.build_orders.recipe`)."""
     requirements: tuple[BuildRequirement, ...] | None = None
     """Sorted by name; None for a wheel that was built elsewhere and cannot be built again."""
     dependencies: tuple[str, ...] = ()

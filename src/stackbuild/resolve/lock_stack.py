@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stackbuild.lock.venvstacks_locks import VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
-    from stackbuild.resolve.source_wheels import Builder
+    from stackbuild.resolve.build_orders import Builder
     from stackbuild.spec.model import Layer, Stack
     from stackbuild.workspace import Workspace
 

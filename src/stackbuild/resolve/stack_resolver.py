@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from stackbuild.lock.venvstacks_locks import Beginning, VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
+    from stackbuild.resolve.build_orders import Builder
     from stackbuild.resolve.request import CoreMetadata
-    from stackbuild.resolve.source_wheels import Builder
     from stackbuild.resolve.uv import Uv
     from stackbuild.spec.model import Download, Layer, Stack
     from stackbuild.workspace import Workspace

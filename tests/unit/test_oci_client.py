@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from tests.support.containers import auth_file, container_registry
 from tests.support.http import CutAfter, Page, Redirect, Status, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stackbuild.transport.retries import Patience as _Patience
@@ -254,14 +253,14 @@ def test_a_manifest_with_another_digest_is_refused() -> None:
             client(server).manifest("a", "big")
 
 
-def opened(data: bytes) -> Callable[[], io.BytesIO]:
-    return lambda: io.BytesIO(data)
+def opened(data: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: (data[start : start + 1000] for start in range(0, len(data), 1000))
 
 
 def pushed(client: OciClient, repository: str) -> bytes:
     """Push a manifest with one layer, and return it."""
     config = b"{}"
-    client.push_blob(repository, digest_of(config), len(config), opened(config))
+    client.push_bytes(repository, config)
     layers = [{"mediaType": "application/octet-stream", "digest": DIGEST, "size": len(BLOB)}]
     kind = "application/vnd.oci.empty.v1+json"
     value = {
@@ -305,6 +304,22 @@ def test_pushing_and_pulling_with_docker_registry(tmp_path: Path, home: Path) ->
         with pytest.raises(FetchError, match="MANIFEST_BLOB_UNKNOWN"):
             there.push_manifest("own/b", "v2", missing, MANIFEST)
         assert server.stored() == 3
+        assert (there.tags("own/b"), there.tags("own/none")) == (["v1"], [])
+        there.delete_manifest("own/b", digest_of(data))
+        assert there.tags("own/b") == []
+
+
+def test_tags_come_in_pages() -> None:
+    with serving() as server:
+        pages = [b'{"name": "a", "tags": ["x", "y"]}', b'{"name": "a", "tags": null}']
+        following = {"Link": '</v2/a/tags/list?n=1000&last=y>; rel="next"'}
+        server.script(
+            "/v2/a/tags/list",
+            Page(pages[0], "application/json", following),
+            Page(pages[1], "application/json"),
+        )
+        assert client(server).tags("a") == ["x", "y"]
+        assert server.requests[1].query == "n=1000&last=y"
 
 
 def test_an_interrupted_upload_is_sent_again() -> None:

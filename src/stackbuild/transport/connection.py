@@ -11,7 +11,7 @@ import os
 import re
 import time
 from threading import Thread
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from stackbuild.errors import FetchError
@@ -27,7 +27,7 @@ from stackbuild.transport.retries import (
 from stackbuild.transport.urls import bad_address, redact, split_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from urllib.parse import SplitResult
 
     import urllib3
@@ -88,12 +88,12 @@ def exchange(
     patience: Patience,
     sign: Sign,
     check: Check,
-    body: IO[bytes] | bytes | None = None,
+    body: Iterator[bytes] | bytes | None = None,
 ) -> tuple[urllib3.BaseHTTPResponse, str]:
     """Send a request, follow redirects, and return the answer with the last address.
 
-    `sign` is called for each address, `check` for the last answer. For a file as `body`, `headers`
-    contain its Content-Length. Requests with a body are not redirected. Raises UnreachableError,
+    `sign` is called for each address, `check` for the last answer. For pieces as `body`, `headers`
+    contain their Content-Length. Requests with a body are not redirected. Raises UnreachableError,
     FetchError, the errors of `check`, and BrokenTransferError if a retry may succeed.
     """
     current = url
@@ -189,7 +189,7 @@ def _send(
     headers: Mapping[str, str],
     patience: Patience,
     sign: Sign,
-    body: IO[bytes] | bytes | None,
+    body: Iterator[bytes] | bytes | None,
 ) -> urllib3.BaseHTTPResponse:
     import urllib3
 

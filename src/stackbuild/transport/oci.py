@@ -6,12 +6,15 @@ range requests, and a blob of another repository of the registry is mounted inst
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urljoin
 
+from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.messages import SILENT
+from stackbuild.reading import Item, read_json
 from stackbuild.transport.ranges import read_spans
 from stackbuild.transport.references import digest_of, is_digest
 from stackbuild.transport.registry_access import Access
@@ -129,13 +132,13 @@ class OciClient:
         repository: str,
         digest: str,
         size: int,
-        content: Callable[[], IO[bytes]],
+        content: Callable[[], Iterator[bytes]],
         source: str | None = None,
     ) -> bool:
         """Push a blob of `size` bytes, unless the repository has it. Returns whether it was sent.
 
-        `content` opens the blob, again for each attempt. If the repository `source` has it, the
-        registry takes it from there. The registry checks the digest.
+        `content` begins to read the blob in pieces, again for each attempt. If the repository
+        `source` has it, the registry takes it from there. The registry checks the digest.
         """
         if self.has_blob(repository, digest):
             return False
@@ -146,12 +149,17 @@ class OciClient:
                 if address is None:
                     return False
                 headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-                with content() as body:
-                    self._finish(self._send("PUT", address, f"push {repository}", headers, body))
+                self._finish(self._send("PUT", address, f"push {repository}", headers, content()))
             except BrokenTransferError as error:
                 attempts.failed(error, 0)
             else:
                 return True
+
+    def push_bytes(self, repository: str, data: bytes) -> str:
+        """Push a small blob, unless the repository has it. Returns its digest."""
+        digest = digest_of(data)
+        self.push_blob(repository, digest, len(data), lambda: iter([data]))
+        return digest
 
     def push_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> str:
         """Push a manifest with the tag or digest `name`. Returns its digest.
@@ -162,6 +170,34 @@ class OciClient:
         headers = {"Content-Type": media_type}
         self._ask("PUT", url, f"push {repository}", self._finish, headers=headers, body=data)
         return digest_of(data)
+
+    def tags(self, repository: str) -> list[str]:
+        """All tags of `repository`; empty if there is no such repository."""
+        tags: list[str] = []
+        url = f"{self._access.base}{repository}/tags/list?n=1000"
+
+        def read(response: urllib3.BaseHTTPResponse) -> str | None:
+            data = self._access.body(response, strictjson.MAX_SIZE)
+            tags.extend(
+                read_json(data, redact(url), lambda item: item["tags"].optional(Item.strings) or ())
+            )
+            # RFC 8288, as the specification says for the next page.
+            link = re.match("<([^>]*)>", response.headers.get("Link", ""))
+            return self._access.same_scheme(urljoin(url, link[1])) if link else None
+
+        while True:
+            try:
+                following = self._ask("GET", url, f"pull {repository}", read)
+            except NotFoundError:
+                return tags
+            if following is None:
+                return tags
+            url = following
+
+    def delete_manifest(self, repository: str, digest: str) -> None:
+        """Delete a manifest and its tags. Raises NotFoundError; not all registries allow it."""
+        url = self._url(repository, "manifests", digest)
+        self._ask("DELETE", url, f"delete {repository}", self._finish)
 
     def _url(self, repository: str, kind: str, name: str) -> str:
         return f"{self._access.base}{repository}/{kind}/{name}"
@@ -190,7 +226,7 @@ class OciClient:
         url: str,
         scope: str,
         headers: Mapping[str, str],
-        body: IO[bytes] | bytes | None = None,
+        body: Iterator[bytes] | bytes | None = None,
     ) -> urllib3.BaseHTTPResponse:
         return self._access.send(scope, method, url, headers, self._patience, body)
 

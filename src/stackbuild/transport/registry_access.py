@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from stackbuild import strictjson
@@ -29,7 +29,7 @@ from stackbuild.transport.retries import (
 from stackbuild.transport.urls import redact, split_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from urllib.parse import SplitResult
 
     import urllib3
@@ -92,7 +92,7 @@ class Access:
         url: str,
         headers: Mapping[str, str],
         patience: Patience,
-        body: IO[bytes] | bytes | None = None,
+        body: Iterator[bytes] | bytes | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """The answer to a request; the authorization is renewed once if the registry asks for it.
 
@@ -109,8 +109,8 @@ class Access:
             if header is None:
                 raise self._unauthorized(found, url, challenge) from None
             self._headers[scope] = header
-        if body is not None and not isinstance(body, bytes):
-            body.seek(0)
+            if body is not None and not isinstance(body, bytes):
+                raise BrokenTransferError("the registry asked for credentials again") from None
         try:
             return self._exchange(scope, method, url, headers, patience, body)
         except _ChallengeError as challenge:
@@ -123,7 +123,7 @@ class Access:
         url: str,
         headers: Mapping[str, str],
         patience: Patience,
-        body: IO[bytes] | bytes | None,
+        body: Iterator[bytes] | bytes | None,
     ) -> urllib3.BaseHTTPResponse:
         def sign(parts: SplitResult) -> str | None:
             # Not for the servers of storage that registries redirect to.

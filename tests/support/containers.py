@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PROGRAM = shutil.which("docker-registry")
+MISSING = "docker-registry is not installed (Debian: the package docker-registry)"
 _CONFIGURATION = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -52,9 +54,8 @@ def container_registry(
 
     Skips the test where the program is not installed.
     """
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("docker-registry is not installed (Debian: the package docker-registry)")
+    if PROGRAM is None:
+        pytest.skip(MISSING)
     auth = ""
     if login is not None:
         htpasswd = shutil.which("htpasswd")
@@ -79,7 +80,7 @@ def container_registry(
     kept = {name: text for name, text in os.environ.items() if not name.startswith("REGISTRY")}
     environment = {**kept, "OTEL_TRACES_EXPORTER": "none"}
     log = (directory / "registry.log").open("wb")
-    process = subprocess.Popen([program, "serve", configuration], env=environment, stderr=log)
+    process = subprocess.Popen([PROGRAM, "serve", configuration], env=environment, stderr=log)
     try:
         _wait(process, address)
         yield found
@@ -109,3 +110,10 @@ def auth_file(path: Path, **logins: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"auths": entries}))
     return path
+
+
+@pytest.fixture(scope="session")
+def container_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerRegistry]:
+    """A registry for all tests of a process; each uses repositories of its own."""
+    with container_registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server

@@ -1,14 +1,17 @@
-"""The client for container registries, with docker-registry and with a server that misbehaves."""
+"""The client for container registries, and names in them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.errors import FetchError, IntegrityError
+from stackbuild.errors import FetchError, IntegrityError, UsageError
+from stackbuild.registry.find import open_registry
+from stackbuild.registry.oci_format import manifest_tag, repository_name, version_tag
 from stackbuild.transport.container_logins import Login, find_login
 from stackbuild.transport.oci import MANIFEST, OciClient
 from stackbuild.transport.references import digest_of, parse_reference
@@ -77,6 +80,55 @@ def test_references(text: str, expected: str) -> None:
 def test_invalid_references(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        ("atls", "atls"),
+        ("cpython-3.12", "cpython-3.12"),
+        ("a__b--c", "a__b--c"),
+        ("R_Base@2", "r-base-2-{}"),
+        ("a._b", "a-b-{}"),
+        ("a-", "a-{}"),
+    ],
+)
+def test_names_of_repositories(layer: str, name: str) -> None:
+    digits = hashlib.sha256(layer.encode()).hexdigest()[:8]
+    assert repository_name(layer) == name.format(digits)
+
+
+def test_names_of_tags() -> None:
+    assert [version_tag(text) for text in ("7", "1.0+cpu.1", "-x y", "v" * 200)] == [
+        "7",
+        "1.0_cpu.1",
+        "_x_y",
+        "v" * 128,
+    ]
+    assert manifest_tag("linux-x64/A-1-0123456789ab.json") == (
+        repository_name("A-1"),
+        "linux-x64-0123456789ab",
+    )
+    for path in ("linux-x64/a-0123456789ab.tar.xz.json", "../a-0123456789ab.json", "a/b/c.json"):
+        found = manifest_tag(path)
+        assert found is None or found.name == "..-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("location", "fault"),
+    [
+        ("oci://host.io", "invalid name of a repository"),
+        ("oci://host.io/Team/x", "invalid name of a repository"),
+        ("oci://host.io/x:tag", "invalid name of a repository"),
+        ("oci://ann:secret@host.io/x", "invalid host or port"),
+        ("oci:///x", "invalid host or port"),
+        ("oci://host.io/" + "x" * 200, "is too long"),
+    ],
+)
+def test_invalid_addresses(location: str, fault: str) -> None:
+    with pytest.raises(UsageError, match=fault) as caught:
+        open_registry(location)
+    assert "secret" not in str(caught.value)
 
 
 def test_challenges() -> None:

@@ -1,4 +1,4 @@
-"""Publishing to an object store, and installing from it, with an S3 server."""
+"""Publishing to object stores and container registries, and installing from them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stackbuild.messages import SILENT
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import open_place
 from stackbuild.registry.push import Chosen, push
+from tests.support.containers import auth_file, container_registry
 from tests.support.roots import command, fail, snapshot, succeed, tool
 from tests.support.smallstack import SmallStack
 
@@ -140,3 +141,48 @@ def test_layers_are_listed_installed_and_exported_from_a_store(
             path for path, data in snapshot(directory).items() if "very-secret" in str(data)
         ]
     assert "nothing is published in" in fail(5, "list", "--from", f"s3://{bucket}/other")
+
+
+def test_a_container_registry_with_a_password(
+    small: SmallStack,
+    made: Publisher,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    small.lock()
+    with container_registry(tmp_path, login=("ann", "very-secret")) as server:
+        place = f"oci://{server.host}/team/stack"
+        refused = fail(5, *words(small, place, "base"))
+        assert f"{server.host} requires credentials, and none are stored" in refused
+        assert f"to fix: log in: docker login {server.host}" in refused
+        auth_file(tmp_path / "auth.json", **{server.host: "ann:very-secret"})
+        assert "nothing is published in" in fail(5, "list", "--from", place)
+        planned = succeed(*words(small, place, "base", "app"), "--dry-run", "--json")
+        assert server.stored() == 0
+        done = succeed(*words(small, place, "base", "app"), "--json")
+        assert all(0 < size <= sent(done)[layer] for layer, size in sent(planned).items())
+        again = succeed(*words(small, place, "base", "app"), "--json")
+        assert sent(again) == {"base": 0, "app": 0}
+
+        other = f"oci://{server.host}/other"
+        installed = _installed_and_upgraded(made, other, root)
+        assert installed == made.entries["atls"][made.platform][0].digest
+        for path, data in snapshot(root).items():
+            assert "very-secret" not in str(data), path
+
+
+def _installed_and_upgraded(made: Publisher, place: str, root: Path) -> str:
+    """Install `atls` from `place`, and upgrade it; its digest."""
+    for version, changed in (("1", 3), ("2", 2)):
+        made.stack(version)
+        chosen = Chosen("atls", made.platform, made.entries["atls"][made.platform][0])
+        push(DirectoryRegistry(made.directory), [chosen], open_place(place), SILENT)
+        words = ("install", "atls", "--from", place, "--root", root)
+        assert len(json.loads(succeed(*words, "--dry-run", "--json"))["layers"]) == changed
+        succeed(*words)
+        assert tool(root, "atls") == f"atls {version}"
+    listed = {one["layer"]: one for one in json.loads(succeed("list", "--root", root, "--json"))}
+    assert listed["atls"]["from"] == place
+    return str(listed["atls"]["digest"])

@@ -53,9 +53,10 @@ class Project(LockedProject):
     ) -> PublishReport:
         """Compose layers and write archives, manifests and the index to `to`.
 
-        `to` is `exports` by default, another directory, or the address of an object store
-        (``s3://bucket/prefix``, ``gs://``, ``az://``). Layers are then composed in `exports`, and
-        what the store lacks is sent: archives, then manifests, and the index last.
+        `to` is `exports` by default, another directory, or the address of an object store or a
+        container registry (``s3://bucket/prefix``, ``gs://``, ``az://``, ``oci://host/repository``).
+        Layers are then composed in `exports`, and what is missing there is sent: archives or
+        frames, then manifests, and the index last.
 
         Without `with_lower`, layers below those named are left out. `level` is zstd's, 1 to 22.
         With `check`, archives that are published already are read, and written again where they

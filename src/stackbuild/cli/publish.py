@@ -24,15 +24,17 @@ Examples:
   stackbuild publish --layer framework --only --platform macosx-aarch64
   stackbuild publish --to /srv/layers --level 19
   stackbuild publish --to s3://bucket/stack              to an object store
+  stackbuild publish --to oci://ghcr.io/team/stack       to a container registry
   stackbuild publish --dry-run --json                    what would be published, for a script
 
 A layer that is published already with the same contents is not written again. If a layer cannot be
 composed, it and the layers that need this version of it are not published: their former versions
 stay current. The others are published, and the exit code is that of the first failure.
 
-To an object store, layers are composed in exports/ of the project, and what the store lacks is
-sent: archives, then manifests, and the index last and on top of what others published meanwhile.
-Credentials are those of the store's own programs: AWS_PROFILE, AWS_ACCESS_KEY_ID and so on.
+To an object store or a container registry, layers are composed in exports/ of the project, and what
+is missing there is sent: archives or frames, then manifests, and the index last and on top of what
+others published meanwhile. Credentials are those of the store's own programs: AWS_PROFILE,
+AWS_ACCESS_KEY_ID and so on, or what `docker login` or `podman login` stored.
 
 With --dry-run, files that are missing in the wheelhouse or the cache are downloaded to a temporary
 directory, which is removed at the end. Nothing is built from source then: run `stackbuild fetch`
@@ -45,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Compose layers and write archives, manifests and the index."
     parser.epilog = EXAMPLES
     add_shared(parser, "--spec", "--layer", "--platform")
-    text = "a directory, s3://, gs:// or az:// (default: exports/ of the project)"
+    text = "a directory, s3://, gs://, az:// or oci:// (default: exports/ of the project)"
     add_value(parser, "--to", "PLACE", text)
     add_flag(parser, "--only", "without the layers below those of --layer")
     parser.add_argument(

@@ -40,7 +40,7 @@ def is_address(location: str) -> bool:
 
 
 def open_registry(location: str, messages: Messages = SILENT) -> Registry:
-    """The registry at `location`: a directory, a web server or an object store.
+    """The registry at `location`: a directory or an address; `docs/places.md` lists the kinds.
 
     Nothing is read yet. Raises UsageError for other locations, and for invalid ones.
     """
@@ -67,9 +67,13 @@ def open_registry(location: str, messages: Messages = SILENT) -> Registry:
         from stackbuild.registry.objects import ObjectRegistry
 
         return ObjectRegistry(location, messages)
+    if scheme[1].lower() == "oci":
+        from stackbuild.registry.oci_place import open_oci
+
+        return open_oci(location, messages)
     raise UsageError(
         f"{scheme[1]}:// addresses are not supported as registries",
-        expected="a directory, or an address with http://, https://, s3://, gs:// or az://",
+        expected="a directory, or an address with http://, https://, s3://, gs://, az:// or oci://",
     )
 
 
@@ -82,7 +86,7 @@ def open_place(location: str, messages: Messages = SILENT) -> Place:
         return registry
     raise UsageError(
         "layers cannot be sent to a web server",
-        expected="a directory, or an address with s3://, gs:// or az://",
+        expected="a directory, or an address with s3://, gs://, az:// or oci://",
         found=registry.location,
         remedy="publish to a directory that the server shows, or copy it there",
     )

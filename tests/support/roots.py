@@ -81,5 +81,13 @@ def snapshot(directory: Path) -> dict[str, object]:
     return found
 
 
+def versions(out: Path) -> dict[str, str]:
+    """The versions of the layers of `Publisher.stack` that were exported to `out`."""
+    site = "lib/python3.12/site-packages"
+    files = {"framework": f"{site}/numpy/__init__.py", "atls": f"{site}/atls/__init__.py"}
+    paths = {layer: out / layer / file for layer, file in files.items()}
+    return {layer: path.read_text()[-3] for layer, path in paths.items() if path.exists()}
+
+
 def generation(root: Path) -> str:
     return (root / "current").readlink().name

@@ -1,4 +1,4 @@
-"""A root directory with busybox and a few programs, to run a command with nothing else."""
+"""Commands that have few programs, or a root directory with busybox and nothing else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from tests.support.interpreters import unshare_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+C_LIBRARY = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libm.so.6")
+"""The other parts of glibc, which compiled modules may need."""
 
 
 class EmptyRoot:
@@ -43,8 +47,10 @@ class EmptyRoot:
     def add_libraries(self, binary: Path) -> None:
         """Copy the shared libraries that `binary` needs to where they are here."""
         found = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
-        for name in re.findall(r"(/\S+) \(0x", found):
-            self._copy(Path(name), self.directory / name.lstrip("/"))
+        for name in map(Path, re.findall(r"(/\S+) \(0x", found)):
+            parts = [name.with_name(part) for part in C_LIBRARY] if name.name == "libc.so.6" else []
+            for path in (name, *filter(Path.exists, parts)):
+                self._copy(path, self.directory / path.relative_to("/"))
 
     def _copy(self, source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,3 +81,13 @@ class EmptyRoot:
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+
+def programs(directory: Path, *names: str) -> str:
+    """A PATH with these programs only."""
+    directory.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found
+        (directory / name).symlink_to(found)
+    return str(directory)

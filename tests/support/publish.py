@@ -202,6 +202,13 @@ class Publisher:
         pgen = self.application("pgen", [framework, runtime], version)
         return runtime, framework, atls, pgen
 
+    def runtime_of(self, python: str) -> Manifest:
+        """A runtime whose interpreter starts `python`, so that none has to be packed."""
+        start = f"#!/bin/sh\nexec '{python}' \"$@\"\n".encode()
+        return self.publish(
+            "python", {"python": {"bin/python3.12": FileContent(start, executable=True)}}
+        )
+
     def application(self, name: str, below: Sequence[Manifest], version: str = "1") -> Manifest:
         return self.publish(
             name,

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.frames.files import FileContent
 from stackbuild.install.bundle import HEADER_SIZE
 from stackbuild.platforms import host_platform
 from stackbuild.variables import Variable
+from tests.support.emptyroot import programs
 from tests.support.publish import Files, head
 from tests.support.roots import fail, succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.publish import Publisher
+from tests.support.publish import Publisher
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="bundles are scripts for sh")
 
@@ -89,9 +89,7 @@ class Bundle:
 
 
 def publish(made: Publisher, *, module: str = "program", python: str = sys.executable) -> None:
-    """Publish `app`, whose runtime starts `python`, so that no interpreter has to be packed."""
-    start = f"#!/bin/sh\nexec '{python}' \"$@\"\n".encode()
-    runtime = made.publish("python", {"r": {"bin/python3.12": FileContent(start, executable=True)}})
+    runtime = made.runtime_of(python)
     files: Files = {
         **head("python"),
         "share/venv/metadata/venvstacks_layer.json": json.dumps({"launch_module": module}),
@@ -261,16 +259,6 @@ def test_where_layers_are_unpacked(bundle: Bundle, tmp_path: Path) -> None:
     error = bundle.start(STACKBUILD_BUNDLES=str(tmp_path / "file"))
     assert error.returncode == 125
     assert "file is not writable; set STACKBUILD_BUNDLES to another directory" in error.stderr
-
-
-def programs(directory: Path, *names: str) -> str:
-    """A PATH with these programs only."""
-    directory.mkdir()
-    for name in names:
-        found = shutil.which(name)
-        assert found
-        (directory / name).symlink_to(found)
-    return str(directory)
 
 
 def test_programs_of_the_machine(bundle: Bundle, tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ going on is reported to an object with the methods of `Messages`; nothing is pri
 docs/api.md has examples, and says what is promised.
 """
 
+from stackbuild.api.packing import bundle, export_archive, write_bootstrap
 from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
-    bundle,
     clean,
     diff,
     export,
-    export_archive,
     find_root,
     history,
     import_runenv,
@@ -55,4 +54,5 @@ __all__ = [
     "export_archive", "find_root", "history", "import_runenv", "install", "invocation",
     "list_installed", "list_published", "pack_interpreter", "preview_install", "preview_sync",
     "repair", "rollback", "sync", "uninstall", "variables", "verify", "verify_files",
+    "write_bootstrap",
 ]

@@ -198,7 +198,7 @@ class Project(LockedProject):
         and InstallError for a file of others at `path`.
         """
         refuse_text(layers=layers)
-        from stackbuild.api.roots import export_archive
+        from stackbuild.api.packing import export_archive
 
         def write(names: Sequence[str], registry: Path) -> PackReport:
             return export_archive(
@@ -226,7 +226,7 @@ class Project(LockedProject):
         a layer fails. `allow_unresolved` is as for `publish`. Raises as `export_archive` does, and
         UsageError for Windows and for a pattern that matches several layers.
         """
-        from stackbuild.api.roots import bundle
+        from stackbuild.api.packing import bundle
 
         def write(names: Sequence[str], registry: Path) -> PackReport:
             return bundle(

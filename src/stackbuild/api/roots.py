@@ -25,8 +25,6 @@ if TYPE_CHECKING:
         InstallReport,
         Invocation,
         LayerVariables,
-        PackedFormat,
-        PackReport,
         RepairReport,
         Upgrade,
     )
@@ -209,67 +207,6 @@ def export(
         )
         names = [item.manifest.directory for item in report.layers if item.asked]
         return export_from(names, root, Path(directory), messages, sync=sync_function(sync))
-
-
-def export_archive(
-    layers: Sequence[str],
-    archive_format: PackedFormat,
-    path: str | Path | None = None,
-    *,
-    registry: str | Path,
-    platform: str | None = None,
-    messages: Messages = SILENT,
-) -> PackReport:
-    """Write `layers`, and the layers below them, from `registry` to one archive.
-
-    The layers are side by side in it, and work where it is unpacked. `path` is the file to write,
-    by default ``<layer>-<platform>.<format>`` in this directory; an archive that stackbuild wrote
-    is replaced. `platform` is this machine's by default. Equal layers give equal bytes.
-
-    Raises InstallError for a file of others at `path`, and for layers that cannot be moved; else as
-    `install` does.
-    """
-    refuse_text(layers=layers)
-    from stackbuild.install.archive import export_archive as export_from
-    from stackbuild.registry.find import open_registry
-
-    return export_from(
-        layers,
-        archive_format,
-        open_registry(str(registry), messages),
-        None if path is None else Path(path),
-        _platform(platform),
-        messages,
-    )
-
-
-def bundle(
-    layer: str,
-    path: str | Path | None = None,
-    *,
-    registry: str | Path,
-    platform: str | None = None,
-    messages: Messages = SILENT,
-) -> PackReport:
-    """Write `layer`, and the layers below it, from `registry` to one executable file.
-
-    It needs neither Python nor a network on the machine where it runs. `path` is the file to write,
-    by default ``<layer>-<platform>.run`` in this directory; a bundle that stackbuild wrote is
-    replaced. `platform` is this machine's by default; there are none for Windows. Equal layers give
-    equal bytes.
-
-    Raises as `export_archive` does, and UsageError for Windows.
-    """
-    from stackbuild.install.bundle import bundle as bundle_from
-    from stackbuild.registry.find import open_registry
-
-    return bundle_from(
-        layer,
-        open_registry(str(registry), messages),
-        None if path is None else Path(path),
-        _platform(platform),
-        messages,
-    )
 
 
 def uninstall(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, get_args
 
-from stackbuild.api import Project, UsageError
+from stackbuild.api import Project, UsageError, write_bootstrap
 from stackbuild.cli.console import Console
 from stackbuild.cli.options import add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer, print_message
@@ -14,6 +14,7 @@ from stackbuild.messages import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from stackbuild.api.types import LayerFailure, PublishedLayer, PublishReport
 
@@ -25,6 +26,8 @@ Examples:
   stackbuild publish --to /srv/layers --level 19
   stackbuild publish --to s3://bucket/stack              to an object store
   stackbuild publish --to oci://ghcr.io/team/stack       to a container registry
+  stackbuild publish --spec bootstrap/venvstacks.toml --to /srv/layers \\
+      --bootstrap https://layers.example.org             install.sh for machines without Python
   stackbuild publish --dry-run --json                    what would be published, for a script
 
 A layer that is published already with the same contents is not written again. If a layer cannot be
@@ -62,6 +65,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--dry-run", "print what would be published; write temporary files only")
     text = "also write __venvstacks__/ beside the archives, as venvstacks does; later runs renew it"
     add_flag(parser, "--venvstacks-metadata", text)
+    text = (
+        "also write install.sh and install.ps1 for machines without Python; ADDRESS is where the "
+        "directory is served, and the layer stackbuild must be published there"
+    )
+    add_value(parser, "--bootstrap", "ADDRESS", text)
     add_shared(parser, "--allow-unresolved", "--json")
 
 
@@ -75,8 +83,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish, and print what is published."""
     if arguments.only and not arguments.layer:
         raise UsageError("--only needs a --layer", remedy="name the layers to publish alone")
+    if arguments.bootstrap and (arguments.dry_run or "://" in (arguments.to or "")):
+        raise UsageError(
+            "--bootstrap writes into a directory, so it cannot be combined with --dry-run or with "
+            "the address of a store",
+            remedy="publish to a directory, and copy that",
+        )
     console = Console(quiet=arguments.quiet)
-    report = Project.load(arguments.spec, messages=console).publish(
+    project = Project.load(arguments.spec, messages=console)
+    report = project.publish(
         arguments.layer,
         arguments.platform,
         to=arguments.to,
@@ -90,11 +105,19 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.dry_run:
         console.note("nothing is written; without --dry-run this would be published:")
+    scripts: tuple[Path, ...] = ()
+    if arguments.bootstrap and not report.failures:
+        scripts = write_bootstrap(
+            arguments.to or project.exports, arguments.bootstrap, messages=console
+        )
     if report.layers or arguments.json:
         lines = omitted(report.layers)
         if arguments.dry_run or not arguments.quiet:
-            lines = report_text(report.layers) + lines
-        print_answer(report_json(report), lines, as_json=arguments.json)
+            lines = report_text(report.layers) + lines + [f"written    {one}" for one in scripts]
+        answer = report_json(report)
+        if scripts:
+            answer["bootstrap"] = list(scripts)
+        print_answer(answer, lines, as_json=arguments.json)
     return print_failures(report.failures)
 
 

@@ -78,9 +78,7 @@ def export_archive(
     manifests = chains(wanted, published, messages)
     names = "-".join(one.layer for one in wanted)
     target = file_path(path, f"{names}-{published.platform}.{archive_format}")
-    write = _WRITERS[archive_format]
-    with new_file(target) as file, packed(manifests, published, target, messages) as members:
-        write(members, file)
+    write_archive(target, archive_format, manifests, published, messages)
     if must_be_adjusted(manifests):
         runtime, top = manifests[0].directory, manifests[-1].directory
         messages.note(
@@ -93,6 +91,18 @@ def export_archive(
         layers=manifests,
         size=target.stat().st_size,
     )
+
+
+def write_archive(
+    path: Path,
+    archive_format: PackedFormat,
+    manifests: Sequence[Manifest],
+    published: Published,
+    messages: Messages,
+) -> None:
+    """Write `manifests`, lower layers first, to the archive `path`. Raises as `packed` does."""
+    with new_file(path) as file, packed(manifests, published, path, messages) as members:
+        _WRITERS[archive_format](members, file)
 
 
 def chains(

@@ -23,7 +23,7 @@ from stackbuild.install.archive import (
     plain_members,
 )
 from stackbuild.install.report import PackReport
-from stackbuild.install.run import LAYER_METADATA, default_command
+from stackbuild.install.run import LAYER_METADATA, default_command, module_command
 from stackbuild.layout import ENVIRONMENT_SCRIPT
 from stackbuild.platforms import host_platform
 from stackbuild.registry.find import Published
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from stackbuild.registry.base import Registry
 
 HEADER_SIZE = 8192
-_CACHES = {"linux": ".cache", "macos": "Library/Caches"}
+CACHES = {"linux": ".cache", "macos": "Library/Caches"}
+"""The user's cache directory, relative to the home directory."""
 _SCRIPT = Path(__file__).with_name("bundle.sh")
 
 
@@ -63,11 +64,7 @@ def bundle(
     check_single(layer, [one.layer for one in wanted], published.location)
     manifests = chains(wanted, published, messages)
     target = file_path(path, f"{wanted[0].layer}-{published.platform}.run")
-    with new_file(target) as file, packed(manifests, published, target, messages) as members:
-        _write(file, members, manifests, wanted[0])
-        path_of_file = Path(file.name)
-        mode = path_of_file.stat().st_mode
-        path_of_file.chmod(mode | (mode & 0o444) >> 2)  # executable for those who may read
+    write_bundle(target, manifests, published, messages)
     return PackReport(
         path=target,
         platform=published.platform,
@@ -76,17 +73,38 @@ def bundle(
     )
 
 
+def write_bundle(
+    path: Path,
+    manifests: Sequence[Manifest],
+    published: Published,
+    messages: Messages,
+    *,
+    module: str | None = None,
+) -> None:
+    """Write `manifests`, lower layers first, to the executable `path`.
+
+    It starts the last layer: `module`, or what `stackbuild run` starts. Raises as `packed` does.
+    """
+    with new_file(path) as file, packed(manifests, published, path, messages) as members:
+        _write(file, members, manifests, module)
+        work = Path(file.name)
+        mode = work.stat().st_mode
+        work.chmod(mode | (mode & 0o444) >> 2)  # executable for those who may read
+
+
 def _write(
-    file: IO[bytes], members: Iterator[Member], manifests: Sequence[Manifest], top: Manifest
+    file: IO[bytes], members: Iterator[Member], manifests: Sequence[Manifest], module: str | None
 ) -> None:
     """Write the archive and then, as its sha256 is known, the script before it."""
+    top = manifests[-1]
     metadata: dict[str, bytes] = {}
     digest = hashlib.sha256()
     file.seek(HEADER_SIZE)
     for data in gzipped(_noting(members, f"{top.directory}/{LAYER_METADATA}", metadata)):
         digest.update(data)
         file.write(data)
-    command = default_command(top, b"".join(metadata.values()))
+    found = b"".join(metadata.values())
+    command = module_command(top, module) if module else default_command(top, found)
     script = _script(manifests[0], top, command, digest.hexdigest())
     if len(script) > HEADER_SIZE:
         raise InstallError(
@@ -123,7 +141,7 @@ def _script(runtime: Manifest, top: Manifest, command: Sequence[str], sha256: st
         "LAYER": top.layer,
         "PLATFORM": top.platform,
         "NAME": shlex.quote(f"{top.layer}-{sha256[:32]}"),
-        "CACHE": _CACHES[top.platform.os],
+        "CACHE": CACHES[top.platform.os],
         "SHA256": sha256,
         "START": str(HEADER_SIZE + 1),
         "DIRECTORY": directory,

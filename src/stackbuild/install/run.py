@@ -129,6 +129,11 @@ def default_command(manifest: Manifest, metadata: bytes) -> list[str]:
     module = found.get("launch_module") if isinstance(found, dict) else None
     if not isinstance(module, str) or not module:
         return ["python"]
+    return module_command(manifest, module)
+
+
+def module_command(manifest: Manifest, module: str) -> list[str]:
+    """Python with `module` of the layer, without the working directory in `sys.path`."""
     if Version(manifest.python_version) >= Version("3.11"):
         return ["python", "-P", "-m", module]
     return ["python", "-c", _WITHOUT_P.format(module=module)]

@@ -1,0 +1,127 @@
+"""Write programs beside an index that install its layers on machines without Python.
+
+<directory>/install.sh                              for Linux and macOS
+<directory>/install.ps1                             for Windows, if stackbuild is published for it
+<directory>/bootstrap/stackbuild-<platform>-<digest>.run  stackbuild as a bundle; .zip for Windows
+
+Both scripts download the file of their platform, compare its sha256 with the one that is written
+in the script, and run `stackbuild install`. stackbuild is a layer like any other: the application
+`LAYER` of the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from stackbuild.errors import InstallError, UsageError, system_errors
+from stackbuild.files import atomic_write, sha256_file
+from stackbuild.install.archive import chains, write_archive
+from stackbuild.install.bundle import CACHES, write_bundle
+from stackbuild.platforms import Platform
+from stackbuild.registry.directory import DirectoryRegistry
+from stackbuild.registry.find import Published
+from stackbuild.transport.urls import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackbuild.messages import Messages
+
+LAYER = "stackbuild"
+DIRECTORY = "bootstrap"
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/%+,=@\[\]-]+")
+_MACHINES = {
+    Platform.LINUX_X64: ("Linux-x86_64", "Linux-amd64"),
+    Platform.LINUX_AARCH64: ("Linux-aarch64", "Linux-arm64"),
+    Platform.MACOSX_X64: ("Darwin-x86_64",),
+    Platform.MACOSX_AARCH64: ("Darwin-arm64",),
+}
+"""What `uname -s` and `uname -m` print."""
+
+
+class _Program(NamedTuple):
+    """stackbuild for one platform."""
+
+    platform: Platform
+    name: str
+    sha256: str
+    runtime: str
+    """The directory of its runtime."""
+
+
+def write_bootstrap(directory: Path, address: str, messages: Messages) -> tuple[Path, ...]:
+    """Write `install.sh` and `install.ps1` into `directory`; see `api.write_bootstrap`."""
+    if not _ADDRESS.fullmatch(address) or redact(address) != address:
+        raise UsageError(
+            "the address for the scripts is not valid",
+            expected="one such as https://layers.example.org/stack, without password and query",
+            found=redact(address),
+        )
+    registry = DirectoryRegistry(directory)
+    platforms = registry.index().entries.get(LAYER, {})
+    if not any(platforms.values()):
+        raise UsageError(
+            f"there is no layer {LAYER!r} in {directory}, which the scripts need",
+            file=directory,
+            remedy=f"publish an application {LAYER!r} there that contains stackbuild, "
+            "as bootstrap/venvstacks.toml of stackbuild's repository has it",
+        )
+    with system_errors(InstallError, directory, elsewhere="use another directory"):
+        programs = [
+            _program(directory, Published(registry, platform), messages)
+            for platform, entries in sorted(platforms.items())
+            if entries
+        ]
+        written = [_write_script(directory / "install.sh", address, programs)]
+        windows = [one for one in programs if one.platform.os == "windows"]
+        if windows:
+            written.append(_write_script(directory / "install.ps1", address, windows))
+    return tuple(written)
+
+
+def _program(directory: Path, published: Published, messages: Messages) -> _Program:
+    """Write stackbuild for the platform of `published`, unless it is there."""
+    platform = published.platform
+    manifests = chains([published.current(LAYER)], published, messages)
+    digest = hashlib.sha256("".join(one.digest for one in manifests).encode()).hexdigest()
+    suffix = "zip" if platform.os == "windows" else "run"
+    path = directory / DIRECTORY / f"stackbuild-{platform}-{digest[:12]}.{suffix}"
+    if not path.exists():
+        if suffix == "zip":
+            write_archive(path, "zip", manifests, published, messages)
+        else:
+            write_bundle(path, manifests, published, messages, module="stackbuild")
+    return _Program(platform, path.name, sha256_file(path), manifests[0].directory)
+
+
+def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> Path:
+    template = Path(__file__).with_name(f"bootstrap{path.suffix}").read_text(encoding="utf-8")
+    address = address.rstrip("/")
+    words = {
+        "ADDRESS": address,
+        "QUOTED": shlex.quote(address),
+        "SYSTEMS": "".join(map(_case, programs)),
+        "NAME": programs[0].name,
+        "SHA256": programs[0].sha256,
+        "RUNTIME": programs[0].runtime,
+    }
+    text = re.sub(r"@([A-Z0-9]+)@", lambda match: words[match[1]], template)
+    atomic_write(path, text)
+    return path
+
+
+def _case(program: _Program) -> str:
+    """What a shell does on the platform of `program`; nothing for Windows."""
+    if program.platform not in _MACHINES:
+        return ""
+    return (
+        f"        {' | '.join(_MACHINES[program.platform])})\n"
+        f"            __name={program.name}\n"
+        f"            __sha256={program.sha256}\n"
+        f"            __caches={CACHES[program.platform.os]}\n"
+        "            ;;\n"
+    )

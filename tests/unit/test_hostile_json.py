@@ -22,9 +22,9 @@ from stackbuild.frames.model import EntryPoint, Frame, FrameKind, FrameSet
 from stackbuild.install.install import install
 from stackbuild.install.state import State, damaged, mark_damaged, read_state
 from stackbuild.install.store import Listing, Store, StoredFile
+from stackbuild.lock.added import AddedWheel, read_added, write_added
 from stackbuild.lock.index_pages import Address, Addresses
 from stackbuild.lock.model import LockedFile
-from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.messages import Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from tests.support.publish import publisher

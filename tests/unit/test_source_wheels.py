@@ -17,6 +17,7 @@ from stackbuild.errors import (
     StackbuildError,
 )
 from stackbuild.files import remove_tree, sha256_file
+from stackbuild.lock.added import AddedWheel, read_added, write_added
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.index_pages import Address, Addresses, IndexPages
 from stackbuild.lock.indexes import IndexSettings, index_settings
@@ -31,7 +32,6 @@ from stackbuild.lock.model import (
     VcsSource,
 )
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from stackbuild.resolve import build_orders, source_wheels

@@ -12,10 +12,10 @@ from stackbuild.builds.audit import OLDEST, audit
 from stackbuild.builds.wheelfile import check_wheel, unpack_wheel
 from stackbuild.errors import IntegrityError, StackbuildError, UsageError, quoted, raise_all
 from stackbuild.files import atomic_copy, locked, sha256_file
+from stackbuild.lock.added import AddedWheel, read_added, write_added
 from stackbuild.lock.current import Locks
 from stackbuild.lock.model import LockedFile, StaleLock, WheelAddition
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import AddedWheel, read_added, write_added
 from stackbuild.platforms import Platform
 
 if TYPE_CHECKING:

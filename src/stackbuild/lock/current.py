@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from stackbuild.errors import LockError, StackbuildError, raise_all
 from stackbuild.files import is_inside, sha256_file
 from stackbuild.layout import layout_for
+from stackbuild.lock.added import sums_of_added
 from stackbuild.lock.files import (
     is_ours,
     lock_path,
@@ -25,7 +26,6 @@ from stackbuild.lock.model import StaleLock
 from stackbuild.lock.projects import OwnProjects
 from stackbuild.lock.runtime import is_current
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import sums_of_added
 from stackbuild.names import layer_directory
 from stackbuild.project.files import project_files
 from stackbuild.spec.model import LayerKind

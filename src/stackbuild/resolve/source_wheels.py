@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from stackbuild.errors import FetchError, IntegrityError
 from stackbuild.files import atomic_copy
+from stackbuild.lock.added import compatible_added, find_added
 from stackbuild.lock.index_pages import IndexPages, index_failure
 from stackbuild.lock.indexes import without_secrets
 from stackbuild.lock.model import Build, LockedDistribution, LockedFile, ProjectSource, VcsSource
 from stackbuild.lock.targets import target_of
-from stackbuild.lock.wheelhouse import compatible_added, find_added
 from stackbuild.platforms import host_platform
 from stackbuild.resolve.build_orders import BuildOrder, build_tag, is_direct, is_for_any, recipe
 from stackbuild.resolve.git_sources import reason_to_build

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from stackbuild.errors import StackbuildError, raise_all
+from stackbuild.lock.added import sums_of_added
 from stackbuild.lock.files import write_locks
 from stackbuild.lock.indexes import index_settings
 from stackbuild.lock.inputs import inputs_of
@@ -26,7 +27,6 @@ from stackbuild.lock.model import (
 from stackbuild.lock.runtime import NoArchiveError, lock_runtime
 from stackbuild.lock.targets import target_of, unknown_extras
 from stackbuild.lock.venvstacks_locks import beginning
-from stackbuild.lock.wheelhouse import sums_of_added
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import GitCommits
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackbuild.install.compare import compare, published_layer
 from stackbuild.install.root import Root
+from stackbuild.registry.find import Published, open_registry
 from stackbuild.spec.model import LayerKind
 from tests.support.http import serving
 from tests.support.publish import Publisher
@@ -147,6 +149,10 @@ def test_another_version_of_a_versioned_layer(made: Publisher, root: Path) -> No
     assert text.startswith(f"tool 1 -> 2 on {made.platform}\n")
     succeed("install", "tool@1", "--from", made.directory, "--root", root)
     assert succeed("install", "tool@2", "--root", root, "--dry-run") == text
+    # Two versions are removed.
+    place = Published(open_registry(str(made.directory)), made.platform)
+    both = [published_layer(one, None) for one in place.find(["tool@1", "tool@2"])]
+    assert len(compare(both, []).layers) == 2
 
 
 def test_root_and_place_are_remembered(
@@ -160,7 +166,7 @@ def test_root_and_place_are_remembered(
     assert Root(root).installed_state().versions["pgen"] == "2"
     assert len(succeed("list").splitlines()) == 5
     succeed("uninstall", "pgen")
-    succeed("verify", "--installed", "--root", root)
+    succeed("verify", "--installed")
     succeed("repair")
     assert "GENERATION" in succeed("history")
     # Layers of two places.

@@ -131,7 +131,7 @@ def test_a_root_of_an_earlier_stackbuild(made: Publisher, root: Path) -> None:
     succeed(*words)
     (root / MARK).unlink()
     state = root / "current/.stackbuild/state.json"
-    state.write_bytes(state.read_bytes().replace(b'"format": 2', b'"format": 1'))
+    state.write_bytes(state.read_bytes().replace(b'"format": 3', b'"format": 1'))
     before = snapshot(root)
     for verb in (["list"], ["verify", "--installed"], ["clean"], ["uninstall", "atls"]):
         message = fail(8, *verb, "--root", root)

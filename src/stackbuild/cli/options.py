@@ -14,6 +14,12 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
+def place_argument(text: str) -> str:
+    """The directory or address in an option."""
+    path_argument(text)
+    return text
+
+
 def whole(text: str) -> int:
     """The whole number in an option."""
     if not text.isdecimal():
@@ -86,6 +92,8 @@ def add_value(
     """Add an option with a value, or an argument; `metavar` says whether it is a path."""
     if metavar in _PATHS:
         settings["type"] = path_argument
+    elif metavar == "PLACE":
+        settings["type"] = place_argument
     parser.add_argument(name, metavar=metavar, help=text, **settings)
 
 

@@ -7,7 +7,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, UsageError, VerifyError, build_root, verify, verify_files
+from stackbuild.api import (
+    Project,
+    UsageError,
+    VerifyError,
+    build_root,
+    find_root,
+    verify,
+    verify_files,
+)
 from stackbuild.cli.console import Console
 from stackbuild.cli.options import LAYER_HELP, add_flag, add_shared, add_value
 from stackbuild.cli.output import print_answer
@@ -62,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"{LAYER_HELP} (default: all)")
     add_flag(parser, "--installed", "compare installed files with the published ones")
-    text = "the root (default: that of `stackbuild build` for the platform)"
+    text = "the root (default: that of this directory, else that of `stackbuild build`)"
     add_value(parser, "--root", "DIR", text)
     add_value(parser, "--platform", "PLATFORM", "the platform of the layers (default: host)")
     add_flag(parser, "--verbose", "list modules that nothing needs and `exclude-files` breaks")
@@ -74,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     platform = arguments.platform
     for word in arguments.layers:
         _refuse_root(word)
-    root = arguments.root or build_root(arguments.spec.parent, platform or "host")
+    root = arguments.root or find_root() or build_root(arguments.spec.parent, platform or "host")
     if arguments.installed:
         return _installed(arguments, root)
     console, project = Console(quiet=arguments.quiet), None

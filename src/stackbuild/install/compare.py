@@ -79,12 +79,17 @@ def compare(
     """
     old = {(one.platform, one.directory): one for one in before}
     new = {(one.platform, one.directory): one for one in after}
-    # Another version of a versioned layer has another directory.
-    gone = {(one.platform, one.name): one for key, one in old.items() if key not in new}
-    pairs: list[tuple[Layer | None, Layer | None]] = [
-        (old.get(key) or gone.pop((one.platform, one.name), None), one) for key, one in new.items()
-    ]
-    pairs += [(one, None) for one in gone.values()]
+    gone = [one for key, one in old.items() if key not in new]
+    pairs: list[tuple[Layer | None, Layer | None]] = []
+    for key, layer in new.items():
+        former = old.get(key)
+        if former is None:
+            # Another version of a versioned layer has another directory.
+            name = (layer.platform, layer.name)
+            former = next((it for it in gone if (it.platform, it.name) == name), None)
+            gone = [it for it in gone if it is not former]
+        pairs.append((former, layer))
+    pairs += [(one, None) for one in gone]
     had = _frames(old.values())
     wanted = _frames(new.values())
     missing = [

@@ -25,10 +25,11 @@ from stackbuild.lock.model import (
     imported,
 )
 from stackbuild.lock.runtime import NoArchiveError, lock_runtime
-from stackbuild.lock.targets import target_of, unknown_extras
+from stackbuild.lock.targets import target_of
 from stackbuild.lock.venvstacks_locks import beginning
 from stackbuild.resolve.explain import Explainer
 from stackbuild.resolve.git_sources import GitCommits
+from stackbuild.resolve.inheritance import ineffective_exclusions, not_in_indexes, unknown_extras_of
 from stackbuild.resolve.layer_resolver import Choice, LayerResolver
 from stackbuild.resolve.metadata import Metadata
 from stackbuild.resolve.problems import ResolveError, errors_of
@@ -39,14 +40,13 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.spec.policy import policy_on_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
     from stackbuild.lock.current import Locks
     from stackbuild.lock.model import Conflict
-    from stackbuild.lock.targets import Target
     from stackbuild.lock.venvstacks_locks import Beginning, VenvstacksLock
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -228,7 +228,11 @@ class StackResolver:
             )
         ]
         distributions = tuple(sorted([*found, *chosen.built], key=lambda item: item.name))
-        self._check_extras(layer, platform, distributions, lower)
+        metadata_of = partial(self._metadata_of, platform)
+        for text in unknown_extras_of(
+            self._stack, layer, platform, distributions, lower, metadata_of
+        ):
+            self._warnings[text] = None
         digest = content_digest(distributions, interpreter, own)
         same = old is not None and old.digest == digest
         if old is None:
@@ -304,57 +308,9 @@ class StackResolver:
     ) -> dict[NormalizedName, CoreMetadata]:
         return self._metadata.of(layer.name, items, index_settings(self._stack, layer, platform))
 
-    def _for_newer(
-        self, target: Target, lower: Sequence[LayerLock]
-    ) -> dict[NormalizedName, CoreMetadata]:
-        """Distributions of `lower` that uv cannot choose from the indexes for `target`.
-
-        Their wheels are for newer systems, as the target of a layer applies to what it adds and not
-        to what it inherits, or are named by an address.
-        """
-        from packaging.utils import parse_wheel_filename
-
-        found: dict[NormalizedName, CoreMetadata] = {}
-        for lock, item in imported(lower).values():
-            layer = self._stack.layers[lock.layer]
-            its_own = target_of(layer, target.platform, target.python)
-            given = index_settings(self._stack, layer).files
-            if item.source or (its_own.level <= target.level and item.wheel.name not in given):
-                continue
-            if (
-                item.wheel.name in given
-                or target.rank(parse_wheel_filename(item.wheel.name)[3]) is None
-            ):
-                found |= self._metadata_of(target.platform, layer, [item])
-        return found
-
-    def _check_extras(
-        self,
-        layer: Layer,
-        platform: Platform,
-        own: Sequence[LockedDistribution],
-        lower: Sequence[LayerLock],
-    ) -> None:
-        """Warn of extras that `layer` requires and the distributions do not have."""
-        from packaging.utils import canonicalize_name
-
-        items = {
-            name: (self._stack.layers[i.layer], item) for name, (i, item) in imported(lower).items()
-        }
-        items |= {item.name: (layer, item) for item in own}
-        for requirement in self._stack.requirements_for(layer, platform):
-            owner, item = items.get(canonicalize_name(requirement.name), (None, None))
-            if not requirement.extras or owner is None or item is None:
-                continue
-            known = self._metadata_of(platform, owner, [item])[item.name].extras
-            if absent := unknown_extras(requirement, known):
-                has = f"; it has {', '.join(sorted(known))}" if known else ""
-                text = f"{layer.name} requires {requirement}, but {item.name} {item.version} has no"
-                self._warnings[f"{text} extra {', '.join(absent)}{has}"] = None
-
     def _choose(self, layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Choice:
         """Resolve the layer: its own distributions, and those of the layers below."""
-        for text in _brought(layer, platform, lower):
+        for text in ineffective_exclusions(layer, platform, lower):
             self._warnings[text] = None
         requirements = self._stack.requirements_for(layer, platform)
         if not requirements:
@@ -373,7 +329,9 @@ class StackResolver:
         policy = policy_on_chain(self._stack, layer, platform)
         added = added_candidates(self._workspace.wheelhouse, request, policy, self._uv.pages)
         request = replace(request, added=added)
-        for_newer = self._for_newer(request.target, lower)
+        for_newer = not_in_indexes(
+            self._stack, request.target, lower, partial(self._metadata_of, platform)
+        )
         wheels = SourceWheels(
             workspace=self._workspace,
             metadata=self._metadata,
@@ -447,12 +405,3 @@ def _has_replaced_files(choice: Choice, old: LayerLock | None) -> bool:
     return any(
         item.sha256 and item.sha256 != known.get(item.file, item.sha256) for item in choice.own
     )
-
-
-def _brought(layer: Layer, platform: Platform, lower: Sequence[LayerLock]) -> Iterator[str]:
-    """Warnings for entries of `exclude` that a lower layer makes ineffective."""
-    for lock in reversed(lower):
-        for item in lock.distributions:
-            if item.name in layer.policy(platform).exclude:
-                text = f"{layer.name} on {platform} cannot exclude {item.name}"
-                yield f"{text}: it is in {lock.layer}"

@@ -136,12 +136,18 @@ def in_root(variable: Variable, layer: str, runtime: str, separator: str) -> Var
 
 
 def applied(
-    variables: Mapping[str, Variable], environment: Mapping[str, str], **places: str
+    variables: Mapping[str, Variable],
+    environment: Mapping[str, str],
+    separator: str = os.pathsep,
+    **places: str,
 ) -> dict[str, str]:
-    """`variables` as `environment` needs them, with `places` instead of their placeholders."""
+    """`variables` as `environment` needs them, with `places` instead of their placeholders.
+
+    `separator` is that of search paths.
+    """
     return {
         name: _mapped(variable, lambda text: text.format(**places)).on(
-            environment.get(name, ""), os.pathsep
+            environment.get(name, ""), separator
         )
         for name, variable in variables.items()
     }

@@ -99,6 +99,11 @@ class Workspace:
         return self.cache / "metadata"
 
     @property
+    def images(self) -> Path:
+        """Layers of container images."""
+        return self.cache / "images"
+
+    @property
     def uv(self) -> Path:
         """The cache of uv itself."""
         return self.cache / "uv"

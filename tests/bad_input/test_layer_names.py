@@ -43,10 +43,10 @@ OF_A_SPEC = (
         "fetch --layer",
     ),
     *("publish --layer", "publish --dry-run --layer", "build --layer", "export", "export runenv"),
-    *("wheelhouse", "suggest --layer", "bundle"),
+    *("wheelhouse", "suggest --layer", "bundle", "image --base scratch"),
 )
 OF_A_ROOT = ("run", "env", "verify", "verify --installed", "uninstall")
-OF_A_REGISTRY = ("install", "export", "bundle")
+OF_A_REGISTRY = ("install", "export", "bundle", "image --base scratch")
 KNOWN = {"spec": "cpython-3.12, framework, atls", "root": "cpython-3.12, framework, atls"}
 EXPECTED = {**KNOWN, "registry": "atls, cpython-3.12, framework, pgen"}
 

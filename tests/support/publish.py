@@ -64,6 +64,8 @@ class Publisher:
     patches: bool = False
     """Whether layers get patches from the version before."""
     archive_format: ArchiveFormat = "tar.zst"
+    tags: str = "py3-none-any"
+    """Those of the wheels."""
 
     def publish(
         self,
@@ -131,7 +133,7 @@ class Publisher:
                 Shipped(
                     name=name,
                     version=version,
-                    wheel=f"{name}-{version}-py3-none-any.whl",
+                    wheel=f"{name}-{version}-{self.tags}.whl",
                     sha256=sha(f"{name} {version}"),
                 )
                 for name, version in (shipped or {"demo": "1"}).items()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
@@ -86,6 +86,11 @@ class RealStack:
     def published(self) -> list[Path]:
         """The archives and manifests, by name."""
         return sorted(path for path in self.exports.glob("*/*") if path.is_file())
+
+    def host_libraries(self) -> list[str]:
+        """The libraries that the published runtime needs of its host."""
+        runtime: Any = self.manifests()[self.runtime]["provenance"]
+        return list(runtime["runtime"].get("host_libraries", []))
 
     def manifests(self) -> dict[str, dict[str, object]]:
         """The manifests by layer."""

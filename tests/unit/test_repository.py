@@ -40,7 +40,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
         "compose",
         "registry",
         "install",
-        "planning",
+        "images planning",
         "importers verify",
         "api",
         "cli",

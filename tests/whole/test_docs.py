@@ -5,7 +5,7 @@
   any text, alone on a line for any lines; digests, sizes and counts may differ. Only where an
   `error:` is shown may a command fail. Where CPython 3.12 is neither downloaded nor installed, the
   commands from the first one that needs it on are run in the copy of the stack for another Python,
-  and the versions shown stand for those of that copy.
+  and the versions shown stand for those of that copy. The page about container images has a `base`.
 - The `python` blocks of a page are one program, run in a copy of the stack; a `text output` block
   shows what the block before it prints.
 - A `toml` block is a part of a venvstacks.toml and is read together with a small stack; one
@@ -36,6 +36,7 @@ from stackbuild.compose.manifest import Patch, PatchFile
 from stackbuild.platforms import host_platform
 from stackbuild.spec.reader import load_stack
 from stackbuild.workspace import CACHE_VARIABLE
+from tests.support.bases import base_of_this_machine
 from tests.support.stack import APPLICATION, PROGRAM, RealStack, run
 
 if TYPE_CHECKING:
@@ -216,6 +217,9 @@ def test_sessions(page: Path, real_stack: RealStack, tmp_path: Path) -> None:
             directory = step.directory
             script += f"cd {shlex.quote(str(directory))}\n"
         script += f"{step.command}\nprintf '{separator}%s{separator}' $?\n"
+    if page.name == "container-images.md":
+        for project in {step.directory for step in steps}:
+            base_of_this_machine(project / "base", real_stack.host_libraries())
     before = {step.directory: set(step.directory.iterdir()) for step in steps}
     environment = {
         CACHE_VARIABLE: str(real_stack.cache),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stackbuild.api.values import BuildReport
     from stackbuild.compose.manifest import ArchiveFormat
     from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
+    from stackbuild.images.image import ImageReport
     from stackbuild.install.report import ExportReport, InstallReport, PackedFormat, PackReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -254,6 +255,41 @@ class Project(LockedProject):
             return PackReport(path=None, platform=on, layers=(), failures=published.failures)
         found = (layer for word in layers for layer in find_layers(self._stack, word))
         return write([layer.name for layer in found if on in layer.platforms], registry)
+
+    def image(
+        self,
+        layer: str,
+        *,
+        base: str,
+        to: str | None = None,
+        platform: str = "host",
+        allow_unresolved: bool = False,
+    ) -> ImageReport:
+        """Compose `layer`, and make a container image of it and those below it.
+
+        As the function `image`, from this project instead of a registry. `allow_unresolved` is as
+        for `publish`. Raises as `build` does, and as `image`.
+        """
+        from stackbuild.api.roots import image
+        from stackbuild.images.image import ImageReport, check_platform
+        from stackbuild.spec.select import check_single, find_layers
+
+        on = parse_platform(platform)
+        check_platform(on)
+        found = [one.name for one in find_layers(self._stack, layer)]
+        check_single(layer, found, self.spec)
+        registry = self._workspace().build_exports
+        published = self.publish(found, [platform], to=registry, allow_unresolved=allow_unresolved)
+        if published.failures:
+            return ImageReport(to=to or "", platform=on, failures=published.failures)
+        return image(
+            found[0],
+            registry=registry,
+            base=base,
+            to=to,
+            platform=platform,
+            messages=self._messages,
+        )
 
     def export_runenv(
         self,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stackbuild.api.values import PackedInterpreter
     from stackbuild.durable import Sync
+    from stackbuild.images.image import ImageReport
     from stackbuild.importers.runenv.convert import ImportReport
     from stackbuild.install.report import (
         AvailableLayer,
@@ -275,6 +276,33 @@ def repair(
 
     place = None if registry is None else open_registry(str(registry), messages)
     return repair_root(Path(root), place, messages)
+
+
+def image(
+    layer: str,
+    *,
+    registry: str | Path,
+    base: str,
+    to: str | None = None,
+    platform: str | None = None,
+    messages: Messages = SILENT,
+) -> ImageReport:
+    """Make a container image of the published `layer` and those below it.
+
+    `base` is ``scratch``, ``oci-layout:DIR[:TAG]`` or an image in a registry such as
+    ``debian:12-slim``; `to` is ``oci-layout:DIR[:TAG]``, by default in the working directory,
+    ``docker-archive:FILE[:NAME:TAG]`` or ``oci://HOST/REPOSITORY[:TAG]``. `platform` is this
+    machine's by default.
+
+    Raises UsageError for other texts, for a platform that is not Linux and a base for another
+    platform, ComposeError for a base without the C library that the layers need, InstallError,
+    FetchError, IntegrityError.
+    """
+    from stackbuild.images.image import make_image
+    from stackbuild.registry.find import open_registry
+
+    where = open_registry(str(registry), messages)
+    return make_image(layer, where, base, to, _platform(platform) or host_platform(), messages)
 
 
 def list_installed(root: str | Path) -> list[InstalledLayer]:

@@ -19,6 +19,7 @@ from stackbuild.compose.manifest import (
 from stackbuild.compose.report import LayerFailure, PublishedLayer, PublishReport
 from stackbuild.compose.sizes import FileGroup, LayerSizes
 from stackbuild.frames.model import Frame, FrameKind
+from stackbuild.images.image import ImageLayer, ImageReport
 from stackbuild.importers.runenv.convert import ImportReport
 from stackbuild.importers.runenv.model import Note, NoteKind
 from stackbuild.install.report import (
@@ -92,6 +93,8 @@ __all__ = [
     "FrameKind",
     "Freed",
     "Generation",
+    "ImageLayer",
+    "ImageReport",
     "ImportReport",
     "IndexEntry",
     "Inherited",

@@ -31,6 +31,7 @@ COMMANDS = {
     "build": "compose layers and install them into a local root",
     "export": "copy layers, and the layers below them, into plain directories",
     "bundle": "write a layer, and the layers below it, to one executable file",
+    "image": "make a container image of a layer and those below it",
     "install": "install layers, and the layers below them, into a root",
     "sync": "make a root equal to a file that says which layers it contains",
     "run": "run a command in an installed layer",

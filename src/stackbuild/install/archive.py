@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
 
-_GZIP_LEVEL = 6
+GZIP_LEVEL = 6
 _ZSTD_LEVEL = 9
 _BLOCK = 1 << 20
 _WINDOW = 32 << 10
@@ -136,20 +136,21 @@ def file_path(path: Path | None, default: str) -> Path:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
+def new_file(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[IO[bytes]]:
     """A new file that replaces `path` if the block succeeds.
 
-    Raises InstallError for a file that stackbuild did not write, and for system errors.
+    Raises InstallError for a file that stackbuild did not write, and for system errors; `elsewhere`
+    says how to name another file.
     """
-    with system_errors(InstallError, path.parent, elsewhere=_ELSEWHERE):
+    with system_errors(InstallError, path.parent, elsewhere=elsewhere):
         if os.path.lexists(path) and not _is_ours(path):
-            raise in_the_way(InstallError, path, _ELSEWHERE)
+            raise in_the_way(InstallError, path, elsewhere)
         with atomic_file(path) as work, work.open("xb") as file:
             yield file
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `path` is empty, or an archive or bundle that stackbuild wrote."""
+    """Whether `path` is empty, or an archive, bundle or image that stackbuild wrote."""
     import zstandard
 
     try:
@@ -163,9 +164,11 @@ def _is_ours(path: Path) -> bool:
             head = decompressor.stream_reader(head).read(len(MARK))
     except (OSError, zlib.error, zstandard.ZstdError):
         return False
-    return not head or head.startswith((MARK.encode(), BUNDLE))
+    return not head or head.startswith((MARK.encode(), BUNDLE, IMAGE))
 
 
+IMAGE = header("manifest.json")[:124]
+"""The beginning of an archive for docker (`images.destination`), up to the size of the entry."""
 BUNDLE = b"#!/bin/sh\n# stackbuild bundle"
 """The beginning of a bundle (`install.bundle`)."""
 
@@ -182,13 +185,13 @@ def packed(
         directory = Path(name)
         last: dict[tuple[str, str], int] = {}
         for manifest in manifests:
-            last |= _keep_frames(manifest, published, directory, messages)
+            last |= keep_frames(manifest, published, directory, messages)
         total = sum(placed.frame.content_size for one in manifests for placed in one.frames)
         with messages.task("packing", total) as task:
             yield _members(manifests, directory, last, task)
 
 
-def _keep_frames(
+def keep_frames(
     manifest: Manifest, published: Published, directory: Path, messages: Messages
 ) -> dict[tuple[str, str], int]:
     """Write the verified frames of `manifest` to `directory`, as `<sha256>`.
@@ -234,12 +237,30 @@ def _members(
         own[f".stackbuild/manifests/{manifest.directory}.json"] = manifest_to_json(manifest)
     yield from plain_members(own)
     for manifest in manifests:
-        for placed in manifest.frames:
-            with (directory / placed.frame.sha256).open("rb") as data:
-                for member in _checked(data, manifest, placed.frame):
-                    if last[manifest.directory, member.path] == placed.offset:
-                        yield member._replace(path=f"{manifest.directory}/{member.path}")
-            task.advance(placed.frame.content_size)
+        for member in layer_members(manifest, directory, last, task):
+            yield member._replace(path=f"{manifest.directory}/{member.path}")
+
+
+def layer_members(
+    manifest: Manifest, directory: Path, last: Mapping[tuple[str, str], int], task: Task
+) -> Iterator[Member]:
+    """The entries of a layer, whose frames `keep_frames` wrote; each path once."""
+    for placed in manifest.frames:
+        with (directory / placed.frame.sha256).open("rb") as data:
+            for member in _checked(data, manifest, placed.frame):
+                if last[manifest.directory, member.path] == placed.offset:
+                    yield member
+        task.advance(placed.frame.content_size)
+
+
+def member_header(member: Member) -> bytes:
+    """The header blocks of a tar entry for `member`."""
+    return header(
+        f"{member.path}/" if member.is_directory else member.path,
+        size=member.size,
+        executable=bool(member.mode & 0o111),
+        link=member.link,
+    )
 
 
 def plain_members(files: Mapping[str, bytes]) -> Iterator[Member]:
@@ -252,19 +273,19 @@ def plain_members(files: Mapping[str, bytes]) -> Iterator[Member]:
 
 def _tar(members: Iterable[Member]) -> Iterator[bytes]:
     for member in members:
-        yield header(
-            f"{member.path}/" if member.is_directory else member.path,
-            size=member.size,
-            executable=bool(member.mode & 0o111),
-            link=member.link,
-        )
+        yield member_header(member)
         yield from member.data()
         yield padding(member.size)
     yield END
 
 
 def gzipped(members: Iterable[Member]) -> Iterator[bytes]:
-    """A tar archive as one gzip member (RFC 1952) without name and time.
+    """A tar archive of `members`, as `gzip_stream` makes it."""
+    return gzip_stream(_tar(members))
+
+
+def gzip_stream(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """`pieces` as one gzip member (RFC 1952) without name and time.
 
     Blocks are compressed by several threads and joined at byte boundaries, as pigz does. Their
     number does not change the bytes.
@@ -275,7 +296,7 @@ def gzipped(members: Iterable[Member]) -> Iterator[bytes]:
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[bytes]] = deque()
-        for block in _blocks(_tar(members)):
+        for block in _blocks(pieces):
             crc = zlib.crc32(block, crc)
             size += len(block)
             pending.append(pool.submit(_deflated, block, before))
@@ -299,7 +320,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _deflated(block: bytes, before: bytes) -> bytes:
     """`block` as deflate blocks that end at a byte boundary; `before` are the bytes before it."""
-    compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
     return compressor.compress(block) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
 

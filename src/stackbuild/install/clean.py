@@ -230,6 +230,7 @@ def caches(workspace: Workspace) -> list[Freed]:
         "wheels built from source": workspace.builds,
         "addresses of files": workspace.addresses,
         "uv's downloads": workspace.uv,
+        "layers of images": workspace.images,
         "seals of archives": workspace.cache / "published",
     }
     return [

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from stackbuild.compose.manifest import Manifest
 
-_LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
+LEAKS = ("PYTHONHOME", "__PYVENV_LAUNCHER__")
 """Variables that make an interpreter use files of another installation."""
 
 _WITHOUT_P = (
@@ -94,7 +94,7 @@ def _installed(layer: str, root: Path) -> tuple[Manifest, Path]:
 
 
 def _environment(outer: Mapping[str, str], directory: Path, programs: Path) -> dict[str, str]:
-    inner = {name: value for name, value in outer.items() if name not in _LEAKS}
+    inner = {name: value for name, value in outer.items() if name not in LEAKS}
     inner["VIRTUAL_ENV"] = str(directory)
     rest = outer.get("PATH", os.defpath)
     inner["PATH"] = f"{programs}{os.pathsep}{rest}" if rest else str(programs)

@@ -1,0 +1,1 @@
+"""Container images of layers (OCI image specification 1.1)."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackbuild.api import UsageError, write_bootstrap
+from stackbuild.api import InstallError, UsageError, write_bootstrap
+from stackbuild.compose.export_directory import ExportDirectory
+from stackbuild.messages import Silent
 from stackbuild.platforms import Platform
 from tests.support.emptyroot import programs
 from tests.support.http import serving
@@ -189,6 +191,20 @@ def test_addresses_that_are_refused(made: Publisher, address: str) -> None:
     with pytest.raises(UsageError, match="the address for the scripts is not valid") as caught:
         write_bootstrap(made.directory, address)
     assert "pw" not in str(caught.value)
+
+
+def test_scripts_of_others_stay(made: Publisher) -> None:
+    made.publish("stackbuild", {"s": head("python")}, below=[made.runtime_of(sys.executable)])
+    for name in ("install.sh", "install.ps1"):
+        script = made.directory / name
+        script.write_text("#!/bin/sh\necho mine\n")
+        with pytest.raises(InstallError, match="something that stackbuild did not make"):
+            write_bootstrap(made.directory, "http://a.org")
+        assert script.read_text() == "#!/bin/sh\necho mine\n"
+        script.unlink()
+    write_bootstrap(made.directory, "http://a.org")
+    # A copy without the mark is still a directory of published layers.
+    ExportDirectory(made.directory).check(Silent())
 
 
 def test_what_is_refused(made: Publisher) -> None:

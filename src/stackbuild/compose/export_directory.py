@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 INDEX = "index.json"
 LOCK = ".lock"
+BOOTSTRAP = "bootstrap"
+SCRIPTS = ("install.sh", "install.ps1")
+"""What `install.bootstrap` writes beside the index: a directory of programs, and scripts."""
 _LEFTOVER_SECONDS = 24 * 3600
 """Older unfinished files are left from a publish that was killed."""
 
@@ -98,7 +101,7 @@ class ExportDirectory:
         """
         if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
             self.index()
-            known = {INDEX, LOCK, *Platform}
+            known = {INDEX, LOCK, BOOTSTRAP, *SCRIPTS, *Platform}
             if not set(contents(self.directory, Kind.EXPORTS)) - known:
                 if not may_mark:
                     return

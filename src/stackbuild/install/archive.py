@@ -58,6 +58,10 @@ if TYPE_CHECKING:
 GZIP_LEVEL = 6
 _ZSTD_LEVEL = 9
 _BLOCK = 1 << 20
+_MOST_THREADS = 8
+"""Of gzip; each has four blocks of `_BLOCK` bytes at most."""
+_ZSTD_THREADS = 2
+"""Each takes about 80 MiB. The bytes are the same for any number of threads, but not for none."""
 _WINDOW = 32 << 10
 """How far back deflate refers (RFC 1951)."""
 _HEAD = 64 << 10
@@ -293,7 +297,7 @@ def gzip_stream(pieces: Iterable[bytes]) -> Iterator[bytes]:
     crc = size = 0
     before = b""
     yield b"\x1f\x8b\x08\0" + bytes(4) + b"\0\xff"  # no flags, time 0, system unknown
-    threads = os.cpu_count() or 1
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[bytes]] = deque()
         for block in _blocks(pieces):
@@ -332,8 +336,7 @@ def _write_gz(members: Iterable[Member], file: IO[bytes]) -> None:
 def _write_zst(members: Iterable[Member], file: IO[bytes]) -> None:
     import zstandard
 
-    # With threads the bytes are the same for any number of them, but not those without threads.
-    compressor = zstandard.ZstdCompressor(_ZSTD_LEVEL, threads=-1, write_checksum=True)
+    compressor = zstandard.ZstdCompressor(_ZSTD_LEVEL, threads=_ZSTD_THREADS, write_checksum=True)
     with compressor.stream_writer(file, closefd=False) as packed_file:
         for data in _tar(members):
             packed_file.write(data)

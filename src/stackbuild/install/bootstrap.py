@@ -12,13 +12,15 @@ in the script, and run `stackbuild install`. stackbuild is a layer like any othe
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackbuild.errors import InstallError, UsageError, system_errors
-from stackbuild.files import atomic_write, sha256_file
+from stackbuild.compose.export_directory import BOOTSTRAP, SCRIPTS
+from stackbuild.errors import InstallError, UsageError, in_the_way, system_errors
+from stackbuild.files import atomic_write, read_regular, sha256_file
 from stackbuild.install.archive import chains, write_archive
 from stackbuild.install.bundle import CACHES, write_bundle
 from stackbuild.platforms import Platform
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from stackbuild.messages import Messages
 
 LAYER = "stackbuild"
-DIRECTORY = "bootstrap"
+_ELSEWHERE = "publish to another directory"
+_BEGINNING = re.compile(rb"(#!/bin/sh\n)?# Installs layers from http|$")
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/%+,=@\[\]-]+")
 _MACHINES = {
     Platform.LINUX_X64: ("Linux-x86_64", "Linux-amd64"),
@@ -70,17 +73,21 @@ def write_bootstrap(directory: Path, address: str, messages: Messages) -> tuple[
             remedy=f"publish an application {LAYER!r} there that contains stackbuild, "
             "as bootstrap/venvstacks.toml of stackbuild's repository has it",
         )
-    with system_errors(InstallError, directory, elsewhere="use another directory"):
+    scripts = [directory / name for name in SCRIPTS]
+    with system_errors(InstallError, directory, elsewhere=_ELSEWHERE):
+        for path in scripts:
+            if os.path.lexists(path) and not _BEGINNING.match(read_regular(path, 100)):
+                raise in_the_way(InstallError, path, _ELSEWHERE)
         programs = [
             _program(directory, Published(registry, platform), messages)
             for platform, entries in sorted(platforms.items())
             if entries
         ]
-        written = [_write_script(directory / "install.sh", address, programs)]
         windows = [one for one in programs if one.platform.os == "windows"]
-        if windows:
-            written.append(_write_script(directory / "install.ps1", address, windows))
-    return tuple(written)
+        written = [(scripts[0], programs), *([(scripts[1], windows)] if windows else [])]
+        for path, of_script in written:
+            _write_script(path, address, of_script)
+    return tuple(path for path, _ in written)
 
 
 def _program(directory: Path, published: Published, messages: Messages) -> _Program:
@@ -89,7 +96,7 @@ def _program(directory: Path, published: Published, messages: Messages) -> _Prog
     manifests = chains([published.current(LAYER)], published, messages)
     digest = hashlib.sha256("".join(one.digest for one in manifests).encode()).hexdigest()
     suffix = "zip" if platform.os == "windows" else "run"
-    path = directory / DIRECTORY / f"stackbuild-{platform}-{digest[:12]}.{suffix}"
+    path = directory / BOOTSTRAP / f"stackbuild-{platform}-{digest[:12]}.{suffix}"
     if not path.exists():
         if suffix == "zip":
             write_archive(path, "zip", manifests, published, messages)
@@ -98,7 +105,7 @@ def _program(directory: Path, published: Published, messages: Messages) -> _Prog
     return _Program(platform, path.name, sha256_file(path), manifests[0].directory)
 
 
-def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> Path:
+def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> None:
     template = Path(__file__).with_name(f"bootstrap{path.suffix}").read_text(encoding="utf-8")
     address = address.rstrip("/")
     words = {
@@ -111,7 +118,6 @@ def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> Pat
     }
     text = re.sub(r"@([A-Z0-9]+)@", lambda match: words[match[1]], template)
     atomic_write(path, text)
-    return path
 
 
 def _case(program: _Program) -> str:

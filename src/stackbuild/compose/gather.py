@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from stackbuild.compose.layer_inputs import (
     LayerTarget,
@@ -22,15 +21,22 @@ from stackbuild.compose.layer_inputs import (
 from stackbuild.compose.layer_metadata import directory_name, module_files
 from stackbuild.compose.library_check import Libraries, Planned, check
 from stackbuild.compose.report import LayerFailure
+from stackbuild.compose.wheel_parts import (
+    Wanted,
+    compiled_key,
+    excluded_patterns,
+    fetch_wheels,
+    files_key,
+)
 from stackbuild.errors import ComposeError, StackbuildError
-from stackbuild.frames.bytecode import bytecode_key, bytecode_set
+from stackbuild.frames.bytecode import bytecode_set
 from stackbuild.frames.contents import FrameSources
 from stackbuild.frames.files import files_set, overlay_set, packed_wheel_key, packed_wheel_set
 from stackbuild.frames.interpreter import interpreter_set
 from stackbuild.frames.make import make_sets
 from stackbuild.frames.model import FrameKind, FrameSet
 from stackbuild.frames.sources import ArchiveSources, MemorySources, WheelSources
-from stackbuild.frames.wheel import wheel_key, wheel_set
+from stackbuild.frames.wheel import wheel_set
 from stackbuild.layout import layout_for
 from stackbuild.lock.files import read_runtime_lock
 from stackbuild.project.files import project_files
@@ -88,15 +94,6 @@ def gather(
         else:
             parts.append(gathering.parts(target))
     return parts, failures
-
-
-class _Wanted(NamedTuple):
-    """A wheel whose frames are needed, and the keys of its frame sets."""
-
-    target: LayerTarget
-    item: LockedDistribution
-    keys: tuple[str, ...]
-    """That of its files, and that of its bytecode if needed."""
 
 
 class _Gathering:
@@ -215,7 +212,7 @@ class _Gathering:
             for item in target.lock.distributions
         ]
         packed = [
-            _Wanted(one, item, (self._packed_key(item),))
+            Wanted(one, item, (self._packed_key(item),))
             for target in asked
             for one, item in self._packed(target)
         ]
@@ -227,9 +224,9 @@ class _Gathering:
             self._add_overlay(target)
         self._make()
 
-    def _wanted(self, target: LayerTarget, item: LockedDistribution, *, compiled: bool) -> _Wanted:
+    def _wanted(self, target: LayerTarget, item: LockedDistribution, *, compiled: bool) -> Wanted:
         keys = (self._wheel_key(target, item), self._wheel_bytecode_key(target, item))
-        return _Wanted(target, item, tuple(key for key in keys[: 1 + compiled] if key))
+        return Wanted(target, item, tuple(key for key in keys[: 1 + compiled] if key))
 
     def _packed(self, target: LayerTarget) -> Iterator[tuple[LayerTarget, LockedDistribution]]:
         """The distributions whose wheels `target` has as files: those of its chain."""
@@ -243,62 +240,26 @@ class _Gathering:
     def _packed_keys(self, target: LayerTarget) -> list[str]:
         return [self._packed_key(item) for _, item in self._packed(target)]
 
-    def _add_wheels(self, missing: Sequence[_Wanted], packed: Sequence[_Wanted]) -> None:
-        wheels = self._fetch([*missing, *packed])
+    def _add_wheels(self, missing: Sequence[Wanted], packed: Sequence[Wanted]) -> None:
+        wheels = fetch_wheels(
+            [*missing, *packed], self._stack, self._workspace, self._messages, self._outcomes
+        )
         for _, item, (key,) in packed:
             self._add(key, packed_wheel_set, wheels[item.wheel.sha256], item.wheel.sha256)
         for target, item, (key, *bytecode) in missing:
             sha256, layout = item.wheel.sha256, target.layout
             wheel, machine = wheels[sha256], target.platform.machine
-            patterns = _patterns(target, item)
+            patterns = excluded_patterns(target, item)
             self._add(key, wheel_set, wheel, sha256, layout, machine=machine, patterns=patterns)
             for name in bytecode:
                 sources = WheelSources(wheel, sha256, layout, patterns)
                 self._add_bytecode(name, target, sources)
 
-    def _fetch(self, missing: Sequence[_Wanted]) -> dict[str, Path]:
-        """The wheels of `missing`, by sha256. Missing ones are noted as failed."""
-        if not missing:
-            return {}
-        from stackbuild.builds import wheel_rebuilder
-        from stackbuild.lock.wheelhouse import fetch, is_in_wheelhouse, not_built_yet, wheel_path
-
-        grouped: dict[tuple[str, Platform], list[_Wanted]] = {}
-        for one in missing:
-            grouped.setdefault((one.target.layer.name, one.target.platform), []).append(one)
-        locks = [
-            replace(group[0].target.lock, distributions=tuple(one.item for one in group))
-            for group in grouped.values()
-        ]
-        rebuild = wheel_rebuilder(self._stack, self._workspace, self._messages)
-        if self._workspace.original:
-            rebuild = not_built_yet
-        try:
-            return fetch(self._stack, self._workspace, locks, self._messages, rebuild=rebuild)
-        except StackbuildError as error:
-            # All available wheels are downloaded now; do not try the others again.
-            for one in missing:
-                if not is_in_wheelhouse(self._workspace, one.item.wheel):
-                    for key in one.keys:
-                        self._outcomes.put(key, error)
-        wheels = (one.item.wheel for one in missing)
-        return {wheel.sha256: wheel_path(self._workspace, wheel) for wheel in wheels}
-
     def _wheel_key(self, target: LayerTarget, item: LockedDistribution) -> str:
-        settings, machine = self._stack.frames, target.platform.machine
-        patterns = _patterns(target, item)
-        return wheel_key(
-            item.wheel.sha256, target.layout, settings, machine=machine, patterns=patterns
-        )
+        return files_key(target, item, self._stack.frames)
 
     def _wheel_bytecode_key(self, target: LayerTarget, item: LockedDistribution) -> str | None:
-        compiler = self._compiler(target)
-        if compiler is None:
-            return None
-        sources = WheelSources(
-            Path(item.wheel.name), item.wheel.sha256, target.layout, _patterns(target, item)
-        )
-        return bytecode_key(sources, compiler, target.layout, self._stack.frames)
+        return compiled_key(target, item, self._compiler(target), self._stack.frames)
 
     def _is_cached(self, keys: Sequence[str]) -> bool:
         for key in keys:
@@ -441,11 +402,6 @@ class _Gathering:
             own_bytecode=outcomes.sets(target.part(what) for what in own),
             compiled_by=compiler.version if compiler else None,
         )
-
-
-def _patterns(target: LayerTarget, item: LockedDistribution) -> tuple[str, ...]:
-    """The patterns of `exclude-files` for a distribution of the layer."""
-    return target.layer.policy(target.platform).excluded_from(item.name)
 
 
 _OWN_PARTS = (

@@ -11,14 +11,23 @@ from hypothesis import settings
 from stackbuild.workspace import CACHE_VARIABLE
 from tests.support.containers import container_host
 from tests.support.publish import made, root
-from tests.support.s3 import bucket, s3_server
+from tests.support.s3 import bucket, new_place, s3_server
 from tests.support.stack import moved_root, real_stack
 from tests.support.toolbox import bring_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["bucket", "container_host", "made", "moved_root", "real_stack", "root", "s3_server"]
+__all__ = [
+    "bucket",
+    "container_host",
+    "made",
+    "moved_root",
+    "new_place",
+    "real_stack",
+    "root",
+    "s3_server",
+]
 
 # How long an example takes says nothing on a machine that does other things too.
 settings.register_profile("usual", deadline=None, print_blob=True)

@@ -46,7 +46,7 @@ OF_A_SPEC = (
     *("wheelhouse", "suggest --layer", "bundle", "image --base scratch"),
 )
 OF_A_ROOT = ("run", "env", "verify", "verify --installed", "uninstall")
-OF_A_REGISTRY = ("install", "export", "bundle", "image --base scratch")
+OF_A_REGISTRY = ("install", "export", "bundle", "promote", "unpublish", "image --base scratch")
 KNOWN = {"spec": "cpython-3.12, framework, atls", "root": "cpython-3.12, framework, atls"}
 EXPECTED = {**KNOWN, "registry": "atls, cpython-3.12, framework, pgen"}
 
@@ -85,6 +85,9 @@ def test_an_unknown_layer(place: dict[str, Path], tmp_path: Path, command: str, 
         target: tuple[str | Path, ...] = (
             (tmp_path / "out",) if command in {"export", "wheelhouse"} else ()
         )
+        if command in {"promote", "unpublish"}:
+            places = (place["registry"], tmp_path / "target")[: 2 - (command == "unpublish")]
+            return fail(2, command, *places, word)
         if kind == "root" or command == "install":
             options = (*options, "--root", place["root"])
             options = options if command in {"install", "verify"} else options[2:]

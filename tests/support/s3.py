@@ -1,16 +1,25 @@
-"""An S3 server on loopback: moto's."""
+"""An S3 server on loopback, moto's, and places to publish to."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import urllib3
 
+from stackbuild.registry.find import open_place
+from tests.support.containers import PROGRAM
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stackbuild.registry.places import Place
+
+    MakePlace = Callable[[], Place]
 
 _NUMBERS = itertools.count()
 
@@ -48,3 +57,20 @@ def bucket(
     for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(variable, raising=False)
     return name
+
+
+# A place whose server is not installed is left out; tests/unit/test_registry_oci.py names it.
+@pytest.fixture(params=["directory", "s3", *(["oci"] if PROGRAM else [])])
+def new_place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MakePlace:
+    """Makes another object for the same place."""
+    if request.param == "directory":
+        return lambda: open_place(str(tmp_path / "place"))
+    if request.param == "oci":
+        monkeypatch.setattr("stackbuild.registry.oci_place._SETTLED", 0.05)
+        registry = request.getfixturevalue("container_host")
+        location = f"oci://{registry.host}/team/{uuid4().hex}"
+        return lambda: open_place(location)
+    address = f"s3://{request.getfixturevalue('bucket')}/a/prefix"
+    return lambda: open_place(address)

@@ -120,6 +120,7 @@ def test_a_string_is_refused_where_a_sequence_is_needed(
     function = getattr(owner, name.removeprefix("Project."))
     given: dict[str, Any] = {"layers": ["r"], "registry": tmp_path, "root": tmp_path}
     given |= {"directory": tmp_path, "layer": "r", "environment": {}, "archive_format": "zip"}
+    given |= {"place": tmp_path, "source": tmp_path, "target": tmp_path, "keep": 1}
     given |= {parameter: "r"}
     taken = {
         key: value for key, value in given.items() if key in inspect.signature(function).parameters
@@ -153,7 +154,7 @@ def test_importing_the_interface_imports_little() -> None:
         "sys.stdlib_module_names))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    ours = ["api", "api.locking", "api.packing", "api.project", "api.roots"]
+    ours = ["api", "api.locking", "api.packing", "api.places", "api.project", "api.roots"]
     ours += ["errors", "messages", "platforms", "windows"]
     assert done.stdout.split() == ["stackbuild", *(f"stackbuild.{name}" for name in ours)]
 

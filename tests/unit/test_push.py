@@ -7,45 +7,25 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.messages import SILENT, Silent
 from stackbuild.registry.directory import DirectoryRegistry
-from stackbuild.registry.find import Published, open_place
-from stackbuild.registry.places import FilePlace, IndexChangedError, Place
+from stackbuild.registry.find import Published
+from stackbuild.registry.places import FilePlace, IndexChangedError
 from stackbuild.registry.push import Chosen, change_index, plan, push, upload_of
-from tests.support.containers import PROGRAM
 from tests.support.publish import PYTHON, Publisher, publisher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stackbuild.messages import Messages
+    from stackbuild.registry.places import Place
     from stackbuild.registry.push import SentLayer
-
-MakePlace = Callable[[], Place]
-
-
-# A place whose server is not installed is left out; tests/unit/test_registry_oci.py names it.
-@pytest.fixture(params=["directory", "s3", *(["oci"] if PROGRAM else [])])
-def new_place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MakePlace:
-    """Makes another object for the same place."""
-    if request.param == "directory":
-        return lambda: open_place(str(tmp_path / "place"))
-    if request.param == "oci":
-        monkeypatch.setattr("stackbuild.registry.oci_place._SETTLED", 0.05)
-        registry = request.getfixturevalue("container_host")
-        location = f"oci://{registry.host}/team/{uuid4().hex}"
-        return lambda: open_place(location)
-    address = f"s3://{request.getfixturevalue('bucket')}/a/prefix"
-    return lambda: open_place(address)
+    from tests.support.s3 import MakePlace
 
 
 class Heard(Silent):
@@ -108,10 +88,25 @@ def test_lower_layers_that_are_there_keep_their_position(
     push(DirectoryRegistry(made.directory), old, new_place(), SILENT)
     entries = new_place().tagged_index()[0].entries
     assert [one.version for one in entries["atls"][made.platform]] == ["1"]
+    # The framework of the older application is behind the newer one.
+    assert [one.version for one in entries["framework"][made.platform]] == ["2", "1"]
     send(made, new_place(), "atls")
+    made.stack("3")
+    send(made, new_place(), "pgen")
     entries = new_place().tagged_index()[0].entries
     assert [one.version for one in entries["atls"][made.platform]] == ["2", "1"]
-    assert {one.version for one in entries["framework"][made.platform]} == {"2", "1"}
+    assert [one.version for one in entries["framework"][made.platform]] == ["3", "2", "1"]
+
+
+def test_a_lower_layer_that_is_nowhere_is_named(made: Publisher, new_place: MakePlace) -> None:
+    chosen = choose(made, "atls")
+    del made.entries["framework"]
+    made.write_index()
+    heard = Heard()
+    push(DirectoryRegistry(made.directory), chosen, new_place(), heard)
+    assert len(heard.warnings) == 1
+    assert "atls cannot be installed from" in heard.warnings[0]
+    assert "until framework is published there" in heard.warnings[0]
 
 
 def test_the_index_comes_last(

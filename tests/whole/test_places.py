@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
+from tools.standin import PROJECT
 
 from stackbuild.messages import SILENT
 from stackbuild.registry.directory import DirectoryRegistry
@@ -186,3 +189,21 @@ def _installed_and_upgraded(made: Publisher, place: str, root: Path) -> str:
     listed = {one["layer"]: one for one in json.loads(succeed("list", "--root", root, "--json"))}
     assert listed["atls"]["from"] == place
     return str(listed["atls"]["digest"])
+
+
+def test_the_examples_of_the_page(
+    made: Publisher, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.stack("2")
+    monkeypatch.chdir(made.directory.parent)
+    page = (PROJECT / "docs/places.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh places\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        program, *rest = shlex.split(line.replace("my-bucket", bucket))
+        assert program == "stackbuild"
+        succeed(*rest)
+    assert index_of(f"s3://{bucket}/stack") == {"cpython-3.12": 1, "framework": 1, "atls": 1}
+    assert index_of(str(tmp_path / "released")) == index_of(f"s3://{bucket}/stack")
+    assert index_of("exports") == {"cpython-3.12": 2, "framework": 2, "atls": 2, "pgen": 1}

@@ -82,6 +82,7 @@ def contents(path: Path) -> dict[str, bytes | str]:
 
 
 def published(stack: SmallStack) -> dict[str, bytes]:
+    """The published files, without the dates in the index."""
     return {
         str(path.relative_to(stack.exports)): dateless(path.read_bytes())
         for path in sorted(stack.exports.rglob("*"))

@@ -9,6 +9,7 @@ docs/api.md has examples, and says what is promised.
 """
 
 from stackbuild.api.packing import bundle, export_archive, write_bootstrap
+from stackbuild.api.places import promote, prune, unpublish
 from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
     clean,
@@ -54,6 +55,6 @@ __all__ = [
     "UsageError", "VerifyError", "build_root", "bundle", "clean", "diff", "export",
     "export_archive", "find_root", "history", "image", "import_runenv", "install", "invocation",
     "list_installed", "list_published", "pack_interpreter", "preview_install", "preview_sync",
-    "repair", "rollback", "sync", "uninstall", "variables", "verify", "verify_files",
-    "write_bootstrap",
+    "promote", "prune", "repair", "rollback", "sync", "uninstall", "unpublish", "variables",
+    "verify", "verify_files", "write_bootstrap",
 ]

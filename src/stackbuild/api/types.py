@@ -60,6 +60,8 @@ from stackbuild.lock.model import (
 )
 from stackbuild.planning.model import Comparison, SuggestedFramework, Suggestion
 from stackbuild.platforms import OsName
+from stackbuild.registry.prune import PruneReport, RemovedVersion
+from stackbuild.registry.push import SentLayer
 from stackbuild.resolve.lock_stack import Change, ChangeState, LockReport, VenvstacksUse
 from stackbuild.spec.model import CopyFiles, LayerKind, Setting, Settings
 from stackbuild.variables import Variable
@@ -127,10 +129,13 @@ __all__ = [
     "PatchFile",
     "PlacedFrame",
     "ProjectSource",
+    "PruneReport",
     "PublishReport",
     "PublishedFile",
     "PublishedLayer",
+    "RemovedVersion",
     "RepairReport",
+    "SentLayer",
     "Setting",
     "Settings",
     "Shipped",

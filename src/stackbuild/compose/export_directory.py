@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 INDEX = "index.json"
 LOCK = ".lock"
+UNNAMED = "unnamed.json"
+"""Since when no index names a file (`registry.prune`)."""
 BOOTSTRAP = "bootstrap"
 SCRIPTS = ("install.sh", "install.ps1")
 """What `install.bootstrap` writes beside the index: a directory of programs, and scripts."""
@@ -101,7 +103,7 @@ class ExportDirectory:
         """
         if not read_mark(self.directory, Kind.EXPORTS) and (self.directory / INDEX).is_file():
             self.index()
-            known = {INDEX, LOCK, BOOTSTRAP, *SCRIPTS, *Platform}
+            known = {INDEX, LOCK, UNNAMED, BOOTSTRAP, *SCRIPTS, *Platform}
             if not set(contents(self.directory, Kind.EXPORTS)) - known:
                 if not may_mark:
                     return
@@ -219,6 +221,14 @@ class ExportDirectory:
                 self._tell_lost({self.manifest_path(one) for one, _ in entries}, messages)
             after = before
             for manifest, entry in entries:
+                if not self.has(manifest, manifest.archive.format):
+                    raise ComposeError(
+                        "the archive was removed while it was published",
+                        layer=manifest.layer,
+                        platform=manifest.platform,
+                        file=self.manifest_path(manifest),
+                        remedy="run the command again; it writes the archive again",
+                    )
                 after = entered(after, manifest.layer, manifest.platform, entry)
             if after != before:
                 atomic_write(self.directory / INDEX, index_bytes(after, str(self.directory)))

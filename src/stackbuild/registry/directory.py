@@ -28,6 +28,7 @@ from stackbuild.transport.retries import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest
@@ -123,12 +124,16 @@ class DirectoryRegistry(FilePlace):
 
     def replace_index(self, data: bytes, tag: str | None) -> None:
         """Replace the index, under the lock that `publish` holds then."""
-        from stackbuild.compose.export_directory import LOCK
-
-        with locked(self._file(LOCK), self._messages):
+        with self.exclusive():
             if self.tagged_index()[1] != tag:
                 raise IndexChangedError
             atomic_write(self._file(INDEX_NAME), data)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The lock that `publish` holds while it changes the index."""
+        from stackbuild.compose.export_directory import LOCK
+
+        return locked(self._file(LOCK), self._messages)
 
     def put_document(self, name: str, data: bytes) -> None:
         """Write a small file beside the index."""

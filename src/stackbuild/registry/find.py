@@ -16,11 +16,12 @@ from stackbuild.workspace import expanded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from stackbuild.compose.manifest import ChainLink, IndexEntry, Manifest
+    from stackbuild.compose.manifest import ChainLink, Index, IndexEntry, Manifest
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
     from stackbuild.registry.places import Place
+    from stackbuild.spec.model import LayerKind
 
 DIGEST = "sha256:"
 """What a version begins with that is the start of a manifest's digest."""
@@ -92,6 +93,34 @@ def open_place(location: str, messages: Messages = SILENT) -> Place:
     )
 
 
+def of_version(entries: Sequence[IndexEntry], version: str) -> list[IndexEntry]:
+    """Those of `entries` that `version` means: a digest, a version, or that of a lock.
+
+    Raises UsageError for ``sha256:`` without enough digits.
+    """
+    digest = version.removeprefix(DIGEST)
+    if digest != version and not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},64}}", digest):
+        raise UsageError(
+            f"{version!r} does not name a version",
+            expected=f"{DIGEST} and the first {_SHORTEST} or more digits of the digest",
+        )
+    return (
+        [entry for entry in entries if digest != version and entry.digest.startswith(digest)]
+        or [entry for entry in entries if entry.version == version]
+        or [entry for entry in entries if str(entry.lock_version) == version]
+    )
+
+
+def kinds_of(index: Index) -> dict[str, LayerKind]:
+    """The layers of `index` with their kinds, by name."""
+    return {
+        layer: entries[0].kind
+        for layer, platforms in sorted(index.entries.items())
+        for entries in platforms.values()
+        if entries
+    }
+
+
 def _directory(path: Path) -> Path:
     """`path` without `..`, if that is the same directory.
 
@@ -147,12 +176,7 @@ class Published:
         return layer if current else f"{layer}@{DIGEST}{manifest.digest[:_SHORTEST]}"
 
     def _find(self, word: str) -> list[Manifest]:
-        kinds = {
-            layer: entries[0].kind
-            for layer, platforms in sorted(self._index.entries.items())
-            for entries in platforms.values()
-            if entries
-        }
+        kinds = kinds_of(self._index)
         name, version = split_version(word, kinds)
         names = find_names(name, kinds, place=self.location, add="publish it there")
         made = [name for name in names if self._index.entries[name].get(self.platform)]
@@ -172,18 +196,7 @@ class Published:
     def _version(self, layer: str, version: str) -> Manifest:
         """The newest manifest of `layer` in `version`. Raises UsageError."""
         entries = self._entries_of(layer)
-        digest = version.removeprefix(DIGEST)
-        if digest != version and not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},64}}", digest):
-            raise UsageError(
-                f"{version!r} does not name a version",
-                layer=layer,
-                expected=f"{DIGEST} and the first {_SHORTEST} or more digits of the digest",
-            )
-        matches = (
-            [entry for entry in entries if digest != version and entry.digest.startswith(digest)]
-            or [entry for entry in entries if entry.version == version]
-            or [entry for entry in entries if str(entry.lock_version) == version]
-        )
+        matches = of_version(entries, version)
         if not matches:
             raise self._no_version(layer, version, entries)
         return self._read(matches[0], layer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import abstractmethod
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ from stackbuild.registry.base import Registry, archive_path, patches_path, publi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from stackbuild.compose.manifest import Index, IndexEntry, Manifest, PublishedFile
     from stackbuild.messages import Messages
@@ -107,6 +109,10 @@ class Place(Registry):
     @abstractmethod
     def put_document(self, name: str, data: bytes) -> None:
         """Write a small file beside the index. Raises FetchError, OSError."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep others from changing the index in the `with` block, where a place can do that."""
+        return nullcontext()
 
     @abstractmethod
     def unnamed(self, kept: Collection[tuple[IndexEntry, Manifest]]) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from stackbuild.compose.export_directory import (
     index_bytes,
     index_entry,
 )
-from stackbuild.compose.manifest import now
+from stackbuild.compose.manifest import Index, now
 from stackbuild.compose.serialize import manifest_to_json
 from stackbuild.errors import ComposeError
 from stackbuild.registry.directory import DirectoryRegistry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from stackbuild.compose.manifest import Index, IndexEntry
+    from stackbuild.compose.manifest import IndexEntry
     from stackbuild.compose.report import PublishReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -100,13 +100,17 @@ def push(
 ) -> tuple[SentLayer, ...]:
     """Make the layers of `chosen` the current ones of `place`, lower layers first.
 
-    The layers below them that the index of `place` does not name are sent too, if `source` has
-    them; those that it names keep their position. The index is written last, and on top of what
-    others published in the meantime. Raises StackbuildError, OSError.
+    The layers below them that the index of `place` does not name are sent too; they become the
+    current ones only if they are newer in `source`. Those that it names keep their position. The
+    index is written last, and on top of what others published in the meantime. Raises
+    StackbuildError, OSError.
     """
     place.prepare(messages)
     index, _ = place.tagged_index()
-    uploads = _with_lower(source, chosen, index)
+    own = source.index() if chosen else Index(entries={})
+    uploads = [upload_of(source, one.entry) for one in chosen]
+    lower = _lower(source, own, uploads, place, index, messages)
+    uploads = [*lower, *uploads]
     sent = plan(uploads, place, messages)
     with messages.task(f"sending to {place.location}", sum(one.sent for one in sent)) as task:
         for upload, one in zip(uploads, sent, strict=True):
@@ -116,12 +120,23 @@ def push(
     published = now()
 
     def entered_(before: Index) -> Index:
-        for manifest, entry in ((one.manifest, one.entry) for one in uploads):
-            fresh = replace(entry, published=published)
-            before = entered(before, manifest.layer, manifest.platform, fresh)
+        for upload in uploads:
+            layer, platform = upload.manifest.layer, upload.manifest.platform
+            fresh = replace(upload.entry, published=published)
+            after = entered(before, layer, platform, fresh)
+            here = before.entries.get(layer, {}).get(platform, ())
+            if upload in lower and here and not _is_newer(own, upload, here[0]):
+                # It is installed with the layers that need it, but not on its own.
+                for entry in reversed([one for one in here if one.digest != fresh.digest]):
+                    after = entered(after, layer, platform, entry)
+            before = after
         return before
 
     change_index(place, entered_)
+    for upload in uploads:
+        # `prune` may have removed files before the index named them.
+        if not _names(index, upload) and place.missing(upload, named=True):
+            place.send(upload, named=True)
     return sent
 
 
@@ -175,13 +190,18 @@ def upload_of(source: Registry, entry: IndexEntry) -> Upload:
     return Upload(source, entry, source.parsed(entry, data), data)
 
 
-def _with_lower(source: Registry, chosen: Sequence[Chosen], index: Index) -> list[Upload]:
-    """`chosen`, and before them the lower layers that `index` does not have."""
-    own = source.index().entries if chosen else {}
-    found = [upload_of(source, one.entry) for one in chosen]
-    there = {(one.layer, one.platform, one.entry.lock) for one in chosen}
+def _lower(
+    source: Registry,
+    own: Index,
+    uploads: Sequence[Upload],
+    place: Place,
+    index: Index,
+    messages: Messages,
+) -> list[Upload]:
+    """The layers below `uploads` that `index` does not have, from the index `own` of `source`."""
+    there = {(one.manifest.layer, one.manifest.platform, one.entry.lock) for one in uploads}
     lower = []
-    for manifest in (one.manifest for one in found):
+    for manifest in (one.manifest for one in uploads):
         # The runtime is the last of a chain.
         for link in reversed(manifest.chain):
             here = index.entries.get(link.layer, {}).get(manifest.platform, ())
@@ -189,11 +209,24 @@ def _with_lower(source: Registry, chosen: Sequence[Chosen], index: Index) -> lis
             if key in there or link.lock in {entry.lock for entry in here}:
                 continue
             there.add(key)
-            entries = own.get(link.layer, {}).get(manifest.platform, ())
+            entries = own.entries.get(link.layer, {}).get(manifest.platform, ())
             fitting = next((entry for entry in entries if entry.lock == link.lock), None)
             if fitting:
                 lower.append(upload_of(source, fitting))
-    return [*lower, *found]
+            else:
+                messages.warn(
+                    f"{manifest.layer} cannot be installed from {place.location} until "
+                    f"{link.layer} is published there for {manifest.platform}, with lock "
+                    f"{link.lock[:12]}"
+                )
+    return lower
+
+
+def _is_newer(own: Index, upload: Upload, current: IndexEntry) -> bool:
+    """Whether the index `own` has the version in `upload` before the version `current`."""
+    entries = own.entries.get(upload.manifest.layer, {}).get(upload.manifest.platform, ())
+    digests = [entry.digest for entry in entries]
+    return current.digest in digests[digests.index(upload.entry.digest) :]
 
 
 def _tell_lost(place: Place, uploads: Sequence[Upload], messages: Messages) -> None:

@@ -748,6 +748,8 @@ def test_what_a_recipe_consists_of(case: Case) -> None:
 
 def test_recipes_stay_the_same(case: Case) -> None:
     """Another recipe means that all wheels are built again: raise `RECIPE` where that is due."""
-    assert recipe_of(case, source=COMMIT) == (
-        "3c86711f30b2b1b79fa3beb657d4dba38789d29f3f4e70dbaf8112637de4f540"
-    )
+    variables = "[tool.stackbuild.layers.app.build.environment]\nA = 'b'\n"
+    assert [recipe_of(case, text, source=COMMIT) for text in ("", variables)] == [
+        "3c86711f30b2b1b79fa3beb657d4dba38789d29f3f4e70dbaf8112637de4f540",
+        "4fd1a00d0b3863b8d70dc8763363041b7c18800685c9b34ccc7c7ccd4f5f6a9a",
+    ]

@@ -145,7 +145,7 @@ def test_settings_of_layers_on_some_platforms(tmp_path: Path) -> None:
     spec = (
         LAYERS.replace('platforms = ["linux_x86_64", "win_amd64"]', "")
         + '[[frameworks]]\nname = "base"\nruntime = "rt"\nrequirements = []\n'
-        + '[[applications]]\nname = "app"\nframeworks = ["base"]\nrequirements = []\n'
+        + '[[applications]]\nname = "app"\nframeworks = ["base"]\nrequirements = ["lib"]\n'
         + """
 [tool.stackbuild.layers.base]
 overrides = {one = "==1"}

@@ -155,7 +155,7 @@ def test_importing_the_interface_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = ["api", "api.locking", "api.packing", "api.places", "api.project", "api.roots"]
-    ours += ["errors", "messages", "platforms", "windows"]
+    ours += ["api.upgrades", "errors", "messages", "platforms", "windows"]
     assert done.stdout.split() == ["stackbuild", *(f"stackbuild.{name}" for name in ours)]
 
 

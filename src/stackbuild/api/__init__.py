@@ -13,10 +13,8 @@ from stackbuild.api.places import promote, prune, unpublish
 from stackbuild.api.project import Project, build_root, verify
 from stackbuild.api.roots import (
     clean,
-    diff,
     export,
     find_root,
-    history,
     image,
     import_runenv,
     install,
@@ -24,15 +22,12 @@ from stackbuild.api.roots import (
     list_installed,
     list_published,
     pack_interpreter,
-    preview_install,
-    preview_sync,
     repair,
-    rollback,
-    sync,
     uninstall,
     variables,
     verify_files,
 )
+from stackbuild.api.upgrades import diff, history, preview_install, preview_sync, rollback, sync
 from stackbuild.errors import (
     ComposeError,
     FetchError,

@@ -21,13 +21,11 @@ if TYPE_CHECKING:
         CleanReport,
         ExportReport,
         FilesReport,
-        Generation,
         InstalledLayer,
         InstallReport,
         Invocation,
         LayerVariables,
         RepairReport,
-        Upgrade,
     )
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
@@ -65,43 +63,16 @@ def install(
 
     return install_into(
         layers,
-        _registry(layers, root, registry, messages),
+        registry_of(layers, root, registry, messages),
         Path(root),
-        _platform(platform),
+        platform_named(platform),
         messages,
         store=None if store is None else Path(store),
         sync=sync_function(sync),
     )
 
 
-def preview_install(
-    layers: Sequence[str],
-    root: str | Path,
-    *,
-    registry: str | Path | None = None,
-    platform: str | None = None,
-    store: str | Path | None = None,
-    messages: Messages = SILENT,
-) -> Upgrade:
-    """What `install` with the same arguments would fetch and change.
-
-    Nothing is changed, and no archive is read; damaged files are not looked for. Raises as
-    `install` does.
-    """
-    refuse_text(layers=layers)
-    from stackbuild.install.install import preview
-
-    return preview(
-        layers,
-        _registry(layers, root, registry, messages),
-        Path(root),
-        _platform(platform),
-        messages,
-        store=None if store is None else Path(store),
-    )
-
-
-def _registry(
+def registry_of(
     layers: Sequence[str], root: str | Path, registry: str | Path | None, messages: Messages
 ) -> Registry:
     """`registry`, by default the one that the layers of `root` came from."""
@@ -113,70 +84,6 @@ def _registry(
         where = Root(Path(root))
         registry = remembered_place(layers, where.state(), where.path)
     return open_registry(str(registry), messages)
-
-
-def diff(
-    before: str | Path,
-    after: str | Path,
-    *,
-    registry: str | Path | None = None,
-    platform: str | None = None,
-    messages: Messages = SILENT,
-) -> Upgrade:
-    """What changes from `before` to `after`: layers, their distributions, and what is fetched.
-
-    Each is a word for a published layer, such as ``atls@6``, from `registry`, by default that of
-    the root that it is compared with; a root, or a generation of one; a registry, whose layers are
-    compared with those that a root was asked for, or with all of another one; a directory of locks,
-    such as ``layers``, one of a git revision, such as ``v1.2:layers``, or one lock. `platform` is
-    that of the root by default, or of this machine; locks are compared for all platforms.
-
-    Raises UsageError for a word that stands for none of these and for locks that are compared with
-    something else, InstallError, LockError, FetchError, IntegrityError.
-    """
-    from stackbuild.install.diff import diff as difference
-
-    place = None if registry is None else str(registry)
-    return difference(str(before), str(after), place, _platform(platform), messages)
-
-
-def sync(
-    file: str | Path = "stackbuild.install.toml",
-    *,
-    root: str | Path | None = None,
-    upgrade: bool = False,
-    sync: bool = True,
-    messages: Messages = SILENT,
-) -> InstallReport:
-    """Make a root equal to `file` and the lock beside it: install, replace and remove layers.
-
-    Layers that the lock has are installed in exactly these versions; for others, or for all with
-    `upgrade`, the current versions are chosen and locked. `root` replaces the one that `file`
-    names; the parameter `sync` is as for `install`. If the registry cannot be reached, a root that
-    has what the lock names is left as it is, with a warning.
-
-    Raises SpecError for an invalid `file`, IntegrityError for a damaged lock, LockError if
-    `trust = "lock"` forbids another version, FetchError for a version that is no longer published,
-    and as `install` does.
-    """
-    from stackbuild.install.sync import sync as sync_root
-
-    given = None if root is None else Path(root)
-    return sync_root(Path(file), given, messages, upgrade=upgrade, sync=sync_function(sync))
-
-
-def preview_sync(
-    file: str | Path = "stackbuild.install.toml",
-    *,
-    root: str | Path | None = None,
-    upgrade: bool = False,
-    messages: Messages = SILENT,
-) -> Upgrade:
-    """What `sync` with the same arguments would fetch and change; nothing is changed."""
-    from stackbuild.install.sync import preview
-
-    given = None if root is None else Path(root)
-    return preview(Path(file), given, messages, upgrade=upgrade)
 
 
 def export(
@@ -241,27 +148,6 @@ def find_root(directory: str | Path = ".") -> Path | None:
     return found
 
 
-def history(root: str | Path) -> tuple[Generation, ...]:
-    """The generations of `root`, newest first. Raises InstallError for a directory without any."""
-    from stackbuild.install.history import history as history_of
-
-    return history_of(Path(root))
-
-
-def rollback(
-    root: str | Path, generation: int | None = None, *, messages: Messages = SILENT
-) -> InstallReport:
-    """Make an earlier generation of `root` the one in use, by default the one before it.
-
-    Nothing is fetched or copied. Later generations stay, so that a number leads back to them.
-    Raises UsageError for an unknown number, InstallError if there is no earlier generation, if it
-    is damaged, and for a root for Windows, which keeps only the generation in use.
-    """
-    from stackbuild.install.history import rollback as roll_back
-
-    return roll_back(Path(root), generation, messages)
-
-
 def repair(
     root: str | Path, *, registry: str | Path | None = None, messages: Messages = SILENT
 ) -> RepairReport:
@@ -302,7 +188,8 @@ def image(
     from stackbuild.registry.find import open_registry
 
     where = open_registry(str(registry), messages)
-    return make_image(layer, where, base, to, _platform(platform) or host_platform(), messages)
+    on = platform_named(platform) or host_platform()
+    return make_image(layer, where, base, to, on, messages)
 
 
 def list_installed(root: str | Path) -> list[InstalledLayer]:
@@ -322,7 +209,7 @@ def list_published(
     from stackbuild.install.contents import published
     from stackbuild.registry.find import open_registry
 
-    return published(open_registry(str(registry), messages), _platform(platform))
+    return published(open_registry(str(registry), messages), platform_named(platform))
 
 
 def verify_files(
@@ -342,7 +229,7 @@ def verify_files(
     from stackbuild.install.verify import verify_installed
     from stackbuild.verify.check import check_platform
 
-    check_platform(Root(Path(root)), _platform(platform))
+    check_platform(Root(Path(root)), platform_named(platform))
     return verify_installed(layers, Path(root), messages)
 
 
@@ -461,7 +348,8 @@ def import_runenv(
     return convert(older, project, index=index, write=write)
 
 
-def _platform(name: str | None) -> Platform | None:
+def platform_named(name: str | None) -> Platform | None:
+    """The platform that the argument `name` of a function stands for. Raises UsageError."""
     return None if name is None else parse_platform(name)
 
 

@@ -288,11 +288,14 @@ def test_a_failing_module_of_the_top_level_is_needed(tmp_path: Path) -> None:
 
 def test_files_of_the_project_are_searched(tmp_path: Path) -> None:
     """Overlays, wherever they are, and launch modules, which nothing imports."""
-    app = deployed(tmp_path, "app", {"d/__init__.py": "", "d/sub/run.py": "import d.tests\n"})
+    files = {"d/__init__.py": "", "d/sub/run.py": "import d.tests\n"}
+    app = deployed(tmp_path, "app", files | {"launch/main.py": "from d import tests\n"})
     (app.directory / "tool.py").write_text("from d.test.x import y\n")
     own = {f"{SITE}/d/sub/run.py": FrameKind.OVERLAY, "tool.py": FrameKind.OVERLAY}
+    own[f"{SITE}/launch/main.py"] = FrameKind.HEAD
     app = replace(app, kinds={**app.kinds, **own})
     rules = {"app": Rules(exclude_files=("@tests",))}
     importers = list(find_importers(app, [app], rules, ()))
-    assert needed({one.file.module for one in importers}, [app], ()) == {"d.sub.run", "tool"}
+    found = {one.file.module for one in importers}
+    assert needed(found, [app], ()) == {"d.sub.run", "launch.main", "tool"}
     assert [one.file for one in as_findings(importers)] == [f"{SITE}/d/sub/run.py", "tool.py"]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _NATIVE = (".so", ".pyd")
 _STANDARD = {*sys.stdlib_module_names, "test"}
 """`test` of the standard library is not in that list."""
+_OWN = (FrameKind.OVERLAY, FrameKind.HEAD)
+"""Launch and support modules are beside stackbuild's own files."""
 _NOT_IMPORTED = (*NOT_CHECKED, "conftest", "*.conftest")
 
 
@@ -46,7 +48,7 @@ class PythonFile(NamedTuple):
     @property
     def is_own(self) -> bool:
         """Whether the project brings it: as an overlay, or a launch or support module."""
-        return self.layer.kinds[self.path] is FrameKind.OVERLAY
+        return self.layer.kinds[self.path] in _OWN
 
 
 def python_files(layer: DeployedLayer, skip_modules: Iterable[str]) -> Iterator[PythonFile]:
@@ -57,7 +59,7 @@ def python_files(layer: DeployedLayer, skip_modules: Iterable[str]) -> Iterator[
     site = f"{layer.layout.site_packages}/"
     left_out = (*_NOT_IMPORTED, *skip_modules)
     for path, kind in sorted(layer.kinds.items()):
-        is_module = path.startswith(site) and kind is FrameKind.DISTRIBUTION
+        is_module = path.startswith(site) and kind in (FrameKind.DISTRIBUTION, *_OWN)
         if path.endswith(".py") and (is_module or kind is FrameKind.OVERLAY):
             name = _without_init(path.removeprefix(site).removesuffix(".py")).replace("/", ".")
             if not is_left_out(name, left_out):

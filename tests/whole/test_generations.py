@@ -70,6 +70,7 @@ def test_there_and_back(three: Path, made: Publisher) -> None:
     shutil.rmtree(made.directory)  # Nothing is fetched.
     report = json.loads(succeed("rollback", "--root", three, "--json"))
     assert (report["generation"], report["added"]) == (2, ["framework", "atls"])
+    assert not (three / ".stackbuild/unsynced").exists()
     assert tool(three, "atls") == "atls 2"
     assert succeed("rollback", "--root", three).splitlines()[-1] == f"{three}: generation 1"
     assert tool(three, "atls") == "atls 1"

@@ -10,6 +10,7 @@ import pytest
 
 from stackbuild.install.root import Root
 from stackbuild.platforms import host_platform
+from stackbuild.spec.model import LayerKind
 from tests.support.http import Status, serving
 from tests.support.roots import fail, stackbuild, succeed, tool
 
@@ -91,6 +92,18 @@ def test_layers_come_and_go_with_the_file(fleet: Path, made: Publisher) -> None:
     succeed("sync", "--upgrade")
     assert list(versions(fleet / "envs")) == ["cpython-3.12", "framework", "pgen"]
     assert not os.path.lexists(fleet / "envs/atls")
+
+
+def test_lower_layers_are_those_of_the_lock_too(fleet: Path, made: Publisher) -> None:
+    """Also where a newer manifest has the same lock."""
+    succeed("sync")
+    digest = Root(fleet / "envs").installed_state().layers["framework"].digest
+    runtime = made.stack("1")[0]
+    made.publish("framework", {"f": {"x": "new"}}, below=[runtime], kind=LayerKind.FRAMEWORK)
+    succeed("sync", "--root", fleet / "other")
+    assert Root(fleet / "other").installed_state().layers["framework"].digest == digest
+    succeed("sync", "--upgrade")
+    assert Root(fleet / "envs").installed_state().layers["framework"].digest != digest
 
 
 def test_trust_in_the_lock_alone(fleet: Path, made: Publisher) -> None:

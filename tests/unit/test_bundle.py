@@ -274,6 +274,19 @@ def test_programs_of_the_machine(bundle: Bundle, tmp_path: Path) -> None:
             assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("name", ["gzip", "tar"])
+def test_a_program_that_fails_at_its_end(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    """Its exit code counts, even if all files are there."""
+    directory = tmp_path / "failing"
+    directory.mkdir()
+    failing = directory / name
+    failing.write_text(f'#!/bin/sh\n{shutil.which(name)} "$@"\nexit 1\n')
+    failing.chmod(0o755)
+    error = bundle.refuse(PATH=f"{directory}:{os.environ['PATH']}")
+    assert "the layers cannot be unpacked into" in error
+    assert not list(bundle.cache.iterdir())
+
+
 def test_an_interpreter_that_does_not_run(made: Publisher, tmp_path: Path) -> None:
     publish(made, python="/nowhere/python")
     bundle = Bundle(made, tmp_path)

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +23,9 @@ from stackbuild.registry.push import Chosen, push
 from tests.support.containers import auth_file, container_registry
 from tests.support.roots import command, fail, snapshot, succeed, tool
 from tests.support.smallstack import SmallStack
+from tests.support.stack import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.publish import Publisher
 
 
@@ -207,3 +208,50 @@ def test_the_examples_of_the_page(
     assert index_of(f"s3://{bucket}/stack") == {"cpython-3.12": 1, "framework": 1, "atls": 1}
     assert index_of(str(tmp_path / "released")) == index_of(f"s3://{bucket}/stack")
     assert index_of("exports") == {"cpython-3.12": 2, "framework": 2, "atls": 2, "pgen": 1}
+
+
+@pytest.mark.slow
+def test_copies_that_other_programs_make_are_installed(
+    made: Publisher, tmp_path: Path, root: Path
+) -> None:
+    """`skopeo copy` to a directory, and from there to another registry."""
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed (Debian: the package skopeo)")
+    copy = [skopeo, "--insecure-policy", "copy", "--all"]
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    with container_registry(one) as first, container_registry(other) as second:
+        chosen = Chosen("atls", made.platform, made.entries["atls"][made.platform][0])
+        place = open_place(f"oci://{first.host}/team/stack")
+        push(DirectoryRegistry(made.directory), [chosen], place, SILENT)
+        for name in ("cpython-3.12:latest", "framework:1", "atls:latest"):
+            layout = f"oci:{tmp_path / 'layout'}:{name.replace(':', '-')}"
+            there = f"docker://{second.host}/mirror/{name}"
+            source = f"docker://{first.host}/team/stack/{name}"
+            run(*copy, "--src-tls-verify=false", source, layout)
+            run(*copy, "--dest-tls-verify=false", layout, there)
+        index = (
+            f"docker://{host}"
+            for host in (f"{first.host}/team/stack:index", f"{second.host}/mirror:index")
+        )
+        run(*copy, "--src-tls-verify=false", "--dest-tls-verify=false", *index)
+        succeed("install", "atls", "--from", f"oci://{second.host}/mirror", "--root", root)
+    assert tool(root, "atls") == "atls 1"
+
+
+@pytest.mark.slow
+def test_oras_pulls_the_frames_of_a_layer(made: Publisher, tmp_path: Path) -> None:
+    oras = shutil.which("oras")
+    if oras is None:
+        pytest.skip("oras is not installed (https://oras.land)")
+    with container_registry(tmp_path) as server:
+        chosen = Chosen("framework", made.platform, made.entries["framework"][made.platform][0])
+        source = DirectoryRegistry(made.directory)
+        push(source, [chosen], open_place(f"oci://{server.host}/stack"), SILENT)
+        manifest = source.manifest(chosen.entry)
+        name = f"{server.host}/stack/framework:{made.platform}-{manifest.digest[:12]}"
+        run(oras, "pull", "--plain-http", name, "--output", tmp_path / "pulled")
+    frames = sorted((tmp_path / "pulled").glob("*.tar.zst"))
+    assert b"".join(map(Path.read_bytes, frames)) == made.archive(manifest).read_bytes()

@@ -11,6 +11,7 @@ from bench.inputs import APPLICATION, beside_python
 from bench.measure import MIB, Place, Run, alternated, in_turn, repeated, run
 from bench.modules import native_modules
 from bench.ours import WITHOUT_BYTECODE, Ours
+from bench.registries import registries
 from bench.table import Kind, Line, Target
 
 if TYPE_CHECKING:
@@ -431,4 +432,5 @@ GROUPS: Mapping[str, Callable[[Bench], list[Line]]] = {
     "install": install,
     "start": start,
     "verify": verify,
+    "registries": registries,
 }

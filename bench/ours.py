@@ -103,10 +103,10 @@ class Ours:
         names = (self.spec.runtime, *self.spec.frameworks, APPLICATION)
         return [next(p for p in self.archives() if p.name.startswith(f"{n}-")) for n in names]
 
-    def install(self, root: Path, *words: str | Path) -> Run:
-        """Install the application with its chain from the exports into `root`."""
-        source = ("--from", self.exports)
-        return self._run("install", APPLICATION, *source, "--root", root, *words, watch=True)
+    def install(self, root: Path, *words: str | Path, source: str | Path | None = None) -> Run:
+        """Install the application with its chain from `source`, or the exports, into `root`."""
+        place = ("--from", source or self.exports)
+        return self._run("install", APPLICATION, *place, "--root", root, *words, watch=True)
 
     def uninstall(self, root: Path) -> Run:
         """Remove the application with its chain from `root`, in a new generation."""

@@ -80,7 +80,8 @@ class OciPlace(OciRegistry, Place):
     def __init__(self, host: str, repository: str, messages: Messages = SILENT) -> None:
         super().__init__(host, repository, messages)
         self._index = Index(entries={})
-        """The one that was read last."""
+        self._read_digest: str | None = None
+        """Of the manifest of the index that was read last."""
         self._lacking: dict[str, list[Blob]] = {}
         """Frames and patches that are to be sent, by the sha256 of the manifest."""
         self._holders: dict[Platform, dict[str, str]] = {}
@@ -88,12 +89,13 @@ class OciPlace(OciRegistry, Place):
 
     def tagged_index(self) -> tuple[Index, str | None]:
         """The index, with the digest of the manifest that its tag points to."""
-        try:
-            data, digest = self._document(INDEX_NAME)
-        except NotFoundError:
+        digest = self._current()
+        if digest is None:
             self._index = Index(entries={})
-            return self._index, None
-        self._index = index_from_json(data, f"{self.location}/{INDEX_NAME}")
+        elif digest != self._read_digest:
+            data, digest = self._document(INDEX_NAME)
+            self._index = index_from_json(data, f"{self.location}/{INDEX_NAME}")
+        self._read_digest = digest
         return self._index, digest
 
     def replace_index(self, data: bytes, tag: str | None) -> None:

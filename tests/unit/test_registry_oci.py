@@ -186,6 +186,26 @@ def test_a_manifest_that_prune_may_remove_is_written_again(
     assert next(iter(place.unnamed(()).values())) > old
 
 
+def test_a_manifest_that_was_sent_again_is_not_removed(
+    made: Publisher, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackbuild.registry.oci_place.now", lambda: "2020-01-01T00:00:00Z")
+    pruned = open_place(address)
+    send(made, pruned, "cpython-3.12")
+    change_index(pruned, lambda index: type(index)(entries={}))
+    old = pruned.unnamed(())
+    monkeypatch.undo()
+    monkeypatch.setattr("stackbuild.registry.oci_place._SETTLED", 0)
+    send(made, open_place(address), "cpython-3.12")
+    pruned.remove(old.keys())
+    assert pruned.unnamed(()).keys() == old.keys()
+    published = Published(open_registry(address), made.platform)
+    manifest = published.current("cpython-3.12")
+    spans = [(0, manifest.archive.size)]
+    archive = b"".join(published.registry.read(published.entry(manifest), manifest, spans))
+    assert archive == made.archive(manifest).read_bytes()
+
+
 @pytest.fixture
 def lying(made: Publisher, address: str) -> Iterator[Server]:
     """A server with the answers of a registry that has `cpython-3.12`."""

@@ -84,6 +84,8 @@ class OciPlace(OciRegistry, Place):
         """Of the manifest of the index that was read last."""
         self._lacking: dict[str, list[Blob]] = {}
         """Frames and patches that are to be sent, by the sha256 of the manifest."""
+        self._unnamed: dict[str, str] = {}
+        """The digests of the manifests that `unnamed` found, by name."""
         self._holders: dict[Platform, dict[str, str]] = {}
         self._lock = Lock()
 
@@ -222,15 +224,17 @@ class OciPlace(OciRegistry, Place):
                 layer = self._found_layer(tag)
                 if layer and manifest_tag(layer.path) == tag:
                     found[layer.path] = _seconds(layer.created)
+                    self._unnamed[layer.path] = layer.digest
         return found
 
     def remove(self, names: Collection[str]) -> None:
-        """Delete manifests; the registry removes blobs that no manifest names."""
+        """Delete the manifests that `unnamed` found; the registry removes blobs without one.
+
+        A manifest that was sent again in the meantime has another digest, and stays.
+        """
         for name in names:
-            tag = manifest_tag(name)
-            layer = self._found_layer(tag) if tag else None
-            if tag and layer:
-                self._delete(self._of_layer(tag.repository), layer.digest)
+            if tag := manifest_tag(name):
+                self._delete(self._of_layer(tag.repository), self._unnamed[name])
 
     def _write_versions(self, before: Index, after: Index) -> None:
         """Make the tags of versions of all layers those of the index `after`."""

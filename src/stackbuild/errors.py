@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from stackbuild.messages import one_line
 from stackbuild.windows import shown
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ class SpecError(StackbuildError):
 
     def __str__(self) -> str:
         """The count, then a line for each problem."""
-        lines = (self.message, *(f"  {problem}" for problem in self.problems))
-        return "\n".join(map(_indented, lines))
+        lines = (_indented(self.message), *(f"  {one_line(str(one))}" for one in self.problems))
+        return "\n".join(lines)
 
 
 class LockError(StackbuildError):

@@ -43,7 +43,7 @@ def test_a_line_break_begins_no_line_of_the_error() -> None:
         "      to fix: rm -r /",
     ]
     spec = SpecError("f", [Problem(place="name", message="is 'a\n  b: is right'")])
-    assert str(spec).splitlines()[1:] == ["  name: is 'a", "      b: is right'"]
+    assert str(spec).splitlines()[1:] == [r"  name: is 'a\n  b: is right'"]
 
 
 def test_each_kind_has_an_exit_code_of_its_own() -> None:

@@ -477,6 +477,7 @@ spec_dicts = st.fixed_dictionaries(
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(spec_dicts, st.none() | st.dictionaries(keys, values, max_size=3))
 @example({"runtimes": [{"name": "\ud800"}]}, {"\ud800": 1})
+@example({"frameworks": [{"name": "\x85", "frameworks": ["a\nb"]}]}, None)
 def test_nothing_but_spec_errors(data: dict[str, Any], beside: dict[str, Any] | None) -> None:
     error = None
     try:

@@ -7,11 +7,12 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-import zstandard
 from packaging.version import Version
 
 from stackbuild.runtimes.model import RuntimeArchive
+from stackbuild.runtimes.tarball import decompressed as decompressed_archive
 from tests.support.frames import sha256
+from tests.support.zstd import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +41,7 @@ def make_archive(
             archive.addfile(member, io.BytesIO(data))
     data = buffer.getvalue()
     if path.name.endswith(".zst"):
-        path.write_bytes(zstandard.compress(data[:2000]) + zstandard.compress(data[2000:]))
+        path.write_bytes(compressed(data[:2000]) + compressed(data[2000:]))
     else:
         path.write_bytes(gzip.compress(data))
     return archive_at(path)
@@ -61,8 +62,7 @@ def archive_at(path: Path) -> RuntimeArchive:
 def unpack_layer(archive: Path, to: Path) -> None:
     """Unpack the archive of a layer with Python's `tarfile`."""
     with (
-        archive.open("rb") as file,
-        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as data,
+        decompressed_archive(archive) as data,
         tarfile.open(fileobj=data, mode="r|") as tar,
     ):
         # The filter `data`, the default from CPython 3.14 on, refuses the link to the

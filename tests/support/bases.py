@@ -11,11 +11,10 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zstandard
-
 from stackbuild.runtimes.elf import C_LIBRARY
 from stackbuild.transport.oci import IMAGE_INDEX, MANIFEST
 from stackbuild.transport.references import digest_of
+from tests.support.zstd import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,7 +61,7 @@ def add_image(
     if layer_type.endswith("gzip"):
         packed = gzip.compress(content, mtime=0)
     if layer_type.endswith("zstd"):
-        packed = zstandard.ZstdCompressor().compress(content)
+        packed = compressed(content)
     about = {
         "os": "linux",
         "architecture": architecture,

@@ -7,10 +7,9 @@ import io
 import zipfile
 from typing import TYPE_CHECKING
 
-import zstandard
-
 from stackbuild.frames.tarformat import TarReader
 from stackbuild.layout import Layout
+from tests.support.zstd import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -30,7 +29,7 @@ def contents(
     found: dict[str, tuple[int, bytes | str]] = {}
     for frame in frame_set.frames:
         compressed = b"".join(cache.read(frame))
-        data = zstandard.ZstdDecompressor().decompressobj().decompress(compressed)
+        data = decompressed(compressed)
         assert len(data) == frame.content_size
         members = 0
         for member in TarReader(io.BytesIO(data).read, siblings=siblings):

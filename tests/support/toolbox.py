@@ -2,7 +2,7 @@
 
 stackbuild calls the compiler `gcc` when it builds a wheel, and GNU tar calls `zstd`. Where one is
 missing, a script of that name is put at the end of PATH: Zig's C compiler (the distribution
-`ziglang` of the group `test`), and a few lines of Python around `zstandard`.
+`ziglang` of the group `test`), and a few lines of Python around zstd.
 
 Zig brings the headers of the C library. Those of CPython are in Debian's package python3-dev;
 modules that are compiled with `FALLBACK_HEADERS` do without.
@@ -21,10 +21,11 @@ FALLBACK_HEADERS = Path(__file__).parent / "include"
 
 _COMPILERS = {"gcc": "cc", "g++": "c++"}
 _ZSTD = """\
-import shutil, sys, zstandard
+import shutil, sys
+from stackbuild.zstd import ZstdReader
 if sys.argv[1:] != ["-d"]:
     sys.exit(f"this stand-in for zstd only knows -d, not {sys.argv[1:]}")
-frames = zstandard.ZstdDecompressor().stream_reader(sys.stdin.buffer, read_across_frames=True)
+frames = ZstdReader(sys.stdin.buffer, all_frames=True)
 shutil.copyfileobj(frames, sys.stdout.buffer)
 """
 

@@ -272,7 +272,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 HEAVY = (
     "rich",
     "urllib3",
-    "zstandard",
+    "stackbuild.zstd",
     "tomlkit",
     "findpython",
     "elftools",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 
 from stackbuild.frames.files import FileContent, Link
 from stackbuild.frames.tarformat import TarReader, header, padding
@@ -21,6 +20,7 @@ from stackbuild.mark import MARK
 from stackbuild.platforms import Platform, host_platform
 from tests.support.publish import PYTHON, Files
 from tests.support.roots import fail, stackbuild, succeed
+from tests.support.zstd import decompressed
 
 if TYPE_CHECKING:
     from tests.support.publish import Publisher
@@ -33,7 +33,7 @@ def tar_of(path: Path) -> bytes:
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
         return gzip.decompress(data)
-    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return decompressed(data)
 
 
 def unpack(path: Path, to: Path) -> list[str]:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 
 from stackbuild.builds.wheelfile import check_wheel
 from stackbuild.frames import wheel as wheel_module
@@ -31,6 +30,7 @@ from stackbuild.scripts import header
 from stackbuild.spec.model import FrameSettings
 from tests.support.frames import LINUX, WINDOWS, contents, files_of, rewrite_wheel, sha256
 from tests.support.wheels import make_wheel
+from tests.support.zstd import decompressed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -341,7 +341,7 @@ def _in_frames(cache: FrameCache, made: FrameSet) -> list[list[str]]:
     found = []
     for frame in made.frames:
         compressed = b"".join(cache.read(frame))
-        data = zstandard.ZstdDecompressor().decompressobj().decompress(compressed)
+        data = decompressed(compressed)
         found.append([member.path for member in TarReader(io.BytesIO(data).read)])
     return found
 

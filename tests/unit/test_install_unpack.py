@@ -6,21 +6,23 @@ import stat
 import zlib
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackbuild.errors import InstallError, IntegrityError
 from stackbuild.files import remove_tree
-from stackbuild.frames.keys import compressor, frame_length
+from stackbuild.frames.keys import frame_length
 from stackbuild.frames.model import Frame, FrameKind
 from stackbuild.frames.tarformat import TarReader, header, padding
 from stackbuild.install.store import Listing, Store, StoredFile
 from stackbuild.install.unpack import unpack
+from stackbuild.zstd import CompressionParameter, ZstdCompressor, ZstdReader, compressor
 from tests.support.damage import damaged_fragments
+from tests.support.zstd import compressed
 
 
 def fragment(*entries: tuple[str, bytes | str, bool]) -> bytes:
@@ -48,16 +50,16 @@ def count(content: bytes) -> int:
 def made_frame(
     content: bytes, content_size: int | None = None, *, files: int | None = None
 ) -> tuple[io.BytesIO, Frame]:
-    compressed = zstandard.ZstdCompressor().compress(content)
+    raw = compressed(content)
     frame = Frame(
         kind=FrameKind.DISTRIBUTION,
         subject="demo 1",
         sha256="0" * 64,
-        size=len(compressed),
+        size=len(raw),
         content_size=len(content) if content_size is None else content_size,
         files=count(content) if files is None else files,
     )
-    return io.BytesIO(compressed), frame
+    return io.BytesIO(raw), frame
 
 
 def changed(path: Path) -> int:
@@ -145,9 +147,7 @@ def test_what_is_no_zstd_frame_is_refused(tmp_path: Path) -> None:
 
 def test_a_frame_that_wants_too_much_memory_is_refused(tmp_path: Path) -> None:
     content = fragment(("a", b"x", False))
-    parameters = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    raw = compressor.compress(content) + compressor.flush()
+    raw = compressed(content, {CompressionParameter.window_log: 30})
     _, frame = made_frame(content)
     with pytest.raises(IntegrityError, match="cannot be decompressed"):
         unpack(io.BytesIO(raw), replace(frame, size=len(raw)), tmp_path / "tree", ())
@@ -222,9 +222,9 @@ SKIPPABLE = bytes.fromhex("5a2a4d1804000000") + b"evil"
     ("before", "behind"),
     [
         (b"", SKIPPABLE),
-        (b"", zstandard.compress(b"")),
+        (b"", compressed(b"")),
         (b"", b"\0"),
-        (zstandard.compress(b""), b""),
+        (compressed(b""), b""),
     ],
 )
 def test_more_than_one_zstd_frame_is_refused(tmp_path: Path, before: bytes, behind: bytes) -> None:
@@ -235,20 +235,30 @@ def test_more_than_one_zstd_frame_is_refused(tmp_path: Path, before: bytes, behi
     assert not (tmp_path / "tree").exists()
 
 
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_frames_are_read_one_or_all(data: bytes, size: int) -> None:
+    raw = compressed(data) + compressed(b"") + compressed(b"second")
+    for all_frames, content in ((False, data), (True, data + b"second")):
+        reader = ZstdReader(io.BytesIO(raw), all_frames=all_frames)
+        pieces = list(iter(partial(reader.read, size), b""))
+        assert b"".join(pieces) == content
+        assert max(map(len, pieces), default=0) <= size
+    assert ZstdReader(io.BytesIO(raw[:3])).read(size) == b""
+
+
 @given(st.binary(max_size=300), st.integers(0, 400), st.integers(1, 9), st.booleans())
 def test_the_length_of_a_frame(data: bytes, repeats: int, level: int, checksum: bool) -> None:
     content = data * repeats
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
-    for raw in (compressor.compress(content), _streamed(compressor, content)):
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: level,
+        CompressionParameter.checksum_flag: int(checksum),
+    }
+    whole = ZstdCompressor(options=options).compress(content, ZstdCompressor.FLUSH_FRAME)
+    for raw in (whole, compressed(content, options)):
         file = io.BytesIO(b"before" + raw + b"behind")
         file.seek(6)
         assert frame_length(file) == len(raw)
         assert file.tell() == 6
-
-
-def _streamed(compressor: zstandard.ZstdCompressor, content: bytes) -> bytes:
-    stream = compressor.compressobj()
-    return stream.compress(content) + stream.flush()
 
 
 def raw_header(path: str) -> bytes:
@@ -303,7 +313,7 @@ def test_of_a_damaged_fragment_nothing_is_written_elsewhere(tmp_path: Path, cont
 @given(st.data())
 def test_a_damaged_frame_is_refused_or_means_the_same(tmp_path: Path, data: st.DataObject) -> None:
     content = fragment(("a", bytes(range(256)) * 3, False), ("b", b"#!/bin/sh\n", True))
-    whole = compressor(3, len(content)).compress(content)
+    whole = compressor(3, len(content)).compress(content, ZstdCompressor.FLUSH_FRAME)
     raw = bytearray(whole)
     place = data.draw(st.integers(0, len(raw) - 1))
     change = data.draw(st.sampled_from(["flip", "cut", "drop", "repeat"]))

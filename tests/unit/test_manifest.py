@@ -125,7 +125,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         skipped=tuple(draw(st.lists(left_out, max_size=2))),
         omitted=tuple(draw(st.lists(left_out, max_size=2))),
         environment=draw(st.dictionaries(st.sampled_from(["A", "LD_X", "b"]), variables)),
-        provenance={"level": draw(counts), "zstandard": draw(names)},
+        provenance={"level": draw(counts), "zstd": draw(names)},
     )
     whole = {item.frame.sha256: item.frame.size for item in placed if item.frame.size > 1}
     patches, offset = [], 0

@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,8 @@ from stackbuild.frames.patches import (
     source_of,
 )
 from stackbuild.frames.tarformat import TarReader, header, padding
+from stackbuild.zstd import CompressionParameter
+from tests.support.zstd import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,10 +102,9 @@ def test_a_damaged_patch_is_refused(
 
 
 def test_a_window_of_more_than_128_mib_is_refused() -> None:
-    parameters = zstandard.ZstdCompressionParameters(window_log=28, write_content_size=False)
-    wide = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    wide = compressed(b"x" * 1000, {CompressionParameter.window_log: 28})
     with pytest.raises(IntegrityError, match=r"cannot be decompressed: .*memory"):
-        applied(b"", wide.compress(b"x" * 1000) + wide.flush(), 1000)
+        applied(b"", wide, 1000)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")

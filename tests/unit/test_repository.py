@@ -27,7 +27,7 @@ FLOW: tuple[frozenset[str], ...] = tuple(
     for group in (
         "__init__",
         "errors names platforms layout messages workspace mark windows durable files globs record"
-        " scripts strictjson tomltext reading variables processes",
+        " scripts strictjson tomltext reading variables processes zstd",
         "transport",
         "spec",
         "project",

@@ -46,6 +46,7 @@ from stackbuild.runtimes.relocate import relocate_texts, with_header
 from stackbuild.runtimes.system import system_contents
 from stackbuild.runtimes.tarball import GzipWriter, unpack_tarball, write_tarball
 from tests.support.interpreters import Listener
+from tests.support.zstd import compressed
 
 if TYPE_CHECKING:
     from stackbuild.messages import Messages
@@ -664,13 +665,11 @@ class TestTarball:
         assert later == []
 
     def test_zstd_in_several_frames(self, tmp_path: Path) -> None:
-        import zstandard
-
         write_tarball(tmp_path / "a.tar.gz", {"x": Entry(data=b"x" * 100_000)})
         tar = gzip.decompress((tmp_path / "a.tar.gz").read_bytes())
         pieces = [tar[at : at + 40_000] for at in range(0, len(tar), 40_000)]
-        (tmp_path / "a.tar.zst").write_bytes(b"".join(map(zstandard.compress, pieces)))
-        (tmp_path / "cut.tar.zst").write_bytes(zstandard.compress(pieces[0]))
+        (tmp_path / "a.tar.zst").write_bytes(b"".join(map(compressed, pieces)))
+        (tmp_path / "cut.tar.zst").write_bytes(compressed(pieces[0]))
         with pytest.raises(IntegrityError):
             unpack_tarball(tmp_path / "cut.tar.zst", tmp_path)
         (tmp_path / "out").mkdir()

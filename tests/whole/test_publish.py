@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
 from packaging.utils import canonicalize_name
 
 from stackbuild.api import Project
@@ -42,6 +41,7 @@ from tests.support.roots import fail, snapshot, stackbuild, succeed
 from tests.support.smallstack import SmallStack
 from tests.support.stack import APPLICATION, RealStack
 from tests.support.writeorder import WriteOrder
+from tests.support.zstd import decompressed
 
 if TYPE_CHECKING:
     from stackbuild.compose.manifest import ArchiveFormat, Manifest
@@ -72,7 +72,7 @@ def contents(path: Path) -> dict[str, bytes | str]:
     data = path.read_bytes()
     if path.name.endswith(".zst"):
         # Each frame is decompressed on its own by readers that know no better.
-        data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+        data = decompressed(data)
     found: dict[str, bytes | str] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:

@@ -143,7 +143,7 @@ class Manifest:
     """The variables of the layer with those of the layers below, by name, sorted. Their only
     placeholder is ``{root}``, the directory that contains the layers."""
     provenance: Mapping[str, object] = field(default_factory=dict)
-    """How it was made: versions of stackbuild and zstandard, compression level, the
+    """How it was made: versions of stackbuild and zstd, compression level, the
     runtime's source and the host libraries that it needs. JSON values only."""
     patch_file: PatchFile | None = None
     """The patches from older versions of the layer. They are no part of `digest`, because they

@@ -176,9 +176,10 @@ def _patch(
     if made is None:
         with _ONE_AT_A_TIME:
             parts = (source_of(members(frame, cache, siblings)) for frame in sources)
-            source = limited(piece for part in parts for piece in part)
             contents = (piece for frame in frames for piece in uncompressed(frame, cache))
-            made = make_patch(source, contents, sum(frame.content_size for frame in frames))
+            size = sum(frame.content_size for frame in frames)
+            # No name for the source, so that it is freed when zstd has its copy.
+            made = make_patch(limited(piece for part in parts for piece in part), contents, size)
         made = cache.put_patch(key, made if _is_useful(len(made), frames) else b"")
     return made
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from stackbuild import strictjson
 from stackbuild.errors import IntegrityError
 from stackbuild.frames import tarformat
-from stackbuild.frames.keys import compressor
 from stackbuild.frames.model import FRAME, Binary, EntryPoint, Frame, FrameSet
 from stackbuild.reading import Item, ReadError, records
 
@@ -249,7 +248,9 @@ class FrameWriter:
         self._write = write
         self._kind = kind
         self._subject = subject
-        self._zstd = compressor(level, expected).compressobj()
+        from stackbuild.zstd import compressor
+
+        self._zstd = compressor(level, expected)
         self._sha256, self._content_sha256 = hashlib.sha256(), hashlib.sha256()
         self._size = self._content_size = self._files = 0
 

@@ -24,16 +24,15 @@ _PIECE = 64 * 1024
 
 def uncompressed(frame: Frame, cache: FrameCache) -> Iterator[bytes]:
     """The tar fragment in `frame`, in pieces; raises IntegrityError if the cache is damaged."""
-    import zstandard
+    from stackbuild.zstd import ZstdError, decompressor
 
-    # stackbuild made the frames in the cache, so their window needs no limit.
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    content = decompressor()
     chunks = cache.read(frame)
     try:
         for chunk in chunks:
             for start in range(0, len(chunk), _PIECE):
-                yield decompressor.decompress(chunk[start : start + _PIECE])
-    except zstandard.ZstdError:
+                yield content.decompress(chunk[start : start + _PIECE])
+    except (ZstdError, EOFError):
         # At its end the cache compares the digest, removes the damaged frame and says so.
         for _ in chunks:
             pass

@@ -184,9 +184,9 @@ def _damages() -> tuple[type[Exception], ...]:
     import tarfile
     import zlib
 
-    import zstandard
+    from stackbuild.zstd import ZstdError
 
-    return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+    return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ZstdError)
 
 
 def _decompress(path: Path, to: Path) -> None:

@@ -1,4 +1,4 @@
-"""zstd parameters and the keys of frame sets."""
+"""The lengths of frames and the keys of frame sets."""
 
 from __future__ import annotations
 
@@ -10,32 +10,18 @@ from stackbuild.frames.model import FORMAT_VERSION
 from stackbuild.strictjson import digest_of
 
 if TYPE_CHECKING:
-    import zstandard
-
     from stackbuild.spec.model import FrameSettings
 
 
-_MAGIC = 0xFD2FB528.to_bytes(4, "little")
-
-_WINDOW_LOG = 24
-"""A window of 16 MiB covers all files of a frame (`MAX_FILE_BYTES`)."""
-
-# Larger tables than zstd's default for the middle levels save 2.5 % on wheels at level 9 and cost
-# little time. Smaller ones than its default for the highest levels keep two parallel compressions
-# below 300 MiB and cost 0.1 %.
-_LEAST_TABLE_LOG = 22
-_MOST_CHAIN_LOG = 24
-_MOST_HASH_LOG = 23
-_FAST_LEVELS = range(-100, 6)
-"""Levels chosen for speed, which larger tables would reduce."""
+ZSTD_MAGIC = 0xFD2FB528.to_bytes(4, "little")
 
 
 @cache
 def library_version() -> str:
     """The version of the zstd library; another one may make different bytes from the same input."""
-    import zstandard
+    from stackbuild.zstd import zstd_version
 
-    return ".".join(map(str, zstandard.ZSTD_VERSION))
+    return zstd_version
 
 
 def frame_length(file: IO[bytes]) -> int | None:
@@ -47,7 +33,7 @@ def frame_length(file: IO[bytes]) -> int | None:
     start = file.tell()
     try:
         head = file.read(5)
-        if len(head) < 5 or head[:4] != _MAGIC:
+        if len(head) < 5 or head[:4] != ZSTD_MAGIC:
             return None
         single = head[4] >> 5 & 1
         dictionary = (0, 1, 2, 4)[head[4] & 3]
@@ -66,29 +52,6 @@ def frame_length(file: IO[bytes]) -> int | None:
         return file.tell() + checksum - start
     finally:
         file.seek(start)
-
-
-def compressor(level: int, expected: int) -> zstandard.ZstdCompressor:
-    """A compressor for one frame of about `expected` bytes, at zstd's `level` (1 to 22).
-
-    `expected` may depend only on the frame's input, because it influences the table sizes and so
-    the output. The frame has a checksum of its content (RFC 8878, section 3.1.1).
-    """
-    import zstandard
-
-    make = zstandard.ZstdCompressionParameters.from_level
-    usual = make(level, source_size=expected)
-    wide = expected > 1 << usual.window_log
-    least = _LEAST_TABLE_LOG if wide and level not in _FAST_LEVELS else 0
-    parameters = make(
-        level,
-        window_log=_WINDOW_LOG if wide else usual.window_log,
-        chain_log=min(max(usual.chain_log, least), _MOST_CHAIN_LOG),
-        hash_log=min(max(usual.hash_log, least), _MOST_HASH_LOG),
-        source_size=expected,
-        write_checksum=True,
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def frame_key(*inputs: str | bool, settings: FrameSettings) -> str:

@@ -11,7 +11,7 @@ from stackbuild.reading import Item
 if TYPE_CHECKING:
     from stackbuild.reading import Readers
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Part of every frame's key; raise it when the same input gives different bytes."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024

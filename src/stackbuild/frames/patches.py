@@ -8,7 +8,6 @@ result are the tar fragments of frames, one after the other.
 
 from __future__ import annotations
 
-import sys
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
@@ -16,11 +15,14 @@ from stackbuild.errors import IntegrityError
 from stackbuild.frames.keys import library_version
 from stackbuild.frames.tarformat import header, padding
 from stackbuild.strictjson import digest_of
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from stackbuild.zstd import (
+    MAX_WINDOW_LOG,
+    CompressionParameter,
+    ZstdCompressor,
+    ZstdDict,
+    ZstdError,
+    decompressor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +36,6 @@ MAX_BYTES = 1 << 27
 _FORMAT = 1
 _LEVEL = 9
 _LEAST_WINDOW_LOG = 10
-_MOST_WINDOW_LOG = 27
 _LEAST_PREFIX = 8
 """The library takes no shorter prefix."""
 _PIECE = 1 << 20
@@ -76,19 +77,20 @@ def limited(pieces: Iterable[bytes]) -> bytearray:
 def make_patch(source: bytes | bytearray, contents: Iterable[bytes], size: int) -> bytes:
     """The patch that makes `contents`, of `size` bytes in total, from `source`.
 
-    Its bytes depend on nothing else but the version of zstd.
+    Its bytes depend on nothing else but the version of zstd. The library copies `source`, which may
+    be freed meanwhile if the caller does not keep it.
     """
-    option = zstd.CompressionParameter
-    window_log = (len(source) + size).bit_length()
-    compressor = zstd.ZstdCompressor(
+    window_log = max((len(source) + size).bit_length(), _LEAST_WINDOW_LOG)
+    compressor = ZstdCompressor(
         options={
-            option.compression_level: _LEVEL,
-            option.enable_long_distance_matching: 1,
-            option.window_log: min(max(window_log, _LEAST_WINDOW_LOG), _MOST_WINDOW_LOG),
-            option.checksum_flag: 1,
+            CompressionParameter.compression_level: _LEVEL,
+            CompressionParameter.enable_long_distance_matching: 1,
+            CompressionParameter.window_log: min(window_log, MAX_WINDOW_LOG),
+            CompressionParameter.checksum_flag: 1,
         },
         zstd_dict=_prefix(source),
     )
+    del source
     compressor.set_pledged_input_size(size)
     pieces = [compressor.compress(piece) for piece in contents]
     return b"".join([*pieces, compressor.flush()])
@@ -97,32 +99,32 @@ def make_patch(source: bytes | bytearray, contents: Iterable[bytes], size: int) 
 def apply_patch(source: bytes | bytearray, patch: IO[bytes], size: int) -> Iterator[bytes]:
     """The contents that `patch` makes from `source`, in pieces.
 
-    Raises IntegrityError if the patch is damaged, has other than `size` bytes of contents, or
-    needs a window of more than `MAX_BYTES`.
+    `source` is freed as by `make_patch`. Raises IntegrityError if the patch is damaged, has other
+    than `size` bytes of contents, or needs a window of more than `MAX_BYTES`.
     """
-    limit: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MOST_WINDOW_LOG}
-    decompressor = zstd.ZstdDecompressor(_prefix(source), limit)
+    content = decompressor(_prefix(source))
+    del source
     left = size
     try:
-        while not decompressor.eof:
-            data = patch.read(_PIECE) if decompressor.needs_input else b""
-            if decompressor.needs_input and not data:
+        while not content.eof:
+            data = patch.read(_PIECE) if content.needs_input else b""
+            if content.needs_input and not data:
                 raise _fault(f"ends {left} bytes too early")
-            piece = decompressor.decompress(data, max_length=_PIECE)
+            piece = content.decompress(data, max_length=_PIECE)
             left -= len(piece)
             if left < 0:
                 raise _fault(f"has more than {size} bytes of contents")
             yield piece
-    except zstd.ZstdError as error:
+    except ZstdError as error:
         raise _fault(f"cannot be decompressed: {error}") from error
-    if left or decompressor.unused_data or patch.read(1):
+    if left or content.unused_data or patch.read(1):
         raise _fault("has other contents than its manifest says")
 
 
-def _prefix(source: bytes | bytearray) -> tuple[zstd.ZstdDict, int] | None:
+def _prefix(source: bytes | bytearray) -> tuple[ZstdDict, int] | None:
     if len(source) < _LEAST_PREFIX:
         return None
-    return zstd.ZstdDict(source, is_raw=True).as_prefix
+    return ZstdDict(source, is_raw=True).as_prefix
 
 
 def _fault(what: str) -> IntegrityError:

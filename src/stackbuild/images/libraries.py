@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 import tarfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from stackbuild.errors import ComposeError, IntegrityError
 from stackbuild.images.blobs import GZIP_TYPE, LAYER_TYPE
@@ -130,10 +129,11 @@ def _found(blob: Blob, base: Base, cache: BlobCache) -> _Found:
 def _archive(blob: Blob, file: IO[bytes]) -> tarfile.TarFile:
     if blob.media_type in {LAYER_TYPE, GZIP_TYPE}:
         return tarfile.open(fileobj=file, mode="r|" if blob.media_type == LAYER_TYPE else "r|gz")
-    import zstandard
+    from stackbuild.zstd import ZstdReader
 
-    reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return tarfile.open(fileobj=io.BufferedReader(reader), mode="r|")
+    # tarfile only calls read() of a stream.
+    reader = cast("IO[bytes]", ZstdReader(file, all_frames=True))
+    return tarfile.open(fileobj=reader, mode="r|")
 
 
 def _scan(archive: tarfile.TarFile) -> _Found:

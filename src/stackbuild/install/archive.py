@@ -30,6 +30,7 @@ from stackbuild.compose.archive import add_to_zip
 from stackbuild.compose.serialize import manifest_to_json
 from stackbuild.errors import InstallError, IntegrityError, in_the_way, system_errors
 from stackbuild.files import atomic_file, read_regular
+from stackbuild.frames.keys import ZSTD_MAGIC
 from stackbuild.frames.tarformat import END, TarReader, header, padding
 from stackbuild.install.fetch import in_layer, verified_frames
 from stackbuild.install.generation import check_apart
@@ -37,7 +38,7 @@ from stackbuild.install.home import must_be_adjusted
 from stackbuild.install.plan import plan_install
 from stackbuild.install.report import PackReport
 from stackbuild.install.state import State
-from stackbuild.install.unpack import MAX_WINDOW, entries
+from stackbuild.install.unpack import entries
 from stackbuild.mark import MARK, Kind, mark_text
 from stackbuild.platforms import host_platform
 from stackbuild.registry.find import Published
@@ -155,7 +156,7 @@ def new_file(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[IO[bytes]]:
 
 def _is_ours(path: Path) -> bool:
     """Whether `path` is empty, or an archive, bundle or image that stackbuild wrote."""
-    import zstandard
+    from stackbuild.zstd import ZstdError, ZstdReader
 
     try:
         head = read_regular(path, _HEAD)
@@ -163,10 +164,9 @@ def _is_ours(path: Path) -> bool:
             head = head[30:]  # the name in the local file header (APPNOTE.TXT, 4.3.7)
         elif head[:2] == b"\x1f\x8b":
             head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, len(MARK))
-        elif head[:4] == zstandard.FRAME_HEADER:
-            decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-            head = decompressor.stream_reader(head).read(len(MARK))
-    except (OSError, zlib.error, zstandard.ZstdError):
+        elif head[:4] == ZSTD_MAGIC:
+            head = ZstdReader(io.BytesIO(head)).read(len(MARK))
+    except (OSError, zlib.error, ZstdError):
         return False
     return not head or head.startswith((MARK.encode(), BUNDLE, IMAGE))
 
@@ -334,12 +334,18 @@ def _write_gz(members: Iterable[Member], file: IO[bytes]) -> None:
 
 
 def _write_zst(members: Iterable[Member], file: IO[bytes]) -> None:
-    import zstandard
+    from stackbuild.zstd import CompressionParameter, ZstdCompressor
 
-    compressor = zstandard.ZstdCompressor(_ZSTD_LEVEL, threads=_ZSTD_THREADS, write_checksum=True)
-    with compressor.stream_writer(file, closefd=False) as packed_file:
-        for data in _tar(members):
-            packed_file.write(data)
+    compressor = ZstdCompressor(
+        options={
+            CompressionParameter.compression_level: _ZSTD_LEVEL,
+            CompressionParameter.nb_workers: _ZSTD_THREADS,
+            CompressionParameter.checksum_flag: 1,
+        }
+    )
+    for data in _tar(members):
+        file.write(compressor.compress(data))
+    file.write(compressor.flush())
 
 
 def _write_zip(members: Iterable[Member], file: IO[bytes]) -> None:

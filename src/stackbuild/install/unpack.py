@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from stackbuild.frames.tarformat import Member
     from stackbuild.platforms import OsName
 
-MAX_WINDOW = 1 << 27
-"""zstd's own default limit (128 MiB); a frame that asks for more memory is refused."""
-
 _CREATE = (
     os.O_WRONLY
     | os.O_CREAT
@@ -94,15 +91,14 @@ def content_entries(
 
 
 def _decompressed(compressed: IO[bytes], frame: Frame) -> Callable[[int], bytes]:
-    import zstandard
+    from stackbuild.zstd import ZstdError, ZstdReader
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    reader = decompressor.stream_reader(compressed, read_size=1 << 20)
+    reader = ZstdReader(compressed)
 
     def read(size: int) -> bytes:
         try:
             return reader.read(size)
-        except zstandard.ZstdError as error:
+        except ZstdError as error:
             raise _fault(frame, f"a frame cannot be decompressed: {error}") from error
 
     return read

@@ -163,10 +163,11 @@ def version_inside(archive: Path) -> Version | None:
 
     Also None for a damaged archive: unpacking it reports the damage.
     """
-    import zstandard
     from packaging.version import InvalidVersion, Version
 
-    damages = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
+    from stackbuild.zstd import ZstdError
+
+    damages = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError)
     try:
         with decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -184,13 +185,10 @@ def decompressed(archive: Path) -> Iterator[IO[bytes]]:
     """The tar archive in a `.tar.gz` or `.tar.zst`; only its method `read` may be called."""
     with archive.open("rb") as file:
         if archive.name.endswith(".zst"):
-            import zstandard
+            from stackbuild.zstd import ZstdReader
 
-            with zstandard.ZstdDecompressor().stream_reader(
-                file, read_across_frames=True
-            ) as stream:
-                yield stream
+            # tarfile only calls read() of a stream.
+            yield cast("IO[bytes]", ZstdReader(file, all_frames=True))
         else:
             with gzip.GzipFile(fileobj=file) as stream:
-                # tarfile only calls read() of a stream.
                 yield cast("IO[bytes]", stream)

@@ -26,7 +26,7 @@ version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: "{storage}"}}
-  delete: {{enabled: true}}
+  delete: {{enabled: {deletes}}}
   maintenance: {{readonly: {{enabled: {read_only}}}}}
 http: {{addr: "{host}"}}
 {auth}
@@ -48,9 +48,15 @@ class ContainerRegistry:
 
 @contextmanager
 def container_registry(
-    directory: Path, *, login: tuple[str, str] | None = None, read_only: bool = False
+    directory: Path,
+    *,
+    login: tuple[str, str] | None = None,
+    read_only: bool = False,
+    deletes: bool = True,
 ) -> Iterator[ContainerRegistry]:
     """A registry that stores in `directory`, for the user and password `login` only.
+
+    Without `deletes`, nothing can be deleted, which is the program's default.
 
     Skips the test where the program is not installed.
     """
@@ -73,7 +79,11 @@ def container_registry(
     configuration = directory / "registry.yml"
     configuration.write_text(
         _CONFIGURATION.format(
-            storage=found.storage, host=found.host, auth=auth, read_only=str(read_only).lower()
+            storage=found.storage,
+            host=found.host,
+            auth=auth,
+            read_only=str(read_only).lower(),
+            deletes=str(deletes).lower(),
         )
     )
     # Variables that begin with REGISTRY_ would be settings of the server.

@@ -386,6 +386,20 @@ def test_an_interrupted_upload_is_sent_again() -> None:
         assert server.count(uploads, "POST") == 2
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_blob_is_sent_where_it_may_not_be_mounted(status: int) -> None:
+    with serving() as server:
+        uploads = "/v2/a/blobs/uploads/"
+        server.script(uploads, Status(status), Status(202, {"Location": "/v2/up"}))
+        server.script("/v2/up", Status(201))
+        assert client(server).push_blob("a", DIGEST, len(BLOB), opened(BLOB), source="other")
+        asked = [one.query for one in server.requests if one.path == uploads]
+        assert asked == [f"mount={DIGEST.replace(':', '%3A')}&from=other", ""]
+        server.script(uploads, Status(status))
+        with pytest.raises(FetchError):
+            client(server).push_blob("a", DIGEST, len(BLOB), opened(BLOB))
+
+
 def test_a_registry_that_nobody_may_write_to(tmp_path: Path) -> None:
     with container_registry(tmp_path, read_only=True) as server:
         with pytest.raises(FetchError, match="the registry refuses the request") as caught:

@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 
 from stackbuild.errors import ComposeError, FetchError, IntegrityError, StackbuildError
-from stackbuild.messages import SILENT
+from stackbuild.messages import SILENT, Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published, open_place, open_registry
 from stackbuild.registry.push import Chosen, change_index, plan, push, upload_of
 from stackbuild.spec.model import LayerKind
 from stackbuild.transport.oci import OciClient
 from stackbuild.transport.references import digest_of, parse_reference
-from tests.support.containers import MISSING, PROGRAM
+from tests.support.containers import MISSING, PROGRAM, container_registry
 from tests.support.http import Send, serving
 from tests.support.publish import publisher
 
@@ -204,6 +204,30 @@ def test_a_manifest_that_was_sent_again_is_not_removed(
     spans = [(0, manifest.archive.size)]
     archive = b"".join(published.registry.read(published.entry(manifest), manifest, spans))
     assert archive == made.archive(manifest).read_bytes()
+
+
+def test_a_registry_that_does_not_delete(
+    made: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackbuild.registry.oci_place._SETTLED", 0)
+    heard = Heard()
+    with container_registry(tmp_path, deletes=False) as server:
+        place = open_place(f"oci://{server.host}/stack", heard)
+        send(made, place, "cpython-3.12")
+        change_index(place, lambda index: type(index)(entries={}))
+        assert place.index().entries == {}
+        assert [text for text in heard.warnings if "of a version that is no longer" in text]
+        with pytest.raises(FetchError, match="refuses the request") as caught:
+            place.remove(place.unnamed(()))
+    assert "storage.delete.enabled" in dict(caught.value.details)["to fix"]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 @pytest.fixture

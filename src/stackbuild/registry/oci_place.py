@@ -255,7 +255,7 @@ class OciPlace(OciRegistry, Place):
                     self._client.push_manifest(repository, name, data, IMAGE_INDEX)
             for name in old.keys() - new.keys():
                 if digest := self._digest(repository, name):
-                    self._delete(repository, digest)
+                    self._delete_tag(repository, name, digest)
 
     def _others_of(self, platform: Platform) -> dict[str, str]:
         """The repositories that have frames of layers for `platform`, by the frame's sha256."""
@@ -287,6 +287,16 @@ class OciPlace(OciRegistry, Place):
         self._client.push_bytes(self._repository, data)
         self._client.push_bytes(self._repository, EMPTY)
         return document_manifest(f"{tag}.json", data, previous)
+
+    def _delete_tag(self, repository: str, name: str, digest: str) -> None:
+        try:
+            self._delete(repository, digest)
+        except FetchError as error:
+            # The index is what counts, and it can be written.
+            self._messages.warn(
+                f"the tag {self._name(repository, name)} of a version that is no longer published "
+                f"cannot be deleted: {error.message}"
+            )
 
     def _delete(self, repository: str, digest: str) -> None:
         try:

@@ -17,8 +17,14 @@ from stackbuild.messages import SILENT
 from stackbuild.reading import Item, read_json
 from stackbuild.transport.ranges import read_spans
 from stackbuild.transport.references import digest_of, is_digest
-from stackbuild.transport.registry_access import Access
-from stackbuild.transport.retries import PATIENCE, Attempts, BrokenTransferError, NotFoundError
+from stackbuild.transport.registry_access import Access, UnauthorizedError
+from stackbuild.transport.retries import (
+    PATIENCE,
+    Attempts,
+    BrokenTransferError,
+    ForbiddenError,
+    NotFoundError,
+)
 from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
@@ -209,7 +215,13 @@ class OciClient:
         if source is not None:
             url += f"?{urlencode({'mount': digest, 'from': source})}"
             scope += f" {source}"
-        response = self._send("POST", url, scope, {})
+        try:
+            response = self._send("POST", url, scope, {})
+        except (NotFoundError, ForbiddenError, UnauthorizedError):
+            if source is None:
+                raise
+            # Some registries refuse a source that may not be read instead of asking for the blob.
+            return self._begin_upload(repository, digest, None)
         self._finish(response)
         if response.status == 201:
             return None

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.inputs import APPLICATION, beside_python
+from bench.inputs import APPLICATION, beside_python, served
 from bench.measure import MIB, Place, Run, alternated, in_turn, repeated, run
 from bench.modules import native_modules
 from bench.ours import WITHOUT_BYTECODE, Ours
@@ -227,6 +227,16 @@ def install(bench: Bench) -> list[Line]:
         ],
         rounds=SHORT,
     )
+    with served(ours.exports) as address:
+        over_http, unsynced_http, piped, piped_synced = alternated(
+            [
+                lambda: ours.install(bench.fresh("http") / "root", source=address),
+                lambda: ours.install(bench.fresh("http") / "root", "--no-sync", source=address),
+                lambda: _zstd_and_untar(bench, address=address),
+                lambda: _zstd_and_untar(bench, "sync -f .", address=address),
+            ],
+            rounds=SHORT,
+        )
     store = bench.fresh("shared") / "store"
     first = bench.scratch / "shared/root"
     ours.install(first, "--store", store)
@@ -244,11 +254,15 @@ def install(bench: Bench) -> list[Line]:
         [lambda: ours.rollback(first, 1), lambda: ours.rollback(first, 2)], rounds=SHORT
     )
     name, again = "install of the chain, empty store", "install into a second root"
+    piping = "zstd -d piped into tar x"
     return [
         _against(name, mine, theirs, "venvstacks' untar + postinstall", _faster(12)),
-        _against(name, mine, unpacked_synced, "zstd -d piped into tar x, and sync", _part(1.5)),
-        _against(f"{name}, --no-sync", unsynced, unpacked, "zstd -d piped into tar x", _part(1.5)),
+        _against(name, mine, unpacked_synced, f"{piping}, and sync", _part(1.5)),
+        _against(f"{name}, --no-sync", unsynced, unpacked, piping, _part(1.5)),
         _against(name, mine, unsynced, "the same with --no-sync", None),
+        _against(f"{name}, HTTP", over_http, piped_synced, f"curl, {piping}, and sync", _part(1.5)),
+        _against(f"{name}, HTTP, --no-sync", unsynced_http, piped, f"curl, {piping}", _part(1.5)),
+        *_memory("install over HTTP", over_http),
         _against(name, mine, uv_cold, "uv pip install, cache empty", None),
         _against(again, second, copied, "cp -al of the first", _part(3)),
         _against(again, second, uv_warm, "uv pip install, cache warm", None),
@@ -272,15 +286,22 @@ def _against(
     )
 
 
-def _zstd_and_untar(bench: Bench, *more: str) -> Run:
-    """Unpack the chain's archives side by side, then run the commands `more`."""
+def _zstd_and_untar(bench: Bench, *more: str, address: str | None = None) -> Run:
+    """Unpack the chain's archives side by side, then run the commands `more`.
+
+    The archives are read from the directory, or with curl from the server at `address`.
+    """
     to = bench.fresh("untarred")
     steps = []
     for archive in bench.ours.chain():
         layer = to / archive.name
         layer.mkdir()
         source, target = shlex.quote(str(archive)), shlex.quote(str(layer))
-        steps.append(f"zstd -dc {source} | tar -xf - -C {target}")
+        if address:
+            relative = archive.relative_to(bench.ours.exports).as_posix()
+            steps.append(f"curl -fsS {address}/{relative} | zstd -dc | tar -xf - -C {target}")
+        else:
+            steps.append(f"zstd -dc {source} | tar -xf - -C {target}")
     return bench.shell("; ".join([*steps, *more]))
 
 

@@ -8,7 +8,10 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -255,3 +258,68 @@ def test_oras_pulls_the_frames_of_a_layer(made: Publisher, tmp_path: Path) -> No
         run(oras, "pull", "--plain-http", name, "--output", tmp_path / "pulled")
     frames = sorted((tmp_path / "pulled").glob("*.tar.zst"))
     assert b"".join(map(Path.read_bytes, frames)) == made.archive(manifest).read_bytes()
+
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+NGINX_SETTINGS = """\
+daemon off;
+{user}
+pid {directory}/pid;
+error_log {directory}/errors;
+events {{}}
+http {{
+    log_format requests "$request_uri $status $body_bytes_sent";
+    access_log {directory}/requests requests;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{ listen 127.0.0.1:{port}; root {served}; }}
+}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: the package nginx)")
+def test_nginx_sends_only_the_frames_that_are_missing(
+    made: Publisher, root: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    directory = tmp_path / "nginx"
+    directory.mkdir()
+    user = "user root;" if os.name == "posix" and os.geteuid() == 0 else ""
+    settings = directory / "nginx.conf"
+    settings.write_text(
+        NGINX_SETTINGS.format(directory=directory, served=made.directory, port=port, user=user)
+    )
+    process = subprocess.Popen([str(NGINX), "-e", directory / "errors", "-c", settings])
+    try:
+        place = f"http://127.0.0.1:{port}"
+        for _ in range(500):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.01)
+        words = ("install", "atls", "--from", place, "--root", root)
+        succeed(*words)
+        made.stack("2")
+        (directory / "requests").write_text("")
+        succeed(*words)
+    finally:
+        process.terminate()
+        process.wait()
+    assert tool(root, "atls") == "atls 2"
+    requests = [line.split() for line in (directory / "requests").read_text().splitlines()]
+    archives = {
+        path.rpartition("/")[2]: int(size) for path, status, size in requests if status == "206"
+    }
+    assert archives.keys() == {
+        made.archive(DirectoryRegistry(made.directory).manifest(entry)).name
+        for layer in ("framework", "atls")
+        for entry in made.entries[layer][made.platform][:1]
+    }
+    for name, size in archives.items():
+        # The head of the layer has not changed.
+        assert 0 < size < (made.directory / str(made.platform) / name).stat().st_size

@@ -261,6 +261,14 @@ def test_damaged_manifests_of_an_export_are_ignored(exported: tuple[Publisher, P
     assert f"something that stackbuild did not make is in the way: {out / 'atls'}" in error
 
 
+def test_what_a_killed_run_left_is_removed(exported: tuple[Publisher, Path]) -> None:
+    made, out = exported
+    for name in ("former/atls", "staging/layers/atls"):
+        (out / ".stackbuild" / name).mkdir(parents=True)
+    succeed("export", "atls", out, "--from", made.directory)
+    assert sorted(path.name for path in (out / ".stackbuild").iterdir()) == ["lock", "manifests"]
+
+
 def test_no_export_into_a_root_or_around_one(tmp_path: Path) -> None:
     _, root = installed(tmp_path)
     for target in (root / "sub", root, tmp_path):

@@ -8,13 +8,15 @@ from uuid import uuid4
 
 import pytest
 
+from stackbuild.compose.serialize import index_to_json
 from stackbuild.errors import ComposeError, FetchError, IntegrityError, StackbuildError
 from stackbuild.messages import SILENT, Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published, open_place, open_registry
+from stackbuild.registry.oci_format import document_manifest
 from stackbuild.registry.push import Chosen, change_index, plan, push, upload_of
 from stackbuild.spec.model import LayerKind
-from stackbuild.transport.oci import OciClient
+from stackbuild.transport.oci import MANIFEST, OciClient
 from stackbuild.transport.references import digest_of, parse_reference
 from tests.support.containers import MISSING, PROGRAM, container_registry
 from tests.support.http import Send, serving
@@ -133,7 +135,12 @@ def test_only_missing_blobs_are_sent_and_others_are_mounted(
     own = [one.frame for one in two.frames if one.frame.sha256 not in there]
     assert 0 < len(own) < len(two.frames)
     assert planned.sent == sum(frame.size for frame in own) + len(uploads[0].document)
-    assert send(made, open_place(address), "two") == {"two": planned.sent}
+    source = DirectoryRegistry(made.directory)
+    chosen = Chosen("two", made.platform, made.entries["two"][made.platform][0])
+    (sent,) = push(source, [chosen], open_place(address), SILENT)
+    assert sent.sent == planned.sent
+    # What is mounted is not read.
+    assert source.transferred == sum(frame.size for frame in own)
     published = Published(open_registry(address), made.platform)
     found = published.current("two")
     archive = published.registry.read(published.entry(found), found, [(0, found.archive.size)])
@@ -204,6 +211,32 @@ def test_a_manifest_that_was_sent_again_is_not_removed(
     spans = [(0, manifest.archive.size)]
     archive = b"".join(published.registry.read(published.entry(manifest), manifest, spans))
     assert archive == made.archive(manifest).read_bytes()
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+def test_an_index_that_another_publisher_overwrote_is_written_again(
+    made: Publisher, address: str, monkeypatch: pytest.MonkeyPatch, has_read: bool
+) -> None:
+    """Both compare the tag before one of them writes it."""
+    place = open_place(address)
+    send(made, place, "framework")
+    before, tag = place.tagged_index()
+    reference = parse_reference(address.removeprefix("oci://"))
+    other = OciClient(reference.host)
+
+    def overwrite(_seconds: float) -> None:
+        monkeypatch.setattr("stackbuild.registry.oci_place.time.sleep", lambda _: None)
+        ours = other.manifest(reference.repository, "index").digest
+        data = index_to_json(before)
+        other.push_bytes(reference.repository, data)
+        manifest = document_manifest("index.json", data, ours if has_read else tag)
+        other.push_manifest(reference.repository, "index", manifest, MANIFEST)
+
+    monkeypatch.setattr("stackbuild.registry.oci_place.time.sleep", overwrite)
+    monkeypatch.setattr("stackbuild.registry.push._LONGEST_PAUSE", 0)
+    send(made, place, "atls")
+    # One that has read the index may remove layers from it.
+    assert ("atls" in open_place(address).tagged_index()[0].entries) is not has_read
 
 
 def test_a_registry_that_does_not_delete(

@@ -76,7 +76,7 @@ def _warm(bench: Bench, groups: Sequence[str]) -> None:
     _tell("preparing: locks, wheels and build environments of both sides")
     bench.ours.lock()
     bench.peer.lock("--if-needed")
-    if set(groups) - {"lock"}:
+    if set(groups) - {"lock", "upgrades"}:
         bench.ours.fetch()
         bench.peer.build()
 

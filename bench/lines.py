@@ -13,6 +13,7 @@ from bench.modules import native_modules
 from bench.ours import WITHOUT_BYTECODE, Ours
 from bench.registries import registries
 from bench.table import Kind, Line, Target
+from bench.upgrades import upgrades
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -453,5 +454,6 @@ GROUPS: Mapping[str, Callable[[Bench], list[Line]]] = {
     "install": install,
     "start": start,
     "verify": verify,
+    "upgrades": upgrades,
     "registries": registries,
 }

@@ -13,6 +13,8 @@ from bench.measure import BenchError, Place, Run, in_turn, middle, run
 from bench.modules import native_modules
 from bench.peer import put_in_table
 from bench.table import Kind, Line, Target, as_dict, figure, markdown
+from bench.upgrades import write_spec
+from tools.standin import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,3 +210,16 @@ def test_native_modules_are_those_with_a_tag_of_python(tmp_path: Path) -> None:
         (packages / name / "RECORD").write_text("".join(f"{path},,\n" for path in paths))
     assert native_modules(tmp_path) == {"some-1": ["some.a", "some.sub.b"]}
     assert native_modules(tmp_path, without={"some.a"}) == {"some-1": ["some.sub.b"]}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_upgrade_changes_one_version(tmp_path: Path, alone: bool) -> None:
+    path = tmp_path / "venvstacks.toml"
+    for version in ("1.15.2", "1.15.3"):
+        path.write_bytes((PROJECT / "venvstacks.toml").read_bytes())
+        write_spec(path, "scipy", version, alone=alone)
+        document = tomllib.loads(path.read_text())
+        (framework,) = document["frameworks"]
+        assert f"scipy=={version}" in framework["requirements"]
+        assert (len(framework["requirements"]) == 1) is alone
+        assert ("applications" not in document) is alone

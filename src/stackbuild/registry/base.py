@@ -44,14 +44,11 @@ class Registry(ABC):
         also if the archive is too short.
         """
 
+    @abstractmethod
     def read_patches(
         self, entry: IndexEntry, manifest: Manifest, spans: Sequence[tuple[int, int]]
     ) -> Iterator[bytes]:
-        """Yield the bytes of the file of patches in `spans`, as `read` does of the archive.
-
-        Raises NotFoundError where patches are not published.
-        """
-        raise NotFoundError("patches are not published there", file=self.location)
+        """Yield the bytes of the file of patches in `spans`, as `read` does of the archive."""
 
     def index(self) -> Index:
         """The index of published layers. Raises FetchError, IntegrityError."""

@@ -7,11 +7,13 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackbuild.errors import ComposeError, IntegrityError
+from stackbuild.files import sha256_file
 from stackbuild.messages import SILENT, Silent
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published
@@ -158,6 +160,29 @@ def test_publishers_at_the_same_time_lose_nothing(
         thread.join()
     assert errors == []
     assert {"app0", "app1", "app2", "app3", "atls"} <= set(new_place().tagged_index()[0].entries)
+
+
+def test_the_manifest_of_another_publisher_for_the_same_contents_is_kept(
+    made: Publisher, new_place: MakePlace, tmp_path: Path
+) -> None:
+    """Otherwise the index would have the sha256 of another manifest for a moment, or for longer."""
+    send(made, new_place(), "atls")
+    before = new_place().tagged_index()[0].entries
+    other = publisher(tmp_path / "other")
+    other.stack()
+    entry = other.entries["atls"][made.platform][0]
+    path = other.directory / entry.manifest
+    path.write_bytes(
+        path.read_bytes().replace(b'"provenance": {}', b'"provenance": {"by": "other"}')
+    )
+    changed = replace(entry, sha256=sha256_file(path), title="New")
+    assert changed.sha256 != entry.sha256
+    other.entries["atls"][made.platform][0] = changed
+    other.write_index()
+    assert send(other, new_place(), "atls")[-1].sent == 0
+    after = new_place().tagged_index()[0].entries
+    assert after["atls"][made.platform] == (replace(before["atls"][made.platform][0], title="New"),)
+    read_all(new_place(), made, "atls")
 
 
 def test_an_index_that_others_changed_is_not_replaced(

@@ -16,7 +16,7 @@ from stackbuild.compose.export_directory import (
 )
 from stackbuild.compose.manifest import Index, now
 from stackbuild.compose.serialize import manifest_to_json
-from stackbuild.errors import ComposeError
+from stackbuild.errors import ComposeError, FetchError, IntegrityError
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.places import IndexChangedError, Upload
 from stackbuild.spec.model import Catalogue
@@ -74,7 +74,7 @@ def send_report(
             Upload(source, index_entry(one, path(one), Catalogue(), 0), one, manifest_to_json(one))
             for one in manifests
         ]
-        sent = plan(uploads, place, messages)
+        sent = plan(_as_there(uploads, place, place.tagged_index()[0]), place, messages)
     else:
         entries = source.index().entries
         chosen = [
@@ -110,6 +110,7 @@ def push(
     own = source.index() if chosen else Index(entries={})
     uploads = [upload_of(source, one.entry) for one in chosen]
     lower = _lower(source, own, uploads, place, index, messages)
+    lower, uploads = _as_there(lower, place, index), _as_there(uploads, place, index)
     uploads = [*lower, *uploads]
     sent = plan(uploads, place, messages)
     with messages.task(f"sending to {place.location}", sum(one.sent for one in sent)) as task:
@@ -188,6 +189,31 @@ def upload_of(source: Registry, entry: IndexEntry) -> Upload:
     """The published layer of `entry`, with its manifest. Raises FetchError, IntegrityError."""
     data = source.manifest_bytes(entry)
     return Upload(source, entry, source.parsed(entry, data), data)
+
+
+def _as_there(uploads: Sequence[Upload], place: Place, index: Index) -> list[Upload]:
+    """`uploads`, with the manifests that `place` has already for the same contents.
+
+    Another publisher may have written another manifest of the same digest, such as with other
+    patches. It is kept, because `index` has its sha256 and would not fit a new one.
+    """
+    return [_one_as_there(upload, place, index) for upload in uploads]
+
+
+def _one_as_there(upload: Upload, place: Place, index: Index) -> Upload:
+    manifest, path = upload.manifest, upload.entry.manifest
+    entries = index.entries.get(manifest.layer, {}).get(manifest.platform, ())
+    entry = next((one for one in entries if one.manifest == path), None)
+    if entry is None or entry.sha256 == upload.entry.sha256 or entry.digest != manifest.digest:
+        return upload
+    try:
+        there = upload_of(place, entry)
+    except (FetchError, IntegrityError):
+        # It is missing or damaged, and is replaced.
+        return upload
+    same = replace(upload.entry, sha256=entry.sha256, size=entry.size)
+    adopted = Upload(upload.source, same, there.manifest, there.document)
+    return upload if place.missing(adopted, named=True) else adopted
 
 
 def _lower(

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.images import images
 from bench.inputs import APPLICATION, beside_python, served
 from bench.measure import MIB, Place, Run, alternated, in_turn, repeated, run
 from bench.modules import native_modules
@@ -456,4 +457,5 @@ GROUPS: Mapping[str, Callable[[Bench], list[Line]]] = {
     "verify": verify,
     "upgrades": upgrades,
     "registries": registries,
+    "images": images,
 }

@@ -120,6 +120,15 @@ class Ours:
         """Write a layer with its chain to one executable file."""
         return self._run("bundle", layer, "--from", self.exports, "--output", path, watch=True)
 
+    def image(self, layer: str, base: Path, to: Path) -> Run:
+        """Make a container image of a layer with its chain, in an OCI layout."""
+        words = ("--from", self.exports, "--base", f"oci-layout:{base}", "--to", f"oci-layout:{to}")
+        return self._run("image", layer, *words, watch=True)
+
+    def forget_images(self) -> None:
+        """So that every layer of an image is made again."""
+        shutil.rmtree(self.cache / "images", ignore_errors=True)
+
     def interpreter(self, root: Path) -> Path:
         """The application's `python` in `root`."""
         return root / APPLICATION / "bin/python"

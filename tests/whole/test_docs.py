@@ -12,6 +12,7 @@
   marked `toml text` is some other file, and only its syntax is checked.
 - A `sh example` block is run in a copy of the example, by test_example.py; a `sh blocks` block in a
   small stack, by test_export.py.
+- A `sh places` block is run with an S3 server, by test_places.py.
 - A `json manifest` or `json index` block shows keys of those files, a `json patch_file` block those
   of this part of a manifest.
 - Links between pages lead somewhere.
@@ -344,6 +345,6 @@ def test_every_kind_of_block_is_known() -> None:
         for language in re.findall(r"^```(\w*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert language in known | {""}, f"{page}: {language}"
     # Those with a mark are run by other tests.
-    others = [block for block in blocks("sh") if block.mark not in ("example", "blocks")]
+    others = [block for block in blocks("sh") if block.mark not in ("example", "blocks", "places")]
     commands_of_make = {line for block in others for line in block.text.splitlines()}
     assert commands_of_make <= {"git clone … stackbuild && cd stackbuild", "make demo", "make test"}

@@ -39,8 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_place(
         parser,
-        "where layers are published: a directory, or an http(s) address "
-        "(default: the project is built)",
+        "where layers are published: a directory or an address (default: the project is built)",
     )
     add_value(parser, "--platform", "PLATFORM", "(default: this machine's)", default="host")
     add_shared(parser, "--spec", "--allow-unresolved", "--json")

@@ -44,8 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_place(
         parser,
-        "where layers are published: a directory, or an http(s) address "
-        "(default: the project is built)",
+        "where layers are published: a directory or an address (default: the project is built)",
     )
     text = "linux-x64 or linux-aarch64 (default: this machine's)"
     add_value(parser, "--platform", "PLATFORM", text, default="host")

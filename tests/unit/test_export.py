@@ -11,7 +11,7 @@ import pytest
 
 from stackbuild.errors import InstallError
 from stackbuild.frames.files import FileContent, Link
-from stackbuild.install.export import _copy_targets, export
+from stackbuild.install.export import _copy_targets, copy_file, copy_layers, export
 from stackbuild.messages import Silent
 from stackbuild.platforms import Platform, host_platform
 from stackbuild.spec.model import LayerKind
@@ -259,6 +259,25 @@ def test_damaged_manifests_of_an_export_are_ignored(exported: tuple[Publisher, P
     (manifests / "atls.json").write_text("{")
     error = fail(8, "export", "atls", out, "--from", made.directory)
     assert f"something that stackbuild did not make is in the way: {out / 'atls'}" in error
+
+
+def test_directories_of_layers_that_differ_in_case(tmp_path: Path) -> None:
+    runtime = publisher(tmp_path).publish("rt", {"rt": {"a": ""}})
+    (tmp_path / "root/rt").mkdir(parents=True)
+    copy_layers([runtime], tmp_path / "root", tmp_path / "out")
+    with pytest.raises(InstallError, match="treats two paths of the layers as the same") as caught:
+        copy_layers([runtime], tmp_path / "root", tmp_path / "out")
+    assert dict(caught.value.details)["file"] == str(tmp_path / "out/rt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_copy_is_executable_for_all_if_the_file_is_for_anyone(tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.touch()
+    for number, (mode, executable) in enumerate(((0o646, False), (0o641, True), (0o744, True))):
+        source.chmod(mode)
+        copy_file(str(source), str(tmp_path / f"copy{number}"))
+        assert bool((tmp_path / f"copy{number}").stat().st_mode & 0o100) is executable
 
 
 def test_what_a_killed_run_left_is_removed(exported: tuple[Publisher, Path]) -> None:

@@ -22,7 +22,8 @@ _UNPACK = """
 mkdir "$2"
 python3 -c 'import json, sys
 for blob in json.load(open(sys.argv[1]))["layers"]:
-    print(blob["digest"].partition(":")[2])' "$1/manifest.json" > "$1/blobs"
+    if blob["mediaType"].endswith("tar+zstd"):  # patches are blobs too
+        print(blob["digest"].partition(":")[2])' "$1/manifest.json" > "$1/blobs"
 while read -r blob; do zstd -dc "$1/$blob" | tar -xf - -C "$2"; done < "$1/blobs"
 """
 

@@ -130,9 +130,10 @@ def test_advice_names_no_option_that_the_command_lacks(
 
 
 def test_a_kind_of_place_that_is_not_known(root: Path) -> None:
-    assert fail(2, "install", "atls", "--from", "s3://bucket/x", "--root", root) == (
-        "error: s3:// addresses are not supported as registries\n"
-        "  expected: a directory, or an http:// or https:// address\n"
+    assert fail(2, "install", "atls", "--from", "ftp://host/x", "--root", root) == (
+        "error: ftp:// addresses are not supported as registries\n"
+        "  expected: a directory, or an address with "
+        "http://, https://, s3://, gs://, az:// or oci://\n"
     )
 
 

@@ -145,6 +145,21 @@ def test_the_metadata_of_an_application_that_was_not_published_again(tmp_path: P
     ]
 
 
+def test_an_older_layer_that_two_applications_need(tmp_path: Path) -> None:
+    small = SmallStack(tmp_path / "project", tmp_path / "cache")
+    small.more_app = '[[applications]]\nname = "other"\nframeworks = ["base"]\nrequirements = []'
+    small.publish(("base", "app", "other"))
+    small.wheel("base", "lib", "2.0", {"lib/__init__.py": ""})
+    small.publish(("base",))
+    messages = Recorded()
+    exports, stack = ExportDirectory(small.exports), load_stack(small.spec)
+    write_metadata(exports, stack, [Platform.LINUX_X64], messages)
+    assert messages.warnings[-1] == (
+        "the metadata for linux-x64 has an older base, which app, other need: publish app, other"
+        " again, after `stackbuild lock` if locks are stale"
+    )
+
+
 def parts(small: SmallStack, name: str, *lower: str) -> Parts:
     """The parts of a layer without files."""
     stack, locks = load_stack(small.spec), Locks(load_stack(small.spec), small.workspace)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, UsageError, bundle
+from stackbuild.api import Project, bundle
 from stackbuild.cli.console import Console
 from stackbuild.cli.export import print_packed
-from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value, path_argument
+from stackbuild.cli.options import (
+    PUBLISHED_HELP,
+    add_place,
+    add_shared,
+    add_value,
+    check_unresolved,
+    path_argument,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the bundle, and print where it is."""
+    check_unresolved(arguments)
     messages = Console(quiet=arguments.quiet)
     if arguments.place is None:
         report = Project.load(arguments.spec, messages=messages).bundle(
@@ -54,11 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output,
             platform=arguments.platform,
             allow_unresolved=arguments.allow_unresolved,
-        )
-    elif arguments.allow_unresolved:
-        raise UsageError(
-            "--allow-unresolved cannot be combined with --from",
-            remedy="leave it out: layers are checked when they are published",
         )
     else:
         report = bundle(

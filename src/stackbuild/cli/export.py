@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from stackbuild.api import Project, UsageError, export, export_archive
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value, path_argument
+from stackbuild.cli.options import (
+    PUBLISHED_HELP,
+    add_place,
+    add_shared,
+    add_value,
+    check_unresolved,
+    path_argument,
+)
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.publish import print_failures
 from stackbuild.messages import size_text
@@ -82,11 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print where each layer or the archive is."""
-    if arguments.allow_unresolved and arguments.place is not None:
-        raise UsageError(
-            "--allow-unresolved cannot be combined with --from",
-            remedy="leave it out: layers are checked when they are published",
-        )
+    check_unresolved(arguments)
     if arguments.archive:
         return _write_archive(arguments)
     if arguments.output:

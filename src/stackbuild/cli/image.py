@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackbuild.api import Project, UsageError, image
+from stackbuild.api import Project, image
 from stackbuild.cli.console import Console
-from stackbuild.cli.options import PUBLISHED_HELP, add_place, add_shared, add_value
+from stackbuild.cli.options import (
+    PUBLISHED_HELP,
+    add_place,
+    add_shared,
+    add_value,
+    check_unresolved,
+)
 from stackbuild.cli.output import print_answer
 from stackbuild.cli.publish import print_failures
 from stackbuild.messages import size_text
@@ -53,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the image, and print where it is."""
+    check_unresolved(arguments)
     messages = Console(quiet=arguments.quiet)
     if arguments.place is None:
         report = Project.load(arguments.spec, messages=messages).image(
@@ -63,11 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
             allow_unresolved=arguments.allow_unresolved,
         )
     else:
-        if arguments.allow_unresolved:
-            raise UsageError(
-                "--allow-unresolved cannot be combined with --from",
-                remedy="leave it out: layers are checked when they are published",
-            )
         report = image(
             arguments.layer,
             registry=arguments.place,

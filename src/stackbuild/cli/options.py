@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from stackbuild.api import UsageError
+
 
 def path_argument(text: str) -> Path:
     """The path in an option. An empty one (an unset variable in a script) would mean `.`."""
@@ -73,6 +75,15 @@ _SHARED: dict[str, dict[str, Any]] = {
 
 _OTHER_SPELLINGS = {"--layer": ["--include"]}
 """That of venvstacks."""
+
+
+def check_unresolved(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for --allow-unresolved with layers that are published already."""
+    if arguments.allow_unresolved and arguments.place is not None:
+        raise UsageError(
+            "--allow-unresolved cannot be combined with --from",
+            remedy="leave it out: layers are checked when they are published",
+        )
 
 
 def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:

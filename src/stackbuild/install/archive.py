@@ -90,12 +90,13 @@ def export_archive(
             f"after unpacking on {published.platform}, run the postinstall.py of each layer: "
             rf"{runtime}\python.exe {top}\postinstall.py"
         )
-    return PackReport(
-        path=target,
-        platform=published.platform,
-        layers=manifests,
-        size=target.stat().st_size,
-    )
+    return pack_report(target, manifests, published)
+
+
+def pack_report(path: Path, manifests: tuple[Manifest, ...], published: Published) -> PackReport:
+    """The report about the file `path`, to which `manifests` were written."""
+    size = path.stat().st_size
+    return PackReport(path=path, platform=published.platform, layers=manifests, size=size)
 
 
 def write_archive(

@@ -15,14 +15,13 @@ import hashlib
 import os
 import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackbuild.compose.export_directory import BOOTSTRAP, SCRIPTS
 from stackbuild.errors import InstallError, UsageError, in_the_way, system_errors
 from stackbuild.files import atomic_write, read_regular, sha256_file
 from stackbuild.install.archive import chains, write_archive
-from stackbuild.install.bundle import CACHES, write_bundle
+from stackbuild.install.bundle import CACHES, filled_script, write_bundle
 from stackbuild.platforms import Platform
 from stackbuild.registry.directory import DirectoryRegistry
 from stackbuild.registry.find import Published
@@ -30,6 +29,7 @@ from stackbuild.transport.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from stackbuild.messages import Messages
 
@@ -106,7 +106,6 @@ def _program(directory: Path, published: Published, messages: Messages) -> _Prog
 
 
 def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> None:
-    template = Path(__file__).with_name(f"bootstrap{path.suffix}").read_text(encoding="utf-8")
     address = address.rstrip("/")
     words = {
         "ADDRESS": address,
@@ -116,8 +115,7 @@ def _write_script(path: Path, address: str, programs: Sequence[_Program]) -> Non
         "SHA256": programs[0].sha256,
         "RUNTIME": programs[0].runtime,
     }
-    text = re.sub(r"@([A-Z0-9]+)@", lambda match: words[match[1]], template)
-    atomic_write(path, text)
+    atomic_write(path, filled_script(f"bootstrap{path.suffix}", words))
 
 
 def _case(program: _Program) -> str:

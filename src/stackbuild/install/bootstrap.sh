@@ -12,15 +12,7 @@ __main() {
     case $__system-$__machine in
 @SYSTEMS@        *) __fail "there is no stackbuild for $__system on $__machine at $__address" ;;
     esac
-    if command -v sha256sum >/dev/null; then
-        __sum='sha256sum'
-    elif command -v shasum >/dev/null; then
-        __sum='shasum -a 256'
-    elif command -v openssl >/dev/null; then
-        __sum='openssl dgst -sha256 -r'
-    else
-        __fail 'this machine has no program for sha256 (sha256sum, shasum or openssl)'
-    fi
+@CHECKSUM@
     __place=${STACKBUILD_BUNDLES-}
     if [ -z "$__place" ]; then
         case ${XDG_CACHE_HOME-} in

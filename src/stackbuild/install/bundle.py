@@ -19,10 +19,10 @@ from stackbuild.install.archive import (
     file_path,
     gzipped,
     new_file,
+    pack_report,
     packed,
     plain_members,
 )
-from stackbuild.install.report import PackReport
 from stackbuild.install.run import LAYER_METADATA, default_command, module_command
 from stackbuild.layout import ENVIRONMENT_SCRIPT
 from stackbuild.platforms import host_platform
@@ -31,10 +31,11 @@ from stackbuild.spec.model import LayerKind
 from stackbuild.spec.select import check_single
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stackbuild.compose.manifest import Manifest
     from stackbuild.frames.tarformat import Member
+    from stackbuild.install.report import PackReport
     from stackbuild.messages import Messages
     from stackbuild.platforms import Platform
     from stackbuild.registry.base import Registry
@@ -42,7 +43,18 @@ if TYPE_CHECKING:
 HEADER_SIZE = 8192
 CACHES = {"linux": ".cache", "macos": "Library/Caches"}
 """The user's cache directory, relative to the home directory."""
-_SCRIPT = Path(__file__).with_name("bundle.sh")
+_CHECKSUM = r"""
+    if command -v sha256sum >/dev/null; then
+        __sum='sha256sum'
+    elif command -v shasum >/dev/null; then
+        __sum='shasum -a 256'
+    elif command -v openssl >/dev/null; then
+        __sum='openssl dgst -sha256 -r'
+    else
+        __fail 'this machine has no program for sha256 (sha256sum, shasum or openssl)'
+    fi
+""".strip("\n")
+"""How scripts find the program that prints sha256 sums."""
 
 
 def bundle(
@@ -65,12 +77,7 @@ def bundle(
     manifests = chains(wanted, published, messages)
     target = file_path(path, f"{wanted[0].layer}-{published.platform}.run")
     write_bundle(target, manifests, published, messages)
-    return PackReport(
-        path=target,
-        platform=published.platform,
-        layers=manifests,
-        size=target.stat().st_size,
-    )
+    return pack_report(target, manifests, published)
 
 
 def write_bundle(
@@ -149,5 +156,11 @@ def _script(runtime: Manifest, top: Manifest, command: Sequence[str], sha256: st
         "COMMAND": shlex.join([python, *command[1:]]),
         "RUNTIME": shlex.quote(f"{runtime.directory}/{runtime.layout.runtime_interpreter}"),
     }
-    text = _SCRIPT.read_text(encoding="utf-8")
-    return re.sub(r"@([A-Z0-9]+)@", lambda match: words[match[1]], text).encode()
+    return filled_script("bundle.sh", words).encode()
+
+
+def filled_script(name: str, words: Mapping[str, str]) -> str:
+    """The script `name` of this package, with `words` in place of ``@WORD@``."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    every = {"CHECKSUM": _CHECKSUM, **words}
+    return re.sub(r"@([A-Z0-9]+)@", lambda match: every[match[1]], text)

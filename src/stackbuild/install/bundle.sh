@@ -45,15 +45,7 @@ __verify() {
     for __tool in tail gzip tar; do
         command -v $__tool >/dev/null || __fail "this machine has no program $__tool"
     done
-    if command -v sha256sum >/dev/null; then
-        __sum='sha256sum'
-    elif command -v shasum >/dev/null; then
-        __sum='shasum -a 256'
-    elif command -v openssl >/dev/null; then
-        __sum='openssl dgst -sha256 -r'
-    else
-        __fail 'this machine has no program for sha256 (sha256sum, shasum or openssl)'
-    fi
+@CHECKSUM@
     __found=$(tail -c +@START@ <"$0" | $__sum)
     [ "${__found%% *}" = @SHA256@ ] || __fail "the bundle is damaged; copy it again
   expected: sha256 @SHA256@

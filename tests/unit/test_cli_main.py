@@ -106,6 +106,12 @@ def test_a_wrong_call_is_a_usage_error(
         ),
         (["show", "x"], "stackbuild show: error: unknown arguments: x; use --layer x"),
         (
+            ["history", "--root", "x"],
+            "stackbuild history: error: unknown arguments: --root;"
+            " ROOT is an argument here: stackbuild history ROOT",
+        ),
+        (["history", "--rot"], "stackbuild history: error: unknown arguments: --rot"),
+        (
             ["build", "--dev", "x"],
             "stackbuild build: error: unknown arguments: --dev x; use `stackbuild run --dev LAYER`",
         ),

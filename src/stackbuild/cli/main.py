@@ -115,11 +115,19 @@ def _parse(words: list[str]) -> argparse.Namespace:
             command.error(
                 f"{unknown[0]} comes before the command: stackbuild {unknown[0]} {chosen}"
             )
-        options = re.findall(r"--[a-z-]+", refusing.format_help())
-        refusing.error(f"unknown arguments: {' '.join(unknown)}{_hint(unknown[0], options)}")
+        options = re.findall(r"--[a-z-]+", refusing.format_usage())  # examples have others
+        hint = _as_argument(unknown[0], refusing) or _hint(unknown[0], options)
+        refusing.error(f"unknown arguments: {' '.join(unknown)}{hint}")
     if parsed.command is None:
         parser.error("no command given; `stackbuild --help` lists them")
     return parsed
+
+
+def _as_argument(word: str, parser: argparse.ArgumentParser) -> str:
+    """What to write instead of the option `word`, if `parser` has it as an argument."""
+    name = word.partition("=")[0].removeprefix("--").upper()
+    found = re.search(rf"[ \[]{re.escape(name)}\b", parser.format_usage().partition(" [-h]")[2])
+    return f"; {name} is an argument here: {parser.prog} {name}" if found and name else ""
 
 
 def _hint(word: str, options: Sequence[str]) -> str:
